@@ -13,6 +13,8 @@ Figure = dict[str, Any]
 
 #: Colours that colour-blind readers tell apart (after Okabe and Ito 2008), chosen to read on light and dark background.
 PALETTE = ("#0f8a73", "#e08214", "#4c78a8", "#cc5a71", "#b8a000", "#7b61a8", "#56b4e9", "#8a8d91")
+#: Shapes of points, so that groups are told apart without their colours.
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "triangle-down", "pentagon", "cross")
 GREY, RED, WHITE = "#8a8d91", "#d62f4b", "#fff"
 #: Axes are logarithmic where their values span more than this factor: one decade.
 DECADE = 10.0
@@ -42,7 +44,7 @@ class Titles:
     y: str = ""
 
 
-def _layout(title: str, **more: Any) -> Figure:
+def layout_of(title: str, **more: Any) -> Figure:
     """Return the layout that all charts have in common, with `more` added."""
     base: Figure = {
         "meta": {"title": title},
@@ -53,12 +55,12 @@ def _layout(title: str, **more: Any) -> Figure:
     return base | more
 
 
-def _axis(title: str, **more: Any) -> Figure:
+def axis(title: str, **more: Any) -> Figure:
     """Return an axis with a title, with `more` added."""
     return {"title": {"text": title}, "automargin": True} | more
 
 
-def _axis_scale(values: Sequence[float]) -> Figure:
+def axis_scale(values: Sequence[float]) -> Figure:
     """Return the scale of an axis: logarithmic where the values span more than a decade, linear from zero otherwise."""
     positive = [v for v in values if v > 0]
     if positive and max(positive) > DECADE * min(positive):
@@ -66,20 +68,23 @@ def _axis_scale(values: Sequence[float]) -> Figure:
     return {"rangemode": "tozero"}
 
 
-def scatter(groups: Mapping[str, Points], front: Points, chosen: Points, titles: Titles) -> Figure:
-    """Draw candidates as points, one colour per group; `front` as a dotted line.
+def scatter(
+    groups: Mapping[str, Points], front: Points, chosen: Points, titles: Titles, *, shapes: Sequence[Figure] = ()
+) -> Figure:
+    """Draw candidates as points, one colour and one symbol per group; `front` as a dotted line.
 
-    `chosen` (at most one point) as a star.
+    `chosen` (at most one point) as a star. shapes: lines of limits.
     """
-    data = [_dots(name, points, titles, PALETTE[i % len(PALETTE)]) for i, (name, points) in enumerate(groups.items())]
+    data = [_dots(name, points, titles, i) for i, (name, points) in enumerate(groups.items())]
     data += [_front_line(front), *([_star(chosen)] if chosen.x else [])]
-    x = _axis(titles.x, **_axis_scale([v for points in groups.values() for v in points.x]))
-    y = _axis(titles.y, **_axis_scale([v for points in groups.values() for v in points.y]))
-    return {"data": data, "layout": _layout(titles.title, xaxis=x, yaxis=y, height=SCATTER_HEIGHT)}
+    x = axis(titles.x, **axis_scale([v for points in groups.values() for v in points.x]))
+    y = axis(titles.y, **axis_scale([v for points in groups.values() for v in points.y]))
+    layout = layout_of(titles.title, xaxis=x, yaxis=y, height=SCATTER_HEIGHT, shapes=list(shapes))
+    return {"data": data, "layout": layout}
 
 
-def _dots(name: str, points: Points, titles: Titles, colour: str) -> Figure:
-    """Return the points of one group as a trace in `colour`."""
+def _dots(name: str, points: Points, titles: Titles, group: int) -> Figure:
+    """Return the points of one group as a trace; its number gives it a colour and a symbol."""
     return {
         "type": "scatter",
         "mode": "markers",
@@ -87,7 +92,12 @@ def _dots(name: str, points: Points, titles: Titles, colour: str) -> Figure:
         "x": list(points.x),
         "y": list(points.y),
         "text": list(points.labels),
-        "marker": {"size": 7, "opacity": 0.75, "color": colour},
+        "marker": {
+            "size": 8,
+            "opacity": 0.75,
+            "color": PALETTE[group % len(PALETTE)],
+            "symbol": SYMBOLS[group % len(SYMBOLS)],
+        },
         "hovertemplate": "%{text}<br>" + titles.x + ": %{x:.3g}<br>" + titles.y + ": %{y:.3g}<extra></extra>",
     }
 
@@ -137,8 +147,8 @@ def stacked(
         }
         for i, (name, values) in enumerate(parts.items())
     ]
-    axes = {"xaxis": _axis(titles.x), "yaxis": _axis("", autorange="reversed")}
-    layout = _layout(titles.title, barmode="stack", bargap=0.35, **axes)
+    axes = {"xaxis": axis(titles.x), "yaxis": axis("", autorange="reversed")}
+    layout = layout_of(titles.title, barmode="stack", bargap=0.35, **axes)
     if limit is not None:
         line = {"width": 2, "dash": "dash", "color": RED}
         layout["shapes"] = [{"type": "line", "x0": limit, "x1": limit, "yref": "paper", "y0": 0, "y1": 1, "line": line}]
@@ -172,12 +182,12 @@ def ranged_bars(ranges: Ranges, titles: Titles, *, chosen: str = "") -> Figure:
         "showlegend": False,
     }
     height = max(LEAST_HEIGHT, BARS_BASE + RANGED_BAR * len(ranges.names))
-    axes = {"xaxis": _axis(titles.x), "yaxis": _axis("", autorange="reversed")}
-    return {"data": [bar], "layout": _layout(titles.title, height=height, bargap=0.4, **axes)}
+    axes = {"xaxis": axis(titles.x), "yaxis": axis("", autorange="reversed")}
+    return {"data": [bar], "layout": layout_of(titles.title, height=height, bargap=0.4, **axes)}
 
 
-def tornado(names: Sequence[str], change: Sequence[float], titles: Titles) -> Figure:
-    """Draw changes in percent as bars from zero, the largest on top; rises and falls have different colours."""
+def tornado(names: Sequence[str], change: Sequence[float], titles: Titles, *, unit: str = " %") -> Figure:
+    """Draw changes as bars from zero, the largest on top; rises and falls have different colours. unit: of a change."""
     order = sorted(range(len(names)), key=lambda i: -abs(change[i]))
     ordered = [change[i] for i in order]
     bar: Figure = {
@@ -187,9 +197,9 @@ def tornado(names: Sequence[str], change: Sequence[float], titles: Titles) -> Fi
         "x": ordered,
         "showlegend": False,
         "marker": {"color": [PALETTE[3] if c > 0 else PALETTE[0] for c in ordered]},
-        "texttemplate": "%{x:+.0f} %",
-        "hovertemplate": "%{y}: %{x:+.1f} %<extra></extra>",
+        "texttemplate": "%{x:+.0f}" + unit,
+        "hovertemplate": "%{y}: %{x:+.1f}" + unit + "<extra></extra>",
     }
     height = max(LEAST_HEIGHT, BARS_BASE + TORNADO_BAR * len(names))
-    axes = {"xaxis": _axis(titles.x, zeroline=True), "yaxis": _axis("", autorange="reversed")}
-    return {"data": [bar], "layout": _layout(titles.title, height=height, **axes)}
+    axes = {"xaxis": axis(titles.x, zeroline=True), "yaxis": axis("", autorange="reversed")}
+    return {"data": [bar], "layout": layout_of(titles.title, height=height, **axes)}

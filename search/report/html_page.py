@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from search.output import Row, heading, json_value, with_range
+from search.report.descriptions import described
 
 #: Fields of a page that the template gets in another form.
 _PACKED = ("charts", "version", "live")
@@ -77,11 +78,19 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Answer:
+    """A question of the reader, and the answer as paragraphs."""
+
+    question: str
+    says: Sequence[str]
+
+
+@dataclass(frozen=True)
 class Section:
     """A part of the page. Empty fields are not shown.
 
     id: of the HTML element. short: its name in the navigation (default: the title). lead: the sentence under the title.
-    live: whether the controls stand here.
+    live: whether the controls stand here. answers: to questions.
     goals: bars of objectives. charts: names of figures in `Page.charts`. terms: (name, value) pairs. command: shown as
     code.
     """
@@ -90,6 +99,7 @@ class Section:
     title: str
     lead: str
     short: str = ""
+    answers: Sequence[Answer] = ()
     goals: Sequence[Goal] = ()
     charts: Sequence[str] = ()
     tables: Sequence[Table] = ()
@@ -133,6 +143,7 @@ def render(page: Page) -> str:
     return environment.get_template("report.html.j2").render(
         **{name: getattr(page, name) for name in page.__dataclass_fields__ if name not in _PACKED},
         titles={name: figure["layout"]["meta"]["title"] for name, figure in page.charts.items()},
+        descriptions={name: described(figure) for name, figure in page.charts.items()},
         manifest={"version": page.version},
         css=Markup((_TEMPLATES / "report.css").read_text(encoding="utf-8")),
         script=Markup("\n".join((_TEMPLATES / name).read_text(encoding="utf-8") for name in _scripts(page))),

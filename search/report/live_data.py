@@ -8,15 +8,14 @@ Where neither is so, and for pairs of pools, it holds the candidates with the re
 from __future__ import annotations
 
 import base64
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from perfmodel.arrays import Array, Index
 from perfmodel.estimates import Estimates, correlations, overall
-from perfmodel.workload import load_of
 from search.planning import deployment_words
+from search.report.replica_loads import SHARES, ReplicaLoads, kind_of, replica_loads
 from search.scenario import MOST_USED
 
 if TYPE_CHECKING:
@@ -26,13 +25,6 @@ if TYPE_CHECKING:
 MOST_LAYOUTS, MOST_CHARACTERS = 450, 600_000
 #: Most candidates in a page that keep the replicas of the plan. chosen: as many characters.
 MOST_FIXED = 600
-#: Loads of one replica, as shares of the greatest. chosen: near saturation a step is 2 %, so that a straight line
-#: between two of them is good to a fraction of a percent.
-SHARES = np.concatenate([np.geomspace(0.0005, 0.3, 20, endpoint=False), np.linspace(0.3, 0.999, 36)])
-#: Times the planned load that the reader may ask for.
-MOST_TIMES = 4.0
-#: Rate that saturates any replica, requests/s.
-SATURATING_RATE = 1e6
 #: Greatest 2-byte number.
 STEPS = 2**16 - 1
 #: Columns of pairs of pools that the page ranks by.
@@ -44,15 +36,15 @@ OF_PAIRS = (
 )
 
 
-def live_data(plan: Plan) -> dict[str, Any]:
-    """Return what the script of the page needs, as plain data."""
-    kind = _kind(plan)
+def live_data(plan: Plan, loads: ReplicaLoads | None = None) -> dict[str, Any]:
+    """Return what the script of the page needs, as plain data. loads: `loads_of_page(plan)`, where it is at hand."""
+    loads = loads or loads_of_page(plan)
     count = len(plan.layouts)
-    kept = np.sort(plan.order[plan.order < count][: _most_layouts(plan)])
-    table = _table(plan, kept, kind) if kind != "fixed" and len(kept) else {}
+    kept = loads.rows if loads is not None else np.sort(plan.order[plan.order < count][: most_layouts(plan)])
+    table = _table(plan, loads) if loads is not None else {}
     fixed = np.arange(count, len(plan)) if table else np.sort(plan.order[:MOST_FIXED])
     return {
-        "kind": kind if table else "fixed",
+        "kind": kind_of(plan) if table else "fixed",
         "left_out": _left_out(plan, np.setdiff1d(np.arange(count), kept if table else fixed)),
         **_request(plan),
         "devices": _devices(plan),
@@ -63,16 +55,12 @@ def live_data(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _kind(plan: Plan) -> str:
-    """Return what the page sizes replicas by: `open` (a rate), `closed` (requests in flight), or `fixed`: nothing."""
-    arrival = plan.scorer.target.workload.arrival
-    simple = plan.scorer.sized and not plan.scenario.site.psu and not np.isfinite(plan.scenario.limits.rack)
-    whole = plan.complete and not plan.rivals
-    of_a_run = np.isfinite(plan.scorer.target.workload.n_requests)
-    return arrival if simple and whole and not of_a_run and arrival in ("open", "closed") else "fixed"
+def loads_of_page(plan: Plan) -> ReplicaLoads | None:
+    """Return the layouts of the page over their loads; None where replicas do not follow from the load."""
+    return replica_loads(plan, most_layouts(plan))
 
 
-def _most_layouts(plan: Plan) -> int:
+def most_layouts(plan: Plan) -> int:
     """Return how many layouts the page has room for: each objective adds columns."""
     count = len(plan.scenario.slo.objectives)
     columns = 6 + 3 * count + count * (count - 1) // 2  # of 2 bytes; that of a bound counts twice
@@ -144,35 +132,23 @@ def _layouts(plan: Plan, rows: Index) -> list[dict[str, Any]]:
     ]
 
 
-def _table(plan: Plan, rows: Index, kind: str) -> dict[str, Any]:
+def _table(plan: Plan, loads: ReplicaLoads) -> dict[str, Any]:
     """Return the figures of one replica of each layout over its load: (layouts, loads) per name, packed.
 
     Loads, requests/s or requests in flight, are `shares` of the `greatest`. Latencies are in ms; of the bounds of the
     SLO they are natural logarithms.
     """
-    target = plan.scorer.target
-    one = replace(plan.layouts.take(rows), replicas=np.ones(len(rows)))
-    base = load_of(target.workload, len(rows))
-    if kind == "open":
-        full = target.estimates_of(replace(base, rate=np.full(len(rows), SATURATING_RATE)), one)
-        greatest = full.request_rate
-    else:
-        greatest = np.full(len(rows), MOST_TIMES * float(target.workload.concurrency))
-    shares = SHARES if kind == "open" else np.geomspace(1.0, greatest[0], len(SHARES)) / greatest[0]
-    loads = greatest[:, None] * shares
-    again = np.repeat(np.arange(len(rows)), len(SHARES))
-    asked = load_of(target.workload, len(again))
-    asked = replace(asked, rate=loads.ravel()) if kind == "open" else replace(asked, concurrency=loads.ravel())
-    found = target.estimates_of(asked, replace(one.take(again), replicas=np.ones(len(again))))
+    found = loads.found
     packed: dict[str, Any] = {"power": _log_short(found.power)}
-    if kind == "closed":
+    if kind_of(plan) == "closed":
         packed["rate"] = _packed(found.request_rate)
     for metric in ("ttft", "tpot", "e2e"):
         ranks = plan.scorer.rank_by == f"{metric}_ms"
         mean = found.mean(getattr(found, metric)) * 1e3
         packed[f"{metric}_ms"] = _packed(mean) if ranks else _log_short(mean)
+    shares = loads.shares.tolist()
     columns = packed | _of_bounds(plan, found)
-    return {"points": len(SHARES), "greatest": greatest.tolist(), "shares": shares.tolist(), "columns": columns}
+    return {"points": len(shares), "greatest": loads.greatest.tolist(), "shares": shares, "columns": columns}
 
 
 def _of_bounds(plan: Plan, found: Estimates) -> dict[str, Any]:

@@ -12,18 +12,19 @@ from hwdb import Infeasible, InputError
 from search.output import headline, money, number, odds_note, percent, question, ranking_note
 from search.planning import terms_of
 from search.report import sections
+from search.report.answer import answer_of
 from search.report.grid_charts import grid_charts
-from search.report.html_page import Chip, Fact, Page, Section, render
-from search.report.live_data import live_data
+from search.report.html_page import Chip, Fact, Page, render
+from search.report.inputs import inputs_sections
+from search.report.live_data import live_data, loads_of_page
 from search.report.plan_charts import SITE_ENERGY, plan_charts
 from search.report.text_forms import as_json, csv_text, markdown
-from search.whatif import Trials, as_planned, what_if
+from search.whatif import Trials
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
     from search.planning import Plan
-    from search.report.charts import Figure
     from search.searchers import Progress
 
 #: Most qualifying candidates in the table of candidates, and most near misses.
@@ -69,8 +70,9 @@ def page_of(plan: Plan, progress: Progress | None = None, *, live: bool = True) 
 
     progress: called with (done, total) what-ifs. live: with what the controls compute with, which only HTML has.
     """
-    rows = plan.rows(LISTED_CANDIDATES, LISTED_MISSES)
-    answer, figures = _answer(plan, progress) if plan.feasible else ([], {})
+    rows, loads = plan.rows(LISTED_CANDIDATES, LISTED_MISSES), loads_of_page(plan)
+    answer, figures = answer_of(plan, rows, loads, progress) if plan.feasible else ([], {})
+    brief = [section for section in answer if section.id == "brief"]
     return Page(
         title=plan.scenario.title,
         question=question(plan),
@@ -81,29 +83,16 @@ def page_of(plan: Plan, progress: Progress | None = None, *, live: bool = True) 
         odds=odds_note(rows) if plan.feasible else [],
         facts=_facts(rows[0]) if plan.feasible else [],
         sections=[
+            *brief,
             sections.live_section(),
-            *answer,
+            *(section for section in answer if section not in brief),
             sections.candidates_section(plan, rows),
+            *inputs_sections(plan),
             sections.provenance_section(plan),
         ],
         charts=figures,
-        live=live_data(plan) if live else {},
+        live=live_data(plan, loads) if live else {},
     )
-
-
-def _answer(plan: Plan, progress: Progress | None) -> tuple[list[Section], dict[str, Figure]]:
-    """Return the sections and the charts that need a recommended candidate."""
-    terms, what_ifs = terms_of(plan), what_if(plan, progress)
-    figures = plan_charts(plan, terms, what_ifs)
-    found = [
-        sections.objectives_section(plan),
-        sections.alternatives_section(plan, figures),
-        sections.time_and_memory_section(terms),
-        sections.cost_section(figures),
-        sections.what_if_section(as_planned(plan), what_ifs, figures),
-        sections.launch_section(plan),
-    ]
-    return [section for section in found if section is not None], figures
 
 
 def _chips(plan: Plan) -> list[Chip]:

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from perfmodel.arrays import Array
+from perfmodel.arrays import Array, Index
+from perfmodel.workload import MS_PER_S
 from search.output import operator_group
 from search.planning import memory_of, memory_place
 from search.report import charts
 from search.report.charts import Figure, Points, Ranges, Titles
+from search.report.curve_charts import Limits, Parts, kinds_of_bars, limit_lines, waterfall
 
 if TYPE_CHECKING:
     from search.planning import Plan
@@ -22,6 +24,12 @@ DRAWN_CANDIDATES = 1500
 COMPARED_DEVICES = 20
 #: Smallest change of the cost that the chart of what-ifs shows, percent.
 SHOWN_CHANGE = 0.5
+#: Operators below this share of their step are drawn together, percent.
+DRAWN_SHARE = 2.0
+#: Latencies that are drawn, with their names.
+LATENCIES = {"ttft": "time to first token", "tpot": "time per output token"}
+#: Smallest change of a chance that is drawn, points.
+SHOWN_POINTS = 1.0
 #: Column of a plan with the energy per output token, of devices, hosts and cooling.
 SITE_ENERGY = "site_energy_j_per_output_token"
 
@@ -34,30 +42,73 @@ def plan_charts(
     terms: operators of the recommended candidate (`search.planning.terms_of`). what_ifs: rows of `what_if`.
     """
     return {
-        **_cost_against_latency(plan),
+        **fronts(plan),
         "time": _time_by_group(terms),
+        **_waterfalls(terms),
+        "roofline": _near_the_roof(terms),
         "memory": _memory_of_a_device(plan),
         **_cost_by_device(plan),
         **_change_of_cost(what_ifs),
+        **_change_of_chance(plan, what_ifs),
     }
 
 
-def _cost_against_latency(plan: Plan) -> dict[str, Figure]:
-    """Draw cost (energy where no price is known) against TTFT and against TPOT, one colour per kind of hardware."""
+def fronts(plan: Plan) -> dict[str, Figure]:
+    """Return the charts in which every candidate that qualifies is a point, with lines at the bounds of the SLO.
+
+    Cost (energy where no price is known) against TTFT and TPOT, on the statistic that the SLO bounds; tokens/s of a
+    device against tokens/s of a user; energy of a token against TPOT.
+    """
     drawn = plan.order[: min(int(plan.qualifies.sum()), DRAWN_CANDIDATES)]
     priced = bool(np.isfinite(plan.columns["usd_per_million_tokens"][drawn]).any())
     what, unit = ("Cost", "$ per million output tokens") if priced else ("Energy", "J per output token")
     cost = plan.columns["usd_per_million_tokens" if priced else SITE_ENERGY]
     found = {}
-    for metric, name in (("ttft", "time to first token"), ("tpot", "time per output token")):
-        latency, best = plan.columns[f"{metric}_ms"], [plan.best]
-        found[f"front-{metric}_ms"] = charts.scatter(
-            _points_by_device(plan, drawn.tolist(), cost, latency),
-            front=lower_left_front(cost[drawn], latency[drawn]),
-            chosen=Points(cost[best].tolist(), latency[best].tolist()),
-            titles=Titles(title=f"{what} against {name}", x=unit, y=f"mean {metric.upper()}, ms"),
-        )
+    for metric, name in LATENCIES.items():
+        column, limits = _bounded(plan, metric)
+        statistic = column.rpartition("_ms")[2].strip("_") or "mean"
+        titles = Titles(f"{what} against {name}", x=unit, y=f"{metric.upper()} {statistic}, ms")
+        found[f"front-{metric}_ms"] = _front(plan, drawn, (cost, plan.columns[column]), titles, Limits(y=limits))
+    column, limits = _bounded(plan, "tpot")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        each = MS_PER_S / plan.columns["tpot_ms"]
+    titles = Titles("Throughput against speed", x="tokens/s of a user (1 / mean TPOT)", y="tokens/s of a device")
+    axes = (each, plan.columns["output_tok_s_per_device"])
+    of_users = Limits(x=[MS_PER_S / v for v in limits])
+    found["front-speed"] = _front(plan, drawn, axes, titles, of_users, (True, True))
+    if priced and np.isfinite(plan.columns[SITE_ENERGY][drawn]).any():
+        y = f"TPOT {column.rpartition('_ms')[2].strip('_') or 'mean'}, ms"
+        titles = Titles("Energy against time per output token", x="J per output token", y=y)
+        axes = (plan.columns[SITE_ENERGY], plan.columns[column])
+        found["front-energy"] = _front(plan, drawn, axes, titles, Limits(y=limits))
     return found
+
+
+def _bounded(plan: Plan, metric: str) -> tuple[str, list[float]]:
+    """Return the column of a latency that the SLO bounds, with its bounds in ms; the mean where it bounds none."""
+    own = [o for o in plan.scenario.slo.objectives if o.metric == metric and o.key in plan.columns]
+    return (own[0].key, [own[0].limit * MS_PER_S]) if own else (f"{metric}_ms", [])
+
+
+def _front(
+    plan: Plan,
+    drawn: Index,
+    axes: tuple[Array, Array],
+    titles: Titles,
+    limits: Limits,
+    largest: tuple[bool, bool] = (False, False),
+) -> Figure:
+    """Draw candidates over two figures, (N,) each. drawn: their numbers. largest: whether more of either is better."""
+    x, y = axes
+    points = lower_left_front(*(np.where(up, -v[drawn], v[drawn]) for v, up in zip(axes, largest, strict=True)))
+    front = Points([abs(v) for v in points.x], [abs(v) for v in points.y])
+    return charts.scatter(
+        _points_by_device(plan, drawn.tolist(), x, y),
+        front=front,
+        chosen=Points(x[[plan.best]].tolist(), y[[plan.best]].tolist()),
+        titles=titles,
+        shapes=limit_lines(limits),
+    )
 
 
 def _points_by_device(plan: Plan, candidates: Sequence[int], x: Array, y: Array) -> dict[str, Points]:
@@ -101,6 +152,32 @@ def _time_by_group(terms: Sequence[Mapping[str, Any]]) -> Figure:
     return charts.stacked(phases, shares, Titles("Where the time of a step goes", x="share of the step, %"))
 
 
+def _waterfalls(terms: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
+    """Draw what the time of each step is made of, operator by operator; small ones are one bar."""
+    found = {}
+    for phase in dict.fromkeys(t["phase"] for t in terms):
+        own = [t for t in terms if t["phase"] == phase]
+        large = [t for t in own if abs(t["share_percent"]) >= DRAWN_SHARE]
+        small = sum(t["time_us"] for t in own if t not in large)
+        names, times = [t["operator"] for t in large], [t["time_us"] / 1e3 for t in large]
+        parts = Parts([*names, "smaller ones"], [*times, small / 1e3]) if small else Parts(names, times)
+        found[f"waterfall-{phase}"] = waterfall(parts, Titles(f"What a {phase} step is made of", x="ms"))
+    return found
+
+
+def _near_the_roof(terms: Sequence[Mapping[str, Any]]) -> Figure:
+    """Draw how much of its roof each large operator reaches: of the peak of what limits it, by what that is."""
+    own = [t for t in terms if t["share_percent"] >= DRAWN_SHARE and t["peak_share_percent"] == t["peak_share_percent"]]
+    parts = Parts(
+        [f"{t['phase']}: {t['operator']}" for t in own],
+        [t["peak_share_percent"] for t in own],
+        [f"limited by {t['bound']}" for t in own],
+    )
+    return kinds_of_bars(
+        parts, Titles("How near each operator comes to its roof", x="% of the peak that limits it"), most=100
+    )
+
+
 def _memory_of_a_device(plan: Plan) -> Figure:
     """Draw what the memory of a device holds, against what the engine may use of it."""
     parts = {
@@ -138,3 +215,16 @@ def _change_of_cost(what_ifs: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
         return {}
     names, change = [r["what_if"] for r in shown], [r["change_percent"] for r in shown]
     return {"whatif": charts.tornado(names, change, Titles("Change of the cost", x="change in $ per hour, %"))}
+
+
+def _change_of_chance(plan: Plan, what_ifs: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
+    """Draw by how much the chance of the recommendation, left as it is, changes per what-if, in points."""
+    if not plan.scenario.slo.objectives:
+        return {}
+    now = float(plan.columns["slo_chance"][plan.best])
+    moved = {r["what_if"]: 100.0 * (r["chance_if_nothing_changes"] - now) for r in what_ifs}
+    shown = {name: points for name, points in moved.items() if abs(points) >= SHOWN_POINTS}
+    if not shown:
+        return {}
+    titles = Titles("Change of the chance, if nothing else changes", x="change of the chance of the SLO, points")
+    return {"chances": charts.tornado(list(shown), list(shown.values()), titles, unit="")}

@@ -37,6 +37,8 @@ LEAST_RANGE_WIDTH = 0.5
 GOOD_CHANCE, EVEN_CHANCE = 0.8, 0.5
 #: Columns of the table of operators.
 OPERATORS = ("phase", "operator", "calls", "steps", "time_us", "share_percent", "bound", "peak_share_percent", "basis")
+#: Most rows of the table of the best of each mode and device.
+MOST_WINNERS = 16
 #: Columns of the table of what-ifs.
 WHAT_IF = ("what_if", "answer", *WHAT_IF_FIGURES, "chance_if_nothing_changes")
 
@@ -110,8 +112,9 @@ def alternatives_section(plan: Plan, chart_names: Iterable[str]) -> Section:
     )
 
 
-def time_and_memory_section(terms: Sequence[dict[str, Any]]) -> Section:
+def time_and_memory_section(terms: Sequence[dict[str, Any]], chart_names: Iterable[str]) -> Section:
     """Show where the time of a step and the memory of a device go, and the operators that take most."""
+    charts = ["time", *(n for n in chart_names if n.startswith("waterfall-")), "roofline", "memory"]
     names = {"prefill": "a prompt takes", "decode": "a decode step takes"}
     steps = "; ".join(f"{names[r['step']]} {number(r['step_ms'])} ms" for r in step_time_rows(terms))
     title = f"Operators that take {LISTED_SHARE:g} % of their step or more"
@@ -120,7 +123,7 @@ def time_and_memory_section(terms: Sequence[dict[str, Any]]) -> Section:
         id="time",
         short="Time",
         title="Where the time and the memory go",
-        charts=["time", "memory"],
+        charts=charts,
         lead=f"For the recommended configuration: {steps}. The dashed line is the memory that the engine may use.",
         tables=[Table(largest, OPERATORS, title=title, sortable=True, id="operators")],
     )
@@ -146,10 +149,46 @@ def what_if_section(planned: dict[str, Any], what_ifs: Sequence[dict[str, Any]],
         id="whatif",
         short="What if",
         title="What if",
-        charts=[n for n in ("whatif",) if n in chart_names],
+        charts=[n for n in ("whatif", "chances") if n in chart_names],
         lead="Each row plans again with one thing changed; changes are against the first row. The last column is the "
         "chance that the recommended configuration, left as it is, would still keep the SLOs.",
         tables=[Table(rows, known_columns(rows, WHAT_IF), wide=("answer",), id="changes")],
+    )
+
+
+def constraints_section(planned: dict[str, Any], rows: Sequence[dict[str, Any]]) -> Section | None:
+    """Show what the plan would be without each of its constraints; None without any. planned: the row of the plan."""
+    if not rows:
+        return None
+    shown = [planned, *rows]
+    return Section(
+        id="constraints",
+        short="Constraints",
+        title="What each constraint is worth",
+        lead="Each row plans again without one constraint: what it saves is what the constraint costs.",
+        tables=[Table(shown, known_columns(shown, WHAT_IF), wide=("answer",), id="without")],
+    )
+
+
+def winners_section(plan: Plan) -> Section | None:
+    """Show the best candidate of each way of serving and of each device; None where there is but one."""
+    by_mode = plan.best_by_mode()
+    seen, found = set(), []
+    for row in [*by_mode, *(r for r in plan.rows(None) if r["rank"])]:
+        key = (row["mode"], row["device"], row.get("prefill_device", row["device"]))
+        if key not in seen:
+            seen.add(key)
+            found.append(row)
+    if len(found) < 2:
+        return None
+    rows = with_kilowatts(found[:MOST_WINNERS])
+    columns = ["rank", "mode", *candidate_columns(plan)]
+    return Section(
+        id="winners",
+        short="Best of each",
+        title="The best of each mode and device",
+        lead="One row per way of serving and device, best first.",
+        tables=[Table(rows, known_columns(rows, list(dict.fromkeys(columns))), chosen=("rank", 1), id="best-of-each")],
     )
 
 

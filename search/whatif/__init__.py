@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from hwdb.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from search.whatif.causes import changes, what_if
+    from search.whatif.causes import changes, constraints, what_if
     from search.whatif.outcome import ANSWER_FIGURES, SAME, WHAT_IF_FIGURES, as_planned
     from search.whatif.tried import VALUES, Trial, Trials, try_changes
     from search.whatif.written_plans import best_row, compared, moved_candidates, read_plan_rows, shared_columns
@@ -23,6 +23,7 @@ __all__ = [
     "best_row",
     "changes",
     "compared",
+    "constraints",
     "moved_candidates",
     "read_plan_rows",
     "shared_columns",
@@ -33,7 +34,7 @@ __all__ = [
 __getattr__ = lazy_names(
     __name__,
     {
-        "causes": ["changes", "what_if"],
+        "causes": ["changes", "constraints", "what_if"],
         "outcome": ["ANSWER_FIGURES", "SAME", "WHAT_IF_FIGURES", "as_planned"],
         "tried": ["VALUES", "Trial", "Trials", "try_changes"],
         "written_plans": ["best_row", "compared", "moved_candidates", "read_plan_rows", "shared_columns"],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -33,6 +33,14 @@ WEIGHT_FORMATS = ("bf16", "fp8", "int4")
 KV_FORMATS = ("fp8",)
 #: Most devices other than the winner's that are tried alone, and whose price is changed. chosen: keeps the table short.
 MOST_DEVICES, MOST_PRICES = 3, 2
+#: Limits of a plan whose worth is shown, in words.
+LIMIT_WORDS = {
+    "usd_per_hour": "cost",
+    "power": "power",
+    "rack": "power of a rack",
+    "devices": "devices",
+    "nodes": "nodes",
+}
 #: Least memory of a device that is not on offer, as a share of the winner's, and from where it counts as another kind
 #: of the same generation. chosen: what a user would compare.
 LEAST_MEMORY, MORE_MEMORY = 0.5, 1.3
@@ -150,13 +158,50 @@ def _devices_next_in_price(plan: Plan) -> list[str]:
     return [name for _, name in ([max(less)] if less else []) + ([min(more)] if more else [])]
 
 
-def what_if(plan: Plan, progress: Progress | None = None) -> list[dict[str, Any]]:
-    """Plan again for each change and return one flat row per change.
+def constraints(plan: Plan) -> list[Change]:
+    """List the plan without each of its constraints: a bound of the SLO, a limit, the stock, the room that stays free.
+
+    What the answer costs less without one is what the constraint costs.
+    """
+    s, found = plan.scenario, []
+    if len(s.slo.objectives) > 1:
+        found += [Change(f"without {o.title} ≤ {o.limit * 1e3:g} ms", _without_bound(o.key)) for o in s.slo.objectives]
+    for name, words in LIMIT_WORDS.items():
+        if np.isfinite(getattr(s.limits, name)):
+            found.append(Change(f"without the limit on {words}", _with_limit(name, np.inf)))
+    if s.limits.spare_nodes:
+        found.append(Change("without spare nodes", _with_limit("spare_nodes", 0)))
+    if plan.scorer.sized_by_rate and s.limits.utilisation < 1.0 and not s.limits.beyond_usual:
+        found.append(Change("replicas used in full", _used_in_full))
+    if s.offer.stock:
+        found.append(Change("without a limit on stock", lambda s: replace(s, offer=replace(s.offer, stock={}))))
+    return found
+
+
+def _without_bound(key: str) -> Callable[[Scenario], Scenario]:
+    """Return a function that drops one bound of the SLO."""
+    return lambda s: replace(s, slo=Slo(tuple(o for o in s.slo.objectives if o.key != key)))
+
+
+def _with_limit(name: str, value: float) -> Callable[[Scenario], Scenario]:
+    """Return a function that sets a limit of the plan."""
+    return lambda s: replace(s, limits=replace(s.limits, **{name: value}))
+
+
+def _used_in_full(s: Scenario) -> Scenario:
+    """Return the scenario whose replicas may be used in full."""
+    return replace(s, limits=replace(s.limits, utilisation=1.0, utilisation_stated=True))
+
+
+def what_if(
+    plan: Plan, progress: Progress | None = None, tried: Sequence[Change] | None = None
+) -> list[dict[str, Any]]:
+    """Plan again for each change and return one flat row per change. tried: the changes; None for `changes(plan)`.
 
     A row holds the new answer, its cost against today's, and the chance that today's answer would hold. Raises
     `Infeasible` when the plan itself has no answer.
     """
-    return together([partial(_row, plan, change) for change in changes(plan)], progress)
+    return together([partial(_row, plan, change) for change in (changes(plan) if tried is None else tried)], progress)
 
 
 def _length_changes() -> list[Change]:

@@ -1,0 +1,166 @@
+"""Answer in plain sentences what to buy, what would change that, and what it costs to be sure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from search.output import heading, money, number, percent
+from search.report.html_page import Answer, Section, Table
+from search.scenario import MONEY
+from search.whatif import SAME
+
+if TYPE_CHECKING:
+    from search.planning import Plan
+
+HOURS_PER_MONTH = 730.0
+#: Candidates that the recommendation is compared with.
+COMPARED = 3
+#: Chance that counts as sure.
+SURE = 0.9
+#: Minutes of a benchmark whose price is named. chosen: long enough for a steady state.
+MINUTES = 30.0
+#: Most changes that are named in a sentence.
+MOST_NAMED = 6
+#: Least change of the cost that is worth naming, percent.
+NAMED_PERCENT = 5.0
+
+
+def brief_section(plan: Plan, rows: Sequence[Mapping[str, Any]], what_ifs: Sequence[Mapping[str, Any]]) -> Section:
+    """Return the first section of the page. rows: candidates, best first. what_ifs: rows of `what_if`."""
+    ranked = [row for row in rows if row["rank"]]
+    answers = [
+        Answer("What would you buy?", _buy(plan, ranked[0])),
+        Answer("What would change your mind?", _change(plan, what_ifs)),
+        Answer("What does it cost to be sure?", _sure(plan, what_ifs)),
+    ]
+    others = [_why_not(plan, ranked[0], row) for row in ranked[1 : 1 + COMPARED]]
+    tables = [Table(others, ["candidate", "why_not"], title="Why this and not the next?", wide=("why_not",), id="why")]
+    return Section(
+        id="brief", short="In short", title="In short", lead="", answers=answers, tables=tables if others else []
+    )
+
+
+def _monthly(usd: float) -> str:
+    """Return what an hourly price is per month, in words."""
+    return f"${float(f'{usd * HOURS_PER_MONTH:.3g}'):,.0f} per month"
+
+
+def _buy(plan: Plan, row: Mapping[str, Any]) -> list[str]:
+    """Say what to take and what it costs, then what it delivers and how sure that is."""
+    devices = " and ".join(plan.device_names(plan.best))
+    billed, used = int(row["devices_billed"]), int(row["devices"])
+    usd = row["usd_per_hour"]
+    cost = f"for ${money(usd)} per hour, about {_monthly(usd)}" if usd == usd else "whose price is not known"
+    whole = f" (whole nodes; {used} of them work)" if billed > used else ""
+    first = f"{'Own' if _owned(plan) else 'Rent'} {billed} {devices}{whole}, run as {row['candidate']}, {cost}."
+    serves = (
+        f"They serve {number(row['request_rate_rps'])} requests per second ({number(row['output_tok_s'])} tokens/s)"
+    )
+    if not plan.scenario.slo.objectives:
+        return [f"{first} {serves}; no SLO was asked for."]
+    bounds = " and ".join(f"{o.title} ≤ {number(o.limit * 1e3)} ms" for o in plan.scenario.slo.objectives)
+    return [f"{first} {serves} and keep {bounds} with a chance of {percent(row['slo_chance'])}."]
+
+
+def _owned(plan: Plan) -> bool:
+    """Return True where all devices of the winner are owned."""
+    return all(plan.scorer.tariff.owned[i] for i in plan.device_types(plan.best))
+
+
+def _change(plan: Plan, what_ifs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Name the changes that call for something else, those that only cost, and the price from which a rival wins."""
+    other = [r for r in what_ifs if r["answer"] != SAME and r["usd_per_hour"] == r["usd_per_hour"]]
+    none = [r for r in what_ifs if r["usd_per_hour"] != r["usd_per_hour"] and r["answer"] != SAME]
+    same = [r for r in what_ifs if r["answer"] == SAME]
+    said = []
+    dearer = sorted(
+        (r for r in other if abs(r["change_percent"]) >= NAMED_PERCENT), key=lambda r: -abs(r["change_percent"])
+    )
+    if dearer:
+        parts = [f"{r['what_if']} ({r['answer']}, {r['change_percent']:+.0f} %)" for r in dearer[:MOST_NAMED]]
+        said.append(f"Something else is the answer, at another cost, if it is: {'; '.join(parts)}.")
+    if none:
+        said.append(f"Nothing on offer would do: {'; '.join(r['what_if'] for r in none[:MOST_NAMED])}.")
+    if same:
+        said.append(f"It stays the answer: {'; '.join(r['what_if'] for r in same[:MOST_NAMED])}.")
+    return [*said, *_break_even_prices(plan)] or ["None of the changes that were tried calls for something else."]
+
+
+def _break_even_prices(plan: Plan) -> list[str]:
+    """Say below which price of its device each rival of another device would cost as little as the winner."""
+    if plan.scorer.rank_by not in MONEY:
+        return []
+    tariff, c, said = plan.scorer.tariff, plan.columns, []
+    own, seen = set(plan.device_types(plan.best)), set[int]()
+    for n in plan.order[: int(plan.qualifies.sum())].tolist():
+        types = plan.device_types(n)
+        if len(types) != 1 or types[0] in own | seen or tariff.owned[types[0]]:
+            continue
+        seen.add(types[0])
+        price = float(tariff.usd_per_hour[types[0]])
+        least = price * float(c["usd_per_hour"][plan.best] / c["usd_per_hour"][n])
+        if np.isfinite(least) and least < price:
+            name = tariff.devices[types[0]].name
+            said.append(f"{name} would cost no more from ${money(least)} per device and hour on (now ${money(price)})")
+        if len(seen) == COMPARED:
+            break
+    return [f"{'; '.join(said)}."] if said else []
+
+
+def _sure(plan: Plan, what_ifs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say what a higher chance costs, and what a benchmark of one replica costs before signing."""
+    said, row = [], plan.row(plan.best)
+    chance, usd = row["slo_chance"], row["usd_per_hour"]
+    if plan.scenario.slo.objectives:
+        surer = next((r for r in what_ifs if r["what_if"] == "SLO kept with 90 % chance"), None)
+        if chance >= SURE:
+            said.append(f"It is {percent(chance)} sure already.")
+        elif surer is not None and surer["usd_per_hour"] == surer["usd_per_hour"]:
+            more, answer = surer["usd_per_hour"] - usd, row["candidate"] if surer["answer"] == SAME else surer["answer"]
+            said.append(
+                f"To go from {percent(chance)} to {percent(surer['slo_chance'])} by more hardware, take "
+                f"{answer}: ${money(surer['usd_per_hour'])} per hour, {_monthly(more)} more "
+                f"({surer['change_percent']:+.0f} %)."
+            )
+        else:
+            said.append(f"No hardware on offer is {percent(SURE)} sure: only a measurement can tell.")
+    price = _price_of_a_replica(plan)
+    if price == price:
+        said.append(
+            f"To be sure by measuring, benchmark one replica at {number(row['request_rate_rps_per_replica'])} requests "
+            f"per second before you sign: {MINUTES:.0f} minutes of it cost about ${money(price * MINUTES / 60.0)}. "
+            f"perfmodel next says which run is worth its price, perfmodel calibrate reads the result."
+        )
+    return said or ["No SLO and no price was given, so there is nothing to be sure of."]
+
+
+def _price_of_a_replica(plan: Plan) -> float:
+    """Return USD per hour of one replica of the winner, or of one worker of each of its pools; NaN where not known."""
+    tariff = plan.scorer.tariff
+    one = [tariff.billed(d.device, d.devices_per_replica, np.ones(1)) for d in plan.pools(plan.best)]
+    return float(sum(n[0] * tariff.usd_per_hour[d.device[0]] for n, d in zip(one, plan.pools(plan.best), strict=True)))
+
+
+def _why_not(plan: Plan, best: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row that says by what a candidate is worse than the best, and how sure that is."""
+    parts, rank_by = [], plan.scorer.rank_by
+    more = row["usd_per_hour"] / best["usd_per_hour"] - 1.0 if best["usd_per_hour"] else np.nan
+    if more == more:
+        words = (
+            "costs the same" if abs(more) < 5e-4 else f"costs {100 * abs(more):.0f} % {'more' if more > 0 else 'less'}"
+        )
+        parts.append(f"{words} (${money(row['usd_per_hour'])} per hour)")
+    if rank_by not in MONEY and row.get(rank_by, np.nan) == row.get(rank_by, np.nan):
+        parts.append(f"{heading(rank_by)} {number(row[rank_by])} against {number(best[rank_by])}")
+    if plan.scenario.slo.objectives:
+        parts.append(f"keeps every SLO with {percent(row['slo_chance'])} against {percent(best['slo_chance'])}")
+    parts.append(f"draws {number(row['power_w'] / 1e3)} kW against {number(best['power_w'] / 1e3)} kW")
+    beats = row.get("best_beats_chance", np.nan)
+    if beats == beats:
+        parts.append(
+            f"the recommendation is the better choice in {100 * beats:.0f} of 100 draws of what may be misjudged"
+        )
+    return {"candidate": row["candidate"], "why_not": "; ".join(parts)}

@@ -1,0 +1,100 @@
+"""Say what the estimate of the winner rests on, which doubt its figures hang on, and what to measure next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from perfmodel.estimates import CAUSES, DEVIATE_80, by_cause, rest_spread
+from search.report.charts import Figure, Titles
+from search.report.curve_charts import Parts, kinds_of_bars
+from search.report.html_page import Section
+
+if TYPE_CHECKING:
+    from search.planning import Plan
+
+#: Causes of doubt in words.
+CAUSE_WORDS = {
+    "compute": "speed of arithmetic",
+    "memory": "speed of memory",
+    "link": "speed of links",
+    "launch": "kernel launches",
+    "host": "time of the host",
+    "front_end": "time of the front end",
+    "power": "watts",
+}
+#: Least range that is drawn, percent.
+LEAST_RANGE = 0.5
+
+
+def confidence_section(
+    plan: Plan, terms: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]
+) -> tuple[Section, dict[str, Figure]]:
+    """Return the section on how sure the answer is, and its chart. terms: operators. rows: candidates, best first."""
+    best = rows[0]
+    basis = {}
+    for term in terms:
+        basis[term["basis"]] = basis.get(term["basis"], 0.0) + term["time_us"] / sum(
+            t["time_us"] for t in terms if t["phase"] == term["phase"]
+        )
+    phases = len({term["phase"] for term in terms}) or 1
+    shares = sorted(((share / phases, name) for name, share in basis.items()), reverse=True)
+    facts = [
+        ("rests on", ", ".join(f"{name} {100 * share:.0f} % of the time" for share, name in shares if share > 0.005)),
+        ("weakest part", str(best["basis"])),
+        ("80 % range", "the true figure lies in it in 8 of 10 published systems that no part was fitted on"),
+    ]
+    hangs = next((str(r["odds_hang_on"]) for r in rows if r["rank"] and r["rank"] > 1 and r.get("odds_hang_on")), "")
+    if hangs:
+        facts.append(("the ranking hangs on", hangs))
+    figure, largest = _doubts(plan)
+    if largest:
+        facts.append(("largest doubt", f"{largest[0]}: alone it moves {largest[1]} by ± {largest[2]:.0f} %"))
+        facts.append(("measure next", _next(largest[0])))
+    section = Section(
+        id="confidence",
+        short="Confidence",
+        title="How sure is it, and what would make it surer?",
+        lead="Bars say how far each doubt alone may move a figure, up or down, in 8 of 10 cases.",
+        charts=["doubts"],
+        terms=facts,
+        command=f"perfmodel next {plan.scenario.path}" if plan.scenario.path else "",
+    )
+    return section, {"doubts": figure}
+
+
+def _doubts(plan: Plan) -> tuple[Figure, tuple[str, str, float] | None]:
+    """Return the chart of doubts by figure, and (doubt, figure, percent) of the largest; None where there is none."""
+    found = plan.estimates(plan.best)
+    figures = [(o.metric, o.statistic) for o in plan.scenario.slo.objectives] or [("ttft", "mean"), ("tpot", "mean")]
+    figures = [*dict.fromkeys(figures), ("power", "mean")]
+    names, values, kinds = [], [], []
+    for metric, statistic in figures:
+        spread = np.abs(by_cause(found, metric, statistic)[:, 0])
+        by = {CAUSE_WORDS.get(cause, cause): float(s) for cause, s in zip(CAUSES, spread, strict=True)}
+        by["arrivals and the rest"] = float(rest_spread(found, metric, statistic)[0])
+        title = f"{metric.upper()} {statistic}" if metric != "power" else "power"
+        for cause, deviation in by.items():
+            wide = 100.0 * float(np.expm1(DEVIATE_80 * deviation))
+            if wide >= LEAST_RANGE:
+                names.append(f"{title}: {cause}")
+                values.append(wide)
+                kinds.append(title)
+    order = sorted(range(len(names)), key=lambda i: (kinds.index(kinds[i]), -values[i]))
+    parts = Parts([names[i] for i in order], [values[i] for i in order], [kinds[i] for i in order])
+    figure = kinds_of_bars(parts, Titles("What each doubt moves", x="± %, in 8 of 10 cases"))
+    if not values:
+        return figure, None
+    most = int(np.argmax(values))
+    return figure, (names[most].split(": ")[1], kinds[most], values[most])
+
+
+def _next(doubt: str) -> str:
+    """Say which run tells most of a doubt."""
+    if doubt == "arrivals and the rest":
+        return (
+            "a run of your own traffic at the planned rate: vllm bench serve with your trace, then perfmodel calibrate"
+        )
+    return "one run of a replica at the planned load, then perfmodel calibrate: it narrows every figure of this device"

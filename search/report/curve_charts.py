@@ -1,0 +1,212 @@
+"""Draw curves, waterfalls and shares of a limit as Plotly figures in plain data, from rows or columns of numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from perfmodel.arrays import Array
+from search.report.charts import (
+    BARS_BASE,
+    GREY,
+    LEAST_HEIGHT,
+    PALETTE,
+    RANGED_BAR,
+    RED,
+    Figure,
+    Points,
+    Titles,
+    axis,
+    axis_scale,
+    layout_of,
+)
+
+#: Kinds of dashes, so that lines are told apart without their colours.
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+#: Shares of the values that a drawn distribution ends at, and points on its curve. chosen: leaves out the last outlier.
+LAST_SHARE, CURVE_POINTS = 0.999, 160
+#: Most letters of the name of a bar, so that bars keep room on a phone.
+MOST_LETTERS = 34
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Values that are not to be passed, as dashed lines. x, y: on an axis. marks: (x, y, text) of points to name."""
+
+    x: Sequence[float] = ()
+    y: Sequence[float] = ()
+    marks: Sequence[tuple[float, float, str]] = ()
+
+
+@dataclass(frozen=True)
+class Style:
+    """How lines are drawn. steps: as stairs. log: (x, y), of an axis. zero: y begins at 0. percent: it ends at 100."""
+
+    steps: bool = False
+    log: tuple[bool, bool] = (False, False)
+    zero: bool = True
+    percent: bool = False
+
+
+def lines(
+    series: Mapping[str, Points], titles: Titles, limits: Limits | None = None, style: Style | None = None
+) -> Figure:
+    """Draw one line per name, each with a colour and a dash of its own."""
+    limits, style = limits or Limits(), style or Style()
+    data: list[Figure] = [
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "name": name,
+            "x": list(points.x),
+            "y": list(points.y),
+            "text": list(points.labels),
+            "line": {
+                "width": 2,
+                "color": PALETTE[i % len(PALETTE)],
+                "dash": DASHES[i % len(DASHES)],
+                "shape": "hv" if style.steps else "linear",
+            },
+            "hovertemplate": ("%{text}<br>" if points.labels else "")
+            + "%{x:.4g}: %{y:.4g}<extra>%{fullData.name}</extra>",
+            "showlegend": len(series) > 1,
+        }
+        for i, (name, points) in enumerate(series.items())
+    ]
+    if limits.marks:
+        data.append(_marks(limits.marks))
+    x, y = ({"type": "log", "dtick": "D2"} if log else {} for log in style.log)
+    more = {"range": [0, 100]} if style.percent else {"rangemode": "tozero"} if style.zero and not style.log[1] else {}
+    axes = {"xaxis": axis(titles.x, **x), "yaxis": axis(titles.y, **y, **more)}
+    return {"data": data, "layout": layout_of(titles.title, **axes, shapes=limit_lines(limits))}
+
+
+def limit_lines(limits: Limits) -> list[Figure]:
+    """Return the dashed lines at limits, across the whole chart."""
+    line = {"width": 2, "dash": "dash", "color": RED}
+    up = [{"type": "line", "x0": v, "x1": v, "yref": "paper", "y0": 0, "y1": 1, "line": line} for v in limits.x]
+    across = [{"type": "line", "y0": v, "y1": v, "xref": "paper", "x0": 0, "x1": 1, "line": line} for v in limits.y]
+    return [*up, *across]
+
+
+def _marks(marks: Sequence[tuple[float, float, str]]) -> Figure:
+    """Return points that are named when the reader points at them."""
+    x, y, text = zip(*marks, strict=True)
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": "change of the answer",
+        "x": list(x),
+        "y": list(y),
+        "text": list(text),
+        "marker": {"symbol": "diamond", "size": 11, "color": RED, "line": {"width": 1, "color": "#fff"}},
+        "hovertemplate": "%{text}<extra></extra>",
+    }
+
+
+def distribution(values: Array, weights: Array | None = None) -> Points:
+    """Return the share of values (any shape), percent, at or below each of some `CURVE_POINTS` of them."""
+    known = np.isfinite(values)
+    order = np.argsort(values[known])
+    ordered = values[known][order]
+    by = np.ones(len(ordered)) if weights is None else np.broadcast_to(weights, values.shape)[known][order]
+    total = np.cumsum(by) / by.sum() if len(ordered) else by
+    at = np.searchsorted(total, np.linspace(0.0, LAST_SHARE, CURVE_POINTS)).clip(0, max(len(ordered) - 1, 0))
+    return Points(ordered[at].tolist(), (100.0 * total[at]).tolist()) if len(ordered) else Points([], [])
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Bars one below the other. names: of the bars; values: their lengths; kinds: what decides their colour."""
+
+    names: Sequence[str]
+    values: Sequence[float]
+    kinds: Sequence[str] = field(default_factory=tuple)
+
+
+def waterfall(parts: Parts, titles: Titles) -> Figure:
+    """Draw what a total is made of: each bar begins where the one before ends, and the last is the total."""
+    names = [*(short(n) for n in parts.names), "total"]
+    bar: Figure = {
+        "type": "waterfall",
+        "orientation": "h",
+        "y": names,
+        "x": [*parts.values, 0.0],
+        "measure": [*["relative"] * len(parts.values), "total"],
+        "increasing": {"marker": {"color": PALETTE[2]}},
+        "decreasing": {"marker": {"color": PALETTE[0]}},
+        "totals": {"marker": {"color": PALETTE[1]}},
+        "connector": {"line": {"width": 1, "color": GREY}},
+        "hovertemplate": "%{y}: %{delta:.4g}<extra></extra>",
+        "showlegend": False,
+    }
+    height = max(LEAST_HEIGHT, BARS_BASE + int(0.8 * RANGED_BAR * len(names)))
+    axes = {"xaxis": axis(titles.x), "yaxis": axis("", autorange="reversed")}
+    return {"data": [bar], "layout": layout_of(titles.title, height=height, **axes)}
+
+
+def kinds_of_bars(parts: Parts, titles: Titles, *, most: float | None = None) -> Figure:
+    """Draw horizontal bars with one colour per kind, and a legend. most: where the axis ends; None: as needed."""
+    data: list[Figure] = []
+    for i, kind in enumerate(dict.fromkeys(parts.kinds)):
+        own = [j for j, k in enumerate(parts.kinds) if k == kind]
+        data.append(
+            {
+                "type": "bar",
+                "orientation": "h",
+                "name": kind,
+                "y": [short(parts.names[j]) for j in own],
+                "x": [parts.values[j] for j in own],
+                "marker": {"color": PALETTE[i % len(PALETTE)], "pattern": {"shape": ("", "/", ".", "x", "-")[i % 5]}},
+                "hovertemplate": "%{y}: %{x:.3g}<extra>%{fullData.name}</extra>",
+                "showlegend": True,
+            }
+        )
+    height = max(LEAST_HEIGHT, BARS_BASE + int(0.8 * RANGED_BAR * len(parts.names)))
+    order = {"categoryorder": "array", "categoryarray": [short(n) for n in parts.names]}
+    x = axis(titles.x, **({} if most is None else {"range": [0, most]}))
+    layout = layout_of(titles.title, height=height, xaxis=x, yaxis=axis("", autorange="reversed", **order))
+    return {"data": data, "layout": layout}
+
+
+def columns_over(
+    x: Sequence[Any], series: Mapping[str, Sequence[float]], titles: Titles, *, stacked: bool = True
+) -> Figure:
+    """Draw upright bars over `x`, one colour per name in `series` (one value per x), stacked or side by side."""
+    data: list[Figure] = [
+        {
+            "type": "bar",
+            "name": name,
+            "x": list(x),
+            "y": list(values),
+            "marker": {"color": PALETTE[i % len(PALETTE)], "pattern": {"shape": ("", "/", ".", "x", "-")[i % 5]}},
+            "hovertemplate": "%{x}: %{y:.4g}<extra>%{fullData.name}</extra>",
+            "showlegend": len(series) > 1,
+        }
+        for i, (name, values) in enumerate(series.items())
+    ]
+    axes = {"xaxis": axis(titles.x), "yaxis": axis(titles.y, rangemode="tozero")}
+    return {"data": data, "layout": layout_of(titles.title, barmode="stack" if stacked else "group", **axes)}
+
+
+def short(name: str) -> str:
+    """Return a name that leaves room for its bar."""
+    return name if len(name) <= MOST_LETTERS else f"{name[: MOST_LETTERS - 1]}…"
+
+
+__all__ = [
+    "Limits",
+    "Parts",
+    "Style",
+    "axis_scale",
+    "columns_over",
+    "distribution",
+    "kinds_of_bars",
+    "limit_lines",
+    "lines",
+    "short",
+    "waterfall",
+]

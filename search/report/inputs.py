@@ -1,0 +1,44 @@
+"""Show what the answer was asked with: the scenario as written, and the commands for what the page leaves out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from shlex import quote
+from typing import TYPE_CHECKING
+
+from search.report.html_page import Section
+
+if TYPE_CHECKING:
+    from search.planning import Plan
+
+#: Most characters of a scenario that are shown. chosen: traces and tables of rates would fill pages.
+MOST_SHOWN = 6000
+#: Questions that the page leaves to the tool, with the command.
+COMMANDS = {
+    "change any key": "perfmodel whatif {path} --set workload.request_rate_rps=20",
+    "replay a day of requests": "perfmodel simulate {path}",
+    "find the run that is worth its price": "perfmodel next {path}",
+    "own, rent or an API": "perfmodel cost {path}",
+    "write what starts it": "perfmodel export {path} --to kubernetes",
+}
+
+
+def inputs_sections(plan: Plan) -> list[Section]:
+    """Return the section of the scenario's text and the commands; [] where the scenario is no file."""
+    path = Path(plan.scenario.path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return []
+    shown = text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}\n… ({len(text):,} characters in all)"
+    commands = [(words, line.format(path=quote(str(path)))) for words, line in COMMANDS.items()]
+    return [
+        Section(
+            id="inputs",
+            short="Inputs",
+            title="What was asked",
+            lead=f"The scenario {path.name}, as it was written; below it the commands for what this page leaves out.",
+            command=shown.rstrip(),
+            terms=commands,
+        )
+    ]

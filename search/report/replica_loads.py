@@ -1,0 +1,90 @@
+"""Estimate one replica of each layout of a plan over its load: what the controls and the curves of the page rest on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from perfmodel.arrays import Array, Index
+from perfmodel.estimates import Estimates, slo_ratio
+from perfmodel.workload import load_of
+
+if TYPE_CHECKING:
+    from search.planning import Plan
+
+#: Loads of one replica, as shares of the greatest. chosen: near saturation a step is 2 %, so that a straight line
+#: between two of them is good to a fraction of a percent.
+SHARES = np.concatenate([np.geomspace(0.0005, 0.3, 20, endpoint=False), np.linspace(0.3, 0.999, 36)])
+#: Times the planned load that the reader may ask for.
+MOST_TIMES = 4.0
+#: Rate that saturates any replica, requests/s.
+SATURATING_RATE = 1e6
+
+
+@dataclass(frozen=True)
+class ReplicaLoads:
+    """One replica of each of N layouts under K loads.
+
+    rows: (N,) of the layouts of the plan. greatest: (N,) load that saturates a replica, or the most that is asked for.
+    shares: (K,) of the greatest. found: estimates of N x K replicas, layout by layout.
+    """
+
+    rows: Index
+    greatest: Array
+    shares: Array
+    found: Estimates
+
+    @property
+    def loads(self) -> Array:
+        """Return the loads, requests/s or requests in flight, (N, K)."""
+        return self.greatest[:, None] * self.shares
+
+
+def kind_of(plan: Plan) -> str:
+    """Return what replicas are sized by: `open` (a rate), `closed` (requests in flight), or `fixed`: nothing."""
+    arrival = plan.scorer.target.workload.arrival
+    simple = plan.scorer.sized and not plan.scenario.site.psu and not np.isfinite(plan.scenario.limits.rack)
+    whole = plan.complete and not plan.rivals
+    of_a_run = np.isfinite(plan.scorer.target.workload.n_requests)
+    return arrival if simple and whole and not of_a_run and arrival in ("open", "closed") else "fixed"
+
+
+def replica_loads(plan: Plan, most: int) -> ReplicaLoads | None:
+    """Estimate one replica of each of the best `most` layouts over its load; None where load does not size replicas."""
+    kind, count = kind_of(plan), len(plan.layouts)
+    rows = np.sort(plan.order[plan.order < count][:most])
+    if kind == "fixed" or not len(rows):
+        return None
+    target = plan.scorer.target
+    one = replace(plan.layouts.take(rows), replicas=np.ones(len(rows)))
+    if kind == "open":
+        full = replace(load_of(target.workload, len(rows)), rate=np.full(len(rows), SATURATING_RATE))
+        greatest, shares = target.estimates_of(full, one).request_rate, SHARES
+    else:
+        greatest = np.full(len(rows), MOST_TIMES * float(target.workload.concurrency))
+        shares = np.geomspace(1.0, greatest[0], len(SHARES)) / greatest[0]
+    loads = (greatest[:, None] * shares).ravel()
+    again = np.repeat(np.arange(len(rows)), len(shares))
+    asked = load_of(target.workload, len(again))
+    asked = replace(asked, rate=loads) if kind == "open" else replace(asked, concurrency=loads)
+    return ReplicaLoads(rows, greatest, shares, target.estimates_of(asked, one.take(again)))
+
+
+def capacity(plan: Plan, table: ReplicaLoads) -> Array:
+    """Return the greatest load of one replica of each layout that keeps the SLO, (N,); 0 where none does.
+
+    It lies on a straight line between the last load of the table that keeps it and the next.
+    """
+    target, shape = plan.scorer.target, (len(table.rows), len(table.shares))
+    kept = target.met_by(table.found).reshape(shape)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        miss = np.log(slo_ratio(table.found, target.slo, target.confidence)[0]).reshape(shape)
+    last = shape[1] - 1 - np.argmax(kept[:, ::-1], axis=1)
+    at, after = np.arange(shape[0]), np.minimum(last + 1, shape[1] - 1)
+    low, high, here, there = table.loads[at, last], table.loads[at, after], miss[at, last], miss[at, after]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        part = np.where(np.isfinite(here) & np.isfinite(there), -here / (there - here), 0.5)
+    part = np.clip(np.nan_to_num(part, nan=0.5), 0.0, 1.0)
+    return np.where(kept.any(axis=1), low + part * (high - low), 0.0)
