@@ -13,7 +13,7 @@ import cli
 import search
 from hwdb import InputError
 from perfmodel.costs import Roofline
-from search.report import FORMS, page_of_plan
+from search.report import FORMS, answer
 from search.whatif import as_planned
 
 TEXT = """
@@ -48,7 +48,7 @@ def plan(path: Path) -> search.Plan:
 
 @pytest.fixture(autouse=True)
 def _one_what_if(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(page_of_plan, "what_if", lambda plan, _=None: [{**as_planned(plan), "what_if": "a | b"}])
+    monkeypatch.setattr(answer, "what_if", lambda plan, *_: [{**as_planned(plan), "what_if": "a | b"}])
 
 
 def test_markdown_has_what_the_page_has_and_its_marks_are_escaped(plan: search.Plan) -> None:

@@ -15,7 +15,7 @@ from benchmarks.live_report import compared, page_answers
 from perfmodel.arrays import Array
 from perfmodel.costs import Roofline
 from search.planning import Plan
-from search.report import live_data, page_of_plan
+from search.report import answer, live_data
 from search.whatif.again import planned_again
 from search.whatif.edits import read_edits
 from search.whatif.scenario_file import ScenarioFile
@@ -56,7 +56,8 @@ def planned(path: Path) -> Plan:
 @pytest.fixture(autouse=True)
 def _without_what_ifs(monkeypatch: pytest.MonkeyPatch) -> None:
     """The table of what-ifs is not what is looked at here, and takes most of the time of a page."""
-    monkeypatch.setattr(page_of_plan, "what_if", lambda *_: [])
+    monkeypatch.setattr(answer, "what_if", lambda *_: [])
+    monkeypatch.setattr(answer, "replay_section", lambda *_: None)
 
 
 @pytest.mark.browser
@@ -75,10 +76,10 @@ def test_the_page_answers_as_the_tool_or_says_that_it_does_not(
     path = written(tmp_path, load, limits)
     plan = planned(path)
     found = compared(path, plan, search.render_report(plan), count=10, seed=3)
-    assert sum(answer.equal for answer in found) >= least
-    assert all(answer.equal or answer.doubted for answer in found), [a for a in found if not a.equal]
-    assert sum(answer.equal and answer.doubted for answer in found) <= 1
-    assert sum(bool(answer.changes) for answer in found) >= 6
+    assert sum(one.equal for one in found) >= least
+    assert all(one.equal or one.doubted for one in found), [a for a in found if not a.equal]
+    assert sum(one.equal and one.doubted for one in found) <= 1
+    assert sum(bool(one.changes) for one in found) >= 6
 
 
 @pytest.mark.browser
@@ -90,11 +91,11 @@ def test_the_page_knows_the_chance_that_all_bounds_hold_together(tmp_path: Path)
         {"limits": [150.0, 11.0], "confidence": 0.4},
         {"limits": [700.0, 40.0], "load": 31.0},
     ]
-    for answer in page_answers(search.render_report(plan), asked):
-        edits = re.findall(r"--set (\S+)", answer["command"])
+    for one in page_answers(search.render_report(plan), asked):
+        edits = re.findall(r"--set (\S+)", one["command"])
         made = planned_again(plan, ScenarioFile(path).changed(read_edits(edits))[0])
-        assert answer["best"] == made.name(made.best)
-        assert answer["chance"] == pytest.approx(float(made.columns["slo_chance"][made.best]), abs=0.01)
+        assert one["best"] == made.name(made.best)
+        assert one["chance"] == pytest.approx(float(made.columns["slo_chance"][made.best]), abs=0.01)
 
 
 @pytest.mark.browser

@@ -19,8 +19,10 @@ from search.output import headline, odds_note, step_time_rows
 from search.planning.explained import terms_of
 from search.planning.ranked_plan import Plan
 from search.report import charts
+from search.report.live_data import loads_of_page
+from search.report.load_curves import growth_rows, load_costs, planned_load
 from search.report.plan_charts import lower_left_front
-from search.whatif import as_planned, changes, what_if
+from search.whatif import as_planned, changes, constraints, what_if
 
 SCENARIO = """
 title = "Two <cards>"
@@ -115,6 +117,46 @@ def test_steps_that_were_priced_before_change_no_figure(plan: Plan, tried: dict[
             assert tried[change.name]["power_w"] == float(fresh.columns["power_w"][fresh.best])
 
 
+def test_plans_that_are_made_together_are_those_made_alone(plan: Plan, tried: dict[str, dict[str, object]]) -> None:
+    for change in [*changes(plan), *constraints(plan)][::4]:
+        alone = what_if(plan, tried=[change])[0]
+        both = what_if(plan, tried=[change, *changes(plan)[3:5]])[0]
+        assert {k: str(v) for k, v in both.items()} == {k: str(v) for k, v in alone.items()}
+        assert change.name not in tried or str(tried[change.name]) == str(alone)
+
+
+def test_without_a_constraint_nothing_costs_more(plan: Plan) -> None:
+    rows = what_if(plan, tried=constraints(plan))
+    assert {"without TTFT p90 ≤ 1000 ms", "replicas used in full"} <= {row["what_if"] for row in rows}
+    assert all(row["change_percent"] <= 1e-9 for row in rows)
+
+
+def test_the_page_answers_three_questions_and_names_the_next(plan: Plan, html: str) -> None:
+    row = plan.row(plan.best)
+    for question in ("What would you buy?", "What would change your mind?", "What does it cost to be sure?"):
+        assert question in html
+    assert f"run as {row['candidate']}, for ${row['usd_per_hour']:.2f} per hour" in html
+    assert 'id="why"' in html
+    for section in ("load", "replay", "confidence", "constraints", "inputs", "winners"):
+        assert f'<section id="{section}"' in html
+    assert re.search(r'role="img" aria-label="Points: Cost against time to first token[^"]{40,}"', html)
+
+
+def test_the_curve_of_the_cost_holds_the_plan(plan: Plan) -> None:
+    table = loads_of_page(plan)
+    assert table is not None
+    costs = load_costs(plan, table, np.array([planned_load(plan)]))
+    best = costs.cheapest(0)
+    assert best is not None
+    assert costs.usd[best, 0] == pytest.approx(plan.columns["usd_per_hour"][plan.best])
+    wanted = plan.columns["replicas"][table.rows]
+    close = np.abs(costs.replicas[:, 0] - wanted) <= np.maximum(1.0, 0.02 * wanted)
+    assert close[plan.qualifies[table.rows]].all()
+    rows = growth_rows(plan, table)
+    usd = [row["usd_per_hour"] for row in rows]
+    assert usd == sorted(usd)
+
+
 def test_more_load_costs_more_and_may_break_what_stands(tried: dict[str, dict[str, float]]) -> None:
     assert tried["load × 2"]["change_percent"] >= 0.0
     assert tried["load ÷ 2"]["change_percent"] <= 0.0
@@ -198,8 +240,8 @@ def test_without_prices_and_bounds_the_page_speaks_of_energy(tmp_path: Path) -> 
 
 
 def test_narrow_axes_start_at_zero_and_wide_ones_are_logarithmic() -> None:
-    assert charts._axis_scale([1.0, 2.0]) == {"rangemode": "tozero"}
-    assert charts._axis_scale([1.0, 200.0])["type"] == "log"
+    assert charts.axis_scale([1.0, 2.0]) == {"rangemode": "tozero"}
+    assert charts.axis_scale([1.0, 200.0])["type"] == "log"
 
 
 @pytest.mark.browser

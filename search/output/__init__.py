@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from search.output.headings import columns_of_heading, heading
     from search.output.plan_sentences import (
         headline,
+        is_sure_enough,
         odds_note,
         power_note,
         price_note,
@@ -74,6 +75,7 @@ __all__ = [
     "fleet_rows",
     "heading",
     "headline",
+    "is_sure_enough",
     "json_value",
     "known_columns",
     "matching_rows",
@@ -134,6 +136,7 @@ __getattr__ = lazy_names(
         "headings": ["columns_of_heading", "heading"],
         "plan_sentences": [
             "headline",
+            "is_sure_enough",
             "odds_note",
             "power_note",
             "price_note",

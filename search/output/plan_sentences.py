@@ -53,7 +53,7 @@ def headline(plan: Plan) -> str:
     c = {k: float(v[plan.best]) for k, v in plan.columns.items()}
     billed = int(c.get("devices_billed", c["devices"]))
     spare = f" ({billed} paid for, in whole nodes)" if billed > c["devices"] else ""
-    verb = "Take" if _recommended(plan, plan.best) else "Measure before you take"
+    verb = "Take" if is_sure_enough(plan, plan.best) else "Measure before you take"
     sentences = [
         f"{verb} {_candidate_in_words(plan, plan.best)}{spare}{_engine_in_words(plan)}: {_cost_and_power(c)}.",
         *([_greatest_traffic(plan, c)] if not plan.scorer.sized else _headroom(plan)),
@@ -115,7 +115,7 @@ def _same_cost(plan: Plan) -> Iterator[str]:
     if not plan.scorer.target.slo.objectives or not plan.scorer.sized or not is_known(cost):
         return
     found = plan.safer(chance + SURER_BY, cost * (1.0 + SAME_COST))
-    if found is None or (not _recommended(plan, plan.best) and found == plan.safer(chance + SAFER_BY)):
+    if found is None or (not is_sure_enough(plan, plan.best) and found == plan.safer(chance + SAFER_BY)):
         return
     rank, candidate = found
     usd, sure = (float(plan.columns[name][candidate]) for name in ("usd_per_hour", "slo_chance"))
@@ -212,14 +212,14 @@ def _chance_in_words(plan: Plan, chance: float) -> list[str]:
     if not plan.scorer.target.slo.objectives:
         return []
     sure = f"{percent(chance).replace('> ', 'over ').replace('< ', 'under ')} sure that this plan keeps all SLOs"
-    if _recommended(plan, plan.best):
+    if is_sure_enough(plan, plan.best):
         return [f"We are {sure} ({CHANCE_IS})."]
     odds = Fraction(chance).limit_denominator(MOST_ODDS)
     about = "a coin flip" if odds == Fraction(1, 2) else f"about {odds.numerator} in {odds.denominator}"
     return [f"We are only {sure}, {about} ({CHANCE_IS}): measure it first, or {_safer(plan)}."]
 
 
-def _recommended(plan: Plan, candidate: int) -> bool:
+def is_sure_enough(plan: Plan, candidate: int) -> bool:
     """Return True where a candidate is sure enough to be taken unmeasured; always without SLOs."""
     return not plan.scorer.target.slo.objectives or bool(plan.columns["slo_chance"][candidate] >= _least_chance(plan))
 

@@ -9,8 +9,8 @@ the plans are those that would be made one after the other.
 from __future__ import annotations
 
 import contextvars
-import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, fields, replace
 from itertools import groupby, pairwise
 from queue import SimpleQueue
@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from hwdb import Device
+from hwdb import Device, PerfmodelError
 from perfmodel import Deployments, Estimates
 from perfmodel.arrays import Index
 from perfmodel.workload import Load
@@ -29,40 +29,39 @@ from search.searchers import Progress
 MOST_IN_BATCH = 4096
 
 
+class Stopped(PerfmodelError):
+    """Ends a job whose question is not answered any more, because another one failed."""
+
+
 @dataclass
 class _Run:
-    """One job, its thread and what went between them. ended: whether it is done; result or error: what it left."""
+    """One job, what came of it, and what went between its thread and the one that answers."""
 
     job: Callable[[Asks], Any]
     asked: SimpleQueue[Question | None] = field(default_factory=SimpleQueue)
-    answers: SimpleQueue[Estimates | Exception] = field(default_factory=SimpleQueue)
-    result: Any = None
-    error: BaseException | None = None
+    answers: SimpleQueue[Estimates | PerfmodelError] = field(default_factory=SimpleQueue)
+    future: Future[Any] | None = None
 
-    def start(self) -> Question | None:
+    def start(self, pool: ThreadPoolExecutor) -> Question | None:
         """Run the job up to its first question, and return that; None where it ends without one."""
-        context = contextvars.copy_context()
-        threading.Thread(target=context.run, args=(self._work,), daemon=True).start()
+        self.future = pool.submit(contextvars.copy_context().run, self.job, self._ask)
+        self.future.add_done_callback(lambda _: self.asked.put(None))
         return self.asked.get()
 
-    def go_on(self, answer: Estimates | Exception) -> Question | None:
+    def go_on(self, answer: Estimates | PerfmodelError) -> Question | None:
         """Give the job its answer and run it up to its next question; None where it ends."""
         self.answers.put(answer)
         return self.asked.get()
 
-    def _work(self) -> None:
-        """Run the job; whatever it raises is kept for the caller."""
-        try:
-            self.result = self.job(self._ask)
-        except BaseException as error:  # noqa: BLE001 - it is raised again by the thread that waits
-            self.error = error
-        self.asked.put(None)
+    def result(self) -> Any:
+        """Return what the job returned, or raise what it raised."""
+        return self.future.result() if self.future is not None else None
 
     def _ask(self, question: Question) -> Estimates:
         """Wait for the answer to a question; raises what the estimate raised."""
         self.asked.put(question)
         answer = self.answers.get()
-        if isinstance(answer, Exception):
+        if isinstance(answer, PerfmodelError):
             raise answer
         return answer
 
@@ -73,7 +72,18 @@ def together(jobs: Sequence[Callable[[Asks], Any]], progress: Progress | None = 
     jobs: each gets what it has to give to `plan` as `asks`. progress: called with (done, total) jobs.
     """
     runs = [_Run(job) for job in jobs]
-    asking = [(run, question) for run in runs if (question := run.start()) is not None]
+    with ThreadPoolExecutor(max(len(runs), 1)) as pool:
+        try:
+            _answer_all(runs, pool, progress)
+        finally:
+            for run in runs:
+                run.answers.put(Stopped("another plan failed"))
+    return [run.result() for run in runs]
+
+
+def _answer_all(runs: Sequence[_Run], pool: ThreadPoolExecutor, progress: Progress | None) -> None:
+    """Start the jobs one after the other, and answer their questions until all have ended."""
+    asking = [(run, question) for run in runs if (question := run.start(pool)) is not None]
     while asking:
         answers = answered([question for _, question in asking])
         asking = [
@@ -83,15 +93,11 @@ def together(jobs: Sequence[Callable[[Asks], Any]], progress: Progress | None = 
         ]
         if progress:
             progress(len(runs) - len(asking), len(runs))
-    for run in runs:
-        if run.error is not None:
-            raise run.error
-    return [run.result for run in runs]
 
 
-def answered(questions: Sequence[Question]) -> list[Estimates | Exception]:
+def answered(questions: Sequence[Question]) -> list[Estimates | PerfmodelError]:
     """Return the answer to each question, or the error of one that has none; questions alike are answered together."""
-    found: list[Estimates | Exception | None] = [None] * len(questions)
+    found: list[Estimates | PerfmodelError | None] = [None] * len(questions)
     order = sorted(range(len(questions)), key=lambda i: _kind(questions[i]))
     for _, alike in groupby(order, key=lambda i: _kind(questions[i])):
         for batch in _batches(list(alike), questions):
@@ -123,23 +129,23 @@ def _batches(alike: list[int], questions: Sequence[Question]) -> Iterator[list[i
         yield batch
 
 
-def _answers(questions: Sequence[Question]) -> Sequence[Estimates | Exception]:
+def _answers(questions: Sequence[Question]) -> Sequence[Estimates | PerfmodelError]:
     """Estimate questions of one kind in one batch; each alone where that fails, to see whose fault it is."""
     if len(questions) == 1:
         return [_alone(questions[0])]
     try:
         found = _joined(questions).answer()
-    except Exception:  # noqa: BLE001 - the questions are asked again one by one, and the error is theirs
+    except PerfmodelError:  # the questions are asked again one by one: the error is that of one of them
         return [_alone(question) for question in questions]
     ends = np.cumsum([0, *(len(question.pools[0]) for question in questions)])
     return [found.take(slice(start, end)) for start, end in pairwise(ends)]
 
 
-def _alone(question: Question) -> Estimates | Exception:
+def _alone(question: Question) -> Estimates | PerfmodelError:
     """Return the answer to one question, or its error."""
     try:
         return question.answer()
-    except Exception as error:  # noqa: BLE001 - it is raised in the thread that asked
+    except PerfmodelError as error:
         return error
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from search.searchers import Progress
 
 #: Columns of the tables of the cost over the load.
+BREAK_EVEN = "The cheapest, from which load on"
 OVER_LOAD = ("load", "candidate", "usd_per_hour", "usd_per_million_tokens")
 
 
@@ -73,7 +74,11 @@ def load_sections(plan: Plan, loads: ReplicaLoads | None) -> tuple[list[Section]
             lead="Each step is a replica or a node more; the dashed line is the planned load, diamonds are break-even "
             "points: from there on another configuration is the cheapest. Pairs of pools are not drawn.",
             tables=[
-                Table(changed, OVER_LOAD, title="Cheapest from which load on", wide=("candidate",), id="break-even"),
+                *(
+                    [Table(changed, OVER_LOAD, title=BREAK_EVEN, wide=("candidate",), id="break-even")]
+                    if changed[1:]
+                    else []
+                ),
                 Table(grown, ("load_times", *OVER_LOAD), title="If the load grows", wide=("candidate",), id="growth"),
             ],
         )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from search.output import heading, money, number, percent
+from search.output import heading, is_sure_enough, money, number, percent
 from search.report.html_page import Answer, Section, Table
 from search.scenario import MONEY
 from search.whatif import SAME
@@ -32,8 +32,8 @@ def brief_section(plan: Plan, rows: Sequence[Mapping[str, Any]], what_ifs: Seque
     """Return the first section of the page. rows: candidates, best first. what_ifs: rows of `what_if`."""
     ranked = [row for row in rows if row["rank"]]
     answers = [
-        Answer("What would you buy?", _buy(plan, ranked[0])),
-        Answer("What would change your mind?", _change(plan, what_ifs)),
+        Answer("What would you buy?", [summary(plan, ranked[0])]),
+        _change(plan, what_ifs),
         Answer("What does it cost to be sure?", _sure(plan, what_ifs)),
     ]
     others = [_why_not(plan, ranked[0], row) for row in ranked[1 : 1 + COMPARED]]
@@ -48,21 +48,25 @@ def _monthly(usd: float) -> str:
     return f"${float(f'{usd * HOURS_PER_MONTH:.3g}'):,.0f} per month"
 
 
-def _buy(plan: Plan, row: Mapping[str, Any]) -> list[str]:
-    """Say what to take and what it costs, then what it delivers and how sure that is."""
+def summary(plan: Plan, row: Mapping[str, Any]) -> str:
+    """Say in two sentences what to take and what it costs, then what it delivers and how sure that is.
+
+    row: of the recommended candidate.
+    """
     devices = " and ".join(plan.device_names(plan.best))
-    billed, used = int(row["devices_billed"]), int(row["devices"])
-    usd = row["usd_per_hour"]
+    billed, used, usd = int(row["devices_billed"]), int(row["devices"]), row["usd_per_hour"]
     cost = f"for ${money(usd)} per hour, about {_monthly(usd)}" if usd == usd else "whose price is not known"
     whole = f" (whole nodes; {used} of them work)" if billed > used else ""
-    first = f"{'Own' if _owned(plan) else 'Rent'} {billed} {devices}{whole}, run as {row['candidate']}, {cost}."
+    verb = "own" if _owned(plan) else "rent"
+    verb = verb.capitalize() if is_sure_enough(plan, plan.best) else f"Measure before you {verb}"
     serves = (
         f"They serve {number(row['request_rate_rps'])} requests per second ({number(row['output_tok_s'])} tokens/s)"
     )
+    first = f"{verb} {billed} {devices}{whole}, run as {row['candidate']}, {cost}."
     if not plan.scenario.slo.objectives:
-        return [f"{first} {serves}; no SLO was asked for."]
+        return f"{first} {serves}; no SLO was asked for."
     bounds = " and ".join(f"{o.title} ≤ {number(o.limit * 1e3)} ms" for o in plan.scenario.slo.objectives)
-    return [f"{first} {serves} and keep {bounds} with a chance of {percent(row['slo_chance'])}."]
+    return f"{first} {serves} and keep {bounds} with a chance of {percent(row['slo_chance'])}."
 
 
 def _owned(plan: Plan) -> bool:
@@ -70,23 +74,21 @@ def _owned(plan: Plan) -> bool:
     return all(plan.scorer.tariff.owned[i] for i in plan.device_types(plan.best))
 
 
-def _change(plan: Plan, what_ifs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Name the changes that call for something else, those that only cost, and the price from which a rival wins."""
-    other = [r for r in what_ifs if r["answer"] != SAME and r["usd_per_hour"] == r["usd_per_hour"]]
-    none = [r for r in what_ifs if r["usd_per_hour"] != r["usd_per_hour"] and r["answer"] != SAME]
-    same = [r for r in what_ifs if r["answer"] == SAME]
-    said = []
-    dearer = sorted(
-        (r for r in other if abs(r["change_percent"]) >= NAMED_PERCENT), key=lambda r: -abs(r["change_percent"])
-    )
-    if dearer:
-        parts = [f"{r['what_if']} ({r['answer']}, {r['change_percent']:+.0f} %)" for r in dearer[:MOST_NAMED]]
-        said.append(f"Something else is the answer, at another cost, if it is: {'; '.join(parts)}.")
-    if none:
-        said.append(f"Nothing on offer would do: {'; '.join(r['what_if'] for r in none[:MOST_NAMED])}.")
-    if same:
-        said.append(f"It stays the answer: {'; '.join(r['what_if'] for r in same[:MOST_NAMED])}.")
-    return [*said, *_break_even_prices(plan)] or ["None of the changes that were tried calls for something else."]
+def _change(plan: Plan, what_ifs: Sequence[Mapping[str, Any]]) -> Answer:
+    """Name the changes that call for something else, those that do not, and the price from which a rival wins."""
+    known = [r for r in what_ifs if r["usd_per_hour"] == r["usd_per_hour"]]
+    other = [r for r in known if r["answer"] != SAME and abs(r["change_percent"]) >= NAMED_PERCENT]
+    none = [r["what_if"] for r in what_ifs if r not in known and r["answer"] != SAME]
+    same = [r["what_if"] for r in what_ifs if r["answer"] == SAME]
+    points = [
+        f"{r['what_if']}: take {r['answer']} for ${money(r['usd_per_hour'])} per hour ({r['change_percent']:+.0f} %)"
+        for r in sorted(other, key=lambda r: -abs(r["change_percent"]))[:MOST_NAMED]
+    ]
+    points += [f"{'; '.join(none[:MOST_NAMED])}: nothing on offer would do"] if none else []
+    points += _break_even_prices(plan)
+    points += [f"{'; '.join(same[:MOST_NAMED])}: the same answer"] if same else []
+    says = ["These changes call for something else, or for nothing else:"] if points else ["Nothing that was tried."]
+    return Answer("What would change your mind?", says, points)
 
 
 def _break_even_prices(plan: Plan) -> list[str]:
@@ -104,10 +106,12 @@ def _break_even_prices(plan: Plan) -> list[str]:
         least = price * float(c["usd_per_hour"][plan.best] / c["usd_per_hour"][n])
         if np.isfinite(least) and least < price:
             name = tariff.devices[types[0]].name
-            said.append(f"{name} would cost no more from ${money(least)} per device and hour on (now ${money(price)})")
+            said.append(
+                f"a price of {name} of ${money(least)} per device and hour (now ${money(price)}): it costs no more"
+            )
         if len(seen) == COMPARED:
             break
-    return [f"{'; '.join(said)}."] if said else []
+    return said
 
 
 def _sure(plan: Plan, what_ifs: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -186,8 +186,12 @@ def ranged_bars(ranges: Ranges, titles: Titles, *, chosen: str = "") -> Figure:
     return {"data": [bar], "layout": layout_of(titles.title, height=height, bargap=0.4, **axes)}
 
 
-def tornado(names: Sequence[str], change: Sequence[float], titles: Titles, *, unit: str = " %") -> Figure:
-    """Draw changes as bars from zero, the largest on top; rises and falls have different colours. unit: of a change."""
+def tornado(names: Sequence[str], change: Sequence[float], titles: Titles, *, points: bool = False) -> Figure:
+    """Draw changes as bars from zero, the largest on top; what is worse has another colour.
+
+    points: True for changes of a chance, in points, of which more is better; else they are of a cost, in percent.
+    """
+    unit = "" if points else " %"
     order = sorted(range(len(names)), key=lambda i: -abs(change[i]))
     ordered = [change[i] for i in order]
     bar: Figure = {
@@ -196,7 +200,7 @@ def tornado(names: Sequence[str], change: Sequence[float], titles: Titles, *, un
         "y": [names[i] for i in order],
         "x": ordered,
         "showlegend": False,
-        "marker": {"color": [PALETTE[3] if c > 0 else PALETTE[0] for c in ordered]},
+        "marker": {"color": [PALETTE[3] if (c < 0) == points else PALETTE[0] for c in ordered]},
         "texttemplate": "%{x:+.0f}" + unit,
         "hovertemplate": "%{y}: %{x:+.1f}" + unit + "<extra></extra>",
     }

@@ -34,7 +34,7 @@ def confidence_section(
 ) -> tuple[Section, dict[str, Figure]]:
     """Return the section on how sure the answer is, and its chart. terms: operators. rows: candidates, best first."""
     best = rows[0]
-    basis = {}
+    basis: dict[str, float] = {}
     for term in terms:
         basis[term["basis"]] = basis.get(term["basis"], 0.0) + term["time_us"] / sum(
             t["time_us"] for t in terms if t["phase"] == term["phase"]

@@ -79,10 +79,11 @@ class Table:
 
 @dataclass(frozen=True)
 class Answer:
-    """A question of the reader, and the answer as paragraphs."""
+    """A question of the reader, and the answer as paragraphs, then points."""
 
     question: str
     says: Sequence[str]
+    points: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,7 @@ class Section:
 class Page:
     """Everything on the page, in order.
 
+    summary: the recommendation in two sentences, "" where there is none.
     feasible: whether there is a recommendation (else the headline says why not). version: of perfmodel. charts: Plotly
     figures (data and layout) by name. odds: how often the recommendation is the better choice, in sentences. live: what
     the controls compute with (`live_data`); {} for none.
@@ -123,6 +125,7 @@ class Page:
     headline: str
     feasible: bool
     version: str
+    summary: str = ""
     chips: Sequence[Chip] = ()
     odds: Sequence[str] = ()
     facts: Sequence[Fact] = ()

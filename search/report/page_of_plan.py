@@ -13,6 +13,7 @@ from search.output import headline, money, number, odds_note, percent, question,
 from search.planning import terms_of
 from search.report import sections
 from search.report.answer import answer_of
+from search.report.brief import summary
 from search.report.grid_charts import grid_charts
 from search.report.html_page import Chip, Fact, Page, render
 from search.report.inputs import inputs_sections
@@ -77,6 +78,7 @@ def page_of(plan: Plan, progress: Progress | None = None, *, live: bool = True) 
         title=plan.scenario.title,
         question=question(plan),
         headline=headline(plan),
+        summary=summary(plan, rows[0]) if plan.feasible else "",
         feasible=plan.feasible,
         version=plan.manifest.version,
         chips=_chips(plan) if plan.feasible else [Chip("no candidate qualifies", "bad")],

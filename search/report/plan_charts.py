@@ -227,4 +227,4 @@ def _change_of_chance(plan: Plan, what_ifs: Sequence[Mapping[str, Any]]) -> dict
     if not shown:
         return {}
     titles = Titles("Change of the chance, if nothing else changes", x="change of the chance of the SLO, points")
-    return {"chances": charts.tornado(list(shown), list(shown.values()), titles, unit="")}
+    return {"chances": charts.tornado(list(shown), list(shown.values()), titles, points=True)}

@@ -11,6 +11,7 @@ from perfmodel import simulator
 from perfmodel.arrays import Array
 from perfmodel.estimates import overall
 from perfmodel.workload import MS_PER_S, RANKS
+from search.output import heading
 from search.planning import verify
 from search.report.charts import Figure, Points, Titles
 from search.report.curve_charts import Limits, Style, distribution, lines
@@ -48,7 +49,7 @@ def replay_section(plan: Plan) -> tuple[Section, dict[str, Figure]] | None:
         "rests on the closed form; where the two differ, so may your benchmark. perfmodel simulate replays more.",
         charts=list(figures),
         tables=[Table(rows, ["figure", "closed_form", "simulated", "limit"], id="replayed")],
-        notes=[note for note in str(row.get("remark", "")).split("; ") if note],
+        notes=[str(row["remark"])] if row.get("remark") else [],
     )
     return section, figures
 
@@ -108,7 +109,7 @@ def _beside(plan: Plan, row: dict[str, Any]) -> list[dict[str, Any]]:
     names = dict.fromkeys([*bounds, "ttft_ms", "tpot_ms", "e2e_ms", "output_tok_s", "power_w"])
     return [
         {
-            "figure": name,
+            "figure": heading(name),
             "closed_form": estimated.get(name, np.nan),
             "simulated": row.get(name, np.nan),
             "limit": bounds.get(name, np.nan),

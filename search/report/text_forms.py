@@ -26,7 +26,7 @@ def markdown(page: Page) -> str:
             f"| {_plain(f.label)} | {_plain(f'{f.value} {f.unit}'.strip())} | {_plain(f.note)} |" for f in page.facts
         ]
     for section in page.sections:
-        if section.goals or section.tables or section.terms or section.notes or section.command:
+        if section.answers or section.goals or section.tables or section.terms or section.notes or section.command:
             lines += ["", *_section(section)]
     return "\n".join([*lines, "", f"Made by perfmodel {page.version}.", ""])
 
@@ -34,6 +34,10 @@ def markdown(page: Page) -> str:
 def _section(section: Section) -> Iterator[str]:
     """Yield the lines of a section."""
     yield from (f"## {_plain(section.title)}", "", _plain(section.lead))
+    for answer in section.answers:
+        yield from (f"### {_plain(answer.question)}", "", *map(_plain, answer.says), "")
+        yield from (f"- {_plain(point)}" for point in answer.points)
+        yield from ([""] if answer.points else [])
     yield from ([""] if section.goals else [])
     yield from (f"- {_plain(goal.name)}: {_plain(goal.says)}, {_plain(goal.verdict)}" for goal in section.goals)
     for table in section.tables:
@@ -66,6 +70,7 @@ def as_json(page: Page) -> str:
         "title": page.title,
         "question": page.question,
         "headline": page.headline,
+        "summary": page.summary,
         "feasible": page.feasible,
         "version": page.version,
         "chips": [chip.text for chip in page.chips],
@@ -83,6 +88,7 @@ def _as_object(section: Section) -> dict[str, Any]:
         "id": section.id,
         "title": section.title,
         "lead": section.lead,
+        "answers": [vars(answer) for answer in section.answers],
         "goals": [vars(goal) for goal in section.goals],
         "tables": [{"id": t.id, "title": t.title, "rows": [dict(row) for row in t.rows]} for t in section.tables],
         "terms": dict(section.terms),

@@ -185,7 +185,8 @@ def _without_bound(key: str) -> Callable[[Scenario], Scenario]:
 
 def _with_limit(name: str, value: float) -> Callable[[Scenario], Scenario]:
     """Return a function that sets a limit of the plan."""
-    return lambda s: replace(s, limits=replace(s.limits, **{name: value}))
+    changed: dict[str, Any] = {name: value}
+    return lambda s: replace(s, limits=replace(s.limits, **changed))
 
 
 def _used_in_full(s: Scenario) -> Scenario:
