@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from perfmodel.arrays import Array, Index
 from search.fleet.limits import supplied, with_nodes
 from search.fleet.problem import FleetProblem
-
-if TYPE_CHECKING:
-    from search.fleet.fleet import FleetPlan
 
 
 def hourly_bills(problem: FleetProblem, replicas: Index, held: Array) -> dict[str, Array]:
@@ -30,9 +27,11 @@ def hourly_bills(problem: FleetProblem, replicas: Index, held: Array) -> dict[st
     return out
 
 
-def supply_rows(fleet: FleetPlan) -> list[dict[str, Any]]:
-    """Return one flat record per supply and period in use: devices held, their price and what they cost."""
-    problem = fleet.problem
+def supply_rows(problem: FleetProblem, held: Array) -> list[dict[str, Any]]:
+    """Return one flat record per supply and period in use: devices held, their price and what they cost.
+
+    held: (K, P) devices or nodes that each supply rents out.
+    """
     return [
         {
             "device": supply.device,
@@ -43,7 +42,7 @@ def supply_rows(fleet: FleetPlan) -> list[dict[str, Any]]:
             "held_unit": "nodes" if supply.device in problem.by_node else "devices",
             "usd_per_hour": float(count) * supply.usd_per_hour,
         }
-        for supply, counts in zip(problem.inventory.supplies, fleet.held, strict=False)
+        for supply, counts in zip(problem.inventory.supplies, held, strict=False)
         for t, count in enumerate(counts)
         if count
     ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 
@@ -125,9 +126,9 @@ def _worlds(problem: FleetProblem, base: Case) -> Iterator[Case]:
         yield _changed(base, "case" if world.must else "chance", throughput=speed, world=w)
 
 
-def _changed(base: Case, kind: str, **changes: object) -> Case:
+def _changed(base: Case, kind: str, **changes: Any) -> Case:
     """Return the case of the same group with some changes."""
-    return Case(**{**base.__dict__, "kind": kind, **changes})  # type: ignore[arg-type]
+    return Case(**{**base.__dict__, "kind": kind, **changes})
 
 
 def spot_options(problem: FleetProblem) -> list[int]:

@@ -49,8 +49,8 @@ class FleetPlan:
     power_spread: (O, P) log half-widths of the 80 % intervals of watts, NaN where watts are stated. scaled: of a static
     fleet over several periods, what each period needs of its options. static: of a fleet that changes over the day, the
     least-cost one that does not. idle: devices on hand that it does not use. site: its electricity. held: (K, P)
-    devices that each supply rents out. spot: (O, P) replicas on spot devices. served: factor on the demand that was asked for;
-    the problem's rates are those that are served.
+    devices that each supply rents out. spot: (O, P) replicas on spot devices. served: factor on the demand that was
+    asked for; the problem's rates are those that are served.
     """
 
     problem: FleetProblem
@@ -170,7 +170,7 @@ class FleetPlan:
         """
         problem, bills = self.problem, hourly_bills(self.problem, self.replicas, self.held)
         each = np.array([0.0 if set(bills).intersection(o.devices_of) else o.usd_per_hour for o in problem.options])
-        out = each[:, None] * self.replicas
+        out: Array = np.asarray(each[:, None] * self.replicas, dtype=float)
         for device, bill in bills.items():
             taken = taken_of(problem, device)[:, None] * self.replicas
             held = taken.sum(axis=0)

@@ -111,7 +111,7 @@ def failures(problem: FleetProblem) -> list[Array]:
     """
     options, inventory = problem.options, problem.inventory
     out = [np.zeros(len(options))]
-    pools = [(range(len(options)), inventory.spare_nodes)]
+    pools = [(list(range(len(options))), inventory.spare_nodes)]
     pools += [
         ([i for i, o in enumerate(options) if n in (*o.devices_of, o.domain)], k) for n, k in inventory.spare.items()
     ]
@@ -169,14 +169,10 @@ def _most_within_limits(problem: FleetProblem) -> Index:
     money = np.fmin(problem.inventory.budget, problem.inventory.mean_budget)
     each = cheapest(problem)
     most = np.fmin(most, np.floor(money / np.where(each > 0, each, np.nan) + INTEGRALITY_TOLERANCE))
-    free = [
-        o.name
-        for o, n, able in zip(problem.options, most, problem.serves().any(axis=1), strict=True)
-        if able and n > MOST_REPLICAS
-    ]
-    if free:
+    endless = np.nonzero((most > MOST_REPLICAS) & np.asarray(problem.serves().any(axis=1)))[0]
+    if len(endless):
         raise InputError(
-            f"fleet: the most traffic has no end, because nothing limits option {free[0]!r}; "
+            f"fleet: the most traffic has no end, because nothing limits option {problem.options[endless[0]].name!r}; "
             "give stock, power, nodes or a budget"
         )
     return np.asarray(np.minimum(most, MOST_REPLICAS), dtype=np.intp)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from hwdb import Infeasible
 from search.fleet.limits import bounds
@@ -111,8 +112,7 @@ def _eased(problem: FleetProblem) -> Iterator[Ways]:
     for name in ("spare_nodes", "spare_domains"):
         now = getattr(inventory, name)
         yield (
-            ({name: (now, n)}, replace(problem, inventory=replace(inventory, **{name: n})))
-            for n in range(now - 1, -1, -1)
+            ({name: (now, n)}, replace(problem, inventory=_with(inventory, {name: n}))) for n in range(now - 1, -1, -1)
         )
     for pool, now in inventory.spare.items():
         yield (
@@ -130,8 +130,13 @@ def _eased(problem: FleetProblem) -> Iterator[Ways]:
     for name, attribute in (("stay", "min_stay_h"), ("start", "start_up_h")):
         longest = max((getattr(o, attribute) for o in problem.options), default=0.0)
         if longest and problem.elastic and problem.periods > 1:
-            free = tuple(replace(o, **{attribute: 0.0}) for o in problem.options)
+            free = tuple(_with(o, {attribute: 0.0}) for o in problem.options)
             yield iter([({name: (longest, 0.0)}, replace(problem, options=free))])
+
+
+def _with(what: Any, changes: dict[str, Any]) -> Any:
+    """Return an option or inventory with some fields changed, which are known by name."""
+    return replace(what, **changes)
 
 
 def _without_spot(problem: FleetProblem) -> Ways:

@@ -26,7 +26,8 @@ def tied(program: Program, solve: Solve) -> Program:
     small = len(program.linear.variables()) <= MOST_VARIABLES
     if not (free or small):
         return program
-    best, within = program, {}
+    best = program
+    within: dict[str, float] = {}
     for quantity in [q for q in (objective, "cost", "devices") if q != "devices" or objective != "devices"]:
         if within and quantity != objective:
             found = solve(problem, Ask(objective=quantity, within=within))

@@ -98,5 +98,6 @@ def _wider(problem: FleetProblem) -> Iterator[tuple[str, float, float, FleetProb
             )
             wider = replace(inventory, supplies=supplies)
         else:
-            wider = replace(inventory, **{name: bound + step})
+            changed: dict[str, Any] = {name: bound + step}
+            wider = replace(inventory, **changed)
         yield name, bound, step, replace(problem, inventory=wider)
