@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from hwdb import InputError
-from perfmodel.arrays import NAN, Array, Mask
+from perfmodel.arrays import NAN, Array, Index, Mask
 from perfmodel.money import HOURS_PER_MONTH
 from search.scenario import SUPPLY_KINDS, Inventory, Option
 
@@ -84,7 +84,7 @@ class FleetProblem:
         draws = sum(not w.must for w in self.worlds)
         return int(np.floor(draws * (1.0 - self.worlds_kept) + WHOLE_TOLERANCE))
 
-    def of_options(self, rows: Array) -> FleetProblem:
+    def of_options(self, rows: Index | Mask) -> FleetProblem:
         """Return the problem of the options at `rows` alone, numbers or booleans."""
         few = np.arange(len(self.options))[rows]
         worlds = tuple(replace(w, throughput=np.asarray(w.throughput)[few]) for w in self.worlds)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from search.scenario.money import API_KEYS, Money, read_money, refuse_free_power
     from search.scenario.rankings import BY_LATENCY, MONEY, ONE_REPLICA, RANKINGS
     from search.scenario.scenario import Scenario, load_scenario, read_scenario, refused_for_fleets
+    from search.scenario.terms import FleetCase, FleetTerms, OptionTerms
 
 __all__ = [
     "API_KEYS",
@@ -25,13 +26,16 @@ __all__ = [
     "ONE_REPLICA",
     "RANKINGS",
     "SUPPLY_KINDS",
+    "FleetCase",
     "FleetClass",
     "FleetOption",
     "FleetSpec",
+    "FleetTerms",
     "Inventory",
     "Limits",
     "Money",
     "Option",
+    "OptionTerms",
     "Scenario",
     "Site",
     "Supply",
@@ -55,5 +59,6 @@ __getattr__ = lazy_names(
         "money": ["API_KEYS", "Money", "read_money", "refuse_free_power"],
         "rankings": ["BY_LATENCY", "MONEY", "ONE_REPLICA", "RANKINGS"],
         "scenario": ["Scenario", "load_scenario", "read_scenario", "refused_for_fleets"],
+        "terms": ["FleetCase", "FleetTerms", "OptionTerms"],
     },
 )
