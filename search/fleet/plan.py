@@ -24,6 +24,11 @@ from search.scenario import Inventory, Option
 
 __all__ = ["Binding", "FleetInfeasible", "FleetPlan", "FleetProblem", "Inventory", "Option", "Relaxation", "fleet_plan"]
 
+#: Sentence about a demand that is too great.
+UNMET = "no fleet meets the demand within the limits"
+#: Factor on the demand below which nothing is served.
+LEAST_SERVED = 1e-4
+
 
 def fleet_plan(
     problem: FleetProblem, solver: Solver | None = None, time_limit: float = TIME_LIMIT_S, gap: float = DEFAULT_GAP
@@ -71,6 +76,9 @@ def _solved(problem: FleetProblem, effort: Effort) -> FleetPlan:
     if program is None:
         raise _infeasible(problem, effort)
     value, bound = program.amount(objective), program.bound
+    if objective == "traffic" and -value < LEAST_SERVED:
+        least = replace(problem, objective="cost", rate=problem.rate * LEAST_SERVED)
+        raise _infeasible(least, effort, "no fleet within the limits serves any traffic of every class")
     limiting = () if problem.counts_devices or objective != "cost" else binding(program, effort.solve)
     program = of_one_option(tied(program, effort.solve), effort.solve)
     gap = max(0.0, (value - bound) / abs(value)) if value else 0.0
@@ -97,7 +105,6 @@ def _told(program: Program, limiting: tuple[Binding, ...], gap: float) -> FleetP
     )
 
 
-def _infeasible(problem: FleetProblem, effort: Effort) -> FleetInfeasible:
-    """Return the error for a problem that no fleet satisfies, with the changes that would help."""
-    told = "; ".join(["no fleet meets the demand within the limits", *problem.remarks])
-    return FleetInfeasible(told, relaxations(problem, effort.solve))
+def _infeasible(problem: FleetProblem, effort: Effort, told: str = UNMET) -> FleetInfeasible:
+    """Return the error for a problem that no fleet satisfies, with the changes that would help. told: its sentence."""
+    return FleetInfeasible("; ".join([told, *problem.remarks]), relaxations(problem, effort.solve))
