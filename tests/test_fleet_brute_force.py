@@ -322,27 +322,31 @@ def instance(kind: str, seed: int) -> tuple[FleetProblem, int]:
     made: dict[str, tuple[FleetProblem, int, dict[str, object]]] = {
         "free": (day, 5, {}),
         "stock": (one, 6, {"stock": lit}),
-        "power": (one, 6, {"power": float(rng.uniform(200, 2500))}),
-        "budget": (one, 6, {"budget": float(rng.uniform(2, 25))}),
-        "nodes": (each_option(one, nodes=[0.5, 1.0]), 6, {"nodes": float(rng.integers(1, 4))}),
+        "power": (one, 6, {"power": float(rng.uniform(100, 1500))}),
+        "budget": (one, 6, {"budget": float(rng.uniform(1, 12))}),
+        "nodes": (each_option(one, nodes=[0.5, 1.0]), 6, {"nodes": float(rng.choice([0.5, 1.0, 1.5, 3.0]))}),
         "by_node": (halves, 7, {"node_usd_per_hour": {"d0": 6.0, "d1": 9.0}}),
         "spare": (one, 8, {"spare_nodes": 1, "stock": {"d0": float(rng.integers(2, 12))}}),
-        "two_spare": (one, 9, {"spare_nodes": 2, "power": float(rng.uniform(1500, 4000))}),
-        "pool": (one, 9, {"spare": {"d0": 2, "d1": int(rng.integers(2))}}),
-        "domain": (zones, 6, {"spare_domains": 1}),
-        "spot": (each_option(one, start_up_h=[0.2, 0.1]), 5, {"supplies": (*rented, spot)}),
-        "reserved": (day, 4, {"supplies": (*rented, lease)}),
+        "two_spare": (one, 9, {"spare_nodes": 2, "power": float(rng.uniform(700, 3500))}),
+        "pool": (one, 9, {"spare": {"d0": 2, "d1": int(rng.integers(2))}, "stock": lit}),
+        "domain": (zones, 6, {"spare_domains": 1, "stock": {"d0": lit["d0"]}}),
+        "spot": (
+            each_option(one, start_up_h=[0.2, 0.1]),
+            5,
+            {"supplies": (*rented, spot), "stock": {"d0": 3.0, "d1": lit["d1"]}},
+        ),
+        "reserved": (day, 4, {"supplies": (lease, replace(rented[0], most=1.0), replace(rented[1], most=lit["d1"]))}),
         "commitment": (day, 4, {"supplies": (*rented, spending)}),
         "owned": (day, 4, {"supplies": owned}),
         "start": (each_option(longer, start_up_h=[2.5, 0.5]), 3, {"stock": {"d0": 4.0}, "power": 2400.0}),
-        "stay": (stays_long, 3, {}),
+        "stay": (stays_long, 3, {"power": float(rng.uniform(500, 2000))}),
         "fixed": (each_option(day, fixed=[True, False]), 5, {}),
         "move": (moving, 4, {}),
         "mean_budget": (day, 4, {"mean_budget": float(rng.uniform(2, 14))}),
         "carbon_limit": (dirty, 4, {"carbon": float(rng.uniform(20, 300))}),
-        "worlds": (replace(one, worlds=draws, worlds_kept=float(rng.choice([0.5, 0.8, 1.0]))), 7, {}),
-        "case": (abused, 9, {"power": 2500.0}),
-        "availability": (each_option(one, availability=[0.7, 0.95]), 7, {}),
+        "worlds": (replace(one, worlds=draws, worlds_kept=float(rng.choice([0.5, 0.8, 1.0]))), 7, {"stock": lit}),
+        "case": (abused, 9, {"power": float(rng.uniform(700, 3500))}),
+        "availability": (each_option(one, availability=[0.7, 0.95]), 7, {"stock": lit}),
         "pair": (pairs, 6, {"stock": {"d0": 2.0, "d1": float(rng.integers(2, 8))}}),
         "traffic": (
             replace(one, objective="traffic"),
@@ -362,11 +366,41 @@ def instance(kind: str, seed: int) -> tuple[FleetProblem, int]:
     return with_inventory(problem, **inventory), most
 
 
+def eased(problem: FleetProblem) -> dict[str, list[tuple[float, FleetProblem]]]:
+    """Ways to ease each case that is no limit, the least change first: (new value, problem)."""
+    inventory = problem.inventory
+    out = {
+        name: [(n, with_inventory(problem, **{name: n})) for n in range(getattr(inventory, name) - 1, -1, -1)]
+        for name in ("spare_nodes", "spare_domains")
+    }
+    for pool, k in inventory.spare.items():
+        fewer = [{**inventory.spare, pool: n} for n in range(k - 1, -1, -1)]
+        out[f"spare[{pool}]"] = [(s[pool], with_inventory(problem, spare=s)) for s in fewer]
+    for world in problem.worlds:
+        if world.must:
+            out[f"world[{world.name}]"] = [(0, replace(problem, worlds=()))]
+    return out
+
+
+def possible(problem: FleetProblem, fleets: Fleets, within: np.ndarray) -> bool:
+    """Whether a fleet within the limits serves a problem that differs in its cases only."""
+    served, missed = serving(problem, fleets.replicas, fleets.spot)
+    return bool((fleets.fits & within & (served > 0) & (missed <= problem.may_miss)).any())
+
+
 def named_rightly(problem: FleetProblem, fleets: Fleets, told: FleetInfeasible) -> None:
     """Every limit that alone makes a fleet possible is named, with the least value that does; and none else is."""
     serves = fleets.fits & (fleets.served > 0) & (fleets.worlds_missed <= problem.may_miss)
     within = {n: u <= b + EPS for n, (b, u) in fleets.usage.items() if np.isfinite(b)}
     said = {n: c for r in told.relaxations if len(r.limits) == 1 for n, c in r.limits.items()}
+    bound = np.all(list(within.values()) or [np.ones(len(serves), dtype=bool)], axis=0)
+    for name, ways in eased(problem).items():
+        enough = next((n for n, other in ways if possible(other, fleets, bound)), None)
+        assert said.get(name, (0, None))[1] == enough, (name, enough, said)
+    if any(not w.must for w in problem.worlds):
+        missed = fleets.worlds_missed[fleets.fits & (fleets.served > 0) & bound]
+        kept = 1.0 - missed.min() / len(problem.worlds) if len(missed) else None
+        assert said.get("chance", (0, None))[1] == (None if kept is None else pytest.approx(kept))
     for name in within:
         others = serves & np.all(
             [w for n, w in within.items() if n != name] or [np.ones(len(serves), dtype=bool)], axis=0
