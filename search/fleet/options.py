@@ -148,13 +148,14 @@ def prepare(scenario: Scenario, costs: CostModel | None = None) -> Prepared:
     options = [made for o, part in zip(spec.options, parts, strict=True) for made in on_terms(part.options, o)]
     problem = _problem(spec, options, np.concatenate([part.throughput for part in parts]), inventory)
     spreads = spreads_of(spec, [len(part.options) for part in parts])
-    problem = priced(with_terms(problem, scenario, spec, spreads))
+    modelled = modeller.modelled(parts)
+    problem = priced(with_terms(problem, scenario, spec, modelled, spreads))
     staff = scenario.money.ownership.staff_usd_per_month
     beside = (f"staff ({staff:g} USD per month) is not part of the cost of a fleet",) if staff else ()
     if scenario.money.utilisation != 1.0:
         beside = (*beside, "utilisation of [money] plays no part in a fleet: its hours have loads of their own")
     problem = replace(problem, remarks=(*problem.remarks, *useless, *beside, *scenario.readings))
-    return Prepared(problem=problem, spec=spec, dates=bill.date, modelled=modeller.modelled(parts))
+    return Prepared(problem=problem, spec=spec, dates=bill.date, modelled=modelled)
 
 
 def _per_node(bill: Tariff, site: Site) -> Array:

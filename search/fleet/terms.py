@@ -12,6 +12,8 @@ from hwdb import InputError
 from perfmodel.arrays import Array
 from perfmodel.power import energy_kwh, energy_usd
 from search.fleet.account import intensities
+from search.fleet.layouts import rate_and_watts
+from search.fleet.operating import Modelled
 from search.fleet.problem import FleetProblem, World
 from search.planning import Tariff, tariff
 from search.scenario import FleetOption, FleetSpec, Option, Supply
@@ -40,10 +42,12 @@ def on_terms(made: Sequence[Option], option: FleetOption) -> tuple[Option, ...]:
     return tuple(replace(o, **told) for o in made)
 
 
-def with_terms(problem: FleetProblem, scenario: Scenario, spec: FleetSpec, spreads: Array) -> FleetProblem:
+def with_terms(
+    problem: FleetProblem, scenario: Scenario, spec: FleetSpec, modelled: Modelled, spreads: Array
+) -> FleetProblem:
     """Return the problem with what the scenario asks of the fleet as a whole.
 
-    spreads: (O,) log standard deviation of the throughput of each option.
+    modelled: what the options run. spreads: (O,) log standard deviation of the throughput of each option.
     """
     terms, hours = spec.terms, np.asarray(problem.hours, dtype=float)
     inventory = replace(
@@ -63,9 +67,34 @@ def with_terms(problem: FleetProblem, scenario: Scenario, spec: FleetSpec, sprea
         objective=OBJECTIVE_OF.get(scenario.minimise, "cost") if scenario.fleet is not None else "cost",
         gco2_per_kwh=intensities(scenario.site, hours),
         horizon_h=terms.horizon_h,
-        worlds=(*problem.worlds, *draws(problem, spreads, terms.draws, scenario.choices.seed)),
+        worlds=(
+            *problem.worlds,
+            *cases_of(problem, spec, modelled),
+            *draws(problem, spreads, terms.draws, scenario.choices.seed),
+        ),
         worlds_kept=terms.worlds_kept,
     )
+
+
+def cases_of(problem: FleetProblem, spec: FleetSpec, modelled: Modelled) -> tuple[World, ...]:
+    """Return the cases that the fleet has to survive, each as a world.
+
+    A modelled replica is asked what it serves within the SLOs at the longer outputs, used to the full. The throughput of
+    any other option is divided by the factor: assumed, it makes as many tokens per second as before.
+    """
+    found = []
+    for case in spec.terms.cases:
+        speed = np.nan_to_num(problem.throughput) / case.output_factor
+        for o, option in enumerate(problem.options):
+            placed = modelled.placed.get((option.name, option.model))
+            for c in np.nonzero(problem.serves()[o])[0] if placed is not None else ():
+                work = modelled.workloads[c]
+                if work is not None and placed is not None:
+                    longer = work.at(output_tokens=work.output_tokens * case.output_factor, arrival="open", rate=1.0)
+                    target = replace(modelled.targets[option.model], workload=longer, slo=modelled.slos[c])
+                    speed[o, c] = rate_and_watts(target, placed)[0][0]
+        found.append(World(case.name, speed, must=True))
+    return tuple(found)
 
 
 def spreads_of(spec: FleetSpec, counts: Sequence[int]) -> Array:
