@@ -79,8 +79,8 @@ def with_terms(
 def cases_of(problem: FleetProblem, spec: FleetSpec, modelled: Modelled) -> tuple[World, ...]:
     """Return the cases that the fleet has to survive, each as a world.
 
-    A modelled replica is asked what it serves within the SLOs at the longer outputs, used to the full. The throughput of
-    any other option is divided by the factor: assumed, it makes as many tokens per second as before.
+    A modelled replica is asked what it serves within the SLOs at the longer outputs, used to the full. The throughput
+    of any other option is divided by the factor: assumed, it makes as many tokens per second as before.
     """
     found = []
     for case in spec.terms.cases:

@@ -77,12 +77,8 @@ class FleetTerms:
 
 def read_option_terms(table: Table) -> OptionTerms:
     """Read on which terms one `[[fleet.option]]` is used."""
-    parts = {}
-    if "devices_of" in table:
-        inner = table.table("devices_of")
-        parts = {name: float(inner.whole(name, least=1)) for name in inner.keys()}  # noqa: SIM118 - a Table is no mapping
     return OptionTerms(
-        parts=parts,
+        parts={n: float(count) for n, count in _counts(table, "devices_of", 1).items()},
         start_up_h=table.number("start_up_s", 0.0, least=0) / SECONDS_PER_HOUR,
         min_stay_h=table.number("min_stay_h", 0.0, least=0),
         fixed=table.flag("fixed", False),
@@ -99,16 +95,12 @@ def read_option_terms(table: Table) -> OptionTerms:
 
 def read_fleet_terms(table: Table, database: Hwdb) -> FleetTerms:
     """Read on which terms the `[fleet]` of a scenario is planned. database: the hardware database."""
-    spare: dict[str, int] = {}
-    if "spare" in table:
-        inner = table.table("spare")
-        spare = {n: inner.whole(n, most=MAX_SPARE_NODES) for n in inner.keys()}  # noqa: SIM118 - a Table is no mapping
     cases = [_case(t) for t in table.tables("case", ())]
     return FleetTerms(
         supplies=tuple(_supply(t, database) for t in table.tables("supply", ())),
         mean_budget=table.number("usd_per_month", math.inf, above=0) / HOURS_PER_MONTH,
         carbon=table.number("co2_kg_per_month", math.inf, above=0) * GRAMS_PER_KG / HOURS_PER_MONTH,
-        spare=spare,
+        spare=_counts(table, "spare", 0, MAX_SPARE_NODES),
         spare_domains=table.whole("spare_domains", 0, most=MAX_SPARE_NODES),
         horizon_h=table.number("horizon_h", HOURS_PER_MONTH, above=0),
         draws=table.whole("worlds", DRAWS, least=1, most=MOST_DRAWS),
@@ -116,6 +108,15 @@ def read_fleet_terms(table: Table, database: Hwdb) -> FleetTerms:
         throughput_spread=table.number("throughput_spread", 0.0, least=0, most=1),
         cases=tuple(cases),
     )
+
+
+def _counts(table: Table, key: str, least: int, most: float = math.inf) -> dict[str, int]:
+    """Read the inner table `key`: a whole number by name, at least `least`; empty where the key is absent."""
+    if key not in table:
+        table.get(key, None)
+        return {}
+    inner = table.table(key)
+    return {name: inner.whole(name, least=least, most=most) for name in inner.keys()}  # noqa: SIM118 - a Table is no mapping
 
 
 def _case(table: Table) -> FleetCase:
