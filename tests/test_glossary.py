@@ -128,6 +128,12 @@ slo = { ttft_ms = 1000 }
 [[fleet.option]]
 device = "h100-sxm"
 throughput_rps = [1]
+[[fleet.supply]]
+device = "h100-sxm"
+price_kind = "on_demand"
+[[fleet.case]]
+name = "long outputs"
+output_factor = 8
 """
 HEADERS = re.findall(r"^\[+([\w.]+)\]+$", SCENARIO, re.M)
 #: Similar to no key, so that the message lists the known ones instead of the nearest.
