@@ -24,6 +24,8 @@ from perfmodel.workload import Load, Workload, load_of
 
 #: Deployments evaluated at once: columns of this length stay in cache.
 CHUNK = 8192
+#: Cells (deployments times request classes) evaluated at once, which bounds memory. Chosen: `CHUNK` of 16 classes.
+CELLS = 16 * CHUNK
 #: Tokens per step that activation memory is reserved for at most, where the engine has no or a huge token budget.
 #: Assumed: engines profile their activations with steps of no more.
 _MAX_ACTIVATION_TOKENS = 16384.0
@@ -200,8 +202,9 @@ def estimate_load(
     check(deployments)
     costs = costs or default(engine)
     parts = []
-    for start in range(0, len(deployments), CHUNK):
-        rows = slice(start, start + CHUNK)
+    at_once = min(CHUNK, max(CELLS // len(load.share), 1))
+    for start in range(0, len(deployments), at_once):
+        rows = slice(start, start + at_once)
         parts.append(_estimate(model, _rows(load, rows), deployments.take(rows), engine, costs, known))
     return parts[0] if len(parts) == 1 else Estimates.concatenate(parts)
 
