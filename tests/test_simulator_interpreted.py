@@ -12,8 +12,9 @@ import pytest
 from simulator_service import pool, steady
 
 from perfmodel import Workload, simulator
+from perfmodel import cache_folder
 from perfmodel.simulator import Link, Policy, replay, run
-from perfmodel.simulator.kernel import cache_folder, compiled, interpreted
+from perfmodel.simulator.kernel import compiled, interpreted
 
 PREFIXED = {"input_tokens": [400], "output_tokens": [20], "rate": 8.0, "arrival": "open", "prefix_hit": [0.5]}
 LINK = Link(bandwidth=1e10, latency=1e-3)

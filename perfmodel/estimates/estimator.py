@@ -205,8 +205,18 @@ def estimate_load(
     at_once = min(CHUNK, max(CELLS // len(load.share), 1))
     for start in range(0, len(deployments), at_once):
         rows = slice(start, start + at_once)
-        parts.append(_estimate(model, _rows(load, rows), deployments.take(rows), engine, costs, known))
+        part = _of_used_devices(deployments.take(rows))
+        parts.append(_estimate(model, _rows(load, rows), part, engine, costs, known))
     return parts[0] if len(parts) == 1 else Estimates.concatenate(parts)
+
+
+def _of_used_devices(deployments: Deployments) -> Deployments:
+    """Return the same deployments without device types that none of them uses, which take time all the same."""
+    used = np.unique(deployments.device)
+    if len(used) == len(deployments.devices):
+        return deployments
+    devices = tuple(deployments.devices[i] for i in used)
+    return replace(deployments, devices=devices, device=np.searchsorted(used, deployments.device))
 
 
 def _rows(load: Load, rows: slice | Index) -> Load:
