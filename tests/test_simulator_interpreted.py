@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from simulator_service import pool, steady
 
-from perfmodel import Workload, simulator
-from perfmodel import cache_folder
+from perfmodel import Workload, cache_folder, simulator
 from perfmodel.simulator import Link, Policy, replay, run
 from perfmodel.simulator.kernel import compiled, interpreted
 

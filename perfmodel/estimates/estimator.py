@@ -23,9 +23,9 @@ from perfmodel.serving import StepModel
 from perfmodel.workload import Load, Workload, load_of
 
 #: Deployments evaluated at once: columns of this length stay in cache.
-CHUNK = 8192
-#: Cells (deployments times request classes) evaluated at once, which bounds memory. Chosen: `CHUNK` of 16 classes.
-CELLS = 16 * CHUNK
+CHUNK = 16384
+#: Cells (deployments times request classes) evaluated at once, which bounds memory. Chosen: `CHUNK` of 8 classes.
+CELLS = 8 * CHUNK
 #: Tokens per step that activation memory is reserved for at most, where the engine has no or a huge token budget.
 #: Assumed: engines profile their activations with steps of no more.
 _MAX_ACTIVATION_TOKENS = 16384.0

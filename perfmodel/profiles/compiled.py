@@ -23,7 +23,7 @@ SECONDS_PER_READ, SECONDS_PER_ROW = 4e-4, 4e-7
 #: what each takes.
 LOAD_FROM, COMPILE_FROM = 2.0, 6.0
 #: Functions that `read_rows` calls.
-_INNER = ("_clip", "_place", "_back")
+_INNER = ("_clip", "_place", "_back", "_mean", "_part", "_flags")
 #: As numpy, so that a division by zero gives what arrays give.
 _OPTIONS: dict[str, Any] = {"error_model": "numpy"}
 
@@ -74,27 +74,30 @@ def _folder() -> Path | None:
 def _read_rows() -> Callable[..., None]:
     """Return `perfmodel.profiles.reader.read_rows`, compiled."""
     import numba
-    from numba import types as t
+    from numba import types
+
+    t: Any = types
 
     space = dict(vars(reader))
     for name in _INNER:
         space[name] = numba.njit(**_OPTIONS)(_in_space(getattr(reader, name), space))
-    function, line, plane, box = _in_space(reader.read_rows, space), t.float64[::1], t.float64[:, ::1], t.float64[:, :, ::1]
-    rows = t.Tuple((t.intp[::1], line, line, line))
-    out = t.Tuple((line, t.int8[::1], plane, plane))
-    known = t.boolean[:, :, ::1]
-    signature = t.void(box, box, known, t.UniTuple(line, 2), rows, out, t.UniTuple(t.float64, 7))
+    function = _in_space(reader.read_rows, space)
+    line, plane, box = t.float64[::1], t.float64[:, ::1], t.float64[:, :, ::1]
+    rows, out = t.Tuple((t.intp[::1], line, line, line)), t.Tuple((line, t.int8[::1], plane, plane))
+    known, axes = t.boolean[:, :, ::1], t.UniTuple(line, 2)
+    signature = t.void(t.UniTuple(box, 3), known, axes, rows, out, t.UniTuple(t.float64, reader.CONSTANTS))
     folder, settings = _folder(), numba.config
+    made: Any = None
     before: Any = settings.CACHE_DIR  # type: ignore[attr-defined]
     try:
         if folder is not None:
             settings.CACHE_DIR = str(folder)  # type: ignore[attr-defined]
-            return numba.njit(signature, cache=True, **_OPTIONS)(function)
+            made = numba.njit(signature, cache=True, **_OPTIONS)(function)
     except (RuntimeError, OSError):  # the folder can no longer be written
         pass
     finally:
         settings.CACHE_DIR = before  # type: ignore[attr-defined]
-    return numba.njit(signature, **_OPTIONS)(function)
+    return made if made is not None else numba.njit(signature, **_OPTIONS)(function)
 
 
 def _in_space(function: Any, space: dict[str, Any]) -> FunctionType:

@@ -113,7 +113,7 @@ def on_grid(
 
 def _by_rows(
     read_rows: Callable[..., None],
-    tables: tuple[Array, ...],
+    tables: tuple[NDArray[Any], ...],
     axes: tuple[Array, ...],
     rows: tuple[Index | Array, ...],
     shape: tuple[int, ...],
@@ -127,12 +127,13 @@ def _by_rows(
         tables = tuple(t.reshape(len(t), 1, -1) for t in tables)
         axes, rows = (np.zeros(1), *axes), (rows[0], np.zeros(()), *rows[1:])
     grids, nodes, known = (_plain(t, kind) for t, kind in zip(tables, (float, float, bool), strict=True))
+    ends = (_plain(axes[0], float), _plain(axes[1], float))
     kinds = (np.intp, *(float,) * (len(rows) - 1))
     flat = tuple(_plain(np.broadcast_to(r, shape), kind).reshape(-1) for r, kind in zip(rows, kinds, strict=True))
     count = len(flat[0])
     value, flags = np.empty(count), np.empty(count, np.int8)
     change, growth = np.zeros((2, count)), np.zeros((2, count))
-    read_rows(grids, nodes, known, (_plain(axes[0], float), _plain(axes[1], float)), flat, (value, flags, change, growth), _FOR_ROWS)
+    read_rows((grids, nodes, nodes - grids), known, ends, flat, (value, flags, change, growth), _FOR_ROWS)
     for number, bit in enumerate((BEYOND_FIRST, BEYOND_LAST)):
         past = np.flatnonzero(flags & bit)
         if len(past):
@@ -142,7 +143,7 @@ def _by_rows(
 
 def _plain(array: NDArray[Any], kind: type) -> NDArray[Any]:
     """Return an array as compiled code takes it: of one type, contiguous, writable; itself where it is so."""
-    out = np.ascontiguousarray(array, kind)
+    out: NDArray[Any] = np.ascontiguousarray(array, kind)
     return out if out.flags.writeable else out.copy()
 
 

@@ -8,89 +8,84 @@ from __future__ import annotations
 
 from typing import Any
 
-from perfmodel.arrays import Array, Codes
+from perfmodel.arrays import Array
 
 #: Bits of a row's flags: inside the measured part; on a measured grid point; to be extrapolated along axis 1; axis 2.
 INSIDE, ON_POINT, BEYOND_FIRST, BEYOND_LAST = 1, 2, 4, 8
+#: Constants that `read_rows` takes.
+CONSTANTS = 7
 
 
 def read_rows(
-    grids: Any, nodes: Any, known: Any, axes: tuple[Array, Array], rows: tuple[Any, ...], out: tuple[Any, ...], c: Any
+    tables: tuple[Any, ...], known: Any, axes: tuple[Array, Array], rows: tuple[Any, ...], out: tuple[Any, ...], c: Any
 ) -> None:
     """Read M rows of U grids over two axes by time; the second axis is the last.
 
     Args:
-        grids, nodes, known: ln(utilisation), ln(bound) and whether each cell was measured, (U, A1, A2).
+        tables: (ln(utilisation), ln(bound), ln(time)) of each cell, (U, A1, A2).
+        known: whether each cell was measured, (U, A1, A2).
         axes: ascending logarithms, (A1,) and (A2,).
         rows: (grid of each row, its two coordinates, ln(bound) at it), (M,) each.
         out: (ln(utilisation), flags, changes and growths of the extrapolations (2, M) each), which are written.
         c: (EDGE_TOLERANCE, ON_POINT, CORNER_WEIGHT, BY_COORDINATE, TINY, OCTAVE, LEAST_OCTAVES) of `grid`.
     """
-    edge, point, least_weight, by_coordinate, tiny, octave, least_octaves = c
+    grids, nodes, times = tables
     first, last = axes
     which, x1, x2, here = rows
     value, flags, change, growth = out
     n1, n2 = len(first), len(last)
     for i in range(len(which)):
-        u = which[i]
-        l1, f1, b1 = _place(first, n1, x1[i])
-        l2, f2, b2 = _place(last, n2, x2[i])
-        r1, r2 = min(l1 + 1, n1 - 1), min(l2 + 1, n2 - 1)
-        in1, in2 = abs(b1) <= edge, abs(b2) <= edge
-        seen = (
-            (known[u, l1, l2] and (1.0 - f1) * (1.0 - f2) > least_weight)
-            or (known[u, r1, l2] and f1 * (1.0 - f2) > least_weight)
-            or (known[u, l1, r2] and (1.0 - f1) * f2 > least_weight)
-            or (known[u, r1, r2] and f1 * f2 > least_weight)
-        )
-        left, right = nodes[u, l1, l2], nodes[u, l1, r2]
+        u, (l1, f1, b1), (l2, f2, b2) = which[i], _place(first, x1[i]), _place(last, x2[i])
+        cell = (u, l1, min(l1 + 1, n1 - 1), l2, min(l2 + 1, n2 - 1))
+        in1, in2 = abs(b1) <= c[0], abs(b2) <= c[0]
         along = here[i] - (x1[i] - first[l1])
-        held = _clip(along, left, right)
-        step = last[l2 + 1] - last[l2] if l2 + 1 < n2 else 0.0
-        part = f2
-        if in2:
-            divisor = right - left + by_coordinate * step
-            divisor = tiny if divisor < tiny else divisor
-            part = (held - left + by_coordinate * f2 * step) / divisor
-        log_time = (
-            (1.0 - f1) * (1.0 - part) * (nodes[u, l1, l2] - grids[u, l1, l2])
-            + f1 * (1.0 - part) * (nodes[u, r1, l2] - grids[u, r1, l2])
-            + (1.0 - f1) * part * (nodes[u, l1, r2] - grids[u, l1, r2])
-            + f1 * part * (nodes[u, r1, r2] - grids[u, r1, r2])
-        )
+        held = _clip(along, nodes[u, l1, l2], nodes[u, l1, cell[4]])
+        part = _part(nodes, cell, held, f2, last, c) if in2 else f2
         across = f1 * (first[l1 + 1] - first[l1]) if l1 + 1 < n1 else 0.0
-        base = held + across - log_time
+        base = held + across - _mean(times, cell, f1, part)
         value[i] = base
-        flag = 0
-        if in1 and in2 and seen:
-            flag |= INSIDE
-        if in1 and in2 and seen and min(f1, 1.0 - f1) < point and min(f2, 1.0 - f2) < point:
-            flag |= ON_POINT
+        flags[i] = _flags(known, cell, f1, f2, c) if in1 and in2 else 0
         if n1 > 1 and not in1:
-            flag |= BEYOND_FIRST
-            ml, mf, octaves = _back(first, n1, b1, octave, least_octaves)
-            mr = min(ml + 1, n1 - 1)
-            earlier = (
-                (1.0 - mf) * (1.0 - part) * grids[u, ml, l2]
-                + mf * (1.0 - part) * grids[u, mr, l2]
-                + (1.0 - mf) * part * grids[u, ml, r2]
-                + mf * part * grids[u, mr, r2]
-            )
-            change[0, i] = (base - earlier) / octaves
-            growth[0, i] = b1
+            flags[i] |= BEYOND_FIRST
+            m, mf, octaves = _back(first, b1, c)
+            moved = (u, m, min(m + 1, n1 - 1), l2, cell[4])
+            change[0, i], growth[0, i] = (base - _mean(grids, moved, mf, part)) / octaves, b1
         if n2 > 1 and not in2:
-            flag |= BEYOND_LAST
-            ml, mf, octaves = _back(last, n2, b2, octave, least_octaves)
-            mr = min(ml + 1, n2 - 1)
-            earlier = (
-                (1.0 - f1) * (1.0 - mf) * grids[u, l1, ml]
-                + f1 * (1.0 - mf) * grids[u, r1, ml]
-                + (1.0 - f1) * mf * grids[u, l1, mr]
-                + f1 * mf * grids[u, r1, mr]
-            )
-            change[1, i] = (base - earlier) / octaves
-            growth[1, i] = along - held if b2 != 0.0 else 0.0
-        flags[i] = flag
+            flags[i] |= BEYOND_LAST
+            m, mf, octaves = _back(last, b2, c)
+            moved = (u, l1, cell[2], m, min(m + 1, n2 - 1))
+            change[1, i], growth[1, i] = (base - _mean(grids, moved, f1, mf)) / octaves, along - held
+
+
+def _mean(table: Any, cell: tuple[int, ...], f1: float, f2: float) -> float:
+    """Return the mean over the corners of a cell; f1, f2: fractions of the way across it."""
+    u, l1, r1, l2, r2 = cell
+    left = (1.0 - f1) * (1.0 - f2) * table[u, l1, l2] + f1 * (1.0 - f2) * table[u, r1, l2]
+    found: float = left + (1.0 - f1) * f2 * table[u, l1, r2] + f1 * f2 * table[u, r1, r2]
+    return found
+
+
+def _part(nodes: Any, cell: tuple[int, ...], held: float, f2: float, last: Any, c: Any) -> float:
+    """Return the fraction of the way across a cell along the last axis by which time is read, as the bound goes."""
+    u, l1, _, l2, r2 = cell
+    left, right = nodes[u, l1, l2], nodes[u, l1, r2]
+    step = last[l2 + 1] - last[l2] if l2 + 1 < len(last) else 0.0
+    divisor = right - left + c[3] * step
+    part: float = (held - left + c[3] * f2 * step) / (c[4] if divisor < c[4] else divisor)
+    return part
+
+
+def _flags(known: Any, cell: tuple[int, ...], f1: float, f2: float, c: Any) -> int:
+    """Return the flags of a row inside the axes: whether a corner that counts was measured, and it lies on a point."""
+    u, l1, r1, l2, r2 = cell
+    seen = known[u, l1, l2] and (1.0 - f1) * (1.0 - f2) > c[2]
+    seen = seen or (known[u, r1, l2] and f1 * (1.0 - f2) > c[2])
+    seen = seen or (known[u, l1, r2] and (1.0 - f1) * f2 > c[2])
+    seen = seen or (known[u, r1, r2] and f1 * f2 > c[2])
+    if not seen:
+        return 0
+    on_point = min(f1, 1.0 - f1) < c[1] and min(f2, 1.0 - f2) < c[1]
+    return INSIDE | ON_POINT if on_point else INSIDE
 
 
 def _clip(x: float, low: float, high: float) -> float:
@@ -101,8 +96,9 @@ def _clip(x: float, low: float, high: float) -> float:
     return high if x > high else x
 
 
-def _place(axis: Any, count: int, x: float) -> tuple[int, float, float]:
+def _place(axis: Any, x: float) -> tuple[int, float, float]:
     """Return (grid point to the left, fraction of the way to the next, signed distance past the ends)."""
+    count = len(axis)
     held = _clip(x, axis[0], axis[count - 1])
     if count == 1:
         return 0, 0.0, x - held
@@ -117,11 +113,12 @@ def _place(axis: Any, count: int, x: float) -> tuple[int, float, float]:
     return left, (held - axis[left]) / (axis[left + 1] - axis[left]), x - held
 
 
-def _back(axis: Any, count: int, beyond: float, octave: float, least_octaves: float) -> tuple[int, float, float]:
+def _back(axis: Any, beyond: float, c: Any) -> tuple[int, float, float]:
     """Return place and fraction an octave before the end of an axis, and how many octaves that is."""
-    held = axis[count - 1] if beyond > 0.0 else axis[0]
+    end = axis[len(axis) - 1]
+    held = end if beyond > 0.0 else axis[0]
     sign = 1.0 if beyond > 0.0 else (-1.0 if beyond < 0.0 else 0.0)
-    back = _clip(held - sign * octave, axis[0], axis[count - 1])
-    left, fraction, _ = _place(axis, count, back)
-    octaves = abs(held - back) / octave
-    return left, fraction, least_octaves if octaves < least_octaves else octaves
+    back = _clip(held - sign * c[5], axis[0], end)
+    left, fraction, _ = _place(axis, back)
+    octaves = abs(held - back) / c[5]
+    return left, fraction, c[6] if octaves < c[6] else octaves
