@@ -28,7 +28,7 @@ GUARDED = {
     "typer": ("cli", "search/commands/"),
     "torch": ("perfmodel/profiler/",),
     "psutil": ("perfmodel/profiler/",),
-    "numba": ("perfmodel/simulator/",),
+    "numba": ("perfmodel/simulator/", "perfmodel/profiles/compiled.py"),
     "aiconfigurator_core": ("perfmodel/profiles/build/",),
 }
 #: Decorators need theirs at module level; the modules that hold them are imported only when used.
