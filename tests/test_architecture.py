@@ -20,7 +20,9 @@ LAYERS = ("hwdb", "perfmodel", "search", "cli")  # each may import itself and wh
 GUARDED = {
     "pulp": ("search/fleet/",),
     "highspy": ("search/fleet/",),
-    "optuna": ("search/searchers/optuna_searcher",),
+    "optuna": ("search/searchers/optuna_searcher", "search/studies/"),
+    "sqlalchemy": ("search/studies/",),
+    "ray": ("search/studies/",),
     "plotly": ("search/report/",),
     "jinja2": ("search/report/",),
     "yaml": ("search/deploy/",),
@@ -69,8 +71,9 @@ MAY_IMPORT = {
         "fleet": "manifest planning scenario searchers space",
         "output": "fleet planning scenario",
         "whatif": "planning scenario searchers",
+        "studies": "planning searchers whatif",
         "report": "deploy fleet output planning scenario searchers whatif",
-        "commands": "deploy fleet output planning report scenario searchers space whatif",
+        "commands": "deploy fleet output planning report scenario searchers space studies whatif",
     },
 }
 MOST_FLOORS = {"perfmodel": 8, "search": 7}
@@ -336,7 +339,7 @@ def test_lazy_imports_inside_functions_and_for_types_are_welcome() -> None:
     assert not unguarded("search/planning/ranked_plan.py", ast.parse(source))
 
 
-HEAVY = {"pandas", "scipy", "plotly", "pulp", "optuna", "numba", "torch", "jinja2"}
+HEAVY = {"pandas", "scipy", "plotly", "pulp", "optuna", "sqlalchemy", "ray", "numba", "torch", "jinja2"}
 
 
 def _loaded_by(code: str) -> set[str]:

@@ -84,6 +84,12 @@ def _add_simulate(app: typer.Typer) -> None:
     _add(app, "simulate", simulate.simulate_command, simulate.EXAMPLES, SCENARIOS)
 
 
+def _add_tune(app: typer.Typer) -> None:
+    from search.commands import tune
+
+    _add(app, "tune", tune.tune_command, tune.EXAMPLES, SCENARIOS)
+
+
 def _add_power(app: typer.Typer) -> None:
     from search.commands import power
 
@@ -205,6 +211,7 @@ def _add_version(app: typer.Typer) -> None:
 COMMANDS = {
     "plan": _add_plan,
     "simulate": _add_simulate,
+    "tune": _add_tune,
     "power": _add_power,
     "fleet": _add_fleet,
     "cost": _add_cost,
@@ -229,6 +236,7 @@ COMMANDS = {
 SUMMARIES = {
     "plan": (SCENARIOS, "Rank the configurations that serve a scenario within its SLOs."),
     "simulate": (SCENARIOS, "Simulate a scenario's load on a candidate of its plan."),
+    "tune": (SCENARIOS, "Tune routers, schedulers and replicas by simulation, within the SLOs of a scenario."),
     "power": (SCENARIOS, "Say how many servers of a plan fit a power budget, and what caps cost and gain."),
     "fleet": (SCENARIOS, "Find the least-cost mix of hardware for classes of requests, and what each hour needs."),
     "cost": (SCENARIOS, "Compare own, rent and API for a plan's best candidate, and where they break even."),
