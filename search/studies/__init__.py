@@ -9,10 +9,11 @@ from hwdb.lazy import lazy_names
 if TYPE_CHECKING:
     from search.studies.executors import EXECUTORS, Executor, Workers, executor_of
     from search.studies.objectives import OBJECTIVES
+    from search.studies.running import Budget, Run
     from search.studies.settings import SETTINGS, Axis, read_axis
-    from search.studies.trials import SAMPLERS
+    from search.studies.trials import SAMPLERS, Trials
     from search.studies.tuned import Tuned
-    from search.studies.tuning import Budget, Storage, tune
+    from search.studies.tuning import Storage, tune
 
 __all__ = [
     "EXECUTORS",
@@ -22,7 +23,9 @@ __all__ = [
     "Axis",
     "Budget",
     "Executor",
+    "Run",
     "Storage",
+    "Trials",
     "Tuned",
     "Workers",
     "executor_of",
@@ -35,9 +38,10 @@ __getattr__ = lazy_names(
     {
         "executors": ["EXECUTORS", "Executor", "Workers", "executor_of"],
         "objectives": ["OBJECTIVES"],
+        "running": ["Budget", "Run"],
         "settings": ["SETTINGS", "Axis", "read_axis"],
-        "trials": ["SAMPLERS"],
+        "trials": ["SAMPLERS", "Trials"],
         "tuned": ["Tuned"],
-        "tuning": ["Budget", "Storage", "tune"],
+        "tuning": ["Storage", "tune"],
     },
 )

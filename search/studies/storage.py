@@ -69,6 +69,15 @@ def opened(storage: str) -> optuna.storages.BaseStorage:
         raise InputError(f"--storage {_shown_anyhow(url)}: cannot be used: {said}") from None
 
 
+def closed(place: optuna.storages.BaseStorage) -> None:
+    """End the connections of this thread and its pool to a storage."""
+    import optuna
+
+    if isinstance(place, optuna.storages.RDBStorage):
+        place.remove_session()
+        place.engine.dispose()
+
+
 def _shown_anyhow(url: str) -> str:
     """Return a URL for a message, without its password; also one that cannot be read."""
     import sqlalchemy.exc

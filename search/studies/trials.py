@@ -18,7 +18,7 @@ import numpy as np
 
 from search.studies.objectives import Aims
 from search.studies.settings import Axis, Value
-from search.studies.storage import patient
+from search.studies.storage import closed, patient
 
 if TYPE_CHECKING:
     import optuna
@@ -48,13 +48,18 @@ class Asked:
 
 @dataclass(frozen=True)
 class Trials:
-    """The trials of a study. sampler: one of `SAMPLERS`."""
+    """The trials of a study. sampler: one of `SAMPLERS`. place: the storage that `study` is kept in."""
 
     study: optuna.Study
+    place: optuna.storages.BaseStorage
     axes: tuple[Axis, ...]
     sampler: str
     seed: int
     aims: Aims
+
+    def close(self) -> None:
+        """End the connections to the storage."""
+        closed(self.place)
 
     @property
     def size(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -63,7 +64,7 @@ class Tuned:
         out = []
         for name in self.aims.objectives:
             better = max if OBJECTIVES[name] else min
-            best = better(self.front, key=lambda row, name=name: row[name])
+            best = better(self.front, key=itemgetter(name))
             changed = [a.name for a in self.axes if best[a.name] != start[a.name]]
             told = ", ".join(f"{key} {best[key]} (planned {start[key]})" for key in changed)
             if told and best[name] != start[name]:
