@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -44,19 +45,29 @@ def postgres() -> Iterator[postgres_server.Server]:
         yield made
 
 
-def finished(url: str) -> dict[int, Any]:
-    """The trials that a storage holds as finished, by number."""
+@contextmanager
+def watched(url: str) -> Iterator[Callable[[], dict[int, Any]]]:
+    """A look into a storage from outside: the trials that it holds as finished, by number."""
     import optuna
 
-    with quiet():
-        place = opened(url)
-        try:
-            study = optuna.load_study(study_name="made-up", storage=place)
+    with quiet(), closing(_Place(opened(url))) as held:
+
+        def finished() -> dict[int, Any]:
+            try:
+                study = optuna.load_study(study_name="made-up", storage=held.place)
+            except KeyError:  # its process has not made it yet
+                return {}
             return {t.number: (t.state.name, t.values, t.user_attrs) for t in study.trials if t.state.is_finished()}
-        except KeyError:  # its process has not made it yet
-            return {}
-        finally:
-            closed(place)
+
+        yield finished
+
+
+@dataclass
+class _Place:
+    place: Any
+
+    def close(self) -> None:
+        closed(self.place)
 
 
 def test_the_same_seed_gives_the_same_study_whatever_the_workers(undisturbed: dict[str, Any], tmp_path: Path) -> None:
@@ -95,21 +106,22 @@ def test_a_killed_driver_goes_on_where_it_was(
     url = f"sqlite:///{tmp_path}/study.db" if place == "sqlite" else request.getfixturevalue("postgres").url
     arguments = [url, str(TRIALS), "0.2", "1"]
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
-    driver = subprocess.Popen(
-        [sys.executable, str(ROOT / "tests" / "study_driver.py"), *arguments],
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    end = time.monotonic() + 60
-    while len(before := finished(url)) < 5 and time.monotonic() < end:
-        time.sleep(0.2)
-    os.kill(driver.pid, signal.SIGKILL)
-    driver.wait()
-    before = finished(url)
-    assert 5 <= len(before) < TRIALS, "killed in the middle"
-    found = study_driver.study(url, TRIALS)
-    after = finished(url)
+    with watched(url) as finished:
+        driver = subprocess.Popen(
+            [sys.executable, str(ROOT / "tests" / "study_driver.py"), *arguments],
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        end = time.monotonic() + 120
+        while len(finished()) < 5 and time.monotonic() < end:
+            time.sleep(0.3)
+        driver.kill()
+        driver.wait()
+        before = finished()
+        assert 5 <= len(before) < TRIALS, "killed in the middle"
+        found = study_driver.study(url, TRIALS)
+        after = finished()
     assert len(after) == TRIALS
     assert {n: after[n] for n in before} == before
     assert found["rows"] == undisturbed["rows"]

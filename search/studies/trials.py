@@ -135,8 +135,10 @@ class Trials:
         from optuna.trial import TrialState
 
         if hasattr(asked.handle, "set_constraint"):
+            known = asked.handle.constraints  # of a trial whose process was stopped between this and the end
             for name, share in self.aims.excess(figures).items():
-                asked.handle.set_constraint(name, share)
+                if name not in known:
+                    asked.handle.set_constraint(name, share)
         if not pruned:
             self.study.tell(asked.handle, self.aims.values(figures), skip_if_finished=True)
             return
