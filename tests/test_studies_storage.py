@@ -70,8 +70,8 @@ class _Place:
         closed(self.place)
 
 
-def test_the_same_seed_gives_the_same_study_whatever_the_workers(undisturbed: dict[str, Any], tmp_path: Path) -> None:
-    again = study_driver.study(f"{tmp_path}/a.db", TRIALS, executor=executor_of(jobs=2))
+def test_the_same_seed_gives_the_same_study_whatever_the_workers(undisturbed: dict[str, Any]) -> None:
+    again = study_driver.study("", TRIALS, executor=executor_of(jobs=2))
     assert again["rows"] == undisturbed["rows"]
     assert again["replays"] == undisturbed["replays"]
     other = study_driver.study("", TRIALS, budget=Budget(trials=TRIALS, batch=4, seed=1))

@@ -54,7 +54,7 @@ class StudyOptions:
     sampler: Annotated[
         str, typer.Option(metavar="NAME", help="What proposes trials: tpe, random or exhaustive (all combinations).")
     ] = "tpe"
-    batch: Annotated[
+    batch_trials: Annotated[
         int,
         typer.Option(min=1, max=10_000, metavar="N", help="Trials proposed at once; it changes which are proposed."),
     ] = 8
@@ -76,7 +76,7 @@ class StudyOptions:
         return Budget(
             trials=self.trials,
             requests=self.requests,
-            batch=self.batch,
+            batch=self.batch_trials,
             candidates=self.candidates,
             sampler=self.sampler,
             seed=self.seed,
