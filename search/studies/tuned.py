@@ -41,8 +41,8 @@ class Tuned:
         """Return one flat row per trial: state, settings and figures; `front` marks those that no other beats."""
         rows = [self._row(trial) for trial in self.trials if trial.state.is_finished()]
         able = [row for row in rows if row["meets_slo"] and row["state"] == "complete"]
-        losses = np.array([self.aims.losses(row) for row in able]).reshape(len(able), -1).T
-        front = pareto(list(losses)) if able else np.zeros(0, bool)
+        losses = [np.array(column) for column in zip(*map(self.aims.losses, able), strict=True)]
+        front = pareto(losses) if able else np.zeros(0, bool)
         best = {row["trial"] for row, first in zip(able, front, strict=True) if first}
         return [{**row, "front": row["trial"] in best} for row in rows]
 
