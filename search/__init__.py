@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from search.scenario import Inventory, Option, Scenario, load_scenario
     from search.searchers import RANKINGS, SCORE, Exhaustive, Found, OptunaSearcher, Score, Searcher, pareto, ranked
     from search.space import WHOLE_GROUP, Legal, SearchSpace
+    from search.studies import Budget, Storage, Tuned, executor_of, tune
     from search.whatif import Trial, Trials, compared, try_changes, what_if
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "SCORE",
     "WHOLE_GROUP",
     "Binding",
+    "Budget",
     "Exhaustive",
     "FleetInfeasible",
     "FleetPlan",
@@ -50,9 +52,12 @@ __all__ = [
     "Score",
     "SearchSpace",
     "Searcher",
+    "Storage",
     "Trial",
     "Trials",
+    "Tuned",
     "compared",
+    "executor_of",
     "figures",
     "fleet_plan",
     "formulate",
@@ -66,6 +71,7 @@ __all__ = [
     "render_report",
     "terms_of",
     "try_changes",
+    "tune",
     "what_if",
 ]
 
@@ -99,6 +105,7 @@ __getattr__ = lazy_names(
             "ranked",
         ),
         "space": ("Legal", "SearchSpace", "WHOLE_GROUP"),
+        "studies": ("Budget", "Storage", "Tuned", "executor_of", "tune"),
         "whatif": ("Trial", "Trials", "compared", "try_changes", "what_if"),
     },
 )

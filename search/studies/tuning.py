@@ -13,11 +13,12 @@ from hwdb import InputError
 from perfmodel import __version__
 from perfmodel.simulator import COUNT, Traffic
 from search.searchers import Progress
+from search.studies.axes import axes_of
 from search.studies.executors import Executor, Serial
 from search.studies.objectives import Aims, aims_of
 from search.studies.replays import Bench, Contender, bench_of, priced, replayed
 from search.studies.running import Budget, Run
-from search.studies.settings import Axis, axes_of
+from search.studies.settings import Axis
 from search.studies.starts import starts_of
 from search.studies.storage import opened, patient, quiet
 from search.studies.trials import Trials
