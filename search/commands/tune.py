@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\
 perfmodel tune examples/chat-70b-h100.toml --trials 40 --jobs 2
-perfmodel tune examples/small-4090.toml --storage studies.db --study small --resume"""
+perfmodel tune examples/small-4090.toml --storage studies.db --resume"""
 #: Columns that stay in a narrow terminal; settings that all rows share are left out of the table.
 KEPT = ("trial",)
 NOTE = "Each line is a trial that no other beats and that keeps the SLO; --csv and --json list every trial."
