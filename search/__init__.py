@@ -21,8 +21,9 @@ if TYPE_CHECKING:
         plan_fleet,
     )
     from search.manifest import Manifest
+    from search.notebook import PlanView, Sweep, plan, sweep
     from search.output import headline
-    from search.planning import Plan, memory_of, plan, terms_of
+    from search.planning import Plan, memory_of, terms_of
     from search.report import figures, render_report
     from search.scenario import Inventory, Option, Scenario, load_scenario
     from search.searchers import RANKINGS, SCORE, Exhaustive, Found, OptunaSearcher, Score, Searcher, pareto, ranked
@@ -45,11 +46,13 @@ __all__ = [
     "Option",
     "OptunaSearcher",
     "Plan",
+    "PlanView",
     "Relaxation",
     "Scenario",
     "Score",
     "SearchSpace",
     "Searcher",
+    "Sweep",
     "Trial",
     "Trials",
     "compared",
@@ -64,6 +67,7 @@ __all__ = [
     "plan_fleet",
     "ranked",
     "render_report",
+    "sweep",
     "terms_of",
     "try_changes",
     "what_if",
@@ -83,8 +87,9 @@ __getattr__ = lazy_names(
             "plan_fleet",
         ),
         "manifest": ("Manifest",),
+        "notebook": ("PlanView", "Sweep", "plan", "sweep"),
         "output": ("headline",),
-        "planning": ("Plan", "memory_of", "plan", "terms_of"),
+        "planning": ("Plan", "memory_of", "terms_of"),
         "report": ("figures", "render_report"),
         "scenario": ("Inventory", "Option", "Scenario", "load_scenario"),
         "searchers": (
@@ -95,6 +100,7 @@ __getattr__ = lazy_names(
             "SCORE",
             "Score",
             "Searcher",
+    "Sweep",
             "pareto",
             "ranked",
         ),
