@@ -100,7 +100,7 @@ __getattr__ = lazy_names(
             "SCORE",
             "Score",
             "Searcher",
-    "Sweep",
+            "Sweep",
             "pareto",
             "ranked",
         ),

@@ -15,7 +15,7 @@ from search.searchers import pareto
 if TYPE_CHECKING:
     import pandas as pd
 
-    from search.report.charts import Figure
+    from search.report import Figure
 
 #: Most lines of a chart. chosen: more colours are not told apart.
 MOST_LINES = 24
@@ -50,10 +50,7 @@ def over_load(frame: pd.DataFrame, differ: Sequence[str], x: str = "", y: str = 
     usable = frame[frame["fits"].astype(bool)]
     others = [name for name in differ if name != x]
     data = [_line(rows, name, (x, y), i) for i, (name, rows) in enumerate(_lines(usable, others))]
-    axes = {
-        "xaxis": {**_axis(x), **_scale(usable[x].to_numpy(float))},
-        "yaxis": {**_axis(y), "rangemode": "tozero"},
-    }
+    axes = {"xaxis": {**_axis(x), **_scale(usable[x].to_numpy(float))}, "yaxis": {**_axis(y), "rangemode": "tozero"}}
     meta = {"meta": {"title": f"{heading(y)} over {heading(x)}"}, "height": charts.SCATTER_HEIGHT}
     return {"data": data, "layout": {**meta, **axes}}
 
@@ -118,7 +115,7 @@ def front(frame: pd.DataFrame, names: Sequence[str], x: str = "", y: str = "") -
     groups = {}
     for device in dict.fromkeys(devices[kept]):
         rows = np.flatnonzero(kept & (devices == device))
-        groups[str(device)] = charts.Points(across[rows].tolist(), up[rows].tolist(), [names[i] for i in rows])
+        groups[str(device)] = charts.Points(across[rows].tolist(), up[rows].tolist(), [names[i] for i in rows.tolist()])
     best = np.flatnonzero(kept)[pareto([across[kept], up[kept]], largest=[False, False])]
     best = best[np.argsort(across[best])]
     edge = charts.Points(across[best].tolist(), up[best].tolist())

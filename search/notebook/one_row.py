@@ -18,7 +18,7 @@ from search.report import charts
 
 if TYPE_CHECKING:
     from perfmodel.simulator import Simulation
-    from search.report.charts import Figure
+    from search.report import Figure
 
 #: Horizontal parts of a chart with two panels, shares of its width.
 LEFT, RIGHT = [0.0, 0.46], [0.54, 1.0]

@@ -63,7 +63,9 @@ class PlanView(Plan):
         if kind in OF_REPORT:
             found = figures(self)
             if OF_REPORT[kind] not in found:
-                raise InputError(f"plot: kind {kind!r} has nothing to compare: one kind of device, or no price, is left")
+                raise InputError(
+                    f"plot: kind {kind!r} has nothing to compare: one kind of device, or no price, is left"
+                )
             return shown(found[OF_REPORT[kind]].to_plotly_json())
         at = self._chosen(number, "plot")
         settings = verify.Settings(count=requests)

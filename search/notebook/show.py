@@ -10,7 +10,7 @@ from hwdb import InputError, nearest
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-    from search.report.charts import Figure
+    from search.report import Figure
 
 #: Room above a chart for its title, pixels.
 TITLE_ROOM = 60

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -25,10 +25,10 @@ from perfmodel.estimates import (
     placed,
 )
 from perfmodel.workload import MS_PER_S, Load, load_of
-from search.sweeps.axes import LENGTHS, Axes
 from search.planning import cost_columns, power_columns, tariff
 from search.scenario import Site
 from search.space import refuse_impossible
+from search.sweeps.axes import LENGTHS, Axes
 
 #: How an unknown price is given.
 OWN_PRICE = "usd_per_hour={device: USD}"
@@ -49,7 +49,7 @@ class Asked:
 
     hwdb: Hwdb
     requests: Workload | None = None
-    slo: Slo = Slo()
+    slo: Slo = field(default_factory=Slo)
     prices: Mapping[str, float] | None = None
     nodes: tuple[str, ...] = ()
     price_kind: str = "on_demand"
@@ -80,7 +80,8 @@ class Part:
     def startable(self) -> Deployments:
         """Return the deployment of each row, that of one device where an engine cannot start it."""
         none = self.refused != ""
-        return replace(self.deployments, **{n: np.where(none, 1.0, getattr(self.deployments, n)) for n in STARTED})
+        single: dict[str, Any] = {n: np.where(none, 1.0, getattr(self.deployments, n)) for n in STARTED}
+        return replace(self.deployments, **single)
 
     def _card(self, given: str | Device) -> Device:
         """Return a device, looked up where it is given by name."""

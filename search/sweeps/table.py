@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hwdb import Device, InputError, load
-from perfmodel import Engine, ModelSpec, Slo, Workload, engine, model, read_config, simulate
+from hwdb import InputError, load
+from perfmodel import Engine, ModelSpec, Objective, Slo, Workload, engine, model, read_config, simulate
 from perfmodel.workload import SLO_KEYS
+from search.planning import term_row
 from search.sweeps.axes import LENGTHS, MOST_ROWS, read_axes
 from search.sweeps.part import Asked, Part
-from search.planning import term_row
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -100,7 +100,8 @@ class SweepTable:
         if usable.empty:
             why = next((text for text in frame["reason"] if text), "the load exceeds what each of them serves")
             raise InputError(f"best: no row fits and serves its load ({why}); try more devices or a smaller load")
-        return int(usable.idxmin() if least else usable.idxmax())
+        at = usable.to_numpy()
+        return int(usable.index[int(at.argmin() if least else at.argmax())])
 
     def part(self, row: int, who: str) -> tuple[Part, int]:
         """Return the part that a row belongs to and its place there; `InputError` for a row that does not exist.
@@ -119,7 +120,7 @@ class SweepTable:
         """Return the columns that say what a row is and differ between rows."""
         frame, asked = self._frame, "request_rate_rps"
         own = [c for c in IDENTITY if c in frame.columns and (c != asked or asked in self.swept)]
-        return [c for c in own if frame[c].astype(str).nunique() > 1]
+        return [c for c in own if len(set(frame[c].astype(str))) > 1]
 
     def name(self, row: int) -> str:
         """Return what a row is called: its device, degrees, and what differs."""
@@ -186,7 +187,7 @@ def sweep_table(
         raise InputError(f"sweep: {stated[0]} and workload both state lengths; give one of them")
     named = [nodes] if isinstance(nodes, str) else list(nodes)
     asked = Asked(
-        hwdb=load(hwdb),
+        hwdb=load([hwdb] if isinstance(hwdb, str | Path) else hwdb),
         requests=workload,
         slo=_slo(slo),
         prices=dict(usd_per_hour or {}),
@@ -243,4 +244,4 @@ def _slo(given: Any) -> Slo:
             raise InputError(f"sweep: slo {key!r} is no bound; give one of {', '.join(SLO_KEYS)}")
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise InputError(f"sweep: slo {key} {value!r} is no number; give milliseconds")
-    return Slo.of(**{key: float(value) for key, value in given.items()})
+    return Slo(tuple(Objective.from_key(key, float(value)) for key, value in given.items()))
