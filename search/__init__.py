@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from search.manifest import Manifest
     from search.notebook import PlanView, Sweep, plan, sweep
     from search.output import headline
-    from search.planning import Plan, memory_of, terms_of
+    from search.planning import NextRuns, Plan, memory_of, next_runs, terms_of
     from search.report import figures, render_report
     from search.scenario import Inventory, Option, Scenario, load_scenario
     from search.searchers import RANKINGS, SCORE, Exhaustive, Found, OptunaSearcher, Score, Searcher, pareto, ranked
@@ -43,6 +43,7 @@ __all__ = [
     "Inventory",
     "Legal",
     "Manifest",
+    "NextRuns",
     "Option",
     "OptunaSearcher",
     "Plan",
@@ -62,6 +63,7 @@ __all__ = [
     "headline",
     "load_scenario",
     "memory_of",
+    "next_runs",
     "pareto",
     "plan",
     "plan_fleet",
@@ -89,7 +91,7 @@ __getattr__ = lazy_names(
         "manifest": ("Manifest",),
         "notebook": ("PlanView", "Sweep", "plan", "sweep"),
         "output": ("headline",),
-        "planning": ("Plan", "memory_of", "terms_of"),
+        "planning": ("NextRuns", "Plan", "memory_of", "next_runs", "terms_of"),
         "report": ("figures", "render_report"),
         "scenario": ("Inventory", "Option", "Scenario", "load_scenario"),
         "searchers": (

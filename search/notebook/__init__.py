@@ -8,8 +8,8 @@ from hwdb.lazy import lazy_names
 
 if TYPE_CHECKING:
     from search.notebook.plan_view import PlanView, plan
-    from search.notebook.sweep import Sweep, sweep
+    from search.notebook.sweep_view import Sweep, sweep
 
 __all__ = ["PlanView", "Sweep", "plan", "sweep"]
 
-__getattr__ = lazy_names(__name__, {"plan_view": ["PlanView", "plan"], "sweep": ["Sweep", "sweep"]})
+__getattr__ = lazy_names(__name__, {"plan_view": ["PlanView", "plan"], "sweep_view": ["Sweep", "sweep"]})

@@ -40,15 +40,20 @@ def column(frame: pd.DataFrame, name: str, what: str) -> Any:
 def over_load(frame: pd.DataFrame, differ: Sequence[str], x: str = "", y: str = "") -> Figure:
     """Draw the column `y` over the column `x`, one line per value of the others that differ.
 
-    differ: columns that say what a row is, and differ between rows. Rows that do not fit are left out.
+    differ: columns that say what a row is, and differ between rows. A line runs over `x` where it is one of them, else
+    over the load or another number. Rows that do not fit are left out.
     """
-    x = x or next((name for name in OVER if name in differ), "")
+    along = next((name for name in OVER if name in differ), "")
+    x = x or along
     if not x:
         raise InputError("plot: sweep: no number differs between rows; give a list, such as concurrency=[1, 8, 64]")
     y = y or SERVED
     column(frame, x, "x"), column(frame, y, "y")
     usable = frame[frame["fits"].astype(bool)]
-    others = [name for name in differ if name != x]
+    along = x if x in differ else along
+    others = [name for name in differ if name != along]
+    if along:
+        usable = usable.sort_values(along)
     data = [_line(rows, name, (x, y), i) for i, (name, rows) in enumerate(_lines(usable, others))]
     axes = {"xaxis": {**_axis(x), **_scale(usable[x].to_numpy(float))}, "yaxis": {**_axis(y), "rangemode": "tozero"}}
     meta = {"meta": {"title": f"{heading(y)} over {heading(x)}"}, "height": charts.SCATTER_HEIGHT}
@@ -70,7 +75,6 @@ def _lines(frame: pd.DataFrame, others: Sequence[str]) -> list[tuple[str, pd.Dat
 
 def _line(rows: pd.DataFrame, name: str, axes: tuple[str, str], place: int) -> Figure:
     """Return one line. axes: columns of x and y."""
-    rows = rows.sort_values(axes[0])
     return {
         "type": "scatter",
         "mode": "lines+markers",

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import wraps
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hwdb import Infeasible, InputError
+from hwdb import InputError
+from hwdb.tomlfile import Table, parse_toml
 from perfmodel import explain
 from perfmodel.estimates import Term, explain_disaggregated
+from perfmodel.vocabulary import FORMER_NAMES
 from search import planning
 from search.notebook.one_row import Row, latencies, roofline, waterfall
 from search.notebook.show import checked, shown, table
 from search.output import candidate_columns, headline
 from search.planning import Plan, terms_of, verify
 from search.report import figures
-from search.scenario import Scenario, load_scenario
+from search.scenario import Scenario, load_scenario, read_scenario
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,7 +33,7 @@ OF_ONE = ("waterfall", "roofline", "latency", "power")
 SHOWN_ROWS = 8
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PlanView(Plan):
     """A plan with tables and charts for notebooks."""
 
@@ -98,12 +100,16 @@ class PlanView(Plan):
         workers = c["prefill_workers"][[number]], c["decode_workers"][[number]]
         return explain_disaggregated(target.model, work, self.pool_deployments(number), workers, **settings)
 
+    def _told(self) -> str:
+        """Return the recommendation in words, or what comes nearest."""
+        return headline(self) if self.feasible else self.message
+
+    def __repr__(self) -> str:
+        return f"Plan of {self.scenario.title!r}, {len(self)} candidates. {self._told()}"
+
     def _repr_html_(self) -> str:
         """Return the recommendation and the ranked candidates as notebooks show them."""
-        try:
-            told = headline(self)
-        except Infeasible as error:
-            told = str(error)
+        told = self._told()
         frame = self.frame(SHOWN_ROWS, 0 if self.feasible else SHOWN_ROWS)
         kept = [c for c in candidate_columns(self) if c in frame.columns]
         kinds = ", ".join((*OF_REPORT, *OF_ONE))
@@ -139,8 +145,23 @@ def watts(name: str, replayed: Any) -> dict[str, Any]:
 
 
 @wraps(planning.plan)
-def plan(scenario: Scenario | str | Path, **given: Any) -> PlanView:
-    """Do as `search.planning.plan`, with tables and charts for notebooks; a scenario may be given by its path."""
-    read = scenario if isinstance(scenario, Scenario) else load_scenario(scenario)
-    found = planning.plan(read, **given)
+def plan(scenario: Scenario | str | Path | Mapping[str, Any], **given: Any) -> PlanView:
+    """Do as `search.planning.plan`, with tables and charts for notebooks.
+
+    scenario: also a path, the text of a TOML file, or a mapping with the same tables.
+    """
+    found = planning.plan(_scenario(scenario), **given)
     return PlanView(**{f.name: getattr(found, f.name) for f in fields(found)})
+
+
+def _scenario(given: Any) -> Scenario:
+    """Return the scenario that an argument means; without a path, files are looked for in the present folder."""
+    if isinstance(given, Scenario):
+        return given
+    if isinstance(given, Mapping):
+        return read_scenario(Table(dict(given), "scenario", former=FORMER_NAMES), Path())
+    if isinstance(given, str) and "\n" in given:
+        return read_scenario(parse_toml(given, "scenario", FORMER_NAMES), Path())
+    if isinstance(given, str | Path):
+        return load_scenario(given)
+    raise InputError(f"plan: scenario {given!r} is no scenario; give a path, the text of a TOML file, or a mapping")

@@ -147,7 +147,7 @@ def _number(name: str, item: Any) -> float:
     if name in SHARES:
         possible, told = 0.0 <= value <= 1.0, "a share from 0 to 1"
     elif name in COUNTS:
-        possible, told = value >= 1.0 and value == math.floor(value), "a whole number of 1 or more"
+        possible, told = value >= 1.0 and value % 1.0 == 0.0, "a whole number of 1 or more"
     elif name in ("request_rate_rps", "power_cap_w"):
         possible, told = value > 0.0, "more than 0"
     else:

@@ -34,8 +34,8 @@ from search.sweeps.axes import LENGTHS, Axes
 OWN_PRICE = "usd_per_hour={device: USD}"
 #: Columns that decide whether an engine can start a deployment.
 STARTED = ("tp", "pp", "ep", "dp", "cp", "kvp")
-#: Columns of a refused row that stay as they are.
-KEPT = ("fits", "saturated", "basis")
+#: Arguments that are columns of their own where they are given.
+SETTINGS = ("power_cap_w", "activations", "cp_method")
 
 
 @dataclass(frozen=True)
@@ -150,6 +150,7 @@ class Part:
             answer |= {"fits": np.asarray(answer["fits"]) & ~none}
         asked: dict[str, Any] = {name: self.axes.numbers(name) for name in LENGTHS} if not self.asked.requests else {}
         asked |= {n: np.array(self.axes.columns[n]) for n in ("concurrency", "batch") if n in self.axes.columns}
+        asked |= {n: np.array(self.axes.columns[n]) for n in SETTINGS if n in self.axes.columns}
         if self.axes.arrival == "open":
             answer["request_rate_rps"] = self.axes.numbers("request_rate_rps")
         return {

@@ -39,6 +39,7 @@ SHOWN = (
 IDENTITY = (
     *("model", "device", "tp", "pp", "ep", "dp", "cp", "kvp", "replicas", "weight", "kv", "engine"),
     *("max_num_batched_tokens", "max_num_seqs", "isl", "osl", "prefix_hit", "concurrency", "batch", "request_rate_rps"),
+    *("power_cap_w", "activations", "cp_method", "host_weights", "host_experts", "host_kv"),
 )
 
 #: Columns that hold whole numbers, unless one of them is not.
