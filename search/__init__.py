@@ -102,7 +102,6 @@ __getattr__ = lazy_names(
             "SCORE",
             "Score",
             "Searcher",
-            "Sweep",
             "pareto",
             "ranked",
         ),

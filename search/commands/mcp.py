@@ -7,7 +7,7 @@ from search.commands.service_options import BoundOptions, refuse_without
 
 EXAMPLES = """\
 perfmodel mcp
-claude mcp add perfmodel -- perfmodel mcp --timeout-s 120"""
+perfmodel mcp --timeout-s 120"""
 
 
 @grouped

@@ -12,9 +12,22 @@ if TYPE_CHECKING:
     from search.service.here import Here
     from search.service.http_app import LOOPBACK, application
     from search.service.mcp_server import called, server, speak, tools
+    from search.service.problems import Outcome
     from search.service.workers import Workers
 
-__all__ = ["LOOPBACK", "OPERATIONS", "Bounds", "Here", "Workers", "application", "called", "server", "speak", "tools"]
+__all__ = [
+    "LOOPBACK",
+    "OPERATIONS",
+    "Bounds",
+    "Here",
+    "Outcome",
+    "Workers",
+    "application",
+    "called",
+    "server",
+    "speak",
+    "tools",
+]
 
 __getattr__ = lazy_names(
     __name__,
@@ -24,6 +37,7 @@ __getattr__ = lazy_names(
         "here": ["Here"],
         "http_app": ["LOOPBACK", "application"],
         "mcp_server": ["called", "server", "speak", "tools"],
+        "problems": ["Outcome"],
         "workers": ["Workers"],
     },
 )
