@@ -15,7 +15,7 @@ from search.commands.service_options import BoundOptions, refuse_without
 
 EXAMPLES = """\
 perfmodel serve
-perfmodel serve --port 9000 --workers 4 --timeout-s 120"""
+perfmodel serve --port 9000 --processes 4 --timeout-s 120"""
 MOST_PORT = 65535
 
 

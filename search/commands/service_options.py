@@ -24,7 +24,9 @@ class BoundOptions(HwdbOptions):
 
     section: ClassVar[str] = "Bounds of a request"
 
-    workers: Annotated[int, typer.Option(metavar=COUNT, help="Requests that are answered at once.")] = 2
+    processes: Annotated[
+        int, typer.Option(metavar=COUNT, help="Requests that are answered at once, each in a process of its own.")
+    ] = 2
     waiting: Annotated[int, typer.Option(metavar=COUNT, help="Requests that may wait; more are refused.")] = 16
     timeout_s: Annotated[float, typer.Option(metavar="S", help="Seconds until an answer is given up.")] = 60.0
     most_mb: Annotated[float, typer.Option(metavar="MB", help="Most MB of a request.")] = 8.0
@@ -38,7 +40,7 @@ class BoundOptions(HwdbOptions):
         from search.service import Bounds
 
         most = {
-            "workers": MOST_WORKERS,
+            "processes": MOST_WORKERS,
             "timeout_s": MOST_SECONDS,
             "most_mb": MOST_MB,
             "most_memory_gb": MOST_GB,
@@ -53,7 +55,7 @@ class BoundOptions(HwdbOptions):
         return Bounds(
             body=int(self.most_mb * MIB),
             seconds=self.timeout_s,
-            workers=self.workers,
+            workers=self.processes,
             waiting=self.waiting,
             candidates=self.most_candidates,
             plans=self.most_plans,

@@ -60,7 +60,7 @@ def of_schema(errors: Sequence[Any]) -> Outcome:
 
 def busy() -> Outcome:
     """Return the outcome of a request that found no worker in time."""
-    return problem(503, "all workers are busy; try again in a minute, or start the server with more --workers")
+    return problem(503, "all workers are busy; try again in a minute, or start the server with more --processes")
 
 
 def too_long(seconds: float) -> Outcome:
