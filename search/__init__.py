@@ -21,8 +21,9 @@ if TYPE_CHECKING:
         plan_fleet,
     )
     from search.manifest import Manifest
+    from search.notebook import PlanView, Sweep, plan, sweep
     from search.output import headline
-    from search.planning import Plan, memory_of, plan, terms_of
+    from search.planning import NextRuns, Plan, memory_of, next_runs, terms_of
     from search.report import figures, render_report
     from search.scenario import Inventory, Option, Scenario, load_scenario
     from search.searchers import RANKINGS, SCORE, Exhaustive, Found, OptunaSearcher, Score, Searcher, pareto, ranked
@@ -44,15 +45,18 @@ __all__ = [
     "Inventory",
     "Legal",
     "Manifest",
+    "NextRuns",
     "Option",
     "OptunaSearcher",
     "Plan",
+    "PlanView",
     "Relaxation",
     "Scenario",
     "Score",
     "SearchSpace",
     "Searcher",
     "Storage",
+    "Sweep",
     "Trial",
     "Trials",
     "Tuned",
@@ -64,11 +68,13 @@ __all__ = [
     "headline",
     "load_scenario",
     "memory_of",
+    "next_runs",
     "pareto",
     "plan",
     "plan_fleet",
     "ranked",
     "render_report",
+    "sweep",
     "terms_of",
     "try_changes",
     "tune",
@@ -89,8 +95,9 @@ __getattr__ = lazy_names(
             "plan_fleet",
         ),
         "manifest": ("Manifest",),
+        "notebook": ("PlanView", "Sweep", "plan", "sweep"),
         "output": ("headline",),
-        "planning": ("Plan", "memory_of", "plan", "terms_of"),
+        "planning": ("NextRuns", "Plan", "memory_of", "next_runs", "terms_of"),
         "report": ("figures", "render_report"),
         "scenario": ("Inventory", "Option", "Scenario", "load_scenario"),
         "searchers": (

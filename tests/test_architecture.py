@@ -23,10 +23,15 @@ GUARDED = {
     "optuna": ("search/searchers/optuna_searcher", "search/studies/"),
     "sqlalchemy": ("search/studies/",),
     "ray": ("search/studies/",),
-    "plotly": ("search/report/",),
+    "plotly": ("search/report/", "search/notebook/"),
     "jinja2": ("search/report/",),
     "yaml": ("search/deploy/",),
     "rich": ("search/output/",),
+    "fastapi": ("search/service/",),
+    "starlette": ("search/service/",),
+    "pydantic": ("search/service/",),
+    "uvicorn": ("search/commands/serve",),
+    "mcp": ("search/service/",),
     "typer": ("cli", "search/commands/"),
     "torch": ("perfmodel/profiler/",),
     "psutil": ("perfmodel/profiler/",),
@@ -34,7 +39,10 @@ GUARDED = {
     "aiconfigurator_core": ("perfmodel/profiles/build/",),
 }
 #: Decorators need theirs at module level; the modules that hold them are imported only when used.
-EAGER = {"numba": ("perfmodel/simulator/",)}
+EAGER = {
+    "numba": ("perfmodel/simulator/",),
+    **dict.fromkeys(("fastapi", "starlette", "pydantic", "mcp"), ("search/service/",)),
+}
 #: May be used anywhere in the packages, but only inside a function.
 LAZY = {*GUARDED, "pandas", "scipy", "pyarrow", "joblib", "ray"} - {"typer"}
 
@@ -70,13 +78,16 @@ MAY_IMPORT = {
         "deploy": "planning scenario",
         "fleet": "manifest planning scenario searchers space",
         "output": "fleet planning scenario",
+        "sweeps": "planning scenario space",
         "whatif": "planning scenario searchers",
         "studies": "planning searchers whatif",
         "report": "deploy fleet output planning scenario searchers whatif",
-        "commands": "deploy fleet output planning report scenario searchers space studies whatif",
+        "notebook": "output planning report scenario searchers sweeps",
+        "service": "fleet output planning report scenario sweeps whatif",
+        "commands": "deploy fleet output planning report scenario searchers service space studies whatif",
     },
 }
-MOST_FLOORS = {"perfmodel": 8, "search": 7}
+MOST_FLOORS = {"perfmodel": 8, "search": 8}
 #: Rooms that price or place nothing themselves: what they must not load, even through others.
 BLIND = {
     "perfmodel.engines": ("costs", "operators", "serving", "estimates", "hardware"),

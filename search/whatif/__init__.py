@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from search.whatif.causes import changes, constraints, what_if
     from search.whatif.edits import read_grid
     from search.whatif.outcome import ANSWER_FIGURES, SAME, WHAT_IF_FIGURES, as_planned
-    from search.whatif.tried import VALUES, Trial, Trials, try_changes
+    from search.whatif.tried import VALUES, Trial, Trials, trial_count, try_changes
     from search.whatif.written_plans import best_row, compared, moved_candidates, read_plan_rows, shared_columns
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "read_grid",
     "read_plan_rows",
     "shared_columns",
+    "trial_count",
     "try_changes",
     "what_if",
 ]
@@ -39,7 +40,7 @@ __getattr__ = lazy_names(
         "causes": ["changes", "constraints", "what_if"],
         "edits": ["read_grid"],
         "outcome": ["ANSWER_FIGURES", "SAME", "WHAT_IF_FIGURES", "as_planned"],
-        "tried": ["VALUES", "Trial", "Trials", "try_changes"],
+        "tried": ["VALUES", "Trial", "Trials", "trial_count", "try_changes"],
         "written_plans": ["best_row", "compared", "moved_candidates", "read_plan_rows", "shared_columns"],
     },
 )
