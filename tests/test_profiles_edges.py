@@ -97,7 +97,9 @@ def test_more_devices_never_take_longer_over_compute_and_memory(device: str) -> 
     tp = np.array(DEGREES, float)
     name = MODELS[DEVICES.index(device) % 2]
     load = load_of(pm.Workload.from_lengths(1000.0, 2.0, concurrency=1, arrival="static"), len(tp))
-    steps = prepare(pm.model(name), pm.deployments([hwdb.device(device)], tp=tp), pm.engine("vllm"), default("vllm"), load).steps
+    steps = prepare(
+        pm.model(name), pm.deployments([hwdb.device(device)], tp=tp), pm.engine("vllm"), default("vllm"), load
+    ).steps
     tokens, one = LENGTHS[:, None], np.ones((len(LENGTHS), 1))
     cut = np.minimum(tokens, 16384.0)
     for step in (Step(cut, 0.0, 1.0), Step(cut, tokens, 1.0), Step(0.0, 0.0, 1.0, 8.0 * one, tokens)):
