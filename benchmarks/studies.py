@@ -1,0 +1,318 @@
+"""Measures what Optuna finds in how many trials, and what accidents cost a study; writes docs/studies.md.
+
+    python -m benchmarks.studies [--seeds 10] [--ray] [-o docs/studies.md]
+
+--ray also starts a Ray cluster of two nodes on this machine (needs perfmodel[ray]) and kills a worker and a node of it.
+Needs PostgreSQL for the rows about it; without it the page says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from benchmarks import studies_accidents
+from search.planning import plan, space_of
+from search.planning.planner import scorer_of
+from search.scenario import load_scenario
+from search.searchers import SCORE, OptunaSearcher
+from search.studies import Axis, Budget, Executor, Run, Storage, executor_of, read_axis
+from search.studies.axes import axes_of
+from search.studies.objectives import Aims, aims_of
+from search.studies.pruning import short_of
+from search.studies.replays import bench_of, priced, replayed
+from search.studies.storage import quiet
+from search.studies.trials import read
+from search.studies.tuning import _contender, _numbers, trials_of
+
+ROOT = Path(__file__).resolve().parents[1]
+CHAT, SMALL = ROOT / "examples" / "chat-70b-h100.toml", ROOT / "examples" / "small-4090.toml"
+COMMAND = "python -m benchmarks.studies --ray"
+#: A result counts as found from here on: at most 1 % worse than the best of all.
+NEAR = 1.01
+#: Trials after which a sampler is given up, and requests of a full replay.
+MOST_TRIALS, REQUESTS = 96, 800
+
+HEAD = f"""# What studies find, and what accidents cost
+
+Written by `{COMMAND}`; [tuning](tuning.md) explains the command `perfmodel tune`.
+
+"""
+
+
+@dataclass(frozen=True)
+class Space:
+    """A space whose every point is known. name: as the page calls it. values: axis -> values to vary."""
+
+    name: str
+    scenario: Path
+    changes: Mapping[str, Mapping[str, Any]]
+    objective: str
+    vary: tuple[str, ...]
+
+
+#: Spaces of plans: the closed form knows every candidate.
+PLANS = {
+    "chat, cost per token": (
+        CHAT,
+        {
+            "search": {"tp": [1, 2, 4, 8], "pp": [1, 2], "weight": ["bf16", "fp8"], "max_num_seqs": [16, 32, 64, 128]},
+            "objective": {"rank_by": "usd_per_million_tokens"},
+        },
+    ),
+    "chat, least TTFT": (
+        CHAT,
+        {
+            "search": {
+                "tp": [1, 2, 4, 8],
+                "pp": [1, 2],
+                "weight": ["bf16", "fp8"],
+                "kv": ["bf16", "fp8"],
+                "max_num_batched_tokens": [512, 1024, 2048, 4096, 8192, 16384],
+                "max_num_seqs": [16, 32, 64, 128, 256, 512],
+            },
+            "objective": {"rank_by": "ttft_ms"},
+        },
+    ),
+}
+#: Spaces of settings: only the simulator knows. Rates near what the planned replicas serve, where settings matter.
+SETTINGS = (
+    Space(
+        "vLLM, p99 of TTFT",
+        CHAT,
+        {"workload": {"request_rate_rps": 16}},
+        "ttft_ms_p99",
+        ("more_replicas=0", "max_num_batched_tokens=256:16384:7:log", "max_num_seqs=16:512:6:log"),
+    ),
+    Space(
+        "SGLang, p99 of E2E",
+        CHAT,
+        {"workload": {"request_rate_rps": 16}, "engine": {"name": "sglang"}},
+        "e2e_ms_p99",
+        (
+            "more_replicas=0",
+            "max_num_batched_tokens=1024:8192:4:log",
+            "max_num_seqs=16:512:6:log",
+            "admission_headroom=0,0.1,0.4",
+        ),
+    ),
+)
+
+
+def plan_rows(seeds: int) -> list[dict[str, Any]]:
+    """Return, per space of plans, how many candidates Optuna and chance score until one is near the best."""
+    rows = []
+    for name, (scenario, changes) in PLANS.items():
+        asked = load_scenario(scenario, changes=changes)
+        scorer = scorer_of(asked)
+        legal = space_of(asked, scorer.target.model, scorer.tariff).legal()
+        begin = time.process_time()
+        table = np.asarray(scorer.score(legal.deployments(np.arange(len(legal))))[SCORE])
+        seconds = time.process_time() - begin
+        goal = np.min(table[np.isfinite(table)])
+        near = table <= goal + (NEAR - 1.0) * abs(goal)
+        tpe = [_scored(legal, table, near, seed) for seed in range(seeds)]
+        chance = [int(np.argmax(np.random.default_rng(s).permutation(near))) + 1 for s in range(200)]
+        rows.append(
+            {
+                "space": name,
+                "candidates": f"{len(legal):,}",
+                "within 1 %": f"{int(near.sum()):,}",
+                "exhaustive, CPU s": f"{seconds:.1f}",
+                "Optuna, median": _told(tpe),
+                "random, median": f"{median(chance):.0f}",
+                "Optuna / random": f"{median(tpe) / median(chance):.2f}",
+            }
+        )
+        print(rows[-1], flush=True)
+    return rows
+
+
+class _Rows:
+    """Legal candidates that stand for themselves, so that scoring is a look into a table."""
+
+    def __init__(self, legal: Any) -> None:
+        self.space, self.index, self._count = legal.space, legal.index, len(legal)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def deployments(self, rows: Any) -> Any:
+        """Return the rows themselves."""
+        return rows
+
+
+def _scored(legal: Any, table: Any, near: Any, seed: int) -> float:
+    """Return how many candidates Optuna's searcher scores until one is near the best; inf where none is."""
+    scored: list[int] = []
+
+    def score(rows: Any) -> dict[str, Any]:
+        scored.extend(np.asarray(rows).tolist())
+        return {SCORE: table[rows]}
+
+    searcher = OptunaSearcher(trials=min(400, 2 * len(table)), batch=10, seed=seed)
+    searcher.search(_Rows(legal), score)  # type: ignore[arg-type]
+    hits = np.nonzero(near[scored])[0]
+    return float(hits[0] + 1) if len(hits) else np.inf
+
+
+@dataclass(frozen=True)
+class Known:
+    """Figures of every combination. figures: (settings as text, requests) -> figures. seconds: CPU s of one replay."""
+
+    axes: tuple[Axis, ...]
+    aims: Aims
+    figures: Mapping[tuple[str, int], dict[str, Any]]
+    best: float
+    seconds: float
+
+
+def campaign(space: Space, executor: Executor) -> Known:
+    """Simulate every combination of a space, in full and shortly, on the workers of `executor`."""
+    made = plan(load_scenario(space.scenario, changes=space.changes))
+    budget = Budget(requests=REQUESTS)
+    numbers = _numbers(made, budget)
+    contenders = (_contender(made, numbers[0], budget),)
+    aims = aims_of([space.objective], made.scorer.target.slo)
+    axes = axes_of(made, numbers, [read_axis(text) for text in space.vary], prefixes=False)
+    bench = bench_of(made, contenders, axes, aims.wanted, 0)
+    names = [axis.name for axis in axes]
+    settings = [dict(zip(names, values, strict=True)) for values in product(*(a.values for a in axes))]
+    tasks = [(one, count) for one in settings for count in (short_of(REQUESTS), REQUESTS)]
+    begin, found = time.monotonic(), {}
+    workers = executor.start(replayed, bench)
+    for at, figures in workers.run(tasks):
+        found[_key(*tasks[at])] = priced(made, bench, numbers, tasks[at], figures)
+    workers.close()
+    kept = [aims.losses(f)[0] for (_, count), f in found.items() if count == REQUESTS and aims.miss(f) <= 0]
+    return Known(axes, aims, found, min(kept), (time.monotonic() - begin) / len(tasks))
+
+
+def _key(settings: Mapping[str, Any], count: int) -> tuple[str, int]:
+    return str(sorted(settings.items())), count
+
+
+def look_up(known: Mapping[tuple[str, int], dict[str, Any]], task: Any) -> dict[str, Any]:
+    """Return the figures of a task that was simulated before."""
+    return known[_key(*task)]
+
+
+def setting_rows(seeds: int, executor: Executor) -> list[dict[str, Any]]:
+    """Return, per space of settings, how many trials and replays each sampler takes until one is near the best."""
+    rows = []
+    for space in SETTINGS:
+        known = campaign(space, executor)
+        size = len(known.figures) // 2
+        near = [f for (_, n), f in known.figures.items() if n == REQUESTS and _near(known, f)]
+        row: dict[str, Any] = {"space": space.name, "combinations": str(size), "within 1 %": str(len(near))}
+        for name, sampler, short in (
+            ("Optuna, full replays", "tpe", False),
+            ("Optuna, short replays first", "tpe", True),
+            ("random, full replays", "random", False),
+        ):
+            found = [_trials_until(known, sampler, seed, short=short) for seed in range(seeds)]
+            row[f"{name}: trials"] = _told([trials for trials, _ in found])
+            row[f"{name}: full replays' worth"] = _told([cost for _, cost in found])
+        rows.append(row)
+        print(row, flush=True)
+    return rows
+
+
+def _near(known: Known, figures: Mapping[str, Any]) -> bool:
+    """Return whether a trial keeps the SLO and is at most 1 % worse than the best."""
+    return known.aims.miss(figures) <= 0 and known.aims.losses(figures)[0] <= NEAR * known.best
+
+
+def _trials_until(known: Known, sampler: str, seed: int, *, short: bool) -> tuple[float, float]:
+    """Return (trials, full replays' worth of simulation) until a full replay is near the best; inf if none is."""
+    budget = Budget(trials=MOST_TRIALS, sampler=sampler, seed=seed, short_first=short)
+    with quiet():
+        trials = trials_of(known.axes, known.aims, budget, Storage(), {"of": "known figures"})
+        run = Run(trials, executor_of().start(look_up, known.figures), budget, lambda _, figures: figures, REQUESTS)
+        run.go(None)
+        told = trials.known()
+    seen: dict[tuple[str, str], float] = {}
+    share = short_of(REQUESTS) / REQUESTS
+    for trial in told:
+        for rung, cost in (("short", share), ("full", 1.0)):
+            if rung in trial.user_attrs:
+                seen.setdefault((rung, str(sorted(trial.user_attrs["settings"].items()))), cost)
+        if "full" in trial.user_attrs and _near(known, read(trial.user_attrs["full"])):
+            return trial.number + 1.0, sum(seen.values())
+    return np.inf, np.inf
+
+
+def _told(values: Sequence[float]) -> str:
+    """Return the median and the range of values; those that never got there as 'more'."""
+    middle, low, high = median(values), min(values), max(values)
+    return f"{_count(middle)} ({_count(low)} to {_count(high)})"
+
+
+def _count(value: float) -> str:
+    return f"{value:.0f}" if np.isfinite(value) else "never"
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return rows as a Markdown table."""
+    names = list(rows[0])
+    lines = [names, ["---"] * len(names), *([str(row[n]) for n in names] for row in rows)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
+
+
+def page(seeds: int, *, ray: bool, jobs: int) -> str:
+    """Measure everything and return the page."""
+    plans = plan_rows(seeds)
+    settings = setting_rows(seeds, executor_of(jobs=jobs))
+    accidents, notes = studies_accidents.rows(SMALL, ray=ray)
+    return (
+        HEAD
+        + f"""## Where every candidate can be scored
+
+The closed form scores all candidates of a plan. `OptunaSearcher` proposes them in batches of 10; counted are the
+candidates that it scores until one is at most 1 % worse than the best of all. Median over {seeds} seeds (least to
+most), and the median of chance over 200 orders.
+
+{table(plans)}
+The closed form prices many candidates at once, so that `plan` is exhaustive by default.
+
+## Where only the simulator knows
+
+Every combination of the settings was simulated once, so that the best is known. Then studies without warm start look
+their replays up. Counted until a trial that was replayed in full ({REQUESTS:,} requests) keeps the SLO and is at most
+1 % worse than the best; batches of 8, {seeds} seeds, at most {MOST_TRIALS} trials. A short replay costs an eighth.
+
+{table(settings)}
+## Accidents
+
+Each study of `{SMALL.name}` was run again with an accident in its middle, and compared, trial by trial, with the study
+that ran undisturbed. *Kept*: trials that were finished before the accident and are the same in the end. *Equal*:
+whether all trials in the end are those of the undisturbed study. *Replays told*: by the process that ended the study.
+
+{table(accidents)}
+{notes}"""
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--ray", action="store_true")
+    parser.add_argument("-o", "--output", type=Path, default=ROOT / "docs" / "studies.md")
+    given = parser.parse_args(arguments)
+    given.output.write_text(page(given.seeds, ray=given.ray, jobs=given.jobs), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
