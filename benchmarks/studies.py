@@ -1,7 +1,8 @@
 """Measures what Optuna finds in how many trials, and what accidents cost a study; writes docs/studies.md.
 
-    python -m benchmarks.studies [--seeds 10] [--ray] [-o docs/studies.md]
+    python -m benchmarks.studies [--seeds 7] [--ray] [--keep FILE.json] [-o docs/studies.md]
 
+--keep holds the rows that were measured, which take some minutes, for the next time.
 --ray also starts a Ray cluster of two nodes on this machine (needs perfmodel[ray]) and kills a worker and a node of it.
 Needs PostgreSQL for the rows about it; without it the page says so.
 """
@@ -9,6 +10,7 @@ Needs PostgreSQL for the rows about it; without it the page says so.
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -32,7 +34,7 @@ from search.studies.pruning import short_of
 from search.studies.replays import bench_of, priced, replayed
 from search.studies.storage import quiet
 from search.studies.trials import read
-from search.studies.tuning import _contender, _numbers, trials_of
+from search.studies.tuning import contender_of, numbers_of, trials_of
 
 ROOT = Path(__file__).resolve().parents[1]
 CHAT, SMALL = ROOT / "examples" / "chat-70b-h100.toml", ROOT / "examples" / "small-4090.toml"
@@ -180,8 +182,8 @@ def campaign(space: Space, executor: Executor) -> Known:
     """Simulate every combination of a space, in full and shortly, on the workers of `executor`."""
     made = plan(load_scenario(space.scenario, changes=space.changes))
     budget = Budget(requests=REQUESTS)
-    numbers = _numbers(made, budget)
-    contenders = (_contender(made, numbers[0], budget),)
+    numbers = numbers_of(made, budget)
+    contenders = (contender_of(made, numbers[0], budget),)
     aims = aims_of([space.objective], made.scorer.target.slo)
     axes = axes_of(made, numbers, [read_axis(text) for text in space.vary], prefixes=False)
     bench = bench_of(made, contenders, axes, aims.wanted, 0)
@@ -268,11 +270,21 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
 
 
-def page(seeds: int, *, ray: bool, jobs: int) -> str:
+def measured(keep: Path | None, part: str, measure: Callable[[], Any]) -> Any:
+    """Return the rows of a part of the page: those that `keep` holds, else measured now and kept."""
+    known = json.loads(keep.read_text(encoding="utf-8")) if keep is not None and keep.exists() else {}
+    if part not in known:
+        known[part] = measure()
+        if keep is not None:
+            keep.write_text(json.dumps(known, indent=1), encoding="utf-8")
+    return known[part]
+
+
+def page(seeds: int, *, ray: bool, jobs: int, keep: Path | None = None) -> str:
     """Measure everything and return the page."""
-    plans = plan_rows(seeds)
-    settings = setting_rows(seeds, executor_of(jobs=jobs))
-    accidents, notes = studies_accidents.rows(SMALL, ray=ray)
+    plans = measured(keep, "plans", lambda: plan_rows(seeds))
+    settings = measured(keep, "settings", lambda: setting_rows(seeds, executor_of(jobs=jobs)))
+    accidents, notes = measured(keep, "accidents", lambda: studies_accidents.rows(SMALL, ray=ray))
     return (
         HEAD
         + f"""## Where every candidate can be scored
@@ -305,12 +317,13 @@ whether all trials in the end are those of the undisturbed study. *Replays told*
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--seeds", type=int, default=7)
+    parser.add_argument("--keep", type=Path)
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--ray", action="store_true")
     parser.add_argument("-o", "--output", type=Path, default=ROOT / "docs" / "studies.md")
     given = parser.parse_args(arguments)
-    given.output.write_text(page(given.seeds, ray=given.ray, jobs=given.jobs), encoding="utf-8")
+    given.output.write_text(page(given.seeds, ray=given.ray, jobs=given.jobs, keep=given.keep), encoding="utf-8")
     return 0
 
 

@@ -64,8 +64,8 @@ def tune(
     Raises `Infeasible` where the plan has no candidate, and `InputError` for what means nothing.
     """
     chosen, aims = budget or Budget(), aims_of(objectives, plan.scorer.target.slo)
-    numbers = _numbers(plan, chosen)
-    contenders = tuple(_contender(plan, number, chosen) for number in numbers)
+    numbers = numbers_of(plan, chosen)
+    contenders = tuple(contender_of(plan, number, chosen) for number in numbers)
     prefixes = any(one.traffic.prefixes is not None for one in contenders)
     axes = axes_of(plan, numbers, vary, prefixes=prefixes)
     bench = bench_of(plan, contenders, axes, aims.wanted, chosen.seed)
@@ -80,7 +80,7 @@ def tune(
             return Tuned(aims, axes, names, tuple(trials.known()), run.replays, workers.lost)
 
 
-def _numbers(plan: Plan, budget: Budget) -> tuple[int, ...]:
+def numbers_of(plan: Plan, budget: Budget) -> tuple[int, ...]:
     """Return the candidates of a study: the best of the plan with different layouts."""
     from search.planning import verify
 
@@ -88,7 +88,7 @@ def _numbers(plan: Plan, budget: Budget) -> tuple[int, ...]:
     return tuple(verify.finalists(plan, budget.candidates))
 
 
-def _contender(plan: Plan, number: int, budget: Budget) -> Contender:
+def contender_of(plan: Plan, number: int, budget: Budget) -> Contender:
     """Return a candidate with its pools, and the requests that it is offered."""
     from search.planning import verify
 
