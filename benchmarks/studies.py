@@ -13,7 +13,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -34,7 +34,7 @@ from search.studies.pruning import short_of
 from search.studies.replays import bench_of, priced, replayed
 from search.studies.storage import quiet
 from search.studies.trials import read
-from search.studies.tuning import contender_of, numbers_of, trials_of
+from search.studies.tuning import contender_of, in_flight, numbers_of, trials_of
 
 ROOT = Path(__file__).resolve().parents[1]
 CHAT, SMALL = ROOT / "examples" / "chat-70b-h100.toml", ROOT / "examples" / "small-4090.toml"
@@ -42,7 +42,16 @@ COMMAND = "python -m benchmarks.studies --ray"
 #: A result counts as found from here on: at most 1 % worse than the best of all.
 NEAR = 1.01
 #: Trials after which a sampler is given up, and requests of a full replay.
-MOST_TRIALS, REQUESTS = 96, 800
+MOST_TRIALS, REQUESTS = 96, 1000
+
+#: Samplers that are compared: name, sampler, whether short replays come first.
+SAMPLING = (
+    ("Optuna, full replays", "tpe", False),
+    ("Optuna, short replays first", "tpe", True),
+    ("random, full replays", "random", False),
+)
+#: Amounts of simulation at which samplers are compared, in full replays.
+SPENT = (8, 16, 24)
 
 HEAD = f"""# What studies find, and what accidents cost
 
@@ -109,6 +118,9 @@ SETTINGS = (
     ),
 )
 
+#: A space too wide to try all of it: three layouts, replicas, routers and limits at once.
+WIDE = Space("chat, energy per output token", CHAT, {}, "energy_j_per_output_token", ())
+
 
 def plan_rows(seeds: int) -> list[dict[str, Any]]:
     """Return, per space of plans, how many candidates Optuna and chance score until one is near the best."""
@@ -169,13 +181,13 @@ def _scored(legal: Any, table: Any, near: Any, seed: int) -> float:
 
 @dataclass(frozen=True)
 class Known:
-    """Figures of every combination. figures: (settings as text, requests) -> figures. seconds: CPU s of one replay."""
+    """Figures of every combination, by settings as text and requests. short: requests of a short replay."""
 
     axes: tuple[Axis, ...]
     aims: Aims
     figures: Mapping[tuple[str, int], dict[str, Any]]
     best: float
-    seconds: float
+    short: int
 
 
 def campaign(space: Space, executor: Executor) -> Known:
@@ -189,14 +201,15 @@ def campaign(space: Space, executor: Executor) -> Known:
     bench = bench_of(made, contenders, axes, aims.wanted, 0)
     names = [axis.name for axis in axes]
     settings = [dict(zip(names, values, strict=True)) for values in product(*(a.values for a in axes))]
-    tasks = [(one, count) for one in settings for count in (short_of(REQUESTS), REQUESTS)]
-    begin, found = time.monotonic(), {}
+    short = short_of(REQUESTS, in_flight(made, numbers))
+    tasks = [(one, count) for one in settings for count in (short, REQUESTS) if count]
+    found = {}
     workers = executor.start(replayed, bench)
     for at, figures in workers.run(tasks):
         found[_key(*tasks[at])] = priced(made, bench, numbers, tasks[at], figures)
     workers.close()
     kept = [aims.losses(f)[0] for (_, count), f in found.items() if count == REQUESTS and aims.miss(f) <= 0]
-    return Known(axes, aims, found, min(kept), (time.monotonic() - begin) / len(tasks))
+    return Known(axes, aims, found, min(kept), short)
 
 
 def _key(settings: Mapping[str, Any], count: int) -> tuple[str, int]:
@@ -213,14 +226,11 @@ def setting_rows(seeds: int, executor: Executor) -> list[dict[str, Any]]:
     rows = []
     for space in SETTINGS:
         known = campaign(space, executor)
-        size = len(known.figures) // 2
+        size = sum(count == REQUESTS for _, count in known.figures)
         near = [f for (_, n), f in known.figures.items() if n == REQUESTS and _near(known, f)]
         row: dict[str, Any] = {"space": space.name, "combinations": str(size), "within 1 %": str(len(near))}
-        for name, sampler, short in (
-            ("Optuna, full replays", "tpe", False),
-            ("Optuna, short replays first", "tpe", True),
-            ("random, full replays", "random", False),
-        ):
+        row["requests of a short replay"] = str(known.short)
+        for name, sampler, short in SAMPLING:
             found = [_trials_until(known, sampler, seed, short=short) for seed in range(seeds)]
             row[f"{name}: trials"] = _told([trials for trials, _ in found])
             row[f"{name}: full replays' worth"] = _told([cost for _, cost in found])
@@ -239,11 +249,11 @@ def _trials_until(known: Known, sampler: str, seed: int, *, short: bool) -> tupl
     budget = Budget(trials=MOST_TRIALS, sampler=sampler, seed=seed, short_first=short)
     with quiet():
         trials = trials_of(known.axes, known.aims, budget, Storage(), {"of": "known figures"})
-        run = Run(trials, executor_of().start(look_up, known.figures), budget, lambda _, figures: figures, REQUESTS)
-        run.go(None)
+        workers = executor_of().start(look_up, known.figures)
+        Run(trials, workers, budget, lambda _, f: f, REQUESTS, known.short if short else 0).go(None)
         told = trials.known()
     seen: dict[tuple[str, str], float] = {}
-    share = short_of(REQUESTS) / REQUESTS
+    share = known.short / REQUESTS
     for trial in told:
         for rung, cost in (("short", share), ("full", 1.0)):
             if rung in trial.user_attrs:
@@ -251,6 +261,57 @@ def _trials_until(known: Known, sampler: str, seed: int, *, short: bool) -> tupl
         if "full" in trial.user_attrs and _near(known, read(trial.user_attrs["full"])):
             return trial.number + 1.0, sum(seen.values())
     return np.inf, np.inf
+
+
+def wide_rows(seeds: int) -> list[dict[str, Any]]:
+    """Return the best of a space too wide to try all, after equal amounts of simulation, by sampler."""
+    made = plan(load_scenario(WIDE.scenario, changes=WIDE.changes))
+    budget = Budget(requests=REQUESTS, candidates=3)
+    numbers = numbers_of(made, budget)
+    contenders = tuple(contender_of(made, number, budget) for number in numbers)
+    aims = aims_of([WIDE.objective], made.scorer.target.slo)
+    axes = axes_of(made, numbers, [read_axis(text) for text in WIDE.vary], prefixes=False)
+    bench = bench_of(made, contenders, axes, aims.wanted, 0)
+    known: dict[tuple[str, int], dict[str, Any]] = {}
+
+    def figures(_: Any, task: Any) -> dict[str, Any]:
+        if _key(*task) not in known:
+            known[_key(*task)] = priced(made, bench, numbers, task, replayed(bench, task))
+        return known[_key(*task)]
+
+    brief = short_of(REQUESTS, in_flight(made, numbers))
+    rows, size = [], int(np.prod([len(a.values) for a in axes]))
+    for name, sampler, short in SAMPLING:
+        found = []
+        for seed in range(seeds):
+            chosen = Budget(trials=48 if short else max(SPENT), sampler=sampler, seed=seed, short_first=short)
+            with quiet():
+                trials = trials_of(axes, aims, chosen, Storage(), {"of": "a wide space"})
+                workers = executor_of().start(figures, None)
+                Run(trials, workers, chosen, lambda _, f: f, REQUESTS, brief if short else 0).go(None)
+                found.append(_best_by_cost(trials.known(), aims, brief / REQUESTS))
+        row: dict[str, Any] = {"space": WIDE.name, "combinations": f"{size:,}", "sampler": name}
+        for spent in SPENT:
+            best = [min((loss for cost, loss in one if cost <= spent), default=np.inf) for one in found]
+            row[f"best after {spent} full replays' worth"] = f"{median(best):.4g} ({min(best):.4g} to {max(best):.4g})"
+        rows.append(row)
+        print(row, flush=True)
+    return rows
+
+
+def _best_by_cost(trials: Sequence[Any], aims: Aims, share: float) -> list[tuple[float, float]]:
+    """Return (full replays' worth spent so far, loss) of each trial that keeps the SLO in a full replay.
+
+    share: of a full replay that a short one costs.
+    """
+    spent, out = 0.0, []
+    for trial in trials:
+        spent += share * ("short" in trial.user_attrs) + ("full" in trial.user_attrs)
+        if "full" in trial.user_attrs:
+            figures = read(trial.user_attrs["full"])
+            if aims.miss(figures) <= 0:
+                out.append((spent, aims.losses(figures)[0]))
+    return out
 
 
 def _told(values: Sequence[float]) -> str:
@@ -284,6 +345,7 @@ def page(seeds: int, *, ray: bool, jobs: int, keep: Path | None = None) -> str:
     """Measure everything and return the page."""
     plans = measured(keep, "plans", lambda: plan_rows(seeds))
     settings = measured(keep, "settings", lambda: setting_rows(seeds, executor_of(jobs=jobs)))
+    wide = measured(keep, "wide", lambda: wide_rows(seeds))
     accidents, notes = measured(keep, "accidents", lambda: studies_accidents.rows(SMALL, ray=ray))
     return (
         HEAD
@@ -300,9 +362,14 @@ The closed form prices many candidates at once, so that `plan` is exhaustive by 
 
 Every combination of the settings was simulated once, so that the best is known. Then studies without warm start look
 their replays up. Counted until a trial that was replayed in full ({REQUESTS:,} requests) keeps the SLO and is at most
-1 % worse than the best; batches of 8, {seeds} seeds, at most {MOST_TRIALS} trials. A short replay costs an eighth.
+1 % worse than the best; batches of 8, {seeds} seeds, at most {MOST_TRIALS} trials. A short replay costs its
+share of the requests.
 
 {table(settings)}
+A wider space (three layouts, replicas, router, token budget, sequences) was not tried as a whole. Least joules of the
+devices per output token, within the SLO, after equal amounts of simulation, median over {seeds} seeds (least to most):
+
+{table(wide)}
 ## Accidents
 
 Each study of `{SMALL.name}` was run again with an accident in its middle, and compared, trial by trial, with the study
