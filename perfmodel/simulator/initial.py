@@ -33,7 +33,7 @@ def initial_arrays(
     at admission. loop: as `opening_loop` returns it.
     """
     requests, hash_ids = _requests(traffic, kept, reserved)
-    requests["output"] = pools[-1].emission.steps(traffic.output_tokens, seed)[kept]
+    requests["output"] = pools[-1].emission.steps(traffic.output_tokens, traffic.seed)[kept]
     replicas = _replicas(pools, traffic, len(kept))
     count, most = len(replicas), int(replicas["max_num_seqs"].max())
     nodes, node_of_hash = state.nodes(replicas, int(hash_ids.max()) + 1 if len(hash_ids) else 0)
