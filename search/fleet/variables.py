@@ -43,7 +43,8 @@ class Program:
     """A PuLP problem with its variables by index, and what the solver reported.
 
     most: (O,) replicas that no optimum exceeds. replicas[o,t], share[o,c,t] (of the normal case), housed[d,t],
-    held[k,t], spot[o,t], started[o,t], moved[o], alive[o,t,lost], missed[w]: variables. served: factor on the demand, a
+    held[k,t], spot[o,t], started[o,t], moved[o], worst[g,t],
+    alive[o,t,lost], missed[w]: variables. served: factor on the demand, a
     number or a variable. excess: by name, the variable by which an elastic limit may be exceeded. pending: cases that
     are not in the program yet. bound: lower bound on the objective, NaN before solving.
     """
@@ -61,6 +62,7 @@ class Program:
     starting: dict[tuple[int, int], list[Expression]] = field(default_factory=dict)
     moved: dict[int, Expression] = field(default_factory=dict)
     unspent: dict[int, Expression] = field(default_factory=dict)
+    worst: dict[tuple[int, int], Expression] = field(default_factory=dict)
     alive: dict[tuple[int, int, float], Expression] = field(default_factory=dict)
     missed: dict[int, Expression] = field(default_factory=dict)
     served: Expression = 1.0
