@@ -30,7 +30,7 @@ class Size:
     models: int = 10
     devices: int = 12
     periods: int = 24
-    classes: int = 2
+    classes: int = 1
     spare: int = 1
     kinds: int = 3
     load: float = 12.0

@@ -18,6 +18,7 @@ from search.fleet.problem import FleetProblem, checked
 from search.fleet.program import Ask, Program
 from search.fleet.relax import FleetInfeasible, Relaxation, relaxations
 from search.fleet.solve import DEFAULT_GAP, TIME_LIMIT_S, Effort, Solver
+from search.fleet.split import split, splits
 from search.fleet.ties import of_one_option, tied
 from search.fleet.worth import binding
 from search.scenario import Inventory, Option
@@ -72,14 +73,15 @@ def fleet_plan(
 def _solved(problem: FleetProblem, effort: Effort) -> FleetPlan:
     """Solve a checked problem as a whole: all of its periods, or the only one that matters."""
     objective = problem.objective
-    program = effort.solve(problem, Ask(objective=objective))
+    program = split(problem, effort.part) if splits(problem) else effort.solve(problem, Ask(objective=objective))
     if program is None:
         raise _infeasible(problem, effort)
     value, bound = program.amount(objective), program.bound
     if objective == "traffic" and -value < LEAST_SERVED:
         least = replace(problem, objective="cost", rate=problem.rate * LEAST_SERVED)
         raise _infeasible(least, effort, "no fleet within the limits serves any traffic of every class")
-    limiting = () if problem.counts_devices or objective != "cost" else binding(program, effort.solve)
+    plain = objective == "cost" and not problem.counts_devices and not splits(problem)
+    limiting = binding(program, effort.solve) if plain else ()
     program = of_one_option(tied(program, effort.solve), effort.solve)
     gap = max(0.0, (value - bound) / abs(value)) if value else 0.0
     return _told(program, limiting, gap)

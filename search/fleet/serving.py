@@ -143,7 +143,7 @@ def add_alive(program: Program, index: tuple[int, int], lost: float) -> Expressi
     """Add and return alive[o,t,f] = max(replicas[o,t] - lost[o,f], 0), the replicas that a failure leaves.
 
     Constraint alive[o,t,f]: alive[o,t,f] <= replicas[o,t] - lost[o,f] + lost[o,f] gone[o,t,f].
-    Constraint gone[o,t,f]: alive[o,t,f] <= most[o] (1 - gone[o,t,f]).
+    Constraint gone[o,t,f]: alive[o,t,f] <= most[o] (1 - gone[o,t,f]); replicas on spot devices and others apart.
     Where one replica is lost, alive[o,t,f] = replicas[o,t] - 1 + gone[o,t,f] needs no variable of its own.
     Failures that take the same number share these variables. index: (o, t).
     """
@@ -155,7 +155,11 @@ def add_alive(program: Program, index: tuple[int, int], lost: float) -> Expressi
         most, name, replicas = int(program.most[o]), f"{o}_{t}_{lost:g}", program.replicas[o, t]
         gone = program.linear.add_variable(f"gone_{name}", 0, 1, pulp.LpInteger)
         if lost == 1:
-            program.linear += (replicas <= most * (1 - gone), f"gone_{name}")
+            spot, steady = program.spot.get((o, t)), int(program.most_steady[o])
+            firm = replicas if spot is None else replicas - spot
+            program.linear += (firm <= steady * (1 - gone), f"gone_{name}")
+            if spot is not None:
+                program.linear += (spot <= int(program.most_spot[o]) * (1 - gone), f"gone_spot_{name}")
             program.alive[key] = replicas - 1 + gone
             return program.alive[key]
         left = program.linear.add_variable(f"alive_{name}", 0, most)
