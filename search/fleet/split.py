@@ -13,18 +13,22 @@ from dataclasses import replace
 
 import numpy as np
 
+from hwdb import Infeasible
 from perfmodel.arrays import Array
-from search.fleet.limits import mean_limits
+from search.fleet.limits import INTEGRALITY_TOLERANCE, mean_limits
 from search.fleet.problem import FleetProblem
 from search.fleet.program import Ask, Program, formulate
-from search.scenario import Supply
 
 #: Options x periods from which a fleet is solved so. chosen: below, the whole program takes seconds.
 LARGE = 400
 #: Periods that are solved at the same time. chosen: the solver leaves Python while it works.
 AT_ONCE = 2
-#: Kinds of cases that the linear program of the prices leaves out: they change what a device is worth by little.
-LEFT_OUT = frozenset({"spare", "domain", "chance", "case"})
+#: Kinds of cases that the linear program of the prices leaves out.
+LEFT_OUT = frozenset({"chance"})
+#: Parts of the time for the bounds and for the fleets of all periods, times those that are solved at once. chosen.
+BOUND_TIME, FLEET_TIME = 0.35 * AT_ONCE, 0.45 * AT_ONCE
+#: A mean price below this is none, USD per hour.
+SMALLEST = 1e-12
 #: Kinds of cases that need no place in the last program: its replicas have been found to survive them.
 SETTLED = frozenset({"spare", "domain", "spot", "chance", "case"})
 
@@ -44,18 +48,36 @@ def splits(problem: FleetProblem) -> bool:
 
 
 def split(problem: FleetProblem, solve: Solve) -> Program | None:
-    """Return the solved program of a problem that `splits`, with its bound; None where some period has no solution."""
-    worth, share = reserved_worth(problem), problem.hours / problem.hours.sum()
+    """Return the solved program of a problem that `splits`, with its bound; None where some period has no solution.
 
-    def of(t: int) -> Program | None:
-        """Solve period t."""
-        return solve(one_period(problem, worth, t), Ask(objective="cost"), 1.0 / problem.periods * AT_ONCE)
+    Every period is solved twice: with reserved devices at what they are worth there, which gives the bound, and with
+    the number of them that the linear program reserves, which gives the fleet.
+    """
+    worth, level = reserved(problem)
+    share = problem.hours / problem.hours.sum()
+
+    def bound_of(t: int) -> float:
+        """Return the bound on the cost of period t; -inf where none was found in time."""
+        try:
+            found = solve(one_period(problem, worth, t), Ask(objective="cost"), BOUND_TIME / problem.periods)
+        except Infeasible:
+            return -np.inf
+        return found.bound if found is not None else np.inf
+
+    def fleet_of(t: int) -> Program | None:
+        """Return the solved program of period t with the devices that are reserved."""
+        kept = {d: np.zeros(problem.periods) for d in level}
+        return solve(one_period(problem, kept, t, level), Ask(objective="cost"), FLEET_TIME / problem.periods)
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        found = list(pool.map(of, range(problem.periods)))
+        lowest = np.array(list(pool.map(bound_of, range(problem.periods))))
+        found = list(pool.map(fleet_of, range(problem.periods))) if np.isfinite(lowest).all() else [None]
     parts = [part for part in found if part is not None]
-    if len(parts) < problem.periods:
-        return None
+    return _joined(problem, parts, float(share @ lowest)) if len(parts) == problem.periods else None
+
+
+def _joined(problem: FleetProblem, parts: list[Program], bound: float) -> Program | None:
+    """Return the solved program with the replicas of its periods. parts: (P,) solved programs. bound: on the cost."""
     whole = formulate(problem, Ask(objective="cost", without=SETTLED))
     for t, part in enumerate(parts):
         numbers = part.solved()
@@ -63,7 +85,7 @@ def split(problem: FleetProblem, solve: Solve) -> Program | None:
             _fix(whole.replicas[o, t], float(numbers.replicas[o, 0]))
             if (o, t) in whole.spot:
                 _fix(whole.spot[o, t], float(numbers.spot[o, 0]))
-    return _with_bound(whole, float(share @ np.array([p.bound for p in parts])))
+    return _with_bound(whole, bound)
 
 
 def _with_bound(whole: Program, bound: float) -> Program | None:
@@ -82,10 +104,10 @@ def _fix(variable: object, value: float) -> None:
     variable.upBound = value  # type: ignore[attr-defined]
 
 
-def reserved_worth(problem: FleetProblem) -> dict[str, Array]:
-    """Return what a reserved device is worth in each period, device -> (P,) USD per hour; the mean is its price.
+def reserved(problem: FleetProblem) -> tuple[dict[str, Array], dict[str, float]]:
+    """Return what a reserved device is worth in each period, device -> (P,) USD per hour, and how many are reserved.
 
-    They are the duals of the constraint `source` in the linear program without failures, scaled to the price.
+    The worths are the duals of the constraint `source` in the linear program, scaled so that their mean is the price.
     """
     import pulp
 
@@ -93,22 +115,33 @@ def reserved_worth(problem: FleetProblem) -> dict[str, Array]:
     linear, share = program.linear, problem.hours / problem.hours.sum()
     linear.solve(pulp.HiGHS(mip=False, msg=False, threads=1))
     rows = {constraint.name: abs(constraint.pi or 0.0) for constraint in linear.constraints()}
-    out = {}
-    supplies = problem.inventory.supplies
-    for supply in supplies:
+    worth, level, supplies = {}, {}, problem.inventory.supplies
+    for k, supply in enumerate(supplies):
         if supply.kind == "reserved":
-            first = min(k for k, s in enumerate(supplies) if s.device == supply.device)
+            first = min(i for i, s in enumerate(supplies) if s.device == supply.device)
             dual = np.array([rows.get(f"source_{first}_{t}", 0.0) for t in range(problem.periods)])
-            missing = supply.usd_per_hour - dual.sum()
-            out[supply.device] = np.maximum(dual / share + missing, 0.0)
-            out[supply.device] *= supply.usd_per_hour / max(float(share @ out[supply.device]), 1e-12)
-    return out
+            each = np.maximum(dual / share + supply.usd_per_hour - dual.sum(), 0.0)
+            worth[supply.device] = each * supply.usd_per_hour / max(float(share @ each), SMALLEST)
+            level[supply.device] = float(np.ceil((program.held[k, 0].varValue or 0.0) - INTEGRALITY_TOLERANCE))
+    return worth, level
 
 
-def one_period(problem: FleetProblem, worth: dict[str, Array], t: int) -> FleetProblem:
-    """Return the problem of period t alone, whose reserved devices cost what they are worth there."""
-    supplies: list[Supply] = [
-        replace(s, kind="owned", usd_per_hour=float(worth[s.device][t])) if s.kind == "reserved" else s
+def one_period(
+    problem: FleetProblem, worth: dict[str, Array], t: int, level: dict[str, float] | None = None
+) -> FleetProblem:
+    """Return the problem of period t alone, whose reserved devices cost what they are worth there.
+
+    worth: device -> (P,) USD per hour. level: most of them by device; None for as many as the supply has.
+    """
+    supplies = [
+        replace(
+            s,
+            kind="owned",
+            usd_per_hour=float(worth[s.device][t]),
+            most=min(s.most, level[s.device]) if level is not None else s.most,
+        )
+        if s.kind == "reserved"
+        else s
         for s in problem.inventory.supplies
     ]
     return replace(
