@@ -6,14 +6,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from hwdb import Infeasible
-from search.fleet.problem import FleetProblem
+from search.fleet.problem import DEFAULT_GAP, TIME_LIMIT_S, FleetProblem
 from search.fleet.program import Ask, Program, formulate
 
 Solver = Literal["highs", "cbc"]
-#: Relative distance from the optimum at which the solver may stop.
-DEFAULT_GAP = 1e-6
-#: Seconds that the solver may take by default. chosen.
-TIME_LIMIT_S = 60.0
 #: Part of the gap that the periods of a fleet that is split may have; the split itself takes the rest. chosen.
 PART_OF_GAP = 0.8
 

@@ -16,7 +16,7 @@ import numpy as np
 from hwdb import Infeasible
 from perfmodel.arrays import Array
 from search.fleet.limits import INTEGRALITY_TOLERANCE, mean_limits
-from search.fleet.problem import FleetProblem
+from search.fleet.problem import DEFAULT_GAP, TIME_LIMIT_S, FleetProblem
 from search.fleet.program import Ask, Program, formulate
 
 #: Options x periods from which a fleet is solved so. chosen: below, the whole program takes seconds.
@@ -90,7 +90,7 @@ def _joined(problem: FleetProblem, parts: list[Program], bound: float) -> Progra
 
 def _with_bound(whole: Program, bound: float) -> Program | None:
     """Solve the program whose replicas are fixed, and give it a bound."""
-    from search.fleet.solve import DEFAULT_GAP, TIME_LIMIT_S, run_solver
+    from search.fleet.solve import run_solver
 
     if not run_solver(whole, "highs", TIME_LIMIT_S, DEFAULT_GAP):
         return None
