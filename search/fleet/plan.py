@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from search.fleet.binding import binding
 from search.fleet.fleet import Binding, FleetPlan
 from search.fleet.limits import served_by_none
 from search.fleet.periods import of_busiest, period_by_period, periods_joined
@@ -20,7 +21,6 @@ from search.fleet.relax import FleetInfeasible, Relaxation, relaxations
 from search.fleet.solve import Effort, Solver
 from search.fleet.split import split, splits
 from search.fleet.ties import of_one_option, tied
-from search.fleet.worth import binding
 from search.scenario import Inventory, Option
 
 __all__ = ["Binding", "FleetInfeasible", "FleetPlan", "FleetProblem", "Inventory", "Option", "Relaxation", "fleet_plan"]

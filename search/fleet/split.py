@@ -18,6 +18,7 @@ from perfmodel.arrays import Array
 from search.fleet.limits import INTEGRALITY_TOLERANCE, mean_limits
 from search.fleet.problem import DEFAULT_GAP, TIME_LIMIT_S, FleetProblem
 from search.fleet.program import Ask, Program, formulate
+from search.fleet.solve import run_solver
 
 #: Options x periods from which a fleet is solved so. chosen: below, the whole program takes seconds.
 LARGE = 400
@@ -90,8 +91,6 @@ def _joined(problem: FleetProblem, parts: list[Program], bound: float) -> Progra
 
 def _with_bound(whole: Program, bound: float) -> Program | None:
     """Solve the program whose replicas are fixed, and give it a bound."""
-    from search.fleet.solve import run_solver
-
     if not run_solver(whole, "highs", TIME_LIMIT_S, DEFAULT_GAP):
         return None
     whole.bound = bound
