@@ -91,6 +91,7 @@ def rows(base: Size) -> list[tuple[str, Size]]:
             (f"{name} {n}", replace(base, **{name: n})) for n in sorted({max(now // GROWTH, 1), now * GROWTH} - {now})
         ]
     found += [("no spare node", replace(base, spare=0)), ("two spare nodes", replace(base, spare=2))]
+    found += [("load 48", replace(base, load=base.load * GROWTH))]
     found += [("one price kind", replace(base, kinds=1)), ("static", base)]
     return found
 

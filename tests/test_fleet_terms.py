@@ -104,7 +104,9 @@ def test_a_long_output_is_a_case_to_survive(tmp_path: Path) -> None:
 
 
 def test_worlds_ask_for_more_than_the_middle(tmp_path: Path) -> None:
-    even, sure = (planned(tmp_path, fleet=f"throughput_spread = 0.2\nworlds_kept = {k}") for k in (0.5, 0.95))
+    even, sure = (
+        planned(tmp_path, fleet=f"worlds = 40\nthroughput_spread = 0.2\nworlds_kept = {k}") for k in (0.5, 0.95)
+    )
     assert planned(tmp_path).usd_per_hour <= even.usd_per_hour < sure.usd_per_hour
     factor = np.array([w.throughput[:, 0] for w in sure.problem.worlds])
     kept = ((factor @ sure.replicas) >= sure.problem.rate[:, 0] - 1e-6).all(axis=1)
