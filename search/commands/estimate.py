@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import typer
 
@@ -68,7 +68,7 @@ def estimate_command(
     if reading is not None:
         deployment, engine, pools = deployment_of(reading), engine_of(reading, engine), pools_of(reading, pools)
     deployment = deployment.complete()
-    groups = {"experts": engine, "drafting": engine, "host": host, "lora": lora}
+    groups: dict[str, Any] = {"experts": engine, "drafting": engine, "host": host, "lora": lora}
     asked = with_pools(colocated(deployment, workload.workload(), engine, hwdb=hwdb, **groups), pools, hwdb)
     if output.explain:
         print_rows(operator_rows(asked), form, operator_layout("Where the time goes", output.wide, EXPLAINED))

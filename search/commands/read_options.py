@@ -73,7 +73,7 @@ def engine_of(reading: Reading, options: AnyEngineOptions) -> AnyEngineOptions:
     given = options.engine_setting or []
     names = {text.partition("=")[0].strip() for text in given}
     version = "" if launch.engine in ("llamacpp", "mindie") else launch.version
-    drafts = (
+    drafts: dict[str, Any] = (
         options.read(pool.speculation, pool.drafts, pool.draft_model) if isinstance(options, SpeculationOptions) else {}
     )
     return replace(

@@ -102,9 +102,10 @@ def drafts_read(engine: str, given: Mapping[str, Any]) -> dict[str, Any]:
         counts = ("num_speculative_tokens", "num_nextn_predict_layers", "max_draft_len")
         count = next((held[key] for key in counts if key in held), None)
         drafter = next((held[k] for k in ("model", "speculative_model", "speculative_model_dir") if k in held), None)
-    ours = {theirs: method for method, theirs in reversed(NAMES.get(engine, {}).items())}
+    ours = {theirs: method for method, theirs in reversed(list(NAMES.get(engine, {}).items()))}
     method = ours.get(str(name), "")
     method = "eagle" if method == "mtp" and drafter and engine == "sglang" else method
-    if not method or not str(count).isdigit() or not int(count):
+    number_of = int(str(count)) if str(count).isdigit() else 0
+    if not method or not number_of:
         return {}
-    return {"speculation": method, "drafts": int(count), "draft_model": str(drafter or "")}
+    return {"speculation": method, "drafts": number_of, "draft_model": str(drafter or "")}

@@ -161,7 +161,8 @@ def blocks_needed(arrays: Arrays, i: int, first: int, steps: int) -> int:
         total *= cycles
     for step in range(first, first + steps - cycles * block):
         total += arrays.block_growth[i, step % block]
-    return total * arrays.replicas[i].growth_blocks
+    blocks: int = total * arrays.replicas[i].growth_blocks
+    return blocks
 
 
 @inner
