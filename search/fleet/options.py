@@ -132,7 +132,7 @@ def prepare(scenario: Scenario, costs: CostModel | None = None) -> Prepared:
     terms: dict[str, Any] = {"money": scenario.money, "supply": scenario.site.psu}
     bill = tariff(database, known, offer.nodes, offer.prices, offer.usd_per_hour, **terms)
     modeller = Modeller(scenario=scenario, spec=spec, tariff=bill, costs=costs)
-    parts = [modeller.layouts(o) for o in spec.options]
+    parts = modeller.layouts()
     useless = tuple(
         f"option {o.name!r} is left out: none of its layouts serves a class within its SLO"
         for o, part in zip(spec.options, parts, strict=True)
