@@ -95,18 +95,17 @@ class Modeller:
 
     def modelled(self, parts: Sequence[Layouts]) -> Modelled:
         """Return what the options run, to estimate them at their own load. parts: layouts of each of the options."""
-        placed = {
-            (made.name, made.model): deployment
-            for option, part in zip(self.spec.options, parts, strict=True)
-            if np.isnan(option.power)
-            for made, deployment in zip(part.options, part.placed, strict=False)
-        }
+        placed, powered = {}, set()
+        for option, part in zip(self.spec.options, parts, strict=True):
+            new = {(o.name, o.model): d for o, d in zip(part.options, part.placed, strict=False)}
+            placed |= new
+            powered |= set(new) if np.isnan(option.power) else set()
         first: dict[str, Target] = {}
         for option, part in zip(self.spec.options, parts, strict=True):
             for name in {o.model for o in part.options if o.model} - set(first):
                 first[name] = self._target(option, next(c for c in self.spec.classes if c.model == name))
         workloads, slos = tuple(c.workload for c in self.spec.classes), tuple(c.slo for c in self.spec.classes)
-        return Modelled(placed, workloads, slos, first, self.tariff, self.scenario.site.pue)
+        return Modelled(placed, workloads, slos, first, self.tariff, self.scenario.site.pue, frozenset(powered))
 
     def _stated(self, option: FleetOption) -> Layouts:
         """Convert an option whose throughput is given. Its price is its own, else that of its devices."""

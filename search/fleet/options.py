@@ -16,7 +16,8 @@ from search.fleet.day import over_the_day
 from search.fleet.idle import idle_devices
 from search.fleet.layouts import Modeller, stated_rates
 from search.fleet.limits import served_by_none, supplied
-from search.fleet.operating import Modelled, chances_at_load, output_at_load, power_at_load
+from search.fleet.mix import tightened
+from search.fleet.operating import Modelled, at_load, output_at_load
 from search.fleet.plan import FleetPlan
 from search.fleet.problem import FleetProblem
 from search.fleet.solve import Solver
@@ -69,7 +70,7 @@ def _solved(scenario: Scenario, solver: Solver | None, costs: CostModel | None) 
     """
     prepared = prepare(scenario, costs)
     try:
-        return prepared, over_the_day(prepared.problem, solver, scaled=prepared.spec.scaled)
+        return prepared, _of_mixes(prepared, solver)
     except Infeasible:
         if scenario.limits.utilisation_stated or all(o.most_used == 1.0 for o in prepared.problem.options):
             raise
@@ -78,10 +79,18 @@ def _solved(scenario: Scenario, solver: Solver | None, costs: CostModel | None) 
         told = f"no fleet within the limits keeps to {usual} of its capacity: this one may be used to all of it"
         fuller = replace(fuller, problem=replace(fuller.problem, remarks=(*fuller.problem.remarks, told)))
         try:
-            return fuller, over_the_day(fuller.problem, solver, scaled=fuller.spec.scaled)
+            return fuller, _of_mixes(fuller, solver)
         except Infeasible:
             pass
         raise
+
+
+def _of_mixes(prepared: Prepared, solver: Solver | None) -> FleetPlan:
+    """Find the fleet of a problem whose replicas serve the mixes of classes that they are given."""
+    found, told = tightened(
+        prepared.problem, prepared.modelled, lambda p: over_the_day(p, solver, scaled=prepared.spec.scaled)
+    )
+    return replace(found, problem=replace(found.problem, remarks=(*found.problem.remarks, *told)))
 
 
 def _at_load(found: FleetPlan, modelled: Modelled) -> FleetPlan:
@@ -89,13 +98,13 @@ def _at_load(found: FleetPlan, modelled: Modelled) -> FleetPlan:
 
     def judged(one: FleetPlan) -> FleetPlan:
         """Return the same fleet with what it does at its load."""
-        watts, spread = power_at_load(one, modelled)
+        done = at_load(one, modelled)
         return replace(
             one,
-            power_at_load=watts,
-            slo_chance=chances_at_load(one, modelled),
+            power_at_load=done.power,
+            slo_chance=done.chance,
             output_rate=output_at_load(one, modelled),
-            power_spread=spread,
+            power_spread=done.power_spread,
         )
 
     scaled, static = (None if one is None else judged(one) for one in (found.scaled, found.static))
