@@ -59,7 +59,7 @@ def plan_fleet(
         price_dates=prepared.dates,
         command=command,
     )
-    return replace(found, manifest=made, idle=idle, site=scenario.site)
+    return replace(found, manifest=made, idle=idle, site=scenario.site, modelled=prepared.modelled)
 
 
 def _solved(scenario: Scenario, solver: Solver | None, costs: CostModel | None) -> tuple[Prepared, FleetPlan]:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from search.scenario.engine import with_settings
     from search.scenario.fleet import FleetClass, FleetOption, FleetSpec
     from search.scenario.inventory import SUPPLY_KINDS, Inventory, Option, Supply
+    from search.scenario.growth import Growth
     from search.scenario.limits import MOST_USED, Limits, Site, carbon_of
     from search.scenario.money import API_KEYS, Money, read_money, refuse_free_power
     from search.scenario.rankings import BY_LATENCY, MONEY, ONE_REPLICA, RANKINGS
@@ -31,6 +32,7 @@ __all__ = [
     "FleetOption",
     "FleetSpec",
     "FleetTerms",
+    "Growth",
     "Inventory",
     "Limits",
     "Money",
@@ -55,6 +57,7 @@ __getattr__ = lazy_names(
         "engine": ["with_settings"],
         "fleet": ["FleetClass", "FleetOption", "FleetSpec"],
         "inventory": ["SUPPLY_KINDS", "Inventory", "Option", "Supply"],
+        "growth": ["Growth"],
         "limits": ["MOST_USED", "Limits", "Site", "carbon_of"],
         "money": ["API_KEYS", "Money", "read_money", "refuse_free_power"],
         "rankings": ["BY_LATENCY", "MONEY", "ONE_REPLICA", "RANKINGS"],

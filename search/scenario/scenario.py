@@ -24,6 +24,7 @@ from search.scenario.choices import Choices, read_choices
 from search.scenario.deployment import Offload, check_offload, read_adapters, read_hand_over, read_offload, read_routing
 from search.scenario.engine import read_engines
 from search.scenario.fleet import Defaults, FleetSpec, read_fleet
+from search.scenario.growth import Growth, read_growth
 from search.scenario.inventory import Inventory
 from search.scenario.limits import Limits, Site, read_limits, read_site
 from search.scenario.model import read_model
@@ -64,6 +65,7 @@ class Scenario:
     allow_long_context: bool = False
     more_engines: tuple[Engine, ...] = ()
     described: ModelSpec | None = None
+    growth: Growth | None = None
 
     @property
     def engines(self) -> tuple[Engine, ...]:
@@ -189,6 +191,7 @@ def read_scenario(top: Table, folder: Path, folders: Iterable[str | Path] = ()) 
         hand_over=read_hand_over(top),
         allow_long_context=asked.allow_long_context,
         described=asked.described,
+        growth=read_growth(top),
     )
     check_offload(top, scenario.offload, database, model=spec, devices=offer.devices, adapters=scenario.adapters)
     objective.done()
