@@ -9,7 +9,7 @@ that another layout of the same option beats in price, in devices and in every c
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +17,7 @@ import numpy as np
 from hwdb import InputError
 from perfmodel import Deployments
 from perfmodel.arrays import Array
-from perfmodel.costs import CostModel
+from perfmodel.costs import CostModel, KnownSteps
 from perfmodel.dtypes import FORMAT_CODE
 from perfmodel.power import energy_kwh, energy_usd, site_power
 from perfmodel.workload import load_of
@@ -70,13 +70,14 @@ class Modeller:
     """Makes the options of the fleet program from those of a scenario.
 
     spec: request classes and options of the scenario. tariff: prices and nodes of the devices. costs: cost model of the
-    operators, None for the default.
+    operators, None for the default. known: costs of steps that were priced before, by model.
     """
 
     scenario: Scenario
     spec: FleetSpec
     tariff: Tariff
     costs: CostModel | None
+    known: dict[str, KnownSteps] = field(default_factory=dict)
 
     def layouts(self) -> list[Layouts]:
         """Return the options of the fleet program that each option of the scenario becomes, in their order.
@@ -244,6 +245,7 @@ class Modeller:
             engine=self.scenario.engine,
             confidence=self.scenario.limits.confidence,
             costs=self.costs,
+            known=self.known.setdefault(c.model, KnownSteps()),
         )
 
     def _price(self, option: FleetOption, layouts: Deployments, power: Array) -> Array:

@@ -10,8 +10,9 @@ import numpy as np
 
 from hwdb import Infeasible, InputError
 from perfmodel.arrays import Array
-from perfmodel.costs import CostModel
+from perfmodel.costs import CostModel, KnownSteps
 from perfmodel.workload import SECONDS_PER_HOUR
+from search.fleet.buckets import CUTS, WORTH, cut, has_auto, relaxed_cost
 from search.fleet.day import over_the_day
 from search.fleet.idle import idle_devices
 from search.fleet.layouts import Modeller, stated_rates
@@ -24,7 +25,16 @@ from search.fleet.solve import Solver
 from search.fleet.terms import on_terms, spreads_of, with_terms
 from search.manifest import manifest
 from search.planning import Tariff, dearest, tariff, tariff_of
-from search.scenario import FleetClass, FleetOption, FleetSpec, Inventory, Option, Site, refused_for_fleets
+from search.scenario import (
+    AUTO_BUCKETS,
+    FleetClass,
+    FleetOption,
+    FleetSpec,
+    Inventory,
+    Option,
+    Site,
+    refused_for_fleets,
+)
 
 if TYPE_CHECKING:
     from search.scenario import Scenario
@@ -135,12 +145,46 @@ def prepare(scenario: Scenario, costs: CostModel | None = None) -> Prepared:
 
     Options that serve no class, or whose price is unknown, are named in the remarks of the input (see `priced`).
     """
-    spec, database, offer = scenario.fleet or _fleet_of_workload(scenario), scenario.hardware(), scenario.offer
+    spec = scenario.fleet or _fleet_of_workload(scenario)
+    steps: dict[str, KnownSteps] = {}
+    if not has_auto(spec):
+        return _prepared(scenario, cut(spec, CUTS[0]), costs, steps)
+    tried: list[tuple[float, Prepared, tuple[int, int]]] = []
+    for cuts in CUTS:
+        made = _prepared(scenario, cut(spec, cuts), costs, steps)
+        tried.append((relaxed_cost(made.problem), made, cuts))
+        if len(tried) > 1 and not abs(tried[-1][0] / tried[-2][0] - 1.0) >= WORTH:
+            break
+    return _least_cut(spec, tried)
+
+
+def _least_cut(spec: FleetSpec, tried: Sequence[tuple[float, Prepared, tuple[int, int]]]) -> Prepared:
+    """Return the fleet of the cheapest cut that was tried, with a remark on it. tried: cost, fleet and cut of each."""
+    costs = np.array([cost for cost, *_ in tried])
+    best = int(np.argmax(costs <= costs.min() * (1.0 + WORTH)))  # the coarsest within 1 %
+    _, found, (inputs, outputs) = tried[best]
+    names = ", ".join(c.name for c in spec.classes if c.buckets == AUTO_BUCKETS)
+    count = len(found.spec.classes)
+    told = f"{names}: cut into {inputs} x {outputs} buckets by prompt and output length, {count} classes in all"
+    last, finest = tried[-1][2], costs[-1]
+    if best + 1 == len(tried):
+        told += "; that is the finest that was tried"
+    elif np.isfinite(finest):
+        more = 100.0 * (finest / costs[best] - 1.0)
+        told += f"; with {last[0]} x {last[1]} the cost changes by {more:+.1f} %"
+    else:
+        told += f"; with {last[0]} x {last[1]} no option serves some bucket within the SLO by itself"
+    return replace(found, problem=replace(found.problem, remarks=(*found.problem.remarks, told)))
+
+
+def _prepared(scenario: Scenario, spec: FleetSpec, costs: CostModel | None, steps: dict[str, KnownSteps]) -> Prepared:
+    """Do as `prepare` for classes that are cut already. steps: costs of steps that were priced before, by model."""
+    database, offer = scenario.hardware(), scenario.offer
     devices = tuple(dict.fromkeys(o.device for o in spec.options))
     known = tuple(d for d in devices if d in database.names())
     terms: dict[str, Any] = {"money": scenario.money, "supply": scenario.site.psu}
     bill = tariff(database, known, offer.nodes, offer.prices, offer.usd_per_hour, **terms)
-    modeller = Modeller(scenario=scenario, spec=spec, tariff=bill, costs=costs)
+    modeller = Modeller(scenario=scenario, spec=spec, tariff=bill, costs=costs, known=steps)
     parts = modeller.layouts()
     useless = tuple(
         f"option {o.name!r} is left out: none of its layouts serves a class within its SLO"

@@ -28,6 +28,11 @@ MOST_RATE = 1e9
 #: Most periods of a day or week. chosen: the hours of a week.
 MOST_PERIODS = 168
 
+#: Cut of a class that is left to the search.
+AUTO_BUCKETS = "auto"
+#: Most buckets by prompt, and by output length. chosen: more than any study of mixes uses.
+MOST_BUCKETS = 64
+
 #: Degrees of parallelism that a modelled option may list.
 LAYOUTS = ("tp", "pp", "ep", "dp")
 
@@ -38,7 +43,8 @@ class FleetClass:
 
     model: the model that serves it, "" where every option gives its throughput. workload: its lengths, at a rate of 1
     request/s; None where every option gives its throughput. slo: the scenario's where the class has none. remarks: what
-    the reader of its trace assumed or left out.
+    the reader of its trace assumed or left out. buckets: number by prompt and by output length into which it is cut,
+    `auto` for as many as pay off, () for none.
     """
 
     name: str
@@ -47,6 +53,7 @@ class FleetClass:
     workload: Workload | None = None
     slo: Slo = field(default_factory=Slo)
     remarks: tuple[str, ...] = ()
+    buckets: tuple[int, ...] | str = ()
 
 
 @dataclass(frozen=True)
@@ -211,9 +218,30 @@ def _class(table: Table, defaults: Defaults, periods: int) -> tuple[FleetClass, 
         workload=request.workload if request is not None else None,
         slo=read_slo(table.table("slo")) if "slo" in table else defaults.slo,
         remarks=request.remarks if request is not None else (),
+        buckets=_buckets(table, has_lengths=has_lengths),
     )
     table.done(also=CLASS_KEYS)
     return found, shown
+
+
+def _buckets(table: Table, *, has_lengths: bool) -> tuple[int, ...] | str:
+    """Read into how many buckets a class is cut: `auto`, one number for both lengths, or one each; () for none.
+
+    has_lengths: whether the class says how long its requests are.
+    """
+    if "buckets" not in table:
+        return ()
+    if not has_lengths:
+        raise table.error("buckets", "only requests of known length are cut; add dataset, trace or input_tokens")
+    if isinstance(table.get("buckets"), str):
+        return table.text("buckets", choices=(AUTO_BUCKETS,))
+    counts = table.numbers("buckets", least=1)
+    if len(counts) > 2 or any(n != int(n) or n > MOST_BUCKETS for n in counts):
+        told = (
+            f"give {AUTO_BUCKETS!r}, or one or two whole numbers up to {MOST_BUCKETS}, by prompt and by output length"
+        )
+        raise table.error("buckets", f"{list(counts)} is no cut; {told}")
+    return (int(counts[0]), int(counts[-1]))
 
 
 def _option(table: Table, classes: list[str], database: Hwdb) -> FleetOption:
