@@ -19,6 +19,8 @@ from search.fleet.problem import FleetProblem
 from search.fleet.solve import Solver
 from search.scenario import Growth, Inventory
 
+#: What a replica on hand costs more.
+FREE: dict[str, Any] = {"usd_per_hour": 0.0, "migration_usd": 0.0, "penalty_usd_per_hour": 0.0, "current": 0}
 #: A fleet serves a demand that is above what it can by no more than this share: rounding of the linear program.
 SERVED_TOLERANCE = 1e-6
 
@@ -68,7 +70,7 @@ def growth_rows(found: FleetPlan, growth: Growth, solver: Solver | None = None) 
     the purchase of the month. `order_by_month`: when the purchase has to be ordered; NaN where nothing is bought. A
     month that no fleet within the limits serves has the reason in `remark`, and those after it are left out.
     """
-    problem = replace(found.problem, elastic=False)
+    problem = replace(found.problem, elastic=False, objective="cost")
     rows = []
     for quantile in growth.quantiles:
         held = found.replicas.max(axis=1)
@@ -104,6 +106,7 @@ def bought(problem: FleetProblem, held: Index, factor: float, solver: Solver | N
         problem,
         options=(*problem.options, *ours),
         throughput=np.concatenate([problem.throughput, problem.throughput[at]]),
+        worlds=tuple(replace(w, throughput=np.concatenate([w.throughput, w.throughput[at]])) for w in problem.worlds),
         rate=problem.rate * factor,
         inventory=inventory,
     )
@@ -115,7 +118,8 @@ def _devices(problem: FleetProblem, replicas: Index) -> dict[str, float]:
     out: dict[str, float] = {}
     for option, count in zip(problem.options, replicas.tolist(), strict=True):
         if count:
-            out[option.device] = out.get(option.device, 0.0) + option.devices * count
+            for device, number in option.devices_of.items():
+                out[device] = out.get(device, 0.0) + number * count
     return out
 
 

@@ -32,6 +32,8 @@ from search.space import SearchSpace
 if TYPE_CHECKING:
     from search.scenario import Scenario
 
+#: Rankings by which a fleet is chosen by its power.
+POWER_RANKINGS = ("power_w", "gco2_per_million_tokens")
 #: Code of the model's own format.
 OWN_FORMAT = -1
 
@@ -156,7 +158,7 @@ class Modeller:
         batch = self._batch(next(iter(known)), served, layouts)
         numbers = np.repeat(list(known), [len(space) for space in known.values()])
         rivals = Rivals(numbers, self._weights(known), self._copies)
-        rate, watts = batch.capacities(self.scenario.limits.utilisation, rivals)
+        rate, watts = batch.capacities(self.scenario.limits.utilisation, None if self._power_decides else rivals)
         rate, watts = rate.reshape(len(served), -1), watts.reshape(len(served), -1)  # one row per class
         ends = np.cumsum([len(space) for space in known.values()])
         for (o, space), end in zip(known.items(), ends.tolist(), strict=True):
@@ -166,9 +168,17 @@ class Modeller:
         return out
 
     @property
+    def _power_decides(self) -> bool:
+        """Return whether a fleet may be chosen by what its replicas draw, and not by price and devices alone."""
+        limited = np.isfinite([self.scenario.inventory().power, self.spec.terms.carbon]).any()
+        return bool(limited) or self.scenario.minimise in POWER_RANKINGS
+
+    @property
     def _copies(self) -> bool:
-        """Return whether several small replicas may stand for a large one: not where power is limited."""
-        return not np.isfinite(self.scenario.inventory().power)
+        """Return whether several small replicas may stand for a large one: not where each replica has a price of its
+        own, beside that of its devices."""
+        terms = [o.terms for o in self.spec.options]
+        return not any(t.migration_usd or t.penalty_usd_per_hour or t.current for t in terms)
 
     def _weights(self, spaces: Mapping[int, Deployments]) -> Array:
         """Return what decides between layouts of an option beside their speed, (L, 2): price and devices.
@@ -207,8 +217,9 @@ class Modeller:
         able = np.nonzero(throughput.any(axis=1))[0]
         rates = [throughput[able, i] for i in classes]
         known_price = np.nan_to_num(price[able])  # without a price the devices alone decide
-        front = pareto([*rates, known_price, size[able]], largest=[True] * len(rates))
-        rivals = Rivals(np.zeros(len(able), dtype=np.intp), np.stack([known_price, size[able]], axis=1), self._copies)
+        weights = [known_price, size[able], *([np.nan_to_num(power[able])] if self._power_decides else [])]
+        front = pareto([*rates, *weights], largest=[True] * len(rates))
+        rivals = Rivals(np.zeros(len(able), dtype=np.intp), np.stack(weights, axis=1), self._copies)
         kept = able[front & ~rivals.beaten(np.stack(rates), np.stack(rates), least=2.0)]
         at = self._position(option.device)
         options, placed = [], tuple(layouts.take(np.array([row])) for row in kept.tolist())

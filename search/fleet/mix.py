@@ -125,4 +125,5 @@ def tightened(
 
 def slowed(problem: FleetProblem, factor: Array) -> FleetProblem:
     """Return the problem with the throughput of each option times its factor, (O,)."""
-    return replace(problem, throughput=problem.throughput * factor[:, None])
+    worlds = tuple(replace(w, throughput=w.throughput * factor[:, None]) for w in problem.worlds)
+    return replace(problem, throughput=problem.throughput * factor[:, None], worlds=worlds)

@@ -9,9 +9,9 @@ from hwdb.lazy import lazy_names
 if TYPE_CHECKING:
     from search.scenario.choices import AUTO_FORMATS
     from search.scenario.engine import with_settings
-    from search.scenario.inventory import SUPPLY_KINDS, Inventory, Option, Supply
     from search.scenario.fleet import AUTO_BUCKETS, FleetClass, FleetOption, FleetSpec
     from search.scenario.growth import Growth
+    from search.scenario.inventory import SUPPLY_KINDS, Inventory, Option, Supply
     from search.scenario.limits import MOST_USED, Limits, Site, carbon_of
     from search.scenario.money import API_KEYS, Money, read_money, refuse_free_power
     from search.scenario.rankings import BY_LATENCY, MONEY, ONE_REPLICA, RANKINGS
