@@ -113,4 +113,5 @@ def stacked(loads: Sequence[Load]) -> Load:
 
     columns: dict[str, Any] = {n: np.concatenate([padded(load, n) for load in loads], axis=1) for n in OF_LENGTHS}
     others = [name for name in vars(loads[0]) if name not in (*OF_LENGTHS, "arrival")]
-    return replace(loads[0], **columns, **{n: np.concatenate([getattr(load, n) for load in loads]) for n in others})
+    columns |= {n: np.concatenate([getattr(load, n) for load in loads]) for n in others}
+    return replace(loads[0], **columns)

@@ -31,7 +31,7 @@ def cut(spec: FleetSpec, auto: tuple[int, int]) -> FleetSpec:
 
 def _parts(whole: FleetClass, auto: tuple[int, int]) -> list[FleetClass]:
     """Return the buckets of a class; the class itself where it is not to be cut."""
-    asked = auto if whole.buckets == AUTO_BUCKETS else whole.buckets
+    asked = auto if isinstance(whole.buckets, str) else whole.buckets
     if not asked or whole.workload is None:
         return [whole]
     work, group = whole.workload, _groups(whole.workload, asked)

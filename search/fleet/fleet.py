@@ -18,7 +18,7 @@ from search.manifest import Manifest
 from search.scenario import Site
 
 if TYPE_CHECKING:
-    from search.fleet.operating import Modelled
+    from search.fleet.modelled import Modelled
 
 #: A limit is used up when less than this share of it is left.
 LIMIT_TOLERANCE = 1e-9

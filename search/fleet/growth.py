@@ -60,7 +60,7 @@ def _factor(rate: Array, speed: Array, alive: Array) -> float:
     goal = np.zeros(count + 1)
     goal[-1] = -1.0
     answer = linprog(goal, busy, alive, served, np.zeros(classes), bounds)
-    return float(-answer.fun) if answer.status == 0 else 0.0
+    return float(answer.x[-1]) if answer.status == 0 and answer.x is not None else 0.0
 
 
 def growth_rows(found: FleetPlan, growth: Growth, solver: Solver | None = None) -> list[dict[str, Any]]:
@@ -110,7 +110,7 @@ def bought(problem: FleetProblem, held: Index, factor: float, solver: Solver | N
         rate=problem.rate * factor,
         inventory=inventory,
     )
-    return fleet_plan(wider, solver).replicas[: len(held)].max(axis=1)
+    return np.asarray(fleet_plan(wider, solver).replicas[: len(held)].max(axis=1))
 
 
 def _devices(problem: FleetProblem, replicas: Index) -> dict[str, float]:

@@ -22,7 +22,7 @@ from perfmodel.dtypes import FORMAT_CODE
 from perfmodel.power import energy_kwh, energy_usd, site_power
 from perfmodel.workload import load_of
 from search.fleet.batches import Batch, joined, stacked
-from search.fleet.operating import Modelled
+from search.fleet.modelled import Modelled
 from search.fleet.rates import Rivals
 from search.planning import Target, Tariff, deployment_words, refuse_long_class, space_of
 from search.scenario import FleetClass, FleetOption, FleetSpec, Option
@@ -98,7 +98,8 @@ class Modeller:
 
     def modelled(self, parts: Sequence[Layouts]) -> Modelled:
         """Return what the options run, to estimate them at their own load. parts: layouts of each of the options."""
-        placed, powered = {}, set()
+        placed: dict[tuple[str, str], Deployments] = {}
+        powered: set[tuple[str, str]] = set()
         for option, part in zip(self.spec.options, parts, strict=True):
             new = {(o.name, o.model): d for o, d in zip(part.options, part.placed, strict=False)}
             placed |= new

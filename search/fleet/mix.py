@@ -19,7 +19,8 @@ from perfmodel.estimates import keeps, slo_ratio
 from perfmodel.workload import Load
 from search.fleet.batches import MISSED, Batch
 from search.fleet.fleet import FleetPlan
-from search.fleet.operating import Modelled, Served, mixes
+from search.fleet.modelled import Modelled
+from search.fleet.operating import Served, mixes
 from search.fleet.problem import FleetProblem
 from search.fleet.rates import greatest_rates
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -15,31 +15,14 @@ from perfmodel.power import site_power
 from perfmodel.workload import Load, load_of
 from search.fleet.batches import Batch, joined, stacked
 from search.fleet.limits import INTEGRALITY_TOLERANCE
-from search.planning import Target, Tariff
+from search.fleet.modelled import Modelled
+from search.planning import Tariff
 
 if TYPE_CHECKING:
     from search.fleet.fleet import FleetPlan
 
 #: Request rate that stands for none, requests/s.
 IDLE_RATE = 1e-6
-
-
-@dataclass(frozen=True)
-class Modelled:
-    """What the options of a fleet run, to estimate them again at their own load.
-
-    placed: (name, model) of an option -> its deployment, one replica. powered: those whose power is modelled too.
-    workloads, slos: (C,) lengths (None where a class has none) and bounds of each class. targets: the task by model.
-    tariff: prices and nodes. pue: of the site.
-    """
-
-    placed: Mapping[tuple[str, str], Deployments]
-    workloads: tuple[Workload | None, ...]
-    slos: tuple[Slo, ...]
-    targets: Mapping[str, Target]
-    tariff: Tariff
-    pue: float
-    powered: frozenset[tuple[str, str]] = frozenset()
 
 
 @dataclass(frozen=True)

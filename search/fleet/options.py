@@ -18,7 +18,8 @@ from search.fleet.idle import idle_devices
 from search.fleet.layouts import Modeller, stated_rates
 from search.fleet.limits import served_by_none, supplied
 from search.fleet.mix import tightened
-from search.fleet.operating import Modelled, at_load, output_at_load
+from search.fleet.modelled import Modelled
+from search.fleet.operating import at_load, output_at_load
 from search.fleet.plan import FleetPlan
 from search.fleet.problem import FleetProblem
 from search.fleet.solve import Solver

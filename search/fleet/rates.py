@@ -128,7 +128,7 @@ class _Brackets:
         tried = np.where(low < 0, np.stack([np.zeros(len(rows)), fewer] * pairs), tried)
         fresh = (high > self.last[rows]) & (low <= self.step(rows, FIRST_TRIED))
         tried = np.where(fresh, np.stack([self.step(rows, share) for share in THEN_TRIED] * pairs), tried)
-        return np.clip(np.rint(tried), low + 1.0, high - 1.0)
+        return np.asarray(np.clip(np.rint(tried), low + 1.0, high - 1.0))
 
     def learn(self, rows: Index, steps: Array, ratio: Array) -> None:
         """Narrow the brackets of the given rows. steps, ratio: (K, M), what was tried and found there."""

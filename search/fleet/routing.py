@@ -36,7 +36,7 @@ def routing_rows(found: FleetPlan) -> list[dict[str, Any]]:
             "model": problem.options[o].model,
             "backend": names[o],
             "share_percent": 100.0 * float(found.shares[o, c, t]),
-            "weight": int(weight),
+            "route_weight": int(weight),
             "request_rate_rps": float(found.shares[o, c, t] * problem.rate[t, c]),
         }
         for t in range(problem.periods)
@@ -99,7 +99,7 @@ def _dns(text: str) -> str:
 def _backend(row: dict[str, Any]) -> dict[str, Any]:
     """Return the `backendRef` of a routing row."""
     pool = {"group": "inference.networking.k8s.io", "kind": "InferencePool", "name": row["backend"]}
-    return {**pool, "weight": row["weight"]}
+    return {**pool, "weight": row["route_weight"]}
 
 
 def _route(name: str, refs: list[dict[str, Any]], model: str, ending: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from perfmodel.arrays import Array
 from perfmodel.power import energy_kwh, energy_usd
 from search.fleet.account import intensities
 from search.fleet.layouts import rate_and_watts
-from search.fleet.operating import Modelled
+from search.fleet.modelled import Modelled
 from search.fleet.problem import FleetProblem, World
 from search.planning import Tariff, tariff
 from search.scenario import FleetOption, FleetSpec, Option, Supply

@@ -15,7 +15,8 @@ from perfmodel.estimates import overall
 from perfmodel.simulator import Simulation
 from perfmodel.workload import MS_PER_S
 from search.fleet.fleet import FleetPlan
-from search.fleet.operating import Modelled, Served, mixes
+from search.fleet.modelled import Modelled
+from search.fleet.operating import Served, mixes
 from search.searchers import Progress
 
 #: Most replicas of an option that are simulated, at their part of the rate. chosen: more replicas behind one router

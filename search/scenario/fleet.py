@@ -53,7 +53,7 @@ class FleetClass:
     workload: Workload | None = None
     slo: Slo = field(default_factory=Slo)
     remarks: tuple[str, ...] = ()
-    buckets: tuple[int, ...] | str = ()
+    buckets: tuple[int, int] | tuple[()] | str = ()
 
 
 @dataclass(frozen=True)
@@ -224,7 +224,7 @@ def _class(table: Table, defaults: Defaults, periods: int) -> tuple[FleetClass, 
     return found, shown
 
 
-def _buckets(table: Table, *, has_lengths: bool) -> tuple[int, ...] | str:
+def _buckets(table: Table, *, has_lengths: bool) -> tuple[int, int] | tuple[()] | str:
     """Read into how many buckets a class is cut: `auto`, one number for both lengths, or one each; () for none.
 
     has_lengths: whether the class says how long its requests are.

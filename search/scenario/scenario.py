@@ -161,14 +161,14 @@ def _misplaced(error: UnknownKey, top: Table) -> InputError:
 def read_scenario(top: Table, folder: Path, folders: Iterable[str | Path] = ()) -> Scenario:
     """Read the scenario in the table `top`; file names in it are relative to `folder`.
 
-    folders: of the hardware database, in addition to those that the scenario names.
+    folders: of the hardware database, in addition to those that it names.
     """
     slo, asked = read_slo(top.table("slo", {})), read_model(top, folder)
-    offer = read_offer(top, folder, tuple(str(f) for f in folders))
+    offer = read_offer(top, folder, tuple(map(str, folders)))
     database, model = load(offer.folders), asked.name
     spec = asked.described or (model_of(model) if model else None)
-    objective, engines = top.table("objective", {}), _engines(top, folder, spec.name if spec else "")
-    minimise = read_ranking(objective)
+    engines = _engines(top, folder, spec.name if spec else "")
+    minimise = read_ranking(objective := top.table("objective", {}))
     site, money = read_site(top.table("site", {}), folder), read_money(top.table("money", {}), database, offer.devices)
     scenario = Scenario(
         path=top.file,
@@ -179,7 +179,6 @@ def read_scenario(top: Table, folder: Path, folders: Iterable[str | Path] = ()) 
         offer=offer,
         choices=read_choices(top.table("search", {})),
         engine=engines[0],
-        more_engines=engines[1:],
         minimise=minimise,
         limits=read_limits(top.table("limits", {})),
         site=site,
@@ -192,7 +191,7 @@ def read_scenario(top: Table, folder: Path, folders: Iterable[str | Path] = ()) 
         allow_long_context=asked.allow_long_context,
         described=asked.described,
         growth=read_growth(top),
-    )
+    ).with_engines(engines)
     check_offload(top, scenario.offload, database, model=spec, devices=offer.devices, adapters=scenario.adapters)
     objective.done()
     top.text("note", "")
