@@ -23,6 +23,7 @@ from perfmodel.power import energy_kwh, energy_usd, site_power
 from perfmodel.workload import load_of
 from search.fleet.batches import Batch, joined, stacked
 from search.fleet.modelled import Modelled
+from search.fleet.pairs import PairTerms, best_pairs, paired
 from search.fleet.rates import Rivals
 from search.planning import Target, Tariff, deployment_words, refuse_long_class, space_of
 from search.scenario import FleetClass, FleetOption, FleetSpec, Option
@@ -86,12 +87,15 @@ class Modeller:
 
         The layouts of all options that run one model are modelled together, under all of its classes at once.
         """
-        spaces = [{} if o.throughput is not None else self._spaces(o) for o in self.spec.options]
+        apart = [o.throughput is not None or bool(o.prefill_device) for o in self.spec.options]
+        spaces = [{} if on else self._spaces(o) for o, on in zip(self.spec.options, apart, strict=True)]
         models = dict.fromkeys(name for space in spaces for name in space)
         speeds = {name: self._speeds(name, [space.get(name) for space in spaces]) for name in models}
         return [
             self._stated(option)
             if option.throughput is not None
+            else self._paired(option)
+            if option.prefill_device
             else _together([self._for_model(option, n, space[n], speeds[n][at]) for n in space])
             for at, (option, space) in enumerate(zip(self.spec.options, spaces, strict=True))
         ]
@@ -133,6 +137,25 @@ class Modeller:
             nodes=nodes,
         )
         return Layouts(options=(made,), throughput=np.array([stated_rates(option, self.spec)], dtype=float))
+
+    def _paired(self, option: FleetOption) -> Layouts:
+        """Model an option that is a pair of pools, for each of the models that it may serve."""
+        prefill = replace(option, device=option.prefill_device)
+        prefill = replace(prefill, layouts={"tp": option.prefill_tp} if option.prefill_tp else option.layouts)
+        first, parts = self._spaces(prefill), []
+        terms = PairTerms(
+            self.tariff, self.scenario.site, (self._position(prefill.device), self._position(option.device))
+        )
+        for model, decode in self._spaces(option).items():
+            classes = [i for i, c in enumerate(self.spec.classes) if c.model == model]
+            targets = [self._target(option, self.spec.classes[i]) for i in classes]
+            how = replace(decode, hand_over=self.scenario.hand_over)
+            found = paired(first[model], how)
+            made, speeds = best_pairs(option, found, targets, terms, self.scenario.limits.utilisation)
+            throughput = np.zeros((len(made), len(self.spec.classes)))
+            throughput[:, classes] = speeds
+            parts.append(Layouts(options=tuple(made), throughput=throughput))
+        return _together(parts)
 
     def _spaces(self, option: FleetOption) -> dict[str, Deployments]:
         """Return the legal layouts of a modelled option, for each of the models that it may serve."""

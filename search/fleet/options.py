@@ -181,7 +181,7 @@ def _least_cut(spec: FleetSpec, tried: Sequence[tuple[float, Prepared, tuple[int
 def _prepared(scenario: Scenario, spec: FleetSpec, costs: CostModel | None, steps: dict[str, KnownSteps]) -> Prepared:
     """Do as `prepare` for classes that are cut already. steps: costs of steps that were priced before, by model."""
     database, offer = scenario.hardware(), scenario.offer
-    devices = tuple(dict.fromkeys(o.device for o in spec.options))
+    devices = tuple(dict.fromkeys(d for o in spec.options for d in (o.device, o.prefill_device) if d))
     known = tuple(d for d in devices if d in database.names())
     terms: dict[str, Any] = {"money": scenario.money, "supply": scenario.site.psu}
     bill = tariff(database, known, offer.nodes, offer.prices, offer.usd_per_hour, **terms)

@@ -65,7 +65,8 @@ class FleetOption:
     where modelled or unknown. throughput: requests/s of one replica by class name, None where it is to be modelled.
     models: those that it may serve, empty for all. layouts: values of tp, pp, ep, dp to try. weight, kv: formats to
     try. reading: what another spelling of the device was taken for, "" where its name was given. terms: on which it is
-    used.
+    used. prefill_device, prefill_tp: device and tp of the workers that prefill, where the option is a pair of pools and
+    `device` decodes; "" for a colocated one.
     """
 
     name: str
@@ -80,6 +81,8 @@ class FleetOption:
     kv: tuple[str, ...] = ()
     reading: str = ""
     terms: OptionTerms = field(default_factory=OptionTerms)
+    prefill_device: str = ""
+    prefill_tp: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -267,11 +270,31 @@ def _option(table: Table, classes: list[str], database: Hwdb) -> FleetOption:
         weight=table.texts("weight", ()),
         kv=table.texts("kv", ()),
         terms=read_option_terms(table),
+        prefill_device=_prefill(table, database, stated=stated is not None),
+        prefill_tp=wholes(table, "prefill_tp") if "prefill_tp" in table else (),
     )
     if option.terms.parts and stated is None:
         raise table.error("devices_of", "an option on several devices states its throughput; add throughput_rps")
     table.done(also=LAYOUTS)
     return option
+
+
+def _prefill(table: Table, database: Hwdb, *, stated: bool) -> str:
+    """Return the device that prefills, where an option is a pair of pools; "" for a colocated one.
+
+    stated: True where the option states its throughput.
+    """
+    if "prefill_device" not in table:
+        if "prefill_tp" in table:
+            raise table.error("prefill_tp", "only goes with prefill_device; add it, or leave this out")
+        return ""
+    idle = next((k for k in ("throughput_rps", "usd_per_hour", "power_w") if k in table), "")
+    if stated or idle:
+        raise table.error("prefill_device", f"the pools are modelled, and {idle} is stated; leave one of them out")
+    try:
+        return database.device(table.text("prefill_device")).name
+    except InputError as error:
+        raise table.error("prefill_device", str(error)) from None
 
 
 def _device(table: Table, database: Hwdb, *, needed: bool) -> tuple[str, str]:
