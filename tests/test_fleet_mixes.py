@@ -313,3 +313,18 @@ def test_a_pair_of_pools_on_unlike_devices_is_an_option(tmp_path: Path) -> None:
         (tmp_path / "wrong.toml").write_text(f"{PAIR}{wrong}\n", encoding="utf-8")
         with pytest.raises(InputError, match="prefill_device"):
             load_scenario(tmp_path / "wrong.toml")
+
+
+def test_what_if_plans_a_fleet_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    example = str(Path(__file__).parents[1] / "examples" / "melange-fleet.toml")
+    call = ["whatif", example, "--json", "--set", "fleet.class.*.request_rate_rps*=2"]
+    assert cli.main(call) == 0
+    before, after = json.loads(capsys.readouterr().out)
+    assert (before["usd_per_hour"], after["usd_per_hour"]) == (pytest.approx(4.68), pytest.approx(9.36))
+    assert after["change_percent"] == pytest.approx(100.0)
+    assert cli.main(["whatif", example, "--csv", "--grid", "limits.usd_per_hour=4,8"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "raise the budget" in lines[2]
+    assert "the same" in lines[3]
+    assert cli.main(["whatif", example, "--set", "limits.usd_per_hour=1"]) == 1
+    assert cli.main(["whatif", example, "--set", "fleet.clas.0.name='x'"]) == 2
