@@ -26,9 +26,9 @@ from search.fleet.options import prepare
 #: USD per hour of one GPU (Melange, arXiv:2404.14527, table 1).
 MELANGE_PRICES = {"l4": 0.7, "a10g": 1.01, "a100-sxm-80gb": 3.67, "h100-sxm": 7.516}
 MELANGE_RATES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
-#: USD per hour of a machine of eight GPUs over eight (Splitwise, arXiv:2311.18677, table V: 17.6 and 38).
+#: USD per hour of a machine of eight GPUs over eight (Splitwise, arXiv:2311.18677: 17.6 and 38 per machine).
 SPLITWISE_PRICES = {"a100-sxm-80gb": 17.6 / 8.0, "h100-sxm": 38.0 / 8.0}
-#: Requests/s of Splitwise's cluster design (sec. VI): its baseline of 40 DGX-H100 serves about this.
+#: Requests/s at which the designs of Splitwise are compared. assumed: a cluster of tens of machines, as in its study.
 SPLITWISE_RATE = 70.0
 
 
