@@ -79,7 +79,7 @@ MAY_IMPORT = {
         "fleet": "manifest planning scenario searchers space",
         "output": "fleet planning scenario",
         "sweeps": "planning scenario space",
-        "whatif": "planning scenario searchers",
+        "whatif": "fleet planning scenario searchers",
         "studies": "planning searchers whatif",
         "report": "deploy fleet output planning scenario searchers whatif",
         "notebook": "output planning report scenario searchers sweeps",

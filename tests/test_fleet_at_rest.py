@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +16,7 @@ from perfmodel.deployment.columns import deployments
 from search import FleetPlan, FleetProblem, Inventory, Option, load_scenario
 from search.fleet.idle import idle_devices
 from search.fleet.layouts import _names
-from search.fleet.operating import IDLE_RATE, _at_the_wall, _under
+from search.fleet.operating import IDLE_RATE, _at_the_wall, mixes
 from search.fleet.options import prepare
 from tests.test_fleet_by_hand import MODELLED
 
@@ -24,11 +25,18 @@ def test_replicas_without_requests_draw_what_they_draw_at_rest(tmp_path: Path) -
     (tmp_path / "rest.toml").write_text(MODELLED.format(hardware="", rate=30, option=""), encoding="utf-8")
     made = prepare(load_scenario(tmp_path / "rest.toml"), Roofline())
     problem, built = made.problem, made.modelled
-    option, replicas = problem.options[0], np.array([1, 3, 1])
-    rates = np.array([[0.0, 0.0, IDLE_RATE]])
-    rest = _under(built, option, rates * 0.0, replicas).power
-    assert rest == pytest.approx(np.full(3, _under(built, option, rates, replicas).power[2]), rel=1e-5)
-    busy = _under(built, option, np.full((1, 3), 5.0), np.ones(3, dtype=int)).power
+    replicas, shares = np.zeros((2, len(problem.options), 3), dtype=int)
+    replicas[0], shares[0] = [1, 3, 1], 1
+
+    def watts(rate: float, replicas: np.ndarray) -> np.ndarray:
+        """Per device of the first option at `rate` in each of three periods."""
+        day = replace(problem, rate=np.full((3, 1), rate), hours=np.ones(3))
+        (served,) = mixes(FleetPlan(day, replicas, shares[:, None], 0.0, 0.0, 0.0, (), "highs"), built)
+        return served.batch.estimates(np.arange(3), served.batch.load.rate).power
+
+    rest = watts(0.0, replicas)
+    assert rest == pytest.approx(np.full(3, watts(IDLE_RATE, replicas)[2]), rel=1e-5)
+    busy = watts(5.0, np.minimum(replicas, 1))
     assert (rest < busy).all()
     assert (rest > 0.0).all()
 

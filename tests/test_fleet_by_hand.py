@@ -706,9 +706,9 @@ def test_what_a_modelled_fleet_costs_and_draws(tmp_path: Path) -> None:
         assert (plain.nodes, plain.replicas_per_node) == (plain.devices / 8.0, 1.0)
         assert housed.usd_per_hour == plain.usd_per_hour == pytest.approx(plain.devices * 2.4, rel=0.5)
     assert hosts.usd_per_hour == pytest.approx(8 * found.problem.options[0].usd_per_hour)
-    assert [o.name for o in own.problem.options] == ["1 h100-sxm", "2 h100-sxm, TP2"]
+    assert "1 h100-sxm" in [o.name for o in own.problem.options]
     titled = modelled(tmp_path, option='name = "mine"')
-    assert [o.name for o in titled.problem.options] == ["mine: 1 h100-sxm", "mine: 2 h100-sxm, TP2"]
+    assert [o.name for o in titled.problem.options] == [f"mine: {o.name}" for o in found.problem.options]
     tiny = modelled(tmp_path, rate=0.001)
     assert tiny.rows()[0]["replicas"] == 1
     assert tiny.rows()[0]["power_w"] < found.rows()[0]["power_w"] / found.rows()[0]["replicas"]

@@ -77,8 +77,11 @@ CALLS = (
 )
 CASES = "model,device,mode,concurrency,isl,osl\nmeta-llama/Llama-3.1-8B,h100-sxm,closed,4,200,20\n"
 
-#: A fleet that is the same in two periods.
+#: A fleet that is the same in two periods, for a growing demand.
 PERIODS = """\
+[growth]
+monthly = 1.5
+months = 2
 [fleet]
 hours = [8, 16]
 [[fleet.class]]
@@ -87,6 +90,21 @@ request_rate_rps = [1, 3]
 [[fleet.option]]
 device = "h100-sxm"
 throughput_rps = [1]
+"""
+
+#: A fleet whose replicas are simulated.
+SIMULATED = """\
+[fleet]
+[[fleet.class]]
+name = "chat"
+request_rate_rps = 1
+model = "meta-llama/Llama-3.1-8B-Instruct"
+input_tokens = 100
+output_tokens = 10
+slo = { tpot_ms = 50 }
+[[fleet.option]]
+device = "h100-sxm"
+tp = 1
 """
 
 #: A trace with a failed request, and a scenario that names it.
@@ -152,6 +170,8 @@ price_kind = "on_demand"
 [[fleet.case]]
 name = "long outputs"
 output_factor = 8
+[growth]
+monthly = 1.05
 """
 HEADERS = re.findall(r"^\[+([\w.]+)\]+$", SCENARIO, re.M)
 #: Similar to no key, so that the message lists the known ones instead of the nearest.
@@ -197,6 +217,8 @@ def printed_columns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> set[U
     cases.write_text(CASES, encoding="utf-8")
     periods = tmp_path / "periods.toml"
     periods.write_text(PERIODS, encoding="utf-8")
+    simulated = tmp_path / "simulated.toml"
+    simulated.write_text(SIMULATED, encoding="utf-8")
     traced = tmp_path / "traced.toml"
     traced.write_text(TRACED, encoding="utf-8")
     (tmp_path / "trace.csv").write_text(TRACE, encoding="utf-8")
@@ -207,7 +229,8 @@ def printed_columns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> set[U
     for call in (
         *CALLS,
         ("predict", str(cases)),
-        ("fleet", str(periods)),
+        *(("fleet", str(periods), "--rows", table) for table in ("options", "shares", "routing", "limits", "growth")),
+        ("fleet", str(simulated), "--verify"),
         ("plan", str(traced), "--top", "1"),
         ("compare", str(written), str(written)),
     ):

@@ -2,28 +2,109 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+import typer
+
+from hwdb import InputError
 from search.commands.option_groups import grouped
 from search.commands.options import DataOutputOptions, Scenario
 
+if TYPE_CHECKING:
+    from search.fleet import FleetPlan
+    from search.scenario import Scenario as ScenarioFile
+
 EXAMPLES = """\
 perfmodel fleet examples/fleet-mix.toml --json
-perfmodel fleet examples/day.toml"""
+perfmodel fleet examples/fleet-mix.toml --verify
+perfmodel fleet examples/day.toml --routing routes.json"""
+#: What `--rows` can name: the tables that JSON and CSV have the rows of.
+ROWS = ("options", "hours", "shares", "routing", "limits", "growth", "supply", "worth")
+
+
+@dataclass(frozen=True)
+class FleetResultOptions:
+    """What of a fleet is printed."""
+
+    section: ClassVar[str] = "Result"
+
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Also simulate what each option serves; print both results side by side.")
+    ] = False
+    routing: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Write which class goes to which option, in what share, as HTTPRoutes for a gateway."
+        ),
+    ] = None
+    rows: Annotated[
+        str, typer.Option(metavar="TABLE", help=f"Rows that --json and --csv print: {', '.join(ROWS)}.")
+    ] = "options"
 
 
 @grouped
-def fleet_command(scenario: Scenario, output: DataOutputOptions) -> None:
+def fleet_command(scenario: Scenario, result: FleetResultOptions, output: DataOutputOptions) -> None:
     """Find the least-cost mix of hardware for classes of requests, and what each hour needs.
 
     The load over the day comes from a trace, or from rate_by_hour in the scenario. Solves an integer program and
     proves how close to the least cost the fleet is.
     """
-    from search.fleet import plan_fleet
-    from search.output import fleet_rows, print_fleet, print_rows
+    from hwdb import outfile
+    from search.fleet import plan_fleet, routing_json
+    from search.output import print_rows, write_text
     from search.scenario import load_scenario
 
     form = output.form
-    found = plan_fleet(load_scenario(scenario, output.folders))
-    if form == "table":
-        print_fleet(found, wide=output.wide)
-    else:
-        print_rows(fleet_rows(found), form)
+    if result.rows not in ROWS:
+        raise InputError(f"--rows {result.rows!r} is no table of a fleet; give {', '.join(ROWS)}")
+    if result.routing is not None:
+        outfile.check(result.routing, scenario)
+    asked = load_scenario(scenario, output.folders)
+    found = plan_fleet(asked)
+    if result.routing is not None:
+        write_text(result.routing, routing_json(found))
+    if form != "table":
+        print_rows(_verified(found) if result.verify else _rows(found, asked, result.rows), form)
+        return
+    _print_tables(found, asked, result, wide=output.wide)
+
+
+def _print_tables(found: FleetPlan, asked: ScenarioFile, result: FleetResultOptions, *, wide: bool) -> None:
+    """Print the fleet, the purchases of a growing demand, and what else is asked for."""
+    from search.output import print_fleet, print_growth, print_text, print_verified
+
+    print_fleet(found, wide=wide)
+    if asked.growth is not None:
+        print_growth(_rows(found, asked, "growth"), wide=wide)
+    if result.verify:
+        print_verified(_verified(found), wide=wide)
+    if result.routing is not None:
+        print_text(f"{result.routing}: the share of each class that each option gets")
+
+
+def _rows(found: FleetPlan, asked: ScenarioFile, table: str) -> list[dict[str, Any]]:
+    """Return the rows of one of the tables of a fleet; raise `InputError` where the scenario has no such table."""
+    from search.fleet import growth_rows, hour_rows, routing_rows, supply_rows, worth_rows
+    from search.output import fleet_rows
+
+    if table == "growth":
+        if asked.growth is None:
+            raise InputError(f"{asked.path}: no growth is stated; add [growth] with monthly = 1.05 or the like")
+        return growth_rows(found, asked.growth)
+    makers = {"options": fleet_rows, "hours": hour_rows, "routing": routing_rows, "worth": worth_rows}
+    if table == "supply":
+        return supply_rows(found.problem, found.held)
+    if table in makers:
+        return makers[table](found)
+    return found.share_rows() if table == "shares" else found.binding_rows()
+
+
+def _verified(found: FleetPlan) -> list[dict[str, Any]]:
+    """Simulate the options of a fleet; return rows with closed form and simulation side by side."""
+    from search.fleet import verified
+    from search.output import progress_bar
+
+    with progress_bar("simulating") as update:
+        return verified(found, progress=update)

@@ -58,9 +58,12 @@ def whatif_command(scenario: Scenario, change: ChangeOptions, output: DataOutput
     answer would do. Where nothing meets the changed request, the exit code is 1.
     """
     from search.output import print_rows, progress_bar
+    from search.scenario import load_scenario
     from search.whatif import try_changes
 
     form = output.form
+    if load_scenario(scenario, output.folders).fleet is not None:
+        return _of_fleet(scenario, change, output)
     with progress_bar("planning") as update:
         found = try_changes(scenario, change.set_ or (), change.grid or (), folders=output.folders, progress=update)
     rows = found.rows()
@@ -70,6 +73,30 @@ def whatif_command(scenario: Scenario, change: ChangeOptions, output: DataOutput
         _print_grid(found, rows, wide=output.wide)
     else:
         _print_difference(found, rows)
+    return 0 if found.feasible else Infeasible.exit_code
+
+
+def _of_fleet(scenario: Scenario, change: ChangeOptions, output: DataOutputOptions) -> int:
+    """Plan a fleet as it is and with something different; print one line each. Returns the exit code."""
+    from search.output import Layout, print_rows, progress_bar
+    from search.whatif import VALUES, try_fleet_changes
+
+    with progress_bar("planning") as update:
+        found = try_fleet_changes(
+            scenario, change.set_ or (), change.grid or (), folders=output.folders, progress=update
+        )
+    values, rows = VALUES[: len(found.grids)], found.rows()
+    columns = [*(values or ["what_if"]), "answer", *GRID[:3], *GRID[5:]]
+    layout = Layout(
+        columns=columns,
+        headings=dict(zip(values, found.grids, strict=True)),
+        label="answer",
+        keep=[*(values or ["what_if"]), "usd_per_hour", "devices"],
+        drop=LESS_IMPORTANT,
+        right=values,
+        wide=output.wide,
+    )
+    print_rows(rows, output.form) if output.form != "table" else print_rows(rows, layout=layout)
     return 0 if found.feasible else Infeasible.exit_code
 
 

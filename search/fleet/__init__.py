@@ -5,11 +5,14 @@ from __future__ import annotations
 from search.fleet.account import account
 from search.fleet.bills import supply_rows
 from search.fleet.day import hour_rows, is_a_day
+from search.fleet.growth import greatest_growth, growth_rows
 from search.fleet.idle import Idle
 from search.fleet.options import plan_fleet
 from search.fleet.plan import Binding, FleetInfeasible, FleetPlan, Relaxation, fleet_plan
 from search.fleet.problem import FleetProblem, World
 from search.fleet.program import formulate
+from search.fleet.routing import routing_json, routing_rows
+from search.fleet.verify import verified
 from search.fleet.worth import slo_worth_rows, worth_rows
 
 __all__ = [
@@ -23,10 +26,15 @@ __all__ = [
     "account",
     "fleet_plan",
     "formulate",
+    "greatest_growth",
+    "growth_rows",
     "hour_rows",
     "is_a_day",
     "plan_fleet",
+    "routing_json",
+    "routing_rows",
     "slo_worth_rows",
     "supply_rows",
+    "verified",
     "worth_rows",
 ]

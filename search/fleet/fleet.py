@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from search.fleet.limits import INTEGRALITY_TOLERANCE, taken_of
 from search.fleet.problem import FleetProblem
 from search.manifest import Manifest
 from search.scenario import Site
+
+if TYPE_CHECKING:
+    from search.fleet.modelled import Modelled
 
 #: A limit is used up when less than this share of it is left.
 LIMIT_TOLERANCE = 1e-9
@@ -51,6 +54,7 @@ class FleetPlan:
     least-cost one that does not. idle: devices on hand that it does not use. site: its electricity. held: (K, P)
     devices that each supply rents out. spot: (O, P) replicas on spot devices. served: factor on the demand that was
     asked for; the problem's rates are those that are served. value: of the objective, NaN unknown; less is better.
+    modelled: what its options run, None where it does not come from a scenario.
     """
 
     problem: FleetProblem
@@ -74,6 +78,7 @@ class FleetPlan:
     spot: Array = field(default_factory=lambda: np.zeros((0, 1)))
     served: float = 1.0
     value: float = math.nan
+    modelled: Modelled | None = field(default=None, repr=False, compare=False)
 
     @property
     def devices(self) -> dict[str, float]:

@@ -8,21 +8,24 @@ that another layout of the same option beats in price, in devices and in every c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hwdb import InputError
-from perfmodel import Deployments, Estimates
-from perfmodel.arrays import Array, Index
-from perfmodel.costs import CostModel
+from perfmodel import Deployments
+from perfmodel.arrays import Array
+from perfmodel.costs import CostModel, KnownSteps
 from perfmodel.dtypes import FORMAT_CODE
 from perfmodel.power import energy_kwh, energy_usd, site_power
 from perfmodel.workload import load_of
-from search.fleet.operating import Modelled
-from search.planning import Target, Tariff, deployment_words, greatest_rate, refuse_long_class, rows_of, space_of
+from search.fleet.batches import Batch, joined, stacked
+from search.fleet.modelled import Modelled
+from search.fleet.pairs import PairTerms, best_pairs, paired
+from search.fleet.rates import Rivals
+from search.planning import Target, Tariff, deployment_words, refuse_long_class, space_of
 from search.scenario import FleetClass, FleetOption, FleetSpec, Option
 from search.searchers import pareto
 from search.space import SearchSpace
@@ -30,6 +33,8 @@ from search.space import SearchSpace
 if TYPE_CHECKING:
     from search.scenario import Scenario
 
+#: Rankings by which a fleet is chosen by its power.
+POWER_RANKINGS = ("power_w", "gco2_per_million_tokens")
 #: Code of the model's own format.
 OWN_FORMAT = -1
 
@@ -48,36 +53,67 @@ class Layouts:
 
 
 @dataclass(frozen=True)
+class Speeds:
+    """What L layouts of a model serve and draw.
+
+    throughput: (L, C) requests/s of one replica by class. watts: (L,) the most per device at these rates.
+    """
+
+    throughput: Array
+    watts: Array
+
+    @classmethod
+    def none(cls, layouts: int, classes: int) -> Speeds:
+        """Return the speeds of layouts that serve nothing."""
+        return cls(np.zeros((layouts, classes)), np.full(layouts, np.nan))
+
+
+@dataclass(frozen=True)
 class Modeller:
     """Makes the options of the fleet program from those of a scenario.
 
     spec: request classes and options of the scenario. tariff: prices and nodes of the devices. costs: cost model of the
-    operators, None for the default.
+    operators, None for the default. known: costs of steps that were priced before, by model.
     """
 
     scenario: Scenario
     spec: FleetSpec
     tariff: Tariff
     costs: CostModel | None
+    known: dict[str, KnownSteps] = field(default_factory=dict)
 
-    def layouts(self, option: FleetOption) -> Layouts:
-        """Return the options of the fleet program that the scenario's `option` becomes."""
-        return self._stated(option) if option.throughput is not None else self._modelled(option)
+    def layouts(self) -> list[Layouts]:
+        """Return the options of the fleet program that each option of the scenario becomes, in their order.
+
+        The layouts of all options that run one model are modelled together, under all of its classes at once.
+        """
+        apart = [o.throughput is not None or bool(o.prefill_device) for o in self.spec.options]
+        spaces = [{} if on else self._spaces(o) for o, on in zip(self.spec.options, apart, strict=True)]
+        models = dict.fromkeys(name for space in spaces for name in space)
+        speeds = {name: self._speeds(name, [space.get(name) for space in spaces]) for name in models}
+        return [
+            self._stated(option)
+            if option.throughput is not None
+            else self._paired(option)
+            if option.prefill_device
+            else _together([self._for_model(option, n, space[n], speeds[n][at]) for n in space])
+            for at, (option, space) in enumerate(zip(self.spec.options, spaces, strict=True))
+        ]
 
     def modelled(self, parts: Sequence[Layouts]) -> Modelled:
         """Return what the options run, to estimate them at their own load. parts: layouts of each of the options."""
-        placed = {
-            (made.name, made.model): deployment
-            for option, part in zip(self.spec.options, parts, strict=True)
-            if np.isnan(option.power)
-            for made, deployment in zip(part.options, part.placed, strict=False)
-        }
+        placed: dict[tuple[str, str], Deployments] = {}
+        powered: set[tuple[str, str]] = set()
+        for option, part in zip(self.spec.options, parts, strict=True):
+            new = {(o.name, o.model): d for o, d in zip(part.options, part.placed, strict=False)}
+            placed |= new
+            powered |= set(new) if np.isnan(option.power) else set()
         first: dict[str, Target] = {}
         for option, part in zip(self.spec.options, parts, strict=True):
             for name in {o.model for o in part.options if o.model} - set(first):
                 first[name] = self._target(option, next(c for c in self.spec.classes if c.model == name))
         workloads, slos = tuple(c.workload for c in self.spec.classes), tuple(c.slo for c in self.spec.classes)
-        return Modelled(placed, workloads, slos, first, self.tariff, self.scenario.site.pue)
+        return Modelled(placed, workloads, slos, first, self.tariff, self.scenario.site.pue, frozenset(powered))
 
     def _stated(self, option: FleetOption) -> Layouts:
         """Convert an option whose throughput is given. Its price is its own, else that of its devices."""
@@ -102,34 +138,113 @@ class Modeller:
         )
         return Layouts(options=(made,), throughput=np.array([stated_rates(option, self.spec)], dtype=float))
 
-    def _modelled(self, option: FleetOption) -> Layouts:
-        """Model the layouts of an option whose throughput is not given, for each of the models that it may serve."""
-        served = [i for i, c in enumerate(self.spec.classes) if not option.models or c.model in option.models]
-        models = dict.fromkeys(self.spec.classes[i].model for i in served)
+    def _paired(self, option: FleetOption) -> Layouts:
+        """Model an option that is a pair of pools, for each of the models that it may serve."""
+        prefill = replace(option, device=option.prefill_device)
+        prefill = replace(prefill, layouts={"tp": option.prefill_tp} if option.prefill_tp else option.layouts)
+        first, parts = self._spaces(prefill), []
+        terms = PairTerms(
+            self.tariff, self.scenario.site, (self._position(prefill.device), self._position(option.device))
+        )
+        for model, decode in self._spaces(option).items():
+            classes = [i for i, c in enumerate(self.spec.classes) if c.model == model]
+            targets = [self._target(option, self.spec.classes[i]) for i in classes]
+            how = replace(decode, hand_over=self.scenario.hand_over)
+            found = paired(first[model], how)
+            made, speeds = best_pairs(option, found, targets, terms, self.scenario.limits.utilisation)
+            throughput = np.zeros((len(made), len(self.spec.classes)))
+            throughput[:, classes] = speeds
+            parts.append(Layouts(options=tuple(made), throughput=throughput))
+        return _together(parts)
+
+    def _spaces(self, option: FleetOption) -> dict[str, Deployments]:
+        """Return the legal layouts of a modelled option, for each of the models that it may serve."""
+        models = dict.fromkeys(c.model for c in self.spec.classes if not option.models or c.model in option.models)
         if not models:
             where = f"{self.scenario.path}: fleet option {option.name!r}"
             raise InputError(f"{where} may serve none of the classes; name in its models one that a class asks for")
-        parts = [self._for_model(option, [i for i in served if self.spec.classes[i].model == m]) for m in models]
-        return Layouts(
-            options=tuple(o for p in parts for o in p.options),
-            throughput=np.concatenate([p.throughput for p in parts]),
-            placed=tuple(d for p in parts for d in p.placed),
+        for c in self.spec.classes:
+            if c.model in models:
+                self._target(option, c)
+        return {name: self._space(option, name).legal().deployments() for name in models}
+
+    def _speeds(self, model: str, spaces: Sequence[Deployments | None]) -> dict[int, Speeds]:
+        """Model the speed and the power of the layouts of all options that run `model`, on each of its classes.
+
+        spaces: (O,) layouts of each option, None where it does not run the model. Returns the speeds by option.
+        """
+        served = [i for i, c in enumerate(self.spec.classes) if c.model == model]
+        known = {o: space for o, space in enumerate(spaces) if space is not None and len(space)}
+        out = {o: Speeds.none(0, len(self.spec.classes)) for o, space in enumerate(spaces) if space is not None}
+        if not known:
+            return out
+        layouts = joined(list(known.values()))
+        batch = self._batch(next(iter(known)), served, layouts)
+        numbers = np.repeat(list(known), [len(space) for space in known.values()])
+        rivals = Rivals(numbers, self._weights(known), self._copies)
+        rate, watts = batch.capacities(self.scenario.limits.utilisation, None if self._power_decides else rivals)
+        rate, watts = rate.reshape(len(served), -1), watts.reshape(len(served), -1)  # one row per class
+        ends = np.cumsum([len(space) for space in known.values()])
+        for (o, space), end in zip(known.items(), ends.tolist(), strict=True):
+            here, found = slice(end - len(space), end), Speeds.none(len(space), len(self.spec.classes))
+            found.throughput[:, served] = rate[:, here].T
+            out[o] = Speeds(found.throughput, np.fmax.reduce(watts[:, here], axis=0, initial=np.nan))
+        return out
+
+    @property
+    def _power_decides(self) -> bool:
+        """Return whether a fleet may be chosen by what its replicas draw, and not by price and devices alone."""
+        limited = np.isfinite([self.scenario.inventory().power, self.spec.terms.carbon]).any()
+        return bool(limited) or self.scenario.minimise in POWER_RANKINGS
+
+    @property
+    def _copies(self) -> bool:
+        """Return whether several small replicas may stand for a large one: not where each replica has a price of its
+        own, beside that of its devices."""
+        terms = [o.terms for o in self.spec.options]
+        return not any(t.migration_usd or t.penalty_usd_per_hour or t.current for t in terms)
+
+    def _weights(self, spaces: Mapping[int, Deployments]) -> Array:
+        """Return what decides between layouts of an option beside their speed, (L, 2): price and devices.
+
+        spaces: layouts by option. Without a price the devices alone decide. Owned devices cost the electricity of their
+        speed: the price of such layouts is not known yet, NaN.
+        """
+        rows = []
+        for o, layouts in spaces.items():
+            option, size = self.spec.options[o], layouts.devices_per_replica
+            price = np.nan_to_num(self._price(option, layouts, np.zeros(len(size))))
+            owned = np.isnan(option.usd_per_hour) and self.tariff.owned[self._position(option.device)]
+            rows.append(np.stack([price * (np.nan if owned else 1.0), size]))
+        return np.concatenate(rows, axis=1).T
+
+    def _batch(self, option: int, classes: Sequence[int], layouts: Deployments) -> Batch:
+        """Put `layouts` (L,) under each of the classes of one model: rows class by class.
+
+        option: position of one that runs the model.
+        """
+        targets = [self._target(self.spec.options[option], self.spec.classes[i]) for i in classes]
+        count, slos = len(layouts), tuple(dict.fromkeys(t.slo for t in targets))
+        return Batch(
+            target=targets[0],
+            layouts=joined([layouts] * len(targets)),
+            load=stacked([load_of(t.workload, count) for t in targets]),
+            slos=slos,
+            slo=np.repeat([slos.index(t.slo) for t in targets], count).astype(np.intp),
         )
 
-    def _for_model(self, option: FleetOption, classes: list[int]) -> Layouts:
-        """Model the layouts of an option for one model, and leave out dominated ones.
-
-        classes: positions of the request classes that this model serves.
-        """
-        model_name = self.spec.classes[classes[0]].model
-        layouts = self._space(option, model_name).legal().deployments()
-        throughput, watts = self._throughput(option, classes, layouts)
-        size, power = layouts.devices_per_replica, self._power(option, layouts, watts)
+    def _for_model(self, option: FleetOption, model_name: str, layouts: Deployments, speeds: Speeds) -> Layouts:
+        """Make options of the layouts (L,) of an option for one model, and leave out dominated ones."""
+        throughput, classes = speeds.throughput, [i for i, c in enumerate(self.spec.classes) if c.model == model_name]
+        size, power = layouts.devices_per_replica, self._power(option, layouts, speeds.watts)
         price = self._price(option, layouts, power)
         able = np.nonzero(throughput.any(axis=1))[0]
         rates = [throughput[able, i] for i in classes]
         known_price = np.nan_to_num(price[able])  # without a price the devices alone decide
-        kept = able[pareto([*rates, known_price, size[able]], largest=[True] * len(rates))]
+        weights = [known_price, size[able], *([np.nan_to_num(power[able])] if self._power_decides else [])]
+        front = pareto([*rates, *weights], largest=[True] * len(rates))
+        rivals = Rivals(np.zeros(len(able), dtype=np.intp), np.stack(weights, axis=1), self._copies)
+        kept = able[front & ~rivals.beaten(np.stack(rates), np.stack(rates), least=2.0)]
         at = self._position(option.device)
         options, placed = [], tuple(layouts.take(np.array([row])) for row in kept.tolist())
         for row, name in zip(kept.tolist(), _names(option, placed), strict=True):
@@ -149,19 +264,6 @@ class Modeller:
             )
         return Layouts(options=tuple(options), throughput=throughput[kept], placed=placed)
 
-    def _throughput(self, option: FleetOption, classes: list[int], layouts: Deployments) -> tuple[Array, Array]:
-        """Model the speed and the power of the layouts on each class.
-
-        Returns ((L, C) requests/s of one replica by class, (L,) the most watts per device at these rates).
-        """
-        throughput = np.zeros((len(layouts), len(self.spec.classes)))
-        watts = np.zeros(len(layouts))
-        for i in classes:
-            target, share = self._target(option, self.spec.classes[i]), self.scenario.limits.utilisation
-            throughput[:, i], drawn = rate_and_watts(target, layouts, share)
-            watts = np.fmax(watts, drawn)
-        return throughput, watts
-
     def _target(self, option: FleetOption, c: FleetClass) -> Target:
         """Build the task of a replica of `option` for class `c`; raise `InputError` where the class has no lengths."""
         if c.workload is None:
@@ -178,6 +280,7 @@ class Modeller:
             engine=self.scenario.engine,
             confidence=self.scenario.limits.confidence,
             costs=self.costs,
+            known=self.known.setdefault(c.model, KnownSteps()),
         )
 
     def _price(self, option: FleetOption, layouts: Deployments, power: Array) -> Array:
@@ -263,22 +366,23 @@ def _names(option: FleetOption, placed: tuple[Deployments, ...]) -> list[str]:
     return [w + (s if words.count(w) > 1 else "") for w, s in zip(words, settings, strict=True)]
 
 
+def _together(parts: Sequence[Layouts]) -> Layouts:
+    """Join the layouts of one option that run different models."""
+    return Layouts(
+        options=tuple(o for p in parts for o in p.options),
+        throughput=np.concatenate([p.throughput for p in parts]),
+        placed=tuple(d for p in parts for d in p.placed),
+    )
+
+
 def rate_and_watts(target: Target, layouts: Deployments, share: float = 1.0) -> tuple[Array, Array]:
     """Find the greatest request rate that one replica of each layout serves within the target, times `share`.
 
-    Returns (requests/s, watts per device at that rate), (N,) each. The rate is 0, and the power NaN, where even an idle
-    replica misses the SLO or where the memory does not suffice.
+    Returns (requests/s, watts per device at that rate), (N,) each, as `Batch.capacities` does.
     """
     count = len(layouts)
-    base = load_of(target.workload, count)
-
-    def at(rows: Index, rates: Array) -> Estimates:
-        """Estimate the layouts at `rows`, each at its rate in requests/s."""
-        return target.estimates_of(replace(rows_of(base, rows), rate=rates), layouts.take(rows))
-
-    rate = share * greatest_rate(target, at, count)
-    watts = at(np.arange(count), np.where(rate > 0, rate, 1.0)).power
-    return rate, np.where(rate > 0, watts, np.nan)
+    load, alike = load_of(target.workload, count), np.zeros(count, dtype=np.intp)
+    return Batch(target, layouts, load, (target.slo,), alike).capacities(share)
 
 
 def stated_rates(option: FleetOption, spec: FleetSpec) -> list[float]:

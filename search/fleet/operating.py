@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -13,9 +13,10 @@ from perfmodel.arrays import Array, Index
 from perfmodel.estimates import joint_chance
 from perfmodel.power import site_power
 from perfmodel.workload import Load, load_of
+from search.fleet.batches import Batch, joined, stacked
 from search.fleet.limits import INTEGRALITY_TOLERANCE
-from search.planning import Target, Tariff
-from search.scenario import Option
+from search.fleet.modelled import Modelled
+from search.planning import Tariff
 
 if TYPE_CHECKING:
     from search.fleet.fleet import FleetPlan
@@ -25,41 +26,109 @@ IDLE_RATE = 1e-6
 
 
 @dataclass(frozen=True)
-class Modelled:
-    """What the options of a fleet run, to estimate them again at their own load.
+class Served:
+    """What the options of a fleet run and under which load: M mixes of classes, all of one model.
 
-    placed: (name, model) of an option -> its deployment, one replica; options whose power is stated are not in it.
-    workloads, slos: (C,) lengths (None where a class has none) and bounds of each class. targets: the task by model.
-    tariff: prices and nodes. pue: of the site.
+    option, period: (M,) whose mix it is. batch: M rows, the replicas of the option under the rates of the period.
+    kind: (L, M) position of the class that each of L length classes is of, -1 where it is of none.
     """
 
-    placed: Mapping[tuple[str, str], Deployments]
-    workloads: tuple[Workload | None, ...]
-    slos: tuple[Slo, ...]
-    targets: Mapping[str, Target]
-    tariff: Tariff
-    pue: float
+    option: Index
+    period: Index
+    batch: Batch
+    kind: Index
+
+    def of_class(self, estimates: Estimates, kind: int) -> tuple[Estimates, Index]:
+        """Return the estimates of the requests of one class alone, and the rows that serve it, (K,).
+
+        The replicas serve the whole mix all the same.
+        """
+        mine = np.where(self.kind == kind, estimates.share, 0.0)
+        rows = np.nonzero(mine.sum(axis=0) > 0)[0]
+        some = estimates.take(rows)
+        share = mine[:, rows] / mine[:, rows].sum(axis=0)
+        return replace(some, classes=replace(some.classes, share=share)), rows
 
 
-def power_at_load(found: FleetPlan, modelled: Modelled) -> tuple[Array, Array]:
-    """Return the watts at the site's meter of each option in each period, (O, P), at the load that it has there, and
-    the log half-widths of their 80 % intervals, (O, P).
+def mixes(found: FleetPlan, modelled: Modelled) -> list[Served]:
+    """Return what the modelled options in use serve in each period, by model.
 
-    Options that state their power draw that at any load; their half-width is NaN, as it is without replicas.
+    A replica without requests counts as one with next to none.
     """
+    out = []
+    for model in dict.fromkeys(o.model for o in found.problem.options):
+        at = [
+            (o, t, modelled.placed[option.name, option.model])
+            for o, option in enumerate(found.problem.options)
+            if option.model == model and (option.name, option.model) in modelled.placed
+            for t in np.nonzero(found.replicas[o])[0].tolist()
+        ]
+        if at:
+            out.append(_served(found, modelled, at))
+    return out
+
+
+def _served(found: FleetPlan, modelled: Modelled, at: Sequence[tuple[int, int, Deployments]]) -> Served:
+    """Put the mixes of one model beside each other. at: (M,) option, period, and deployment of one replica."""
+    option, period = (np.array([entry[i] for entry in at], dtype=np.intp) for i in (0, 1))
+    replicas = found.replicas[option, period].astype(float)
+    layouts = replace(joined([entry[2] for entry in at]), replicas=replicas)
+    known = np.array([w is not None for w in modelled.workloads])
+    rates = found.shares[option, :, period] * found.problem.rate[period] * known  # (M, C)
+    loads, kinds = [], []
+    for o, mix in zip(option.tolist(), rates, strict=True):
+        could = np.nonzero(known & found.problem.serves()[o])[0]
+        classes = np.nonzero(mix)[0] if mix.any() else could[:1]
+        works = [w for w in (modelled.workloads[c] for c in classes) if w is not None]
+        loads.append(mixed_load(works, np.maximum(mix[classes], IDLE_RATE / len(classes))[:, None]))
+        kinds.append(np.repeat(classes, [w.classes for w in works]))
+    load = stacked(loads)
+    kind = np.stack([np.pad(k, (0, len(load.input) - len(k)), constant_values=-1) for k in kinds], axis=1)
+    target = modelled.targets[found.problem.options[option[0]].model]
+    return Served(option, period, Batch(target, layouts, load, (), option * 0), kind)
+
+
+@dataclass(frozen=True)
+class AtLoad:
+    """What the O options of a fleet do in P periods, (O, P) each.
+
+    power: watts at the site's meter. power_spread: log half-widths of their 80 % intervals; NaN where power is stated,
+    and without replicas. chance: that every SLO of the classes that an option serves holds in the mix that it serves;
+    NaN without replicas, for stated throughputs, and without an SLO.
+    """
+
+    power: Array
+    power_spread: Array
+    chance: Array
+
+
+def at_load(found: FleetPlan, modelled: Modelled) -> AtLoad:
+    """Estimate the options of a fleet at the load that they have in each period."""
     problem = found.problem
     stated = np.array([o.power for o in problem.options])[:, None] * found.replicas
-    out, spread = np.where(found.replicas > 0, stated, 0.0), np.full(found.replicas.shape, np.nan)
-    for o, option in enumerate(problem.options):
-        placed, periods = modelled.placed.get((option.name, option.model)), np.nonzero(found.replicas[o])[0]
-        if placed is not None and len(periods):
-            rates = found.shares[o][:, periods] * problem.rate[periods].T
-            estimated = _under(modelled, option, rates, found.replicas[o, periods])
-            devices = estimated.power * option.devices * found.replicas[o, periods]
-            wall = _at_the_wall(found, modelled.tariff, o, periods, devices)
-            out[o, periods] = site_power(wall, 1.0, 0.0, modelled.pue)
-            spread[o, periods] = estimated.half_width("power")
-    return out, spread
+    power, (spread, chance) = np.where(found.replicas > 0, stated, 0.0), np.full((2, *found.replicas.shape), np.nan)
+    for served in mixes(found, modelled):
+        o, t, rows = served.option, served.period, np.arange(len(served.option))
+        estimated = served.batch.estimates(rows, served.batch.load.rate)
+        chance[o, t] = _chances(served, estimated, modelled.slos)
+        modelled_power = np.array([(problem.options[i].name, problem.options[i].model) in modelled.powered for i in o])
+        watts = estimated.power * np.array([problem.options[i].devices for i in o]) * found.replicas[o, t]
+        spread[o, t] = np.where(modelled_power, estimated.half_width("power"), np.nan)
+        for i in np.unique(o[modelled_power]):
+            mine = o == i
+            wall = _at_the_wall(found, modelled.tariff, int(i), t[mine], watts[mine])
+            power[i, t[mine]] = site_power(wall, 1.0, 0.0, modelled.pue)
+    return AtLoad(power, spread, chance)
+
+
+def _chances(served: Served, estimated: Estimates, slos: Sequence[Slo]) -> Array:
+    """Return the chance that each mix keeps every SLO of its classes, (M,); NaN where none has an SLO."""
+    out = np.full(len(served.option), np.nan)
+    for kind, slo in enumerate(slos):
+        if slo.objectives and (served.kind == kind).any():
+            some, rows = served.of_class(estimated, kind)
+            out[rows] = np.fmin(out[rows], joint_chance(some, slo))
+    return out
 
 
 def output_at_load(found: FleetPlan, modelled: Modelled) -> Array:
@@ -67,40 +136,6 @@ def output_at_load(found: FleetPlan, modelled: Modelled) -> Array:
     outputs = np.array([np.nan if w is None else w.mean_output for w in modelled.workloads])
     rates = found.shares * found.problem.rate.T[None]
     return np.asarray(np.sum(np.where(rates > 0, rates * outputs[None, :, None], 0.0), axis=1))
-
-
-def chances_at_load(found: FleetPlan, modelled: Modelled) -> Array:
-    """Return the chance that each option keeps every SLO of the classes that it serves in each period, (O, P).
-
-    Load is linear, as in the program: a class is judged at the rate at which it alone would use the replicas as much as
-    all classes do together. NaN without replicas, for stated throughputs, and without an SLO.
-    """
-    problem, busy = found.problem, found.utilisation()
-    out = np.full(found.replicas.shape, np.nan)
-    for o, option in enumerate(problem.options):
-        placed, periods = modelled.placed.get((option.name, option.model)), np.nonzero(found.replicas[o])[0]
-        for c, (work, slo) in enumerate(zip(modelled.workloads, modelled.slos, strict=True)):
-            served = periods[found.shares[o, c, periods] * problem.rate[periods, c] > 0]
-            if placed is None or work is None or not slo.objectives or not len(served):
-                continue
-            replicas = found.replicas[o, served].astype(float)
-            load = load_of(work.at(arrival="open", rate=1.0), len(served))
-            load = replace(load, rate=np.maximum(busy[o, served] * replicas * problem.throughput[o, c], IDLE_RATE))
-            those = replace(placed.take(np.zeros(len(served), dtype=np.intp)), replicas=replicas)
-            estimated = modelled.targets[option.model].estimates_of(load, those)
-            out[o, served] = np.fmin(out[o, served], joint_chance(estimated, slo))
-    return out
-
-
-def _under(modelled: Modelled, option: Option, rates: Array, replicas: Index) -> Estimates:
-    """Return the estimates of T loads of `option`. rates: (C, T) requests/s of each class. replicas: (T,)."""
-    served = [c for c in np.nonzero(rates.any(axis=1))[0] if modelled.workloads[c] is not None]
-    works = [modelled.workloads[c] for c in served] or [w for w in modelled.workloads if w is not None][:1]
-    asked = rates[served] if served else np.zeros((1, rates.shape[1]))
-    count = np.zeros(len(replicas), dtype=np.intp)
-    placed = replace(modelled.placed[option.name, option.model].take(count), replicas=replicas.astype(float))
-    load = mixed_load([w for w in works if w is not None], np.maximum(asked, IDLE_RATE / len(asked)))
-    return modelled.targets[option.model].estimates_of(load, placed)
 
 
 def mixed_load(works: Sequence[Workload], rates: Array) -> Load:

@@ -10,20 +10,32 @@ import numpy as np
 
 from hwdb import Infeasible, InputError
 from perfmodel.arrays import Array
-from perfmodel.costs import CostModel
+from perfmodel.costs import CostModel, KnownSteps
 from perfmodel.workload import SECONDS_PER_HOUR
+from search.fleet.buckets import CUTS, WORTH, cut, has_auto, relaxed_cost
 from search.fleet.day import over_the_day
 from search.fleet.idle import idle_devices
 from search.fleet.layouts import Modeller, stated_rates
 from search.fleet.limits import served_by_none, supplied
-from search.fleet.operating import Modelled, chances_at_load, output_at_load, power_at_load
+from search.fleet.mix import tightened
+from search.fleet.modelled import Modelled
+from search.fleet.operating import at_load, output_at_load
 from search.fleet.plan import FleetPlan
 from search.fleet.problem import FleetProblem
 from search.fleet.solve import Solver
 from search.fleet.terms import on_terms, spreads_of, with_terms
 from search.manifest import manifest
 from search.planning import Tariff, dearest, tariff, tariff_of
-from search.scenario import FleetClass, FleetOption, FleetSpec, Inventory, Option, Site, refused_for_fleets
+from search.scenario import (
+    AUTO_BUCKETS,
+    FleetClass,
+    FleetOption,
+    FleetSpec,
+    Inventory,
+    Option,
+    Site,
+    refused_for_fleets,
+)
 
 if TYPE_CHECKING:
     from search.scenario import Scenario
@@ -58,7 +70,7 @@ def plan_fleet(
         price_dates=prepared.dates,
         command=command,
     )
-    return replace(found, manifest=made, idle=idle, site=scenario.site)
+    return replace(found, manifest=made, idle=idle, site=scenario.site, modelled=prepared.modelled)
 
 
 def _solved(scenario: Scenario, solver: Solver | None, costs: CostModel | None) -> tuple[Prepared, FleetPlan]:
@@ -69,7 +81,7 @@ def _solved(scenario: Scenario, solver: Solver | None, costs: CostModel | None) 
     """
     prepared = prepare(scenario, costs)
     try:
-        return prepared, over_the_day(prepared.problem, solver, scaled=prepared.spec.scaled)
+        return prepared, _of_mixes(prepared, solver)
     except Infeasible:
         if scenario.limits.utilisation_stated or all(o.most_used == 1.0 for o in prepared.problem.options):
             raise
@@ -78,10 +90,18 @@ def _solved(scenario: Scenario, solver: Solver | None, costs: CostModel | None) 
         told = f"no fleet within the limits keeps to {usual} of its capacity: this one may be used to all of it"
         fuller = replace(fuller, problem=replace(fuller.problem, remarks=(*fuller.problem.remarks, told)))
         try:
-            return fuller, over_the_day(fuller.problem, solver, scaled=fuller.spec.scaled)
+            return fuller, _of_mixes(fuller, solver)
         except Infeasible:
             pass
         raise
+
+
+def _of_mixes(prepared: Prepared, solver: Solver | None) -> FleetPlan:
+    """Find the fleet of a problem whose replicas serve the mixes of classes that they are given."""
+    found, told = tightened(
+        prepared.problem, prepared.modelled, lambda p: over_the_day(p, solver, scaled=prepared.spec.scaled)
+    )
+    return replace(found, problem=replace(found.problem, remarks=(*found.problem.remarks, *told)))
 
 
 def _at_load(found: FleetPlan, modelled: Modelled) -> FleetPlan:
@@ -89,13 +109,13 @@ def _at_load(found: FleetPlan, modelled: Modelled) -> FleetPlan:
 
     def judged(one: FleetPlan) -> FleetPlan:
         """Return the same fleet with what it does at its load."""
-        watts, spread = power_at_load(one, modelled)
+        done = at_load(one, modelled)
         return replace(
             one,
-            power_at_load=watts,
-            slo_chance=chances_at_load(one, modelled),
+            power_at_load=done.power,
+            slo_chance=done.chance,
             output_rate=output_at_load(one, modelled),
-            power_spread=spread,
+            power_spread=done.power_spread,
         )
 
     scaled, static = (None if one is None else judged(one) for one in (found.scaled, found.static))
@@ -126,13 +146,47 @@ def prepare(scenario: Scenario, costs: CostModel | None = None) -> Prepared:
 
     Options that serve no class, or whose price is unknown, are named in the remarks of the input (see `priced`).
     """
-    spec, database, offer = scenario.fleet or _fleet_of_workload(scenario), scenario.hardware(), scenario.offer
-    devices = tuple(dict.fromkeys(o.device for o in spec.options))
+    spec = scenario.fleet or _fleet_of_workload(scenario)
+    steps: dict[str, KnownSteps] = {}
+    if not has_auto(spec):
+        return _prepared(scenario, cut(spec, CUTS[0]), costs, steps)
+    tried: list[tuple[float, Prepared, tuple[int, int]]] = []
+    for cuts in CUTS:
+        made = _prepared(scenario, cut(spec, cuts), costs, steps)
+        tried.append((relaxed_cost(made.problem), made, cuts))
+        if len(tried) > 1 and not abs(tried[-1][0] / tried[-2][0] - 1.0) >= WORTH:
+            break
+    return _least_cut(spec, tried)
+
+
+def _least_cut(spec: FleetSpec, tried: Sequence[tuple[float, Prepared, tuple[int, int]]]) -> Prepared:
+    """Return the fleet of the cheapest cut that was tried, with a remark on it. tried: cost, fleet and cut of each."""
+    costs = np.array([cost for cost, *_ in tried])
+    best = int(np.argmax(costs <= costs.min() * (1.0 + WORTH)))  # the coarsest within 1 %
+    _, found, (inputs, outputs) = tried[best]
+    names = ", ".join(c.name for c in spec.classes if c.buckets == AUTO_BUCKETS)
+    count = len(found.spec.classes)
+    told = f"{names}: cut into {inputs} x {outputs} buckets by prompt and output length, {count} classes in all"
+    last, finest = tried[-1][2], costs[-1]
+    if best + 1 == len(tried):
+        told += "; that is the finest that was tried"
+    elif np.isfinite(finest):
+        more = 100.0 * (finest / costs[best] - 1.0)
+        told += f"; with {last[0]} x {last[1]} the cost changes by {more:+.1f} %"
+    else:
+        told += f"; with {last[0]} x {last[1]} no option serves some bucket within the SLO by itself"
+    return replace(found, problem=replace(found.problem, remarks=(*found.problem.remarks, told)))
+
+
+def _prepared(scenario: Scenario, spec: FleetSpec, costs: CostModel | None, steps: dict[str, KnownSteps]) -> Prepared:
+    """Do as `prepare` for classes that are cut already. steps: costs of steps that were priced before, by model."""
+    database, offer = scenario.hardware(), scenario.offer
+    devices = tuple(dict.fromkeys(d for o in spec.options for d in (o.device, o.prefill_device) if d))
     known = tuple(d for d in devices if d in database.names())
     terms: dict[str, Any] = {"money": scenario.money, "supply": scenario.site.psu}
     bill = tariff(database, known, offer.nodes, offer.prices, offer.usd_per_hour, **terms)
-    modeller = Modeller(scenario=scenario, spec=spec, tariff=bill, costs=costs)
-    parts = [modeller.layouts(o) for o in spec.options]
+    modeller = Modeller(scenario=scenario, spec=spec, tariff=bill, costs=costs, known=steps)
+    parts = modeller.layouts()
     useless = tuple(
         f"option {o.name!r} is left out: none of its layouts serves a class within its SLO"
         for o, part in zip(spec.options, parts, strict=True)

@@ -13,7 +13,7 @@ from perfmodel.arrays import Array
 from perfmodel.power import energy_kwh, energy_usd
 from search.fleet.account import intensities
 from search.fleet.layouts import rate_and_watts
-from search.fleet.operating import Modelled
+from search.fleet.modelled import Modelled
 from search.fleet.problem import FleetProblem, World
 from search.planning import Tariff, tariff
 from search.scenario import FleetOption, FleetSpec, Option, Supply
@@ -35,9 +35,13 @@ OBJECTIVE_OF = {
 def on_terms(made: Sequence[Option], option: FleetOption) -> tuple[Option, ...]:
     """Return the options of the program that a scenario's option became, with its terms."""
     names = {f.name for f in fields(Option)}
-    told = {f.name: getattr(option.terms, f.name) for f in fields(option.terms) if f.name in names}
+    told = {f.name: getattr(option.terms, f.name) for f in fields(option.terms) if f.name in names - {"parts"}}
     if option.terms.parts:
-        told |= {"devices": float(sum(option.terms.parts.values())), "device": " + ".join(option.terms.parts)}
+        told |= {
+            "parts": option.terms.parts,
+            "devices": float(sum(option.terms.parts.values())),
+            "device": " + ".join(option.terms.parts),
+        }
         told |= {"part_nodes": dict.fromkeys(option.terms.parts, 1.0), "nodes": float(len(option.terms.parts))}
     return tuple(replace(o, **told) for o in made)
 

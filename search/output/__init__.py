@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     )
     from search.output.change_sheet import change_rows, print_changes, verdict
     from search.output.cost_sheet import print_ways
-    from search.output.fleet_summary import fleet_rows, print_fleet
+    from search.output.fleet_summary import fleet_rows, print_fleet, print_growth, print_verified
     from search.output.headings import columns_of_heading, heading
     from search.output.plan_sentences import (
         headline,
@@ -91,6 +91,7 @@ __all__ = [
     "price_note",
     "print_changes",
     "print_fleet",
+    "print_growth",
     "print_misses",
     "print_operators",
     "print_plan",
@@ -98,6 +99,7 @@ __all__ = [
     "print_sheet",
     "print_simulation",
     "print_text",
+    "print_verified",
     "print_ways",
     "print_words",
     "progress_bar",
@@ -132,7 +134,7 @@ __getattr__ = lazy_names(
             "node_row",
         ],
         "change_sheet": ["change_rows", "print_changes", "verdict"],
-        "fleet_summary": ["fleet_rows", "print_fleet"],
+        "fleet_summary": ["fleet_rows", "print_fleet", "print_growth", "print_verified"],
         "headings": ["columns_of_heading", "heading"],
         "plan_sentences": [
             "headline",

@@ -168,3 +168,62 @@ def _left_idle(fleet: FleetPlan) -> Iterator[str]:
         told.append(f"{number(left.devices)} of {number(left.on_hand)} {left.device}{figures}")
     if told:
         yield f"Idle on hand, not counted above: {', '.join(told)}"
+
+
+#: Columns of the table of a growing demand that a narrow terminal keeps, and those that go first.
+GROWTH_KEPT = ("quantile", "month", "request_rate_rps", "buy")
+GROWTH_DROPPED = ("usd_per_hour", "growth", "next_purchase_rps")
+
+
+def print_growth(rows: list[dict[str, Any]], *, wide: bool = False) -> None:
+    """Print when a growing demand makes the next purchases due: a sentence per quantile, and the months that buy."""
+    for quantile in dict.fromkeys(r["quantile"] for r in rows):
+        print_text(_next_purchase([r for r in rows if r["quantile"] == quantile]))
+    print_text("")
+    shown = [r for r in rows if r["month"] == 0 or r["buy_devices"] or r.get("remark")]
+    print_rows(
+        shown,
+        layout=Layout(
+            title="Purchases that the forecast needs",
+            columns=[c for c in rows[0] if c != "remark"],
+            keep=GROWTH_KEPT,
+            drop=GROWTH_DROPPED,
+            footnotes=["remark"],
+            wide=wide,
+        ),
+    )
+
+
+def _next_purchase(rows: list[dict[str, Any]]) -> str:
+    """Say in a sentence at which rate, and in which month, the first purchase of a forecast falls due."""
+    first = next((r for r in rows if r["buy_devices"] or r.get("remark")), None)
+    rate = number(rows[0]["next_purchase_rps"])
+    what = f"The next purchase falls due above {rate} requests/s"
+    quantile = f"at quantile {rows[0]['quantile']:g} of the forecast"
+    if first is None:
+        return f"{what}, which {quantile} is not reached in {rows[-1]['month']} months."
+    if first.get("remark"):
+        return f"{what}, {quantile} in month {first['month']}; no fleet within the limits serves it."
+    order = first["order_by_month"]
+    early = f", to be ordered by month {number(order)}" if order < first["month"] else ""
+    early = ", sooner than an order of today arrives" if order < 0 else early
+    return f"{what}, {quantile} in month {first['month']}{early}: {first['buy']}."
+
+
+def print_verified(rows: list[dict[str, Any]], *, wide: bool = False) -> None:
+    """Print the SLO bounds of each option's mix of classes, by the closed form and by simulation."""
+    missed = [r for r in rows if not r["kept"]]
+    told = f"{len(missed)} of {len(rows)} bounds are missed in simulation" if missed else "all bounds are kept"
+    shown = [{**row, "model": row["model"].split("/")[-1]} for row in rows]
+    columns = [c for c in rows[0] if c not in ("period", "model", "replicas", "request_rate_rps")]
+    print_rows(
+        shown,
+        layout=Layout(
+            title=f"The mix that each option serves, simulated at its busiest: {told}",
+            label="option",
+            columns=columns,
+            keep=("class", "bound", "simulated_ms", "kept"),
+            drop=("slo_attainment", "closed_form_ms"),
+            wide=wide,
+        ),
+    )

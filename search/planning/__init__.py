@@ -21,14 +21,27 @@ if TYPE_CHECKING:
     from search.planning.quantised import ONLINE_ENGINES, ONLINE_FORMAT, own_format, published
     from search.planning.ranked_plan import Plan
     from search.planning.repricing import repriced
-    from search.planning.sizing import Asks, Target, greatest_rate, rows_of
+    from search.planning.sizing import (
+        LEAST_LOAD,
+        OVER_SATURATED,
+        RATE_TOLERANCE,
+        SATURATING_RATE,
+        Asks,
+        Target,
+        greatest_rate,
+        rows_of,
+    )
     from search.planning.surest import greatest_confidence
     from search.planning.together import together
     from search.planning.ways import ways_to_pay
 
 __all__ = [
+    "LEAST_LOAD",
     "ONLINE_ENGINES",
     "ONLINE_FORMAT",
+    "OVER_SATURATED",
+    "RATE_TOLERANCE",
+    "SATURATING_RATE",
     "Asks",
     "NextRuns",
     "Plan",
@@ -92,7 +105,10 @@ __getattr__ = lazy_names(
         "prices": ["Tariff", "tariff", "usd_per_million_tokens"],
         "quantised": ["ONLINE_ENGINES", "ONLINE_FORMAT", "own_format", "published"],
         "repricing": ["repriced"],
-        "sizing": ["Asks", "Target", "greatest_rate", "rows_of"],
+        "sizing": [
+            *("LEAST_LOAD", "OVER_SATURATED", "RATE_TOLERANCE", "SATURATING_RATE"),
+            *("Asks", "Target", "greatest_rate", "rows_of"),
+        ],
         "surest": ["greatest_confidence"],
         "together": ["together"],
         "ways": ["ways_to_pay"],

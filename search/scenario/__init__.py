@@ -9,7 +9,8 @@ from hwdb.lazy import lazy_names
 if TYPE_CHECKING:
     from search.scenario.choices import AUTO_FORMATS
     from search.scenario.engine import with_settings
-    from search.scenario.fleet import FleetClass, FleetOption, FleetSpec
+    from search.scenario.fleet import AUTO_BUCKETS, FleetClass, FleetOption, FleetSpec
+    from search.scenario.growth import Growth
     from search.scenario.inventory import SUPPLY_KINDS, Inventory, Option, Supply
     from search.scenario.limits import MOST_USED, Limits, Site, carbon_of
     from search.scenario.money import API_KEYS, Money, read_money, refuse_free_power
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "API_KEYS",
+    "AUTO_BUCKETS",
     "AUTO_FORMATS",
     "BY_LATENCY",
     "MONEY",
@@ -31,6 +33,7 @@ __all__ = [
     "FleetOption",
     "FleetSpec",
     "FleetTerms",
+    "Growth",
     "Inventory",
     "Limits",
     "Money",
@@ -53,8 +56,9 @@ __getattr__ = lazy_names(
     {
         "choices": ["AUTO_FORMATS"],
         "engine": ["with_settings"],
-        "fleet": ["FleetClass", "FleetOption", "FleetSpec"],
         "inventory": ["SUPPLY_KINDS", "Inventory", "Option", "Supply"],
+        "fleet": ["AUTO_BUCKETS", "FleetClass", "FleetOption", "FleetSpec"],
+        "growth": ["Growth"],
         "limits": ["MOST_USED", "Limits", "Site", "carbon_of"],
         "money": ["API_KEYS", "Money", "read_money", "refuse_free_power"],
         "rankings": ["BY_LATENCY", "MONEY", "ONE_REPLICA", "RANKINGS"],

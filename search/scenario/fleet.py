@@ -28,6 +28,11 @@ MOST_RATE = 1e9
 #: Most periods of a day or week. chosen: the hours of a week.
 MOST_PERIODS = 168
 
+#: Cut of a class that is left to the search.
+AUTO_BUCKETS = "auto"
+#: Most buckets by prompt, and by output length. chosen: more than any study of mixes uses.
+MOST_BUCKETS = 64
+
 #: Degrees of parallelism that a modelled option may list.
 LAYOUTS = ("tp", "pp", "ep", "dp")
 
@@ -38,7 +43,8 @@ class FleetClass:
 
     model: the model that serves it, "" where every option gives its throughput. workload: its lengths, at a rate of 1
     request/s; None where every option gives its throughput. slo: the scenario's where the class has none. remarks: what
-    the reader of its trace assumed or left out.
+    the reader of its trace assumed or left out. buckets: number by prompt and by output length into which it is cut,
+    `auto` for as many as pay off, () for none.
     """
 
     name: str
@@ -47,6 +53,7 @@ class FleetClass:
     workload: Workload | None = None
     slo: Slo = field(default_factory=Slo)
     remarks: tuple[str, ...] = ()
+    buckets: tuple[int, int] | tuple[()] | str = ()
 
 
 @dataclass(frozen=True)
@@ -58,7 +65,8 @@ class FleetOption:
     where modelled or unknown. throughput: requests/s of one replica by class name, None where it is to be modelled.
     models: those that it may serve, empty for all. layouts: values of tp, pp, ep, dp to try. weight, kv: formats to
     try. reading: what another spelling of the device was taken for, "" where its name was given. terms: on which it is
-    used.
+    used. prefill_device, prefill_tp: device and tp of the workers that prefill, where the option is a pair of pools and
+    `device` decodes; "" for a colocated one.
     """
 
     name: str
@@ -73,6 +81,8 @@ class FleetOption:
     kv: tuple[str, ...] = ()
     reading: str = ""
     terms: OptionTerms = field(default_factory=OptionTerms)
+    prefill_device: str = ""
+    prefill_tp: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -211,9 +221,30 @@ def _class(table: Table, defaults: Defaults, periods: int) -> tuple[FleetClass, 
         workload=request.workload if request is not None else None,
         slo=read_slo(table.table("slo")) if "slo" in table else defaults.slo,
         remarks=request.remarks if request is not None else (),
+        buckets=_buckets(table, has_lengths=has_lengths),
     )
     table.done(also=CLASS_KEYS)
     return found, shown
+
+
+def _buckets(table: Table, *, has_lengths: bool) -> tuple[int, int] | tuple[()] | str:
+    """Read into how many buckets a class is cut: `auto`, one number for both lengths, or one each; () for none.
+
+    has_lengths: whether the class says how long its requests are.
+    """
+    if "buckets" not in table:
+        return ()
+    if not has_lengths:
+        raise table.error("buckets", "only requests of known length are cut; add dataset, trace or input_tokens")
+    if isinstance(table.get("buckets"), str):
+        return table.text("buckets", choices=(AUTO_BUCKETS,))
+    counts = table.numbers("buckets", least=1)
+    if len(counts) > 2 or any(n != int(n) or n > MOST_BUCKETS for n in counts):
+        told = (
+            f"give {AUTO_BUCKETS!r}, or one or two whole numbers up to {MOST_BUCKETS}, by prompt and by output length"
+        )
+        raise table.error("buckets", f"{list(counts)} is no cut; {told}")
+    return (int(counts[0]), int(counts[-1]))
 
 
 def _option(table: Table, classes: list[str], database: Hwdb) -> FleetOption:
@@ -239,11 +270,31 @@ def _option(table: Table, classes: list[str], database: Hwdb) -> FleetOption:
         weight=table.texts("weight", ()),
         kv=table.texts("kv", ()),
         terms=read_option_terms(table),
+        prefill_device=_prefill(table, database, stated=stated is not None),
+        prefill_tp=wholes(table, "prefill_tp") if "prefill_tp" in table else (),
     )
     if option.terms.parts and stated is None:
         raise table.error("devices_of", "an option on several devices states its throughput; add throughput_rps")
     table.done(also=LAYOUTS)
     return option
+
+
+def _prefill(table: Table, database: Hwdb, *, stated: bool) -> str:
+    """Return the device that prefills, where an option is a pair of pools; "" for a colocated one.
+
+    stated: True where the option states its throughput.
+    """
+    if "prefill_device" not in table:
+        if "prefill_tp" in table:
+            raise table.error("prefill_tp", "only goes with prefill_device; add it, or leave this out")
+        return ""
+    idle = next((k for k in ("throughput_rps", "usd_per_hour", "power_w") if k in table), "")
+    if stated or idle:
+        raise table.error("prefill_device", f"the pools are modelled, and {idle} is stated; leave one of them out")
+    try:
+        return database.device(table.text("prefill_device")).name
+    except InputError as error:
+        raise table.error("prefill_device", str(error)) from None
 
 
 def _device(table: Table, database: Hwdb, *, needed: bool) -> tuple[str, str]:

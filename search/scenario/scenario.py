@@ -24,6 +24,7 @@ from search.scenario.choices import Choices, read_choices
 from search.scenario.deployment import Offload, check_offload, read_adapters, read_hand_over, read_offload, read_routing
 from search.scenario.engine import read_engines
 from search.scenario.fleet import Defaults, FleetSpec, read_fleet
+from search.scenario.growth import Growth, read_growth
 from search.scenario.inventory import Inventory
 from search.scenario.limits import Limits, Site, read_limits, read_site
 from search.scenario.model import read_model
@@ -66,6 +67,7 @@ class Scenario:
     allow_long_context: bool = False
     more_engines: tuple[Engine, ...] = ()
     described: ModelSpec | None = None
+    growth: Growth | None = None
 
     @property
     def engines(self) -> tuple[Engine, ...]:
@@ -161,14 +163,14 @@ def _misplaced(error: UnknownKey, top: Table) -> InputError:
 def read_scenario(top: Table, folder: Path, folders: Iterable[str | Path] = ()) -> Scenario:
     """Read the scenario in the table `top`; file names in it are relative to `folder`.
 
-    folders: of the hardware database, in addition to those that the scenario names.
+    folders: of the hardware database, in addition to those that it names.
     """
     slo, asked = read_slo(top.table("slo", {})), read_model(top, folder)
-    offer = read_offer(top, folder, tuple(str(f) for f in folders))
+    offer = read_offer(top, folder, tuple(map(str, folders)))
     database, model = load(offer.folders), asked.name
     spec = asked.described or (model_of(model) if model else None)
-    objective, engines = top.table("objective", {}), _engines(top, folder, spec.name if spec else "")
-    minimise = read_ranking(objective)
+    engines = _engines(top, folder, spec.name if spec else "")
+    minimise = read_ranking(objective := top.table("objective", {}))
     site, money = read_site(top.table("site", {}), folder), read_money(top.table("money", {}), database, offer.devices)
     scenario = Scenario(
         path=top.file,
@@ -179,7 +181,6 @@ def read_scenario(top: Table, folder: Path, folders: Iterable[str | Path] = ()) 
         offer=offer,
         choices=read_choices(top.table("search", {})),
         engine=engines[0],
-        more_engines=engines[1:],
         minimise=minimise,
         limits=read_limits(top.table("limits", {})),
         site=site,
@@ -189,7 +190,8 @@ def read_scenario(top: Table, folder: Path, folders: Iterable[str | Path] = ()) 
         offload=read_offload(top, database, offer.nodes),
         allow_long_context=asked.allow_long_context,
         described=asked.described,
-    )
+        growth=read_growth(top),
+    ).with_engines(engines)
     check_offload(top, scenario.offload, database, model=spec, devices=offer.devices, adapters=scenario.adapters)
     objective.done()
     top.text("note", "")

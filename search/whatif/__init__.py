@@ -9,6 +9,7 @@ from hwdb.lazy import lazy_names
 if TYPE_CHECKING:
     from search.whatif.causes import changes, constraints, what_if
     from search.whatif.edits import read_grid
+    from search.whatif.fleets import FleetTrials, try_fleet_changes
     from search.whatif.outcome import ANSWER_FIGURES, SAME, WHAT_IF_FIGURES, as_planned
     from search.whatif.tried import VALUES, Trial, Trials, trial_count, try_changes
     from search.whatif.written_plans import best_row, compared, moved_candidates, read_plan_rows, shared_columns
@@ -18,6 +19,7 @@ __all__ = [
     "SAME",
     "VALUES",
     "WHAT_IF_FIGURES",
+    "FleetTrials",
     "Trial",
     "Trials",
     "as_planned",
@@ -31,6 +33,7 @@ __all__ = [
     "shared_columns",
     "trial_count",
     "try_changes",
+    "try_fleet_changes",
     "what_if",
 ]
 
@@ -39,6 +42,7 @@ __getattr__ = lazy_names(
     {
         "causes": ["changes", "constraints", "what_if"],
         "edits": ["read_grid"],
+        "fleets": ["FleetTrials", "try_fleet_changes"],
         "outcome": ["ANSWER_FIGURES", "SAME", "WHAT_IF_FIGURES", "as_planned"],
         "tried": ["VALUES", "Trial", "Trials", "trial_count", "try_changes"],
         "written_plans": ["best_row", "compared", "moved_candidates", "read_plan_rows", "shared_columns"],

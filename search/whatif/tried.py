@@ -100,7 +100,7 @@ def try_changes(
     Changes of prices alone rank the candidates again without a new plan. Raises `InputError` for a key that is not
     known, or a value that is not possible; a value of a grid that cannot be planned gets a row with the reason.
     """
-    edits, grids, points = _asked(changes, grid)
+    edits, grids, points = asked(changes, grid)
     file = ScenarioFile(Path(scenario), tuple(folders))
     # A wrong key shows before anything is planned.
     first: tuple[Scenario, list[str]] | None = file.changed([*edits, *(g.edits[0] for g in grids)])
@@ -119,10 +119,10 @@ def try_changes(
 
 def trial_count(changes: Sequence[str] | Mapping[str, Any] = (), grid: str | Sequence[str] = ()) -> int:
     """Return the plans that `try_changes` makes, besides that of the scenario as it is. Raises as it does."""
-    return len(_asked(changes, grid)[2])
+    return len(asked(changes, grid)[2])
 
 
-def _asked(
+def asked(
     changes: Sequence[str] | Mapping[str, Any], grid: str | Sequence[str]
 ) -> tuple[list[Edit], list[Grid], list[tuple[int, ...]]]:
     """Read changes and grids; returns them and, for each plan to make, the position of its value in each grid."""

@@ -1,0 +1,117 @@
+"""Estimate layouts of several options under several request classes at once: one row for each pair of them.
+
+A call of the estimator costs the same for one row as for a hundred. So the options, layouts and classes of a model
+share one bisection, and rows of different lengths and SLOs stand side by side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from perfmodel import Deployments, Estimates, Slo
+from perfmodel.arrays import Array, Index, Mask
+from perfmodel.estimates import keeps, slo_ratio
+from perfmodel.workload import Load
+from search.fleet.rates import Rivals, greatest_rates
+from search.planning import Target, rows_of
+
+#: Least ratio of a latency to its limit where the limit is missed.
+MISSED = 1.0 + 1e-12
+#: Rows x length classes that are estimated at once. chosen: their steps stay in the cache of a core.
+CELLS = 4096
+#: Columns of `Load` with one row per length class.
+OF_LENGTHS = ("input", "output", "share", "hit")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """R layouts of one model, each under its own load and SLO.
+
+    layouts, load: R rows. slos: the different SLOs. slo: (R,) position in them.
+    """
+
+    target: Target
+    layouts: Deployments
+    load: Load
+    slos: tuple[Slo, ...]
+    slo: Index
+
+    def estimates(self, rows: Index, rates: Array) -> Estimates:
+        """Estimate the layouts at `rows` (M,), each at its rate (M,) in requests/s."""
+        parts, size = [], max(CELLS // len(self.load.input), 1)
+        for start in range(0, len(rows), size):
+            some = rows[start : start + size]
+            load = replace(rows_of(self.load, some), rate=rates[start : start + size])
+            parts.append(self.target.estimates_of(load, self.layouts.take(some)))
+        return parts[0] if len(parts) == 1 else Estimates.concatenate(parts)
+
+    def ratio(self, estimates: Estimates, rows: Index) -> Array:
+        """Return the worst ratio of a latency to its limit, (M,): at most 1 where `Target.met_by` is True.
+
+        It is infinite where a replica is saturated or the memory does not suffice.
+        """
+        worst = np.full(len(rows), np.inf)
+        for number, slo in enumerate(self.slos):
+            here = np.nonzero(self.slo[rows] == number)[0]
+            if len(here):
+                some = estimates if len(here) == len(rows) else estimates.take(here)
+                found, held = slo_ratio(some, slo, self.target.confidence)[0], self._held(some, slo)
+                found = np.where(held, np.minimum(found, 1.0), np.maximum(found, MISSED))
+                worst[here] = np.where(some.fits & ~some.saturated, found, np.inf)
+        return worst
+
+    def _held(self, estimates: Estimates, slo: Slo) -> Mask:
+        """Return where `slo` holds: the word of `keeps` counts, the ratio only says how far it is."""
+        return np.asarray(keeps(estimates, slo, self.target.confidence))
+
+    def capacities(self, share: float = 1.0, rivals: Rivals | None = None) -> tuple[Array, Array]:
+        """Find the greatest request rate of one replica of each row within its SLO, times `share`.
+
+        Returns (requests/s, watts per device at that rate), (R,) each. The rate is 0, and the power NaN, where even an
+        idle replica misses the SLO or where the memory does not suffice. rivals: layouts that another one beats for
+        certain get a rate that they keep, but not their greatest, and no power.
+        """
+        rate, settled = greatest_rates(self, len(self.layouts), rivals)
+        rate, watts, rows = share * rate, np.full(len(rate), np.nan), np.nonzero(settled & (rate > 0))[0]
+        if len(rows):
+            watts[rows] = self.estimates(rows, rate[rows]).power
+        return rate, watts
+
+
+def joined(parts: Sequence[Deployments]) -> Deployments:
+    """Put deployments of one model below each other; host, adapters and routing are those of the first.
+
+    >>> from hwdb import load
+    >>> from perfmodel import deployments
+    >>> one, two = (deployments([load().device(d)], tp=[1, 2]) for d in ("l40s", "h100-sxm"))
+    >>> joined([one, two, one]).device.tolist()
+    [0, 0, 1, 1, 0, 0]
+    """
+    devices = tuple(dict.fromkeys(d for p in parts for d in p.devices))
+    at = [np.array([devices.index(d) for d in p.devices], dtype=np.intp)[p.device] for p in parts]
+    names = [n for n, v in vars(parts[0]).items() if isinstance(v, np.ndarray) and n != "device"]
+    columns: dict[str, Any] = {n: np.concatenate([getattr(p, n) for p in parts]) for n in names}
+    return replace(parts[0], devices=devices, device=np.concatenate(at), **columns)
+
+
+def stacked(loads: Sequence[Load]) -> Load:
+    """Put open loads beside each other, one column per candidate; shorter ones get length classes of share 0.
+
+    These repeat the lengths of the first class, so that no further step has to be priced.
+    """
+    most = max(load.input.shape[0] for load in loads)
+
+    def padded(load: Load, name: str) -> Array:
+        """Return a column of a load with `most` length classes, (most, N)."""
+        values = getattr(load, name)
+        more = np.broadcast_to(values[:1] * (0.0 if name == "share" else 1.0), (most - len(values), values.shape[1]))
+        return np.concatenate([values, more])
+
+    columns: dict[str, Any] = {n: np.concatenate([padded(load, n) for load in loads], axis=1) for n in OF_LENGTHS}
+    others = [name for name in vars(loads[0]) if name not in (*OF_LENGTHS, "arrival")]
+    columns |= {n: np.concatenate([getattr(load, n) for load in loads]) for n in others}
+    return replace(loads[0], **columns)

@@ -1,0 +1,149 @@
+"""Say when a growing demand outgrows a fleet, and what has to be bought then.
+
+Today's replicas stay. Each month of the forecast asks whether they still serve the demand. Where they do not, the
+program is solved again with the replicas on hand free of charge, and what it adds is the purchase.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from perfmodel.arrays import Array, Index
+from search.fleet.fleet import FleetPlan
+from search.fleet.limits import failures
+from search.fleet.plan import FleetInfeasible, fleet_plan
+from search.fleet.problem import FleetProblem
+from search.fleet.solve import Solver
+from search.scenario import Growth, Inventory
+
+#: What a replica on hand costs more.
+FREE: dict[str, Any] = {"usd_per_hour": 0.0, "migration_usd": 0.0, "penalty_usd_per_hour": 0.0, "current": 0}
+#: A fleet serves a demand that is above what it can by no more than this share: rounding of the linear program.
+SERVED_TOLERANCE = 1e-6
+
+
+def greatest_growth(problem: FleetProblem, replicas: Index) -> float:
+    """Return the greatest factor on the demand of all classes and periods that some replicas serve, whatever fails.
+
+    replicas: (O,) of each option, the same in all periods. A linear program per period and failure gives it.
+    """
+    held = np.nonzero(replicas)[0]
+    most = np.inf
+    for rate in np.unique(problem.rate, axis=0):
+        for lost in np.unique(np.stack([lost[held] for lost in failures(problem)]), axis=0):
+            alive = np.maximum(replicas[held] - lost, 0.0)
+            most = min(most, _factor(rate, np.nan_to_num(problem.throughput[held]), alive))
+    return most
+
+
+def _factor(rate: Array, speed: Array, alive: Array) -> float:
+    """Return the greatest factor on `rate` (C,) that replicas (O,) of the given speed (O, C) serve."""
+    from scipy.optimize import linprog
+
+    wanted = np.nonzero(rate > 0)[0]
+    if not len(wanted):
+        return float("inf")
+    options, classes = len(alive), len(wanted)
+    able = speed[:, wanted] > 0
+    load = np.where(able, rate[wanted] / np.where(able, speed[:, wanted], 1.0), 0.0)
+    count = options * classes
+    busy = np.zeros((options, count + 1))  # variables: the rate served over the rate of today, by option and class
+    served = np.zeros((classes, count + 1))
+    for o in range(options):
+        busy[o, o * classes : (o + 1) * classes] = load[o]
+        served[:, o * classes : (o + 1) * classes] = np.eye(classes)
+    served[:, -1] = -1.0
+    bounds = [(0.0, None if on else 0.0) for on in able.ravel().tolist()] + [(0.0, None)]
+    goal = np.zeros(count + 1)
+    goal[-1] = -1.0
+    answer = linprog(goal, busy, alive, served, np.zeros(classes), bounds)
+    return float(answer.x[-1]) if answer.status == 0 and answer.x is not None else 0.0
+
+
+def growth_rows(found: FleetPlan, growth: Growth, solver: Solver | None = None) -> list[dict[str, Any]]:
+    """Return one flat row per quantile and month of a forecast: demand, devices needed, and what is to be bought when.
+
+    `next_purchase_rps`: the rate of all classes in the busiest period up to which the devices on hand suffice, before
+    the purchase of the month. `order_by_month`: when the purchase has to be ordered; NaN where nothing is bought. A
+    month that no fleet within the limits serves has the reason in `remark`, and those after it are left out.
+    """
+    problem = replace(found.problem, elastic=False, objective="cost")
+    rows = []
+    for quantile in growth.quantiles:
+        held = found.replicas.max(axis=1)
+        enough = greatest_growth(problem, held)
+        for month, factor in enumerate(growth.factors(quantile).tolist()):
+            before, added, told = enough, np.zeros_like(held), ""
+            if factor > enough * (1.0 + SERVED_TOLERANCE):
+                try:
+                    added = bought(problem, held, factor, solver)
+                except FleetInfeasible as error:
+                    told = str(error)
+                held = held + added
+                enough = greatest_growth(problem, held)
+            rows.append(_row(problem, growth, (quantile, month, factor), (held, added), before))
+            if told:
+                rows[-1]["remark"] = told
+                break
+    return rows
+
+
+def bought(problem: FleetProblem, held: Index, factor: float, solver: Solver | None = None) -> Index:
+    """Return the replicas of each option, (O,), to buy so that the demand times `factor` is served at the least cost.
+
+    held: (O,) replicas on hand, which cost nothing more.
+    """
+    at = np.nonzero(held)[0]
+    stock = {f"on hand {o}": float(held[o]) for o in at.tolist()}
+    used = {d: n for d, n in _devices(problem, held).items() if d in problem.inventory.stock}
+    left = {d: n - used.get(d, 0.0) for d, n in problem.inventory.stock.items()}
+    ours = tuple(replace(problem.options[o], device=f"on hand {o}", devices=1.0, usd_per_hour=0.0) for o in at.tolist())
+    inventory: Inventory = replace(problem.inventory, stock={**left, **stock})
+    wider = replace(
+        problem,
+        options=(*problem.options, *ours),
+        throughput=np.concatenate([problem.throughput, problem.throughput[at]]),
+        worlds=tuple(replace(w, throughput=np.concatenate([w.throughput, w.throughput[at]])) for w in problem.worlds),
+        rate=problem.rate * factor,
+        inventory=inventory,
+    )
+    return np.asarray(fleet_plan(wider, solver).replicas[: len(held)].max(axis=1))
+
+
+def _devices(problem: FleetProblem, replicas: Index) -> dict[str, float]:
+    """Return the devices of some replicas (O,) by name."""
+    out: dict[str, float] = {}
+    for option, count in zip(problem.options, replicas.tolist(), strict=True):
+        if count:
+            for device, number in option.devices_of.items():
+                out[device] = out.get(device, 0.0) + number * count
+    return out
+
+
+def _row(
+    problem: FleetProblem, growth: Growth, when: tuple[float, int, float], units: tuple[Index, Index], enough: float
+) -> dict[str, Any]:
+    """Return the row of a month. when: quantile, month, factor. units: replicas on hand at its end, and those bought.
+
+    enough: greatest factor that the units before the month serve.
+    """
+    quantile, month, factor = when
+    held, added = units
+    today = float(problem.rate.sum(axis=1).max())
+    price = np.array([o.usd_per_hour for o in problem.options])
+    new = _devices(problem, added)
+    return {
+        "quantile": quantile,
+        "month": month,
+        "growth": factor,
+        "request_rate_rps": today * factor,
+        "next_purchase_rps": today * enough,
+        "devices": sum(_devices(problem, held).values()),
+        "buy_devices": sum(new.values()),
+        "buy": ", ".join(f"{n:g} x {name}" for name, n in new.items()),
+        "order_by_month": month - growth.lead_months if new else float("nan"),
+        "usd_per_hour": float(price @ held) if not problem.counts_devices else float("nan"),
+    }

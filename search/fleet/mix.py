@@ -1,0 +1,130 @@
+"""Check what a replica serves of its mix of classes, and tighten the program where that is less than it counts on.
+
+The program adds up loads: a replica spends part of its time on each class. In a mix, the long prompts of one class
+delay the tokens of another. So each mix of the solved fleet is estimated as what it is, one workload of several
+classes, and each class is judged by its own SLO in it. Where the mix reaches less than its classes do one by one, the
+throughput of that option is lowered, and the program is solved again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from perfmodel import Estimates, Slo
+from perfmodel.arrays import Array, Index
+from perfmodel.estimates import keeps, slo_ratio
+from perfmodel.workload import Load
+from search.fleet.batches import MISSED, Batch
+from search.fleet.fleet import FleetPlan
+from search.fleet.modelled import Modelled
+from search.fleet.operating import Served, mixes
+from search.fleet.problem import FleetProblem
+from search.fleet.rates import greatest_rates
+
+#: A mix may reach less than its classes do one by one by this part before it counts. chosen: below the error of the
+#: estimates, and a few per cent of the utilisation that is left free anyway.
+TOLERANCE = 0.05
+#: Times that the program is solved again at most. chosen: mixes move less from round to round.
+MOST_ROUNDS = 3
+#: Least use of a replica's capacity that has a mix to judge.
+LEAST_USE = 1e-3
+
+
+@dataclass(frozen=True)
+class _Mixed:
+    """The mixes of some options on one replica each, at any rate; each class has its own SLO."""
+
+    served: Served
+    slos: tuple[Slo, ...]
+
+    def estimates(self, rows: Index, rates: Array) -> Estimates:
+        """Estimate the mixes at `rows` (M,), each at its rate (M,) in requests/s."""
+        return self.served.batch.estimates(rows, rates)
+
+    def ratio(self, estimates: Estimates, rows: Index) -> Array:
+        """Return the worst ratio of a latency of a class to its limit, (M,); at most 1 where all are kept."""
+        here, confidence = replace(self.served, kind=self.served.kind[:, rows]), self.served.batch.target.confidence
+        worst = np.where(estimates.fits & ~estimates.saturated, 0.0, np.inf)
+        for kind, slo in enumerate(self.slos):
+            if slo.objectives and (here.kind == kind).any():
+                some, of = here.of_class(estimates, kind)
+                found, held = slo_ratio(some, slo, confidence)[0], keeps(some, slo, confidence)
+                worst[of] = np.maximum(worst[of], np.where(held, np.minimum(found, 1.0), np.maximum(found, MISSED)))
+        return worst
+
+
+def mix_factors(found: FleetPlan, modelled: Modelled) -> Array:
+    """Return what each option serves of the mixes that it has, as a share of what the program counts on, (O,).
+
+    It is 1 where that is enough within `TOLERANCE`, where an option serves one class at a time, and where its
+    throughput is stated.
+    """
+    out, busy = np.ones(len(found.problem.options)), found.utilisation()
+    several = (found.shares * (found.problem.rate.T > 0)[None] > 0).sum(axis=1) > 1  # (O, P)
+    for every in mixes(found, modelled):
+        rows = np.nonzero(several[every.option, every.period] & (busy[every.option, every.period] > LEAST_USE))[0]
+        if not len(rows):
+            continue
+        served = _of_one_replica(every, rows)
+        used = busy[served.option, served.period] * [found.problem.options[o].most_used for o in served.option]
+        full = served.batch.load.rate / used  # requests/s at which the program thinks a replica full
+        mixed, at = _Mixed(served, modelled.slos), np.arange(len(rows))
+        ratio = mixed.ratio(mixed.estimates(at, full * (1.0 - TOLERANCE)), at)
+        short = np.nonzero(ratio > 1.0)[0]
+        if len(short):
+            less = _Mixed(_rows(served, short), modelled.slos)
+            reached = greatest_rates(less, len(short))[0] / full[short]
+            np.minimum.at(out, served.option[short], np.where(reached > 0, reached, 1.0))
+    return out
+
+
+def _of_one_replica(served: Served, rows: Index) -> Served:
+    """Return the mixes at `rows` on one replica each, at the rate of one of the equal replicas."""
+    few = _rows(served, rows)
+    count = few.batch.layouts.replicas
+    load: Load = replace(few.batch.load, rate=few.batch.load.rate / count)
+    return replace(few, batch=replace(few.batch, load=load, layouts=replace(few.batch.layouts, replicas=count * 0 + 1)))
+
+
+def _rows(served: Served, rows: Index) -> Served:
+    """Return the mixes at `rows`."""
+    return Served(served.option[rows], served.period[rows], batch_rows(served.batch, rows), served.kind[:, rows])
+
+
+def batch_rows(batch: Batch, rows: Index) -> Batch:
+    """Return some rows of a batch."""
+    from search.planning import rows_of
+
+    return replace(batch, layouts=batch.layouts.take(rows), load=rows_of(batch.load, rows), slo=batch.slo[rows])
+
+
+def tightened(
+    problem: FleetProblem, modelled: Modelled, solve: Callable[[FleetProblem], FleetPlan]
+) -> tuple[FleetPlan, tuple[str, ...]]:
+    """Solve a fleet until every replica serves the mix that it is given; returns it and remarks on what was lowered.
+
+    solve: finds the fleet of a problem.
+    """
+    found, whole = solve(problem), np.ones(len(problem.options))
+    for _ in range(MOST_ROUNDS):
+        factors = mix_factors(found, modelled)
+        if (factors >= 1.0).all():
+            break
+        whole = whole * factors
+        found = solve(slowed(problem, whole))
+    lowered = np.nonzero((whole < 1.0) & found.replicas.any(axis=1))[0]
+    told = tuple(
+        f"{problem.options[o].name} counts with {whole[o]:.0%} of its throughput: the mix of classes that it was given "
+        "reaches no more than that within the SLOs of all of them"
+        for o in lowered
+    )
+    return found, tuple(text.replace("%", " %", 1) for text in told)
+
+
+def slowed(problem: FleetProblem, factor: Array) -> FleetProblem:
+    """Return the problem with the throughput of each option times its factor, (O,)."""
+    worlds = tuple(replace(w, throughput=w.throughput * factor[:, None]) for w in problem.worlds)
+    return replace(problem, throughput=problem.throughput * factor[:, None], worlds=worlds)

@@ -1,0 +1,27 @@
+"""Hold what the options of a fleet run, so that they can be estimated again at their own load."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from perfmodel import Deployments, Slo, Workload
+from search.planning import Target, Tariff
+
+
+@dataclass(frozen=True)
+class Modelled:
+    """What the options of a fleet run, to estimate them again at their own load.
+
+    placed: (name, model) of an option -> its deployment, one replica. powered: those whose power is modelled too.
+    workloads, slos: (C,) lengths (None where a class has none) and bounds of each class. targets: the task by model.
+    tariff: prices and nodes. pue: of the site.
+    """
+
+    placed: Mapping[tuple[str, str], Deployments]
+    workloads: tuple[Workload | None, ...]
+    slos: tuple[Slo, ...]
+    targets: Mapping[str, Target]
+    tariff: Tariff
+    pue: float
+    powered: frozenset[tuple[str, str]] = frozenset()

@@ -1,0 +1,181 @@
+"""Model pairs of pools as options of a fleet: workers that prefill beside ones that decode, on like or unlike devices.
+
+One replica of such an option is a small group of workers whose numbers match their rates, such as two that prefill and
+three that decode. The KV cache crosses the link between them, as it does in a plan of mode `disaggregated`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from perfmodel import Deployments, Estimates
+from perfmodel.arrays import Array, Index
+from perfmodel.power import energy_kwh, energy_usd, site_power
+from perfmodel.workload import load_of
+from search.fleet.batches import Batch, joined, stacked
+from search.fleet.rates import Rivals
+from search.planning import Target, deployment_words, rows_of
+from search.scenario import FleetOption, Option
+from search.searchers import pareto
+
+if TYPE_CHECKING:
+    from search.planning import Tariff
+    from search.scenario import Site
+
+#: Numbers of workers that are tried in one replica: of prefill, of decode. chosen: other ratios follow from replicas of
+#: several kinds, and larger groups fail as a whole.
+RATIOS = ((1, 1), (1, 2), (2, 1), (1, 3), (3, 1), (2, 3), (3, 2), (1, 4), (4, 1))
+
+
+@dataclass(frozen=True)
+class PairBatch(Batch):
+    """R pairs of pools of one model, each under its own load and SLO; `layouts` are the decode workers.
+
+    prefill: R prefill workers. workers: (2, R) number of prefill and of decode workers.
+    """
+
+    prefill: Deployments
+    workers: Array
+
+    def estimates(self, rows: Index, rates: Array) -> Estimates:
+        """Estimate the pairs at `rows` (M,), each at its rate (M,) in requests/s."""
+        load = replace(rows_of(self.load, rows), rate=rates)
+        pools = self.prefill.take(rows), self.layouts.take(rows)
+        return self.target.estimates_of_pools(load, pools, (self.workers[0, rows], self.workers[1, rows]))
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """L pairs of pools that one option of the scenario allows, for one model.
+
+    prefill, decode: L workers each. workers: (2, L) of prefill and of decode in one replica.
+    """
+
+    prefill: Deployments
+    decode: Deployments
+    workers: Array
+
+    def __len__(self) -> int:
+        return len(self.decode)
+
+    @property
+    def sizes(self) -> Array:
+        """Return the devices of both pools in one replica, (2, L)."""
+        each = np.stack([self.prefill.devices_per_replica, self.decode.devices_per_replica])
+        return np.asarray(each * self.workers)
+
+    def names(self, rows: Index) -> list[str]:
+        """Name the pairs at `rows`: `2 x [1 h100-sxm] + 3 x [1 l40s]`, prefill first."""
+        out = []
+        for row in rows.tolist():
+            pools = (pool.take(np.array([row])) for pool in (self.prefill, self.decode))
+            told = [
+                f"{n:g} x [{deployment_words(p)}]" for n, p in zip(self.workers[:, row].tolist(), pools, strict=True)
+            ]
+            out.append(" + ".join(told))
+        return out
+
+
+def paired(prefill: Deployments, decode: Deployments) -> Pairs:
+    """Return every pair of a prefill and a decode worker, with every ratio of their numbers."""
+    ratios = np.array(RATIOS, dtype=float).T
+    count, other, numbers = len(prefill), len(decode), len(RATIOS)
+    first = np.repeat(np.arange(count), other * numbers)
+    second = np.tile(np.repeat(np.arange(other), numbers), count)
+    return Pairs(prefill.take(first), decode.take(second), np.tile(ratios, (1, count * other)))
+
+
+def pair_speeds(pairs: Pairs, targets: Sequence[Target], rivals: Rivals, share: float) -> tuple[Array, Array]:
+    """Model what the pairs serve of each of C classes, and what they draw.
+
+    targets: (C,) tasks of one model. share: of the greatest rate that keeps the SLO. Returns ((C, L) requests/s of one
+    replica, (L,) the most watts per device at these rates).
+    """
+    count, slos = len(pairs), tuple(dict.fromkeys(t.slo for t in targets))
+    batch = PairBatch(
+        target=targets[0],
+        layouts=joined([pairs.decode] * len(targets)),
+        load=stacked([load_of(t.workload, count) for t in targets]),
+        slos=slos,
+        slo=np.repeat([slos.index(t.slo) for t in targets], count).astype(np.intp),
+        prefill=joined([pairs.prefill] * len(targets)),
+        workers=np.tile(pairs.workers, (1, len(targets))),
+    )
+    rate, watts = batch.capacities(share, rivals)
+    return rate.reshape(-1, count), np.fmax.reduce(watts.reshape(-1, count), axis=0, initial=np.nan)
+
+
+@dataclass(frozen=True)
+class PairTerms:
+    """What pairs cost and where they stand. at: positions of the prefill and the decode device in the tariff."""
+
+    tariff: Tariff
+    site: Site
+    at: tuple[int, int]
+
+    def price(self, sizes: Array, watts: Array) -> Array:
+        """Return USD per hour of replicas of `sizes` (2, L) devices; owned ones cost electricity too.
+
+        watts: (L,) of a replica at the site's meter.
+        """
+        usd = np.array([self.tariff.usd_per_hour[i] for i in self.at]) @ sizes
+        owned = np.array([float(self.tariff.owned[i]) for i in self.at])
+        part = owned @ sizes / sizes.sum(axis=0)
+        return np.asarray(usd + np.where(part > 0, part * energy_usd(energy_kwh(watts, 1.0), self.site.usd_per_kwh), 0))
+
+    def made(self, option: FleetOption, pairs: Pairs, row: int) -> Option:
+        """Return the option of the program that a pair is, without its figures."""
+        sizes = pairs.sizes[:, row]
+        names = [self.tariff.devices[i].name for i in self.at]
+        nodes = [
+            float(self.tariff.nodes_per_replica(np.array([i]), np.array([n / w]))[0] * w)
+            for i, n, w in zip(self.at, sizes.tolist(), pairs.workers[:, row].tolist(), strict=True)
+        ]
+        own = f"{option.name}: " if option.name != option.device else ""
+        unlike = names[0] != names[1]
+        return Option(
+            name=own + pairs.names(np.array([row]))[0],
+            device=" + ".join(dict.fromkeys(names)),
+            devices=float(sizes.sum()),
+            usd_per_hour=float("nan"),
+            nodes=float(sum(nodes)),
+            parts=dict(zip(names, sizes.tolist(), strict=True)) if unlike else {},
+            part_nodes=dict(zip(names, nodes, strict=True)) if unlike else {},
+        )
+
+
+def best_pairs(
+    option: FleetOption, pairs: Pairs, targets: Sequence[Target], terms: PairTerms, share: float
+) -> tuple[list[Option], Array]:
+    """Return the pairs that no other one beats as options of the program, and what they serve, (K, C) requests/s.
+
+    targets: (C,) tasks of one model. share: of the greatest rate that is planned for.
+    """
+    sizes = pairs.sizes
+    zero, count = np.zeros(len(pairs)), sizes.sum(axis=0)
+    weights = np.stack([np.nan_to_num(terms.price(sizes, zero)), *sizes], axis=1)
+    owned = any(bool(terms.tariff.owned[i]) for i in terms.at)
+    rivals = Rivals(zero.astype(np.intp), weights if not owned else weights * np.nan)
+    speeds, watts = pair_speeds(pairs, targets, rivals, share)
+    power = site_power(watts * count, 1.0, 0.0, terms.site.pue)
+    price = terms.price(sizes, power)
+    able = np.nonzero(speeds.any(axis=0))[0]
+    final = np.column_stack([np.nan_to_num(price), sizes.T])[able]
+    front = pareto([*speeds[:, able], *final.T], largest=[True] * len(speeds))
+    beaten = Rivals(np.zeros(len(able), dtype=np.intp), final).beaten(speeds[:, able], speeds[:, able], least=2.0)
+    kept = able[front & ~beaten]
+    made = [
+        replace(
+            terms.made(option, pairs, row),
+            usd_per_hour=float(price[row]),
+            power=float(power[row]),
+            model=targets[0].model.name,
+            most_used=share,
+        )
+        for row in kept.tolist()
+    ]
+    return made, speeds[:, kept].T

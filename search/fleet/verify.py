@@ -1,0 +1,138 @@
+"""Check a fleet by simulation: replay the mix of requests that each option gets, and judge every class by its SLO."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from hwdb import InputError
+from perfmodel import Deployments, Slo, Workload, simulator
+from perfmodel.arrays import Array, Mask
+from perfmodel.estimates import overall
+from perfmodel.simulator import Simulation
+from perfmodel.workload import MS_PER_S
+from search.fleet.fleet import FleetPlan
+from search.fleet.modelled import Modelled
+from search.fleet.operating import Served, mixes
+from search.searchers import Progress
+
+#: Most replicas of an option that are simulated, at their part of the rate. chosen: more replicas behind one router
+#: wait no longer, and take longer to simulate.
+MOST_REPLICAS = 16
+
+
+@dataclass(frozen=True)
+class _Mix:
+    """The mix of one option in its busiest period: `row` of `served`."""
+
+    served: Served
+    row: int
+
+    def workload(self, modelled: Modelled, part: float) -> Workload:
+        """Return the requests of the mix, a `part` of their rate. Each length class keeps its place in the columns."""
+        load, known = self.served.batch.load, self.served.kind[:, self.row] >= 0
+        columns = {n: getattr(load, n)[known, self.row] for n in ("input", "output", "share", "hit")}
+        kinds = sorted({int(k) for k in self.served.kind[known, self.row]})
+        spreads = {w.isl_dist for w in (modelled.workloads[k] for k in kinds) if w is not None}
+        return Workload.from_lengths(
+            columns["input"],
+            columns["output"],
+            share=columns["share"] / columns["share"].sum(),
+            prefix_hit=columns["hit"],
+            rate=float(load.rate[self.row]) * part,
+            cv=float(load.cv[self.row]),
+            isl_dist=spreads.pop() if len(spreads) == 1 else "",
+            name="mix",
+        )
+
+
+def verified(found: FleetPlan, *, seed: int = 0, progress: Progress | None = None) -> list[dict[str, Any]]:
+    """Simulate each modelled option of a fleet at its busiest; return flat rows, one per option, class and SLO bound.
+
+    Each row has the limit, the value of the closed form in the mix and the simulated one, and whether that is kept.
+    `slo_attainment`: share of the requests of the class that stay within all its bounds. Raises `InputError` where no
+    option is modelled.
+    """
+    modelled = found.modelled
+    chosen = [] if modelled is None else _busiest(found, modelled)
+    if modelled is None or not chosen:
+        raise InputError("no option of this fleet is modelled: stated throughputs cannot be simulated")
+    rows = []
+    for done, mix in enumerate(chosen):
+        if progress:
+            progress(done, len(chosen))
+        rows += _rows(found, modelled, mix, seed)
+    return rows
+
+
+def _busiest(found: FleetPlan, modelled: Modelled) -> list[_Mix]:
+    """Return the mix of each option in the period in which it is used most."""
+    busy, out = np.nan_to_num(found.utilisation()), []
+    for served in mixes(found, modelled):
+        for o in np.unique(served.option):
+            rows = np.nonzero(served.option == o)[0]
+            out.append(_Mix(served, int(rows[np.argmax(busy[o, served.period[rows]])])))
+    return sorted(out, key=lambda mix: int(mix.served.option[mix.row]))
+
+
+def _rows(found: FleetPlan, modelled: Modelled, mix: _Mix, seed: int) -> list[dict[str, Any]]:
+    """Simulate one mix; return its rows."""
+    served, row = mix.served, mix.row
+    o, t = int(served.option[row]), int(served.period[row])
+    layout = served.batch.layouts.take(np.array([row]))
+    count = float(layout.replicas[0])
+    some = min(count, MOST_REPLICAS)
+    run = _simulated(served, replace(layout, replicas=np.array([some])), mix.workload(modelled, some / count), seed)
+    estimated = served.batch.estimates(np.array([row]), served.batch.load.rate[[row]])
+    one = replace(served, kind=served.kind[:, [row]])
+    option, out = found.problem.options[o], []
+    for kind in sorted({int(k) for k in served.kind[:, row] if k >= 0}):
+        slo, mine = modelled.slos[kind], _of_kind(run, served.kind[served.kind[:, row] >= 0, row] == kind)
+        alone = one.of_class(estimated, kind)[0]
+        seen = simulator.window(run)
+        seen = replace(seen, counted=seen.counted & mine, asked=seen.asked & mine)
+        share = float(simulator.attained(run, slo)[seen.asked].mean()) if seen.asked.any() else float("nan")
+        for bound in slo.objectives:
+            value = simulator.latency(run, bound.metric, seen).at(bound.statistic)
+            out.append(
+                {
+                    "option": option.name,
+                    "model": option.model,
+                    "class": found.problem.classes[kind],
+                    "period": t + 1,
+                    "replicas": int(count),
+                    "request_rate_rps": float(found.shares[o, kind, t] * found.problem.rate[t, kind]),
+                    "bound": bound.key,
+                    "limit_ms": MS_PER_S * bound.limit,
+                    "closed_form_ms": MS_PER_S * float(overall(alone, bound.metric, bound.statistic)[0]),
+                    "simulated_ms": MS_PER_S * value,
+                    "kept": bool(value <= bound.limit) and not simulator.unstable(run),
+                    "slo_attainment": share,
+                }
+            )
+    return out
+
+
+def _simulated(served: Served, layout: Deployments, work: Workload, seed: int) -> Simulation:
+    """Replay the requests of a mix on the replicas of one option."""
+    target, replicas = served.batch.target, float(layout.replicas[0])
+    count = int(max(simulator.COUNT, simulator.COUNT_REPLICA * replicas))
+    bounds = tuple(dict.fromkeys(o for slo in _slos(served) for o in slo.objectives))
+    drawn = simulator.offered(work, count=count, seed=seed)
+    return simulator.simulate(
+        target.model, layout, drawn, slo=Slo(bounds), engine=target.engine, costs=target.costs, seed=seed
+    )
+
+
+def _slos(served: Served) -> Sequence[Slo]:
+    """Return the SLOs whose figures a run has to know; the task's own stands for those of all classes."""
+    return served.batch.slos or (served.batch.target.slo,)
+
+
+def _of_kind(run: Simulation, mine: Mask) -> Mask:
+    """Return which requests of a run are of a class, (R,). mine: (L,) True for the length classes of the class."""
+    kinds: Array = np.asarray(run.traffic.kind)
+    return np.asarray(mine[kinds.astype(np.intp)] if len(mine) > 1 else np.ones(len(kinds), dtype=bool))

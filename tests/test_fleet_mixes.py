@@ -1,0 +1,328 @@
+"""A fleet's data: rates found together, mixes, length buckets, routes, purchases, the check by simulation."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import cli
+from benchmarks.fleet_melange import best_single, greedy, instance, melange
+from hwdb import InputError, load
+from perfmodel import Slo, Workload, deployments, engine, model
+from perfmodel.costs import Roofline
+from perfmodel.estimates import Estimates
+from perfmodel.workload import Objective, load_of
+from search import FleetPlan, FleetProblem, Inventory, Option, fleet_plan, load_scenario, plan_fleet
+from search.fleet import greatest_growth, growth_rows, routing_json, routing_rows, verified
+from search.fleet.batches import Batch, joined, stacked
+from search.fleet.buckets import CUTS, cut, relaxed_cost
+from search.fleet.growth import bought
+from search.fleet.mix import mix_factors, slowed, tightened
+from search.fleet.options import prepare
+from search.fleet.rates import Rivals, copies_within, greatest_rates
+from search.fleet.routing import WHOLE_WEIGHT, weights
+from search.planning import Target
+from search.scenario.growth import Growth
+
+MODEL = "meta-llama/Llama-3.1-8B-Instruct"
+TWO = f"""\
+[[fleet.class]]
+name = "chat"
+model = "{MODEL}"
+input_tokens = [200, 800, 3000]
+output_tokens = [100, 200, 300]
+share = [0.5, 0.3, 0.2]
+request_rate_rps = 30
+buckets = BUCKETS
+slo = {{ ttft_ms_p90 = 900, tpot_ms = 30 }}
+[[fleet.class]]
+name = "code"
+model = "{MODEL}"
+input_tokens = 2000
+output_tokens = 30
+request_rate_rps = 20
+slo = {{ ttft_ms_p90 = 400, tpot_ms = 45 }}
+[[fleet.option]]
+device = "h100-sxm"
+tp = 1
+[[fleet.option]]
+device = "l40s"
+tp = 1
+"""
+
+
+def two(folder: Path, buckets: str = "[1, 1]", more: str = "") -> Path:
+    path = folder / "two.toml"
+    path.write_text(more + TWO.replace("BUCKETS", buckets), encoding="utf-8")
+    return path
+
+
+# -- rates found together -------------------------------------------------------------------------------------------
+
+
+class Curve:
+    """Rows whose latency over its limit is known: (rate / limit) ** power; saturated at `ceiling`."""
+
+    def __init__(self, limit: np.ndarray, ceiling: np.ndarray, power: np.ndarray) -> None:
+        self.limit, self.ceiling, self.power, self.asked = limit, ceiling, power, 0
+
+    def estimates(self, rows: np.ndarray, rates: np.ndarray) -> Any:
+        self.asked += len(rows)
+        capped = np.minimum(rates, self.ceiling[rows])
+        return type("E", (), {"request_rate": capped, "fits": np.isfinite(self.ceiling[rows]), "rates": rates})()
+
+    def ratio(self, estimates: Any, rows: np.ndarray) -> np.ndarray:
+        worst = (estimates.rates / self.limit[rows]) ** self.power[rows]
+        return np.where(estimates.rates > self.ceiling[rows], np.inf, worst)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_rates_that_are_found_are_the_greatest_that_are_kept(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    ceiling = rng.uniform(1.0, 500.0, 40)
+    limit = ceiling * rng.uniform(1e-4, 2.0, 40)
+    curve = Curve(limit, np.where(rng.random(40) < 0.1, np.nan, ceiling), rng.uniform(0.2, 6.0, 40))
+    rate, settled = greatest_rates(curve, 40)
+    expected = np.where(np.isnan(curve.ceiling), 0.0, np.minimum(limit, ceiling))
+    expected = np.where(expected < ceiling * 1e-3, 0.0, expected)
+    np.testing.assert_allclose(rate, expected, rtol=1e-3)
+    assert (rate <= expected * (1 + 1e-9)).all()
+    assert settled.all()
+    assert curve.asked < 20 * 40, "a search by equal parts asks 40 values of each row"
+
+
+def test_layouts_of_a_model_are_found_together_as_they_are_alone() -> None:
+    spec, database = model(MODEL), load()
+    slos = (Slo((Objective("ttft", "p90", 0.5),)), Slo((Objective("tpot", "mean", 0.02),)))
+    works = [Workload.from_lengths([300, 900], [50, 150], rate=1.0), Workload.from_lengths(1500, 20, rate=1.0)]
+    parts = [deployments([database.device(d)], tp=[1, 2]) for d in ("h100-sxm", "l40s")]
+    layouts, target = joined(parts), Target(spec, works[0], slos[0], engine("vllm"), costs=Roofline())
+    which = np.repeat([0, 1], 4)
+    together = Batch(target, joined([layouts] * 2), stacked([load_of(w, 4) for w in works]), slos, which)
+    rate, watts = together.capacities()
+    for c in range(2):
+        for d, part in enumerate(parts):
+            alone = Batch(target, part, load_of(works[c], 2), (slos[c],), np.zeros(2, int)).capacities()
+            rows = slice(4 * c + 2 * d, 4 * c + 2 * d + 2)
+            np.testing.assert_allclose(rate[rows], alone[0], rtol=1e-9)
+            np.testing.assert_allclose(watts[rows], alone[1], rtol=1e-9)
+    assert isinstance(together.estimates(np.arange(8), np.maximum(rate, 0.1)), Estimates)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_layout_that_copies_of_another_beat_never_makes_a_fleet_cheaper(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    size = rng.integers(1, 5, 6).astype(float)
+    price, speed = size * rng.choice([1.0, 1.5, 2.0], 6), rng.uniform(0.5, 4.0, (6, 2)) * size[:, None]
+    options = tuple(Option(f"o{i}", "d", s, p) for i, (s, p) in enumerate(zip(size, price, strict=True)))
+    stock = Inventory(stock={"d": 60.0})
+    problem = FleetProblem(options, ("a", "b"), rng.uniform(1.0, 20.0, (1, 2)), speed, inventory=stock)
+    rivals = Rivals(np.zeros(6, int), np.stack([price, size], axis=1))
+    kept = ~rivals.beaten(speed.T, speed.T * 1.0001)
+    assert kept.any()
+    assert fleet_plan(problem.of_options(kept)).usd_per_hour == pytest.approx(fleet_plan(problem).usd_per_hour)
+
+
+def test_copies_of_a_free_layout_count_once_and_unknown_weights_beat_nothing() -> None:
+    weighed = copies_within(np.array([[0.0, 1.0], [0.0, 4.0], [np.nan, 1.0]]))
+    assert weighed[0].tolist() == [1.0, 4.0, 0.0]
+    assert weighed[2].tolist() == [0.0, 0.0, 0.0]
+
+
+# -- mixes, buckets -------------------------------------------------------------------------------------------------
+
+
+def test_a_mix_that_reaches_less_lowers_its_option_and_the_fleet_still_serves(tmp_path: Path) -> None:
+    made = prepare(load_scenario(two(tmp_path)), Roofline())
+    found, told = tightened(made.problem, made.modelled, fleet_plan)
+    assert (mix_factors(found, made.modelled) >= 1.0).all()
+    # one class alone is what it is, and a program that counts on twice the throughput is found out
+    fast = slowed(made.problem, np.full(len(made.problem.options), 2.0))
+    dreamt = fleet_plan(fast)
+    several = (dreamt.shares[:, :, 0] > 0).sum(axis=1) > 1
+    factors = mix_factors(dreamt, made.modelled)
+    assert (factors[~several] == 1.0).all()
+    assert (factors[several] < 0.8).all()
+    assert several.any()
+    again, said = tightened(fast, made.modelled, fleet_plan)
+    assert again.usd_per_hour > dreamt.usd_per_hour
+    assert len(said) > len(told)
+
+
+@pytest.mark.parametrize("cuts", [(1, 1), (2, 1), (3, 2), (8, 4)])
+def test_buckets_keep_the_requests_of_a_class(cuts: tuple[int, int], tmp_path: Path) -> None:
+    spec = load_scenario(two(tmp_path, '"auto"')).fleet
+    assert spec is not None
+    parts = [c for c in cut(spec, cuts).classes if c.name.startswith("chat")]
+    whole = spec.classes[0]
+    assert whole.workload is not None
+    assert len(parts) == min(cuts[0], 3)
+    assert len({p.name for p in parts}) == len(parts)
+    assert sum(p.rate[0] for p in parts) == pytest.approx(whole.rate[0])
+    tokens = sum(p.rate[0] * p.workload.mean_input for p in parts if p.workload is not None)
+    assert tokens == pytest.approx(whole.rate[0] * whole.workload.mean_input)
+
+
+def test_auto_ends_where_a_finer_cut_hardly_changes_the_cost(tmp_path: Path) -> None:
+    scenario = load_scenario(two(tmp_path, '"auto"'))
+    made = prepare(scenario, Roofline())
+    told = next(r for r in made.problem.remarks if "buckets by prompt" in r)
+    assert scenario.fleet is not None
+    costs = [
+        relaxed_cost(prepare(replace(scenario, fleet=cut(scenario.fleet, c)), Roofline()).problem) for c in CUTS[:3]
+    ]
+    assert relaxed_cost(made.problem) <= min(costs) * 1.01, told
+
+
+@pytest.mark.parametrize("buckets", ['"some"', "[0, 2]", "[2, 2, 2]", "1.5", "[1, 1000]"])
+def test_a_cut_that_is_none_is_refused(buckets: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="buckets"):
+        load_scenario(two(tmp_path, buckets))
+
+
+# -- routes, purchases, simulation ----------------------------------------------------------------------------------
+
+
+def drawn(seed: int) -> FleetPlan:
+    rng = np.random.default_rng(seed)
+    options = tuple(Option(f"Option {i}!", f"d{i}", 1.0, float(rng.uniform(1, 4))) for i in range(3))
+    speed = rng.uniform(0.5, 4.0, (3, 4)) * (rng.random((3, 4)) < 0.8)
+    speed[0] = np.maximum(speed[0], 0.5)
+    hours, rate = np.array([8.0, 16.0]), rng.uniform(0.0, 9.0, (2, 4))
+    return fleet_plan(FleetProblem(options, ("a", "b", "c", "d"), rate, speed, hours=hours, elastic=seed % 2 == 0))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_routes_share_every_class_out(seed: int) -> None:
+    found = drawn(seed)
+    rows = routing_rows(found)
+    for t in (1, 2):
+        for name in found.problem.classes:
+            mine = [r for r in rows if (r["class"], r["period"]) == (name, t)]
+            assert sum(r["route_weight"] for r in mine) == WHOLE_WEIGHT
+            assert sum(r["share_percent"] for r in mine) == pytest.approx(100.0, abs=0.01)
+    routes = json.loads(routing_json(found))["items"]
+    names = [r["metadata"]["name"] for r in routes]
+    assert len(set(names)) == len(names)
+    hours = [r["metadata"]["annotations"]["perfmodel/hours"] for r in routes if r["metadata"]["name"].startswith("a")]
+    assert ", ".join(hours) in ("0-8, 8-24", "8-24, 0-8")
+    for route in routes:
+        refs = route["spec"]["rules"][0]["backendRefs"]
+        assert sum(ref["weight"] for ref in refs) == WHOLE_WEIGHT
+        assert {ref["kind"] for ref in refs} == {"InferencePool"}
+    assert weights(np.zeros(3)).tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_fleet_serves_up_to_its_next_purchase_and_no_more(seed: int) -> None:
+    found = drawn(seed)
+    problem, held = replace(found.problem, elastic=False), found.replicas.max(axis=1)
+    most = greatest_growth(problem, held)
+    assert most >= 1.0 - 1e-6
+    assert not bought(problem, held, most * 0.999).any()
+    assert bought(problem, held, most * 1.01).any()
+    rows = growth_rows(found, Growth((1.3,) * 4, quantiles=(0.5,)))
+    assert [r["month"] for r in rows] == [0, 1, 2, 3, 4]
+    for before, row in pairwise(rows):
+        assert (row["request_rate_rps"] > row["next_purchase_rps"] * (1 + 1e-6)) == (row["buy_devices"] > 0)
+        assert row["devices"] == before["devices"] + row["buy_devices"]
+    whole = fleet_plan(replace(problem, rate=problem.rate * 1.3**4))
+    assert rows[-1]["usd_per_hour"] >= whole.usd_per_hour - 1e-6
+
+
+def test_a_forecast_spreads_with_the_months_and_a_full_house_is_named(tmp_path: Path) -> None:
+    growth = Growth((1.1,) * 4, spread=0.1)
+    assert growth.factors(0.9)[4] / growth.factors(0.5)[4] == pytest.approx(np.exp(1.2816 * 0.2), rel=1e-3)
+    problem = replace(drawn(1).problem, inventory=Inventory(nodes=float(drawn(1).replicas.max(axis=1).sum() + 1)))
+    rows = growth_rows(fleet_plan(problem), Growth((2.0, 2.0), quantiles=(0.5,)))
+    assert "nodes" in rows[-1]["remark"]
+    text = (Path(__file__).parents[1] / "examples" / "melange-fleet.toml").read_text(encoding="utf-8")
+    for wrong in ("monthly = 0", "monthly = [1.1, 1.2]\nmonths = 3", "monthly = 1.1\nquantiles = [1.5]", "months = 2"):
+        (tmp_path / "wrong.toml").write_text(f"{text}\n[growth]\n{wrong}\n", encoding="utf-8")
+        with pytest.raises(InputError, match=r"growth|monthly|quantiles"):
+            load_scenario(tmp_path / "wrong.toml")
+
+
+def test_the_command_verifies_routes_and_plans_purchases(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    more = 'title = "two"\n[growth]\nmonthly = 1.3\nmonths = 3\nlead_months = 1\n'
+    path = two(tmp_path, more=more)
+    path.write_text(path.read_text(encoding="utf-8").split('[[fleet.option]]\ndevice = "l40s"')[0], encoding="utf-8")
+    assert cli.main(["fleet", str(path), "--routing", str(tmp_path / "routes.json")]) == 0
+    assert "The next purchase falls due above" in " ".join(capsys.readouterr().out.split())
+    assert json.loads((tmp_path / "routes.json").read_text(encoding="utf-8"))["kind"] == "List"
+    assert cli.main(["fleet", str(path), "--rows", "nothing"]) == 2
+    rows = verified(plan_fleet(load_scenario(path), costs=Roofline()))
+    assert {r["class"] for r in rows} == {"chat", "code"}
+    for row in rows:
+        assert row["simulated_ms"] == pytest.approx(row["closed_form_ms"], rel=0.5)
+        assert row["kept"] == (row["simulated_ms"] <= row["limit_ms"])
+    with pytest.raises(InputError, match="no option of this fleet is modelled"):
+        verified(drawn(0))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_fleet_never_costs_more_than_melange_a_greedy_buyer_or_one_type(seed: int) -> None:
+    problem = instance(np.random.default_rng(seed))
+    ours = fleet_plan(problem).usd_per_hour
+    for other in (melange(problem, 2, 2.0)[0], greedy(problem), best_single(problem)):
+        assert ours <= other * (1 + 1e-5)
+
+
+PAIR = """\
+[[fleet.class]]
+name = "chat"
+model = "facebook/opt-13b"
+input_tokens = 512
+output_tokens = 64
+request_rate_rps = 30
+slo = { ttft_ms_p90 = 400, tpot_ms_p90 = 40 }
+[[fleet.option]]
+name = "pair"
+device = "a100-sxm-80gb"
+prefill_device = "h100-sxm"
+tp = 1
+"""
+
+
+def test_a_pair_of_pools_on_unlike_devices_is_an_option(tmp_path: Path) -> None:
+    (tmp_path / "pair.toml").write_text(PAIR, encoding="utf-8")
+    made = prepare(load_scenario(tmp_path / "pair.toml"), Roofline())
+    database = load()
+    first, second = (deployments([database.device(d)], tp=1) for d in ("h100-sxm", "a100-sxm-80gb"))
+    target, workload = made.modelled.targets["facebook/opt-13b"], made.modelled.workloads[0]
+    assert workload is not None
+    for option, speed in zip(made.problem.options, made.problem.throughput[:, 0], strict=True):
+        workers = np.array([[option.parts["h100-sxm"]], [option.parts["a100-sxm-80gb"]]])
+        price = workers[:, 0] @ [made.modelled.tariff.usd_per_hour[i] for i in (1, 0)]
+        assert option.usd_per_hour == pytest.approx(price)
+        for factor, kept in ((0.999, True), (1.01, False)):  # the speed is 80 % of the greatest rate
+            load_at = replace(load_of(workload, 1), rate=np.array([speed / 0.8 * factor]))
+            found = target.estimates_of_pools(load_at, (first, second), (workers[0], workers[1]))
+            assert bool(target.met_by(found)[0]) == kept, option.name
+    fleet = fleet_plan(made.problem)
+    assert set(fleet.devices) == {"h100-sxm", "a100-sxm-80gb"}
+    for wrong in ("throughput_rps = [1]", "usd_per_hour = 3"):
+        (tmp_path / "wrong.toml").write_text(f"{PAIR}{wrong}\n", encoding="utf-8")
+        with pytest.raises(InputError, match="prefill_device"):
+            load_scenario(tmp_path / "wrong.toml")
+
+
+def test_what_if_plans_a_fleet_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    example = str(Path(__file__).parents[1] / "examples" / "melange-fleet.toml")
+    call = ["whatif", example, "--json", "--set", "fleet.class.*.request_rate_rps*=2"]
+    assert cli.main(call) == 0
+    before, after = json.loads(capsys.readouterr().out)
+    assert (before["usd_per_hour"], after["usd_per_hour"]) == (pytest.approx(4.68), pytest.approx(9.36))
+    assert after["change_percent"] == pytest.approx(100.0)
+    assert cli.main(["whatif", example, "--csv", "--grid", "limits.usd_per_hour=4,8"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "raise the budget" in lines[2]
+    assert "the same" in lines[3]
+    assert cli.main(["whatif", example, "--set", "limits.usd_per_hour=1"]) == 1
+    assert cli.main(["whatif", example, "--set", "fleet.clas.0.name='x'"]) == 2
