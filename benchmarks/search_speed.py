@@ -1,7 +1,9 @@
 """Speed of the search: a million candidates on one core, against the same functions called row by row.
 
-    python benchmarks/search_speed.py [--candidates 1000000] [--costs roofline|profiled|both]
+    python benchmarks/search_speed.py [--candidates 1000000] [--costs roofline|profiled|both] [--order space|random]
+                                      [--part 1]
 
+`--order random` shuffles the candidates, as a caller's own list may be; `--part 8` scores every eighth batch of them.
 Prints a Markdown table of CPU seconds and a line on peak memory. One thread; nothing is written.
 """
 
@@ -26,6 +28,7 @@ from perfmodel import Deployments, Workload, estimate, model  # noqa: E402
 from perfmodel.costs import Roofline, default  # noqa: E402
 from perfmodel.dtypes import FORMAT_CODE  # noqa: E402
 from search import SCORE, Exhaustive, Legal, SearchSpace, pareto, ranked  # noqa: E402
+from search.searchers.exhaustive import CHUNK  # noqa: E402
 
 MODEL = "meta-llama/Llama-3.1-70B"
 #: The same request under three kinds of load, from the fastest to estimate to the slowest.
@@ -35,6 +38,8 @@ LOADS: Mapping[str, Mapping[str, Any]] = {
     "1 request/s": {"arrival": "open", "rate": 1.0},
 }
 ROWS_ALONE = 30
+#: Seed of a random order.
+SEED = 1
 
 
 def space(wanted: int) -> Legal:
@@ -86,18 +91,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--candidates", type=int, default=1_000_000)
     parser.add_argument("--costs", choices=("roofline", "profiled", "both"), default="both")
+    parser.add_argument("--order", choices=("space", "random"), default="space")
+    parser.add_argument("--part", type=int, default=1, help="score every so many batches of candidates")
     asked = parser.parse_args()
     seconds, legal = timed(lambda: space(asked.candidates))
-    count = asked.candidates
-    legal = replace(legal, index=legal.index[:count])  # in their own order: a chunk holds few kinds of device
-    print(f"{MODEL}: {count:,} of {legal.space.size:,} combinations, rules applied in {seconds:.1f} s\n")
+    index = legal.index[: asked.candidates]
+    index = index[np.arange(len(index)) // CHUNK % asked.part == 0]
+    count = len(index)
+    legal = replace(legal, index=np.random.default_rng(SEED).permutation(index) if asked.order == "random" else index)
+    size = f"{count:,} of {legal.space.size:,} combinations in {asked.order} order"
+    print(f"{MODEL}: {size}, rules applied in {seconds:.1f} s\n")
     print("| load | costs | all, s | each, us | one row alone, ms | ratio | front and ranking, s | on the front |")
     print("|---|---|---|---|---|---|---|---|")
     models = {"roofline": Roofline(), "profiled": default()}
     for name in models if asked.costs == "both" else (asked.costs,):
         for load, given in LOADS.items():
             score = score_of(Workload.from_lengths(1000, 200, **given), models[name])
-            score(legal.deployments(slice(0, 64)))  # load tables
+            score(legal.deployments(slice(0, None, max(count // 4096, 1))))  # load the tables of every device
             total, found = timed(partial(Exhaustive().search, legal, score))
             rows = [legal.deployments(slice(i, i + 1)) for i in range(ROWS_ALONE)]
             alone = timed(partial(_one_by_one, score, rows))[0] / ROWS_ALONE

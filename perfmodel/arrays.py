@@ -25,9 +25,11 @@ def interpolate(knots: Array, values: Array, at: Array) -> Array:
     >>> interpolate(np.array([[0.0], [2.0]]), np.array([[1.0], [3.0]]), np.array([0.5])).tolist()
     [1.5]
     """
+    knots, values = np.asarray(knots, float), np.asarray(values, float)
+    along = (-1, *(1 for _ in range(np.ndim(at) - 1)), *knots.shape[1:])
+    start, width = knots[:-1].reshape(along), np.maximum(knots[1:] - knots[:-1], _LEAST_WIDTH).reshape(along)
+    part = np.minimum(np.maximum((at - start) / width, 0.0), 1.0)  # np.clip takes several times as long on few columns
     out: Array = values[0].copy()
-    for i in range(len(knots) - 1):
-        width = np.maximum(knots[i + 1] - knots[i], _LEAST_WIDTH)
-        part = np.clip((at - knots[i]) / width, 0.0, 1.0)
-        out = out + part * (values[i + 1] - values[i])
+    for share, rise in zip(part, values[1:] - values[:-1], strict=True):
+        out = out + share * rise
     return out

@@ -253,19 +253,6 @@ def _cells(measured: Measured, family: str) -> tuple[Array, Array]:
     return least * np.exp(-table.values[tuple(cells.T)]), np.asarray(least)
 
 
-def _uncached_time(choice: Choice, family: Family, shape: Mapping[str, Array]) -> Array:
-    """Return the seconds that prefill attention would take if cached tokens were computed too, (N,).
-
-    Inf for other families and without cached tokens. It is an upper bound: tables hold no new tokens behind a
-    context.
-    """
-    cached = np.asarray(shape.get("context", 0.0), float)
-    if "query" not in shape or not family.name.endswith("prefill") or not np.any(cached > 0):
-        return np.full((), np.inf)
-    whole = {**shape, "query": np.asarray(shape["query"], float) + cached, "context": np.zeros_like(cached)}
-    return np.where(cached > 0, _read(choice, family, whole).time, np.inf)
-
-
 def price(choice: Choice, family: Family, shape: Mapping[str, Array]) -> TablePrice:
     """Read the time of N shapes from the chosen table.
 
@@ -273,8 +260,10 @@ def price(choice: Choice, family: Family, shape: Mapping[str, Array]) -> TablePr
     """
     shape = _of_rank_alone(choice, shape)
     found = _read(choice, family, shape)
-    most = np.minimum(_time_of_more_queries(choice, family, shape), _uncached_time(choice, family, shape))
-    return replace(found, time=np.minimum(found.time, most))
+    cached = np.asarray(shape.get("context", 0.0), float)
+    if "query" not in shape or not family.name.endswith("prefill") or not np.any(cached > 0):
+        return found
+    return replace(found, time=np.minimum(found.time, _time_of_more(choice, family, shape, cached > 0)))
 
 
 def _of_rank_alone(choice: Choice, shape: Mapping[str, Array]) -> Mapping[str, Array]:
@@ -285,21 +274,29 @@ def _of_rank_alone(choice: Choice, shape: Mapping[str, Array]) -> Mapping[str, A
     return {**shape, **own}
 
 
-def _time_of_more_queries(choice: Choice, family: Family, shape: Mapping[str, Array]) -> Array:
-    """Return the least seconds, (N,), that more new tokens behind the same cached ones take in prefill attention.
+def _time_of_more(choice: Choice, family: Family, shape: Mapping[str, Array], behind: Mask) -> Array:
+    """Return the least seconds that more prefill attention takes, an upper bound; inf where nothing is cached.
 
-    It bounds what fewer of them take. Tables hold prompts without cached tokens; a few new tokens behind a long
-    context lie far outside, where a straight line through the table falls as tokens are added. Inf for other families.
+    More are the same new tokens if cached ones were computed too, and more new tokens (`MORE_QUERIES`) behind the same
+    cached ones. Tables hold prompts without cached tokens; a few new tokens behind a long context lie far outside,
+    where a straight line through the table falls as tokens are added.
+
+    shape: as for `price`. behind: whether tokens are cached, which broadcasts to the shape.
     """
-    cached = np.asarray(shape.get("context", 0.0), float)
-    if "query" not in shape or not family.name.endswith("prefill") or not np.any(cached > 0):
-        return np.full((), np.inf)
-    query, least = np.asarray(shape["query"], float), np.full((), np.inf)
-    for more in MORE_QUERIES:
-        if np.any((query < more) & (cached > 0)):
-            read = _read(choice, family, {**shape, "query": np.maximum(query, more)}).time
-            least = np.minimum(least, np.where((query < more) & (cached > 0), read, np.inf))
-    return least
+    common = np.broadcast_shapes(*(np.shape(v) for v in shape.values()))
+    rows = np.broadcast_to(behind, common)
+    part = {k: v if np.ndim(v) == 0 else np.broadcast_to(v, common)[rows] for k, v in shape.items()}
+    query, cached = np.broadcast_arrays(part["query"], part["context"])
+    more = np.array(MORE_QUERIES)[:, None]
+    asked = {
+        "query": np.concatenate([(query + cached)[None], np.maximum(query, more)]),
+        "context": np.stack([np.zeros_like(cached), *(cached for _ in MORE_QUERIES)]),
+    }
+    time = _read(choice, family, {**part, **asked}).time
+    time[1:][np.broadcast_to(query, time[1:].shape) >= more] = np.inf
+    out = np.full(common, np.inf)
+    out[rows] = time.min(axis=0)
+    return out
 
 
 def _bounds(choice: Choice, family: Family, least: Array) -> Bounds:

@@ -23,6 +23,10 @@ from perfmodel.vocabulary import BASIS_CODE
 ROUTING = "1.01"
 #: Share of the arithmetic peak that fused elementwise operators reach at most (assumed: no matrix units).
 ELEMENTWISE_PEAK_SHARE = 0.5
+#: Tables that were chosen, by what was asked; devices and profiles are told apart as objects, which the entry keeps.
+_CHOSEN: dict[tuple[object, ...], tuple[Device, store.Profile, list[lookup.Choice]]] = {}
+#: Most choices that are kept. Chosen: a search asks for fewer.
+_MOST_CHOSEN = 4096
 
 
 @dataclass(frozen=True)
@@ -71,8 +75,15 @@ class Profiled:
 
         want: formats and routing asked for. Which tables fit is said in `lookup.fitting`.
         """
-        found = lookup.fitting(profile, family, want, self.framework, self.shared)
-        return [c for c in found if rated.holds(device, profile, c, family)]
+        key = (id(device), id(profile), family, want, self.framework, self.shared)
+        kept = _CHOSEN.get(key)
+        if kept is None or kept[0] is not device or kept[1] is not profile:
+            found = lookup.fitting(profile, family, want, self.framework, self.shared)
+            kept = device, profile, [c for c in found if rated.holds(device, profile, c, family)]
+            if len(_CHOSEN) >= _MOST_CHOSEN:
+                _CHOSEN.clear()
+            _CHOSEN[key] = kept
+        return kept[2]
 
 
 def demand_shape(demand: Demand, hardware: Hardware) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from types import FunctionType
-from typing import Any
+from typing import Any, cast
 
 from perfmodel import cache_folder
 from perfmodel.profiles import reader
@@ -77,7 +77,6 @@ def _read_rows() -> Callable[..., None]:
     from numba import types
 
     t: Any = types
-
     space = dict(vars(reader))
     for name in _INNER:
         space[name] = numba.njit(**_OPTIONS)(_in_space(getattr(reader, name), space))
@@ -97,7 +96,8 @@ def _read_rows() -> Callable[..., None]:
         pass
     finally:
         settings.CACHE_DIR = before  # type: ignore[attr-defined]
-    return made if made is not None else numba.njit(signature, **_OPTIONS)(function)
+    made = made if made is not None else numba.njit(signature, **_OPTIONS)(function)
+    return cast("Callable[..., None]", made)
 
 
 def _in_space(function: Any, space: dict[str, Any]) -> FunctionType:
