@@ -370,6 +370,11 @@ A wider space (three layouts, replicas, router, token budget, sequences) was not
 devices per output token, within the SLO, after equal amounts of simulation, median over {seeds} seeds (least to most):
 
 {table(wide)}
+The first 10 trials of Optuna's sampler are chance, and with batches of 8 the first 16 are. The same seed proposes the
+same first 16 trials to both, so that a study of a few dozen trials gains by its short replays and by its warm start
+rather than by the sampler. The sampler gains where there are hundreds of candidates and few good ones (second row of
+the first table).
+
 ## Accidents
 
 Each study of `{SMALL.name}` was run again with an accident in its middle, and compared, trial by trial, with the study

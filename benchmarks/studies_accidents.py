@@ -216,12 +216,12 @@ def _parent(folder: Path) -> int:
 def _ray(made: Plan, whole: Tuned) -> list[dict[str, Any]]:
     """Return the rows of a Ray cluster of two nodes: a worker is killed, then a node."""
     found = []
-    with _cluster() as (address, _, second):
+    with _cluster() as (address, head, second):
         executor = executor_of("ray", address=address)
 
         def shoot() -> None:
-            for pid in _session(second.pid):
-                if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::"):
+            for pid in (*_session(second.pid), *_session(head.pid)):
+                if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::_call_with"):
                     os.kill(pid, signal.SIGKILL)
                     return
 
