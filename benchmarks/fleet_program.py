@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from search.fleet import FleetProblem, fleet_plan
+from search.fleet import FleetInfeasible, FleetProblem, fleet_plan
 from search.scenario import Inventory, Option, Supply
 
 #: Gap and time limit of a row. The aim: within 1 % in 60 s.
@@ -110,7 +110,11 @@ def main() -> None:
         for seed in range(chosen.seeds):
             problem = replace(instance(size, seed), elastic=name != "static")
             start, used = time.perf_counter(), time.process_time()
-            found = fleet_plan(problem, time_limit=chosen.time_limit, gap=GAP)
+            try:
+                found = fleet_plan(problem, time_limit=chosen.time_limit, gap=GAP)
+            except FleetInfeasible as error:
+                print(f"{name:20} {error}", flush=True)
+                continue
             taken, used = time.perf_counter() - start, time.process_time() - used
             shape = f"{len(problem.options):7} {problem.periods:7}"
             print(
