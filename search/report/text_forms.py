@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from search.output import Row, heading, json_value, print_rows, with_range
-from search.report.html_page import Page, Section, Table, without_nan
+from search.report.html_page import Page, Section, Table, render, without_nan
 
 #: Characters that Markdown reads as marks where they stand in a sentence or in a cell.
 _MARKS = re.compile(r"([\\`*_{}\[\]<>#|~])")
@@ -112,3 +112,7 @@ def table_rows(page: Page) -> list[Row]:
         for table in section.tables
         for row in table.rows
     ]
+
+
+#: Forms of a report, by the ending of its file.
+FORMS = {"html": render, "md": markdown, "json": as_json, "csv": csv_text}
