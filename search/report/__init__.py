@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+from search.report.html_page import Page
+from search.report.images import PICTURES, write_pictures
 from search.report.live_data import live_data
-from search.report.page_of_fleet import render_fleet_report
-from search.report.page_of_plan import figures, render_report
+from search.report.page_of_fleet import page_of_fleet, render_fleet_report
+from search.report.page_of_plan import figures, page_of, render_report
 from search.report.roofline_plot import write_roofline
 from search.report.text_forms import FORMS
 
-__all__ = ["FORMS", "figures", "live_data", "render_fleet_report", "render_report", "write_roofline"]
+__all__ = [
+    "FORMS",
+    "PICTURES",
+    "Page",
+    "figures",
+    "live_data",
+    "page_of",
+    "page_of_fleet",
+    "render_fleet_report",
+    "render_report",
+    "write_pictures",
+    "write_roofline",
+]

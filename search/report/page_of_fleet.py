@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 SURE = 0.8
 #: Share of the capacity from which an option counts as full, percent.
 FULL = 95.0
+#: Letters from which a text wraps.
+WIDE = 44
 #: Most limits, options or classes that are drawn.
 MOST_DRAWN = 24
 
@@ -91,7 +93,13 @@ def _brief(fleet: FleetPlan, rows: Rows) -> Section:
         f"without the limit on {b['limit']} it would cost ${money(b['saving_usd_per_hour'])} per hour less"
         for b in fleet.binding_rows()
     ]
-    points = [*limits, *([f"full, so that more load needs more of it: {', '.join(full)}"] if full else [])]
+    other = fleet.scaled or fleet.static
+    follows = (
+        [f"replicas that do {'not ' if fleet.static else ''}follow the load cost ${money(other.usd_per_hour)} per hour"]
+        if other is not None
+        else []
+    )
+    points = [*limits, *follows, *([f"full, so that more load needs more of it: {', '.join(full)}"] if full else [])]
     chances = [(r["slo_chance"], r["option"]) for r in rows if r["slo_chance"] == r["slo_chance"]]
     sure = (
         [f"The least sure part is {min(chances)[1]}: its SLOs are kept with {percent(min(chances)[0])}."]
@@ -170,7 +178,7 @@ def _mix(rows: Rows) -> tuple[Section, dict[str, Figure]]:
     busy = Parts([r["option"] for r in shown], [r["utilisation_percent"] for r in shown], [r["device"] for r in shown])
     charts = {
         "utilisation": kinds_of_bars(
-            busy, Titles("How busy each option is at its busiest", x="% of what it serves within the SLOs"), most=100
+            busy, Titles("How busy each option is at its busiest", x="% of its capacity"), most=100
         )
     }
     sure = [r for r in shown if r["slo_chance"] == r["slo_chance"]]
@@ -240,7 +248,7 @@ def _table(rows: Rows, name: str) -> Table:
         for c in known_columns(rows, list(dict.fromkeys(c for row in rows for c in row)))
         if not c.endswith(("_lo", "_hi"))
     ]
-    wide = [c for c in columns if any(isinstance(row.get(c), str) for row in rows)]
+    wide = [c for c in columns if any(len(str(row.get(c, ""))) > WIDE for row in rows)]
     return Table(rows, columns, sortable=True, wide=wide, id=name)
 
 
