@@ -66,7 +66,7 @@
   const whole = (name) => [() => state[name], (value) => { state[name] = value; }];
   const asked = made("fieldset", {}, made("legend", {}, "Service"));
   data.objectives.forEach((o, i) => asked.append(control(o.label + " at most", "ms", ...item("limits", i))));
-  if (data.kind !== "fixed") {
+  if (data.kind === "open" || data.kind === "closed") {
     asked.append(control("Load", data.kind === "open" ? "requests/s" : "in flight", ...whole("load"), { whole: data.kind === "closed" }));
   }
   if (data.objectives.length) asked.append(control("Confidence", "", ...whole("confidence"), { low: 0.05, high: 0.95, step: 0.01 }));
