@@ -95,15 +95,20 @@ def settings(data: dict[str, Any], count: int, seed: int) -> list[dict[str, Any]
     return found
 
 
+def browser() -> str:
+    """Return the Chromium at hand; raises `InputError` where there is none."""
+    found = next((path for path in map(shutil.which, BROWSERS) if path), None)
+    if found is None:
+        raise InputError("no Chromium was found; install one")
+    return found
+
+
 def page_answers(page: str, states: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return what the page answers to each state, with its command. page: HTML of a report."""
-    browser = next((found for found in map(shutil.which, BROWSERS) if found), None)
-    if browser is None:
-        raise InputError("no Chromium was found; install one")
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "asked.html"
         file.write_text(page.replace("</body>", ASK.format(states=json.dumps(states))), encoding="utf-8")
-        command = [browser, *FLAGS, f"--user-data-dir={folder}/own", "--dump-dom", file.as_uri()]
+        command = [browser(), *FLAGS, f"--user-data-dir={folder}/own", "--dump-dom", file.as_uri()]
         document = subprocess.run(command, capture_output=True, text=True, check=True, timeout=180).stdout
     found = re.search(r'<html[^>]*data-answers="([^"]*)"', document)
     if found is None:

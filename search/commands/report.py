@@ -42,8 +42,6 @@ Form = Annotated[
         rich_help_panel="Output",
     ),
 ]
-#: Endings of files -> form of the report; of others it is a page.
-ENDINGS = {".md": "md", ".markdown": "md", ".json": "json", ".csv": "csv"}
 
 
 @grouped
@@ -53,10 +51,10 @@ def report_command(scenario: Scenario, hardware: HwdbOptions, output: Page = Non
     The page shows the recommendation, the alternatives, where time and memory go, and what changes of the load, the
     prices or the SLOs would do. Its controls change SLOs, load, prices and devices in the page itself.
     """
-    from search.report import FORMS, PICTURES
+    from search.report import FORMS, PICTURES, form_of
     from search.scenario import load_scenario
 
-    form = form or (ENDINGS.get(output.suffix.lower(), "html") if output else "html")
+    form = form or (form_of(output) if output else "html")
     if form not in (*FORMS, *PICTURES):
         raise InputError(f"--format {form}: unknown; give one of {', '.join((*FORMS, *PICTURES))}")
     output = output or Path(f"report-{form}" if form in PICTURES else f"report.{form}")
@@ -64,12 +62,12 @@ def report_command(scenario: Scenario, hardware: HwdbOptions, output: Page = Non
         raise InputError(f"{output}: is a file; --format {form} writes a picture of each chart, so give a folder")
     outfile.check(output, scenario)
     if load_scenario(scenario, hardware.folders).fleet is not None:
-        write_fleet_page(scenario, hardware.folders, output, form)
+        _write_fleet_page(scenario, hardware.folders, output, form)
     else:
         _write_plan_page(scenario, hardware.folders, output, form)
 
 
-def write_fleet_page(scenario: Path, folders: Sequence[Path], output: Path, form: str) -> None:
+def _write_fleet_page(scenario: Path, folders: Sequence[Path], output: Path, form: str) -> None:
     """Plan the fleet of a scenario, write its page in a form of `search.report.FORMS`, and say what it answers."""
     from search.fleet import plan_fleet
     from search.output import fleet_headline, print_text

@@ -8,13 +8,14 @@ from search.report.live_data import live_data
 from search.report.page_of_fleet import page_of_fleet, render_fleet_report
 from search.report.page_of_plan import figures, page_of, render_report
 from search.report.roofline_plot import write_roofline
-from search.report.text_forms import FORMS
+from search.report.text_forms import FORMS, form_of
 
 __all__ = [
     "FORMS",
     "PICTURES",
     "Page",
     "figures",
+    "form_of",
     "live_data",
     "page_of",
     "page_of_fleet",

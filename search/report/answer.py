@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 #: Columns of the tables of the cost over the load.
 BREAK_EVEN = "The cheapest, from which load on"
-OVER_LOAD = ("load", "candidate", "usd_per_hour", "usd_per_million_tokens")
+OVER_LOAD = ("offered_load", "candidate", "usd_per_hour", "usd_per_million_tokens")
 
 
 def answer_of(

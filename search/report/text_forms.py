@@ -6,6 +6,7 @@ import io
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from search.output import Row, heading, json_value, print_rows, with_range
@@ -116,3 +117,10 @@ def table_rows(page: Page) -> list[Row]:
 
 #: Forms of a report, by the ending of its file.
 FORMS = {"html": render, "md": markdown, "json": as_json, "csv": csv_text}
+#: Endings of files -> form of the report; of others it is a page.
+ENDINGS = {".md": "md", ".markdown": "md", ".json": "json", ".csv": "csv"}
+
+
+def form_of(file: Path) -> str:
+    """Return the form of a report by the ending of its file; "html" for endings that no other form has."""
+    return ENDINGS.get(file.suffix.lower(), "html")
