@@ -21,12 +21,14 @@ if TYPE_CHECKING:
         plan_fleet,
     )
     from search.manifest import Manifest
+    from search.notebook import PlanView, Sweep, plan, sweep
     from search.output import headline
-    from search.planning import Plan, memory_of, plan, terms_of
+    from search.planning import NextRuns, Plan, memory_of, next_runs, terms_of
     from search.report import figures, render_report
     from search.scenario import Inventory, Option, Scenario, load_scenario
     from search.searchers import RANKINGS, SCORE, Exhaustive, Found, OptunaSearcher, Score, Searcher, pareto, ranked
     from search.space import WHOLE_GROUP, Legal, SearchSpace
+    from search.studies import Budget, Storage, Tuned, executor_of, tune
     from search.whatif import Trial, Trials, compared, try_changes, what_if
 
 __all__ = [
@@ -34,6 +36,7 @@ __all__ = [
     "SCORE",
     "WHOLE_GROUP",
     "Binding",
+    "Budget",
     "Exhaustive",
     "FleetInfeasible",
     "FleetPlan",
@@ -42,30 +45,39 @@ __all__ = [
     "Inventory",
     "Legal",
     "Manifest",
+    "NextRuns",
     "Option",
     "OptunaSearcher",
     "Plan",
+    "PlanView",
     "Relaxation",
     "Scenario",
     "Score",
     "SearchSpace",
     "Searcher",
+    "Storage",
+    "Sweep",
     "Trial",
     "Trials",
+    "Tuned",
     "compared",
+    "executor_of",
     "figures",
     "fleet_plan",
     "formulate",
     "headline",
     "load_scenario",
     "memory_of",
+    "next_runs",
     "pareto",
     "plan",
     "plan_fleet",
     "ranked",
     "render_report",
+    "sweep",
     "terms_of",
     "try_changes",
+    "tune",
     "what_if",
 ]
 
@@ -83,8 +95,9 @@ __getattr__ = lazy_names(
             "plan_fleet",
         ),
         "manifest": ("Manifest",),
+        "notebook": ("PlanView", "Sweep", "plan", "sweep"),
         "output": ("headline",),
-        "planning": ("Plan", "memory_of", "plan", "terms_of"),
+        "planning": ("NextRuns", "Plan", "memory_of", "next_runs", "terms_of"),
         "report": ("figures", "render_report"),
         "scenario": ("Inventory", "Option", "Scenario", "load_scenario"),
         "searchers": (
@@ -99,6 +112,7 @@ __getattr__ = lazy_names(
             "ranked",
         ),
         "space": ("Legal", "SearchSpace", "WHOLE_GROUP"),
+        "studies": ("Budget", "Storage", "Tuned", "executor_of", "tune"),
         "whatif": ("Trial", "Trials", "compared", "try_changes", "what_if"),
     },
 )

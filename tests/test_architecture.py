@@ -20,19 +20,29 @@ LAYERS = ("hwdb", "perfmodel", "search", "cli")  # each may import itself and wh
 GUARDED = {
     "pulp": ("search/fleet/",),
     "highspy": ("search/fleet/",),
-    "optuna": ("search/searchers/optuna_searcher",),
-    "plotly": ("search/report/",),
+    "optuna": ("search/searchers/optuna_searcher", "search/studies/"),
+    "sqlalchemy": ("search/studies/",),
+    "ray": ("search/studies/",),
+    "plotly": ("search/report/", "search/notebook/"),
     "jinja2": ("search/report/",),
     "yaml": ("search/deploy/",),
     "rich": ("search/output/",),
+    "fastapi": ("search/service/",),
+    "starlette": ("search/service/",),
+    "pydantic": ("search/service/",),
+    "uvicorn": ("search/commands/serve",),
+    "mcp": ("search/service/",),
     "typer": ("cli", "search/commands/"),
     "torch": ("perfmodel/profiler/",),
     "psutil": ("perfmodel/profiler/",),
-    "numba": ("perfmodel/simulator/",),
+    "numba": ("perfmodel/simulator/", "perfmodel/profiles/compiled.py"),
     "aiconfigurator_core": ("perfmodel/profiles/build/",),
 }
 #: Decorators need theirs at module level; the modules that hold them are imported only when used.
-EAGER = {"numba": ("perfmodel/simulator/",)}
+EAGER = {
+    "numba": ("perfmodel/simulator/",),
+    **dict.fromkeys(("fastapi", "starlette", "pydantic", "mcp"), ("search/service/",)),
+}
 #: May be used anywhere in the packages, but only inside a function.
 LAZY = {*GUARDED, "pandas", "scipy", "pyarrow", "joblib", "ray"} - {"typer"}
 
@@ -68,12 +78,16 @@ MAY_IMPORT = {
         "deploy": "planning scenario",
         "fleet": "manifest planning scenario searchers space",
         "output": "fleet planning scenario",
+        "sweeps": "planning scenario space",
         "whatif": "planning scenario searchers",
+        "studies": "planning searchers whatif",
         "report": "deploy fleet output planning scenario searchers whatif",
-        "commands": "deploy fleet output planning report scenario searchers space whatif",
+        "notebook": "output planning report scenario searchers sweeps",
+        "service": "fleet output planning report scenario sweeps whatif",
+        "commands": "deploy fleet output planning report scenario searchers service space studies whatif",
     },
 }
-MOST_FLOORS = {"perfmodel": 8, "search": 7}
+MOST_FLOORS = {"perfmodel": 8, "search": 8}
 #: Rooms that price or place nothing themselves: what they must not load, even through others.
 BLIND = {
     "perfmodel.engines": ("costs", "operators", "serving", "estimates", "hardware"),
@@ -336,7 +350,7 @@ def test_lazy_imports_inside_functions_and_for_types_are_welcome() -> None:
     assert not unguarded("search/planning/ranked_plan.py", ast.parse(source))
 
 
-HEAVY = {"pandas", "scipy", "plotly", "pulp", "optuna", "numba", "torch", "jinja2"}
+HEAVY = {"pandas", "scipy", "plotly", "pulp", "optuna", "sqlalchemy", "ray", "numba", "torch", "jinja2"}
 
 
 def _loaded_by(code: str) -> set[str]:

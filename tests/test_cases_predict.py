@@ -546,3 +546,42 @@ def test_a_publication_gives_the_version_that_its_rows_leave_out() -> None:
     assert named.tpot_ms == only(**alone, engine_version="0.2").tpot_ms
     assert stated.tpot_ms == only(**alone).tpot_ms == only(**alone, dataset="of one's own").tpot_ms
     assert named.tpot_ms > 1.3 * stated.tpot_ms
+
+
+# -------------------------------------------------------------------------------- start-up of a benchmark
+
+
+def test_a_warm_up_takes_the_opening_burst_out_of_ttft() -> None:
+    """Unmeasured requests at the head of a run: none, half of the burst, all of it; as a run that is long enough."""
+    loop = {"concurrency": 64, "isl": 2000}
+    cases = [{}, {"warmup_requests": 0}, {"warmup_requests": 32}, {"warmup_requests": 64}, {"n_requests": 64e6}]
+    plain, none, half, whole, long = predict(table(*(row(**loop, **c) for c in cases)))["ttft_ms"]
+    assert plain == none > half > whole == pytest.approx(long, rel=1e-4)
+
+
+@pytest.mark.parametrize("clients", [2, 16, 64, 300])
+@pytest.mark.parametrize("engine", ["vllm", "sglang"])
+def test_clients_that_start_one_after_another_wait_less(clients: int, engine: str) -> None:
+    """TTFT falls with the ramp, down to that of a run without a burst; throughput does not."""
+    loop = {"concurrency": clients, "engine": engine, "isl": 1000, "n_requests": 5 * clients}
+    ramps = [0, 0.05, 0.5, 5, 500]
+    *eased, without = (
+        found := predict(table(*(row(**loop, ramp_s=r) for r in ramps), row(**loop, warmup_requests=1e6)))
+    )["ttft_ms"]
+    assert np.all(np.diff(eased) <= 0)
+    assert eased[0] > eased[-1] == pytest.approx(without)
+    assert found["output_tok_s"][4] >= found["output_tok_s"][0]
+
+
+def test_pools_are_eased_too() -> None:
+    pools = {"concurrency": 80, "prefill_workers": 4, "decode_workers": 2, "isl": 1000}
+    at_once, ramp, warm = predict(table(row(**pools), row(**pools, ramp_s=0.5), row(**pools, warmup_requests=80)))[
+        "ttft_ms"
+    ]
+    assert at_once > ramp > 0
+    assert at_once > warm > 0
+
+
+@pytest.mark.parametrize("column", ["warmup_requests", "ramp_s"])
+def test_a_start_below_nothing_is_refused(column: str) -> None:
+    assert column in only(concurrency=4, **{column: -1})["error"]

@@ -30,6 +30,21 @@ Use = tuple[str, str]
 
 ESTIMATE = ("estimate", "meta-llama/Llama-3.1-8B", "--device", "h100-sxm", "--concurrency", "8")
 SMALL = str(ROOT / "examples" / "small-4090.toml")
+#: Every setting of a study that is not varied unless it is asked for.
+VARIED = tuple(
+    word
+    for text in (
+        "more_prefill_workers=0",
+        "min_match_share=0.3",
+        "uneven_requests=64",
+        "uneven_ratio=1.5",
+        "chunked_prefill=true",
+        "admission_watermark=0",
+        "admission_headroom=0",
+        "router=random",
+    )
+    for word in ("--vary", text)
+)
 #: Calls whose JSON has, all together, every column of the commands that print rows.
 CALLS = (
     (*ESTIMATE, "--ttft-ms", "500"),
@@ -44,6 +59,7 @@ CALLS = (
     ("plan", str(ROOT / "examples" / "day.toml"), "--top", "1"),
     ("fleet", str(ROOT / "examples" / "day.toml")),
     ("simulate", str(ROOT / "examples" / "chat-70b-h100.toml"), "--requests", "50", "--capacity"),
+    ("tune", SMALL, "--trials", "1", "--requests", "20", "--vary", "prefill_first=false", *VARIED),
     ("cost", SMALL),
     ("whatif", SMALL, "--grid", "site.pue=1.2", "--grid", "limits.confidence=0.5"),
     ("op", "gemm", "64", "64", "64", "--device", "h100-sxm"),
@@ -128,6 +144,12 @@ slo = { ttft_ms = 1000 }
 [[fleet.option]]
 device = "h100-sxm"
 throughput_rps = [1]
+[[fleet.supply]]
+device = "h100-sxm"
+price_kind = "on_demand"
+[[fleet.case]]
+name = "long outputs"
+output_factor = 8
 """
 HEADERS = re.findall(r"^\[+([\w.]+)\]+$", SCENARIO, re.M)
 #: Similar to no key, so that the message lists the known ones instead of the nearest.

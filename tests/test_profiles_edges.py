@@ -9,9 +9,12 @@ import pytest
 
 import hwdb
 import perfmodel as pm
+from benchmarks.random_deployments import database
 from perfmodel.arrays import Array
-from perfmodel.costs import lookup
+from perfmodel.costs import default, lookup
 from perfmodel.estimates import Estimates, estimate_load
+from perfmodel.estimates.estimator import prepare
+from perfmodel.operators import Step
 from perfmodel.profiles import FAMILY, held_in_length, store
 from perfmodel.profiles.table import held_past_the_edge
 from perfmodel.workload import load_of
@@ -22,6 +25,8 @@ MODELS = ("meta-llama/Llama-3.1-8B", "Qwen/Qwen3-30B-A3B")
 #: Fall of a time that counts as rounding: tables are stored in steps of 0.4 to 3 %.
 ROUNDING = 0.05
 DEGREES = (1, 2, 4, 8)
+#: Prompt lengths from 1 to 10M tokens.
+LENGTHS = np.round(np.geomspace(1.0, 1e7, 15))
 
 
 def asked(name: str, device: str, *, tp: Array, isl: Array, seqs: Array, **columns: object) -> Estimates:
@@ -62,6 +67,46 @@ def test_more_work_never_takes_less_time(device: str) -> None:
         held = np.where(whole, times, np.inf).reshape(len(DEGREES), -1)
         assert np.isfinite(held[:, 0]).all()
         assert fall(held) < ROUNDING, (along, name, form)
+
+
+@pytest.fixture(scope="module")
+def faster(tmp_path_factory: pytest.TempPathFactory) -> hwdb.Hwdb:
+    """Every device with tables, and each with 1.3 x the memory bandwidth, link bandwidth or FLOP/s."""
+    return database(tmp_path_factory.mktemp("faster"), DEVICES)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_faster_parts_are_never_slower_from_1_to_10m_tokens(device: str, faster: hwdb.Hwdb) -> None:
+    placed = [faster.device(name) for name in (device, *(f"{device}-{part}" for part in ("memory", "link", "compute")))]
+    tp, isl = grid(LENGTHS)
+    every, at = np.repeat(np.arange(4), len(tp)), np.tile(np.arange(len(tp)), 4)
+    name = MODELS[DEVICES.index(device) % 2]
+    load = load_of(pm.Workload.from_lengths(1000.0, 2.0, concurrency=1, arrival="static"), len(at))
+    load = replace(load, input=isl[at][None], output=np.full((1, len(at)), 2.0), concurrency=np.ones(len(at)))
+    rows = pm.deployments(placed, device=every, tp=tp[at], weight="fp8")
+    found = estimate_load(pm.model(name), load, rows, engine=pm.engine("vllm"))
+    for times in (found.ttft, found.tpot):
+        plain, *others = np.where(found.fits, np.ravel(times), np.nan).reshape(4, -1)
+        for part, quick in zip(("memory", "link", "compute"), others, strict=True):
+            assert not np.any(quick > plain * 1.0001), part
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_more_devices_never_take_longer_over_compute_and_memory(device: str) -> None:
+    """Operators but collectives, of prompts behind and without cached tokens, and of decode steps, 1 to 10M tokens."""
+    tp = np.array(DEGREES, float)
+    name = MODELS[DEVICES.index(device) % 2]
+    load = load_of(pm.Workload.from_lengths(1000.0, 2.0, concurrency=1, arrival="static"), len(tp))
+    steps = prepare(
+        pm.model(name), pm.deployments([hwdb.device(device)], tp=tp), pm.engine("vllm"), default("vllm"), load
+    ).steps
+    tokens, one = LENGTHS[:, None], np.ones((len(LENGTHS), 1))
+    cut = np.minimum(tokens, 16384.0)
+    for step in (Step(cut, 0.0, 1.0), Step(cut, tokens, 1.0), Step(0.0, 0.0, 1.0, 8.0 * one, tokens)):
+        cost = steps.price(step)
+        local = cost.time - cost.links.sum(axis=0)
+        assert np.isfinite(local).all()
+        assert fall(local[:, ::-1]) < ROUNDING
 
 
 @pytest.mark.parametrize("device", [d for d in DEVICES if "NVLink" in hwdb.device(d).link.name])

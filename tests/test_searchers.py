@@ -292,3 +292,22 @@ def test_score_type_is_public() -> None:
     score: Score = bowl
     assert set(score(self_contained := space(LLAMA).legal().deployments())) == {SCORE, "devices"}
     assert len(self_contained)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_exhaustive_scores_candidates_in_any_order_alike_and_in_that_order(seed: int) -> None:
+    legal = space(MOE, (H100, RTX)).legal()
+    shuffled = replace(legal, index=np.random.default_rng(seed).permutation(legal.index))
+
+    def score(candidates: Deployments) -> dict[str, np.ndarray]:
+        assert np.all(np.diff(candidates.device) >= 0)  # neighbours in the space are scored together
+        return {SCORE: candidates.tp * 100 + candidates.pp * 10 + candidates.dp + candidates.device / 10}
+
+    found = Exhaustive(chunk=7).search(shuffled, score)
+    assert found.rows.tolist() == list(range(len(legal)))
+    np.testing.assert_array_equal(found.scores[SCORE], score_of_all(score, legal, shuffled))
+
+
+def score_of_all(score: Score, legal: Legal, shuffled: Legal) -> np.ndarray:
+    """Scores of the candidates in the order of `shuffled`, from scoring `legal` at once."""
+    return score(legal.deployments())[SCORE][np.searchsorted(legal.index, shuffled.index)]

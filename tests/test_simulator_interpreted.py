@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from simulator_service import pool, steady
 
-from perfmodel import Workload, simulator
+from perfmodel import Workload, cache_folder, simulator
 from perfmodel.simulator import Link, Policy, replay, run
-from perfmodel.simulator.kernel import cache_folder, compiled, interpreted
+from perfmodel.simulator.kernel import compiled, interpreted
 
 PREFIXED = {"input_tokens": [400], "output_tokens": [20], "rate": 8.0, "arrival": "open", "prefix_hit": [0.5]}
 LINK = Link(bandwidth=1e10, latency=1e-3)

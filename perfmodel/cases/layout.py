@@ -20,6 +20,7 @@ from perfmodel.workload import (
     Histogram,
     Load,
     length_cv,
+    measured_per_client,
     synchronised,
 )
 
@@ -90,6 +91,7 @@ def group_load(settings: Settings, group: Group) -> Load:
         requests = np.where(np.isfinite(requests), requests, UNBOUNDED_REQUESTS)
     per_client = np.where(settings.pooled[rows], POOLED_REQUESTS_PER_CLIENT, DEFAULT_REQUESTS_PER_CLIENT)
     per_client = np.where(np.isfinite(requests / concurrency), requests / concurrency, per_client)
+    per_client = measured_per_client(per_client, concurrency, np.nan_to_num(number["warmup_requests"]))
     spread, longest = settings.spread[rows].tolist(), settings.longest_output[rows]
     return Load(
         arrival=group.mode,
@@ -104,6 +106,7 @@ def group_load(settings: Settings, group: Group) -> Load:
         longest=np.where(np.isfinite(longest), longest, np.inf),
         drafts=settings.names.drafts[rows],
         accepted=settings.names.accepted[rows],
+        ramp=np.nan_to_num(number["ramp_s"]),
     )
 
 

@@ -122,6 +122,13 @@ INPUT: tuple[Column, ...] = (
     _number("n_requests", "requests", "requests in the run", "10 per client (5 with pools); a million offline"),
     _number("duration_s", "s", "seconds over which requests arrive (open), where n_requests is blank", "n_requests"),
     _number(
+        "warmup_requests",
+        "requests",
+        "requests at the start of a closed loop's run, under its load, that are not measured; n_requests counts them",
+        "0: the opening burst is measured",
+    ),
+    _number("ramp_s", "s", "seconds over which the clients of a closed loop start, evenly", "0: all start at once"),
+    _number(
         "kept_ttft_ms_p99",
         "ms",
         "limit on the p99 of TTFT that the measured run is known to have kept (open)",

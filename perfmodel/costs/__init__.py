@@ -6,6 +6,7 @@ from perfmodel.costs.calibrated import Calibrated, donors
 from perfmodel.costs.cost import Cost, CostModel
 from perfmodel.costs.defaults import default, unfitted
 from perfmodel.costs.device_remarks import REMARK, remark_column, remarks, remarks_of
+from perfmodel.costs.distinct import distinct_cost, layouts
 from perfmodel.costs.engine_factors import (
     KERNELS,
     Calls,
@@ -52,9 +53,11 @@ __all__ = [
     "cheaper",
     "combined",
     "default",
+    "distinct_cost",
     "donors",
     "factored",
     "kernel",
+    "layouts",
     "mean_cost",
     "overlapped",
     "place_factors",

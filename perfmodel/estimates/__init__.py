@@ -28,6 +28,7 @@ from perfmodel.estimates.intervals import (
 from perfmodel.estimates.joint import Drawn, Place, correlations, drawn, joint_chance
 from perfmodel.estimates.kv_transfer import least_group, link_between
 from perfmodel.estimates.operator_use import BEYOND, OperatorUse, operator_use
+from perfmodel.estimates.placed import placed
 from perfmodel.estimates.remarks import configuration_remarks
 from perfmodel.estimates.replicas import estimate_replicas
 
@@ -83,6 +84,7 @@ __all__ = [
     "operator_use",
     "overall",
     "per_replica",
+    "placed",
     "prepare",
     "rest_spread",
     "sensitivity",

@@ -23,7 +23,9 @@ from perfmodel.serving import StepModel
 from perfmodel.workload import Load, Workload, load_of
 
 #: Deployments evaluated at once: columns of this length stay in cache.
-CHUNK = 8192
+CHUNK = 16384
+#: Cells (deployments times request classes) evaluated at once, which bounds memory. Chosen: `CHUNK` of 8 classes.
+CELLS = 8 * CHUNK
 #: Tokens per step that activation memory is reserved for at most, where the engine has no or a huge token budget.
 #: Assumed: engines profile their activations with steps of no more.
 _MAX_ACTIVATION_TOKENS = 16384.0
@@ -200,10 +202,21 @@ def estimate_load(
     check(deployments)
     costs = costs or default(engine)
     parts = []
-    for start in range(0, len(deployments), CHUNK):
-        rows = slice(start, start + CHUNK)
-        parts.append(_estimate(model, _rows(load, rows), deployments.take(rows), engine, costs, known))
+    at_once = min(CHUNK, max(CELLS // len(load.share), 1))
+    for start in range(0, len(deployments), at_once):
+        rows = slice(start, start + at_once)
+        part = _of_used_devices(deployments.take(rows))
+        parts.append(_estimate(model, _rows(load, rows), part, engine, costs, known))
     return parts[0] if len(parts) == 1 else Estimates.concatenate(parts)
+
+
+def _of_used_devices(deployments: Deployments) -> Deployments:
+    """Return the same deployments without device types that none of them uses, which take time all the same."""
+    used = np.unique(deployments.device)
+    if len(used) == len(deployments.devices):
+        return deployments
+    devices = tuple(deployments.devices[i] for i in used)
+    return replace(deployments, devices=devices, device=np.searchsorted(used, deployments.device))
 
 
 def _rows(load: Load, rows: slice | Index) -> Load:

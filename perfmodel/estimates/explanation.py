@@ -35,7 +35,8 @@ class Term:
     whichever it comes closest to; NaN for host time and waits for host memory. basis: kind of data that the time rests
     on. spread: log half-width of its 80 % interval. steps: engine steps of the phase: those that a prompt, or prompts
     computed together, are cut into; one for a decode step. Work that hides behind other work is a term of family
-    `overlap` with a time below zero.
+    `overlap` with a time below zero. flop, moved: floating-point operations and bytes to and from memory, of one device
+    in all `steps`; 0 for host time and overlap.
     """
 
     phase: str
@@ -49,6 +50,8 @@ class Term:
     basis: str
     spread: float
     steps: float = 1.0
+    flop: float = 0.0
+    moved: float = 0.0
 
 
 def explain(
@@ -124,7 +127,7 @@ class _Sum:
     """Collect one operator over the kinds of step and the request classes of a phase, from columns (C,).
 
     calls, time: sums over steps. work, doubt: sums of time x peak share and of time x spread. heaviest: most seconds of
-    one kind and class; bound, basis: codes of those.
+    one kind and class; bound, basis: codes of those. flop, moved: of all calls.
     """
 
     operator: str
@@ -136,6 +139,8 @@ class _Sum:
     heaviest: float = -np.inf
     bound: str = "launch"
     basis: str = "roofline"
+    flop: float = 0.0
+    moved: float = 0.0
 
     def add(self, calls: Array, time: Array) -> None:
         """Add calls and seconds by request class, (C,) each, already weighted by the number of steps."""
@@ -212,6 +217,8 @@ def _add_steps(whole: _Phase, steps: StepModel, planned: PlannedStep) -> None:
         inside = inside + time
         found = whole.operators.setdefault(demand.name, _Sum(demand.name, demand.family))
         found.add(calls * number, time * number)
+        found.flop += float(np.sum(calls * number * whole.column(demand.flop)))
+        found.moved += float(np.sum(calls * number * whole.column(demand.moved)))
         found.describe(time * number, price, _peak_share(whole, demand, steps.hardware, time / batches))
     hidden = whole.column(cost.hidden)
     whole.aside("host", "host", "launch", number, np.where(number > 0, wall - inside + hidden, 0.0) * number)
@@ -238,6 +245,8 @@ def _term(phase: str, found: _Sum, steps: float, total: float) -> Term:
         basis=found.basis,
         spread=NAN if untabled else found.doubt / found.time,
         steps=steps,
+        flop=found.flop,
+        moved=found.moved,
     )
 
 

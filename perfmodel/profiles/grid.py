@@ -5,12 +5,17 @@ A grid lies over one or two axes; all coordinates are natural logarithms. Severa
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from perfmodel.arrays import Array, Index, Mask
+from perfmodel.profiles import compiled
+from perfmodel.profiles.reader import BEYOND_FIRST, BEYOND_LAST, INSIDE, ON_POINT
 
 Cells = NDArray[np.float32]
 
@@ -29,6 +34,8 @@ _BY_COORDINATE = 0.1
 _TINY = 1e-12
 #: Largest extrapolation, in logarithm of the bound: keeps exp() finite. Chosen.
 _LONGEST_REACH = 20.0
+#: What `perfmodel.profiles.reader.read_rows` needs of these.
+_FOR_ROWS = (EDGE_TOLERANCE, _ON_POINT, _CORNER_WEIGHT, _BY_COORDINATE, _TINY, OCTAVE, LEAST_OCTAVES)
 
 
 @dataclass(frozen=True)
@@ -85,6 +92,11 @@ def on_grid(
         least: ln(seconds) of the bound at the grid points, (U, A1[, A2]), and at each row. With them ln(time) is
             interpolated, without them ln(utilisation).
     """
+    if least is not None:
+        shape = np.broadcast_shapes(which.shape, least[1].shape, *(v.shape for v in x))
+        read_rows = compiled.wanted(math.prod(shape))
+        if read_rows is not None:
+            return _by_rows(read_rows, (grids, least[0], known), axes, (which, *x, least[1]), shape)
     places = [_place(a, v) for a, v in zip(axes, x, strict=True)]
     inside = np.all(np.broadcast_arrays(*(p.inside for p in places)), axis=0)
     on_point = np.all(np.broadcast_arrays(*(p.on_point for p in places)), axis=0)
@@ -97,6 +109,42 @@ def on_grid(
         if len(axes[number]) > 1 and not place.inside.all():
             value = value + _beyond_axis(grids, axes, which, number, places, base, growths[number])
     return value, inside & corner, on_point & corner
+
+
+def _by_rows(
+    read_rows: Callable[..., None],
+    tables: tuple[NDArray[Any], ...],
+    axes: tuple[Array, ...],
+    rows: tuple[Index | Array, ...],
+    shape: tuple[int, ...],
+) -> tuple[Array, Mask, Mask]:
+    """Do what `on_grid` does with the compiled reader.
+
+    tables: (grids, ln(bound), known) of `on_grid`. rows: (number of the grid, one coordinate per axis, ln(bound)) of
+    each row, which broadcast to `shape`.
+    """
+    if len(axes) == 1:  # as the last of two axes, of which the first has one point
+        tables = tuple(t.reshape(len(t), 1, -1) for t in tables)
+        axes, rows = (np.zeros(1), *axes), (rows[0], np.zeros(()), *rows[1:])
+    grids, nodes, known = (_plain(t, kind) for t, kind in zip(tables, (float, float, bool), strict=True))
+    ends = (_plain(axes[0], float), _plain(axes[1], float))
+    kinds = (np.intp, *(float,) * (len(rows) - 1))
+    flat = tuple(_plain(np.broadcast_to(r, shape), kind).reshape(-1) for r, kind in zip(rows, kinds, strict=True))
+    count = len(flat[0])
+    value, flags = np.empty(count), np.empty(count, np.int8)
+    change, growth = np.zeros((2, count)), np.zeros((2, count))
+    read_rows((grids, nodes, nodes - grids), known, ends, flat, (value, flags, change, growth), _FOR_ROWS)
+    for number, bit in enumerate((BEYOND_FIRST, BEYOND_LAST)):
+        past = np.flatnonzero(flags & bit)
+        if len(past):
+            value[past] += line_in_bound(growth[number, past], change[number, past], np.ones(()))
+    return value.reshape(shape), ((flags & INSIDE) > 0).reshape(shape), ((flags & ON_POINT) > 0).reshape(shape)
+
+
+def _plain(array: NDArray[Any], kind: type) -> NDArray[Any]:
+    """Return an array as compiled code takes it: of one type, contiguous, writable; itself where it is so."""
+    out: NDArray[Any] = np.ascontiguousarray(array, kind)
+    return out if out.flags.writeable else out.copy()
 
 
 def _by_time(

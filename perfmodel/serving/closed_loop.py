@@ -13,6 +13,7 @@ from perfmodel.serving.prefills import PrefillTimes, blend, largest_group, most_
 from perfmodel.serving.queueing import (
     bisect,
     closed_prefill_wait,
+    eased,
     equilibrium_rate,
     opening_burst,
     opening_share,
@@ -72,6 +73,7 @@ def closed_loop(steps: StepModel, load: Load, max_running: Array, prefills_per_r
     queued = _admission(batch, prefill + wait + batch.later_tokens * tpot, request_time)
     wait = wait + queued
     opening = opening_burst(batch.running, batch.group, load.mean(batch.grouped.alone) / batch.group, prefill)
+    opening = eased(opening, load.ramp)
     burst = opening_share(load.requests_per_client) * np.maximum(opening - prefill - wait, 0.0)
     ttft = batch.prefill.shared + wait + burst + request_time
     zero = np.zeros_like(ttft)

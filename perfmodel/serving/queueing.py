@@ -169,6 +169,15 @@ def opening_share(requests_per_client: Array) -> Array:
     return np.clip(1.0 / np.maximum(requests_per_client, 1.0), 0.0, 1.0)
 
 
+def eased(opening: Array, ramp: Array) -> Array:
+    """Return the mean seconds that a request of the opening burst waits where clients start over `ramp` seconds, (N,).
+
+    Derived: client i of C starts at ramp i / C, and is served when those before it are, so that half a ramp is saved on
+    average. opening: the seconds where all start together, (N,).
+    """
+    return np.maximum(opening - ramp / 2.0, 0.0)
+
+
 def spilled_group_wait(running: Array, group: Array, mixed_step: Array) -> Array:
     """Return the seconds, (N,), that a full group of prompts waits because decodes use part of the token budget.
 

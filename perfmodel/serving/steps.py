@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
-from perfmodel.arrays import Array, Mask
-from perfmodel.costs import CostModel, KnownSteps, StepCost, cheaper, mean_cost, overlapped, step_cost
+from perfmodel.arrays import Array, Index, Mask
+from perfmodel.costs import CostModel, KnownSteps, StepCost, cheaper, distinct_cost, layouts, mean_cost, overlapped
 from perfmodel.deployment import Sharding
 from perfmodel.engines import Engine, overlap_of
 from perfmodel.hardware import Hardware
@@ -100,8 +101,13 @@ class StepModel:
 
     def _device_cost(self, step: Step) -> StepCost:
         """Return the device time of one step without overlap, from `known` where it is kept."""
-        price = step_cost if self.known is None else self.known.cost
-        return price(self.sharding, self.hardware, self.costs, step, self.engine.kernel_launches)
+        given = self.sharding, self.hardware, self.costs, step, self.engine.kernel_launches
+        return distinct_cost(self._layouts, *given) if self.known is None else self.known.cost(*given)
+
+    @cached_property
+    def _layouts(self) -> Index:
+        """Number the devices and layouts of the candidates, (N,)."""
+        return layouts(self.sharding, self.hardware)
 
     def _launch_bound(self, cost: StepCost, step: Step) -> Array:
         """Raise the device time of a step to that of its kernel launches, unless a captured graph replays them.

@@ -20,11 +20,12 @@ from perfmodel.simulator.metrics import (
     latency,
     margins,
     occupancy,
+    rates,
     summary,
     unstable,
 )
 from perfmodel.simulator.options import Replay, ReplayOptions
-from perfmodel.simulator.policy import Link, Policy, Pool, of_engine
+from perfmodel.simulator.policy import Affinity, Link, Policy, Pool, of_engine
 from perfmodel.simulator.power_use import METER_S, devices_power, power_series, power_summary
 from perfmodel.simulator.rate_search import Capacity, capacity
 from perfmodel.simulator.replay import run
@@ -43,6 +44,7 @@ __all__ = [
     "PHASES",
     "PRECISION",
     "ROUTERS",
+    "Affinity",
     "Capacity",
     "DevicePower",
     "Distribution",
@@ -80,6 +82,7 @@ __all__ = [
     "pools_of",
     "power_series",
     "power_summary",
+    "rates",
     "replica_power",
     "run",
     "simulate",

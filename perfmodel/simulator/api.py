@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Unpack
 
 import numpy as np
@@ -23,6 +25,7 @@ from perfmodel.simulator.replay import Progress, run
 from perfmodel.simulator.requests import Prefixes, Traffic, from_workload, traffic
 from perfmodel.simulator.sequential import lengthened
 from perfmodel.simulator.simulation import Simulation
+from perfmodel.simulator.table import StepTable
 from perfmodel.workload import Slo, Trace, Workload
 
 #: Requests drawn from a workload that does not say how many. Chosen: 2,000 leave 20 above a p99; 300 per replica let
@@ -142,13 +145,19 @@ def pools_of(
     prefill: Deployments | None = None,
     policy: Policy | None = None,
     costs: CostModel | None = None,
+    tables: Sequence[StepTable] = (),
 ) -> tuple[Pool, ...]:
-    """Build the pools that serve `requests`: one pool, or a prefill and a decode pool; arguments as in `Replay`."""
+    """Build the pools that serve `requests`: one pool, or a prefill and a decode pool; arguments as in `Replay`.
+
+    tables: step times made earlier for the same pools, in their order, as `pool` takes them; empty to make them.
+    """
     chosen = engine_of(engine) if isinstance(engine, str) else engine
+    made = partial(pool, model, engine=chosen, traffic=requests, costs=costs, policy=policy)
+    first, last = (tables[0], tables[-1]) if tables else (None, None)
     if prefill is None:
-        return (pool(model, deployments, chosen, requests, costs=costs, policy=policy),)
-    front = pool(model, prefill, chosen, requests, costs=costs, policy=policy, role="prefill")
-    back = pool(model, deployments, chosen, requests, costs=costs, policy=policy, role="decode")
+        return (made(deployments=deployments, table=first),)
+    front = made(deployments=prefill, role="prefill", table=first)
+    back = made(deployments=deployments, role="decode", table=last)
     return replace(front, link=_link(front, back, prefill, deployments)), back
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import numpy as np
 from numpy.typing import NDArray
 
 from hwdb import InputError
 from perfmodel.simulator.kernel import records, state
-from perfmodel.simulator.policy import MAX_SEQS, Policy, Pool
+from perfmodel.simulator.policy import MAX_SEQS, Affinity, Policy, Pool
 from perfmodel.simulator.requests import Traffic, Whole
 from perfmodel.simulator.table import stacked
 
@@ -21,12 +23,12 @@ _SPARE_RUNS, _SPARE_STINTS = 4096, 64
 
 
 def initial_arrays(
-    traffic: Traffic, pools: tuple[Pool, ...], kept: Whole, reserved: Whole, router: str, seed: int
+    traffic: Traffic, pools: tuple[Pool, ...], kept: Whole, reserved: Whole, loop: NDArray[np.void]
 ) -> state.Arrays:
     """Build the state of the compiled loop before the first event.
 
     kept: row numbers of the requests that can be served. reserved: (R,) KV tokens that each of all R requests reserves
-    at admission. router, seed: how requests find a replica, and the seed of random draws.
+    at admission. loop: as `opening_loop` returns it.
     """
     requests, hash_ids = _requests(traffic, kept, reserved)
     replicas = _replicas(pools, traffic, len(kept))
@@ -45,13 +47,24 @@ def initial_arrays(
         hash_ids=hash_ids,
         entry_replicas=np.flatnonzero(~decodes),
         decode_replicas=np.flatnonzero(decodes),
-        loop=state.loop(router=router, opening=traffic.concurrency, offered=len(kept), think=traffic.think, seed=seed),
+        loop=loop,
         events=np.zeros(len(kept), records.EVENT),
         tables=tables,
         values=values,
         runs=np.zeros(2 * len(kept) + _SPARE_RUNS, records.RUN),
         stints=np.zeros(len(kept) + 4 * most + _SPARE_STINTS, records.STINT),
     )
+
+
+def opening_loop(traffic: Traffic, offered: int, router: str, seed: int, affinity: Affinity) -> NDArray[np.void]:
+    """Return the counters of the loop before the first event, with the router and its thresholds.
+
+    offered: requests that will be served. seed: of the router's random draws.
+    """
+    loop = state.loop(router=router, opening=traffic.concurrency, offered=offered, think=traffic.think, seed=seed)
+    for name, value in asdict(affinity).items():
+        loop[name] = value
+    return loop
 
 
 def _requests(traffic: Traffic, kept: Whole, reserved: Whole) -> tuple[NDArray[np.void], NDArray[np.int32]]:

@@ -72,6 +72,29 @@ class Policy:
         return replace(self, **settings)
 
 
+@dataclass(frozen=True)
+class Affinity:
+    """Holds the thresholds of the router `prefix_aware`; defaults are those of SGLang's router (its documentation).
+
+    Attributes:
+        min_match_share: Share of a prompt that a replica's prefix cache must hold to take the request; where none holds
+            more, the shortest queue takes it.
+        uneven_requests, uneven_ratio: Queues are uneven, and the shortest takes the request, where the longest has more
+            than `uneven_requests` requests beyond the shortest, and more than `uneven_ratio` times as many.
+    """
+
+    min_match_share: float = 0.3
+    uneven_requests: float = 64.0
+    uneven_ratio: float = 1.5
+
+    def __post_init__(self) -> None:
+        """Raise `InputError` for thresholds that mean nothing."""
+        if not 0 <= self.min_match_share <= 1:
+            raise InputError(f"min_match_share is {self.min_match_share:g}; give a share from 0 to 1")
+        if not (self.uneven_requests >= 0 and self.uneven_ratio >= 1):
+            raise InputError("uneven_requests must be 0 or more, and uneven_ratio 1 or more")
+
+
 def of_engine(engine: Engine, limits: Limits, *, max_model_len: float = math.nan) -> Policy:
     """Return the policy that `engine` follows under `limits` (see `Engine.limits`); unknown limits take `Policy`
     defaults.

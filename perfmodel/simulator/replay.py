@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from hwdb import InputError, UnknownName
 from perfmodel.arrays import Array
-from perfmodel.simulator.initial import initial_arrays
+from perfmodel.simulator.initial import initial_arrays, opening_loop
 from perfmodel.simulator.kernel import interpreted, records, state
-from perfmodel.simulator.policy import Pool
+from perfmodel.simulator.policy import Affinity, Pool
 from perfmodel.simulator.requests import Traffic, Whole
 from perfmodel.simulator.reservation import rejection_reasons, reserved_tokens
 from perfmodel.simulator.simulation import Simulation, notes_of
@@ -35,11 +35,12 @@ def run(
     router: str = "round_robin",
     seed: int = 0,
     progress: Progress | None = None,
+    affinity: Affinity | None = None,
 ) -> Simulation:
     """Simulate `traffic` on `pools` behind a router; the same arguments give the same result.
 
     Pools are one or more of role `both`, or of roles `prefill` and `decode`. Single requests that do not fit are
-    rejected and counted in `notes`.
+    rejected and counted in `notes`. affinity: thresholds of the router `prefix_aware`, None for its defaults.
 
     Raises:
         InputError: for combinations that mean nothing, and where no request fits.
@@ -53,7 +54,8 @@ def run(
     kept = np.flatnonzero(reasons == "")
     if not len(kept):
         raise InputError(f"{traffic.name}: none of {len(traffic)} requests can be served: {reasons[0]}")
-    arrays = _played(initial_arrays(traffic, pools, kept, reserved, router, seed), progress)
+    loop = opening_loop(traffic, len(kept), router, seed, affinity or Affinity())
+    arrays = _played(initial_arrays(traffic, pools, kept, reserved, loop), progress)
     return _result(traffic, pools, router, seed, reasons, arrays)
 
 

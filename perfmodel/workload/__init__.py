@@ -5,7 +5,13 @@ from __future__ import annotations
 from perfmodel.workload.datasets import LengthStats, histogram, lengths
 from perfmodel.workload.histograms import MOST_CLASSES, Histogram, read_histogram
 from perfmodel.workload.length_spread import SPREADS, length_cv, longest_over_mean, spread_kind, synchronised
-from perfmodel.workload.load import DEFAULT_REQUESTS_PER_CLIENT, POOLED_REQUESTS_PER_CLIENT, Load, load_of
+from perfmodel.workload.load import (
+    DEFAULT_REQUESTS_PER_CLIENT,
+    POOLED_REQUESTS_PER_CLIENT,
+    Load,
+    load_of,
+    measured_per_client,
+)
 from perfmodel.workload.output_lengths import LEAST_LENGTH_CV, OUTPUT_LENGTH_CV, longest, survival, truncated_cv
 from perfmodel.workload.slo import METRICS, MS_PER_S, RANKS, SLO_KEYS, STATISTICS, Objective, Slo
 from perfmodel.workload.traces import (
@@ -55,6 +61,7 @@ __all__ = [
     "load_of",
     "longest",
     "longest_over_mean",
+    "measured_per_client",
     "peak_of",
     "periods_of",
     "read_histogram",

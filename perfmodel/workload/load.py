@@ -34,6 +34,8 @@ class Load:
         n_requests: requests of the run.
         cv: coefficient of variation of the gaps between arrivals.
         requests_per_client: requests that each client of a closed loop sends; the opening burst is one of them.
+            Infinite where the burst is not measured.
+        ramp: seconds over which the clients of a closed loop start, evenly.
         synchronised: how far requests that start together stay together, 0 to 1 (see `length_spread`).
     Decoding, (N,):
         length_cv: coefficient of variation of output lengths within a class.
@@ -57,6 +59,7 @@ class Load:
     longest: Array
     drafts: Array
     accepted: Array
+    ramp: Array
 
     @property
     def new(self) -> Array:
@@ -87,6 +90,18 @@ class Load:
         steps = np.maximum(self.output, _LEAST_STEPS)
         whole = self.input + part * self.output * (1.0 + np.square(self.length_cv))
         return self.mean(whole * steps) / self.mean(steps)
+
+
+def measured_per_client(per_client: Array, clients: Array, warmup: Array) -> Array:
+    """Return a closed loop's measured requests per request of the opening burst among them, (N,); infinite if none is.
+
+    per_client: requests of the whole run per client. warmup: requests at its start that are not measured; the loop goes
+    on under the same load.
+    """
+    burst = np.maximum(clients - warmup, 0.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        left = np.maximum(per_client * clients - warmup, burst) / burst
+    return np.where(warmup > 0, np.where(burst > 0, left, np.inf), per_client)
 
 
 def load_of(workload: Workload, candidates: int, requests_per_client: float = DEFAULT_REQUESTS_PER_CLIENT) -> Load:
@@ -123,4 +138,5 @@ def load_of(workload: Workload, candidates: int, requests_per_client: float = DE
         longest=column(workload.output_max),
         drafts=column(0.0),
         accepted=column(1.0),
+        ramp=column(0.0),
     )

@@ -17,6 +17,7 @@ perfmodel version
 perfmodel --version"""
 #: Sections of commands in the help.
 SCENARIOS, DEPLOYMENTS, FACTS = "Serve a scenario", "Estimate deployments", "Look up and measure"
+DOORS = "Answer other programs"
 
 
 def _group(help_text: str, examples: str) -> typer.Typer:
@@ -82,6 +83,12 @@ def _add_simulate(app: typer.Typer) -> None:
     from search.commands import simulate
 
     _add(app, "simulate", simulate.simulate_command, simulate.EXAMPLES, SCENARIOS)
+
+
+def _add_tune(app: typer.Typer) -> None:
+    from search.commands import tune
+
+    _add(app, "tune", tune.tune_command, tune.EXAMPLES, SCENARIOS)
 
 
 def _add_power(app: typer.Typer) -> None:
@@ -191,6 +198,18 @@ def _add_profile(app: typer.Typer) -> None:
     app.add_typer(group, name="profile", rich_help_panel=FACTS)
 
 
+def _add_serve(app: typer.Typer) -> None:
+    from search.commands import serve
+
+    _add(app, "serve", serve.serve_command, serve.EXAMPLES, DOORS)
+
+
+def _add_mcp(app: typer.Typer) -> None:
+    from search.commands import mcp
+
+    _add(app, "mcp", mcp.mcp_command, mcp.EXAMPLES, DOORS)
+
+
 def _add_explain(app: typer.Typer) -> None:
     from search.commands import explain
 
@@ -205,6 +224,7 @@ def _add_version(app: typer.Typer) -> None:
 COMMANDS = {
     "plan": _add_plan,
     "simulate": _add_simulate,
+    "tune": _add_tune,
     "power": _add_power,
     "fleet": _add_fleet,
     "cost": _add_cost,
@@ -220,6 +240,8 @@ COMMANDS = {
     "hw": _add_hw,
     "models": _add_models,
     "profile": _add_profile,
+    "serve": _add_serve,
+    "mcp": _add_mcp,
     "explain": _add_explain,
     "version": _add_version,
 }
@@ -229,6 +251,7 @@ COMMANDS = {
 SUMMARIES = {
     "plan": (SCENARIOS, "Rank the configurations that serve a scenario within its SLOs."),
     "simulate": (SCENARIOS, "Simulate a scenario's load on a candidate of its plan."),
+    "tune": (SCENARIOS, "Tune routers, schedulers and replicas by simulation, within the SLOs of a scenario."),
     "power": (SCENARIOS, "Say how many servers of a plan fit a power budget, and what caps cost and gain."),
     "fleet": (SCENARIOS, "Find the least-cost mix of hardware for classes of requests, and what each hour needs."),
     "cost": (SCENARIOS, "Compare own, rent and API for a plan's best candidate, and where they break even."),
@@ -241,6 +264,11 @@ SUMMARIES = {
     "predict": (DEPLOYMENTS, "Predict latency, throughput, memory and power per row of a table."),
     "calibrate": (DEPLOYMENTS, "Learn from your own benchmarks what your systems do differently."),
     "op": (DEPLOYMENTS, "Time, watts and joules of single operators: gemm, attention, all-reduce."),
+    "serve": (
+        DOORS,
+        "Serve the same answers over HTTP on this machine, with an OpenAPI schema and the report's pages.",
+    ),
+    "mcp": (DOORS, "Offer the same answers as tools of the Model Context Protocol, over stdin and stdout."),
     "explain": (FACTS, "Explain a flag, column, heading, scenario key or word."),
     "version": (FACTS, "Print the version."),
     "hw": (FACTS, "Devices, nodes and prices: list, show, compare."),

@@ -7,7 +7,7 @@ from search.fleet.day import hour_rows, is_a_day
 from search.fleet.idle import Idle
 from search.fleet.options import plan_fleet
 from search.fleet.plan import Binding, FleetInfeasible, FleetPlan, Relaxation, fleet_plan
-from search.fleet.problem import FleetProblem
+from search.fleet.problem import FleetProblem, World
 from search.fleet.program import formulate
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "FleetProblem",
     "Idle",
     "Relaxation",
+    "World",
     "account",
     "fleet_plan",
     "formulate",

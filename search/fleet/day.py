@@ -75,17 +75,13 @@ def _following(problem: FleetProblem, used: Mask, solver: Solver | None) -> Flee
 
     It has all options of the problem, in their order.
     """
-    few = replace(
-        problem,
-        options=tuple(o for o, on in zip(problem.options, used, strict=True) if on),
-        throughput=problem.throughput[used],
-        elastic=True,
-    )
-    found = fleet_plan(few, solver)
+    found = fleet_plan(replace(problem.of_options(used), elastic=True), solver)
     replicas = np.zeros((len(used), problem.periods), dtype=np.intp)
     shares = np.zeros((len(used), problem.rate.shape[1], problem.periods))
-    replicas[used], shares[used] = found.replicas, found.shares
-    return replace(found, problem=replace(problem, elastic=True), replicas=replicas, shares=shares)
+    spot = np.zeros(replicas.shape)
+    replicas[used], shares[used], spot[used] = found.replicas, found.shares, found.spot
+    whole = replace(problem, elastic=True, rate=found.problem.rate)
+    return replace(found, problem=whole, replicas=replicas, shares=shares, spot=spot)
 
 
 def hour_rows(found: FleetPlan) -> list[dict[str, Any]]:

@@ -10,8 +10,9 @@ import numpy as np
 
 from perfmodel.arrays import Array, Index
 from perfmodel.power import energy_per_token
+from search.fleet.bills import hourly_bills
 from search.fleet.idle import Idle
-from search.fleet.limits import INTEGRALITY_TOLERANCE
+from search.fleet.limits import INTEGRALITY_TOLERANCE, taken_of
 from search.fleet.problem import FleetProblem
 from search.manifest import Manifest
 from search.scenario import Site
@@ -47,7 +48,9 @@ class FleetPlan:
     unknown; None where nothing is modelled. output_rate: (O, P) output tokens/s of what an option serves, NaN unknown.
     power_spread: (O, P) log half-widths of the 80 % intervals of watts, NaN where watts are stated. scaled: of a static
     fleet over several periods, what each period needs of its options. static: of a fleet that changes over the day, the
-    least-cost one that does not. idle: devices on hand that it does not use. site: its electricity.
+    least-cost one that does not. idle: devices on hand that it does not use. site: its electricity. held: (K, P)
+    devices that each supply rents out. spot: (O, P) replicas on spot devices. served: factor on the demand that was
+    asked for; the problem's rates are those that are served.
     """
 
     problem: FleetProblem
@@ -67,13 +70,17 @@ class FleetPlan:
     static: FleetPlan | None = None
     idle: tuple[Idle, ...] = ()
     site: Site = field(default_factory=Site)
+    held: Array = field(default_factory=lambda: np.zeros((0, 1)))
+    spot: Array = field(default_factory=lambda: np.zeros((0, 1)))
+    served: float = 1.0
 
     @property
     def devices(self) -> dict[str, float]:
         """Return the devices in use by name, each in its fullest period."""
         used: dict[str, Array] = {}
         for option, counts in zip(self.problem.options, self.replicas, strict=True):
-            used[option.device] = used.get(option.device, 0.0) + option.devices * counts
+            for device, number in option.devices_of.items():
+                used[device] = used.get(device, 0.0) + number * counts
         return {name: float(counts.max()) for name, counts in used.items() if counts.max() > 0}
 
     @property
@@ -159,16 +166,15 @@ class FleetPlan:
     def hourly(self) -> Array:
         """Return USD per hour of each option in each period, (O, P); NaN where no prices are known.
 
-        The price of whole nodes is split over the options by what their replicas take of the nodes.
+        The price of whole nodes, and of devices that are held, is split over the options by what their replicas take.
         """
-        problem = self.problem
-        nodes = np.array([o.nodes for o in problem.options])[:, None] * self.replicas
-        out = np.array([o.usd_per_hour for o in problem.options])[:, None] * self.replicas
-        for device in problem.by_node:
-            on = np.array([o.device == device for o in problem.options])
-            held = nodes[on].sum(axis=0)
-            bill = problem.inventory.node_usd_per_hour[device] * np.ceil(held - INTEGRALITY_TOLERANCE)
-            out[on] = np.where(held > 0, nodes[on] / np.maximum(held, INTEGRALITY_TOLERANCE), 0.0) * bill
+        problem, bills = self.problem, hourly_bills(self.problem, self.replicas, self.held)
+        each = np.array([0.0 if set(bills).intersection(o.devices_of) else o.usd_per_hour for o in problem.options])
+        out: Array = np.asarray(each[:, None] * self.replicas, dtype=float)
+        for device, bill in bills.items():
+            taken = taken_of(problem, device)[:, None] * self.replicas
+            held = taken.sum(axis=0)
+            out += np.where(held > 0, taken / np.maximum(held, INTEGRALITY_TOLERANCE), 0.0) * bill
         return np.asarray(out * np.nan if problem.counts_devices else out, dtype=float)
 
     def share_rows(self) -> list[dict[str, Any]]:

@@ -1,7 +1,8 @@
 """Compute the arrays that the fleet program is built from: prices, limits, failures, and bounds on the replicas.
 
-A unit is a replica of an option, or, where devices are paid by the node, a node of such a device: (O + W,) units for O
-options and W devices that are paid by the node. P counts the periods of the day.
+A unit is a replica of an option; or, where devices are paid by the node, a node of such a device; or a device (or node)
+that a supply rents out: (O + W + K,) units for O options, W devices that are paid by the node and K supplies. P counts
+the periods of the day.
 """
 
 from __future__ import annotations
@@ -12,12 +13,27 @@ from itertools import combinations_with_replacement
 import numpy as np
 from numpy.typing import ArrayLike
 
+from hwdb import InputError
 from perfmodel.arrays import Array, Index
 from search.fleet.problem import FleetProblem
 
 #: A value that a solver returns within this of a whole number is that number. Above the solvers' own integrality
 #: tolerance of 1e-6.
 INTEGRALITY_TOLERANCE = 1e-5
+#: Largest number of replicas of an option: solvers lose the last digit above. chosen, as `MOST_RATE` of a class.
+MOST_REPLICAS = 1e9
+
+
+def supplied(problem: FleetProblem) -> set[str]:
+    """Return the names of the devices that have supplies."""
+    return {s.device for s in problem.inventory.supplies}
+
+
+def taken_of(problem: FleetProblem, device: str) -> Array:
+    """Return what a replica of each option takes of the supplies of `device`, (O,): devices, or nodes where the device
+    is paid by the node.
+    """
+    return problem.nodes_on(device) if device in problem.by_node else problem.devices_on(device)
 
 
 def with_nodes(problem: FleetProblem, replicas: Index) -> Array:
@@ -25,37 +41,60 @@ def with_nodes(problem: FleetProblem, replicas: Index) -> Array:
 
     Nodes are counted only for devices that are paid by the node.
     """
-    taken = [np.array([o.nodes if o.device == d else 0.0 for o in problem.options]) @ replicas for d in problem.by_node]
+    taken = [problem.nodes_on(d) @ replicas for d in problem.by_node]
     return np.concatenate([replicas, *[np.ceil(t - INTEGRALITY_TOLERANCE)[None] for t in taken]]).astype(float)
 
 
 def prices(problem: FleetProblem) -> Array:
-    """Return USD per hour of each unit, (O + W,); a replica whose node is paid for costs 0."""
-    by_node = problem.by_node
-    replica = [0.0 if o.device in by_node else o.usd_per_hour for o in problem.options]
-    return np.array([*replica, *[problem.inventory.node_usd_per_hour[d] for d in by_node]])
+    """Return USD per hour of each unit, (O + W + K,); a replica whose node or devices are paid for costs 0."""
+    by_node, rented = problem.by_node, supplied(problem)
+    paid = {*by_node, *rented}
+    replica = [0.0 if paid.intersection(o.devices_of) else o.usd_per_hour for o in problem.options]
+    nodes = [0.0 if d in rented else problem.inventory.node_usd_per_hour[d] for d in by_node]
+    return np.array([*replica, *nodes, *[s.usd_per_hour for s in problem.inventory.supplies]])
 
 
 def limits(problem: FleetProblem) -> dict[str, tuple[float, Array]]:
-    """Collect every finite limit: name -> (bound, (O + W,) what each unit takes of it).
+    """Collect every finite limit on a period: name -> (bound, (O + W + K,) what each unit takes of it).
 
-    Names: `stock[DEVICE]` (devices), `power` (watts), `budget` (USD per hour), `nodes`.
+    Names: `stock[DEVICE]` (devices), `power` (watts), `budget` (USD per hour), `nodes`, `supply[DEVICE KIND]`.
     """
     options, inventory, by_node = problem.options, problem.inventory, problem.by_node
-    none = [0.0] * len(by_node)
+    others_none = [0.0] * (len(by_node) + len(inventory.supplies))
     out: dict[str, tuple[float, Array]] = {}
     for device, stock in inventory.stock.items():
-        taken = np.array([o.devices if o.device == device else 0.0 for o in options] + none)
+        taken = np.concatenate([problem.devices_on(device), others_none])
         if np.isfinite(stock) and taken.any():
             out[f"stock[{device}]"] = (float(stock), taken)
-    nodes = [0.0 if o.device in by_node else o.nodes for o in options]
+    nodes = [sum(n for d, n in o.nodes_of.items() if d not in by_node) for o in options]
     others: Mapping[str, tuple[float, ArrayLike]] = {
-        "power": (inventory.power, [o.power for o in options] + none),
+        "power": (inventory.power, [o.power for o in options] + others_none),
         "budget": (inventory.budget, prices(problem)),
-        "nodes": (inventory.nodes, nodes + [1.0] * len(by_node)),
+        "nodes": (inventory.nodes, nodes + [1.0] * len(by_node) + [0.0] * len(inventory.supplies)),
     }
     out.update({name: (float(b), np.array(w)) for name, (b, w) in others.items() if np.isfinite(b)})
+    first = len(options) + len(by_node)
+    for k, supply in enumerate(inventory.supplies):
+        if np.isfinite(supply.most):
+            out[f"supply[{supply.name}]"] = (
+                float(supply.most),
+                np.eye(1, first + len(inventory.supplies), first + k)[0],
+            )
     return out
+
+
+def mean_limits(problem: FleetProblem) -> dict[str, tuple[float, str]]:
+    """Collect every finite limit on the mean over the periods: name -> (bound, quantity that it bounds).
+
+    `mean_budget` bounds the money (USD per hour), `carbon` the carbon (grams of CO2e per hour).
+    """
+    found = {"mean_budget": (problem.inventory.mean_budget, "money"), "carbon": (problem.inventory.carbon, "carbon")}
+    return {name: (float(bound), what) for name, (bound, what) in found.items() if np.isfinite(bound)}
+
+
+def bounds(problem: FleetProblem) -> dict[str, float]:
+    """Return the bound of every limit by name, those on a period first."""
+    return {n: b for n, (b, _) in {**limits(problem), **mean_limits(problem)}.items()}
 
 
 def served_by_none(problem: FleetProblem) -> list[int]:
@@ -67,25 +106,84 @@ def served_by_none(problem: FleetProblem) -> list[int]:
 def failures(problem: FleetProblem) -> list[Array]:
     """List the failures that the fleet must survive, each as the replicas that it takes of every option, (O,).
 
-    The first failure takes nothing. With spare nodes, there is one for every choice of nodes to lose.
+    The first failure takes nothing. With spare nodes, there is one for every choice of nodes to lose: of any device,
+    and of each device or domain that has spare nodes of its own.
     """
-    options = range(len(problem.options))
-    out = [np.zeros(len(problem.options))]
-    if problem.inventory.spare_nodes:
-        for nodes in combinations_with_replacement(options, problem.inventory.spare_nodes):
-            lost = np.zeros(len(problem.options))
+    options, inventory = problem.options, problem.inventory
+    out = [np.zeros(len(options))]
+    pools = [(list(range(len(options))), inventory.spare_nodes)]
+    pools += [
+        ([i for i, o in enumerate(options) if n in (*o.devices_of, o.domain)], k) for n, k in inventory.spare.items()
+    ]
+    for members, count in pools:
+        for nodes in combinations_with_replacement(members, count) if count else ():
+            lost = np.zeros(len(options))
             for o in nodes:
-                lost[o] += np.ceil(problem.options[o].replicas_per_node)
+                lost[o] += np.ceil(options[o].replicas_per_node)
             out.append(lost)
     return out
+
+
+def slowest(problem: FleetProblem) -> Array:
+    """Return the least throughput of each option and class over all worlds in which it serves, (O, C), inf for none."""
+    all_worlds = np.stack([problem.throughput, *[w.throughput for w in problem.worlds]])
+    usable = (np.nan_to_num(all_worlds) > 0) & problem.serves()
+    return np.asarray(np.where(usable, all_worlds, np.inf).min(axis=0))
 
 
 def max_replicas(problem: FleetProblem) -> Index:
     """Return the replicas of each option that no optimum exceeds, (O,).
 
     They are enough for all traffic that the option can serve, plus what failures take. An option alone needs at most
-    ceil(its load), and the load of all classes together is their sum.
+    ceil(its load), and the load of all classes together is their sum. Where the most traffic is asked for, the limits
+    say how many there may be.
     """
-    speed = np.where(problem.serves(), problem.throughput, np.inf)
-    alone = np.ceil((problem.rate.max(axis=0) / speed).sum(axis=1) + INTEGRALITY_TOLERANCE)
-    return np.asarray(alone + np.max(failures(problem), axis=0), dtype=np.intp)
+    if problem.objective == "traffic":
+        return _most_within_limits(problem)
+    up = np.array([o.availability for o in problem.options])
+    alone = np.ceil((problem.rate.max(axis=0) / slowest(problem)).sum(axis=1) / up + INTEGRALITY_TOLERANCE)
+    spot = {s.device for s in problem.inventory.supplies if s.kind == "spot"}
+    twice = np.array([1.0 + bool(spot.intersection(o.devices_of)) for o in problem.options])
+    current = np.array([o.current if o.migration_usd else 0 for o in problem.options])
+    down = np.where(twice > 1, np.ceil(alone * _interrupted(problem)), 0.0)
+    return np.asarray(np.maximum(alone * twice + down + np.max(failures(problem), axis=0), current), dtype=np.intp)
+
+
+def _interrupted(problem: FleetProblem) -> Array:
+    """Return the hours that a spot replica of each option is starting again per hour that it serves, (O,)."""
+    often = {s.device: s.interruptions_per_hour for s in problem.inventory.supplies if s.kind == "spot"}
+    return np.array([o.start_up_h * often.get(o.device, 0.0) for o in problem.options])
+
+
+def _most_within_limits(problem: FleetProblem) -> Index:
+    """Return the most replicas of each option that each limit alone allows, (O,); raise `InputError` for no bound."""
+    count = len(problem.options)
+    most = np.full(count, np.inf)
+    for bound, taken in limits(problem).values():
+        each = np.where(taken[:count] > 0, taken[:count], np.nan)
+        most = np.fmin(most, np.floor(bound / each + INTEGRALITY_TOLERANCE))
+    for device in supplied(problem):
+        allowed = sum(s.most for s in problem.inventory.supplies if s.device == device)
+        each = taken_of(problem, device)
+        most = np.fmin(most, np.floor(allowed / np.where(each > 0, each, np.nan) + INTEGRALITY_TOLERANCE))
+    money = np.fmin(problem.inventory.budget, problem.inventory.mean_budget)
+    each = cheapest(problem)
+    most = np.fmin(most, np.floor(money / np.where(each > 0, each, np.nan) + INTEGRALITY_TOLERANCE))
+    endless = np.nonzero((most > MOST_REPLICAS) & np.asarray(problem.serves().any(axis=1)))[0]
+    if len(endless):
+        raise InputError(
+            f"fleet: the most traffic has no end, because nothing limits option {problem.options[endless[0]].name!r}; "
+            "give stock, power, nodes or a budget"
+        )
+    return np.asarray(np.minimum(most, MOST_REPLICAS), dtype=np.intp)
+
+
+def cheapest(problem: FleetProblem) -> Array:
+    """Return the least USD per hour that a replica of each option can cost, (O,), its part of a node included."""
+    rented = supplied(problem)
+    least = {d: min(s.usd_per_hour for s in problem.inventory.supplies if s.device == d) for d in rented}
+    out = prices(problem)[: len(problem.options)].copy()
+    for device in problem.device_names:
+        each = least.get(device, problem.inventory.node_usd_per_hour.get(device, 0.0))
+        out += each * taken_of(problem, device) if device in rented or device in problem.by_node else 0.0
+    return out

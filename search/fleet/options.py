@@ -15,11 +15,12 @@ from perfmodel.workload import SECONDS_PER_HOUR
 from search.fleet.day import over_the_day
 from search.fleet.idle import idle_devices
 from search.fleet.layouts import Modeller, stated_rates
-from search.fleet.limits import served_by_none
+from search.fleet.limits import served_by_none, supplied
 from search.fleet.operating import Modelled, chances_at_load, output_at_load, power_at_load
 from search.fleet.plan import FleetPlan
 from search.fleet.problem import FleetProblem
 from search.fleet.solve import Solver
+from search.fleet.terms import on_terms, spreads_of, with_terms
 from search.manifest import manifest
 from search.planning import Tariff, dearest, tariff, tariff_of
 from search.scenario import FleetClass, FleetOption, FleetSpec, Inventory, Option, Site, refused_for_fleets
@@ -144,14 +145,17 @@ def prepare(scenario: Scenario, costs: CostModel | None = None) -> Prepared:
         if whole and d.name not in own
     }
     inventory = replace(scenario.inventory(), node_usd_per_hour=node_prices)
-    options = [option for part in parts for option in part.options]
-    problem = priced(_problem(spec, options, np.concatenate([part.throughput for part in parts]), inventory))
+    options = [made for o, part in zip(spec.options, parts, strict=True) for made in on_terms(part.options, o)]
+    problem = _problem(spec, options, np.concatenate([part.throughput for part in parts]), inventory)
+    spreads = spreads_of(spec, [len(part.options) for part in parts])
+    modelled = modeller.modelled(parts)
+    problem = priced(with_terms(problem, scenario, spec, modelled, spreads))
     staff = scenario.money.ownership.staff_usd_per_month
     beside = (f"staff ({staff:g} USD per month) is not part of the cost of a fleet",) if staff else ()
     if scenario.money.utilisation != 1.0:
         beside = (*beside, "utilisation of [money] plays no part in a fleet: its hours have loads of their own")
     problem = replace(problem, remarks=(*problem.remarks, *useless, *beside, *scenario.readings))
-    return Prepared(problem=problem, spec=spec, dates=bill.date, modelled=modeller.modelled(parts))
+    return Prepared(problem=problem, spec=spec, dates=bill.date, modelled=modelled)
 
 
 def _per_node(bill: Tariff, site: Site) -> Array:
@@ -168,7 +172,8 @@ def priced(problem: FleetProblem) -> FleetProblem:
     Options without a known price are left out where the others serve every class. Otherwise the devices are counted in
     place of the money: each costs 1, and the result has no cost.
     """
-    unknown = [o for o in problem.options if np.isnan(o.usd_per_hour)]
+    rented = supplied(problem)
+    unknown = [o for o in problem.options if np.isnan(o.usd_per_hour) and not rented.intersection(o.devices_of)]
     if not unknown:
         return problem
     names = list(dict.fromkeys(o.device for o in unknown))
@@ -177,8 +182,8 @@ def priced(problem: FleetProblem) -> FleetProblem:
         f"no price is known for {', '.join(names)}: give one with [hardware] usd_per_hour = {{ {example} }}, "
         "or usd_per_hour in its [[fleet.option]]"
     )
-    rows = np.array([i for i, o in enumerate(problem.options) if not np.isnan(o.usd_per_hour)], dtype=np.intp)
-    left = replace(problem, options=tuple(problem.options[i] for i in rows), throughput=problem.throughput[rows])
+    rows = np.array([i for i, o in enumerate(problem.options) if o not in unknown], dtype=np.intp)
+    left = problem.of_options(rows)
     if len(rows) and not served_by_none(left):
         return replace(left, remarks=(*left.remarks, f"{told}; without it the fleet leaves it out"))
     counted = tuple(replace(o, usd_per_hour=o.devices) for o in problem.options)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from perfmodel.arrays import Array, Index
+from search.fleet.limits import mean_limits
 from search.fleet.problem import FleetProblem
 
 if TYPE_CHECKING:
@@ -40,7 +41,19 @@ def busiest(rate: Array) -> tuple[Index, Index]:
 def of_busiest(problem: FleetProblem) -> tuple[FleetProblem, Index]:
     """Return the problem of the busiest periods alone, and for each period the position of one that stands for it."""
     kept, stands = busiest(problem.rate)
-    return replace(problem, rate=problem.rate[kept], hours=problem.hours[kept]), stands
+    carbon = np.full(len(kept), problem.gco2_per_kwh @ problem.hours / problem.hours.sum())
+    return replace(problem, rate=problem.rate[kept], hours=problem.hours[kept], gco2_per_kwh=carbon), stands
+
+
+def periods_joined(problem: FleetProblem) -> bool:
+    """Return whether something joins the periods of an elastic fleet, so that they are no problems of their own.
+
+    Starts, stays, fixed options, moves, reserved devices, commitments, limits on means, draws that may be missed, and
+    the most traffic, which is one factor for all periods, do.
+    """
+    held = any(s.kind == "reserved" or s.least_spend for s in problem.inventory.supplies)
+    options = any(o.start_up_h or o.min_stay_h or o.fixed or o.migration_usd for o in problem.options)
+    return bool(held or options or mean_limits(problem) or problem.may_miss or problem.objective == "traffic")
 
 
 def period_by_period(problem: FleetProblem, solve: Callable[[FleetProblem], FleetPlan]) -> FleetPlan:
@@ -49,9 +62,15 @@ def period_by_period(problem: FleetProblem, solve: Callable[[FleetProblem], Flee
     problem: elastic, with P periods. solve: finds the fleet of one period. The cost and its bound are means over the
     hours; what a limit costs is too.
     """
-    rates, which = np.unique(problem.rate, axis=0, return_inverse=True)
+    grams = np.nan_to_num(problem.gco2_per_kwh) * (problem.objective == "carbon")
+    rates, first, which = np.unique(
+        np.column_stack([problem.rate, grams]), axis=0, return_index=True, return_inverse=True
+    )
     which = which.reshape(-1)
-    parts = [solve(replace(problem, rate=rates[[i]], hours=np.ones(1), elastic=False)) for i in range(len(rates))]
+    alone = replace(problem, hours=np.ones(1), elastic=False)
+    parts = [
+        solve(replace(alone, rate=problem.rate[[i]], gco2_per_kwh=problem.gco2_per_kwh[[i]])) for i in first.tolist()
+    ]
     weight = np.bincount(which, weights=problem.hours, minlength=len(rates)) / problem.hours.sum()
     cost = float(weight @ np.array([p.usd_per_hour for p in parts]))
     bound = float(weight @ np.array([p.bound for p in parts]))
@@ -60,11 +79,20 @@ def period_by_period(problem: FleetProblem, solve: Callable[[FleetProblem], Flee
         problem=problem,
         replicas=np.concatenate([parts[i].replicas for i in which], axis=1),
         shares=np.concatenate([parts[i].shares for i in which], axis=2),
+        held=np.concatenate([parts[i].held for i in which], axis=1),
+        spot=np.concatenate([parts[i].spot for i in which], axis=1),
         usd_per_hour=cost,
         bound=bound,
-        gap=max(0.0, (cost - bound) / cost) if cost > 0 else 0.0,
+        gap=_gap(parts, cost, bound),
         binding=_joined(parts, weight),
     )
+
+
+def _gap(parts: list[FleetPlan], cost: float, bound: float) -> float:
+    """Return the relative distance of the mean from its bound; that of the worst part where the bound is unknown."""
+    if np.isfinite(bound) and cost > 0:
+        return max(0.0, (cost - bound) / cost)
+    return max((p.gap for p in parts), default=0.0)
 
 
 def _joined(parts: list[FleetPlan], weight: Array) -> tuple[Binding, ...]:

@@ -7,8 +7,27 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from hwdb import InputError
-from perfmodel.arrays import Array, Mask
-from search.scenario import Inventory, Option
+from perfmodel.arrays import NAN, Array, Index, Mask
+from perfmodel.money import HOURS_PER_MONTH
+from search.scenario import SUPPLY_KINDS, Inventory, Option
+
+#: A product of decimals that is within this of a whole number is that number.
+WHOLE_TOLERANCE = 1e-9
+#: What a fleet may be planned for: the least of it, but the most of `traffic`.
+OBJECTIVES = ("cost", "traffic", "power", "carbon", "devices")
+
+
+@dataclass(frozen=True)
+class World:
+    """One way that the throughput of the options may turn out.
+
+    throughput: (O, C) requests/s of one replica, as in `FleetProblem`. must: True for a case that the fleet has to
+    survive whatever happens (requests that are abused); False for one of the draws, of which a share is kept.
+    """
+
+    name: str
+    throughput: Array
+    must: bool = False
 
 
 @dataclass(frozen=True)
@@ -20,6 +39,10 @@ class FleetProblem:
     else; 0 or NaN where it cannot. hours: (P,) length of each period. elastic: the number of replicas may change
     between periods. remarks: sentences about the options, such as those without a price. counts_devices: True where
     prices are numbers of devices, because a price is unknown.
+
+    objective: one of `OBJECTIVES`. worlds: draws of the throughput and cases beside it. worlds_kept: share of the draws
+    in which every class is served. gco2_per_kwh: (P,) of the site's electricity, NaN unknown. horizon_h: hours over
+    which the cost of moving to new replicas is spread.
     """
 
     options: tuple[Option, ...]
@@ -31,17 +54,52 @@ class FleetProblem:
     elastic: bool = False
     remarks: tuple[str, ...] = ()
     counts_devices: bool = False
+    objective: str = "cost"
+    worlds: tuple[World, ...] = ()
+    worlds_kept: float = 1.0
+    gco2_per_kwh: Array = field(default_factory=lambda: np.full(1, NAN))
+    horizon_h: float = HOURS_PER_MONTH
+
+    @property
+    def device_names(self) -> tuple[str, ...]:
+        """Return the names of the device types of the options, (D,)."""
+        return tuple(dict.fromkeys(d for o in self.options for d in o.devices_of))
 
     @property
     def by_node(self) -> tuple[str, ...]:
         """Return the names of the devices of the options that are paid by the node, (W,)."""
-        used = dict.fromkeys(o.device for o in self.options)
-        return tuple(d for d in used if d in self.inventory.node_usd_per_hour)
+        return tuple(d for d in self.device_names if d in self.inventory.node_usd_per_hour)
+
+    def devices_on(self, device: str) -> Array:
+        """Return the devices of type `device` that a replica of each option takes, (O,)."""
+        return np.array([o.devices_of.get(device, 0.0) for o in self.options], dtype=float)
+
+    def nodes_on(self, device: str) -> Array:
+        """Return the nodes of `device` that a replica of each option takes, (O,)."""
+        return np.array([o.nodes_of.get(device, 0.0) for o in self.options], dtype=float)
+
+    @property
+    def may_miss(self) -> int:
+        """Return how many of the draws in `worlds` need not be served."""
+        draws = sum(not w.must for w in self.worlds)
+        return int(np.floor(draws * (1.0 - self.worlds_kept) + WHOLE_TOLERANCE))
+
+    def of_options(self, rows: Index | Mask) -> FleetProblem:
+        """Return the problem of the options at `rows` alone, numbers or booleans."""
+        few = np.arange(len(self.options))[rows]
+        worlds = tuple(replace(w, throughput=np.asarray(w.throughput)[few]) for w in self.worlds)
+        options = tuple(self.options[i] for i in few)
+        return replace(self, options=options, throughput=np.asarray(self.throughput)[few], worlds=worlds)
 
     @property
     def periods(self) -> int:
         """Return the number of periods of the day."""
         return len(self.hours)
+
+    def without_throughput(self, where: Mask) -> FleetProblem:
+        """Return the problem with no throughput, in any world, where `where` is True; it broadcasts to (O, C)."""
+        worlds = tuple(replace(w, throughput=np.where(where, 0.0, w.throughput)) for w in self.worlds)
+        return replace(self, throughput=np.where(where, 0.0, self.throughput), worlds=worlds)
 
     def serves(self) -> Mask:
         """Return (O, C) booleans: True where an option can serve a class at all."""
@@ -73,15 +131,58 @@ def checked(problem: FleetProblem) -> FleetProblem:
         raise InputError("fleet: every rate must be a finite number of requests/s, at least 0")
     if not ((hours > 0).all() and np.isfinite(hours).all()):
         raise InputError("fleet: every period must last longer than 0 hours; correct the hours")
-    unpriced = [o.name for o in problem.options if not (np.isfinite(o.usd_per_hour) and o.usd_per_hour >= 0)]
+    _check_prices(problem)
+    _check_supplies(problem)
+    worlds = tuple(replace(w, throughput=np.atleast_2d(np.asarray(w.throughput, dtype=float))) for w in problem.worlds)
+    wrong = next((w for w in worlds if w.throughput.shape != wanted), None)
+    if wrong is not None:
+        raise InputError(
+            f"fleet: throughput of world {wrong.name!r} is {wrong.throughput.shape}, but there are {wanted} "
+            "(options, classes); give one row per option and one column per class"
+        )
+    carbon = np.broadcast_to(np.asarray(problem.gco2_per_kwh, dtype=float), hours.shape)
+    return replace(problem, rate=rate, throughput=throughput, hours=hours, worlds=worlds, gco2_per_kwh=carbon)
+
+
+def _check_prices(problem: FleetProblem) -> None:
+    """Raise `InputError` where the objective or a limit needs a price, a power or a carbon that is unknown."""
+    if problem.objective not in OBJECTIVES:
+        raise InputError(f"fleet: objective is {problem.objective!r}; give one of {', '.join(OBJECTIVES)}")
+    supplied = {s.device for s in problem.inventory.supplies}
+    bare = [o for o in problem.options if not supplied.issuperset(o.devices_of)]
+    unpriced = [o.name for o in bare if not (np.isfinite(o.usd_per_hour) and o.usd_per_hour >= 0)]
     if unpriced:
         raise InputError(
             f"fleet: no price for option(s) {', '.join(unpriced)}; give them usd_per_hour, or leave them out"
         )
+    weighed = problem.objective in ("power", "carbon") or np.isfinite(problem.inventory.carbon)
     unknown = [o.name for o in problem.options if not np.isfinite(o.power)]
-    if unknown and np.isfinite(problem.inventory.power):
+    if unknown and (np.isfinite(problem.inventory.power) or weighed):
+        what = "a power limit is set" if np.isfinite(problem.inventory.power) else "power counts"
         raise InputError(
-            f"fleet: a power limit is set, but option(s) {', '.join(unknown)} have no known power; "
+            f"fleet: {what}, but option(s) {', '.join(unknown)} have no known power; "
             "give them one (power_w in a scenario), or drop the limit"
         )
-    return replace(problem, rate=rate, throughput=throughput, hours=hours)
+    if (problem.objective == "carbon" or np.isfinite(problem.inventory.carbon)) and (
+        np.isnan(problem.gco2_per_kwh).any() and any(np.isnan(o.gco2_per_kwh) for o in problem.options)
+    ):
+        raise InputError("fleet: carbon counts, but that of the electricity is unknown; give [site] gco2_per_kwh")
+
+
+def _check_supplies(problem: FleetProblem) -> None:
+    """Raise `InputError` where the supplies of a device contradict themselves or one another."""
+    seen = set()
+    for supply in problem.inventory.supplies:
+        if supply.kind not in SUPPLY_KINDS:
+            raise InputError(f"fleet: supply of {supply.device} is {supply.kind!r}; give {', '.join(SUPPLY_KINDS)}")
+        if supply.name in seen:
+            raise InputError(f"fleet: {supply.name} is supplied twice; give one price and one number for it")
+        if not (np.isfinite(supply.usd_per_hour) and supply.usd_per_hour >= 0):
+            raise InputError(f"fleet: no price for the supply {supply.name}; give it usd_per_hour")
+        if supply.least > supply.most:
+            raise InputError(f"fleet: supply {supply.name}: least {supply.least:g} is above most {supply.most:g}")
+        seen.add(supply.name)
+    supplied = {s.device for s in problem.inventory.supplies}
+    half = [o.name for o in problem.options if supplied & set(o.devices_of) and not supplied >= set(o.devices_of)]
+    if half:
+        raise InputError(f"fleet: option {half[0]!r} stands on devices of which only some are supplied; supply all")

@@ -2,12 +2,37 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from hwdb import Infeasible
-from search.fleet.program import Program
+from search.fleet.problem import FleetProblem
+from search.fleet.program import Ask, Program, formulate
 
 Solver = Literal["highs", "cbc"]
+#: Relative distance from the optimum at which the solver may stop.
+DEFAULT_GAP = 1e-6
+#: Seconds that the solver may take by default. chosen.
+TIME_LIMIT_S = 60.0
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How hard a fleet is solved.
+
+    solver: None for HiGHS, or CBC where HiGHS is not installed. time_limit: seconds per solution. gap: relative
+    distance from the optimum at which the solver may stop.
+    """
+
+    solver: Solver | None = None
+    time_limit: float = TIME_LIMIT_S
+    gap: float = DEFAULT_GAP
+
+    def solve(self, problem: FleetProblem, ask: Ask) -> Program | None:
+        """Write and solve the program of a checked problem; None where it has no solution."""
+        program = formulate(problem, ask)
+        solver = self.solver or available_solver()
+        return program if run_solver(program, solver, self.time_limit, self.gap) else None
 
 
 def run_solver(program: Program, solver: Solver, time_limit: float, gap: float) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from search.report import charts, curve_charts
+from search.report.charts import Figure
 from search.report.html_page import Page
 from search.report.images import PICTURES, write_pictures
 from search.report.live_data import live_data
@@ -13,7 +15,10 @@ from search.report.text_forms import FORMS, form_of
 __all__ = [
     "FORMS",
     "PICTURES",
+    "Figure",
     "Page",
+    "charts",
+    "curve_charts",
     "figures",
     "form_of",
     "live_data",

@@ -10,11 +10,12 @@ if TYPE_CHECKING:
     from search.scenario.choices import AUTO_FORMATS
     from search.scenario.engine import with_settings
     from search.scenario.fleet import FleetClass, FleetOption, FleetSpec
-    from search.scenario.inventory import Inventory, Option
+    from search.scenario.inventory import SUPPLY_KINDS, Inventory, Option, Supply
     from search.scenario.limits import MOST_USED, Limits, Site, carbon_of
     from search.scenario.money import API_KEYS, Money, read_money, refuse_free_power
     from search.scenario.rankings import BY_LATENCY, MONEY, ONE_REPLICA, RANKINGS
     from search.scenario.scenario import Scenario, load_scenario, read_scenario, refused_for_fleets
+    from search.scenario.terms import FleetCase, FleetTerms, OptionTerms
 
 __all__ = [
     "API_KEYS",
@@ -24,15 +25,20 @@ __all__ = [
     "MOST_USED",
     "ONE_REPLICA",
     "RANKINGS",
+    "SUPPLY_KINDS",
+    "FleetCase",
     "FleetClass",
     "FleetOption",
     "FleetSpec",
+    "FleetTerms",
     "Inventory",
     "Limits",
     "Money",
     "Option",
+    "OptionTerms",
     "Scenario",
     "Site",
+    "Supply",
     "carbon_of",
     "load_scenario",
     "read_money",
@@ -48,10 +54,11 @@ __getattr__ = lazy_names(
         "choices": ["AUTO_FORMATS"],
         "engine": ["with_settings"],
         "fleet": ["FleetClass", "FleetOption", "FleetSpec"],
-        "inventory": ["Inventory", "Option"],
+        "inventory": ["SUPPLY_KINDS", "Inventory", "Option", "Supply"],
         "limits": ["MOST_USED", "Limits", "Site", "carbon_of"],
         "money": ["API_KEYS", "Money", "read_money", "refuse_free_power"],
         "rankings": ["BY_LATENCY", "MONEY", "ONE_REPLICA", "RANKINGS"],
         "scenario": ["Scenario", "load_scenario", "read_scenario", "refused_for_fleets"],
+        "terms": ["FleetCase", "FleetTerms", "OptionTerms"],
     },
 )

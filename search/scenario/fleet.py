@@ -20,6 +20,7 @@ from perfmodel import model as model_of
 from perfmodel.arrays import NAN
 from perfmodel.workload import SECONDS_PER_HOUR, Period
 from search.scenario.load_shape import BY_HOUR, stated_by_hour
+from search.scenario.terms import FleetTerms, OptionTerms, read_fleet_terms, read_option_terms
 from search.scenario.workload import CLASS_KEYS, LENGTHS, Request, read_request, read_slo, relay, wholes
 
 #: Most requests/s of a class. Chosen: numbers of replicas stay below 1e9, above which solvers lose the last digit.
@@ -56,7 +57,8 @@ class FleetOption:
     layout decides. usd_per_hour: of a replica, NaN where the database's price holds. power: watts of a replica, NaN
     where modelled or unknown. throughput: requests/s of one replica by class name, None where it is to be modelled.
     models: those that it may serve, empty for all. layouts: values of tp, pp, ep, dp to try. weight, kv: formats to
-    try. reading: what another spelling of the device was taken for, "" where its name was given.
+    try. reading: what another spelling of the device was taken for, "" where its name was given. terms: on which it is
+    used.
     """
 
     name: str
@@ -70,6 +72,7 @@ class FleetOption:
     weight: tuple[str, ...] = ()
     kv: tuple[str, ...] = ()
     reading: str = ""
+    terms: OptionTerms = field(default_factory=OptionTerms)
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,8 @@ class FleetSpec:
     """The `[fleet]` table as read: request classes, options and P periods.
 
     hours: (P,) length of each period. elastic: True where options and replicas may change between periods. scaled: True
-    where the options of the least-cost static fleet are kept, and their replicas follow the load.
+    where the options of the least-cost static fleet are kept, and their replicas follow the load. terms: on which the
+    fleet is planned.
     """
 
     classes: tuple[FleetClass, ...]
@@ -85,6 +89,7 @@ class FleetSpec:
     hours: tuple[float, ...] = (1.0,)
     elastic: bool = False
     scaled: bool = False
+    terms: FleetTerms = field(default_factory=FleetTerms)
 
     @property
     def modelled(self) -> tuple[FleetOption, ...]:
@@ -122,11 +127,12 @@ def read_fleet(top: Table, defaults: Defaults) -> FleetSpec | None:
     classes = tuple(replace(c, rate=c.rate * len(hours) if len(c.rate) == 1 else c.rate) for c, _ in read)
     names = [c.name for c in classes]
     options = tuple(_option(t, names, defaults.database) for t in table.tables("option"))
+    terms = read_fleet_terms(table, defaults.database)
     table.done()
     _check_unique(table, "class", names)
     _check_unique(table, "option", [o.name for o in options])
     scaled = bool(shared) and "elastic" not in table
-    spec = FleetSpec(classes=classes, options=options, hours=hours, elastic=elastic, scaled=scaled)
+    spec = FleetSpec(classes=classes, options=options, hours=hours, elastic=elastic, scaled=scaled, terms=terms)
     _check_modellable(table, spec)
     return spec
 
@@ -232,7 +238,10 @@ def _option(table: Table, classes: list[str], database: Hwdb) -> FleetOption:
         layouts={k: wholes(table, k) for k in LAYOUTS if k in table},
         weight=table.texts("weight", ()),
         kv=table.texts("kv", ()),
+        terms=read_option_terms(table),
     )
+    if option.terms.parts and stated is None:
+        raise table.error("devices_of", "an option on several devices states its throughput; add throughput_rps")
     table.done(also=LAYOUTS)
     return option
 

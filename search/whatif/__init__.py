@@ -8,8 +8,9 @@ from hwdb.lazy import lazy_names
 
 if TYPE_CHECKING:
     from search.whatif.causes import changes, constraints, what_if
+    from search.whatif.edits import read_grid
     from search.whatif.outcome import ANSWER_FIGURES, SAME, WHAT_IF_FIGURES, as_planned
-    from search.whatif.tried import VALUES, Trial, Trials, try_changes
+    from search.whatif.tried import VALUES, Trial, Trials, trial_count, try_changes
     from search.whatif.written_plans import best_row, compared, moved_candidates, read_plan_rows, shared_columns
 
 __all__ = [
@@ -25,8 +26,10 @@ __all__ = [
     "compared",
     "constraints",
     "moved_candidates",
+    "read_grid",
     "read_plan_rows",
     "shared_columns",
+    "trial_count",
     "try_changes",
     "what_if",
 ]
@@ -35,8 +38,9 @@ __getattr__ = lazy_names(
     __name__,
     {
         "causes": ["changes", "constraints", "what_if"],
+        "edits": ["read_grid"],
         "outcome": ["ANSWER_FIGURES", "SAME", "WHAT_IF_FIGURES", "as_planned"],
-        "tried": ["VALUES", "Trial", "Trials", "try_changes"],
+        "tried": ["VALUES", "Trial", "Trials", "trial_count", "try_changes"],
         "written_plans": ["best_row", "compared", "moved_candidates", "read_plan_rows", "shared_columns"],
     },
 )

@@ -117,6 +117,11 @@ def try_changes(
     return Trials(before, tuple(trials), tuple(g.key for g in grids))
 
 
+def trial_count(changes: Sequence[str] | Mapping[str, Any] = (), grid: str | Sequence[str] = ()) -> int:
+    """Return the plans that `try_changes` makes, besides that of the scenario as it is. Raises as it does."""
+    return len(_asked(changes, grid)[2])
+
+
 def _asked(
     changes: Sequence[str] | Mapping[str, Any], grid: str | Sequence[str]
 ) -> tuple[list[Edit], list[Grid], list[tuple[int, ...]]]:

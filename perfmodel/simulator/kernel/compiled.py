@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from perfmodel.simulator.kernel import cache_folder
+from perfmodel import cache_folder
 from perfmodel.simulator.kernel.state import Arrays
 
 #: Modules whose code is compiled. A change in any of them must compile it anew.

@@ -133,6 +133,9 @@ NODE = _record(hash=np.int32, users=np.int32, before=np.int32, behind=np.int32)
 #: Counters of the loop itself.
 LOOP = _record(
     router=_I,  # code of the routing rule
+    min_match_share=_F,  # thresholds of the prefix-aware rule, see `perfmodel.simulator.Affinity`
+    uneven_requests=_F,
+    uneven_ratio=_F,
     pending_events=_I,  # size of the heap `Arrays.events`
     next_arrival=_I,  # next request whose arrival time was given
     next_closed_loop=_I,  # next request that the completion of another one triggers

@@ -16,12 +16,6 @@ from perfmodel.simulator.kernel.kvcache import match_prefix
 from perfmodel.simulator.kernel.records import JOIN_SHORTEST_QUEUE, LEAST_LOADED, POWER_OF_TWO, RANDOM, ROUND_ROBIN
 from perfmodel.simulator.kernel.state import GOLDEN_GAMMA, Arrays
 
-#: Defaults of the SGLang router: share of the prompt that the prefix cache must hold; queues are uneven where the
-#: longest has both so many requests and so many times as many as the shortest.
-MIN_MATCH_SHARE = 0.3
-UNEVEN_REQUESTS = 64
-UNEVEN_RATIO = 1.5
-
 #: Constants of SplitMix64, cited in `random_below`; 64-bit unsigned, so that numba does not promote them to floats.
 _GAMMA = np.uint64(GOLDEN_GAMMA)
 _MIX1, _MIX2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
@@ -103,10 +97,10 @@ def route(arrays: Arrays, r: int) -> int:
 @inner
 def _prefix_aware(arrays: Arrays, r: int, shortest: int) -> int:
     """The replica that has most of the prompt cached; `shortest` where queues are uneven or too little matches."""
-    fewest, most = arrays.replicas[shortest].outstanding, 0
+    rule, fewest, most = arrays.loop[0], arrays.replicas[shortest].outstanding, 0
     for i in arrays.entry_replicas:
         most = max(most, arrays.replicas[i].outstanding)
-    if most - fewest > UNEVEN_REQUESTS and most > UNEVEN_RATIO * fewest:
+    if most - fewest > rule.uneven_requests and most > rule.uneven_ratio * fewest:
         return shortest
     best, found, prompt = shortest, 0, arrays.requests[r].prompt
     for i in arrays.entry_replicas:
@@ -117,4 +111,4 @@ def _prefix_aware(arrays: Arrays, r: int, shortest: int) -> int:
         shorter = replica.outstanding < arrays.replicas[best].outstanding
         if tokens > found or (tokens == found and found > 0 and shorter):
             best, found = i, tokens
-    return best if found > MIN_MATCH_SHARE * prompt else shortest
+    return best if found > rule.min_match_share * prompt else shortest

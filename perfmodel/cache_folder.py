@@ -13,9 +13,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 
-def folder(fingerprint: int) -> Path | None:
-    """Return the folder for compiled code of the sources with this checksum; None where none can be written."""
-    name = f"loop-{fingerprint:08x}-numba-{_numba_version()}"
+def folder(fingerprint: int, what: str = "loop") -> Path | None:
+    """Return the folder for compiled code of the sources with this checksum; None where none can be written.
+
+    what: begins the name of the folder.
+    """
+    name = f"{what}-{fingerprint:08x}-numba-{_numba_version()}"
     return next((made for base in _bases() if (made := _usable(base / name)) is not None), None)
 
 

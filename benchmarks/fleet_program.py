@@ -1,0 +1,119 @@
+"""Time the fleet program: `python -m benchmarks.fleet_program` prints how seconds grow with each dimension.
+
+The first row is ten models on 12 device types over 24 periods, with stock, power, one spare node and three price
+kinds. Each other row has one dimension a quarter, or four times, of it. All figures are drawn with a seed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from search.fleet import FleetProblem, fleet_plan
+from search.scenario import Inventory, Option, Supply
+
+#: Gap and time limit of a row. The aim: within 1 % in 60 s.
+GAP, TIME_LIMIT_S = 0.01, 60.0
+#: Factor by which each dimension grows.
+GROWTH = 4
+#: Price of a reserved and of a spot device, relative to one on demand. chosen: about what clouds ask for a year ahead.
+RESERVED, SPOT = 0.6, 0.4
+
+
+@dataclass(frozen=True)
+class Size:
+    """Dimensions of an instance. classes: per model. kinds: of price. load: mean replicas per model."""
+
+    models: int = 10
+    devices: int = 12
+    periods: int = 24
+    classes: int = 2
+    spare: int = 1
+    kinds: int = 3
+    load: float = 12.0
+
+
+def instance(size: Size, seed: int = 0) -> FleetProblem:
+    """Return a random fleet of a size: each model runs on each device, at a price per request that varies by half."""
+    random = np.random.default_rng(seed)
+    price = np.sort(random.uniform(0.5, 8.0, size.devices))
+    models, devices, per = size.models, size.devices, size.classes
+    fit = price * np.exp(random.normal(0, 0.35, (models, devices)))
+    options = tuple(
+        Option(f"m{m} on d{d}", f"d{d}", 1.0, float(price[d]), 150.0 + 90.0 * float(price[d]), model=f"m{m}")
+        for m in range(models)
+        for d in range(devices)
+    )
+    speed = np.zeros((models * devices, models * per))
+    for m in range(models):
+        rows, columns = slice(m * devices, (m + 1) * devices), slice(m * per, (m + 1) * per)
+        speed[rows, columns] = fit[m][:, None] * np.exp(random.normal(0, 0.4, (devices, per)))
+    day = 0.6 + 0.4 * np.sin(2 * np.pi * (np.arange(size.periods) / size.periods + random.random((models * per, 1))))
+    best = (
+        np.median(np.where(speed > 0, speed, np.nan)[:, :], axis=0)
+        if devices == 1
+        else np.nanmax(np.where(speed > 0, speed, np.nan), axis=0)
+    )
+    rate = (best * size.load / per * np.exp(random.normal(0, 0.6, models * per)))[:, None] * day
+    each = models * size.load
+    supplies = [Supply(f"d{d}", "on_demand", float(p)) for d, p in enumerate(price)]
+    supplies += [Supply(f"d{d}", "reserved", float(p) * RESERVED) for d, p in enumerate(price)] * (size.kinds > 1)
+    supplies += [
+        Supply(f"d{d}", "spot", float(p) * SPOT, lost_share=0.5, most=each / 4) for d, p in enumerate(price)
+    ] * (size.kinds > 2)
+    stock = {f"d{d}": float(np.ceil(each * random.uniform(0.1, 0.5))) for d in range(devices)}
+    watts = np.mean([o.power for o in options])
+    inventory = Inventory(
+        stock=stock, power=float(2.0 * each * watts), spare_nodes=size.spare, supplies=tuple(supplies)
+    )
+    if size.kinds <= 1:
+        inventory = replace(inventory, supplies=())
+    return FleetProblem(
+        options,
+        tuple(f"m{m} class {c}" for m in range(models) for c in range(per)),
+        rate.T,
+        speed,
+        hours=np.full(size.periods, 24.0 / size.periods),
+        inventory=inventory,
+        elastic=True,
+    )
+
+
+def rows(base: Size) -> list[tuple[str, Size]]:
+    """Return the sizes that are timed: the base, then each dimension smaller and larger."""
+    found = [("base", base)]
+    for name in ("models", "devices", "periods", "classes"):
+        now = getattr(base, name)
+        found += [
+            (f"{name} {n}", replace(base, **{name: n})) for n in sorted({max(now // GROWTH, 1), now * GROWTH} - {now})
+        ]
+    found += [("no spare node", replace(base, spare=0)), ("two spare nodes", replace(base, spare=2))]
+    found += [("one price kind", replace(base, kinds=1)), ("static", base)]
+    return found
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", default="", help="rows whose name contains this")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--time-limit", type=float, default=TIME_LIMIT_S)
+    chosen = parser.parse_args()
+    print(f"{'row':20} {'options':>7} {'periods':>7} {'seconds':>8} {'gap %':>7} {'USD/h':>10}")
+    for name, size in rows(Size()):
+        if chosen.only not in name:
+            continue
+        for seed in range(chosen.seeds):
+            problem = replace(instance(size, seed), elastic=name != "static")
+            start = time.perf_counter()
+            found = fleet_plan(problem, time_limit=chosen.time_limit, gap=GAP)
+            taken = time.perf_counter() - start
+            shape = f"{len(problem.options):7} {problem.periods:7}"
+            print(f"{name:20} {shape} {taken:8.1f} {100 * found.gap:7.2f} {found.usd_per_hour:10.2f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""Price each distinct step once and gather: candidates of a search share most of their steps.
+
+Candidates differ in limits (sequences, tokens) and in loads that many of their steps do not feel. A million candidates
+of one model run some thousands of different steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+
+from perfmodel.arrays import Array, Index
+from perfmodel.costs.cost import CostModel
+from perfmodel.costs.steps import Launches, StepCost, step_cost
+from perfmodel.deployment import Sharding
+from perfmodel.hardware import Hardware
+from perfmodel.operators import Step, step_shape
+from perfmodel.vocabulary import BOUNDS, WORK
+
+#: Shares in host memory that decide what a step costs, besides the columns of the sharding.
+HOSTED = ("weights", "experts", "kv")
+#: Fields of a cost with a leading axis of their own -> its length; the others have none.
+LEADING = {"bound": len(BOUNDS), "links": 2, "work": len(WORK)}
+#: Steps below which all are priced. Chosen: finding equal ones then takes as long as pricing them.
+FEW = 64
+#: Share of distinct steps above which all are priced: nothing is left to gather. Chosen.
+MOSTLY_DISTINCT = 0.7
+#: Odd factors that mix the bits of a row's columns (Steele, Lea & Flood, Fast Splittable Pseudorandom Number
+#: Generators, 2014: SplitMix64).
+_MIX_1, _MIX_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+_SHIFT_1, _SHIFT_2 = np.uint64(30), np.uint64(27)
+
+
+def layouts(sharding: Sharding, hardware: Hardware) -> Index:
+    """Return a number for the device and layout of each candidate, (N,): equal ones have equal numbers."""
+    columns = [hardware.index, *sharding.columns.values(), *(sharding.hosted(what) for what in HOSTED)]
+    count = len(hardware.index)
+    found = distinct([np.broadcast_to(np.asarray(c, float), (count,)) for c in columns])
+    return np.arange(count) if found is None else found[1]
+
+
+def distinct(columns: Sequence[Array]) -> tuple[Index, Index] | None:
+    """Find the U different rows of a table of columns, (M,) of floats each.
+
+    Returns (row number of one of each, (U,), which of these each row equals, (M,)), or None where two different rows
+    have one hash value. Numbers count as equal by their bits, -0.0 as 0.0.
+    """
+    bits = [(np.asarray(c, float) + 0.0).view(np.uint64) for c in columns if not _constant(c)]
+    if not bits:
+        return np.zeros(1, np.intp), np.zeros(len(columns[0]), np.intp)
+    mixed = np.zeros(len(bits[0]), np.uint64)
+    for column in bits:
+        mixed ^= column
+        mixed ^= mixed >> _SHIFT_1
+        mixed *= _MIX_1
+        mixed ^= mixed >> _SHIFT_2
+        mixed *= _MIX_2
+    _, first, which = np.unique(mixed, return_index=True, return_inverse=True)
+    if any(np.any(column != column[first][which]) for column in bits):
+        return None
+    return first, which
+
+
+def _constant(column: Array) -> bool:
+    """Return whether a column was broadcast from one number."""
+    return not any(column.strides)
+
+
+def distinct_cost(
+    number: Index,
+    sharding: Sharding,
+    hardware: Hardware,
+    costs: CostModel,
+    step: Step,
+    launches: Launches | None = None,
+) -> StepCost:
+    """Return the cost of a step as `step_cost` does; steps that are equal are priced once.
+
+    number: (N,) of each candidate's device and layout, as `layouts` gives it.
+    """
+    shape = step_shape(step, sharding.tp)
+    if np.prod(shape) < FEW:
+        return step_cost(sharding, hardware, costs, step, launches)
+    given = {f.name: np.asarray(getattr(step, f.name), float) for f in fields(Step)}
+    columns = [_flat(c, shape) for c in (number.astype(float), *given.values())]
+    found = distinct(columns)
+    if found is None or len(found[0]) > MOSTLY_DISTINCT * len(found[1]):
+        return step_cost(sharding, hardware, costs, step, launches)
+    first, which = found
+    candidate = first % len(number)
+    fresh = Step(**{n: c[first] if v.ndim else v for (n, v), c in zip(given.items(), columns[1:], strict=True)})
+    priced = step_cost(sharding.take(candidate), hardware.take(candidate), costs, fresh, launches)
+    return _gathered(priced, which, shape)
+
+
+def _flat(column: Array, shape: tuple[int, ...]) -> Array:
+    """Return a column broadcast to `shape` and flattened; one number stays a view of it."""
+    if column.ndim == 0:
+        return np.broadcast_to(column, (int(np.prod(shape)),))
+    return np.broadcast_to(column, shape).reshape(-1)
+
+
+def _gathered(priced: StepCost, which: Index, shape: tuple[int, ...]) -> StepCost:
+    """Return the costs of the steps number `which` of `priced`, reshaped to `shape`."""
+    arrays: dict[str, Any] = {}
+    for f in fields(StepCost):
+        value = getattr(priced, f.name)
+        arrays[f.name] = value[..., which].reshape((-1, *shape) if f.name in LEADING else shape)
+    return StepCost(**arrays)

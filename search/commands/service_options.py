@@ -1,0 +1,74 @@
+"""Options of `serve` and `mcp`: what one request may take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+import typer
+
+from hwdb import InputError
+from search.commands.options import COUNT, HwdbOptions
+
+if TYPE_CHECKING:
+    from search.service import Bounds
+
+MIB, GIB = 2**20, 2**30
+#: Largest values that are taken. chosen: a day, and more than any machine has.
+MOST_SECONDS, MOST_WORKERS, MOST_MB, MOST_GB = 86_400.0, 256, 1024.0, 4096.0
+
+
+@dataclass(frozen=True)
+class BoundOptions(HwdbOptions):
+    """What one request may take, and how many are answered at once."""
+
+    section: ClassVar[str] = "Bounds of a request"
+
+    processes: Annotated[
+        int, typer.Option(metavar=COUNT, help="Requests that are answered at once, each in a process of its own.")
+    ] = 2
+    waiting: Annotated[int, typer.Option(metavar=COUNT, help="Requests that may wait; more are refused.")] = 16
+    timeout_s: Annotated[float, typer.Option(metavar="S", help="Seconds until an answer is given up.")] = 60.0
+    most_mb: Annotated[float, typer.Option(metavar="MB", help="Most MB of a request.")] = 8.0
+    most_memory_gb: Annotated[float, typer.Option(metavar="GB", help="Most GB of memory of a worker.")] = 8.0
+    most_candidates: Annotated[int, typer.Option(metavar=COUNT, help="Most candidates of a plan.")] = 1_000_000
+    most_plans: Annotated[int, typer.Option(metavar=COUNT, help="Most plans of a what-if, its grid included.")] = 64
+    most_rows: Annotated[int, typer.Option(metavar=COUNT, help="Most rows of an estimate.")] = 5_000
+
+    def bounds(self) -> Bounds:
+        """Return the bounds; raise `InputError` for values that mean nothing."""
+        from search.service import Bounds
+
+        most = {
+            "processes": MOST_WORKERS,
+            "timeout_s": MOST_SECONDS,
+            "most_mb": MOST_MB,
+            "most_memory_gb": MOST_GB,
+            **dict.fromkeys(("most_candidates", "most_plans", "most_rows", "waiting"), float("inf")),
+        }
+        for name, greatest in most.items():
+            value = getattr(self, name)
+            if not (0 if name == "waiting" else 1e-3) <= value <= greatest:
+                flag = name.replace("_", "-")
+                told = f"more than 0{f', at most {greatest:g}' if greatest < float('inf') else ''}"
+                raise InputError(f"--{flag} {value:g} is impossible; give {told}")
+        return Bounds(
+            body=int(self.most_mb * MIB),
+            seconds=self.timeout_s,
+            workers=self.processes,
+            waiting=self.waiting,
+            candidates=self.most_candidates,
+            plans=self.most_plans,
+            rows=self.most_rows,
+            memory=int(self.most_memory_gb * GIB),
+            folders=tuple(folder.resolve() for folder in self.folders),
+        )
+
+
+def refuse_without(extra: str, *packages: str) -> None:
+    """Raise `InputError` where a package of an extra is not installed."""
+    from importlib.util import find_spec
+
+    missing = [name for name in packages if find_spec(name) is None]
+    if missing:
+        raise InputError(f"{missing[0]} is not installed; install it with: pip install 'perfmodel[{extra}]'")

@@ -1,0 +1,143 @@
+"""List the cases in which a fleet must serve its classes: normal running, failures, lost spot devices, other worlds.
+
+Classes that no option serves both of, directly or through others, have nothing to do with one another. Each such group
+has its own cases: a failure in one group changes nothing in another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from perfmodel.arrays import Array
+from search.fleet.limits import failures
+from search.fleet.problem import FleetProblem
+
+#: World of a case that counts with the throughput of the problem itself.
+NO_WORLD = -1
+#: Kinds of cases, in the order in which they are listed. `normal` is always first.
+KINDS = ("normal", "spare", "domain", "spot", "case", "chance")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One case of one group: its classes are served by what is left of its options.
+
+    kind: one of `KINDS`. options, classes: positions of the group's. throughput: (O, C) of one replica. lost: option ->
+    replicas that are lost. gone: options that are lost whole. spot_lost: option -> share of its spot replicas that is
+    lost. world: position in the worlds of the problem, `NO_WORLD` for none.
+    """
+
+    kind: str
+    options: tuple[int, ...]
+    classes: tuple[int, ...]
+    throughput: Array
+    lost: dict[int, float] = field(default_factory=dict)
+    gone: frozenset[int] = frozenset()
+    spot_lost: dict[int, float] = field(default_factory=dict)
+    world: int = NO_WORLD
+
+    def alive(self, problem: FleetProblem, replicas: Array, spot: Array) -> Array:
+        """Return the replicas of each option that this case leaves, (O,). replicas, spot: (O,) in use, on spot."""
+        left = np.asarray(replicas, dtype=float).copy()
+        if self.kind in ("normal", "case", "chance"):
+            left = left * np.array([o.availability for o in problem.options]) - (1.0 - spot_up(problem)) * spot
+        for o, n in self.lost.items():
+            left[o] = max(left[o] - n, 0.0)
+        for o, part in self.spot_lost.items():
+            left[o] -= part * spot[o]
+        left[list(self.gone)] = 0.0
+        return left
+
+
+def groups(problem: FleetProblem) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """List the groups of (options, classes) that have nothing to do with one another; options of no class are in none.
+
+    >>> one = Option("a", "l4", 1, 0.8)
+    >>> pair = FleetProblem((one, one), ("x", "y"), np.ones((1, 2)), np.array([[1.0, 0.0], [0.0, 2.0]]))
+    >>> groups(pair)
+    [((0,), (0,)), ((1,), (1,))]
+    """
+    serves, left, found = problem.serves(), set(range(len(problem.classes))), []
+    while left:
+        classes, options = {min(left)}, set[int]()
+        while True:
+            options = set(np.nonzero(serves[:, list(classes)].any(axis=1))[0].tolist())
+            more = set(np.nonzero(serves[list(options)].any(axis=0))[0].tolist()) | classes
+            if more == classes:
+                break
+            classes = more
+        left -= classes
+        if options:
+            found.append((tuple(sorted(options)), tuple(sorted(classes))))
+    return found
+
+
+def cases(problem: FleetProblem, without: frozenset[str] = frozenset()) -> list[Case]:
+    """List the cases of every group, the normal one first. without: kinds that are left out."""
+    lost = failures(problem)
+    found = []
+    for options, classes in groups(problem):
+        base = Case("normal", options, classes, np.where(problem.serves(), problem.throughput, 0.0))
+        others = [*_spare(base, lost), *_domains(problem, base), *_spot(problem, base), *_worlds(problem, base)]
+        found += [base, *[c for c in others if c.kind not in without]]
+    return found
+
+
+def _spare(base: Case, lost: list[Array]) -> Iterator[Case]:
+    """Yield the failures of nodes in one group, without those that another one covers. lost: (O,) each."""
+    rows = np.unique(np.stack(lost)[:, list(base.options)], axis=0)
+    rows = rows[rows.any(axis=1)]
+    for i, row in enumerate(rows):
+        covered = (rows >= row).all(axis=1)
+        covered[i] = False
+        if not covered.any():
+            yield _changed(base, "spare", lost={o: float(n) for o, n in zip(base.options, row, strict=True) if n})
+
+
+def _domains(problem: FleetProblem, base: Case) -> Iterator[Case]:
+    """Yield the losses of whole domains in one group."""
+    count = problem.inventory.spare_domains
+    here: dict[str, set[int]] = {}
+    for o in base.options:
+        if problem.options[o].domain:
+            here.setdefault(problem.options[o].domain, set()).add(o)
+    for names in combinations(here, min(count, len(here))) if count else ():
+        if names:
+            yield _changed(base, "domain", gone=frozenset(o for n in names for o in here[n]))
+
+
+def _spot(problem: FleetProblem, base: Case) -> Iterator[Case]:
+    """Yield, for each device of which spot devices may be taken back, what one group loses."""
+    for supply in problem.inventory.supplies:
+        on = [o for o in base.options if supply.kind == "spot" and problem.options[o].device == supply.device]
+        if on and supply.lost_share:
+            yield _changed(base, "spot", spot_lost=dict.fromkeys(on, supply.lost_share))
+
+
+def _worlds(problem: FleetProblem, base: Case) -> Iterator[Case]:
+    """Yield the worlds as one group sees them."""
+    for w, world in enumerate(problem.worlds):
+        speed = np.where(problem.serves(), np.nan_to_num(world.throughput), 0.0)
+        yield _changed(base, "case" if world.must else "chance", throughput=speed, world=w)
+
+
+def _changed(base: Case, kind: str, **changes: Any) -> Case:
+    """Return the case of the same group with some changes."""
+    return Case(**{**base.__dict__, "kind": kind, **changes})
+
+
+def spot_options(problem: FleetProblem) -> list[int]:
+    """List the options that may stand on spot devices: those on one device type that has such a supply."""
+    spot = {s.device for s in problem.inventory.supplies if s.kind == "spot"}
+    return [i for i, o in enumerate(problem.options) if len(o.devices_of) == 1 and o.device in spot]
+
+
+def spot_up(problem: FleetProblem) -> Array:
+    """Return the share of the time that a spot replica serves, (O,): 1 / (1 + interruptions per hour x start-up)."""
+    often = {s.device: s.interruptions_per_hour for s in problem.inventory.supplies if s.kind == "spot"}
+    return np.array([1.0 / (1.0 + often.get(o.device, 0.0) * o.start_up_h) for o in problem.options])

@@ -1,0 +1,153 @@
+"""Constraints on serving: in every case, what is left of the replicas serves every request class.
+
+Each is one function, which states its inequality. The cases are those of `search.fleet.cases`.
+"""
+
+from __future__ import annotations
+
+from search.fleet.cases import Case, spot_up
+from search.fleet.variables import Expression, Program
+
+#: Shares of a group, by option and class.
+Shares = dict[tuple[int, int], Expression]
+
+
+def add_case(program: Program, case: Case, number: int, t: int) -> None:
+    """Add the constraints of one case in period t. number: of the case.
+
+    The normal case has shares, which say where the requests go. So has every case of several classes. In the others,
+    shares would say nothing, and one constraint is enough.
+    """
+    if case.kind != "normal" and len(case.classes) == 1:
+        add_capacity(program, case, (number, t))
+        return
+    share = add_shares(program, case, (number, t))
+    for c in case.classes:
+        add_serve(program, share, case, (c, number, t))
+    for o in case.options:
+        add_load(program, share, case, (o, number, t))
+
+
+def add_shares(program: Program, case: Case, index: tuple[int, int]) -> Shares:
+    """Add the variables share[o,c,t,f] in [0, 1] of one case and period; returns them by (o, c). index: (f, t).
+
+    Only options that can serve the class get one.
+    """
+    number, t = index
+    most = 1 if program.most_served == 1.0 else None
+    share = {
+        (o, c): program.linear.add_variable(f"share_{o}_{c}_{t}_{number}", 0, most)
+        for o in case.options
+        for c in case.classes
+        if case.throughput[o, c] > 0
+    }
+    if case.kind == "normal":
+        program.share.update({(o, c, t): v for (o, c), v in share.items()})
+    return share
+
+
+def wanted(program: Program, case: Case) -> Expression:
+    """Return the part of each class that has to be served in a case.
+
+    It is 1, or the factor `served` where the most traffic is asked for; with elastic demand, less the part that goes
+    unserved; in a world that may be missed, at least 0 where missed[w] is 1.
+    """
+    part = program.served - program.excess.get("demand", 0)
+    return part - program.most_served * program.missed[case.world] if case.kind == "chance" else part
+
+
+def add_serve(program: Program, share: Shares, case: Case, index: tuple[int, int, int]) -> None:
+    """Add the constraint serve[c,t,f]: sum_o share[o,c,t,f] = 1 (see `wanted`); of a draw, >=.
+
+    share: variables by (o, c) of this t and f. index: (c, f, t).
+    """
+    import pulp
+
+    c, number, t = index
+    served, part = pulp.lpSum([v for (_, i), v in share.items() if i == c]), wanted(program, case)
+    name = f"serve_{c}_{t}_{number}"
+    program.linear += (served >= part, name) if case.kind == "chance" else (served == part, name)
+
+
+def add_load(program: Program, share: Shares, case: Case, index: tuple[int, int, int]) -> None:
+    """Add the constraint load[o,t,f]: sum_c rate[t,c] share[o,c,t,f] / throughput[o,c] <= alive[o,t,f].
+
+    share: variables by (o, c) of this t and f. index: (o, f, t).
+    """
+    import pulp
+
+    problem, (o, number, t) = program.problem, index
+    load = [float(problem.rate[t, c] / case.throughput[o, c]) * v for (i, c), v in share.items() if i == o]
+    program.linear += (pulp.lpSum(load) <= alive(program, case, o, t), f"load_{o}_{t}_{number}")
+
+
+def add_capacity(program: Program, case: Case, index: tuple[int, int]) -> None:
+    """Add the constraint capacity[t,f]: sum_o throughput[o,c] alive[o,t,f] >= rate[t,c], c the only class of a group.
+
+    It is what is left of `serve` and `load` without the shares. index: (f, t).
+    """
+    import pulp
+
+    (c,), (number, t) = case.classes, index
+    rate = float(program.problem.rate[t, c])
+    if rate:
+        able = [o for o in case.options if case.throughput[o, c] > 0]
+        served = pulp.lpSum([float(case.throughput[o, c] / rate) * alive(program, case, o, t) for o in able])
+        program.linear += (served >= wanted(program, case), f"capacity_{t}_{number}")
+
+
+def alive(program: Program, case: Case, o: int, t: int) -> Expression:
+    """Return alive[o,t,f], the replicas of option o that a case leaves in period t.
+
+    Where nothing fails: availability[o] replicas[o,t], less the time in which spot replicas start again. Where devices
+    on spot are taken back: replicas[o,t] - lost_share spot[o,t] (the constraint `spot`). Where its domain fails: 0.
+    """
+    replicas = program.replicas[o, t]
+    spot = program.spot.get((o, t))
+    if case.kind in ("normal", "case", "chance"):
+        up = program.problem.options[o].availability
+        down = 1.0 - float(spot_up(program.problem)[o])
+        return (replicas if up == 1.0 else up * replicas) - (down * spot if spot is not None and down else 0.0)
+    if o in case.gone:
+        return 0.0
+    if o in case.spot_lost and spot is not None:
+        return replicas - case.spot_lost[o] * spot
+    return add_alive(program, (o, t), case.lost[o]) if o in case.lost else replicas
+
+
+def add_alive(program: Program, index: tuple[int, int], lost: float) -> Expression:
+    """Add and return alive[o,t,f] = max(replicas[o,t] - lost[o,f], 0), the replicas that a failure leaves.
+
+    Constraint alive[o,t,f]: alive[o,t,f] <= replicas[o,t] - lost[o,f] + lost[o,f] gone[o,t,f].
+    Constraint gone[o,t,f]: alive[o,t,f] <= most[o] (1 - gone[o,t,f]).
+    Failures that take the same number share these variables. index: (o, t).
+    """
+    import pulp
+
+    o, t = index
+    key = (o, t if program.problem.elastic else 0, lost)
+    if key not in program.alive:
+        most, name = int(program.most[o]), f"{o}_{t}_{lost:g}"
+        left = program.linear.add_variable(f"alive_{name}", 0, most)
+        gone = program.linear.add_variable(f"gone_{name}", 0, 1, pulp.LpInteger)
+        program.linear += (left <= program.replicas[o, t] - lost + lost * gone, f"alive_{name}")
+        program.linear += (left <= most * (1 - gone), f"gone_{name}")
+        program.alive[key] = left
+    return program.alive[key]
+
+
+def add_chance(program: Program) -> None:
+    """Add the variables missed[w] in {0, 1} of the draws, and the constraint chance.
+
+    chance: sum_w missed[w] <= the number of draws that may be missed. A draw that is not missed is served in all
+    periods; the nominal throughput always is.
+    """
+    import pulp
+
+    problem = program.problem
+    draws = [w for w, world in enumerate(problem.worlds) if not world.must]
+    for w in draws:
+        program.missed[w] = program.linear.add_variable(f"missed_{w}", 0, 1, pulp.LpInteger)
+    if draws:
+        most = problem.may_miss + program.excess.get("chance", 0)
+        program.linear += (pulp.lpSum(program.missed.values()) <= most, "chance")

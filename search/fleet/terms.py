@@ -1,0 +1,157 @@
+"""Put the terms of a scenario's fleet into the input of the program: supplies, starts, risks, worlds, objective."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hwdb import InputError
+from perfmodel.arrays import Array
+from perfmodel.power import energy_kwh, energy_usd
+from search.fleet.account import intensities
+from search.fleet.layouts import rate_and_watts
+from search.fleet.operating import Modelled
+from search.fleet.problem import FleetProblem, World
+from search.planning import Tariff, tariff
+from search.scenario import FleetOption, FleetSpec, Option, Supply
+
+if TYPE_CHECKING:
+    from search.scenario import Scenario
+
+#: What a scenario ranks by -> what its fleet is planned for. Other rankings leave it at the least cost.
+OBJECTIVE_OF = {
+    "usd_per_hour": "cost",
+    "devices": "devices",
+    "power_w": "power",
+    "gco2_per_million_tokens": "carbon",
+    "output_tok_s": "traffic",
+    "request_rate_rps": "traffic",
+}
+
+
+def on_terms(made: Sequence[Option], option: FleetOption) -> tuple[Option, ...]:
+    """Return the options of the program that a scenario's option became, with its terms."""
+    names = {f.name for f in fields(Option)}
+    told = {f.name: getattr(option.terms, f.name) for f in fields(option.terms) if f.name in names}
+    if option.terms.parts:
+        told |= {"devices": float(sum(option.terms.parts.values())), "device": " + ".join(option.terms.parts)}
+        told |= {"part_nodes": dict.fromkeys(option.terms.parts, 1.0), "nodes": float(len(option.terms.parts))}
+    return tuple(replace(o, **told) for o in made)
+
+
+def with_terms(
+    problem: FleetProblem, scenario: Scenario, spec: FleetSpec, modelled: Modelled, spreads: Array
+) -> FleetProblem:
+    """Return the problem with what the scenario asks of the fleet as a whole.
+
+    modelled: what the options run. spreads: (O,) log standard deviation of the throughput of each option.
+    """
+    terms, hours = spec.terms, np.asarray(problem.hours, dtype=float)
+    inventory = replace(
+        problem.inventory,
+        mean_budget=terms.mean_budget,
+        carbon=terms.carbon,
+        spare=terms.spare,
+        spare_domains=terms.spare_domains,
+        supplies=tuple(_priced(s, scenario, problem) for s in terms.supplies),
+    )
+    unknown = [n for n in terms.spare if not any(n in (*o.devices_of, o.domain) for o in problem.options)]
+    if unknown:
+        raise InputError(f"{scenario.path}: [fleet] spare: no option stands on or in {unknown[0]!r}; name a device")
+    return replace(
+        problem,
+        inventory=inventory,
+        objective=OBJECTIVE_OF.get(scenario.minimise, "cost") if scenario.fleet is not None else "cost",
+        gco2_per_kwh=intensities(scenario.site, hours),
+        horizon_h=terms.horizon_h,
+        worlds=(
+            *problem.worlds,
+            *cases_of(problem, spec, modelled),
+            *draws(problem, spreads, terms.draws, scenario.choices.seed),
+        ),
+        worlds_kept=terms.worlds_kept,
+    )
+
+
+def cases_of(problem: FleetProblem, spec: FleetSpec, modelled: Modelled) -> tuple[World, ...]:
+    """Return the cases that the fleet has to survive, each as a world.
+
+    A modelled replica is asked what it serves within the SLOs at the longer outputs, used to the full. The throughput
+    of any other option is divided by the factor: assumed, it makes as many tokens per second as before.
+    """
+    found = []
+    for case in spec.terms.cases:
+        speed = np.nan_to_num(problem.throughput) / case.output_factor
+        for o, option in enumerate(problem.options):
+            placed = modelled.placed.get((option.name, option.model))
+            for c in np.nonzero(problem.serves()[o])[0] if placed is not None else ():
+                work = modelled.workloads[c]
+                if work is not None and placed is not None:
+                    longer = work.at(output_tokens=work.output_tokens * case.output_factor, arrival="open", rate=1.0)
+                    target = replace(modelled.targets[option.model], workload=longer, slo=modelled.slos[c])
+                    speed[o, c] = rate_and_watts(target, placed)[0][0]
+        found.append(World(case.name, speed, must=True))
+    return tuple(found)
+
+
+def spreads_of(spec: FleetSpec, counts: Sequence[int]) -> Array:
+    """Return the log standard deviation of the throughput of each option of the program, (O,).
+
+    counts: how many of them each option of the scenario became.
+    """
+    own = np.array([o.terms.throughput_spread for o in spec.options])
+    return np.repeat(np.where(np.isnan(own), spec.terms.throughput_spread, own), counts)
+
+
+def draws(problem: FleetProblem, spreads: Array, count: int, seed: int) -> tuple[World, ...]:
+    """Draw worlds of the throughput: options on one device type are faster or slower together.
+
+    spreads: (O,) log standard deviations; where all are 0 there is nothing to draw. count: of worlds. seed: of the
+    draws. Half of the variance is common to all options, a quarter to those on one device, a quarter an option's own.
+    """
+    if not spreads.any():
+        return ()
+    random = np.random.default_rng(seed)
+    names = list(dict.fromkeys(o.device for o in problem.options))
+    on = np.array([names.index(o.device) for o in problem.options])
+    common = random.standard_normal((count, 1))
+    device, own = random.standard_normal((count, len(names))), random.standard_normal((count, len(on)))
+    normal = np.sqrt(0.5) * common + 0.5 * device[:, on] + 0.5 * own
+    factor = np.exp(spreads * normal)
+    return tuple(World(f"draw {i + 1}", problem.throughput * f[:, None]) for i, f in enumerate(factor))
+
+
+def _priced(supply: Supply, scenario: Scenario, problem: FleetProblem) -> Supply:
+    """Return a supply with its price: the scenario's, else that of the hardware database for its kind.
+
+    It is that of a node where the device is paid by the node.
+    """
+    database, offer = scenario.hardware(), scenario.offer
+    if supply.device not in problem.device_names:
+        raise InputError(f"{scenario.path}: [[fleet.supply]] {supply.name}: no option stands on {supply.device}")
+    if supply.device not in database.names():
+        return supply
+    kind = supply.kind if supply.kind != "owned" else "on_demand"
+    bill = tariff(database, (supply.device,), offer.nodes, kind, {}, supply=scenario.site.psu)
+    price = supply.usd_per_hour
+    if np.isnan(price):
+        price = _electricity(supply, scenario, bill) if supply.kind == "owned" else float(bill.usd_per_hour[0])
+        told = bill.price[0]
+        if supply.kind != "owned" and (np.isnan(price) or "for want of" in told):
+            where = f"{scenario.path}: [[fleet.supply]] {supply.name}"
+            raise InputError(f"{where}: the hardware database has no such price; add usd_per_hour of a device")
+    per_node = float(bill.per_node[0]) if supply.device in problem.by_node else 1.0
+    most, least = supply.most / per_node, supply.least / per_node
+    return replace(supply, usd_per_hour=price * per_node, most=most, least=least)
+
+
+def _electricity(supply: Supply, scenario: Scenario, bill: Tariff) -> float:
+    """Return USD per hour of the electricity of one owned device at its power limit."""
+    usd, site = scenario.site.usd_per_kwh, scenario.site
+    if np.isnan(usd):
+        where = f"{scenario.path}: [[fleet.supply]] {supply.name}"
+        raise InputError(f"{where}: owned devices take electricity; give [site] usd_per_kwh, or usd_per_hour here")
+    return float(energy_usd(energy_kwh(float(bill.device_limit[0]) * site.pue, 1.0), usd))

@@ -1,0 +1,43 @@
+"""A local server of the same answers: HTTP with an OpenAPI schema, and tools of the Model Context Protocol."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hwdb.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from search.service.answers import OPERATIONS
+    from search.service.bounds import Bounds
+    from search.service.here import Here
+    from search.service.http_app import LOOPBACK, application
+    from search.service.mcp_server import called, server, speak, tools
+    from search.service.problems import Outcome
+    from search.service.workers import Workers
+
+__all__ = [
+    "LOOPBACK",
+    "OPERATIONS",
+    "Bounds",
+    "Here",
+    "Outcome",
+    "Workers",
+    "application",
+    "called",
+    "server",
+    "speak",
+    "tools",
+]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "answers": ["OPERATIONS"],
+        "bounds": ["Bounds"],
+        "here": ["Here"],
+        "http_app": ["LOOPBACK", "application"],
+        "mcp_server": ["called", "server", "speak", "tools"],
+        "problems": ["Outcome"],
+        "workers": ["Workers"],
+    },
+)

@@ -1,0 +1,206 @@
+"""Answer what the server is asked, with the functions that the command line and Python use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hwdb import InputError, load
+from perfmodel.models import model, names, read_config
+from search.fleet import plan_fleet
+from search.output import device_rows, figure_rows, fleet_rows, headline, json_value, matching_rows, model_row
+from search.planning import Plan, plan, space_of, tariff_of, terms_of
+from search.report import render_report
+from search.scenario import Scenario, load_scenario
+from search.service import bodies
+from search.service.bounds import Bounds
+from search.service.inputs import laid_out, refuse_place, refuse_places_in_change
+from search.sweeps import sweep_table
+from search.whatif import moved_candidates, shared_columns, trial_count, try_changes
+
+#: Fields of an estimate that are no argument of a sweep of the same name.
+NO_AXES = ("model", "device", "engine", "slo", "usd_per_hour", "allow_long_context", "explain", "hardware_files")
+#: Endings of names that mean a file.
+FILES = (".json", ".toml")
+Answer = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One thing that may be asked. body: the model of the request. run: makes the answer, plain data for JSON.
+
+    reads: whether it takes no more than words, so that HTTP offers it as GET.
+    """
+
+    name: str
+    body: type[bodies.Body]
+    run: Callable[[Any, Bounds], Answer]
+    reads: bool = False
+
+    @property
+    def summary(self) -> str:
+        """Return what it does, in one sentence."""
+        return (self.body.__doc__ or "").split("\n")[0]
+
+
+def plain(value: Any) -> Any:
+    """Return a value as JSON stores it: None for what is not known or not finite."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(one) for one in value]
+    return json_value(value)
+
+
+def _estimate(asked: bodies.Estimate, bounds: Bounds) -> Answer:
+    """Estimate every combination of the lists."""
+    for field in ("model", "device", "engine", "weights", "kv"):
+        _refuse_files(getattr(asked, field), field)
+    given = {name: value for name, value in asked.model_dump().items() if name not in NO_AXES}
+    with laid_out(None, {}, asked.hardware_files) as (_, folders):
+        spec = read_config(asked.model) if isinstance(asked.model, dict) else model(asked.model)
+        table = sweep_table(
+            spec,
+            asked.device,
+            engine=asked.engine,
+            slo=asked.slo or None,
+            usd_per_hour=asked.usd_per_hour,
+            hwdb=(*bounds.folders, *folders),
+            allow_long_context=asked.allow_long_context,
+            most=bounds.rows,
+            **given,
+        )
+        rows = table.frame().to_dict(orient="records")
+        terms = {} if asked.explain is None else {"operators": table.explain(asked.explain).to_dict(orient="records")}
+    return {"rows": rows, **terms}
+
+
+def _refuse_files(given: Any, field: str) -> None:
+    """Raise `InputError` where a name means a file."""
+    for name in [given] if isinstance(given, str) else given if isinstance(given, list) else ():
+        refuse_place(name, field)
+        if name.strip().lower().endswith(FILES):
+            raise InputError(f"{field}: {name[:80]!r} is a file; send its content, or name one that perfmodel knows")
+
+
+def _read(path: Any, folders: Sequence[Any], bounds: Bounds) -> Scenario:
+    """Return the scenario of a request; `InputError` where its plan would try too many candidates."""
+    scenario = load_scenario(path, folders)
+    if scenario.model and scenario.request is not None and scenario.offer.devices:
+        size = space_of(scenario, scenario.model_called(scenario.model), tariff_of(scenario)).size
+        size *= len(scenario.engines)
+        if size > bounds.candidates:
+            raise InputError(
+                f"scenario: {size:,} candidates are more than the {bounds.candidates:,} of one request; "
+                "give fewer values in [search], or fewer devices"
+            )
+    return scenario
+
+
+def _planned(asked: bodies.ScenarioBody, bounds: Bounds, use: Callable[[Plan], Answer]) -> Answer:
+    """Plan the scenario of a request and return what `use` makes of the plan."""
+    with laid_out(asked.scenario, asked.files, asked.hardware_files) as (path, own):
+        scenario = _read(path, (*bounds.folders, *own), bounds)
+        return use(plan(scenario, command="perfmodel serve"))
+
+
+def _plan(asked: bodies.PlanBody, bounds: Bounds) -> Answer:
+    """Rank the candidates of a scenario."""
+
+    def rows(found: Plan) -> Answer:
+        """Return the ranked rows, the near misses, and the operators of the winner where they are asked for."""
+        terms = {"operators": terms_of(found)} if asked.explain and found.feasible else {}
+        return {**_headline(found), "notes": found.notes, "rows": found.rows(asked.top, asked.misses), **terms}
+
+    return _planned(asked, bounds, rows)
+
+
+def _headline(found: Plan) -> Answer:
+    """Return whether anything qualifies, and the recommendation, else what comes nearest."""
+    return {"feasible": found.feasible, "headline": headline(found) if found.feasible else found.message}
+
+
+def _whatif(asked: bodies.WhatIf, bounds: Bounds) -> Answer:
+    """Plan a scenario as it is, and with changes."""
+    for place, texts in (("set", asked.set), ("grid", asked.grid)):
+        for text in texts:
+            refuse_places_in_change(text, place)
+    plans = trial_count(asked.set, asked.grid)
+    if plans > bounds.plans:
+        raise InputError(f"grid: {plans} plans are more than the {bounds.plans} of one request; give fewer values")
+    with laid_out(asked.scenario, asked.files, asked.hardware_files) as (path, own):
+        folders = (*bounds.folders, *own)
+        _read(path, folders, bounds)
+        found = try_changes(path, asked.set, asked.grid, folders=folders)
+        return {"feasible": found.feasible, "grids": list(found.grids), "rows": found.rows()}
+
+
+def _compare(asked: bodies.Compare, _bounds: Bounds) -> Answer:
+    """Compare the best candidates of two plans."""
+    best = []
+    for place, rows in (("before", asked.before), ("after", asked.after)):
+        lacking = [name for name in ("rank", "candidate") if any(name not in row for row in rows)]
+        if lacking:
+            raise InputError(
+                f"{place}: {lacking[0]} is missing in a row; send the rows that the operation plan returns"
+            )
+        first = next((row for row in rows if row["rank"] == 1), None)
+        if first is None:
+            raise InputError(f"{place}: no row has rank 1, so nothing qualifies in this plan; send one with an answer")
+        best.append(first)
+    both, single = shared_columns(*best)
+    changed = [{"column": c, "before": best[0][c], "after": best[1][c]} for c in both if best[0][c] != best[1][c]]
+    moved = moved_candidates(asked.before, asked.after)
+    return {"best": best, "changed": changed, "in_one_alone": single, "candidates": moved}
+
+
+def _fleet(asked: bodies.Fleet, bounds: Bounds) -> Answer:
+    """Find the least-cost fleet of a scenario."""
+    with laid_out(asked.scenario, asked.files, asked.hardware_files) as (path, own):
+        scenario = _read(path, (*bounds.folders, *own), bounds)
+        return {"feasible": True, "rows": fleet_rows(plan_fleet(scenario))}
+
+
+def _report(asked: bodies.Report, bounds: Bounds) -> Answer:
+    """Make the report of the plan of a scenario."""
+    told = _planned(
+        asked, bounds, lambda found: {**_headline(found), "content": render_report(found, None, asked.form)}
+    )
+    return {"form": asked.form, **told}
+
+
+def _models(asked: bodies.Models, _bounds: Bounds) -> Answer:
+    """List models, or show one."""
+    if asked.name:
+        _refuse_files(asked.name, "name")
+        return {"total": 1, "rows": [model_row(model(asked.name))]}
+    found = [name for name in names() if asked.like.lower() in name.lower()]
+    return {"total": len(found), "rows": [model_row(model(name)) for name in found[: asked.limit]]}
+
+
+def _hardware(asked: bodies.Hardware, bounds: Bounds) -> Answer:
+    """List devices, or show the figures of one."""
+    database = load(bounds.folders)
+    if asked.name:
+        device = database.device(asked.name)
+        rows = figure_rows(device, database.prices(device.name))
+    else:
+        rows = matching_rows(device_rows(database), kind=asked.kind, vendor=asked.vendor)
+    return {"total": len(rows), "rows": list(rows[: asked.limit])}
+
+
+#: Everything that may be asked, by name.
+OPERATIONS = {
+    one.name: one
+    for one in (
+        Operation("estimate", bodies.Estimate, _estimate),
+        Operation("plan", bodies.PlanBody, _plan),
+        Operation("whatif", bodies.WhatIf, _whatif),
+        Operation("compare", bodies.Compare, _compare),
+        Operation("fleet", bodies.Fleet, _fleet),
+        Operation("report", bodies.Report, _report),
+        Operation("models", bodies.Models, _models, reads=True),
+        Operation("hardware", bodies.Hardware, _hardware, reads=True),
+    )
+}

@@ -1,0 +1,69 @@
+"""Keep a worker from opening any file but those of Python, of perfmodel and of its own temporary folders."""
+
+from __future__ import annotations
+
+import os
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from hwdb import InputError, user_folder
+
+#: Events of Python's auditing that name a path as their first argument (docs.python.org/3/library/audit_events.html).
+OPENS = frozenset({"open", "os.listdir", "os.scandir"})
+#: Events of what no request has any business with.
+NEVER = frozenset({"subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "socket.connect", "socket.bind"})
+#: Devices and tables of the system that libraries read: processors, memory, time zones.
+SYSTEM = (
+    *(
+        "/dev/null",
+        "/dev/urandom",
+        "/proc/cpuinfo",
+        "/proc/meminfo",
+        "/proc/self/cgroup",
+        "/sys/devices/system/cpu",
+        "/sys/fs/cgroup",
+    ),
+    *("/usr/share/zoneinfo", "/etc/localtime", "/etc/timezone"),
+)
+
+
+def roots(folders: tuple[Path, ...] = ()) -> tuple[str, ...]:
+    """Return the folders that a worker may read: Python, perfmodel, caches, temporary files, and `folders`."""
+    here = Path(__file__).resolve().parents[2]
+    shipped = [str(here / name) for name in ("hwdb", "perfmodel", "search", "data", "cli.py")]
+    paths = [p for key, p in sysconfig.get_paths().items() if key in ("stdlib", "platstdlib", "purelib", "platlib")]
+    cache = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    found = [*shipped, *paths, *SYSTEM, cache, tempfile.gettempdir(), str(user_folder()), *map(str, folders)]
+    return tuple(os.path.realpath(path) for path in found)
+
+
+class Guard:
+    """A hook of Python's auditing that refuses files outside some folders while `on`.
+
+    A hook cannot be removed, so it is installed once per process, in workers alone.
+    """
+
+    def __init__(self, allowed: tuple[str, ...]) -> None:
+        self.allowed = allowed
+        self.on = False
+
+    def install(self) -> None:
+        """Begin to refuse."""
+        sys.addaudithook(self._hook)
+        self.on = True
+
+    def _hook(self, event: str, details: tuple[Any, ...]) -> None:
+        """Raise `InputError` for an event that is not allowed."""
+        if not self.on or (event not in OPENS and event not in NEVER):
+            return
+        if event in NEVER:
+            raise InputError(f"the server starts no program and opens no connection for a request ({event})")
+        path = details[0]
+        if isinstance(path, int) or path is None:
+            return
+        place = os.path.realpath(os.fsdecode(path))
+        if not any(place == root or place.startswith(root + os.sep) for root in self.allowed):
+            raise InputError(f"{os.path.basename(place)}: the server reads no file of its machine; send its content")

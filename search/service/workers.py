@@ -1,0 +1,142 @@
+"""Answer requests in processes of their own, each with a limit on time and memory, so that none harms the server."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import queue
+import sys
+import tempfile
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from hwdb import Infeasible, InputError
+from search.service.answers import OPERATIONS, plain
+from search.service.bounds import Bounds
+from search.service.guard import Guard, roots
+from search.service.problems import Outcome, busy, gone, of_error, too_long
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
+    from search.service.bodies import Body
+
+#: Seconds that a worker may take to start. chosen: ten times what it takes.
+STARTING = 60.0
+READY = "ready"
+
+
+def answered(name: str, body: Body, bounds: Bounds) -> Outcome:
+    """Answer one request in this process.
+
+    An input that is not possible is an outcome with the message; a scenario that nothing meets is an answer.
+    """
+    try:
+        content = plain(OPERATIONS[name].run(body, bounds))
+    except Infeasible as error:
+        content = {"feasible": False, "headline": str(error), "rows": []}
+    except InputError as error:
+        return of_error(str(error))
+    return Outcome(200, json.dumps(content, allow_nan=False))
+
+
+def _serve(pipe: Connection, bounds: Bounds) -> None:
+    """Answer the requests of a pipe until it is closed: the whole life of a worker."""
+    os.dup2(2, 1)  # what libraries print must not reach whoever speaks over our stdout
+    sys.stdout = sys.stderr
+    _limit_memory(bounds.memory)
+    with tempfile.TemporaryDirectory(prefix="perfmodel-worker-") as folder:
+        os.chdir(folder)
+        Guard(roots(bounds.folders)).install()
+        pipe.send(READY)
+        while True:
+            try:
+                name, given = pipe.recv()
+            except EOFError:
+                return
+            found = answered(name, OPERATIONS[name].body.model_validate(given), bounds)
+            pipe.send((found.status, found.text))
+
+
+def _limit_memory(most: int) -> None:
+    """Let this process take at most so many bytes, where the system can."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+
+class _Worker:
+    """A process that answers requests one after another."""
+
+    def __init__(self, bounds: Bounds) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs, bounds), daemon=True)
+        self.process.start()
+        theirs.close()
+        self.ready = False
+
+    def ask(self, name: str, given: Any, seconds: float) -> Outcome | None:
+        """Return the outcome of a request, or None where the worker has to be replaced: too slow, or dead."""
+        if not self.ready:
+            if not self.pipe.poll(STARTING) or self.pipe.recv() != READY:
+                raise EOFError
+            self.ready = True
+        self.pipe.send((name, given))
+        return Outcome(*self.pipe.recv()) if self.pipe.poll(seconds) else None
+
+    def stop(self) -> None:
+        """End the process at once."""
+        self.process.kill()
+        self.process.join()
+        self.pipe.close()
+
+
+@dataclass
+class Workers:
+    """A few workers, and the requests that wait for them. bounds: of each request."""
+
+    bounds: Bounds
+    _idle: queue.Queue[_Worker] = field(init=False)
+    _waiting: threading.BoundedSemaphore = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._idle = queue.Queue()
+        for _ in range(self.bounds.workers):
+            self._idle.put(_Worker(self.bounds))
+        self._waiting = threading.BoundedSemaphore(self.bounds.workers + self.bounds.waiting)
+
+    def answer(self, name: str, body: Body) -> Outcome:
+        """Answer a request in one of the workers; blocks until then, or until its time is up."""
+        if not self._waiting.acquire(blocking=False):
+            return busy()
+        try:
+            worker = self._idle.get(timeout=self.bounds.seconds)
+        except queue.Empty:
+            self._waiting.release()
+            return busy()
+        outcome: Outcome | None = None
+        problem = too_long(self.bounds.seconds)
+        try:
+            outcome = worker.ask(name, body.model_dump(), self.bounds.seconds)
+        except (EOFError, OSError):
+            problem = gone()
+        finally:
+            if outcome is None:
+                worker.stop()
+                worker = _Worker(self.bounds)
+            self._idle.put(worker)
+            self._waiting.release()
+        return outcome or problem
+
+    def close(self) -> None:
+        """End all workers."""
+        while True:
+            try:
+                self._idle.get_nowait().stop()
+            except queue.Empty:
+                return

@@ -1,0 +1,96 @@
+"""Steps that are equal are priced once: the same costs as pricing all, of fewer rows."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import numpy as np
+import pytest
+
+import hwdb
+from perfmodel import Deployments, Workload, estimate, model
+from perfmodel.arrays import Array
+from perfmodel.costs import Cost, Roofline, StepCost, default, distinct_cost, layouts, step_cost
+from perfmodel.costs.distinct import FEW, distinct
+from perfmodel.deployment import shard
+from perfmodel.deployment.columns import deployments
+from perfmodel.estimates import estimator
+from perfmodel.hardware import Hardware, hardware_of
+from perfmodel.operators import Demand, Step
+
+SPEC = model("meta-llama/Llama-3.1-8B")
+DEVICES = [hwdb.device(name) for name in ("h100-sxm", "l40s")]
+
+
+class Counted:
+    """Roofline that counts the rows that it prices."""
+
+    priced = 0
+
+    def cost(self, demand: Demand, hardware: Hardware) -> Cost:
+        """Price as the roofline does."""
+        self.priced = max(self.priced, len(hardware.index))
+        return Roofline().cost(demand, hardware)
+
+
+def drawn(seed: int, count: int = 300) -> tuple[Deployments, Step]:
+    """Deployments of few kinds, and a step of few kinds, one or two of them each."""
+    draw = np.random.default_rng(seed)
+    placed = deployments(DEVICES, device=draw.integers(0, 2, count), tp=draw.choice([1.0, 2.0], count))
+    shape = (2, count) if seed % 2 else (count,)
+
+    def column(*values: float) -> Array:
+        return draw.choice(values, shape)
+
+    tokens = column(0.0, 500.0) if seed % 3 else 0.0
+    return placed, Step(prefill_tokens=tokens, decode_seqs=column(1.0, 64.0), decode_context=column(100.0, 900.0))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_costs_are_those_of_pricing_every_step_to_the_last_bit(seed: int) -> None:
+    placed, step = drawn(seed)
+    sharding, hardware = shard(SPEC, placed), hardware_of(placed.devices, placed.device)
+    costs = Counted()
+    found = distinct_cost(layouts(sharding, hardware), sharding, hardware, costs, step)
+    expected = step_cost(sharding, hardware, Roofline(), step)
+    assert 0 < costs.priced <= 2 * 2 * 8
+    for f in fields(StepCost):
+        np.testing.assert_array_equal(getattr(found, f.name), getattr(expected, f.name), f.name)
+
+
+def test_few_steps_are_all_priced() -> None:
+    placed, step = drawn(2, FEW - 1)
+    sharding, hardware = shard(SPEC, placed), hardware_of(placed.devices, placed.device)
+    costs = Counted()
+    distinct_cost(layouts(sharding, hardware), sharding, hardware, costs, step)
+    assert costs.priced == FEW - 1
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_rows_are_distinct_by_all_their_columns(seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    table = draw.choice([0.0, -0.0, 1.0, 1.0 + 2.0**-52, -3.5, np.nan, np.inf], (4, 200))
+    found = distinct([*table, np.broadcast_to(7.0, 200)])
+    assert found is not None
+    first, which = found
+    np.testing.assert_array_equal(table[:, first][:, which], table)
+    assert len(first) == len({tuple(row.tobytes() for row in column) for column in (table + 0.0).T})
+
+
+def test_one_number_in_every_column_is_one_row() -> None:
+    found = distinct([np.broadcast_to(1.0, 5), np.broadcast_to(2.0, 5)])
+    assert found is not None
+    assert found[0].tolist() == [0]
+    assert found[1].tolist() == [0] * 5
+
+
+@pytest.mark.parametrize("arrival", [{"arrival": "closed", "concurrency": 8}, {"arrival": "open", "rate": 0.5}])
+def test_estimates_do_not_depend_on_how_many_are_made_at_once(arrival: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+    placed, _ = drawn(1, 90)
+    work = Workload.from_lengths(700, 90, **arrival)
+    whole = estimate(SPEC, work, placed, costs=default())
+    monkeypatch.setattr(estimator, "CELLS", 40)
+    parts = estimate(SPEC, work, placed, costs=default())
+    for name in ("ttft", "tpot"):
+        np.testing.assert_array_equal(getattr(whole, name), getattr(parts, name))
+    np.testing.assert_array_equal(whole.output_rate, parts.output_rate)
