@@ -121,7 +121,10 @@ def cost_over_load(plan: Plan, costs: LoadCosts) -> tuple[Figure, list[dict[str,
     shown = sorted(lowest, key=lambda name: _mean(lowest[name]))[:MOST_LINES]
     series = {n: Points(costs.loads.tolist(), lowest[n].tolist()) for n in shown if np.isfinite(lowest[n]).any()}
     rows = _changes(plan, costs)
-    marks = [(r["offered_load"], r["usd_per_hour"], f"from {number(r['offered_load'])} on: {r['candidate']}") for r in rows[1:]]
+    marks = [
+        (r["offered_load"], r["usd_per_hour"], f"from {number(r['offered_load'])} on: {r['candidate']}")
+        for r in rows[1:]
+    ]
     titles = Titles("Cost over the load", x=load_unit(plan), y="$ per hour")
     figure = lines(series, titles, Limits(x=[planned_load(plan)], marks=marks), Style(steps=True))
     return figure, rows

@@ -123,48 +123,33 @@ def _brief(fleet: FleetPlan, rows: Rows) -> Section:
 
 def _hours(fleet: FleetPlan) -> tuple[Section | None, dict[str, Figure]]:
     """Return what each period costs and draws by option, and the rows of the periods; no section for one period."""
-    shown = fleet.scaled or fleet
     rows = hour_rows(fleet)
     if len(rows) < 2:
         return None, {}
+    charts = _over_hours(fleet.scaled or fleet, rows)
+    lead = "What each hour needs of the fleet." if fleet.scaled is not None else "What each hour has."
+    table = _table(rows, "by-the-hour")
+    return Section(
+        id="hours", short="Hours", title="By the hour", lead=lead, charts=list(charts), tables=[table]
+    ), charts
+
+
+def _over_hours(shown: FleetPlan, rows: Rows) -> dict[str, Figure]:
+    """Return the charts of load, replicas, cost and power over the periods. rows: of `hour_rows`."""
     over = [f"{r['start_h']:g}" for r in rows]
     used = [o for o in range(len(shown.problem.options)) if shown.replicas[o].any()]
-    hourly, watts = shown.hourly(), shown.watts
     names = [shown.problem.options[o].name for o in used]
-    charts = {
-        "hours-rate": columns_over(
-            over,
-            {"requests/s": [r["request_rate_rps"] for r in rows]},
-            Titles("Load by the hour", x="hour", y="requests/s"),
-        ),
-        "hours-replicas": columns_over(
-            over,
-            dict(zip(names, shown.replicas[used].tolist(), strict=True)),
-            Titles("Replicas by the hour", x="hour", y="replicas"),
-        ),
-        "hours-cost": columns_over(
-            over,
-            dict(zip(names, hourly[used].tolist(), strict=True)),
-            Titles("Cost by the hour", x="hour", y="$ per hour"),
-        ),
-        "hours-power": columns_over(
-            over,
-            dict(zip(names, (watts[used] / 1e3).tolist(), strict=True)),
-            Titles("Power by the hour", x="hour", y="kW"),
-        ),
+    drawn = {
+        "hours-replicas": ("Replicas by the hour", "replicas", shown.replicas),
+        "hours-cost": ("Cost by the hour", "$ per hour", shown.hourly()),
+        "hours-power": ("Power by the hour", "kW", shown.watts / 1e3),
     }
-    lead = "What each hour needs of the fleet." if fleet.scaled is not None else "What each hour has."
-    return (
-        Section(
-            id="hours",
-            short="Hours",
-            title="By the hour",
-            lead=lead,
-            charts=list(charts),
-            tables=[_table(rows, "by-the-hour")],
-        ),
-        charts,
-    )
+    load = {"requests/s": [r["request_rate_rps"] for r in rows]}
+    charts = {"hours-rate": columns_over(over, load, Titles("Load by the hour", x="hour", y="requests/s"))}
+    for name, (title, unit, values) in drawn.items():
+        series = dict(zip(names, values[used].tolist(), strict=True))
+        charts[name] = columns_over(over, series, Titles(title, x="hour", y=unit))
+    return charts
 
 
 def _mix(rows: Rows) -> tuple[Section, dict[str, Figure]]:
