@@ -30,7 +30,7 @@ class Size:
     models: int = 10
     devices: int = 12
     periods: int = 24
-    classes: int = 2
+    classes: int = 1
     spare: int = 1
     kinds: int = 3
     load: float = 12.0
@@ -91,6 +91,7 @@ def rows(base: Size) -> list[tuple[str, Size]]:
             (f"{name} {n}", replace(base, **{name: n})) for n in sorted({max(now // GROWTH, 1), now * GROWTH} - {now})
         ]
     found += [("no spare node", replace(base, spare=0)), ("two spare nodes", replace(base, spare=2))]
+    found += [("load 48", replace(base, load=base.load * GROWTH))]
     found += [("one price kind", replace(base, kinds=1)), ("static", base)]
     return found
 
@@ -102,17 +103,20 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--time-limit", type=float, default=TIME_LIMIT_S)
     chosen = parser.parse_args()
-    print(f"{'row':20} {'options':>7} {'periods':>7} {'seconds':>8} {'gap %':>7} {'USD/h':>10}")
+    print(f"{'row':20} {'options':>7} {'periods':>7} {'seconds':>8} {'CPU s':>7} {'gap %':>7} {'USD/h':>10}")
     for name, size in rows(Size()):
         if chosen.only not in name:
             continue
         for seed in range(chosen.seeds):
             problem = replace(instance(size, seed), elastic=name != "static")
-            start = time.perf_counter()
+            start, used = time.perf_counter(), time.process_time()
             found = fleet_plan(problem, time_limit=chosen.time_limit, gap=GAP)
-            taken = time.perf_counter() - start
+            taken, used = time.perf_counter() - start, time.process_time() - used
             shape = f"{len(problem.options):7} {problem.periods:7}"
-            print(f"{name:20} {shape} {taken:8.1f} {100 * found.gap:7.2f} {found.usd_per_hour:10.2f}", flush=True)
+            print(
+                f"{name:20} {shape} {taken:8.1f} {used:7.1f} {100 * found.gap:7.2f} {found.usd_per_hour:10.2f}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

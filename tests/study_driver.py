@@ -28,7 +28,7 @@ AXES = tuple(
     )
 )
 SLO = Slo((Objective("tpot", "mean", 0.05),))
-REQUESTS = 1000
+REQUESTS, SHORT = 1000, 125
 
 
 def study(
@@ -46,7 +46,7 @@ def study(
     with quiet():
         asked = trials_of(AXES, aims_of(objectives, SLO), chosen, Storage(url, "made-up", True), {"of": "made-up"})
         with closing(asked), closing((executor or executor_of()).start(service, shared or {})) as workers:
-            run = Run(asked, workers, chosen, lambda task, figures: figures, REQUESTS)
+            run = Run(asked, workers, chosen, lambda task, figures: figures, REQUESTS, SHORT)
             run.go(on_batch)
             rows = [[t.number, t.state.name, t.user_attrs, t.values] for t in asked.known()]
     return {"rows": rows, "replays": run.replays, "lost": workers.lost}

@@ -366,7 +366,7 @@ def test_what_a_file_says_of_its_device_counts() -> None:
 @pytest.mark.parametrize(
     ("flag", "told"),
     [
-        ('--speculative-config \'{"method": "ngram", "num_speculative_tokens": 3}\'', "drafts make tokens faster"),
+        ('--speculative-config \'{"method": "medusa", "num_speculative_tokens": 3}\'', "drafts make tokens faster"),
         ("--cpu-offload-gb 20", "say it with --host-weights"),
         ("--kv-offloading-size 20", "say it with --host-kv"),
         ("--num-gpu-blocks-override 100", "the KV pool is set by hand"),

@@ -68,6 +68,9 @@ DIMENSIONS: dict[Callable[..., object], tuple[dict[str, tuple[int, int, int]], t
         {"far": BYTE, "near": BYTE, "net_bandwidth": BYTE_RATE, "link_bandwidth": BYTE_RATE, "latency": SECOND},
         SECOND,
     ),
+    eq.chain_chance: (dict.fromkeys(("position", "acceptance", "decay"), NONE), NONE),
+    eq.tokens_per_step: (dict.fromkeys(("drafts", "acceptance", "decay"), NONE), NONE),
+    eq.acceptance_of: (dict.fromkeys(("drafts", "tokens", "decay"), NONE), NONE),
     eq.all_busy: ({"utilisation": NONE, "servers": NONE}, NONE),
     eq.queue_wait: (
         {"utilisation": NONE, "service": SECOND, "arrival_cv": NONE, "service_cv": NONE, "servers": NONE},
@@ -87,6 +90,10 @@ SIXTEEN_BIT_ROWS = {
 #: Values that keep each argument in its range.
 RANGES = {
     "utilisation": st.floats(0.0, 0.99),
+    "position": st.integers(1, 16).map(float),
+    "drafts": st.integers(0, 16).map(float),
+    "acceptance": st.floats(0.0, 1.0),
+    "decay": st.floats(0.5, 1.0),
     "servers": st.integers(1, 64).map(float),
     "group": st.integers(1, 512).map(float),
     "groups": st.integers(1, 512).map(float),
@@ -108,7 +115,9 @@ def test_equations_stand_on_arrays_alone(module: Path) -> None:
             assert found.target.startswith(("perfmodel.arrays", "perfmodel.equations"))
 
 
-@pytest.mark.parametrize("equation", sorted(set(eq.__all__) - {"DEEPSEEK_MLA", "SIXTEEN_BIT", "MlaSizes"}))
+@pytest.mark.parametrize(
+    "equation", sorted(set(eq.__all__) - {"DEEPSEEK_MLA", "MOST_DRAFTS", "SIXTEEN_BIT", "MlaSizes"})
+)
 def test_every_equation_documents_its_parameters_source_and_an_example(equation: str) -> None:
     function = getattr(eq, equation)
     text = inspect.getdoc(function) or ""
@@ -139,7 +148,10 @@ def test_arrays_hold_what_scalars_give(equation: Callable[..., np.ndarray]) -> N
     rng = np.random.default_rng(7)
     names = DIMENSIONS[equation][0]
     columns = {
-        n: rng.uniform(0.05, 0.95, 6) if n == "utilisation" else rng.integers(1, 64, 6).astype(float) for n in names
+        n: rng.uniform(0.05, 0.95, 6)
+        if n in ("utilisation", "acceptance", "decay")
+        else rng.integers(1, 64, 6).astype(float)
+        for n in names
     }
     together = equation(**columns)
     apart = [float(equation(**{n: c[i] for n, c in columns.items()})) for i in range(6)]

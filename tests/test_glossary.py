@@ -47,7 +47,7 @@ VARIED = tuple(
 )
 #: Calls whose JSON has, all together, every column of the commands that print rows.
 CALLS = (
-    (*ESTIMATE, "--ttft-ms", "500"),
+    (*ESTIMATE, "--ttft-ms", "500", "--speculation", "ngram"),
     (*ESTIMATE, "--prefill-workers", "1", "--decode-workers", "1"),
     (*ESTIMATE, "--explain"),
     ("estimate", "--from", "vllm serve meta-llama/Llama-3.1-8B", "--device", "h100-sxm"),
@@ -134,6 +134,8 @@ weights = 0
 host = "epyc-9755"
 [pools]
 kv_link = "node"
+[speculation]
+method = "mtp"
 [fleet]
 [[fleet.class]]
 name = "chat"

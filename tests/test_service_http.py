@@ -160,6 +160,15 @@ def test_errors_name_place_and_way_out(client: Any, name: str, asked: Any, place
     assert error["way_out"]
 
 
+@pytest.mark.parametrize("table", ["model", "workload", "engine", "calibration", "hardware"])
+def test_names_of_any_length_are_refused(client: Any, table: str) -> None:
+    for length in (300, 5000):
+        key = {"workload": "trace", "calibration": "file", "hardware": "devices"}.get(table, "name")
+        long = "x" * length + (".toml" if table == "engine" else "")
+        asked = {**SMALL, table: {key: [long] if table == "hardware" else long}}
+        assert len(told(client.post("/v1/plan", json={"scenario": asked}))["message"]) < 3000
+
+
 def test_wrong_paths_hosts_and_bodies_are_told(client: Any) -> None:
     assert "POST /v1/plan" in told(client.get("/v1/nothing"), 404)["message"]
     assert told(client.get("/v1/plan"), 405)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from perfmodel.arrays import Array, Index
 from perfmodel.cases.settings import Settings
 from perfmodel.cases.unstated import Placement, placement
-from perfmodel.deployment import Deployments, deployments
+from perfmodel.deployment import Deployments, Speculation, deployments
 from perfmodel.engines import Engine
 from perfmodel.models import Adapters, ModelSpec
 from perfmodel.workload import (
@@ -35,7 +35,7 @@ class Group:
     """Rows of cases that share model, engine, arrival mode, and whether prefill and decode have pools of their own.
 
     classes: length classes of the data set that all rows name in place of lengths; None: each row has its own means.
-    adapters: LoRA adapters that the requests use, None without.
+    adapters: LoRA adapters that the requests use, None without. speculation: how tokens are drafted.
     """
 
     spec: ModelSpec
@@ -45,6 +45,7 @@ class Group:
     rows: Index
     classes: Histogram | None = None
     adapters: Adapters | None = None
+    speculation: Speculation = field(default_factory=Speculation)
 
 
 @dataclass(frozen=True)
@@ -61,10 +62,10 @@ def groups_of(settings: Settings) -> list[Group]:
     engines = names.engines.values
     # versions of one era are one engine; files of the user's own may bear the name of one that ships
     first = [engines.index(e) for e in engines]
-    members: dict[tuple[int, int, Arrival, bool, int, int], list[int]] = {}
+    members: dict[tuple[int, int, Arrival, bool, int, int, int], list[int]] = {}
     for row in np.flatnonzero(settings.cases.error == "").tolist():
         engine = first[names.engines.index[row]]
-        shape = int(settings.classes.index[row]), int(settings.adapters.index[row])
+        shape = int(settings.classes.index[row]), int(settings.adapters.index[row]), int(names.drafting.index[row])
         key = (int(names.models.index[row]), engine, settings.mode[row], bool(settings.pooled[row]), *shape)
         members.setdefault(key, []).append(row)
     return [
@@ -76,8 +77,9 @@ def groups_of(settings: Settings) -> list[Group]:
             rows=np.array(rows),
             classes=settings.classes.values[c] if c >= 0 else None,
             adapters=settings.adapters.values[a],
+            speculation=names.drafting.values[d],
         )
-        for (m, e, mode, pooled, c, a), rows in members.items()
+        for (m, e, mode, pooled, c, a, d), rows in members.items()
     ]
 
 
@@ -104,8 +106,8 @@ def group_load(settings: Settings, group: Group) -> Load:
         synchronised=synchronised(spread),
         length_cv=length_cv(spread, number["osl"] / longest),
         longest=np.where(np.isfinite(longest), longest, np.inf),
-        drafts=settings.names.drafts[rows],
-        accepted=settings.names.accepted[rows],
+        drafts=np.zeros(len(rows)),
+        accepted=one,
         ramp=np.nan_to_num(number["ramp_s"]),
     )
 
@@ -198,4 +200,6 @@ def _deployments(settings: Settings, group: Group, degrees: Placement) -> Deploy
         ep=degrees.ep,
         dp=degrees.dp,
         replicas=degrees.replicas,
+        speculation=group.speculation,
+        drafts=group.speculation.known.drafts if group.speculation.method else 0,
     )

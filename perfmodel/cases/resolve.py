@@ -12,12 +12,13 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from hwdb import Device, Hwdb, InputError, PerfmodelError, UnknownName
-from perfmodel.arrays import Array, Index
+from hwdb import Device, Hwdb, InputError, PerfmodelError
+from perfmodel.arrays import Index
 from perfmodel.cases.read import Cases, Texts
 from perfmodel.cases.table import EMPTY
+from perfmodel.deployment import SUSPECTED, Speculation, speculation
 from perfmodel.dtypes import COMPUTE_CODE, FORMAT_CODE, storage
-from perfmodel.engines import KNOWN, Engine, Speculation, speculation_of
+from perfmodel.engines import Engine
 from perfmodel.engines import engine as engine_of
 from perfmodel.models import ModelSpec, model
 from perfmodel.workload import LengthStats, lengths
@@ -45,9 +46,8 @@ class Named(Generic[Value]):
 class Resolved:
     """Holds what the names of R rows stand for.
 
-    weight, act, kv: (R,) codes of number formats, -1 where blank. drafts, accepted: (R,) tokens that speculative
-    decoding verifies per step, and tokens per step that it yields (0 and 1 without it). datasets: named data sets of
-    lengths, None where `trace` is blank.
+    weight, act, kv: (R,) codes of number formats, -1 where blank. drafting: methods of speculative decoding. datasets:
+    named data sets of lengths, None where `trace` is blank.
     """
 
     models: Named[ModelSpec]
@@ -56,8 +56,7 @@ class Resolved:
     kv: Index
     act: Index
     engines: Named[Engine]
-    drafts: Array
-    accepted: Array
+    drafting: Named[Speculation]
     datasets: Named[LengthStats | None]
 
 
@@ -74,8 +73,6 @@ def resolve(cases: Cases, database: Hwdb) -> Resolved:
     act = _codes(cases, "act_dtype", _compute_code)
     keys = text["engine"] + _JOIN + text["engine_version"]
     engines = resolve_names(cases, keys, lambda key: engine_of(*key.split(_JOIN)))
-    drafting = resolve_names(cases, text["spec_decode"], _speculation)
-    plain = KNOWN[""]
     return Resolved(
         models=models,
         devices=devices,
@@ -83,8 +80,7 @@ def resolve(cases: Cases, database: Hwdb) -> Resolved:
         kv=kv,
         act=act,
         engines=engines,
-        drafts=drafting.per_row(lambda s: s.drafts, plain.drafts).astype(float),
-        accepted=drafting.per_row(lambda s: s.accepted, plain.accepted).astype(float),
+        drafting=resolve_names(cases, text["spec_decode"], _speculation),
         datasets=resolve_names(cases, text["trace"], lambda name: lengths(name) if name else None),
     )
 
@@ -129,9 +125,7 @@ def _compute_code(name: str) -> int:
 
 
 def _speculation(name: str) -> Speculation:
-    """Return the speculative decoding method called `name`; plain decoding where blank."""
-    found = speculation_of("" if name.lower() in EMPTY else name)
-    if found is None:
-        known = [n for n in KNOWN if n]
-        raise UnknownName("spec_decode", name, known, f"(known: {', '.join(known)}; blank for none)")
-    return found
+    """Return the speculative decoding by the method called `name`; none where blank."""
+    if name.removesuffix(SUSPECTED) == "draft-model":
+        raise InputError("spec_decode draft-model needs a draft model, which a table of cases does not name")
+    return speculation("" if name.lower() in EMPTY else name)

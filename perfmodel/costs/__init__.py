@@ -7,6 +7,7 @@ from perfmodel.costs.cost import Cost, CostModel
 from perfmodel.costs.defaults import default, unfitted
 from perfmodel.costs.device_remarks import REMARK, remark_column, remarks, remarks_of
 from perfmodel.costs.distinct import distinct_cost, layouts
+from perfmodel.costs.drafting import draft_passes, with_drafting
 from perfmodel.costs.engine_factors import (
     KERNELS,
     Calls,
@@ -55,6 +56,7 @@ __all__ = [
     "default",
     "distinct_cost",
     "donors",
+    "draft_passes",
     "factored",
     "kernel",
     "layouts",
@@ -70,4 +72,5 @@ __all__ = [
     "streams_of",
     "summed",
     "unfitted",
+    "with_drafting",
 ]

@@ -36,6 +36,13 @@ class KnownSteps:
         self._layouts: dict[bytes, int] = {}
         self._places: dict[bytes, int] = {}
         self._costs = np.empty((0, 0))
+        self._drafter: KnownSteps | None = None
+
+    @property
+    def drafter(self) -> KnownSteps:
+        """Return the same for the steps of the one model that drafts for this model."""
+        self._drafter = self._drafter or KnownSteps()
+        return self._drafter
 
     def cost(
         self, sharding: Sharding, hardware: Hardware, costs: CostModel, step: Step, launches: Launches | None = None

@@ -16,6 +16,7 @@ from perfmodel.deployment.routing import (
 )
 from perfmodel.deployment.sharding import Sharding, shard
 from perfmodel.deployment.shards import uneven_shards
+from perfmodel.deployment.speculation import METHODS, SUSPECTED, Method, Speculation, check_drafts, speculation
 
 __all__ = [
     "ALL_TO_ALLS",
@@ -24,20 +25,26 @@ __all__ = [
     "CP_METHOD_CODE",
     "EXPERT_SKEW",
     "INTERMEDIATE_BYTES",
+    "METHODS",
     "PLACES",
+    "SUSPECTED",
     "VALUE_BYTES",
     "WIDE_EP_RANKS",
     "Deployments",
     "ExpertRouting",
     "HandOver",
+    "Method",
     "Place",
     "Sharding",
+    "Speculation",
     "adapter_bytes",
+    "check_drafts",
     "check_experts",
     "check_routing",
     "deployments",
     "hosted",
     "shard",
     "sites",
+    "speculation",
     "uneven_shards",
 ]

@@ -12,6 +12,7 @@ from hwdb import Device, InputError
 from perfmodel.arrays import NAN, Array, Index
 from perfmodel.deployment.hand_over import HandOver
 from perfmodel.deployment.routing import ExpertRouting
+from perfmodel.deployment.speculation import Speculation
 from perfmodel.dtypes import COMPUTE_CODE, FORMAT_CODE
 from perfmodel.hardware import Host
 from perfmodel.models import Adapters
@@ -42,6 +43,7 @@ DEFAULTS = {
     "host_weights": 0,
     "host_experts": 0,
     "host_kv": 0,
+    "drafts": 0,
 }
 COLUMNS = tuple(DEFAULTS)
 #: Columns of indices and codes.
@@ -67,6 +69,8 @@ class Deployments:
     hand_over: how KV cache moves between pools, where prefill and decode have workers of their own; that of the decode
     worker counts.
     routing: how tokens reach their experts and how evenly these are loaded, the same for every candidate.
+    drafts: draft tokens that a decode step verifies per sequence, 0 without speculative decoding. speculation: who
+    drafts, and how many drafts are accepted, the same for every candidate.
     """
 
     devices: tuple[Device, ...]
@@ -88,10 +92,12 @@ class Deployments:
     host_weights: Array
     host_experts: Array
     host_kv: Array
+    drafts: Array
     host: Host = field(default_factory=Host)
     adapters: Adapters | None = None
     hand_over: HandOver = field(default_factory=HandOver)
     routing: ExpertRouting = field(default_factory=ExpertRouting)
+    speculation: Speculation = field(default_factory=Speculation)
 
     def __len__(self) -> int:
         return len(self.device)
@@ -100,6 +106,11 @@ class Deployments:
     def devices_per_replica(self) -> Array:
         """Return the number of devices of one replica. (N,)"""
         return self.tp * self.pp * self.dp * self.cp
+
+    @property
+    def tokens_per_step(self) -> Array:
+        """Return the mean tokens that a decode step yields per sequence; 1 without speculative decoding. (N,)"""
+        return np.where(self.drafts > 0, self.speculation.tokens_per_step(self.drafts), 1.0)
 
     def take(self, rows: Index | slice) -> Deployments:
         """Select the candidates of the given rows."""
@@ -136,16 +147,17 @@ def deployments(
     adapters: Adapters | None = None,
     hand_over: HandOver | None = None,
     routing: ExpertRouting | None = None,
+    speculation: Speculation | None = None,
     **columns: object,
 ) -> Deployments:
     """Build deployments from scalars and arrays that broadcast together.
 
     Args:
         devices: devices on offer.
-        host: host behind each device; None for what hwdb says.
-        adapters: low-rank adapters that requests use, None without.
+        host: host behind each device; None for what hwdb says. adapters: low-rank adapters, None without.
         hand_over: how KV cache moves between pools; None for what follows from the devices.
         routing: settings of expert parallelism; None for the defaults.
+        speculation: who drafts tokens where `drafts` is above 0, and how many are accepted; None for nobody.
         columns: columns of `Deployments` by name; formats by name or code. Defaults: first device, no parallelism, one
             replica, the engine's token budget and sequence limit (NaN), the model's formats, nothing in host memory.
 
@@ -165,6 +177,6 @@ def deployments(
     typed: dict[str, Any] = {c: np.broadcast_to(v, (rows,)).copy() for c, v in values.items()}
     # keep only devices that serve a candidate: tables are loaded for each device that is named
     used, typed["device"] = np.unique(typed["device"], return_inverse=True)
-    shared: dict[str, Any] = {"host": host or Host(), "adapters": adapters}
-    shared |= {"hand_over": hand_over or HandOver(), "routing": routing or ExpertRouting()}
-    return Deployments(devices=tuple(devices[i] for i in used), **shared, **typed)
+    shared: dict[str, Any] = {"host": host, "hand_over": hand_over, "routing": routing, "speculation": speculation}
+    given = {name: value for name, value in shared.items() if value is not None}
+    return Deployments(devices=tuple(devices[i] for i in used), adapters=adapters, **given, **typed)

@@ -11,6 +11,7 @@ from perfmodel.arrays import Array, Index, Mask
 from perfmodel.deployment.columns import Deployments
 from perfmodel.deployment.offload import Hosted, check_experts, hosted
 from perfmodel.deployment.routing import ExpertRouting
+from perfmodel.deployment.speculation import check_drafts
 from perfmodel.dtypes import (
     COMPUTE_BYTES,
     COMPUTE_CODE,
@@ -42,7 +43,8 @@ class Sharding:
     multiplies 4-bit floats. MXFP4 weights then meet 8-bit activations where none are asked for (TensorRT-LLM and
     FlashInfer run gpt-oss as w4a8 on Blackwell). library: whether a library's collectives take tokens to their
     experts, where nothing else is asked for. host: what lies in host memory, None where nothing does. adapters:
-    low-rank adapters, None without. routing: settings of expert parallelism.
+    low-rank adapters, None without. routing: settings of expert parallelism. drafts: draft tokens per sequence and
+    step, (N,), None without speculative decoding. drafter: the same of the model that drafts, None where none does.
     """
 
     model: ModelSpec
@@ -61,6 +63,8 @@ class Sharding:
     host: Hosted | None = None
     adapters: Adapters | None = None
     routing: ExpertRouting = field(default_factory=ExpertRouting)
+    drafts: Array | None = None
+    drafter: Sharding | None = None
     _formats: dict[tuple[str, str], Index] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -71,7 +75,10 @@ class Sharding:
     def take(self, rows: Index) -> Sharding:
         """Return the candidates at positions `rows`."""
         columns: dict[str, Any] = {c: v[rows] for c, v in self.columns.items()}
-        return replace(self, _formats={}, host=None if self.host is None else self.host.take(rows), **columns)
+        columns["host"] = None if self.host is None else self.host.take(rows)
+        columns["drafts"] = None if self.drafts is None else self.drafts[rows]
+        columns["drafter"] = None if self.drafter is None else self.drafter.take(rows)
+        return replace(self, _formats={}, **columns)
 
     @property
     def group(self) -> Array:
@@ -141,7 +148,7 @@ def shard(model: ModelSpec, deployments: Deployments, library: bool = False) -> 
         check_rank(deployments.adapters, model)
     own_kv = FORMAT_CODE[storage(model.kv_format).name]
     kv = np.where(deployments.kv < 0, own_kv, deployments.kv)
-    return Sharding(
+    whole = Sharding(
         model=model,
         tp=deployments.tp,
         pp=deployments.pp,
@@ -159,6 +166,33 @@ def shard(model: ModelSpec, deployments: Deployments, library: bool = False) -> 
         adapters=deployments.adapters,
         routing=deployments.routing,
     )
+    return _with_drafter(whole, deployments) if np.any(deployments.drafts > 0) else whole
+
+
+def _with_drafter(sharding: Sharding, deployments: Deployments) -> Sharding:
+    """Return the sharding with drafts, and with the model that drafts.
+
+    That runs on the devices of the last pipeline stage, split as the model is. Weights of an MTP layer have the format
+    that is asked for; a head or a draft model keeps its own.
+    """
+    check_drafts(deployments.drafts, deployments.speculation)
+    model = deployments.speculation.drafter(sharding.model)
+    if model is None:
+        return replace(sharding, drafts=deployments.drafts, _formats={})
+    own = sharding.asked if deployments.speculation.method == "mtp" else np.full_like(sharding.asked, -1)
+    one = np.ones_like(sharding.pp)
+    drafter = replace(
+        sharding,
+        model=model,
+        pp=one,
+        kvp=one,
+        asked=own,
+        act=np.full_like(own, -1),
+        host=None,
+        adapters=None,
+        _formats={},
+    )
+    return replace(sharding, drafts=deployments.drafts, drafter=drafter, _formats={})
 
 
 def _compute(weight: Index, act: Index) -> Index:

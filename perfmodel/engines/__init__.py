@@ -1,4 +1,4 @@
-"""Serving engines as data: defaults by version, published recipes, overlap and speculation settings."""
+"""Serving engines as data: defaults by version, published recipes, overlap settings."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ from perfmodel.engines.own_words import spellings
 from perfmodel.engines.reader import FOLDER, defaults
 from perfmodel.engines.recipes import Recipe, assumed, instead, recipe
 from perfmodel.engines.spec import Engine, Limits
-from perfmodel.engines.speculation import KNOWN, Speculation, speculation_of
 
 __all__ = [
     "FOLDER",
-    "KNOWN",
     "OTHER_MODEL_SHARE",
     "OTHER_MODEL_SPREAD",
     "PARTS",
@@ -22,7 +20,6 @@ __all__ = [
     "Limits",
     "Overlap",
     "Recipe",
-    "Speculation",
     "adjustment_on",
     "assumed",
     "defaults",
@@ -32,7 +29,6 @@ __all__ = [
     "overlap_of",
     "recipe",
     "shipped",
-    "speculation_of",
     "spellings",
     "ways",
 ]

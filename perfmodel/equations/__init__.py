@@ -35,17 +35,21 @@ from perfmodel.equations.network import all_to_all_time, collective_bytes, excha
 from perfmodel.equations.queues import all_busy, queue_wait
 from perfmodel.equations.recurrent import recurrent_bytes, recurrent_flop
 from perfmodel.equations.roofline import least_time
+from perfmodel.equations.speculation import MOST_DRAFTS, acceptance_of, chain_chance, tokens_per_step
 
 __all__ = [
     "DEEPSEEK_MLA",
+    "MOST_DRAFTS",
     "SIXTEEN_BIT",
     "MlaSizes",
+    "acceptance_of",
     "all_busy",
     "all_to_all_time",
     "attention_bytes",
     "attention_flop",
     "busiest_share",
     "causal_pairs",
+    "chain_chance",
     "chunked_pairs",
     "collective_bytes",
     "elementwise_bytes",
@@ -69,5 +73,6 @@ __all__ = [
     "recurrent_bytes",
     "recurrent_flop",
     "scattered_time",
+    "tokens_per_step",
     "tree_time",
 ]

@@ -31,6 +31,7 @@ from perfmodel.estimates.operator_use import BEYOND, OperatorUse, operator_use
 from perfmodel.estimates.placed import placed
 from perfmodel.estimates.remarks import configuration_remarks
 from perfmodel.estimates.replicas import estimate_replicas
+from perfmodel.estimates.start_up import StartUp, start_up
 
 __all__ = [
     "BEYOND",
@@ -52,6 +53,7 @@ __all__ = [
     "Prepared",
     "Rates",
     "RequestClasses",
+    "StartUp",
     "Term",
     "Uncertainty",
     "WaitShape",
@@ -90,6 +92,7 @@ __all__ = [
     "sensitivity",
     "serve_pools",
     "slo_ratio",
+    "start_up",
     "uncertainty",
     "watts_half_width",
 ]

@@ -9,6 +9,7 @@ from perfmodel.deployment import Deployments
 from perfmodel.estimates.causes import causes_of
 from perfmodel.estimates.estimates import Estimates
 from perfmodel.estimates.groups import Latency, MemoryUse, PowerUse, Rates, RequestClasses, WaitShape
+from perfmodel.estimates.intervals import DEVIATE_80
 from perfmodel.memory import Memory
 from perfmodel.power import Activity, energy_per_token, use_of
 from perfmodel.serving import TINY, Served, StepModel
@@ -46,12 +47,20 @@ def assemble(steps: StepModel, memory: Memory, load: Load, served: Served, deplo
         rates=rates,
         memory_use=memory_use(memory, served.running),
         power_use=use,
-        causes=causes_of(steps, load, served, use.per_device),
+        causes=causes_of(steps, load, served, use.per_device, _drafts_doubt(deployments)),
         devices=devices,
         running=served.running,
         saturated=served.saturated,
         basis=basis,
     )
+
+
+def _drafts_doubt(deployments: Deployments) -> Array:
+    """Return the log standard deviation of the tokens per step of drafting, (N,): the published range holds 80 %."""
+    if not deployments.speculation.assumed:
+        return np.zeros(len(deployments))
+    low, high = deployments.speculation.range(deployments.drafts)
+    return np.where(deployments.drafts > 0, np.log(high / low) / (2.0 * DEVIATE_80), 0.0)
 
 
 def _power_use(steps: StepModel, load: Load, served: Served, devices: Array, output: Array) -> PowerUse:
@@ -74,6 +83,7 @@ def _by_class(steps: StepModel, load: Load, served: Served) -> tuple[Latency, Re
         "step": served.steps.decode / load.accepted,
         "itl_tail": served.steps.mixed,
         "interference": served.steps.interference,
+        "tokens_per_step": load.accepted,
     }
     classes = {"input": load.input, "output": load.output, "share": load.share}
     shape = np.broadcast_shapes(*(np.shape(v) for v in (*latency.values(), *classes.values())))

@@ -43,8 +43,9 @@ class Causes(ColumnGroup):
     host take, (5, N). token_gain, wait_gain, load: as `perfmodel.serving.Gains`, (N,). dynamic: share of the watts that
     is above those of a waiting device, (N,). power_doubt: factor on the spread of watts, above 1 on architectures that
     nobody measured, (N,). arrival: code of `LOADS`, (N,). own_runs: own runs of the model on the
-    device, (N,). own_spreads: log standard deviations that own runs leave to `PARTS`, (P, N), NaN where there are none;
-    None where nobody measured.
+    device, (N,). drafts_doubt: log standard deviation of the tokens that a step yields with speculative decoding, 0
+    where it is stated or none is used, (N,). own_spreads: log standard deviations that own runs leave to `PARTS`,
+    (P, N), NaN where there are none; None where nobody measured.
     """
 
     decode: Array
@@ -56,6 +57,7 @@ class Causes(ColumnGroup):
     power_doubt: Array
     arrival: Codes
     own_runs: Array
+    drafts_doubt: Array
     own_spreads: Array | None = None
 
 
@@ -89,8 +91,11 @@ class Answered(Protocol):
         """Return a latency in seconds within each class, (C, N)."""
 
 
-def causes_of(steps: StepModel, load: Load, served: Served, power: Array) -> Causes:
-    """Return what the estimates of N deployments depend on. power: mean watts of a device, (N,)."""
+def causes_of(steps: StepModel, load: Load, served: Served, power: Array, drafts_doubt: Array) -> Causes:
+    """Return what the estimates of N deployments depend on. power: mean watts of a device, (N,).
+
+    drafts_doubt: as in `Causes`.
+    """
     costs, count = served.costs, len(power)
     host = np.maximum(served.steps.decode - costs.decode.time, 0.0)
     prompt = np.sum(costs.prefill.bound * load.share * costs.prefill_steps, axis=1)
@@ -110,6 +115,7 @@ def causes_of(steps: StepModel, load: Load, served: Served, power: Array) -> Cau
         power_doubt=power_doubt(steps.hardware),
         arrival=code,
         own_runs=np.where(served.saturated, 0, steps.own_runs()) if measured else np.zeros(count),
+        drafts_doubt=drafts_doubt,
         own_spreads=steps.own_spreads() if measured else None,
     )
 
@@ -149,7 +155,8 @@ def _per_token(found: Answered, metric: str, statistic: str) -> Array:
     causes, time = found.causes, found.latency
     value = found.mean(found.quantile(metric, statistic))
     with np.errstate(invalid="ignore", divide="ignore"):
-        share = np.clip(found.mean(time.step) / value, 0.0, 1.0)
+        step = time.step * (time.tokens_per_step if metric == "itl" else 1.0)
+        share = np.clip(found.mean(step) / value, 0.0, 1.0)
     share = np.nan_to_num(share, nan=1.0)
     return np.asarray(causes.token_gain * (share * causes.decode + (1.0 - share) * causes.prompts))
 
@@ -165,6 +172,24 @@ def _residence(found: Answered) -> Array:
     return np.asarray(share * causes.prompts + (1.0 - share) * tokens)
 
 
+def drafts_spread(found: Answered, metric: str) -> Array:
+    """Return the log standard deviation of a metric by that of the tokens per step of speculative decoding, (N,).
+
+    A time per token changes with their inverse; a whole request, and what follows from it, by the part of it that is
+    decode. Neither TTFT nor the watts depend on them to first order.
+    """
+    doubt = found.causes.drafts_doubt
+    if not np.any(doubt) or metric in ("ttft", "prefill", "power"):
+        return np.zeros(len(doubt))
+    if metric in ("tpot", "itl", "decode"):
+        return doubt
+    answer = found.mean(np.maximum(found.classes.output - 1.0, 0.0) * found.latency.tpot)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(
+            doubt * np.nan_to_num(answer / (answer + found.mean(found.quantile("ttft", "mean"))), nan=0.0)
+        )
+
+
 def _first_token(found: Answered, statistic: str) -> Array:
     """Return the sensitivities of TTFT to all causes, (K, N): of its prompt, its wait and the front end."""
     causes, time = found.causes, found.latency
@@ -177,7 +202,7 @@ def _first_token(found: Answered, statistic: str) -> Array:
     with np.errstate(invalid="ignore"):
         waiting = np.where(np.isfinite(whole), wait / whole, 1.0)
     # the longer step in which a prompt is computed, or waits for, holds the decode of the others
-    held = np.nan_to_num(found.mean(time.step / np.maximum(time.itl_tail, TINY)), nan=0.0)
+    held = np.nan_to_num(found.mean(time.step * time.tokens_per_step / np.maximum(time.itl_tail, TINY)), nan=0.0)
     later = (causes.token_gain - 1.0) * np.clip(held, 0.0, 1.0)
     queued = np.isin(causes.arrival, [LOADS.index(name) for name in ("open", "offline", "overload")])
     behind = np.where(queued, _residence(found), causes.prompts)

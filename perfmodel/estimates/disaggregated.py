@@ -15,7 +15,7 @@ from perfmodel.engines import engine as engine_of
 from perfmodel.estimates.assembly import activity_of, assemble, decode_rate, rates_of
 from perfmodel.estimates.context import check_context
 from perfmodel.estimates.estimates import Estimates
-from perfmodel.estimates.estimator import Prepared, check, prepare
+from perfmodel.estimates.estimator import Prepared, check, prepare, speculated
 from perfmodel.estimates.groups import PowerUse
 from perfmodel.estimates.kv_transfer import transfer
 from perfmodel.estimates.placed import placed_pools
@@ -131,6 +131,7 @@ def serve_pools(
     if engine.batching == "static":
         raise InputError(f"{engine.title} batches statically, and pools hand requests over one by one; choose another")
     engine = in_pools(engine)
+    demand = speculated(demand, pools[1])
     costs = costs or default(engine)
     # a prefill worker holds prompts only while it computes them; a decode worker holds whole sequences
     prompts_only = replace(demand, output=np.ones_like(demand.output))

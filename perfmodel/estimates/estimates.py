@@ -148,18 +148,22 @@ class Estimates(ColumnGroup):
             raise InputError(f"no quantile {statistic!r} of {metric!r}; known are {known}")
         time = self.latency
         if statistic not in RANKS:
-            return {"ttft": time.ttft, "tpot": time.tpot, "itl": time.tpot, "e2e": time.e2e}[metric]
+            return {"ttft": time.ttft, "tpot": time.tpot, "itl": time.tpot * time.tokens_per_step, "e2e": time.e2e}[
+                metric
+            ]
         if metric == "ttft":
             certain = time.prefill + time.front_end
             return certain + percentiles.wait_percentile(time.wait, self.waits, statistic)
-        interrupted = percentiles.interrupted_share(time.tpot, time.step, time.itl_tail)
+        # a gap lies between steps, each of which may bring several tokens at once
+        gap, usual = time.tpot * time.tokens_per_step, time.step * time.tokens_per_step
+        interrupted = percentiles.interrupted_share(gap, usual, time.itl_tail)
         if metric == "itl":
-            return percentiles.itl_percentile(time.step + 0.0 * time.tpot, time.itl_tail, interrupted, statistic)
+            return percentiles.itl_percentile(usual + 0.0 * time.tpot, time.itl_tail, interrupted, statistic)
         if metric == "tpot":
             deviation = percentiles.tpot_deviation(
                 interrupted,
-                np.maximum(time.itl_tail - time.step, 0.0),
-                steps=np.maximum(self.classes.output - 1.0, 1.0),
+                np.maximum(time.itl_tail - usual, 0.0) / time.tokens_per_step,
+                steps=np.maximum((self.classes.output - 1.0) / time.tokens_per_step, 1.0),
                 unevenness=percentiles.unevenness(time.interference, self.mean),
             )
             return percentiles.normal_percentile(time.tpot, deviation, statistic)

@@ -200,6 +200,7 @@ def estimate_load(
     known: costs of steps that earlier calls priced, with the same model, engine and costs; None: nothing is kept.
     """
     check(deployments)
+    load = speculated(load, deployments)
     costs = costs or default(engine)
     parts = []
     at_once = min(CHUNK, max(CELLS // len(load.share), 1))
@@ -217,6 +218,15 @@ def _of_used_devices(deployments: Deployments) -> Deployments:
         return deployments
     devices = tuple(deployments.devices[i] for i in used)
     return replace(deployments, devices=devices, device=np.searchsorted(used, deployments.device))
+
+
+def speculated(load: Load, deployments: Deployments) -> Load:
+    """Return the load with the drafts and the tokens per step of each of the deployments that decode it, (N,).
+
+    Requests that start together do not stay together where each has drafts of its own accepted.
+    """
+    together = np.where(deployments.drafts > 0, 0.0, load.synchronised)
+    return replace(load, drafts=deployments.drafts, accepted=deployments.tokens_per_step, synchronised=together)
 
 
 def _rows(load: Load, rows: slice | Index) -> Load:

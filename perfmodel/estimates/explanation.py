@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
 
 from perfmodel.arrays import NAN, Array
-from perfmodel.costs import BOUNDS, Cost, CostModel, StepCost, default, priced, streams_of, summed
+from perfmodel.costs import BOUNDS, Cost, CostModel, StepCost, default, draft_passes, priced, streams_of, summed
 from perfmodel.deployment import Deployments
 from perfmodel.engines import Engine, Overlap, overlap_of
 from perfmodel.engines import engine as engine_of
 from perfmodel.estimates.disaggregated import serve_pools
-from perfmodel.estimates.estimator import per_replica, prepare
+from perfmodel.estimates.estimator import per_replica, prepare, speculated
 from perfmodel.hardware import Hardware
 from perfmodel.models import ModelSpec
-from perfmodel.operators import Demand, step_shape
+from perfmodel.operators import Demand, Step, step_shape
 from perfmodel.serving import PlannedPrompts, PlannedStep, StepModel, serve
 from perfmodel.vocabulary import BASES
 from perfmodel.workload import POOLED_REQUESTS_PER_CLIENT, Load, Workload, load_of
@@ -72,7 +72,7 @@ def explain(
     chosen = engine_of(engine) if isinstance(engine, str) else engine
     costs = costs or default(chosen)
     one = deployments.take(np.array([row]))
-    demand = load_of(workload, 1)
+    demand = speculated(load_of(workload, 1), one)
     setup = prepare(model, one, chosen, costs, demand)
     replica = per_replica(demand, one.replicas)
     served = serve(setup.steps, replica, setup.memory.max_sequences())
@@ -112,7 +112,7 @@ def explain_disaggregated(
     # whole prompts: a fraction of one more would start a wave of tiles that no step of a worker has
     group = np.rint(pair.prompts.group_of(served.rate, served.times.wait[0]))
     prompts = front.prefill_steps(demand.new, demand.cached, group)
-    decode = back.decode_step(served.running, demand.decode_context, demand.drafts)
+    decode = back.decode_step(served.running, demand.decode_context, pair.demand.drafts)
     return (*_prefill(front, prompts, demand), *_phase("decode", back, (decode,), np.ones(1)))
 
 
@@ -206,11 +206,13 @@ def _add_steps(whole: _Phase, steps: StepModel, planned: PlannedStep) -> None:
     cost = steps.price(planned.step)
     number = whole.share * whole.column(planned.n_steps)
     batches = whole.column(cost.batches.astype(float))
-    wall = whole.column(steps.wall(cost, planned.seqs, captured=planned.captured, factor=planned.factor))
+    wall = whole.column(steps.wall(cost, planned.seqs, captured=planned.captured))
     parts = list(priced(steps.sharding, steps.hardware, steps.costs, planned.step.part(cost.batches.astype(float))))
+    drafting = list(_drafting(whole, steps, planned.step.part(cost.batches.astype(float))))
     inside = np.zeros_like(wall)
-    for demand, price in parts:
-        calls = batches * whole.column(demand.count)
+    once = np.ones_like(batches)
+    for demand, price, times in (*((d, p, once) for d, p in parts), *drafting):
+        calls = times * batches * whole.column(demand.count)
         time = np.where(calls > 0, calls * whole.column(price.time), 0.0)
         if not np.any(calls * number > 0):
             continue
@@ -228,6 +230,14 @@ def _add_steps(whole: _Phase, steps: StepModel, planned: PlannedStep) -> None:
         whole.aside(name, "overlap", "link", batches * number, -hidden * number)
     whole.steps += float(number.sum())
     whole.time += float(np.sum(np.where(number > 0, wall * number, 0.0)))
+
+
+def _drafting(whole: _Phase, steps: StepModel, step: Step) -> Iterator[tuple[Demand, Cost, Array]]:
+    """Yield the operators of the passes that draft tokens for a step, named so, with their cost and number, (C,)."""
+    for each in draft_passes(steps.sharding, step):
+        if steps.sharding.drafter is not None:
+            for demand, price in priced(steps.sharding.drafter, steps.hardware, steps.costs, each.step):
+                yield replace(demand, name=f"draft {demand.name}"), price, whole.column(each.times)
 
 
 def _term(phase: str, found: _Sum, steps: float, total: float) -> Term:

@@ -17,7 +17,7 @@ import numpy as np
 from hwdb.tomlfile import Table, read_toml
 from perfmodel.arrays import Array, Codes
 from perfmodel.engines import PARTS
-from perfmodel.estimates.causes import CAUSES, LOADS, Answered, sensitivity
+from perfmodel.estimates.causes import CAUSES, LOADS, Answered, drafts_spread, sensitivity
 from perfmodel.vocabulary import BASES
 
 #: Standard normal deviate that bounds the middle 80 %: that of rank 0.9.
@@ -135,7 +135,7 @@ def rest_spread(found: Answered, metric: str, statistic: str = "mean") -> Array:
     causes, known = found.causes, uncertainty()
     doubt = causes.power_doubt if metric in ("power", "energy") else 1.0
     rest = known.rest_of(figure(metric, statistic), causes.arrival, causes.load)
-    return np.asarray(rest * known.by_basis(metric, found.basis) * doubt)
+    return np.hypot(rest * known.by_basis(metric, found.basis) * doubt, drafts_spread(found, metric))
 
 
 def half_width(found: Answered, metric: str, statistic: str = "mean") -> Array:

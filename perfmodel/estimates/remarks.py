@@ -46,8 +46,20 @@ def configuration_remarks(
     capped = _low_limits(deployments)
     watts = np.array([_watts_rest_on(d) for d in deployments.devices] + [""], dtype=object)[deployments.device]
     texts = (uneven, positions, contexts, eager[deployments.device], name, formats[deployments.weight], capped, watts)
-    each = zip(*texts, strict=True)
+    each = zip(*texts, _assumed_acceptance(deployments), strict=True)
     return np.array([*("; ".join(filter(None, (*row, model.assumed))) for row in each), ""], dtype=object)[:-1]
+
+
+def _assumed_acceptance(deployments: Deployments) -> NDArray[Any]:
+    """Say which acceptance of drafts is assumed where none is stated, (N,) texts; "" elsewhere."""
+    if not deployments.speculation.assumed:
+        return np.full(len(deployments), "", dtype=object)
+    known = deployments.speculation.known
+    text = (
+        f"{known.title}: {known.acceptance:.2f} of first drafts are assumed to be accepted (published: {known.low:.2f} "
+        f"to {known.high:.2f}); it depends on your text, so measure it and state acceptance or tokens_per_step"
+    )
+    return np.where(deployments.drafts > 0, text, "").astype(object)
 
 
 def _watts_rest_on(device: Device) -> str:

@@ -225,7 +225,7 @@ def held_tokens(engine: Engine, context: Array) -> Array:
 
 def _sequence(sharding: Sharding, engine: Engine, held: Array) -> tuple[Array, HostMemory]:
     """Return (bytes of a sequence on the device, its host memory) that takes `held` tokens of KV capacity, (N,)."""
-    sequence = paged_bytes(sharding, engine, held, 1.0 - sharding.hosted("kv"))
+    sequence = paged_bytes(sharding, engine, held, 1.0 - sharding.hosted("kv")) + _draft_bytes(sharding, held)
     if sharding.host is None:
         zero = np.zeros_like(sharding.tp)
         return sequence, HostMemory(capacity=np.full_like(sharding.tp, NAN), fixed=zero, sequence=zero)
@@ -233,8 +233,15 @@ def _sequence(sharding: Sharding, engine: Engine, held: Array) -> tuple[Array, H
     return sequence, HostMemory(
         capacity=sharding.host.memory,
         fixed=weights_in_host(sharding) + waiting * adapter_bytes(sharding),
-        sequence=sequence_bytes(sharding, held) - sequence,
+        sequence=sequence_bytes(sharding, held) + _draft_bytes(sharding, held) - sequence,
     )
+
+
+def _draft_bytes(sharding: Sharding, held: Array) -> Array | float:
+    """Return the bytes of KV cache that the drafter keeps of a sequence of `held` tokens, (N,); 0 without drafts."""
+    if sharding.drafter is None or sharding.drafts is None:
+        return 0.0
+    return np.where(sharding.drafts > 0, sequence_bytes(sharding.drafter, held), 0.0)
 
 
 def _kv_capacity(

@@ -21,7 +21,23 @@ def weights_per_device(sharding: Sharding) -> Array:
     split = np.where(
         model.encoder_heads % sharding.tp, 1.0, sharding.tp
     )  # heads that TP does not divide: data parallel
-    return layers + ends + other / sharding.tp / sharding.pp + encoders / split
+    return layers + ends + other / sharding.tp / sharding.pp + encoders / split + drafter_weights(sharding)
+
+
+def drafter_weights(sharding: Sharding) -> Array:
+    """Return the bytes of the model that drafts tokens, on one device; 0 where there are no drafts. (N,)
+
+    An MTP layer and a head of EAGLE look tokens up in the model's own embedding. An MTP layer has the model's LM head
+    too; EAGLE's, too, where its vocabulary is the model's.
+    """
+    drafter = sharding.drafter
+    if drafter is None or sharding.drafts is None:
+        return np.zeros_like(sharding.tp)
+    own_layers = drafter.model.layers > 1
+    head = drafter.model.vocab * drafter.model.hidden / drafter.tp * drafter.weight_bytes("lm_head")
+    own_head = head if drafter.model.vocab != sharding.model.vocab else 0.0
+    held = weights_per_device(drafter) if own_layers else _layers(drafter, 1.0, 1.0) + own_head
+    return np.where(sharding.drafts > 0, held, 0.0)
 
 
 def weights_in_host(sharding: Sharding) -> Array:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from perfmodel.models.catalogue import aliases, base_names, model, names
 from perfmodel.models.config import read_config
 from perfmodel.models.described import Described
+from perfmodel.models.drafters import eagle_head, mtp_layer
 from perfmodel.models.format_suffix import is_format_word
 from perfmodel.models.layers import Block, Mlp
 from perfmodel.models.lora import Adapters, adaptable, check_rank, slices
@@ -25,9 +26,11 @@ __all__ = [
     "aliases",
     "base_names",
     "check_rank",
+    "eagle_head",
     "index_bytes",
     "is_format_word",
     "model",
+    "mtp_layer",
     "names",
     "read_config",
     "slices",

@@ -59,9 +59,17 @@ def model(name: str) -> ModelSpec:
     path = Path(name)
     if path.suffix == ".toml":
         return read_file(path)
-    if path.suffix == ".json" or (path.is_dir() and (path / "config.json").exists()):
+    if path.suffix == ".json" or _has_config(path):
         return read_config(path)
     return _typed(name.strip())
+
+
+def _has_config(path: Path) -> bool:
+    """Return whether a path is a folder with a `config.json`; not where the system takes no path of that length."""
+    try:
+        return path.is_dir() and (path / "config.json").exists()
+    except OSError:
+        return False
 
 
 @lru_cache(maxsize=4096)

@@ -185,7 +185,7 @@ def _throughput(replica: _Replica, point: _Point, max_running: Array) -> _Throug
 def _met(replica: _Replica, mixed: MixedSteps, knot: int) -> Array:
     """Return the seconds that the prompts of the others delay a request at a knot of the decode curve, (N,)."""
     curve, load = replica.curve, replica.load
-    return mixed.met(curve.running[knot], curve.time[knot] * load.accepted, load.mean(load.output))
+    return mixed.met(curve.running[knot], curve.time[knot] * load.accepted, load.mean(load.output) / load.accepted)
 
 
 def _decoding(replica: _Replica, knot: int) -> Array:

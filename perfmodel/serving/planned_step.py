@@ -27,14 +27,12 @@ class PlannedStep(NamedTuple):
     """Describe a step whose time is to be computed.
 
     step: the tokens that it carries. seqs: sequences that the host schedules, (N,). captured: whether it is replayed
-    from a captured graph, (N,). factor: device time relative to that of `step` (more than 1 with draft layers of
-    speculative decoding). n_steps: how many such steps the work takes.
+    from a captured graph, (N,). n_steps: how many such steps the work takes.
     """
 
     step: Step
     seqs: Array
     captured: Mask
-    factor: Array | float
     n_steps: Array
 
 

@@ -9,7 +9,17 @@ from functools import cached_property
 import numpy as np
 
 from perfmodel.arrays import Array, Index, Mask
-from perfmodel.costs import CostModel, KnownSteps, StepCost, cheaper, distinct_cost, layouts, mean_cost, overlapped
+from perfmodel.costs import (
+    CostModel,
+    KnownSteps,
+    StepCost,
+    cheaper,
+    distinct_cost,
+    layouts,
+    mean_cost,
+    overlapped,
+    with_drafting,
+)
 from perfmodel.deployment import Sharding
 from perfmodel.engines import Engine, overlap_of
 from perfmodel.hardware import Hardware
@@ -26,9 +36,6 @@ from perfmodel.serving.planned_step import (
     stacked,
 )
 
-#: Cost of drafting a token, in layers of the model: one layer of the model's kind with its head (DeepSeek-V3,
-#: arXiv:2412.19437, sec. 2.2). Assumed: the head costs half a layer.
-DRAFT_LAYERS = 1.5
 #: Seconds that a step counts as at least where shares of its time are taken: avoids dividing by zero.
 LEAST_TIME = 1e-12
 
@@ -100,14 +107,20 @@ class StepModel:
         return cheaper(plain, beside, pays)
 
     def _device_cost(self, step: Step) -> StepCost:
-        """Return the device time of one step without overlap, from `known` where it is kept."""
+        """Return the device time of one step without overlap, drafting included, from `known` where it is kept."""
         given = self.sharding, self.hardware, self.costs, step, self.engine.kernel_launches
-        return distinct_cost(self._layouts, *given) if self.known is None else self.known.cost(*given)
+        cost = distinct_cost(self._layouts, *given) if self.known is None else self.known.cost(*given)
+        return with_drafting(cost, *given, known=self.known)
 
     @cached_property
     def _layouts(self) -> Index:
         """Number the devices and layouts of the candidates, (N,)."""
         return layouts(self.sharding, self.hardware)
+
+    @property
+    def drafts(self) -> Array | float:
+        """Return the draft tokens that a decode step verifies per sequence, (N,); 0 without speculative decoding."""
+        return 0.0 if self.sharding.drafts is None else self.sharding.drafts
 
     def _launch_bound(self, cost: StepCost, step: Step) -> Array:
         """Raise the device time of a step to that of its kernel launches, unless a captured graph replays them.
@@ -119,7 +132,7 @@ class StepModel:
         pieces = np.maximum(step.prefill_tokens, step.decode_seqs / self.sharding.dp)
         return np.where(pieces >= cost.batches, np.maximum(cost.time, least), np.inf)
 
-    def wall(self, cost: StepCost, seqs: Array, *, captured: Mask, factor: Array | float = 1.0) -> Array:
+    def wall(self, cost: StepCost, seqs: Array, *, captured: Mask) -> Array:
         """Compute the wall time of a step in seconds, (N,) or (C, N), from its device time and its host time.
 
         Host time adds to device time, or hides behind it where the engine overlaps scheduling.
@@ -132,14 +145,13 @@ class StepModel:
             cost: device cost of the step.
             seqs: sequences in the step, over the replica, (N,).
             captured: whether the step is replayed from a captured graph, (N,).
-            factor: device time over that of `cost` (drafting).
         """
         engine = self.engine
         several = np.where(self.sharding.group * self.sharding.pp > 1, engine.step_host_parallel, 0.0)
         own = np.maximum(seqs / self.sharding.dp, np.minimum(seqs, 1.0))
         per_seq = engine.step_host_per_seq + (engine.front_end_token if self.streams else 0.0)
         host = (engine.step_host_time + per_seq * own + several) * self.own_factor("host")
-        device = np.maximum(cost.time * factor, np.where(captured, 0.0, self._launches(cost)))
+        device = np.maximum(cost.time, np.where(captured, 0.0, self._launches(cost)))
         return np.maximum(device, host) if engine.overlap_scheduling else device + host
 
     def _launches(self, cost: StepCost) -> Array:
@@ -212,7 +224,7 @@ class StepModel:
             for turn, i in enumerate(mine):
                 cost = whole.take(turn, shapes[i]) if len(mine) > 1 else whole
                 p = planned[i]
-                out[i] = PricedStep(cost, self.wall(cost, p.seqs, captured=p.captured, factor=p.factor))
+                out[i] = PricedStep(cost, self.wall(cost, p.seqs, captured=p.captured))
         return [out[i] for i in range(len(planned))]
 
     def run_prompts(self, *planned: PlannedPrompts, decode: PlannedStep) -> tuple[PricedStep, list[PricedPrompts]]:
@@ -224,14 +236,13 @@ class StepModel:
         """Plan one decode step with `seqs` sequences running on the replica, (N,).
 
         `context` is the mean tokens that a sequence attends to, (N,). A pipeline cuts the sequences into PP
-        micro-batches in flight at once. Each takes the whole step, and all of them advance in it. Speculative decoding
-        adds `DRAFT_LAYERS` layers for each of `drafts` drafted tokens.
+        micro-batches in flight at once. Each takes the whole step, and all of them advance in it. With speculative
+        decoding it verifies `drafts` tokens more per sequence (arXiv:2211.17192).
         """
         seqs = np.maximum(np.asarray(seqs, float), 1.0)  # the mean may be below one: a step that runs has a sequence
         micro = np.maximum(seqs / self.sharding.pp, 1.0)
         step = Step(decode_seqs=micro, decode_context=context, decode_tokens=1.0 + drafts)
-        drafting = 1.0 + drafts * DRAFT_LAYERS / max(self.sharding.model.layers, 1)
-        return PlannedStep(step, seqs, self.captured(seqs), drafting, np.ones_like(seqs))
+        return PlannedStep(step, seqs, self.captured(seqs), np.ones_like(seqs))
 
     def prefill_steps(
         self, new: Array, cached: Array, seqs: Array | float = 1.0, *, spread: bool = False
@@ -248,7 +259,7 @@ class StepModel:
         parts = []
         for n_steps, tokens, prompts, before in chunks(new, cached, seqs, self._budget(budget, ranks), ranks):
             step = Step(prefill_tokens=tokens, prefill_context=before, prefill_seqs=prompts, prefill_hit=cached)
-            parts.append(PlannedStep(step, prompts, NOT_CAPTURED, 1.0, n_steps))
+            parts.append(PlannedStep(step, prompts, NOT_CAPTURED, n_steps))
         return PlannedPrompts(tuple(parts), seqs if spread else 1.0)
 
     def _share(self, new: Array, seqs: Array | float, budget: Array, ranks: Array) -> Array:
@@ -276,7 +287,8 @@ class StepModel:
         """
         ranks = self._ranks(seqs)
         others = np.maximum(running - 1.0, 0.0)  # a sequence whose prompt is computed does not decode yet
-        left = prefill_budget(self.token_budget, others / self.sharding.pp)
+        tokens_each = 1.0 + self.drafts
+        left = prefill_budget(self.token_budget, others * tokens_each / self.sharding.pp)
         free = self._budget(self._share(new, seqs, left, ranks), ranks)
         parts = []
         for n_steps, tokens, prompts, before in chunks(new, cached, seqs, free, ranks):
@@ -287,8 +299,9 @@ class StepModel:
                 prefill_hit=cached,
                 decode_seqs=np.where(others > 0, np.maximum(running / self.sharding.pp, 1.0), 0.0),
                 decode_context=context,
+                decode_tokens=tokens_each,
             )
-            parts.append(PlannedStep(step, running + prompts, NOT_CAPTURED, 1.0, n_steps))
+            parts.append(PlannedStep(step, running + prompts, NOT_CAPTURED, n_steps))
         return PlannedPrompts(tuple(parts), seqs)
 
     def min_prompts_per_step(self, running: Array) -> Array:

@@ -20,6 +20,7 @@ from perfmodel.models import ModelSpec
 from perfmodel.operators import Step
 from perfmodel.power import Activity, power_doubt, ready_power, use_of
 from perfmodel.serving import slots_limit
+from perfmodel.simulator.emission import emission_of
 from perfmodel.simulator.policy import MAX_SEQS, Link, Policy, Pool, Role, of_engine
 from perfmodel.simulator.requests import Traffic
 from perfmodel.simulator.step_power import DevicePower, Steps
@@ -63,18 +64,18 @@ def pool(
     setup = _prepared(model, deployments, engine, traffic, costs)
     chosen = policy or _engine_policy(setup, engine, deployments, traffic)
     device = deployments.devices[int(deployments.device[0])].name
-    context = _mean_context(traffic)
     return Pool(
         table=table or _table(setup, chosen, traffic),
         policy=chosen,
         role=role,
         replicas=int(deployments.replicas[0]),
         kv_tokens=_kv_tokens(setup, traffic),
-        kv_bytes=_bytes_per_token(setup, context),
+        kv_bytes=_bytes_per_token(setup, _mean_context(traffic)),
         swap_bandwidth=host_link(deployments),
         name=device if role == "both" else f"{role} on {device}",
         link=_network(setup, device) if role == "prefill" else None,
         power=device_power(setup, deployments),
+        emission=emission_of(deployments),
     )
 
 
@@ -210,8 +211,14 @@ def _step(setup: Prepared, prompt: Array, keys: Array, seqs: Array, context: Arr
     pp = float(setup.sharding.pp[0])
     chunk = _Prompts.of(setup, prompt, keys)
     decoding = np.maximum(seqs / pp, np.minimum(seqs, 1.0))
-    columns = (chunk.tokens, chunk.before, np.maximum(chunk.prompts, 1.0), decoding, context)
+    verified = np.full_like(decoding, _step_tokens(setup))
+    columns = (chunk.tokens, chunk.before, np.maximum(chunk.prompts, 1.0), decoding, context, verified)
     return Step(*(c.reshape(-1, 1) for c in columns)), chunk.prompts.reshape(-1, 1)
+
+
+def _step_tokens(setup: Prepared) -> float:
+    """Return the tokens that a decode step computes per sequence: one, and the drafts that it verifies."""
+    return 1.0 + float(np.ravel(setup.steps.drafts)[0])
 
 
 def device_power(setup: Prepared, deployments: Deployments) -> DevicePower:
@@ -270,7 +277,8 @@ def step_floor(setup: Prepared) -> Floor:
 
     def least(prompt: float, seqs: Array, prompts: Array) -> Array:
         decoding = np.maximum(seqs / pp, np.minimum(seqs, 1.0)).reshape(-1, 1)
-        cost = steps.price(Step(np.full_like(decoding, prompt), 0.0, 1.0, decoding, np.ones_like(decoding)))
+        each = np.full_like(decoding, _step_tokens(setup))
+        cost = steps.price(Step(np.full_like(decoding, prompt), 0.0, 1.0, decoding, np.ones_like(decoding), each))
         captured = steps.captured(seqs).reshape(-1, 1) if prompt == 0 else np.zeros((len(seqs), 1), bool)
         idle = replace(cost, time=np.zeros_like(cost.time))
         return steps.wall(idle, (seqs + prompts).reshape(-1, 1), captured=captured)[:, 0]
@@ -299,9 +307,15 @@ def _table(setup: Prepared, policy: Policy, traffic: Traffic) -> StepTable:
         most_context=longest,
         usual=Usual(keys=max(0.5 * float(traffic.input_tokens.mean()), 1.0), context=_mean_context(traffic)),
         floor=step_floor(setup),
-        micro=Micro(*(float(x[0]) for x in (setup.sharding.pp, setup.steps.token_budget, setup.sharding.dp))),
+        micro=_micro(setup),
         edges=_captured_seqs(setup),
     )
+
+
+def _micro(setup: Prepared) -> Micro:
+    """Return how a step of the one deployment is cut."""
+    sharding, budget = setup.sharding, float(setup.steps.token_budget[0])
+    return Micro(pp=float(sharding.pp[0]), budget=budget, ranks=float(sharding.dp[0]), each=_step_tokens(setup))
 
 
 def _captured_seqs(setup: Prepared) -> list[float]:

@@ -18,6 +18,8 @@ _ROLES = {"both": records.BOTH, "prefill": records.PREFILL, "decode": records.DE
 _UNBOUNDED_TOKENS = 1 << 40
 #: Memory that the tables of prefix hashes may take (4 bytes per hash and replica). Chosen: 1 GiB.
 _MAX_HASH_BYTES = 1 << 30
+#: Decode steps for which a sequence takes KV blocks at a time where it drafts. Chosen: a fraction of an output.
+LOOKAHEAD_STEPS = 8
 #: Rows that a log has beyond what a quiet simulation needs. Chosen: enough that small simulations never enlarge it.
 _SPARE_RUNS, _SPARE_STINTS = 4096, 64
 
@@ -31,6 +33,7 @@ def initial_arrays(
     at admission. loop: as `opening_loop` returns it.
     """
     requests, hash_ids = _requests(traffic, kept, reserved)
+    requests["output"] = pools[-1].emission.steps(traffic.output_tokens, traffic.seed)[kept]
     replicas = _replicas(pools, traffic, len(kept))
     count, most = len(replicas), int(replicas["max_num_seqs"].max())
     nodes, node_of_hash = state.nodes(replicas, int(hash_ids.max()) + 1 if len(hash_ids) else 0)
@@ -41,7 +44,7 @@ def initial_arrays(
         replicas=replicas,
         completions=np.zeros((count, most), np.int64),
         ending_prefills=np.zeros((count, most), np.int64),
-        block_growth=np.zeros((count, int(replicas["block_tokens"].max())), np.int64),
+        block_growth=np.zeros((count, int(replicas["growth_steps"].max())), np.int64),
         nodes=nodes,
         node_of_hash=node_of_hash,
         hash_ids=hash_ids,
@@ -73,7 +76,7 @@ def _requests(traffic: Traffic, kept: Whole, reserved: Whole) -> tuple[NDArray[n
     kept: row numbers of the requests that can be served. reserved: (R,) KV tokens that each of all requests reserves.
     """
     requests = state.requests(len(kept))
-    requests["prompt"], requests["output"] = traffic.input_tokens[kept], traffic.output_tokens[kept]
+    requests["prompt"] = traffic.input_tokens[kept]
     requests["reserved_tokens"] = reserved[kept]
     requests["arrival"] = traffic.arrival[kept]
     if traffic.concurrency:
@@ -104,6 +107,22 @@ def _replicas(pools: tuple[Pool, ...], traffic: Traffic, count: int) -> NDArray[
     return replicas
 
 
+def _growth(pool: Pool) -> dict[str, float]:
+    """Return the fields of a replica's record that say how its sequences grow per decode step.
+
+    A sequence takes so many blocks at a time that it needs more only every few steps, as engines allocate ahead for
+    drafts (vLLM's lookahead slots).
+    """
+    emission, block = pool.emission, pool.policy.kv_block
+    blocks = 1 if not emission.drafts else max(-(-LOOKAHEAD_STEPS * (1 + emission.drafts) // block), 1)
+    return {
+        "step_tokens": 1 + emission.drafts,
+        "growth": emission.mean,
+        "growth_blocks": blocks,
+        "growth_steps": max(round(blocks * block / emission.mean), 1),
+    }
+
+
 def _rules(pool: Pool, index: int, traffic: Traffic, count: int) -> dict[str, float]:
     """Return the fields of a replica's record that stay constant during the simulation.
 
@@ -119,8 +138,9 @@ def _rules(pool: Pool, index: int, traffic: Traffic, count: int) -> dict[str, fl
         "mixed_steps": not policy.prefill_first,
         "chunked_prefill": policy.chunked,
         "token_budget": _token_budget(policy),
-        "max_num_seqs": _max_num_seqs(policy, blocks, count),
+        "max_num_seqs": _max_num_seqs(policy, blocks, count, 1 + pool.emission.drafts),
         "block_tokens": policy.kv_block,
+        **_growth(pool),
         "total_blocks": blocks,
         "watermark": int(policy.watermark * blocks),
         "headroom": policy.headroom,
@@ -140,13 +160,13 @@ def _token_budget(policy: Policy) -> int:
     return int(min(policy.max_num_batched_tokens, _UNBOUNDED_TOKENS))
 
 
-def _max_num_seqs(policy: Policy, blocks: int, count: int) -> int:
+def _max_num_seqs(policy: Policy, blocks: int, count: int, step_tokens: int) -> int:
     """Return how many sequences can run at once.
 
-    Each needs a KV block and, where steps mix prompts and decodes, a token of the step's budget. blocks: KV blocks of
-    the replica. count: number of requests.
+    Each needs a KV block and, where steps mix prompts and decodes, its tokens of the step's budget. blocks: KV blocks
+    of the replica. count: number of requests. step_tokens: tokens of a sequence in a decode step.
     """
-    budget = np.inf if policy.prefill_first else _token_budget(policy)
+    budget = np.inf if policy.prefill_first else _token_budget(policy) / step_tokens
     return max(int(min(policy.max_num_seqs, blocks, count, MAX_SEQS, budget)), 1)
 
 

@@ -272,7 +272,7 @@ def frame(simulation: Simulation) -> pd.DataFrame:
     columns |= {f"{m}_ms": 1e3 * of(simulation) for m, of in _BY_REQUEST.items()}
     columns |= {
         "finish_s": simulation.finish,
-        "emitted_tokens": simulation.emitted,
+        "emitted_tokens": np.where(simulation.emitted > 0, traffic.output_tokens, 0),
         "cached_tokens": simulation.cached,
         "preemptions": simulation.preempted,
         "rejected": simulation.rejected,

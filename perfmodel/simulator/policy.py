@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from hwdb import InputError
+from perfmodel.simulator.emission import Emission
 from perfmodel.simulator.step_power import DevicePower
 from perfmodel.simulator.table import StepTable
 
@@ -160,6 +161,7 @@ class Pool:
         swap_bandwidth: B/s between device and host memory; `preemption="swap"` needs it.
         name: What error messages call the pool.
         power: Watts of its devices; None where they are not asked for.
+        emission: Tokens that a decode step yields, with speculative decoding several.
     """
 
     table: StepTable
@@ -172,6 +174,7 @@ class Pool:
     swap_bandwidth: float = math.nan
     name: str = "pool"
     power: DevicePower | None = field(default=None, compare=False, repr=False)
+    emission: Emission = field(default_factory=Emission)
 
     def __post_init__(self) -> None:
         """Raise `InputError` for combinations that mean nothing."""

@@ -33,7 +33,8 @@ class Simulation:
         finish: (R,) s, last token.
         replica: (R,) replica that made its last token; replicas are numbered through all pools.
         prefiller: (R,) replica that made its first token.
-        emitted: (R,) tokens made.
+        emitted: (R,) steps that made its tokens, the prefill and decode steps: as many as tokens, fewer with
+            speculative decoding.
         cached: (R,) prompt tokens found in the prefix cache, summed over admissions.
         preempted: (R,) number of preemptions.
         rejected: (R,) whether the request could never fit, and was not served.

@@ -23,10 +23,10 @@ class Timeline(NamedTuple):
     Attributes:
         begin: (R + 1,) first stint of each of R requests.
         request: (S,) request of each stint.
-        made: (S,) tokens that the request had when the stint began.
+        made: (S,) tokens that the request had when the stint began; with speculative decoding the steps that made them.
         time: (S,) s, end of the prefill before the stint; NaN: none.
         last: (S,) s, last token of the request before that prefill.
-        tokens: (S,) tokens that decode steps make in the stint.
+        tokens: (S,) decode steps that make its tokens in the stint.
         run: (S,) first run of the stint.
         start, step, slope: (D,) s, as in the log.
         steps: (D,) number of steps.

@@ -8,14 +8,25 @@ from typing import Any
 import numpy as np
 
 from hwdb import Device, Hwdb, InputError
-from perfmodel.deployment import Deployments, check_routing, deployments
+from perfmodel.deployment import Deployments, check_drafts, check_routing, deployments
 from perfmodel.engines import Engine, Recipe, engine, instead, recipe
-from perfmodel.estimates import Estimates, Term, check, check_context, configuration_remarks, estimate, explain
+from perfmodel.estimates import (
+    Estimates,
+    StartUp,
+    Term,
+    check,
+    check_context,
+    configuration_remarks,
+    estimate,
+    explain,
+    start_up,
+)
 from perfmodel.models import ModelSpec, model
 from perfmodel.workload import Workload, longest_over_mean
 from search.commands.deployment_options import DeploymentOptions, EngineOptions
 from search.commands.expert_options import ExpertOptions
 from search.commands.memory_options import HostOptions, LoraOptions
+from search.commands.speculation_options import SpeculationOptions
 from search.planning import deployment_words
 from search.space import refuse_impossible
 
@@ -48,6 +59,10 @@ class Colocated:
     def terms(self) -> tuple[Term, ...]:
         """Return the operators of a prefill step and of a decode step, with their times."""
         return explain(self.model, self.workload, self.deployments, engine=self.engine)
+
+    def start(self) -> StartUp:
+        """Return how long a replica, or a decode worker, takes to start."""
+        return start_up(self.model, self.deployments, self.engine)
 
     def pools(self) -> tuple[tuple[str, float, float], ...]:
         """Return what is paid for: (name of the device, devices per replica, replicas) of each pool."""
@@ -97,6 +112,7 @@ def colocated(
     experts: ExpertOptions,
     host: HostOptions,
     lora: LoraOptions,
+    drafting: SpeculationOptions,
     hwdb: Hwdb,
 ) -> Colocated:
     """Return the deployment that the options describe.
@@ -105,7 +121,6 @@ def colocated(
     where an option is impossible, and where no recipe is published for this model, engine, device and weight format.
     """
     settings = {**options.columns(), **engine_options.columns(), **host.columns()}
-    host_behind, adapters = host.host(hwdb), lora.adapters()
     card, spec = hwdb.device(options.device), model(options.model)
     check_context(spec, workload, allowed=options.allow_long_context, way_out="--allow-long-context")
     runs = engine(engine_options.engine, engine_options.engine_version)
@@ -119,8 +134,11 @@ def colocated(
         runs = published.tuned(runs)
         settings = published.columns(_longest_prompt(workload), settings["dp"]) | settings
     runs = experts.overlapped(engine_options.configured(runs, spec.name))
-    columns = deployments([card], host=host_behind, adapters=adapters, routing=experts.routing(), **settings)
+    speculation, drafts = drafting.drafting()
+    beside: dict[str, Any] = {"host": host.host(hwdb), "adapters": lora.adapters(), "speculation": speculation}
+    columns = deployments([card], drafts=drafts, routing=experts.routing(), **beside, **settings)
     check_routing(spec, columns.routing)
+    check_drafts(columns.drafts, speculation)
     check(columns)
     refuse_impossible(spec, columns)
     return Colocated(model=spec, workload=workload, deployments=columns, engine=runs, recipe=published)

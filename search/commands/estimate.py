@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import typer
 
@@ -13,6 +13,7 @@ from search.commands.memory_options import HostOptions, LoraOptions
 from search.commands.option_groups import grouped
 from search.commands.options import DataOutputOptions
 from search.commands.site_options import SiteOptions
+from search.commands.speculation_options import SpeculationOptions
 from search.commands.workload_options import SloOptions, WorkloadOptions
 
 EXAMPLES = """\
@@ -34,8 +35,8 @@ class EstimateOutput(DataOutputOptions, SiteOptions):
 
 
 @dataclass(frozen=True)
-class ServingOptions(EngineOptions, ExpertOptions):
-    """The serving engine, and how it spreads experts."""
+class ServingOptions(EngineOptions, ExpertOptions, SpeculationOptions):
+    """The serving engine, how it spreads experts, and who drafts tokens."""
 
     section: ClassVar[str] = EngineOptions.section
 
@@ -67,8 +68,8 @@ def estimate_command(
     if reading is not None:
         deployment, engine, pools = deployment_of(reading), engine_of(reading, engine), pools_of(reading, pools)
     deployment = deployment.complete()
-    alone = colocated(deployment, workload.workload(), engine, experts=engine, host=host, lora=lora, hwdb=hwdb)
-    asked = with_pools(alone, pools, hwdb)
+    groups: dict[str, Any] = {"experts": engine, "drafting": engine, "host": host, "lora": lora}
+    asked = with_pools(colocated(deployment, workload.workload(), engine, hwdb=hwdb, **groups), pools, hwdb)
     if output.explain:
         print_rows(operator_rows(asked), form, operator_layout("Where the time goes", output.wide, EXPLAINED))
         return 0

@@ -20,6 +20,7 @@ from search.commands.site_options import SiteOptions
 from search.planning import (
     account_columns,
     cost_columns,
+    drafting_columns,
     hourly_usd,
     power_columns,
     rated_columns,
@@ -31,11 +32,12 @@ from search.scenario import refuse_free_power
 
 #: Columns that the terminal prints, by section; JSON and CSV have every column.
 SHEET: Mapping[str, Sequence[str]] = {
-    "Deployment": ("model", "device", "devices", "layout", "weights", "kv", "engine"),
+    "Deployment": ("model", "device", "devices", "layout", "weights", "kv", "engine", "speculation", "tokens_per_step"),
     "Load": ("load", "isl", "osl", "running"),
     "Latency": ("ttft_ms", "ttft_ms_p99", "tpot_ms", "itl_ms_p99", "e2e_ms", "e2e_ms_p99", "slo_chance"),
     "Throughput": ("request_rate_rps", "output_tok_s", "total_tok_s"),
     "Memory": ("fits", "memory_gb_per_device", "memory_capacity_gb", "kv_pool_tokens", "max_running", "reason"),
+    "Start": ("start_up_s", "start_up_warm_s", "wake_s"),
     "Power and cost": (
         "power_w_per_device",
         "energy_j_per_output_token",
@@ -112,6 +114,7 @@ def estimate_row(asked: Colocated, hwdb: Hwdb, slo: Slo, site: SiteOptions) -> d
         "kv_pool_tokens": float(found.memory_use.kv_tokens[0]),
         "max_running": float(found.memory_use.max_running[0]),
         "reason": found.reason(0),
+        **{name: float(value[0]) for name, value in asked.start().columns().items()},
         **bill(hwdb, asked, found, site),
         "slo_chance": float(joint_chance(found, slo)[0]) if slo.objectives else NAN,
         "remark": "; ".join(text for text in _remarks(asked, found) if text),
@@ -197,6 +200,7 @@ def _question(asked: Colocated) -> dict[str, Any]:
         "weights": FORMAT_NAMES[one.weight[0]] if one.weight[0] >= 0 else asked.model.formats["default"],
         "kv": FORMAT_NAMES[one.kv[0]] if one.kv[0] >= 0 else asked.model.kv_format,
         "engine": asked.engine.name,
+        **drafting_columns(one, 0),
         "load": _load_in_words(load),
         "isl": load.mean_input,
         "osl": load.mean_output,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from hwdb import InputError
 from search.commands.deployment_options import DeploymentOptions, EngineOptions, PoolOptions
+from search.commands.speculation_options import SpeculationOptions
 
 if TYPE_CHECKING:
     from search.commands.colocated import Colocated
@@ -72,8 +73,12 @@ def engine_of(reading: Reading, options: AnyEngineOptions) -> AnyEngineOptions:
     given = options.engine_setting or []
     names = {text.partition("=")[0].strip() for text in given}
     version = "" if launch.engine in ("llamacpp", "mindie") else launch.version
+    drafts: dict[str, Any] = (
+        options.read(pool.speculation, pool.drafts, pool.draft_model) if isinstance(options, SpeculationOptions) else {}
+    )
     return replace(
         options,
+        **drafts,
         engine=launch.engine,
         engine_version=options.engine_version or version,
         max_num_batched_tokens=_first(options.max_num_batched_tokens, pool.max_num_batched_tokens),

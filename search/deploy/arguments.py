@@ -11,6 +11,7 @@ from typing import Any
 from hwdb import InputError
 from perfmodel import model as model_of
 from search.deploy.checkpoints import checkpoint
+from search.deploy.drafting import draft_keys, draft_words
 from search.deploy.launch import DECODE, SERVE, Launch, Pool
 from search.deploy.parsers import number
 from search.deploy.settings import to_engine
@@ -69,11 +70,13 @@ def command(launch: Launch, pool: Pool, config: str = "config.yaml") -> Command:
         "checkpoint": stored.name
     }
     held = _config(how, keys, pool)
+    for key, value in draft_keys(launch, pool).items():
+        put(held, key, value)
     _refuse_lost(launch, values, written | set(how.keys))
     words += _pool_words(how, pool, held)
     if held and how.file:
         words += [how.file, config]
-    words += [*_lora_words(launch, how), *_node_words(launch, how, pool), *how.fixed]
+    words += [*draft_words(launch, pool), *_lora_words(launch, how), *_node_words(launch, how, pool), *how.fixed]
     text = json.dumps(held, indent=1) if not how.file else as_yaml(held)
     return Command(tuple(words), {config: text} if held else {}, _env(launch, pool), stored.notes)
 

@@ -9,12 +9,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from hwdb import InputError, counted, infile
+from hwdb import InputError, PerfmodelError, counted, infile
 from perfmodel import ModelSpec
 from perfmodel import model as model_of
 from perfmodel.engines import engine as engine_of
 from perfmodel.models import UNQUANTISED
 from search.deploy.documents import documents_of, engine_words, givens, repeated
+from search.deploy.drafting import drafts_read
 from search.deploy.files import read_keys
 from search.deploy.launch import DECODE, PREFILL, SERVE, SWITCHES, Launch, Pool
 from search.deploy.parsers import Release, release
@@ -152,11 +153,29 @@ def _one(engine: str, given: Given, folder: Path, device: str, version: str) -> 
         pool, length = from_engine(engine, found.values, start)
     except (TypeError, ValueError, ZeroDivisionError):
         raise InputError(f"--from: {engine}: the degrees of parallelism are no numbers of 1 or more") from None
+    pool = replace(pool, **_drafting(engine, found))
     version = known.version if known else given.marks.get("version", "unknown")
     launch = Launch(model, engine, version, (pool,), length)
     held = _whole(given.marks.get("devices", "0"))
     found.conflicts += conflicts(launch, pool, spec, found.given, held=held, env=given.env)
     return _Read(launch, found, spec)
+
+
+def _drafting(engine: str, found: Understood) -> dict[str, Any]:
+    """Return what the flags say of drafts, by field of a `Pool`; flags that are counted so are no longer named.
+
+    {} where they say nothing, or name a draft model that is not known here.
+    """
+    drafts = drafts_read(engine, found.given)
+    if drafts.get("speculation") == "draft-model":
+        try:
+            model_of(drafts["draft_model"])
+        except PerfmodelError:
+            return {}
+    if drafts:
+        found.uncounted = [text for text in found.uncounted if not text.startswith("--speculative")]
+        found.unused = [name for name in found.unused if not name.startswith("--speculative")]
+    return drafts
 
 
 def _with_variables(how: Template, given: Given) -> Given:

@@ -19,7 +19,8 @@ class Pool:
     this pool. tp to kvp: degrees of parallelism. weight, kv: storage formats of weights and KV cache.
     max_num_batched_tokens: per rank of attention data parallelism. max_num_seqs: as the engine's own flag counts; None
     for either: the engine's default. gpu_memory_utilization: share of device memory. chunked_prefill, prefix_cache,
-    graph_capture: switches of the engine.
+    graph_capture: switches of the engine. speculation: method of speculative decoding, "" for none. drafts: draft
+    tokens per step. draft_model: checkpoint that drafts, "" where none is named.
     """
 
     role: str = SERVE
@@ -39,6 +40,9 @@ class Pool:
     chunked_prefill: bool = True
     prefix_cache: bool = True
     graph_capture: bool = True
+    speculation: str = ""
+    drafts: int = 0
+    draft_model: str = ""
 
     @property
     def devices(self) -> int:

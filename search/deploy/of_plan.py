@@ -14,6 +14,7 @@ import numpy as np
 from hwdb import InputError, PerfmodelError, infile
 from perfmodel.engines import engine as engine_of
 from perfmodel.workload import SLO_KEYS
+from search.deploy.drafting import draft_notes
 from search.deploy.launch import DECODE, PREFILL, SERVE, SWITCHES, Check, Launch, Pool
 from search.deploy.parsers import release, releases
 
@@ -48,6 +49,7 @@ def launch_columns(plan: Plan) -> dict[str, Any]:
         "output_tokens": load.mean_output,
         **{name: getattr(scenario.engine, name) for name in SWITCHES},
         **{f"{o.key}_limit": o.limit * 1e3 for o in scenario.slo.objectives},
+        **({"draft_model": drafter} if (drafter := scenario.drafting.speculation.name) else {}),
         **({"lora_rank": lora.rank, "lora_resident": lora.resident or lora.count} if lora else {}),
     }
 
@@ -145,7 +147,7 @@ def _launch(row: Mapping[str, Any], version: str) -> Launch:
         words=str(row.get("candidate", "")),
         chance=_known(row.get("slo_chance")),
         adapters=(_whole(row, "lora_rank"), _whole(row, "lora_resident")) if row.get("lora_rank") else None,
-        notes=_notes(row),
+        notes=(*_notes(row), *draft_notes(pools[-1])),
     )
 
 
@@ -176,9 +178,22 @@ def _pool(row: Mapping[str, Any], role: str, prefix: str, replicas: int) -> Pool
         given = row.get(f"{prefix}{name}")
         columns[name] = None if given is None else _whole(row, f"{prefix}{name}")
     columns |= {name: _switch(row, name) for name in SWITCHES}
+    columns |= _drafting(row, prefix)
     share = row.get(f"{prefix}gpu_memory_utilization")
     columns["gpu_memory_utilization"] = None if share is None else _number(row, f"{prefix}gpu_memory_utilization")
     return Pool(role=role, replicas=replicas, **columns)
+
+
+def _drafting(row: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """Return method, draft tokens and checkpoint of the drafter of a pool; {} where it drafts nothing."""
+    drafts = row.get(f"{prefix}draft_tokens")
+    if not drafts:
+        return {}
+    return {
+        "speculation": _text(row, f"{prefix}speculation"),
+        "drafts": _whole(row, f"{prefix}draft_tokens"),
+        "draft_model": str(row.get("draft_model") or ""),
+    }
 
 
 def _faulty(row: Mapping[str, Any], key: str, wanted: str) -> InputError:

@@ -22,6 +22,9 @@ NO_WORLD = -1
 #: Kinds of cases, in the order in which they are listed. `normal` is always first.
 KINDS = ("normal", "spare", "domain", "spot", "case", "chance")
 
+#: Kinds that take replicas and leave the throughput of the others as it is.
+FAILURES = ("spare", "domain", "spot")
+
 
 @dataclass(frozen=True)
 class Case:
@@ -40,6 +43,10 @@ class Case:
     gone: frozenset[int] = frozenset()
     spot_lost: dict[int, float] = field(default_factory=dict)
     world: int = NO_WORLD
+
+    def touches(self, option: int) -> bool:
+        """Return whether this case takes replicas of an option."""
+        return option in self.lost or option in self.gone or option in self.spot_lost
 
     def alive(self, problem: FleetProblem, replicas: Array, spot: Array) -> Array:
         """Return the replicas of each option that this case leaves, (O,). replicas, spot: (O,) in use, on spot."""

@@ -50,7 +50,7 @@ class FleetPlan:
     fleet over several periods, what each period needs of its options. static: of a fleet that changes over the day, the
     least-cost one that does not. idle: devices on hand that it does not use. site: its electricity. held: (K, P)
     devices that each supply rents out. spot: (O, P) replicas on spot devices. served: factor on the demand that was
-    asked for; the problem's rates are those that are served.
+    asked for; the problem's rates are those that are served. value: of the objective, NaN unknown; less is better.
     """
 
     problem: FleetProblem
@@ -73,6 +73,7 @@ class FleetPlan:
     held: Array = field(default_factory=lambda: np.zeros((0, 1)))
     spot: Array = field(default_factory=lambda: np.zeros((0, 1)))
     served: float = 1.0
+    value: float = math.nan
 
     @property
     def devices(self) -> dict[str, float]:

@@ -138,21 +138,41 @@ def max_replicas(problem: FleetProblem) -> Index:
     ceil(its load), and the load of all classes together is their sum. Where the most traffic is asked for, the limits
     say how many there may be.
     """
+    return np.asarray(most_steady(problem) + most_spot(problem), dtype=np.intp)
+
+
+def _alone(problem: FleetProblem) -> Array:
+    """Return the replicas of each option that serve all its classes at their peak, rounded up, (O,)."""
+    up = np.array([o.availability for o in problem.options])
+    return np.asarray(np.ceil((problem.rate.max(axis=0) / slowest(problem)).sum(axis=1) / up + INTEGRALITY_TOLERANCE))
+
+
+def most_steady(problem: FleetProblem) -> Index:
+    """Return the replicas of each option beside those on spot devices that no optimum exceeds, (O,)."""
     if problem.objective == "traffic":
         return _most_within_limits(problem)
-    up = np.array([o.availability for o in problem.options])
-    alone = np.ceil((problem.rate.max(axis=0) / slowest(problem)).sum(axis=1) / up + INTEGRALITY_TOLERANCE)
-    spot = {s.device for s in problem.inventory.supplies if s.kind == "spot"}
-    twice = np.array([1.0 + bool(spot.intersection(o.devices_of)) for o in problem.options])
     current = np.array([o.current if o.migration_usd else 0 for o in problem.options])
-    down = np.where(twice > 1, np.ceil(alone * _interrupted(problem)), 0.0)
-    return np.asarray(np.maximum(alone * twice + down + np.max(failures(problem), axis=0), current), dtype=np.intp)
+    return np.asarray(np.maximum(_alone(problem) + np.max(failures(problem), axis=0), current), dtype=np.intp)
 
 
-def _interrupted(problem: FleetProblem) -> Array:
-    """Return the hours that a spot replica of each option is starting again per hour that it serves, (O,)."""
-    often = {s.device: s.interruptions_per_hour for s in problem.inventory.supplies if s.kind == "spot"}
-    return np.array([o.start_up_h * often.get(o.device, 0.0) for o in problem.options])
+def most_spot(problem: FleetProblem) -> Index:
+    """Return the replicas of each option on spot devices that no optimum exceeds, (O,).
+
+    What is left of them serves everything: after a loss, and while some of them start again.
+    """
+    supplies = {s.device: s for s in problem.inventory.supplies if s.kind == "spot"}
+    if problem.objective == "traffic":
+        on = np.array([o.device in supplies and len(o.devices_of) == 1 for o in problem.options])
+        return np.asarray(_most_within_limits(problem) * on)
+    out = np.zeros(len(problem.options), dtype=np.intp)
+    for o, (option, alone) in enumerate(zip(problem.options, _alone(problem), strict=True)):
+        supply = supplies.get(option.device)
+        if supply is None or len(option.devices_of) > 1:
+            continue
+        left = 1.0 - supply.lost_share if supply.lost_share < 1.0 else 1.0
+        needed = alone * (1.0 + supply.interruptions_per_hour * option.start_up_h) / left
+        out[o] = min(np.ceil(needed) + np.max(failures(problem), axis=0)[o], MOST_REPLICAS)
+    return out
 
 
 def _most_within_limits(problem: FleetProblem) -> Index:

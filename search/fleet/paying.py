@@ -68,7 +68,7 @@ def add_source(program: Program, device: str, t: int) -> None:
         taken = []
         for o in (o for o in spot_options(problem) if problem.options[o].device == device):
             name = f"spot_{o}_{t}"
-            spot = program.linear.add_variable(name, 0, int(program.most[o]), pulp.LpInteger)
+            spot = program.linear.add_variable(name, 0, int(program.most_spot[o]), pulp.LpInteger)
             program.linear += (spot <= program.replicas[o, t], f"on_{name}")
             taken.append(float(each[o]) * spot)
             for s in range(t, t + 1 if problem.elastic else problem.periods):

@@ -83,6 +83,7 @@ def period_by_period(problem: FleetProblem, solve: Callable[[FleetProblem], Flee
         spot=np.concatenate([parts[i].spot for i in which], axis=1),
         usd_per_hour=cost,
         bound=bound,
+        value=float(weight @ np.array([p.value for p in parts])),
         gap=_gap(parts, cost, bound),
         binding=_joined(parts, weight),
     )

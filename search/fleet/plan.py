@@ -11,15 +11,16 @@ from dataclasses import replace
 
 import numpy as np
 
+from search.fleet.binding import binding
 from search.fleet.fleet import Binding, FleetPlan
 from search.fleet.limits import served_by_none
 from search.fleet.periods import of_busiest, period_by_period, periods_joined
 from search.fleet.problem import FleetProblem, checked
 from search.fleet.program import Ask, Program
 from search.fleet.relax import FleetInfeasible, Relaxation, relaxations
-from search.fleet.solve import DEFAULT_GAP, TIME_LIMIT_S, Effort, Solver
+from search.fleet.solve import Effort, Solver
+from search.fleet.split import split, splits
 from search.fleet.ties import of_one_option, tied
-from search.fleet.worth import binding
 from search.scenario import Inventory, Option
 
 __all__ = ["Binding", "FleetInfeasible", "FleetPlan", "FleetProblem", "Inventory", "Option", "Relaxation", "fleet_plan"]
@@ -31,21 +32,22 @@ LEAST_SERVED = 1e-4
 
 
 def fleet_plan(
-    problem: FleetProblem, solver: Solver | None = None, time_limit: float = TIME_LIMIT_S, gap: float = DEFAULT_GAP
+    problem: FleetProblem, solver: Solver | None = None, time_limit: float | None = None, gap: float | None = None
 ) -> FleetPlan:
     """Solve `problem` for the least-cost fleet, or for what its objective asks.
 
     Args:
         problem: options, classes, demand, limits.
         solver: `highs` or `cbc`; by default HiGHS, or CBC where HiGHS is not installed.
-        time_limit: seconds per solution.
-        gap: relative distance from the optimum at which the solver may stop.
+        time_limit: seconds per solution; by default the problem's.
+        gap: relative distance from the optimum at which the solver may stop; by default the problem's.
 
     Raises:
         FleetInfeasible: no fleet satisfies the limits; the message says what to relax and by how much.
         InputError: the data contradict themselves.
     """
-    problem, effort = checked(problem), Effort(solver, time_limit, gap)
+    problem = checked(problem)
+    effort = Effort(solver, time_limit or problem.time_limit_s, problem.gap if gap is None else gap)
     unserved = served_by_none(problem)
     if unserved:
         names = ", ".join(repr(problem.classes[c]) for c in unserved)
@@ -72,14 +74,15 @@ def fleet_plan(
 def _solved(problem: FleetProblem, effort: Effort) -> FleetPlan:
     """Solve a checked problem as a whole: all of its periods, or the only one that matters."""
     objective = problem.objective
-    program = effort.solve(problem, Ask(objective=objective))
+    program = split(problem, effort.part) if splits(problem) else effort.solve(problem, Ask(objective=objective))
     if program is None:
         raise _infeasible(problem, effort)
     value, bound = program.amount(objective), program.bound
     if objective == "traffic" and -value < LEAST_SERVED:
         least = replace(problem, objective="cost", rate=problem.rate * LEAST_SERVED)
         raise _infeasible(least, effort, "no fleet within the limits serves any traffic of every class")
-    limiting = () if problem.counts_devices or objective != "cost" else binding(program, effort.solve)
+    plain = objective == "cost" and not problem.counts_devices and not splits(problem)
+    limiting = binding(program, effort.solve) if plain else ()
     program = of_one_option(tied(program, effort.solve), effort.solve)
     gap = max(0.0, (value - bound) / abs(value)) if value else 0.0
     return _told(program, limiting, gap)
@@ -102,6 +105,7 @@ def _told(program: Program, limiting: tuple[Binding, ...], gap: float) -> FleetP
         held=numbers.units[first:],
         spot=numbers.spot,
         served=numbers.served,
+        value=program.amount(problem.objective) * known,
     )
 
 

@@ -13,6 +13,10 @@ from search.scenario import SUPPLY_KINDS, Inventory, Option
 
 #: A product of decimals that is within this of a whole number is that number.
 WHOLE_TOLERANCE = 1e-9
+#: Relative distance from the optimum at which the solver may stop, where nothing else is asked.
+DEFAULT_GAP = 1e-6
+#: Seconds that one solution may take, where nothing else is asked. chosen.
+TIME_LIMIT_S = 60.0
 #: What a fleet may be planned for: the least of it, but the most of `traffic`.
 OBJECTIVES = ("cost", "traffic", "power", "carbon", "devices")
 
@@ -42,7 +46,8 @@ class FleetProblem:
 
     objective: one of `OBJECTIVES`. worlds: draws of the throughput and cases beside it. worlds_kept: share of the draws
     in which every class is served. gco2_per_kwh: (P,) of the site's electricity, NaN unknown. horizon_h: hours over
-    which the cost of moving to new replicas is spread.
+    which the cost of moving to new replicas is spread. time_limit_s, gap: seconds per solution, and the relative
+    distance from the optimum at which the solver may stop.
     """
 
     options: tuple[Option, ...]
@@ -59,6 +64,8 @@ class FleetProblem:
     worlds_kept: float = 1.0
     gco2_per_kwh: Array = field(default_factory=lambda: np.full(1, NAN))
     horizon_h: float = HOURS_PER_MONTH
+    time_limit_s: float = TIME_LIMIT_S
+    gap: float = DEFAULT_GAP
 
     @property
     def device_names(self) -> tuple[str, ...]:

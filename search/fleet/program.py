@@ -42,7 +42,7 @@ from __future__ import annotations
 import numpy as np
 
 from search.fleet.cases import cases
-from search.fleet.limits import bounds, limits, max_replicas, mean_limits
+from search.fleet.limits import bounds, limits, max_replicas, mean_limits, most_spot, most_steady
 from search.fleet.paying import add_house, add_limit, add_mean_limit, add_moves, add_supplies
 from search.fleet.problem import FleetProblem
 from search.fleet.serving import add_case, add_chance
@@ -58,7 +58,12 @@ def formulate(problem: FleetProblem, ask: Ask | None = None) -> Program:
 
     ask = ask or Ask(objective=problem.objective)
     program = Program(
-        problem=problem, linear=pulp.LpProblem("fleet", pulp.LpMinimize), most=max_replicas(problem), ask=ask
+        problem=problem,
+        linear=pulp.LpProblem("fleet", pulp.LpMinimize),
+        most=max_replicas(problem),
+        most_steady=most_steady(problem),
+        most_spot=most_spot(problem),
+        ask=ask,
     )
     add_replicas(program)
     for i, name in enumerate(sorted(ask.elastic)):

@@ -5,7 +5,7 @@ Each is one function, which states its inequality. The cases are those of `searc
 
 from __future__ import annotations
 
-from search.fleet.cases import Case, spot_up
+from search.fleet.cases import FAILURES, Case, spot_up
 from search.fleet.variables import Expression, Program
 
 #: Shares of a group, by option and class.
@@ -84,16 +84,40 @@ def add_load(program: Program, share: Shares, case: Case, index: tuple[int, int,
 def add_capacity(program: Program, case: Case, index: tuple[int, int]) -> None:
     """Add the constraint capacity[t,f]: sum_o throughput[o,c] alive[o,t,f] >= rate[t,c], c the only class of a group.
 
-    It is what is left of `serve` and `load` without the shares. index: (f, t).
+    It is what is left of `serve` and `load` without the shares. The failures of a group differ only in what they take,
+    so that one constraint holds for the worst of them (see `add_worst`). index: (f, t).
     """
     import pulp
 
     (c,), (number, t) = case.classes, index
     rate = float(program.problem.rate[t, c])
-    if rate:
-        able = [o for o in case.options if case.throughput[o, c] > 0]
-        served = pulp.lpSum([float(case.throughput[o, c] / rate) * alive(program, case, o, t) for o in able])
+    if not rate:
+        return
+    able = [o for o in case.options if case.throughput[o, c] > 0]
+    each = {o: float(case.throughput[o, c] / rate) for o in able}
+    if case.kind in FAILURES:
+        lost = [each[o] * (program.replicas[o, t] - alive(program, case, o, t)) for o in able if case.touches(o)]
+        program.linear += (pulp.lpSum(lost) <= add_worst(program, case, each, t), f"capacity_{t}_{number}")
+    else:
+        served = pulp.lpSum([each[o] * alive(program, case, o, t) for o in able])
         program.linear += (served >= wanted(program, case), f"capacity_{t}_{number}")
+
+
+def add_worst(program: Program, case: Case, each: dict[int, float], t: int) -> Expression:
+    """Add and return worst[g,t] >= 0, the part of the only class of group g that its worst failure takes.
+
+    Constraint worst[g,t]: sum_o throughput[o,c] / rate[t,c] replicas[o,t] - worst[g,t] >= 1. each: throughput over rate
+    by option.
+    """
+    import pulp
+
+    key = (case.options[0], t)
+    if key not in program.worst:
+        worst = program.linear.add_variable(f"worst_{case.options[0]}_{t}", 0)
+        whole = pulp.lpSum([part * program.replicas[o, t] for o, part in each.items()])
+        program.linear += (whole - worst >= wanted(program, case), f"worst_{case.options[0]}_{t}")
+        program.worst[key] = worst
+    return program.worst[key]
 
 
 def alive(program: Program, case: Case, o: int, t: int) -> Expression:
@@ -119,7 +143,8 @@ def add_alive(program: Program, index: tuple[int, int], lost: float) -> Expressi
     """Add and return alive[o,t,f] = max(replicas[o,t] - lost[o,f], 0), the replicas that a failure leaves.
 
     Constraint alive[o,t,f]: alive[o,t,f] <= replicas[o,t] - lost[o,f] + lost[o,f] gone[o,t,f].
-    Constraint gone[o,t,f]: alive[o,t,f] <= most[o] (1 - gone[o,t,f]).
+    Constraint gone[o,t,f]: alive[o,t,f] <= most[o] (1 - gone[o,t,f]); replicas on spot devices and others apart.
+    Where one replica is lost, alive[o,t,f] = replicas[o,t] - 1 + gone[o,t,f] needs no variable of its own.
     Failures that take the same number share these variables. index: (o, t).
     """
     import pulp
@@ -127,10 +152,18 @@ def add_alive(program: Program, index: tuple[int, int], lost: float) -> Expressi
     o, t = index
     key = (o, t if program.problem.elastic else 0, lost)
     if key not in program.alive:
-        most, name = int(program.most[o]), f"{o}_{t}_{lost:g}"
-        left = program.linear.add_variable(f"alive_{name}", 0, most)
+        most, name, replicas = int(program.most[o]), f"{o}_{t}_{lost:g}", program.replicas[o, t]
         gone = program.linear.add_variable(f"gone_{name}", 0, 1, pulp.LpInteger)
-        program.linear += (left <= program.replicas[o, t] - lost + lost * gone, f"alive_{name}")
+        if lost == 1:
+            spot, steady = program.spot.get((o, t)), int(program.most_steady[o])
+            firm = replicas if spot is None else replicas - spot
+            program.linear += (firm <= steady * (1 - gone), f"gone_{name}")
+            if spot is not None:
+                program.linear += (spot <= int(program.most_spot[o]) * (1 - gone), f"gone_spot_{name}")
+            program.alive[key] = replicas - 1 + gone
+            return program.alive[key]
+        left = program.linear.add_variable(f"alive_{name}", 0, most)
+        program.linear += (left <= replicas - lost + lost * gone, f"alive_{name}")
         program.linear += (left <= most * (1 - gone), f"gone_{name}")
         program.alive[key] = left
     return program.alive[key]

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from hwdb import Infeasible
-from search.fleet.problem import FleetProblem
+from search.fleet.problem import DEFAULT_GAP, TIME_LIMIT_S, FleetProblem
 from search.fleet.program import Ask, Program, formulate
 
 Solver = Literal["highs", "cbc"]
-#: Relative distance from the optimum at which the solver may stop.
-DEFAULT_GAP = 1e-6
-#: Seconds that the solver may take by default. chosen.
-TIME_LIMIT_S = 60.0
+#: Part of the gap that the periods of a fleet that is split may have; the split itself takes the rest. chosen.
+PART_OF_GAP = 0.8
 
 
 @dataclass(frozen=True)
@@ -33,6 +31,10 @@ class Effort:
         program = formulate(problem, ask)
         solver = self.solver or available_solver()
         return program if run_solver(program, solver, self.time_limit, self.gap) else None
+
+    def part(self, problem: FleetProblem, ask: Ask, share: float) -> Program | None:
+        """Solve one of several programs, to part of the gap and within a share of the time."""
+        return replace(self, time_limit=self.time_limit * share, gap=self.gap * PART_OF_GAP).solve(problem, ask)
 
 
 def run_solver(program: Program, solver: Solver, time_limit: float, gap: float) -> bool:

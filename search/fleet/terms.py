@@ -67,6 +67,8 @@ def with_terms(
         objective=OBJECTIVE_OF.get(scenario.minimise, "cost") if scenario.fleet is not None else "cost",
         gco2_per_kwh=intensities(scenario.site, hours),
         horizon_h=terms.horizon_h,
+        time_limit_s=terms.time_limit_s,
+        gap=terms.gap,
         worlds=(
             *problem.worlds,
             *cases_of(problem, spec, modelled),

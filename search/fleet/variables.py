@@ -42,8 +42,10 @@ class Ask:
 class Program:
     """A PuLP problem with its variables by index, and what the solver reported.
 
-    most: (O,) replicas that no optimum exceeds. replicas[o,t], share[o,c,t] (of the normal case), housed[d,t],
-    held[k,t], spot[o,t], started[o,t], moved[o], alive[o,t,lost], missed[w]: variables. served: factor on the demand, a
+    most, most_steady, most_spot: (O,) replicas that no optimum exceeds: in all, beside those on spot devices, on them.
+    replicas[o,t], share[o,c,t] (of the normal case), housed[d,t],
+    held[k,t], spot[o,t], started[o,t], moved[o], worst[g,t],
+    alive[o,t,lost], missed[w]: variables. served: factor on the demand, a
     number or a variable. excess: by name, the variable by which an elastic limit may be exceeded. pending: cases that
     are not in the program yet. bound: lower bound on the objective, NaN before solving.
     """
@@ -51,6 +53,8 @@ class Program:
     problem: FleetProblem
     linear: Any
     most: Index
+    most_steady: Index
+    most_spot: Index
     ask: Ask = field(default_factory=Ask)
     replicas: dict[tuple[int, int], Expression] = field(default_factory=dict)
     share: dict[tuple[int, int, int], Expression] = field(default_factory=dict)
@@ -61,6 +65,7 @@ class Program:
     starting: dict[tuple[int, int], list[Expression]] = field(default_factory=dict)
     moved: dict[int, Expression] = field(default_factory=dict)
     unspent: dict[int, Expression] = field(default_factory=dict)
+    worst: dict[tuple[int, int], Expression] = field(default_factory=dict)
     alive: dict[tuple[int, int, float], Expression] = field(default_factory=dict)
     missed: dict[int, Expression] = field(default_factory=dict)
     served: Expression = 1.0

@@ -1,87 +1,84 @@
-"""Say what limits cost and what a little more of each would be worth: the program is solved again with it."""
+"""Say what a little more of each limit would be worth: the fleet is planned again with it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
-from search.fleet.fleet import LIMIT_TOLERANCE, Binding
-from search.fleet.limits import bounds, limits
+from hwdb import Infeasible
+from perfmodel import Slo
+from search.fleet.fleet import FleetPlan
+from search.fleet.limits import bounds
+from search.fleet.plan import fleet_plan
 from search.fleet.problem import FleetProblem
-from search.fleet.relax import Solve, unit
+from search.fleet.relax import unit
 from search.fleet.ties import LEAST_SAVING
-from search.fleet.variables import Ask, Program
+
+if TYPE_CHECKING:
+    from search.scenario import Scenario
 
 #: Step of a limit whose worth is asked for, in its unit: a device, a kW, a USD per hour, a node, a kg per hour.
 STEPS = {"power": 1e3, "budget": 1.0, "mean_budget": 1.0, "nodes": 1.0, "carbon": 1e3}
-#: What is gained, by objective, and its unit.
-GAINS = {"cost": "USD/h", "traffic": "x the demand", "power": "W", "carbon": "g CO2e/h", "devices": "devices"}
+#: What is gained, by objective.
+GAINS = {"cost": "USD/h", "traffic": "share of the demand", "power": "W", "carbon": "g CO2e/h", "devices": "devices"}
+#: Step of the bounds of an SLO, seconds.
+SLO_STEP_S = 0.01
 
 
-@dataclass(frozen=True)
-class Worth:
-    """What one more step of a limit is worth.
+def worth_rows(found: FleetPlan) -> list[dict[str, Any]]:
+    """Return one flat row per limit, the most valuable first: what one more step of it is worth.
 
-    limit: its name. step: how much more, in its unit. gain: by how much the objective gets better, in `unit`.
+    `gain`: by how much the objective gets better, 0 where the limit does not bind. A fleet that nothing limits has no
+    rows.
     """
-
-    limit: str
-    allowed: float
-    step: float
-    gain: float
-    unit: str
-
-    def row(self) -> dict[str, Any]:
-        """Return a flat record."""
-        return {
-            "limit": self.limit,
-            "allowed": self.allowed,
-            "step": self.step,
-            "step_unit": unit(self.limit).strip() or "nodes",
-            "gain": self.gain,
-            "gain_unit": self.unit,
-        }
+    problem = found.problem
+    rows = [_row(problem, name, (bound, step), _value(wider)) for name, bound, step, wider in _wider(problem)]
+    base = _value(problem) if rows else 0.0
+    return sorted((_gained(row, base) for row in rows), key=lambda r: -float(r["gain"]))
 
 
-def binding(program: Program, solve: Solve) -> tuple[Binding, ...]:
-    """Find the limits whose removal makes the fleet cheaper, the costliest first.
+def _row(problem: FleetProblem, name: str, of: tuple[float, float], value: float) -> dict[str, Any]:
+    """Return the row of one limit before its gain is known. of: bound, step. value: of the objective with the step."""
+    told = {"limit": name, "allowed": of[0], "step": of[1], "step_unit": unit(name).strip() or "nodes"}
+    return {**told, "gain": value, "gain_unit": GAINS[problem.objective]}
 
-    Only a limit that one more replica of some option would exceed can bind. Each such limit is left out in turn and the
-    program is solved again, so the saving is that of the whole limit, not a derivative.
+
+def _gained(row: dict[str, Any], base: float) -> dict[str, Any]:
+    """Return a row whose `gain` is that over the value `base`; what is less than the solver's gap is none."""
+    gain = base - float(row["gain"])
+    return {**row, "gain": gain if gain > LEAST_SAVING * max(abs(base), LEAST_SAVING) else 0.0}
+
+
+def _value(problem: FleetProblem) -> float:
+    """Return the value of the objective of the best fleet of a problem."""
+    return fleet_plan(problem).value
+
+
+def slo_worth_rows(scenario: Scenario, problem: FleetProblem) -> list[dict[str, Any]]:
+    """Return one flat row: what ten more milliseconds in every bound of the SLOs are worth.
+
+    problem: of the scenario as it is. Empty where no class has an SLO or every throughput is stated.
     """
-    problem, cost, found = program.problem, program.amount("cost"), []
-    per_period = limits(problem)
-    for name, limit in bounds(problem).items():
-        used = program.used(name)
-        if name in per_period and limit - used >= per_period[name][1].max() * (1 - LIMIT_TOLERANCE):
-            continue
-        free = solve(problem, Ask(without=frozenset({name})))
-        if free is not None:
-            saving = cost - free.amount("cost")
-            if saving > LEAST_SAVING * max(cost, LIMIT_TOLERANCE):
-                found.append(Binding(name=name, limit=limit, used=used, saving=saving))
-    return tuple(sorted(found, key=lambda b: -b.saving))
+    from search.fleet.options import fleet_problem
+
+    if scenario.fleet is None or not scenario.fleet.modelled:
+        return []
+    classes = tuple(replace(c, slo=_longer(c.slo)) for c in scenario.fleet.classes)
+    if all(c.slo == old.slo for c, old in zip(classes, scenario.fleet.classes, strict=True)):
+        return []
+    longer = replace(scenario, slo=_longer(scenario.slo), fleet=replace(scenario.fleet, classes=classes))
+    try:
+        value = _value(fleet_problem(longer)[0])
+    except Infeasible:
+        return []
+    row = _row(problem, "slo", (float("nan"), SLO_STEP_S), value) | {"step_unit": "s"}
+    return [_gained(row, _value(problem))]
 
 
-def worths(problem: FleetProblem, solve: Solve, others: dict[str, FleetProblem] | None = None) -> tuple[Worth, ...]:
-    """Find what one more step of every limit is worth, the most valuable first.
-
-    others: by name, problems to compare with it beside those of the limits (SLOs that are ten milliseconds longer).
-    """
-    base = solve(problem, Ask())
-    if base is None:
-        return ()
-    before, gains = base.amount(problem.objective), GAINS[problem.objective]
-    found = []
-    tries = [*_wider(problem), *((n, float("nan"), 1.0, p) for n, p in (others or {}).items())]
-    for name, allowed, step, wider in tries:
-        after = solve(wider, Ask())
-        if after is not None:
-            gain = before - after.amount(wider.objective)
-            gain = gain if abs(gain) > LEAST_SAVING * max(abs(before), LEAST_SAVING) else 0.0
-            found.append(Worth(name, allowed, step, gain, gains))
-    return tuple(sorted(found, key=lambda w: -w.gain))
+def _longer(slo: Slo) -> Slo:
+    """Return an SLO whose bounds are ten milliseconds longer."""
+    return replace(slo, objectives=tuple(replace(o, limit=o.limit + SLO_STEP_S) for o in slo.objectives))
 
 
 def _wider(problem: FleetProblem) -> Iterator[tuple[str, float, float, FleetProblem]]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from search.planning.contexts import refuse_long_class
     from search.planning.explained import memory_of, memory_place, term_row, terms_of
     from search.planning.formats import checkpoint_offer, format_offer
-    from search.planning.names import deployment_words, short_name, told_apart
+    from search.planning.names import deployment_words, drafting_columns, short_name, told_apart
     from search.planning.next_run import NextRuns, RunWorth, next_runs
     from search.planning.peaks import replicas_at_peak
     from search.planning.planner import plan, space_of, tariff_of
@@ -41,6 +41,7 @@ __all__ = [
     "cost_columns",
     "dearest",
     "deployment_words",
+    "drafting_columns",
     "format_offer",
     "greatest_confidence",
     "greatest_rate",
@@ -83,7 +84,7 @@ __getattr__ = lazy_names(
         "columns": ["cost_columns", "power_columns", "rated_columns"],
         "explained": ["memory_of", "memory_place", "term_row", "terms_of"],
         "formats": ["checkpoint_offer", "format_offer"],
-        "names": ["deployment_words", "short_name", "told_apart"],
+        "names": ["deployment_words", "drafting_columns", "short_name", "told_apart"],
         "next_run": ["NextRuns", "RunWorth", "next_runs"],
         "ranked_plan": ["Plan"],
         "peaks": ["replicas_at_peak"],

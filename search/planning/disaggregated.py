@@ -37,12 +37,12 @@ UNBOUNDED = (*OF_POWER, "ttft_ms", "tpot_ms", "e2e_ms")
 #: tokens are computed in one step, or several together.
 LARGER_STEPS = 16384.0
 #: Columns of the layout that decide what a worker of each role does. A prefill worker holds prompts only while it
-#: computes them, so the limit on sequences plays no part; a decode worker computes no prompts.
-IDLE = {"prefill": "max_num_seqs", "decode": "max_num_batched_tokens"}
+#: computes them, so neither the limit on sequences nor drafts play a part; a decode worker computes no prompts.
+IDLE = {"prefill": ("max_num_seqs", "drafts"), "decode": ("max_num_batched_tokens",)}
 #: Columns that tell layouts apart.
 LAYOUT = (
     *("device", "tp", "pp", "ep", "dp", "cp", "kvp", "cp_method", "max_num_batched_tokens", "max_num_seqs"),
-    *("power_cap", "weight", "act", "kv", "host_weights", "host_experts", "host_kv"),
+    *("power_cap", "weight", "act", "kv", "host_weights", "host_experts", "host_kv", "drafts"),
 )
 
 
@@ -88,11 +88,11 @@ def _rows_of(layouts: Deployments, role: str) -> Index:
     """Return the rows of the layouts that differ in something that counts in a role.
 
     Of decode workers that differ in the tokens per step, the one with the fewest stays: it reserves least memory for
-    them. Prefill workers with other limits on sequences are the same.
+    them. Prefill workers with other limits on sequences or other drafts are the same; those without drafts stay.
     """
     idle = IDLE[role]
-    table = np.stack([np.nan_to_num(getattr(layouts, c).astype(float), nan=-1.0) for c in LAYOUT if c != idle])
-    order = np.argsort(np.nan_to_num(getattr(layouts, idle), nan=-1.0), kind="stable")
+    table = np.stack([np.nan_to_num(getattr(layouts, c).astype(float), nan=-1.0) for c in LAYOUT if c not in idle])
+    order = np.lexsort([np.nan_to_num(getattr(layouts, name), nan=-1.0) for name in idle])
     first = np.unique(table[:, order], axis=1, return_index=True)[1]
     return np.sort(order[first])
 

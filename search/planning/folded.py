@@ -18,7 +18,7 @@ SETTINGS = ("max_num_batched_tokens", "max_num_seqs")
 #: Columns of a layout that tell candidates apart in any case.
 LAYOUT = (
     *("device", "tp", "pp", "ep", "dp", "cp", "kvp", "cp_method", "weight", "act", "kv"),
-    *("host_weights", "host_experts", "host_kv"),
+    *("host_weights", "host_experts", "host_kv", "drafts"),
 )
 #: Figures that have to agree, besides those that the SLO bounds.
 FIGURES = ("replicas", "prefill_workers", "usd_per_hour", "power_w", "output_tok_s", "ttft_ms", "tpot_ms", "e2e_ms")

@@ -42,6 +42,7 @@ def deployment_words(deployment: Deployments, checkpoints: Collection[int] = ())
     weight = int(d.weight[0])
     parts += [FORMAT_NAMES[weight] + " checkpoint" * (weight in checkpoints)] if weight >= 0 else []
     parts += [f"KV {FORMAT_NAMES[int(d.kv[0])]}"] if d.kv[0] >= 0 else []
+    parts += [f"{d.speculation.known.title} {d.drafts[0]:g}"] if d.drafts[0] > 0 else []
     parts += [f"limit {d.power_cap[0]:g} W"] if d.power_cap[0] == d.power_cap[0] else []
     shares = {what: float(getattr(d, f"host_{what}")[0]) for what in OFFLOADED}
     offloaded = [f"{share:.0%} of {what}" for what, share in shares.items() if share]
@@ -101,6 +102,21 @@ def layout_columns(deployments: Deployments, row: int) -> dict[str, Any]:
         "kv": _format(int(d.kv[row])),
         "cp_method": CP_METHODS[int(d.cp_method[row])],
         **{f"host_{what}": float(getattr(d, f"host_{what}")[row]) for what in OFFLOADED},
+        **drafting_columns(d, row),
+    }
+
+
+def drafting_columns(d: Deployments, row: int) -> dict[str, Any]:
+    """Return method, draft tokens and tokens per step where some deployment drafts tokens; nothing elsewhere."""
+    if not d.speculation.method:
+        return {}
+    low, high = d.speculation.range(d.drafts[row])
+    return {
+        "speculation": d.speculation.method if d.drafts[row] > 0 else "none",
+        "draft_tokens": int(d.drafts[row]),
+        "tokens_per_step": float(d.tokens_per_step[row]),
+        "tokens_per_step_lo": float(low),
+        "tokens_per_step_hi": float(high),
     }
 
 

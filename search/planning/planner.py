@@ -190,6 +190,7 @@ def space_of(scenario: Scenario, spec: ModelSpec, prices: Tariff) -> SearchSpace
         adapters=scenario.adapters,
         hand_over=scenario.hand_over,
         routing=scenario.routing,
+        speculation=scenario.drafting.speculation,
         pinned=frozenset(given),
         pads_shards=scenario.engine.pads_shards,
         runs=runs,
@@ -230,6 +231,7 @@ def _axes_of(scenario: Scenario, runs: Mapping[str, tuple[frozenset[int], ...]])
         "cp_method": tuple(CP_METHOD_CODE[m] for m in c.cp_method),
         "kv": in_order(runs["kv"]) if "kv" in runs else tuple(FORMAT_CODE[k] for k in c.kv),
         **{axis: shares for axis, shares in scenario.offload.axes.items() if any(shares)},
+        **scenario.drafting.axes,
     }
     return {axis: values for axis, values in axes.items() if values}
 

@@ -30,6 +30,7 @@ from search.scenario.model import read_model
 from search.scenario.money import Money, read_money, refuse_free_power
 from search.scenario.offer import Offer, read_offer
 from search.scenario.rankings import CARBON, MOST_SERVED, RANKINGS, read_ranking
+from search.scenario.speculation import Drafting, read_drafting
 from search.scenario.workload import WORKLOAD_KEYS, Request, read_request, read_slo
 
 
@@ -41,7 +42,7 @@ class Scenario:
     key of `RANKINGS`. fleet: request classes and options of the fleet program. allow_long_context: whether requests may
     exceed the context of the model. more_engines: engines that a plan is also made with, to take the best.
     described: the model where its sizes are stated in place of a name. money: what is owned, and what an API charges.
-    hand_over: how KV cache moves between pools.
+    hand_over: how KV cache moves between pools. drafting: how tokens are drafted (speculative decoding).
     """
 
     path: str
@@ -61,6 +62,7 @@ class Scenario:
     routing: ExpertRouting = field(default_factory=ExpertRouting)
     offload: Offload = field(default_factory=Offload)
     hand_over: HandOver = field(default_factory=HandOver)
+    drafting: Drafting = field(default_factory=Drafting)
     allow_long_context: bool = False
     more_engines: tuple[Engine, ...] = ()
     described: ModelSpec | None = None
@@ -183,10 +185,8 @@ def read_scenario(top: Table, folder: Path, folders: Iterable[str | Path] = ()) 
         site=site,
         money=money,
         fleet=read_fleet(top, Defaults(folder, slo, model, database)),
-        adapters=read_adapters(top, spec),
-        routing=read_routing(top, spec),
+        **_how(top, spec),
         offload=read_offload(top, database, offer.nodes),
-        hand_over=read_hand_over(top),
         allow_long_context=asked.allow_long_context,
         described=asked.described,
     )
@@ -196,6 +196,16 @@ def read_scenario(top: Table, folder: Path, folders: Iterable[str | Path] = ()) 
     top.done(also=("workload", "fleet", "hardware", "model"))
     _check_complete(top, scenario)
     return scenario
+
+
+def _how(top: Table, spec: ModelSpec | None) -> dict[str, Any]:
+    """Return how the model is served, by field of a scenario: adapters, experts, pools, drafts."""
+    return {
+        "adapters": read_adapters(top, spec),
+        "routing": read_routing(top, spec),
+        "hand_over": read_hand_over(top),
+        "drafting": read_drafting(top),
+    }
 
 
 def _engines(top: Table, folder: Path, model: str) -> tuple[Engine, ...]:

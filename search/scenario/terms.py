@@ -21,6 +21,7 @@ MOST_DRAWS = 1000
 #: Share of the draws that is served where the scenario does not say. chosen: the usual one in twenty.
 KEPT = 0.95
 GRAMS_PER_KG = 1e3
+PERCENT = 100.0
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class FleetTerms:
     over the day. carbon: grams of CO2e per hour over the day. spare: nodes that may fail, by device or domain.
     spare_domains: domains that may fail. horizon_h: hours over which moves are spread. draws, worlds_kept: draws of the
     throughput, and the share of them that is served. throughput_spread: log standard deviation of the draws. cases: to
-    be survived.
+    be survived. time_limit_s, gap: seconds per solution, and the relative gap at which the solver may stop.
     """
 
     supplies: tuple[Supply, ...] = ()
@@ -73,6 +74,8 @@ class FleetTerms:
     worlds_kept: float = KEPT
     throughput_spread: float = 0.0
     cases: tuple[FleetCase, ...] = ()
+    time_limit_s: float = 60.0
+    gap: float = 1e-6
 
 
 def read_option_terms(table: Table) -> OptionTerms:
@@ -107,6 +110,8 @@ def read_fleet_terms(table: Table, database: Hwdb) -> FleetTerms:
         worlds_kept=table.number("worlds_kept", KEPT, above=0, most=1),
         throughput_spread=table.number("throughput_spread", 0.0, least=0, most=1),
         cases=tuple(cases),
+        time_limit_s=table.number("time_limit_s", FleetTerms.time_limit_s, above=0),
+        gap=table.number("gap_percent", FleetTerms.gap * PERCENT, least=0, most=PERCENT) / PERCENT,
     )
 
 

@@ -39,6 +39,8 @@ def answered(name: str, body: Body, bounds: Bounds) -> Outcome:
         content = {"feasible": False, "headline": str(error), "rows": []}
     except InputError as error:
         return of_error(str(error))
+    except OSError as error:  # a name that the system takes for no path, such as one of 5,000 letters
+        return of_error(f"request: a name in it is no name of a file ({error.strerror}); give a shorter one")
     return Outcome(200, json.dumps(content, allow_nan=False))
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from hwdb import Device, InputError
 from perfmodel import Deployments, ModelSpec
 from perfmodel.arrays import NAN, Array, Index, Mask
-from perfmodel.deployment import ExpertRouting, HandOver
+from perfmodel.deployment import ExpertRouting, HandOver, Speculation
 from perfmodel.hardware import Host
 from perfmodel.models import Adapters
 from search.space.rules import RULES, Columns, RuleContext, first_row
@@ -44,6 +44,7 @@ AXES = (
     "host_weights",
     "host_experts",
     "host_kv",
+    "drafts",
 )
 #: Axes that hold positions or codes rather than amounts.
 CODE_AXES = ("device", "weight", "act", "kv", "cp_method")
@@ -70,7 +71,8 @@ class SearchSpace:
     kv: codes of formats and compute types to try, -1 for the model's own. cp_method: codes of ways to exchange keys.
     host_weights, host_experts, host_kv: shares in host memory to try, 0 to 1. host: the host behind each device.
     adapters: LoRA adapters that requests use, the same for every candidate. hand_over: how KV cache moves between
-    pools. routing: settings of expert parallelism. stock: devices on hand by name; a device that is absent has no
+    pools. routing: settings of expert parallelism. drafts: draft tokens per step to try, 0 for none. speculation: who
+    drafts, and how many drafts are accepted. stock: devices on hand by name; a device that is absent has no
     limit. domain: devices that share a node's fast links, by name; a device that is absent has as many as its own link
     connects. runs: axis (weight, kv) -> codes of the formats that each device runs; an axis that is absent has no such
     bound. vendors: of the devices that the engine runs on, empty for any. pads_shards: whether the engine pads shards
@@ -97,10 +99,12 @@ class SearchSpace:
     host_weights: tuple[float, ...] = (0.0,)
     host_experts: tuple[float, ...] = (0.0,)
     host_kv: tuple[float, ...] = (0.0,)
+    drafts: tuple[float, ...] = (0.0,)
     host: Host = field(default_factory=Host)
     adapters: Adapters | None = None
     hand_over: HandOver = field(default_factory=HandOver)
     routing: ExpertRouting = field(default_factory=ExpertRouting)
+    speculation: Speculation = field(default_factory=Speculation)
     stock: Mapping[str, float] = field(default_factory=dict)
     domain: Mapping[str, float] = field(default_factory=dict)
     pinned: frozenset[str] = frozenset()
@@ -169,6 +173,7 @@ class SearchSpace:
             adapters=self.adapters,
             hand_over=self.hand_over,
             routing=self.routing,
+            speculation=self.speculation,
             **typed,
         )
 

@@ -13,17 +13,25 @@ import numpy as np
 from search.searchers import pareto
 from search.studies.objectives import Aims
 
-#: Share of the requests that a short replay has, and share of the trials that get a full one. Chosen: as in successive
-#: halving with a factor of 3 to 4, rounded so that a short replay still has a queue.
+#: Share of the requests that a short replay has at least, and share of the trials that get a full one. Chosen: as in
+#: successive halving with a factor of 3 to 4.
 SHORT_SHARE, KEPT_SHARE = 0.125, 1 / 3
-#: Fewest requests of a short replay; studies of shorter loads have no short replays. Chosen: p99 needs a hundred.
-LEAST_REQUESTS = 100
+#: A short replay has so many requests at least, and so many times those that are in flight: one that ends before its
+#: first requests do says nothing of a queue. Chosen: p99 needs a hundred; with fewer than 4 times the requests in
+#: flight, most studies of 288 settings in docs/studies.md dropped the best ones.
+LEAST_REQUESTS, LEAST_TURNS = 100, 4.0
+#: Largest share of the requests that is still worth a replay of its own. Chosen: beyond, little is saved.
+MOST_SHARE = 0.5
 
 
-def short_of(requests: int) -> int:
-    """Return the requests of a short replay, 0 where the load is too short for one."""
-    short = int(SHORT_SHARE * requests)
-    return short if short >= LEAST_REQUESTS else 0
+def short_of(requests: int, in_flight: float) -> int:
+    """Return the requests of a short replay, 0 where the load is too short for one.
+
+    requests: of a full replay. in_flight: mean number of requests that are in the system; NaN where it is not known.
+    """
+    turns = LEAST_TURNS * in_flight if in_flight == in_flight else 0.0
+    short = int(max(SHORT_SHARE * requests, LEAST_REQUESTS, turns))
+    return short if short <= MOST_SHARE * requests else 0
 
 
 def survivors(short: Mapping[int, Mapping[str, float]], batch: Collection[int], aims: Aims) -> set[int]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hwdb import InputError, UnknownName
 from search.searchers import Progress
 from search.studies.executors import Workers
-from search.studies.pruning import short_of, survivors
+from search.studies.pruning import survivors
 from search.studies.settings import Value
 from search.studies.trials import FULL, SAMPLERS, SETTINGS, SHORT, START, Asked, Trials, read
 
@@ -55,7 +55,8 @@ class Budget:
 class Run:
     """A study in progress.
 
-    price: adds the cost to the figures of a task. requests: of a full replay. replays: made so far. figures: known
+    price: adds the cost to the figures of a task. requests: of a full replay. short: of a short one, 0 for
+    none. replays: made so far. figures: known
     ones, by settings and number of requests; a setting that is proposed again is not replayed again.
     """
 
@@ -64,6 +65,7 @@ class Run:
     budget: Budget
     price: Price
     requests: int
+    short: int = 0
     replays: int = 0
     figures: dict[tuple[str, int], dict[str, Any]] = field(default_factory=dict)
 
@@ -85,14 +87,9 @@ class Run:
     def _learn(self, known: Sequence[optuna.trial.FrozenTrial]) -> None:
         """Take over the figures that the storage holds."""
         for trial in known:
-            for rung, count in ((SHORT, self._short), (FULL, self.requests)):
+            for rung, count in ((SHORT, self.short), (FULL, self.requests)):
                 if rung in trial.user_attrs:
                     self.figures[_key(trial.user_attrs[SETTINGS], count)] = read(trial.user_attrs[rung])
-
-    @property
-    def _short(self) -> int:
-        """Return the requests of a short replay, 0 where there are none."""
-        return short_of(self.requests) if self.budget.short_first else 0
 
     def _batch(self, asked: list[Asked]) -> None:
         """Replay a batch, shortly at first, and tell each trial as soon as its result is known."""
@@ -100,13 +97,13 @@ class Run:
         rest = [a for a in asked if a not in full]
         for one in full:
             self._finish(one)
-        if self._short and rest:
-            for one in self._replayed(rest, self._short):
-                self.trials.keep(one, SHORT, self.figures[_key(one.settings, self._short)])
+        if self.short and rest:
+            for one in self._replayed(rest, self.short):
+                self.trials.keep(one, SHORT, self.figures[_key(one.settings, self.short)])
             kept = self._survivors(rest)
             for one in rest:
                 if one.number not in kept:
-                    self.trials.tell(one, self.figures[_key(one.settings, self._short)], pruned=True)
+                    self.trials.tell(one, self.figures[_key(one.settings, self.short)], pruned=True)
             rest = [a for a in rest if a.number in kept]
         for one in self._replayed(rest, self.requests):
             self._finish(one)

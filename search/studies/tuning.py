@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 from hwdb import InputError
 from perfmodel import __version__
 from perfmodel.simulator import COUNT, Traffic
+from perfmodel.workload import MS_PER_S
 from search.searchers import Progress
 from search.studies.axes import axes_of
 from search.studies.executors import Executor, Serial
 from search.studies.objectives import Aims, aims_of
+from search.studies.pruning import short_of
 from search.studies.replays import Bench, Contender, bench_of, priced, replayed
 from search.studies.running import Budget, Run
 from search.studies.settings import Axis
@@ -64,23 +66,25 @@ def tune(
     Raises `Infeasible` where the plan has no candidate, and `InputError` for what means nothing.
     """
     chosen, aims = budget or Budget(), aims_of(objectives, plan.scorer.target.slo)
-    numbers = _numbers(plan, chosen)
-    contenders = tuple(_contender(plan, number, chosen) for number in numbers)
+    numbers = numbers_of(plan, chosen)
+    contenders = tuple(contender_of(plan, number, chosen) for number in numbers)
     prefixes = any(one.traffic.prefixes is not None for one in contenders)
     axes = axes_of(plan, numbers, vary, prefixes=prefixes)
     bench = bench_of(plan, contenders, axes, aims.wanted, chosen.seed)
+    count = _requests(contenders, chosen)
+    short = short_of(count, in_flight(plan, numbers)) if chosen.short_first else 0
     with quiet():
-        trials = trials_of(axes, aims, chosen, storage or Storage(), _definition(bench, axes, aims, chosen))
+        trials = trials_of(axes, aims, chosen, storage or Storage(), _definition(bench, axes, aims, chosen, short))
         with closing(trials), closing((executor or Serial()).start(replayed, bench)) as workers:
             if chosen.from_plan and chosen.sampler != "exhaustive":
                 trials.begin(starts_of(plan, numbers, axes)[: chosen.trials])
-            run = Run(trials, workers, chosen, partial(priced, plan, bench, numbers), _requests(contenders, chosen))
+            run = Run(trials, workers, chosen, partial(priced, plan, bench, numbers), count, short)
             run.go(progress)
             names = tuple(one.name for one in contenders)
             return Tuned(aims, axes, names, tuple(trials.known()), run.replays, workers.lost)
 
 
-def _numbers(plan: Plan, budget: Budget) -> tuple[int, ...]:
+def numbers_of(plan: Plan, budget: Budget) -> tuple[int, ...]:
     """Return the candidates of a study: the best of the plan with different layouts."""
     from search.planning import verify
 
@@ -88,7 +92,7 @@ def _numbers(plan: Plan, budget: Budget) -> tuple[int, ...]:
     return tuple(verify.finalists(plan, budget.candidates))
 
 
-def _contender(plan: Plan, number: int, budget: Budget) -> Contender:
+def contender_of(plan: Plan, number: int, budget: Budget) -> Contender:
     """Return a candidate with its pools, and the requests that it is offered."""
     from search.planning import verify
 
@@ -108,6 +112,12 @@ def _requests(contenders: Sequence[Contender], budget: Budget) -> int:
     """Return the requests of a full replay."""
     most = max(len(one.traffic) for one in contenders)
     return min(budget.requests, most) if budget.requests else most
+
+
+def in_flight(plan: Plan, numbers: Sequence[int]) -> float:
+    """Return the most requests that candidates hold on average, by the closed form and Little's law."""
+    columns, some = plan.columns, list(numbers)
+    return float((columns["request_rate_rps"][some] * columns["e2e_ms"][some]).max() / MS_PER_S)
 
 
 def trials_of(
@@ -140,7 +150,7 @@ def _check_same(name: str, before: Mapping[str, str], now: Mapping[str, str]) ->
             )
 
 
-def _definition(bench: Bench, axes: Sequence[Axis], aims: Aims, budget: Budget) -> dict[str, str]:
+def _definition(bench: Bench, axes: Sequence[Axis], aims: Aims, budget: Budget, short: int) -> dict[str, str]:
     """Return what a study is a study of: what changes any of its trials."""
     loads = hashlib.sha256()
     for one in bench.contenders:
@@ -156,7 +166,7 @@ def _definition(bench: Bench, axes: Sequence[Axis], aims: Aims, budget: Budget) 
         "values": "; ".join(f"{a.name}={','.join(map(str, a.values))}" for a in axes),
         "requests": loads.hexdigest()[:16],
         "sampler": f"{budget.sampler}, seed {budget.seed}, batch {budget.batch}",
-        "short replays": str(budget.short_first),
+        "short replays": f"of {short} requests" if short else "none",
     }
 
 

@@ -9,7 +9,14 @@ from __future__ import annotations
 import math
 
 from perfmodel.simulator.kernel.jit import inner
-from perfmodel.simulator.kernel.kvcache import allocate, available_blocks, blocks_needed_next, hold_hashes, match_prefix
+from perfmodel.simulator.kernel.kvcache import (
+    allocate,
+    available_blocks,
+    blocks_needed_next,
+    hold_hashes,
+    kv_tokens,
+    match_prefix,
+)
 from perfmodel.simulator.kernel.lifecycle import preempt_newest, start_decoding
 from perfmodel.simulator.kernel.queues import begin_running, dequeue
 from perfmodel.simulator.kernel.records import FROM_HOST, FROM_PREFILL
@@ -25,16 +32,18 @@ def admissible(arrays: Arrays, i: int, r: int) -> int:
     replica, request = arrays.replicas[i], arrays.requests[r]
     has_kv = request.kv_source != FROM_PREFILL
     # the last token made has no KV yet; a prefill computes it with the prompt, a decode step by itself
-    tokens = request.prompt + request.emitted - (1 if has_kv else 0)
+    tokens = kv_tokens(arrays, i, r, request.emitted + (0 if has_kv else 1))
     total = (max(tokens, request.reserved_tokens) + replica.block_tokens - 1) // replica.block_tokens
     hits, unused = 0, 0
     if replica.prefix_cache and not has_kv:
         hits, unused = match_prefix(arrays, i, r, tokens)
     keep = 0
     if replica.running > 0:
-        keep = replica.watermark + int(replica.headroom * replica.tokens_to_make) // replica.block_tokens
+        keep = (
+            replica.watermark + int(replica.headroom * replica.growth * replica.tokens_to_make) // replica.block_tokens
+        )
         if has_kv:  # it decodes in this very step, with the others
-            keep += blocks_needed_next(arrays, i) + 1
+            keep += blocks_needed_next(arrays, i) + replica.growth_blocks
     # hits that nobody uses count as available, and admission takes them
     available = available_blocks(arrays, i) - unused * replica.blocks_per_hash
     if total - hits * replica.blocks_per_hash + keep > available:
@@ -74,7 +83,7 @@ def admit_with_kv(arrays: Arrays, i: int, time: float) -> float:
             break
         admit(arrays, i, request.hashes_held, time)
         if request.kv_source == FROM_HOST:
-            swap_time += (request.prompt + request.emitted - 1) * replica.swap_time_per_token
+            swap_time += kv_tokens(arrays, i, r, request.emitted) * replica.swap_time_per_token
         request.kv_source = FROM_PREFILL
         start_decoding(arrays, i, r, math.nan)
     return swap_time
@@ -100,7 +109,7 @@ def _next_prefill(arrays: Arrays, i: int, time: float, left: int, first: bool) -
     if hits == NO_BLOCKS:
         return -1
     cached = hits * replica.blocks_per_hash * replica.block_tokens
-    to_compute = request.prompt + request.emitted - cached
+    to_compute = kv_tokens(arrays, i, r, request.emitted + 1) - cached
     if not replica.chunked_prefill and to_compute > left and not first:
         return -1  # a whole prompt may exceed the token budget only in a step of its own
     admit(arrays, i, hits, time)

@@ -36,7 +36,7 @@ def _end_run(arrays: Arrays, i: int, time: float) -> None:
     if replica.steps > 1:
         allocate(arrays, i, blocks_needed(arrays, i, replica.decode_steps + 2, replica.steps - 1))
     replica.decode_steps += replica.steps
-    replica.context_tokens += replica.steps * replica.batch_seqs
+    replica.context_tokens += replica.growth * replica.steps * replica.batch_seqs
     replica.tokens_to_make -= replica.steps * replica.active_seqs
     replica.last_decode_end = time
     while replica.active_seqs > 0 and arrays.completions[i, 0] >> 32 <= replica.decode_steps:

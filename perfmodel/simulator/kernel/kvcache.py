@@ -126,17 +126,33 @@ def release(arrays: Arrays, i: int, r: int) -> None:
 
 
 @inner
-def blocks_needed_next(arrays: Arrays, i: int) -> int:
-    """Blocks that the next decode step of replica i needs, one per sequence whose last block is full."""
+def kv_tokens(arrays: Arrays, i: int, r: int, made: int) -> int:
+    """KV tokens of request r after `made` steps made its tokens; the last token made has no KV yet."""
+    tokens: int = arrays.requests[r].prompt + int(arrays.replicas[i].growth * max(made - 1, 0) + 0.5)
+    return tokens
+
+
+@inner
+def steps_of_room(arrays: Arrays, i: int, tokens: int) -> int:
+    """Decode steps that the last block of a sequence of `tokens` KV tokens has room for on replica i."""
     replica = arrays.replicas[i]
-    blocks: int = arrays.block_growth[i, (replica.decode_steps + 1) % replica.block_tokens]
+    room = (-tokens) % replica.block_tokens
+    steps: int = int(room / replica.growth)
+    return steps
+
+
+@inner
+def blocks_needed_next(arrays: Arrays, i: int) -> int:
+    """Blocks that the next decode step of replica i needs, for the sequences whose last block is full."""
+    replica = arrays.replicas[i]
+    blocks: int = arrays.block_growth[i, (replica.decode_steps + 1) % replica.growth_steps] * replica.growth_blocks
     return blocks
 
 
 @inner
 def blocks_needed(arrays: Arrays, i: int, first: int, steps: int) -> int:
     """Blocks that decoding sequences need in the decode steps number `first` to `first` + `steps` - 1."""
-    block = arrays.replicas[i].block_tokens
+    block = arrays.replicas[i].growth_steps
     total = 0
     cycles = steps // block
     if cycles > 0:
@@ -145,7 +161,8 @@ def blocks_needed(arrays: Arrays, i: int, first: int, steps: int) -> int:
         total *= cycles
     for step in range(first, first + steps - cycles * block):
         total += arrays.block_growth[i, step % block]
-    return total
+    blocks: int = total * arrays.replicas[i].growth_blocks
+    return blocks
 
 
 @inner

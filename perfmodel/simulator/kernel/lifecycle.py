@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 from perfmodel.simulator.kernel.jit import inner
-from perfmodel.simulator.kernel.kvcache import release
+from perfmodel.simulator.kernel.kvcache import kv_tokens, release, steps_of_room
 from perfmodel.simulator.kernel.queues import (
     end_running,
     enqueue,
@@ -130,9 +130,10 @@ def start_decoding(arrays: Arrays, i: int, r: int, time: float) -> None:
     time: when its prefill ended; NaN: its KV came from the prefill pool or from the host.
     """
     replica, request = arrays.replicas[i], arrays.requests[r]
-    request.kv_at_start, request.decode_steps_at_start = request.prompt + request.emitted - 1, replica.decode_steps
+    request.kv_at_start, request.decode_steps_at_start = kv_tokens(arrays, i, r, request.emitted), replica.decode_steps
     if request.reserved_tokens == 0:
-        request.growth_phase = (replica.decode_steps + 1 - request.kv_at_start) % replica.block_tokens
+        room = steps_of_room(arrays, i, request.kv_at_start)
+        request.growth_phase = (replica.decode_steps + 1 + room) % replica.growth_steps
         arrays.block_growth[i, request.growth_phase] += 1
     last_step = replica.decode_steps + request.output - request.emitted
     push_completion(arrays.completions, i, replica.active_seqs, (last_step << 32) | r)
@@ -150,10 +151,13 @@ def stop_decoding(arrays: Arrays, i: int, r: int) -> None:
     request.emitted += made
     replica.active_seqs -= 1
     replica.batch_seqs -= 1
-    replica.context_tokens -= request.kv_at_start + made
+    replica.context_tokens -= request.kv_at_start + replica.growth * made
     if request.reserved_tokens == 0:
         arrays.block_growth[i, request.growth_phase] -= 1
-        request.blocks = (request.kv_at_start + made + replica.block_tokens - 1) // replica.block_tokens
+        request.blocks = (request.kv_at_start + replica.block_tokens - 1) // replica.block_tokens
+        beyond = made - steps_of_room(arrays, i, request.kv_at_start)
+        if beyond > 0:
+            request.blocks += (beyond + replica.growth_steps - 1) // replica.growth_steps * replica.growth_blocks
 
 
 @inner
@@ -177,7 +181,7 @@ def preempt_newest(arrays: Arrays, i: int) -> float:
         stop_decoding(arrays, i, r)
         if replica.swaps:
             request.kv_source = FROM_HOST
-            swap_time = (request.prompt + request.emitted - 1) * replica.swap_time_per_token
+            swap_time = kv_tokens(arrays, i, r, request.emitted) * replica.swap_time_per_token
     release(arrays, i, r)
     end_running(arrays, i, r)
     requeue(arrays, i, r)

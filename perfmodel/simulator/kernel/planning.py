@@ -32,7 +32,7 @@ def plan_run(arrays: Arrays, i: int, time: float) -> None:
             preempted, seconds = allocate_decode_step(arrays, i)
             swap_time += seconds
         if not preempted:
-            left = replica.token_budget - (replica.active_seqs if replica.mixed_steps else 0)
+            left = replica.token_budget - (replica.active_seqs * replica.step_tokens if replica.mixed_steps else 0)
             tokens, keys = fill_prefill(arrays, i, time, left)
         decoding = replica.active_seqs > 0 and (replica.mixed_steps or tokens == 0)
         if decoding and not replica.mixed_steps:
@@ -74,7 +74,7 @@ def _plan_decode_run(arrays: Arrays, i: int, time: float, swap_time: float, pree
     """Plan as many decode steps as differ in nothing but the growth of their context."""
     replica = arrays.replicas[i]
     step, slope, steps = decode_line(
-        arrays, replica.table, replica.batch_seqs, replica.context_tokens + replica.batch_seqs
+        arrays, replica.table, replica.batch_seqs, replica.context_tokens + replica.batch_seqs, replica.growth
     )
     replica.step = step + swap_time
     if preempted or swap_time > 0 or replica.partial_prefill >= 0:

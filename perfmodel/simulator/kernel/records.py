@@ -4,8 +4,8 @@ Units: times in seconds, lengths in tokens, KV cache in blocks. One record per r
 that are used together close in memory.
 
 Two terms recur. The *decode count* of a replica is the number of steps so far in which sequences decoded; a sequence
-that decodes makes one token per count. A *run* is a stretch of consecutive steps with the same sequences, handled as
-one event.
+that decodes makes one token per count, or several with speculative decoding. A *run* is a stretch of consecutive steps
+with the same sequences, handled as one event.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def _record(**fields: Any) -> np.dtype[np.void]:
 #: A request.
 REQUEST = _record(
     prompt=_I,  # prompt tokens
-    output=_I,  # output tokens asked for
+    output=_I,  # output tokens asked for; with drafts the steps that make them
     reserved_tokens=_I,  # tokens of KV set aside at admission; 0: blocks are added as the sequence grows
     hash_begin=_I,
     hash_end=_I,  # its prefix hashes are hash_ids[hash_begin:hash_end]
@@ -51,10 +51,10 @@ REQUEST = _record(
     last_token=_F,  # time of its latest token when it last started or stopped decoding
     replica=_I,  # replica that holds or held it last
     prefiller=_I,  # replica that made its first token
-    emitted=_I,  # tokens made; while it decodes, those made before it started
+    emitted=_I,  # steps that made tokens, one each without drafts; while it decodes, those before it started
     kv_at_start=_I,  # tokens in its KV cache when it last started to decode
     decode_steps_at_start=_I,  # its replica's decode count then
-    growth_phase=_I,  # decode count, modulo the block size, at which it needs another block
+    growth_phase=_I,  # decode count, modulo `growth_steps`, at which it needs more blocks
     prefill_left=_I,  # prompt tokens still to compute in the current prefill
     prefill_done=_I,  # tokens already in the KV cache in the current prefill, prefix hits included
     kv_source=_I,  # FROM_PREFILL, FROM_POOL or FROM_HOST
@@ -78,6 +78,10 @@ REPLICA = _record(
     token_budget=_I,  # max_num_batched_tokens
     max_num_seqs=_I,
     block_tokens=_I,  # tokens per KV block
+    step_tokens=_I,  # tokens that a decode step computes per sequence: 1, or 1 and the drafts that it verifies
+    growth=_F,  # mean tokens that a decode step yields per sequence
+    growth_blocks=_I,  # KV blocks that a sequence takes at a time as it grows ...
+    growth_steps=_I,  # ... every so many decode steps
     total_blocks=_I,
     watermark=_I,  # blocks kept free at admission
     headroom=_F,  # share of `tokens_to_make` kept free at admission
@@ -103,7 +107,7 @@ REPLICA = _record(
     decode_steps=_I,  # decode count
     active_seqs=_I,  # sequences that make tokens
     batch_seqs=_I,  # sequences that the kernels process; static batches keep finished ones
-    context_tokens=_I,  # KV tokens of the `batch_seqs` sequences
+    context_tokens=_F,  # KV tokens of the `batch_seqs` sequences
     running=_I,  # requests admitted and not yet complete
     waiting=_I,
     queue_head=_I,
@@ -163,7 +167,7 @@ RUN = _record(
     prompt=np.int32,  # prompt tokens per step
     batch=np.int32,  # sequences that the kernels process in decodes; static batches keep finished ones
     keys=_F,  # keys that each prompt token attends to, on average; 0: no prompt
-    context=_I,  # KV tokens of the `batch` sequences, with those of the first step
+    context=_F,  # KV tokens of the `batch` sequences, with those of the first step
     waiting=np.int32,
     running=np.int32,
     used=np.int32,  # blocks in use; cached blocks that nobody uses do not count

@@ -47,8 +47,8 @@ def bilinear(v: Any, at: int, width: int, f: float, g: float) -> float:
 
 
 @inner
-def decode_line(arrays: Arrays, k: int, seqs: int, context: int) -> tuple[float, float, int]:
-    """Durations of consecutive decode steps, linear in the step because context grows by one token per sequence.
+def decode_line(arrays: Arrays, k: int, seqs: int, context: float, growth: float) -> tuple[float, float, int]:
+    """Durations of consecutive decode steps, linear in the step because context grows by `growth` tokens per sequence.
 
     k: step-time table; seqs: sequences; context: their KV tokens, with those of the first step. Returns the duration of
     the first step, the growth per step, and for how many steps the line holds.
@@ -62,12 +62,13 @@ def decode_line(arrays: Arrays, k: int, seqs: int, context: int) -> tuple[float,
     low = (1.0 - f) * v[at] + f * v[at + t.context]
     high = (1.0 - f) * v[at + 1] + f * v[at + t.context + 1]
     left, right = v[t.at_context + j], v[t.at_context + j + 1]
-    slope = (high - low) / (right - left)
+    per_token = (high - low) / (right - left)
+    slope = per_token * growth
     base = dense_time(arrays, k, 0, 1.0, seqs)
     steps = UNBOUNDED_STEPS
     if j < t.context - 2:
-        steps = max(math.floor(right - mean), 0) + 1
-    step = base + low + slope * (mean - left)
+        steps = max(math.floor((right - mean) / growth), 0) + 1
+    step = base + low + per_token * (mean - left)
     least = (1.0 - f) * v[t.floor + a] + f * v[t.floor + a + 1]
     if step >= least:
         return step, slope, steps
@@ -77,7 +78,7 @@ def decode_line(arrays: Arrays, k: int, seqs: int, context: int) -> tuple[float,
 
 
 @inner
-def step_time(arrays: Arrays, k: int, prompt: int, keys: float, seqs: int, context: int) -> float:
+def step_time(arrays: Arrays, k: int, prompt: int, keys: float, seqs: int, context: float) -> float:
     """Seconds of one step by step-time table k.
 
     prompt: prompt tokens; keys: keys that each of them attends to, on average; seqs: decoding sequences; context: their
@@ -109,10 +110,10 @@ def step_time(arrays: Arrays, k: int, prompt: int, keys: float, seqs: int, conte
 def dense_time(arrays: Arrays, k: int, prompt: int, keys: float, seqs: int) -> float:
     """Seconds of the dense layers of a step, by the tokens of its fullest micro-batch and rank (`Micro.tokens`)."""
     v, t = arrays.values, arrays.tables[k]
-    pp, budget, ranks = v[t.cut], v[t.cut + 1], v[t.cut + 2]
+    pp, budget, ranks, each = v[t.cut], v[t.cut + 1], v[t.cut + 2], v[t.cut + 3]
     prompts = max(prompt / pp, min(float(prompt), budget, max(2.0 * keys, 1.0)))
     used = min(max(prompts / max(2.0 * keys, 1.0), 1.0), ranks)
-    tokens = prompts * ranks / used + max(seqs / pp, min(float(seqs), 1.0))
+    tokens = prompts * ranks / used + each * max(seqs / pp, min(float(seqs), 1.0))
     a = locate(v, t.at_total, t.total, tokens)
     f = fraction(v, t.at_total + a, tokens)
     time: float = (1.0 - f) * v[t.dense + a] + f * v[t.dense + a + 1]

@@ -1,0 +1,93 @@
+"""Estimate how long a replica takes from the start of its process until it serves, by part; vLLM with its V1 engine.
+
+Each part is linear in what drives it (arXiv:2606.07362): bytes of weights, or layers. The constants come from start-up
+logs of Llama-3-8B and of a 3B model, so that larger models, and mixtures of experts above all, are extrapolated.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from perfmodel.arrays import NAN, Array
+from perfmodel.deployment import Deployments, shard
+from perfmodel.engines import Engine
+from perfmodel.hardware import host_link_bandwidth
+from perfmodel.memory import weights_per_device
+from perfmodel.models import ModelSpec
+
+#: Bytes/s at which one device takes weights from the page cache of its host, and those of all devices of a host
+#: together: 11.1 GiB per device in 2.6 s on two devices (vllm-project/vllm pull 23066, 2025-08).
+DEVICE_LOAD, HOST_LOAD = 4.5e9, 9.1e9
+#: Devices of one host. Assumed: what nearly all servers have at most.
+HOST_DEVICES = 8.0
+#: Seconds per layer of torch.compile, without and with its cache on disk: 4.60 + 14.77 s of the 32 layers of
+#: Llama-3-8B (vllm-project/vllm pull 11005, 2024-12); 5.03 + 4.19 s (pull 16848, 2025-04).
+COMPILE, COMPILE_CACHED = (4.60 + 14.77) / 32.0, (5.03 + 4.19) / 32.0
+#: Seconds per layer of capturing graphs: 10 s of 32 layers (vllm-project/vllm pull 11005, 2024-12).
+CAPTURE = 10.0 / 32.0
+#: Seconds of profiling and warm-up beside them: 39.3 s of an engine's start less the above (same source).
+WARM_UP = 5.0
+#: Seconds until weights begin to load: imports, configuration, tokenizer, workers (vllm-project/vllm issue 20264,
+#: 2025-06: 59 s until the first answer, of which its log explains 35).
+PROCESS = 24.0
+
+
+class StartUp(NamedTuple):
+    """Hold seconds of the parts of a start, (N,); NaN where they are not known.
+
+    load: weights from the page cache of the host to the devices. compile, compile_cached: torch.compile, without and
+    with its cache. capture: graphs. fixed: process, profiling and warm-up. wake: weights that sleep in host memory
+    return to the devices of a process that lives on.
+    """
+
+    load: Array
+    compile: Array
+    compile_cached: Array
+    capture: Array
+    fixed: Array
+    wake: Array
+
+    @property
+    def cold(self) -> Array:
+        """Return the seconds until a replica serves whose weights lie on its host and whose caches are empty, (N,)."""
+        return self.load + self.compile + self.capture + self.fixed
+
+    @property
+    def warm(self) -> Array:
+        """Return the same with the cache of compiled graphs filled, (N,)."""
+        return self.load + self.compile_cached + self.capture + self.fixed
+
+    def columns(self) -> dict[str, Array]:
+        """Return columns by name with unit, (N,) each."""
+        return {
+            "start_up_s": self.cold,
+            "start_up_warm_s": self.warm,
+            "weights_load_s": self.load,
+            "compile_s": self.compile,
+            "graph_capture_s": self.capture,
+            "wake_s": self.wake,
+        }
+
+
+def start_up(model: ModelSpec, deployments: Deployments, engine: Engine) -> StartUp:
+    """Estimate the parts of the start of one replica of each deployment, all of its hosts side by side.
+
+    A download of the weights is not in it: it takes their bytes over the rate of your storage or network.
+    """
+    sharding = shard(model, deployments, engine.library_all_to_all)
+    weights, one = weights_per_device(sharding), np.ones(len(deployments))
+    on_host = np.minimum(deployments.devices_per_replica, HOST_DEVICES)
+    link = np.array([host_link_bandwidth(d) for d in deployments.devices])[deployments.device]
+    known = engine.family == "vllm"
+    captures = np.array([engine.captures(d) for d in deployments.devices])[deployments.device]
+    layers = one * (model.layers if known else NAN)
+    return StartUp(
+        load=np.maximum(weights / DEVICE_LOAD, weights * on_host / HOST_LOAD),
+        compile=np.where(captures, layers * COMPILE, layers * 0.0),
+        compile_cached=np.where(captures, layers * COMPILE_CACHED, layers * 0.0),
+        capture=np.where(captures, layers * CAPTURE, layers * 0.0),
+        fixed=one * (PROCESS + WARM_UP) if known else one * NAN,
+        wake=weights / link if known else one * NAN,
+    )

@@ -1,0 +1,209 @@
+"""The terms of a fleet in a scenario: supplies, starts, risks, worlds and objectives, from the file to the rows."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hwdb import InputError
+from search import FleetInfeasible, FleetPlan, FleetProblem, Inventory, Option, fleet_plan, load_scenario, plan_fleet
+from search.fleet import supply_rows, worth_rows
+from search.fleet.terms import draws
+from search.scenario import Supply
+
+DAY = """\
+[fleet]
+hours = [8, 8, 8]
+elastic = true
+{fleet}
+[[fleet.class]]
+name = "chat"
+request_rate_rps = [2, 9, 5]
+[[fleet.option]]
+name = "big"
+device = "h100-sxm"
+throughput_rps = [3]
+usd_per_hour = 3
+power_w = 900
+{option}
+[[fleet.option]]
+name = "small"
+device = "l4"
+throughput_rps = [1]
+usd_per_hour = 1.2
+power_w = 100
+{more}
+"""
+
+
+def planned(folder: Path, fleet: str = "", option: str = "", more: str = "") -> FleetPlan:
+    path = folder / "fleet.toml"
+    path.write_text(DAY.format(fleet=fleet, option=option, more=more), encoding="utf-8")
+    return plan_fleet(load_scenario(path))
+
+
+def supply(device: str, kind: str, usd: float, rest: str = "") -> str:
+    return f'[[fleet.supply]]\ndevice = "{device}"\nprice_kind = "{kind}"\nusd_per_hour = {usd}\n{rest}\n'
+
+
+def test_reserved_devices_carry_the_base_and_rented_ones_the_peak(tmp_path: Path) -> None:
+    """1, 3 and 2 big replicas: one is reserved at 2 USD, the second at 3 x 16 / 24 = 2 as well, the third rented."""
+    more = supply("h100-sxm", "reserved", 2.0) + supply("h100-sxm", "on_demand", 3.2) + supply("l4", "on_demand", 2.0)
+    found = planned(tmp_path, more=more)
+    assert found.replicas.tolist() == [[1, 3, 2], [0, 0, 0]]
+    assert found.usd_per_hour == pytest.approx(2 * 2.0 + 3.2 / 3)
+    rows = supply_rows(found.problem, found.held)
+    assert [(r["price_kind"], r["period"], r["held"]) for r in rows if r["price_kind"] == "on_demand"] == [
+        ("on_demand", 2, 1.0)
+    ]
+    assert {r["held"] for r in rows if r["price_kind"] == "reserved"} == {2.0}
+    total = sum(r["usd_per_hour"] * r["hours"] for r in rows) / 24
+    assert total == pytest.approx(found.usd_per_hour)
+    assert float(found.hourly().sum(axis=0) @ found.problem.hours) / 24 == pytest.approx(found.usd_per_hour)
+
+
+def test_a_spot_device_is_used_as_far_as_its_loss_is_covered(tmp_path: Path) -> None:
+    """Half of the spot replicas may go at once: n on spot alone serve 9 requests/s with n - n / 2 >= 3."""
+    more = supply("h100-sxm", "spot", 0.4, "lost_share = 0.5") + supply("h100-sxm", "on_demand", 3.0)
+    found = planned(tmp_path, more=more + supply("l4", "on_demand", 5.0))
+    assert found.spot[0].tolist() == [2, 6, 4]
+    assert found.replicas[0].tolist() == [2, 6, 4]
+    gone = planned(tmp_path, more=more.replace("0.5", "1") + supply("l4", "on_demand", 5.0))
+    assert (gone.replicas[0] - gone.spot[0]).tolist() == [1, 3, 2]
+
+
+def test_start_up_is_paid_and_a_long_stay_keeps_replicas(tmp_path: Path) -> None:
+    free = planned(tmp_path)
+    slow = planned(tmp_path, option="start_up_s = 3600")
+    assert slow.usd_per_hour > free.usd_per_hour
+    stays = planned(tmp_path, option="min_stay_h = 24")
+    assert len(set(stays.replicas[0].tolist())) == 1
+    fixed = planned(tmp_path, option="fixed = true")
+    assert fixed.usd_per_hour == pytest.approx(stays.usd_per_hour)
+    assert free.usd_per_hour < fixed.usd_per_hour
+
+
+def test_keeping_what_is_there_saves_the_move(tmp_path: Path) -> None:
+    """A month of small replicas saves less than the move to them costs."""
+    assert planned(tmp_path, fleet="horizon_h = 24", option="current = 3").replicas[0].max() == 3
+    dear = planned(tmp_path, fleet="horizon_h = 24", option="migration_usd = 500\ncurrent = 1")
+    assert dear.replicas[0].max() == 1
+
+
+def test_a_long_output_is_a_case_to_survive(tmp_path: Path) -> None:
+    case = '[[fleet.case]]\nname = "long"\noutput_factor = 8\n'
+    plain, abused = planned(tmp_path), planned(tmp_path, more=case)
+    assert (np.array([3, 1]) @ abused.replicas >= 8 * np.array([2, 9, 5]) - 1e-9).all()
+    assert abused.usd_per_hour > 6 * plain.usd_per_hour
+    with pytest.raises(FleetInfeasible, match="leave out the case 'long'"):
+        planned(tmp_path, more=case + "[hardware]\nstock = { h100-sxm = 9, l4 = 9 }\n")
+
+
+def test_worlds_ask_for_more_than_the_middle(tmp_path: Path) -> None:
+    even, sure = (
+        planned(tmp_path, fleet=f"worlds = 40\nthroughput_spread = 0.2\nworlds_kept = {k}") for k in (0.5, 0.95)
+    )
+    assert planned(tmp_path).usd_per_hour <= even.usd_per_hour < sure.usd_per_hour
+    factor = np.array([w.throughput[:, 0] for w in sure.problem.worlds])
+    kept = ((factor @ sure.replicas) >= sure.problem.rate[:, 0] - 1e-6).all(axis=1)
+    assert kept.mean() >= 0.95
+
+
+def test_draws_have_the_spread_and_share_half_of_it() -> None:
+    options = (Option("x", "a", 1, 1.0), Option("y", "b", 1, 1.0), Option("z", "a", 1, 1.0))
+    problem = FleetProblem(options, ("c",), np.ones((1, 1)), np.ones((3, 1)))
+    logs = np.log([w.throughput[:, 0] for w in draws(problem, np.full(3, 0.3), 4000, 1)])
+    assert logs.std(axis=0) == pytest.approx(0.3, rel=0.05)
+    together = np.corrcoef(logs.T)
+    assert together[0, 1] == pytest.approx(0.5, abs=0.05)
+    assert together[0, 2] == pytest.approx(0.75, abs=0.05)
+    assert draws(problem, np.zeros(3), 10, 1) == ()
+
+
+@pytest.mark.parametrize(
+    ("rank", "least"),
+    [("power_w", lambda f: f.problem.objective == "power"), ("carbon", lambda f: f.problem.objective == "carbon")],
+)
+def test_a_ranking_is_what_the_fleet_is_planned_for(rank: str, least, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    more = f'[objective]\nrank_by = "{rank}"\n[site]\ngco2_per_kwh = 300\n'
+    found = planned(tmp_path, more=more)
+    assert least(found)
+    assert found.replicas.tolist() == [[0, 0, 0], [2, 9, 5]]  # 100 W a request/s against 300 W
+
+
+def test_the_most_traffic_within_stock_is_a_factor_on_all_rates(tmp_path: Path) -> None:
+    limits = '[objective]\nrank_by = "request_rate_rps"\n[hardware]\nstock = { h100-sxm = 5, l4 = 3 }\n'
+    found = planned(tmp_path, more=limits)
+    assert found.served == pytest.approx(18 / 9, rel=1e-5)
+    assert found.problem.rate[:, 0] == pytest.approx([4, 18, 10], rel=1e-5)
+    with pytest.raises(InputError, match="nothing limits option 'big'"):
+        planned(tmp_path, more='[objective]\nrank_by = "request_rate_rps"\n')
+
+
+def test_what_one_more_of_each_limit_is_worth() -> None:
+    options = (Option("cheap", "a", 1, 1.0, 100.0), Option("dear", "b", 1, 9.0, 90.0))
+    problem = FleetProblem(
+        options, ("x",), np.array([[6.0]]), np.ones((2, 1)), inventory=Inventory(stock={"a": 4, "b": 9})
+    )
+    rows = worth_rows(fleet_plan(problem))
+    assert [(r["limit"], r["step"], r["step_unit"], r["gain_unit"]) for r in rows] == [
+        ("stock[a]", 1.0, "devices", "USD/h"),
+        ("stock[b]", 1.0, "devices", "USD/h"),
+    ]
+    assert [r["gain"] for r in rows] == pytest.approx([8.0, 0.0])
+    most = replace(problem, objective="traffic", inventory=Inventory(stock={"a": 4, "b": 3}, budget=100.0))
+    assert {r["limit"]: r["gain"] for r in worth_rows(fleet_plan(most))} == pytest.approx(
+        {"stock[a]": 1 / 7, "stock[b]": 1 / 7, "budget": 0.0}
+    )
+
+
+def test_a_large_day_is_split_within_its_bound() -> None:
+    """Reserved devices join 12 periods of 40 options; the fleet that is found and its bound are those of the whole."""
+    random = np.random.default_rng(4)
+    options = tuple(Option(f"o{i}", f"d{i % 4}", 1.0, 1.0, 100.0) for i in range(40))
+    speed = np.zeros((40, 10))
+    for c in range(10):
+        speed[4 * c : 4 * c + 4, c] = random.uniform(0.5, 2.0, 4)
+    rate = random.uniform(6, 12, (12, 10))
+    kinds = (("on_demand", 1.0), ("reserved", 0.6))
+    supplies = tuple(Supply(f"d{d}", k, p * (1 + d)) for d in range(4) for k, p in kinds)
+    inventory = Inventory(stock={f"d{d}": 90.0 for d in range(4)}, supplies=supplies)
+    problem = FleetProblem(
+        options, tuple("abcdefghij"), rate, speed, hours=np.full(12, 2.0), inventory=inventory, elastic=True
+    )
+    found = fleet_plan(problem, gap=0.02)
+    assert found.gap < 0.05
+    assert found.bound <= found.usd_per_hour
+    for t in range(12):
+        served = np.array([speed[:, c] @ found.replicas[:, t] for c in range(10)])
+        assert (served >= rate[t] - 1e-6).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"more": supply("h100-sxm", "owned", 0.1)}, "say how many devices are owned"),
+        ({"more": supply("a100", "on_demand", 1.0)}, "no option stands on a100"),
+        ({"more": supply("h100-sxm", "on_demand", 1.0, "lost_share = 0.5")}, "only devices of price_kind"),
+        ({"more": '[[fleet.supply]]\ndevice = "h100-sxm"\nprice_kind = "reserved"\n'}, "has no such price"),
+        ({"more": supply("h100-sxm", "spot", 1.0) * 2}, "is supplied twice"),
+        ({"fleet": "spare = { a100 = 1 }"}, "no option stands on or in 'a100'"),
+        ({"option": "availability = 0"}, "above 0"),
+        ({"more": '[objective]\nrank_by = "carbon"\n'}, "carbon needs"),
+    ],
+)
+def test_terms_that_contradict_themselves_are_refused(change: dict[str, str], told: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=re.escape(told)):
+        planned(tmp_path, **change)
+
+
+def test_a_replica_on_two_device_types_takes_both(tmp_path: Path) -> None:
+    pair = '[[fleet.option]]\nname = "pair"\ndevice = "pair"\ndevices_of = { h100-sxm = 1, l4 = 2 }\n'
+    pair += "throughput_rps = [9]\nusd_per_hour = 4\n"
+    found = planned(tmp_path, more=pair + "[hardware]\nstock = { h100-sxm = 9, l4 = 2 }\n")
+    assert found.replicas[2].max() == 1
+    assert found.devices["l4"] <= 2

@@ -1,0 +1,262 @@
+"""Speculative decoding end to end: tokens per step, drafting cost, estimate, plan, simulation, export and read-back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import cli
+import hwdb
+from hwdb import InputError, UnknownName
+from perfmodel import Estimates, Workload, estimate, model, simulator
+from perfmodel.deployment import METHODS, Speculation, deployments, speculation
+from perfmodel.equations import MOST_DRAFTS, acceptance_of, tokens_per_step
+from perfmodel.models import eagle_head, mtp_layer
+from perfmodel.simulator.emission import Emission
+from search.deploy import read_back
+from search.scenario import load_scenario
+
+EIGHT_B, DEEPSEEK = "meta-llama/Llama-3.1-8B", "deepseek-ai/DeepSeek-V3"
+H100, H200 = hwdb.device("h100-sxm"), hwdb.device("h200-sxm")
+
+
+def answers(spec: Speculation, drafts: Any, users: float, name: str = EIGHT_B, **columns: Any) -> Estimates:
+    device = columns.pop("device", H100)
+    work = Workload.from_lengths(512, 256, concurrency=users)
+    return estimate(model(name), work, deployments([device], speculation=spec, drafts=drafts, **columns))
+
+
+# ------------------------------------------------------------------------------------------------- tokens per step
+
+
+def test_a_chain_yields_the_sum_of_the_products_of_its_acceptances() -> None:
+    assert float(tokens_per_step(3.0, 0.8)) == pytest.approx(1 + 0.8 + 0.64 + 0.512)
+    assert float(tokens_per_step(3.0, 0.8, 0.5)) == pytest.approx(1 + 0.8 + 0.8 * 0.4 + 0.8 * 0.4 * 0.2)
+    assert float(tokens_per_step(4.0, 1.0)) == 5.0
+    assert float(tokens_per_step(0.0, 0.9)) == 1.0
+
+
+def test_acceptance_inverts_tokens_per_step() -> None:
+    draw = np.random.default_rng(5)
+    drafts, acceptance, decay = draw.integers(1, MOST_DRAFTS, 50).astype(float), draw.uniform(0.05, 0.99, 50), 0.9
+    tokens = tokens_per_step(drafts, acceptance, decay)
+    assert np.all((tokens > 1.0) & (tokens < 1.0 + drafts))
+    np.testing.assert_allclose(acceptance_of(drafts, tokens, decay), acceptance, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_every_method_has_a_range_around_its_acceptance_and_a_source(name: str) -> None:
+    known = METHODS[name]
+    assert 0.0 < known.low < known.acceptance < known.high < 1.0
+    assert known.source
+    assert 0.0 < known.decay <= 1.0
+    spec = speculation(name, draft_model=EIGHT_B if name == "draft-model" else "")
+    low, high = spec.range(np.arange(6.0))
+    assert np.all(low[1:] < spec.tokens_per_step(np.arange(6.0))[1:])
+    assert np.all(spec.tokens_per_step(np.arange(6.0))[1:] < high[1:])
+    assert spec.assumed
+    assert low[0] == high[0] == 1.0
+
+
+def test_settings_that_mean_nothing_are_refused_with_a_way_out() -> None:
+    refused: list[tuple[dict[str, Any], str]] = [
+        ({"acceptance": 1.2}, "0 to 1"),
+        ({"tokens_per_step": 0.5}, "at least 1"),
+        ({"acceptance": 0.5, "tokens_per_step": 2.0}, "one of them"),
+    ]
+    for wrong, told in refused:
+        with pytest.raises(InputError, match=told):
+            speculation("mtp", **wrong)
+    with pytest.raises(UnknownName, match="eagle3"):
+        speculation("eagel3")
+    with pytest.raises(InputError, match="draft model's name"):
+        speculation("draft-model")
+    with pytest.raises(InputError, match="takes no draft model"):
+        speculation("mtp", draft_model=EIGHT_B)
+    with pytest.raises(InputError, match="whole number from 0"):
+        answers(speculation("mtp"), 2.5, 1.0)
+    with pytest.raises(InputError, match="name one of"):
+        answers(Speculation(), 2.0, 1.0)
+    with pytest.raises(InputError, match="more than 2 drafts"):
+        answers(speculation("eagle3", tokens_per_step=3.5), 2.0, 1.0)
+
+
+# ------------------------------------------------------------------------------------------------- the closed form
+
+
+def test_drafters_are_as_large_as_their_checkpoints() -> None:
+    # DeepSeek-V3's module: 14B parameters, of which 11.5B are its own (README of deepseek-ai/DeepSeek-V3)
+    own = sum(b.count * b.parameters(7168) for b in mtp_layer(model(DEEPSEEK)).blocks)
+    assert own == pytest.approx(11.5e9, rel=0.03)
+    # yuhuili/EAGLE3-LLaMA3.1-Instruct-8B: 0.85 GB in 16 bit with its head of 32,000 rows, embedding shared
+    head = eagle_head(model(EIGHT_B), 3)
+    stored = sum(b.count * b.parameters(4096) for b in head.blocks) + head.vocab * 4096
+    assert 2 * stored == pytest.approx(0.85e9, rel=0.1)
+
+
+def test_drafts_gain_at_batch_one_and_lose_where_arithmetic_is_the_limit() -> None:
+    spec = speculation("eagle3", acceptance=0.5)
+    few, many = answers(spec, [0, 3], 1.0), answers(spec, [0, 3], 512.0, device=hwdb.device("rtx-4090"), weight="int4")
+    assert few.rates.output[1] > 1.4 * few.rates.output[0]
+    assert many.rates.output[1] < many.rates.output[0]
+
+
+def test_without_acceptance_a_step_only_becomes_dearer() -> None:
+    for users in (1.0, 32.0, 200.0):
+        rates = answers(speculation("eagle3", acceptance=0.0), [0, 1, 2, 4], users).rates.output
+        assert np.all(np.diff(rates) < 0)
+
+
+def test_more_acceptance_never_lowers_the_rate_and_drafts_take_memory() -> None:
+    rates = [answers(speculation("mtp", acceptance=a), 2, 16.0, DEEPSEEK, device=H200, tp=8) for a in (0.2, 0.6, 0.95)]
+    assert rates[0].rates.output[0] < rates[1].rates.output[0] < rates[2].rates.output[0]
+    plain, drafted = (answers(speculation("eagle3"), [0, 3], 8.0).memory_use.kv_tokens[i] for i in (0, 1))
+    assert 0.9 * plain < drafted < plain
+    looked_up = answers(speculation("ngram"), [0, 3], 8.0).memory_use.kv_tokens
+    assert looked_up[0] == looked_up[1]
+
+
+def test_an_assumed_acceptance_is_said_and_widens_the_range() -> None:
+    assumed, stated = (answers(s, 3, 8.0) for s in (speculation("eagle3"), speculation("eagle3", acceptance=0.70)))
+    np.testing.assert_allclose(assumed.tpot, stated.tpot)
+    assert assumed.half_width("tpot")[0] > 1.05 * stated.half_width("tpot")[0]
+    assert assumed.half_width("ttft")[0] == pytest.approx(stated.half_width("ttft")[0])
+
+
+def test_itl_is_the_gap_between_bursts() -> None:
+    found = answers(speculation("eagle3", tokens_per_step=2.5), 3, 1.0)
+    gap, each = found.quantile("itl", "mean"), found.quantile("tpot", "mean")
+    np.testing.assert_allclose(gap, 2.5 * each)
+
+
+# --------------------------------------------------------------------------------------------------- the simulator
+
+
+def test_steps_are_drawn_with_the_stated_mean() -> None:
+    emission = Emission(3, 0.7, 0.9)
+    output = np.full(4000, 301)
+    drawn = emission.steps(output, seed=1)
+    assert drawn.min() >= 1 + 300 / 4
+    assert 300.0 / (drawn.mean() - 1.0) == pytest.approx(emission.mean, rel=0.01)
+    np.testing.assert_array_equal(Emission().steps(output, 1), output)
+
+
+@pytest.mark.parametrize(("users", "drafts"), [(4.0, 3), (24.0, 1)])
+def test_simulator_and_closed_form_agree_with_drafts(users: float, drafts: int) -> None:
+    work = Workload.from_lengths(300, 160, concurrency=users)
+    one = deployments([H100], speculation=speculation("eagle3"), drafts=drafts)
+    found = simulator.summary(simulator.simulate(model(EIGHT_B), one, work, count=40))
+    said = estimate(model(EIGHT_B), work, one)
+    assert float(said.mean(said.tpot)[0]) * 1e3 == pytest.approx(found["tpot_ms"], rel=0.05)
+    assert float(said.rates.output[0]) == pytest.approx(found["output_tok_s"], rel=0.06)
+
+
+# ----------------------------------------------------------------------------------- commands, scenarios and exports
+
+SCENARIO = """
+[model]
+name = "meta-llama/Llama-3.1-8B"
+[workload]
+input_tokens = 500
+output_tokens = 200
+request_rate_rps = 6
+[slo]
+tpot_ms = 20
+[hardware]
+devices = ["h100-sxm"]
+[search]
+tp = [1, 2]
+pp = 1
+"""
+
+
+@pytest.fixture
+def scenario(tmp_path: Path) -> Path:
+    path = tmp_path / "s.toml"
+    path.write_text(SCENARIO + '[speculation]\nmethod = "eagle3"\ndraft_tokens = [0, 2]\ndraft_model = "a/head"\n')
+    return path
+
+
+def test_a_plan_ranks_with_and_without_and_its_export_reads_back(
+    scenario: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["plan", str(scenario), "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {row["draft_tokens"] for row in rows} == {0, 2}
+    drafted = next(row for row in rows if row["draft_tokens"] == 2 and row["rank"])
+    plain = next(row for row in rows if row["draft_tokens"] == 0 and row["tp"] == drafted["tp"])
+    assert drafted["tpot_ms"] < plain["tpot_ms"]
+    assert "EAGLE-3 2" in drafted["candidate"]
+    assert '"num_speculative_tokens": 2' in drafted["launch"]
+    read = read_back(drafted["launch"], device="h100-sxm")
+    assert (read.unknown, read.conflicts, read.uncounted, read.unused) == ((), (), (), ())
+    pool = read.launch.main
+    assert (pool.speculation, pool.drafts, pool.draft_model) == ("eagle3", 2, "a/head")
+
+
+@pytest.mark.parametrize(
+    ("words", "method", "drafts"),
+    [
+        (
+            "python3 -m sglang.launch_server --model-path {m} --speculative-algorithm NEXTN --speculative-num-steps 3",
+            "mtp",
+            3,
+        ),
+        (
+            "python3 -m sglang.launch_server --model-path {m} --speculative-algorithm EAGLE3 --speculative-num-steps 2 "
+            "--speculative-draft-model-path a/b",
+            "eagle3",
+            2,
+        ),
+        ('vllm serve {m} --speculative-config \'{"method": "deepseek_mtp", "num_speculative_tokens": 1}\'', "mtp", 1),
+        ('vllm serve {m} --speculative-config \'{"method": "ngram", "num_speculative_tokens": 4}\'', "ngram", 4),
+    ],
+)
+def test_commands_of_others_are_read_with_their_drafts(words: str, method: str, drafts: int) -> None:
+    pool = read_back(words.replace("{m}", EIGHT_B), device="h100-sxm").launch.main
+    assert (pool.speculation, pool.drafts) == (method, drafts)
+
+
+def test_flags_of_estimate_reach_the_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    base = ["estimate", EIGHT_B, "--device", "h100-sxm", "--concurrency", "4", "--json"]
+    rows = []
+    for more in (
+        [],
+        ["--speculation", "eagle3", "--draft-tokens", "2", "--tokens-per-step", "2.2"],
+        ["--speculation", "ngram"],
+    ):
+        assert cli.main([*base, *more]) == 0
+        rows += json.loads(capsys.readouterr().out)
+    assert "speculation" not in rows[0]
+    assert (rows[1]["speculation"], rows[1]["draft_tokens"], rows[1]["tokens_per_step"]) == ("eagle3", 2, 2.2)
+    assert rows[1]["tpot_ms"] < 0.6 * rows[0]["tpot_ms"]
+    assert "assumed" in rows[2]["remark"]
+    assert "assumed" not in rows[1]["remark"]
+    assert cli.main([*base, "--draft-tokens", "2"]) == 2
+    assert "--speculation METHOD" in capsys.readouterr().err
+    assert cli.main([*base[:-1], "--speculation", "eagle3", "--explain", "--json"]) == 0
+    terms = [t for t in json.loads(capsys.readouterr().out) if t["phase"] == "decode"]
+    assert any(t["operator"] == "draft lm_head" for t in terms)
+
+
+@pytest.mark.parametrize(
+    ("table", "told"),
+    [
+        ('method = "eagel"', "eagle"),
+        ('method = "mtp"\ndraft_tokens = [0, 2.5]', "draft_tokens"),
+        ('method = "mtp"\ntokens_per_step = 2.5', "one number of draft_tokens"),
+        ('method = "mtp"\ndraft_tokens = [0, 1]\ntokens_per_step = 2.5', "more than 1 drafts"),
+        ('method = "mtp"\nacceptance = 1.5', "acceptance"),
+        ('method = "draft-model"', "draft model"),
+        ('method = "draft-model"\ndraft_model = "nobody/knows"', "nobody/knows"),
+    ],
+)
+def test_a_wrong_table_is_refused_in_one_sentence(tmp_path: Path, table: str, told: str) -> None:
+    path = tmp_path / "s.toml"
+    path.write_text(f"{SCENARIO}[speculation]\n{table}\n")
+    with pytest.raises(InputError, match=told):
+        load_scenario(path)
