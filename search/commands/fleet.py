@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from search.scenario import Scenario as ScenarioFile
 
 EXAMPLES = """\
-perfmodel fleet examples/fleet-mix.toml --json
-perfmodel fleet examples/fleet-mix.toml --verify
+perfmodel fleet examples/fleet-mix.toml --verify --report fleet.html
 perfmodel fleet examples/day.toml --routing routes.json"""
 #: What `--rows` can name: the tables that JSON and CSV have the rows of.
 ROWS = ("options", "hours", "shares", "routing", "limits", "growth", "supply", "worth")
@@ -42,6 +41,9 @@ class FleetResultOptions:
     rows: Annotated[
         str, typer.Option(metavar="TABLE", help=f"Rows that --json and --csv print: {', '.join(ROWS)}.")
     ] = "options"
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write the page of the fleet: HTML, .md, .json or .csv.")
+    ] = None
 
 
 @grouped
@@ -59,12 +61,18 @@ def fleet_command(scenario: Scenario, result: FleetResultOptions, output: DataOu
     form = output.form
     if result.rows not in ROWS:
         raise InputError(f"--rows {result.rows!r} is no table of a fleet; give {', '.join(ROWS)}")
-    if result.routing is not None:
-        outfile.check(result.routing, scenario)
+    for file in (result.routing, result.report):
+        if file is not None:
+            outfile.check(file, scenario)
     asked = load_scenario(scenario, output.folders)
     found = plan_fleet(asked)
     if result.routing is not None:
         write_text(result.routing, routing_json(found))
+    if result.report is not None:
+        from search.report import form_of, render_fleet_report
+
+        page = render_fleet_report(found, form_of(result.report), str(scenario), asked.title)
+        write_text(result.report, page)
     if form != "table":
         print_rows(_verified(found) if result.verify else _rows(found, asked, result.rows), form)
         return

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     )
     from search.output.change_sheet import change_rows, print_changes, verdict
     from search.output.cost_sheet import print_ways
-    from search.output.fleet_summary import fleet_rows, print_fleet, print_growth, print_verified
+    from search.output.fleet_summary import fleet_headline, fleet_rows, print_fleet, print_growth, print_verified
     from search.output.headings import columns_of_heading, heading
     from search.output.plan_sentences import (
         headline,
@@ -72,6 +72,7 @@ __all__ = [
     "device_rows",
     "error_lines",
     "figure_rows",
+    "fleet_headline",
     "fleet_rows",
     "heading",
     "headline",
@@ -134,7 +135,7 @@ __getattr__ = lazy_names(
             "node_row",
         ],
         "change_sheet": ["change_rows", "print_changes", "verdict"],
-        "fleet_summary": ["fleet_rows", "print_fleet", "print_growth", "print_verified"],
+        "fleet_summary": ["fleet_headline", "fleet_rows", "print_fleet", "print_growth", "print_verified"],
         "headings": ["columns_of_heading", "heading"],
         "plan_sentences": [
             "headline",

@@ -14,6 +14,7 @@ from search.report.html_page import Section, Table
 from search.report.load_curves import cost_over_load, growth_rows, hours_of_day, load_costs, loads_around
 from search.report.plan_charts import plan_charts
 from search.report.replay_section import replay_section
+from search.report.replica_loads import kind_of
 from search.whatif import as_planned, changes, constraints, what_if
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 #: Columns of the tables of the cost over the load.
 BREAK_EVEN = "The cheapest, from which load on"
-OVER_LOAD = ("load", "candidate", "usd_per_hour", "usd_per_million_tokens")
+OVER_LOAD = ("offered_load", "candidate", "usd_per_hour", "usd_per_million_tokens")
 
 
 def answer_of(
@@ -60,7 +61,7 @@ def answer_of(
 
 def load_sections(plan: Plan, loads: ReplicaLoads | None) -> tuple[list[Section], dict[str, Figure]]:
     """Return the sections of the cost over the load and of the hours of a day, and their charts; none without loads."""
-    if loads is None or not plan.columns["usd_per_hour"][plan.best] > 0:
+    if loads is None or kind_of(plan) == "fill" or not plan.columns["usd_per_hour"][plan.best] > 0:
         return [], {}
     costs = load_costs(plan, loads, loads_around(plan))
     figure, changed = cost_over_load(plan, costs)

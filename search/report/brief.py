@@ -86,8 +86,8 @@ def _change(plan: Plan, what_ifs: Sequence[Mapping[str, Any]]) -> Answer:
     ]
     points += [f"{'; '.join(none[:MOST_NAMED])}: nothing on offer would do"] if none else []
     points += _break_even_prices(plan)
-    points += [f"{'; '.join(same[:MOST_NAMED])}: the same answer"] if same else []
-    says = ["These changes call for something else, or for nothing else:"] if points else ["Nothing that was tried."]
+    points += [f"the answer stays the same with: {'; '.join(same[:MOST_NAMED])}"] if same else []
+    says = ["With one of these changes the answer would be another:"] if points else ["Nothing that was tried."]
     return Answer("What would change your mind?", says, points)
 
 

@@ -186,6 +186,22 @@ def ranged_bars(ranges: Ranges, titles: Titles, *, chosen: str = "") -> Figure:
     return {"data": [bar], "layout": layout_of(titles.title, height=height, bargap=0.4, **axes)}
 
 
+def ranked_bars(names: Sequence[str], values: Sequence[float], titles: Titles) -> Figure:
+    """Draw horizontal bars of one colour, in the order given."""
+    bar: Figure = {
+        "type": "bar",
+        "orientation": "h",
+        "y": list(names),
+        "x": list(values),
+        "showlegend": False,
+        "marker": {"color": PALETTE[2]},
+        "hovertemplate": "%{y}: %{x:.4g}<extra></extra>",
+    }
+    height = max(LEAST_HEIGHT, BARS_BASE + RANGED_BAR * len(names))
+    axes = {"xaxis": axis(titles.x, rangemode="tozero"), "yaxis": axis("", autorange="reversed")}
+    return {"data": [bar], "layout": layout_of(titles.title, height=height, bargap=0.4, **axes)}
+
+
 def tornado(names: Sequence[str], change: Sequence[float], titles: Titles, *, points: bool = False) -> Figure:
     """Draw changes as bars from zero, the largest on top; what is worse has another colour.
 

@@ -188,7 +188,7 @@ def columns_over(
         }
         for i, (name, values) in enumerate(series.items())
     ]
-    axes = {"xaxis": axis(titles.x), "yaxis": axis(titles.y, rangemode="tozero")}
+    axes = {"xaxis": axis(titles.x, type="category"), "yaxis": axis(titles.y, rangemode="tozero")}
     return {"data": data, "layout": layout_of(titles.title, barmode="stack" if stacked else "group", **axes)}
 
 

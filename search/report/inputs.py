@@ -23,22 +23,28 @@ COMMANDS = {
 }
 
 
+def text_of(path: str) -> str:
+    """Return the text of a scenario as far as it is shown; "" where it is no file."""
+    try:
+        text = Path(path).read_text(encoding="utf-8").rstrip() if path else ""
+    except (OSError, ValueError):
+        return ""
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}\n… ({len(text):,} characters in all)"
+
+
 def inputs_sections(plan: Plan) -> list[Section]:
     """Return the section of the scenario's text and the commands; [] where the scenario is no file."""
-    path = Path(plan.scenario.path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, ValueError):
+    text = text_of(plan.scenario.path)
+    if not text:
         return []
-    shown = text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}\n… ({len(text):,} characters in all)"
-    commands = [(words, line.format(path=quote(str(path)))) for words, line in COMMANDS.items()]
+    name, path = Path(plan.scenario.path).name, quote(plan.scenario.path)
     return [
         Section(
             id="inputs",
             short="Inputs",
             title="What was asked",
-            lead=f"The scenario {path.name}, as it was written; below it the commands for what this page leaves out.",
-            command=shown.rstrip(),
-            terms=commands,
+            lead=f"The scenario {name}, as it was written; below it the commands for what this page leaves out.",
+            command=text,
+            terms=[(words, line.format(path=path)) for words, line in COMMANDS.items()],
         )
     ]

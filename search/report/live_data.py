@@ -120,13 +120,19 @@ def _devices(plan: Plan) -> list[dict[str, Any]]:
 def _layouts(plan: Plan, rows: Index) -> list[dict[str, Any]]:
     """Return name, device type and size of the layouts at `rows`, and what is exactly known of them as planned."""
     d, c = plan.layouts, plan.columns
+    working = c["replicas"][: len(d)] - plan.scorer.spare_replicas(d)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        loaded = c["offered"][: len(d)] / working
     return [
         {
             "name": deployment_words(d.take(np.array([n])), plan.checkpoints),
             "device": int(d.device[n]),
             "size": float(d.devices_per_replica[n]),
             "cap": float(d.power_cap[n]),
-            "planned": {name: float(c[name][n]) for name in ("replicas", "power_w", "slo_chance")},
+            "planned": {
+                **{name: float(c[name][n]) for name in ("replicas", "power_w", "slo_chance")},
+                "load": float(loaded[n]),
+            },
         }
         for n in rows
     ]

@@ -121,7 +121,10 @@ def cost_over_load(plan: Plan, costs: LoadCosts) -> tuple[Figure, list[dict[str,
     shown = sorted(lowest, key=lambda name: _mean(lowest[name]))[:MOST_LINES]
     series = {n: Points(costs.loads.tolist(), lowest[n].tolist()) for n in shown if np.isfinite(lowest[n]).any()}
     rows = _changes(plan, costs)
-    marks = [(r["load"], r["usd_per_hour"], f"from {number(r['load'])} on: {r['candidate']}") for r in rows[1:]]
+    marks = [
+        (r["offered_load"], r["usd_per_hour"], f"from {number(r['offered_load'])} on: {r['candidate']}")
+        for r in rows[1:]
+    ]
     titles = Titles("Cost over the load", x=load_unit(plan), y="$ per hour")
     figure = lines(series, titles, Limits(x=[planned_load(plan)], marks=marks), Style(steps=True))
     return figure, rows
@@ -156,7 +159,7 @@ def load_row(plan: Plan, costs: LoadCosts, at: int, layout: int) -> dict[str, An
     rate = load if work.arrival == "open" else np.nan
     tokens = float(usd_per_million_tokens(usd, rate * work.mean_output))
     name = f"{replicas:g} x {costs.names[layout]}"
-    return {"load": load, "candidate": name, "usd_per_hour": usd, "usd_per_million_tokens": tokens}
+    return {"offered_load": load, "candidate": name, "usd_per_hour": usd, "usd_per_million_tokens": tokens}
 
 
 def growth_rows(plan: Plan, table: ReplicaLoads) -> list[dict[str, Any]]:
@@ -169,7 +172,7 @@ def growth_rows(plan: Plan, table: ReplicaLoads) -> list[dict[str, Any]]:
         best = costs.cheapest(at)
         if best is None:
             found.append(
-                {"load_times": times, "load": float(costs.loads[at]), "candidate": "nothing on offer serves it"}
+                {"load_times": times, "offered_load": float(costs.loads[at]), "candidate": "nothing on offer serves it"}
             )
         else:
             found.append({"load_times": times, **load_row(plan, costs, at, best)})

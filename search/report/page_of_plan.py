@@ -15,11 +15,11 @@ from search.report import sections
 from search.report.answer import answer_of
 from search.report.brief import summary
 from search.report.grid_charts import grid_charts
-from search.report.html_page import Chip, Fact, Page, render
+from search.report.html_page import Chip, Fact, Page
 from search.report.inputs import inputs_sections
 from search.report.live_data import live_data, loads_of_page
 from search.report.plan_charts import SITE_ENERGY, plan_charts
-from search.report.text_forms import as_json, csv_text, markdown
+from search.report.text_forms import FORMS
 from search.whatif import Trials
 
 if TYPE_CHECKING:
@@ -32,10 +32,6 @@ if TYPE_CHECKING:
 LISTED_CANDIDATES, LISTED_MISSES = 60, 5
 #: Bases that do not rest on measurements of the device at hand.
 WEAK_BASES = ("roofline", "extrapolated")
-
-
-#: Forms of a report, by the ending of its file.
-FORMS = {"html": render, "md": markdown, "json": as_json, "csv": csv_text}
 
 
 def render_report(plan: Plan, progress: Progress | None = None, form: str = "html") -> str:

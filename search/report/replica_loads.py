@@ -9,7 +9,6 @@ import numpy as np
 
 from perfmodel.arrays import Array, Index
 from perfmodel.estimates import Estimates, slo_ratio
-from perfmodel.workload import load_of
 
 if TYPE_CHECKING:
     from search.planning import Plan
@@ -43,12 +42,19 @@ class ReplicaLoads:
 
 
 def kind_of(plan: Plan) -> str:
-    """Return what replicas are sized by: `open` (a rate), `closed` (requests in flight), or `fixed`: nothing."""
-    arrival = plan.scorer.target.workload.arrival
-    simple = plan.scorer.sized and not plan.scenario.site.psu and not np.isfinite(plan.scenario.limits.rack)
-    whole = plan.complete and not plan.rivals
-    of_a_run = np.isfinite(plan.scorer.target.workload.n_requests)
-    return arrival if simple and whole and not of_a_run and arrival in ("open", "closed") else "fixed"
+    """Return what replicas are counted by: `open` (a rate), `closed` (requests in flight), `fill` or `fixed`.
+
+    `fill`: each replica is loaded as far as the SLO allows, at a rate, and there are as many as the limits allow.
+    `fixed`: as the plan has them.
+    """
+    arrival, scorer = plan.scorer.target.workload.arrival, plan.scorer
+    if plan.scenario.site.psu or np.isfinite(plan.scenario.limits.rack) or not plan.complete or plan.rivals:
+        return "fixed"
+    if np.isfinite(scorer.target.workload.n_requests):
+        return "fixed"
+    if not scorer.sized:
+        return "fill" if scorer.open_loop and not scorer.one_replica else "fixed"
+    return arrival if arrival in ("open", "closed") else "fixed"
 
 
 def replica_loads(plan: Plan, most: int) -> ReplicaLoads | None:
@@ -57,18 +63,18 @@ def replica_loads(plan: Plan, most: int) -> ReplicaLoads | None:
     rows = np.sort(plan.order[plan.order < count][:most])
     if kind == "fixed" or not len(rows):
         return None
-    target = plan.scorer.target
+    target, loads_of = plan.scorer.target, plan.scorer.loads
     one = replace(plan.layouts.take(rows), replicas=np.ones(len(rows)))
-    if kind == "open":
-        full = replace(load_of(target.workload, len(rows)), rate=np.full(len(rows), SATURATING_RATE))
-        greatest, shares = target.estimates_of(full, one).request_rate, SHARES
-    else:
+    if kind == "closed":
         greatest = np.full(len(rows), MOST_TIMES * float(target.workload.concurrency))
         shares = np.geomspace(1.0, greatest[0], len(SHARES)) / greatest[0]
+    else:
+        full = replace(loads_of(np.ones(len(rows))), rate=np.full(len(rows), SATURATING_RATE))
+        greatest, shares = target.estimates_of(full, one).request_rate, SHARES
     loads = (greatest[:, None] * shares).ravel()
     again = np.repeat(np.arange(len(rows)), len(shares))
-    asked = load_of(target.workload, len(again))
-    asked = replace(asked, rate=loads) if kind == "open" else replace(asked, concurrency=loads)
+    asked = loads_of(np.ones(len(again)))
+    asked = replace(asked, concurrency=loads) if kind == "closed" else replace(asked, rate=loads)
     return ReplicaLoads(rows, greatest, shares, target.estimates_of(asked, one.take(again)))
 
 

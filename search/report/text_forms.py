@@ -6,10 +6,11 @@ import io
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from search.output import Row, heading, json_value, print_rows, with_range
-from search.report.html_page import Page, Section, Table, without_nan
+from search.report.html_page import Page, Section, Table, render, without_nan
 
 #: Characters that Markdown reads as marks where they stand in a sentence or in a cell.
 _MARKS = re.compile(r"([\\`*_{}\[\]<>#|~])")
@@ -112,3 +113,14 @@ def table_rows(page: Page) -> list[Row]:
         for table in section.tables
         for row in table.rows
     ]
+
+
+#: Forms of a report, by the ending of its file.
+FORMS = {"html": render, "md": markdown, "json": as_json, "csv": csv_text}
+#: Endings of files -> form of the report; of others it is a page.
+ENDINGS = {".md": "md", ".markdown": "md", ".json": "json", ".csv": "csv"}
+
+
+def form_of(file: Path) -> str:
+    """Return the form of a report by the ending of its file; "html" for endings that no other form has."""
+    return ENDINGS.get(file.suffix.lower(), "html")

@@ -66,7 +66,7 @@
   const whole = (name) => [() => state[name], (value) => { state[name] = value; }];
   const asked = made("fieldset", {}, made("legend", {}, "Service"));
   data.objectives.forEach((o, i) => asked.append(control(o.label + " at most", "ms", ...item("limits", i))));
-  if (data.kind !== "fixed") {
+  if (data.kind === "open" || data.kind === "closed") {
     asked.append(control("Load", data.kind === "open" ? "requests/s" : "in flight", ...whole("load"), { whole: data.kind === "closed" }));
   }
   if (data.objectives.length) asked.append(control("Confidence", "", ...whole("confidence"), { low: 0.05, high: 0.95, step: 0.01 }));
@@ -84,7 +84,7 @@
     { label: "mean TTFT", value: (r) => r.ttft_ms }, { label: "mean TPOT", value: (r) => r.tpot_ms },
     { label: "mean end-to-end latency", value: (r) => r.e2e_ms }];
   measures.forEach((m, i) => axis.append(made("option", { value: i }, m.label)));
-  const chart = made("div", { class: "chart", id: "chart-live" });
+  const chart = made("div", { class: "chart", id: "chart-live", role: "img" });
   const described = made("p", { class: "lead", id: "live-described" });
   const reset = made("button", { type: "button", class: "reset", onclick: () => {
     Object.assign(state, structuredClone(start));
@@ -184,6 +184,7 @@
     Plotly.react(chart, traces, themed(layout), { displayModeBar: false, responsive: true });
     described.textContent = points.length ? `${found.rows.length} candidates qualify, ${front.length} of them on the front` +
       (limit ? `; the dashed line is the SLO, ${number(limit)} ms.` : ".") : "No candidate to draw.";
+    chart.setAttribute("aria-label", `Points: cost against ${measure.label}. ${described.textContent}`);
   };
 
   const plannedAnswer = solve(data, start).rows[0];

@@ -3,6 +3,7 @@
 // Equations are those of search/planning (sizing, scoring, columns) and search/searchers/front.py.
 
 const LOG10_DIGITS = 6, SURE_ENOUGH = 0.8, DEVIATE_80 = 1.2815515655446004, TOLERANCE = 1 + 1e-9, FARTHEST = 6, LEAST_SLACK = 5e-4;
+const ALIKE = "the best candidates are so nearly alike that another may come first";
 const MONEY_KEYS = ["usd_per_hour", "usd_per_million_tokens", "usd_per_million_total_tokens"];
 
 // Numbers of a column: 4-byte floats, or steps of 2 bytes from `low` on (0: unknown), of logarithms where `log` says so.
@@ -62,7 +63,7 @@ function opened(data) {
     data.arrays.load = Float64Array.from(data.table.greatest.flatMap((most) => data.table.shares.map((share) => most * share)));
   }
   for (const device of data.devices) if (device.stock === null) device.stock = Infinity;
-  for (const record of [...data.devices, ...data.fixed, data]) {  // JSON has no NaN: what is not known is null
+  for (const record of [...data.devices, ...data.fixed, ...data.layouts.map((layout) => layout.planned), data]) {  // JSON has no NaN: what is not known is null
     for (const [name, value] of Object.entries(record)) if (value === null) record[name] = NaN;
   }
   return data;
@@ -135,34 +136,63 @@ function atTheWall(device, nodes, watts) {
   return watts + idle + (loaded - idle) * share;
 }
 
+function asPlanned(data, state, ...names) {
+  const was = plannedState(data);
+  return names.every((name) => String(state[name]) === String(was[name]));
+}
+
 // One layout at its operating point; null where it needs nothing to be said of it.
 function sized(data, state, i, greatest, used) {
-  const layout = data.layouts[i], device = data.devices[layout.device], size = layout.size;
-  if (!state.offered[layout.device] || !(greatest > 0)) return null;
-  let replicas = Math.max(1, Math.ceil((state.load / used / greatest) * (1 - 1e-9)));
-  if (data.kind === "closed" && replicas > state.load) return null;
-  replicas += data.spare_nodes * placed(device, size, 1).failing;
+  const layout = data.layouts[i], device = data.devices[layout.device], size = layout.size, known = layout.planned;
+  if (!state.offered[layout.device]) return null;
+  const bounded = asPlanned(data, state, "limits", "confidence"), filled = data.kind === "fill";
+  if (filled && bounded && known.load > 0) greatest = known.load;
+  if (!(greatest > 0)) return null;
+  const spare = data.spare_nodes * placed(device, size, 1).failing;
+  let replicas = filled ? mostReplicas(data, state, i, greatest, spare)
+    : Math.max(1, Math.ceil((state.load / used / greatest) * (1 - 1e-9))) + spare;
+  if (data.kind === "closed" && replicas - spare > state.load) return null;
   const { nodes, billed } = placed(device, size, replicas);
   const bill = { replicas, nodes, billed, devices: size * replicas };
-  const row = figures(data, state, i, bill, false);
-  const same = (name) => String(state[name]) === String(plannedState(data)[name]), known = layout.planned;
-  row.exact = known.replicas === replicas && same("load") && same("limits");
-  row.rough = row.exact ? null : figures(data, state, i, bill, true);
+  const load = filled ? greatest * (replicas - spare) / replicas : state.load / replicas;
+  const row = figures(data, state, i, bill, load, false);
+  row.exact = known.replicas === replicas && asPlanned(data, state, "load", "limits") && (!filled || bounded);
+  row.rough = row.exact ? null : figures(data, state, i, bill, load, true);
   if (row.exact) Object.assign(row, { slo_chance: known.slo_chance, power_w: known.power_w * state.pue / data.pue });
   return row;
 }
 
-// The figures of layout `i` with so many devices; straight: as of `interpolated`.
-function figures(data, state, i, { replicas, nodes, billed, devices }, straight) {
+// As many replicas of layout `i`, each under `load`, as the limits allow; of what nothing limits, those of one node.
+function mostReplicas(data, state, i, load, spare) {
+  const l = data.limits, layout = data.layouts[i], device = data.devices[layout.device];
+  const allowed = (n) => {
+    const { nodes, billed } = placed(device, layout.size, n);
+    const bill = { replicas: n, nodes, billed, devices: layout.size * n };
+    const row = figures(data, state, i, bill, load * Math.max(n - spare, 0.01) / n, false);
+    return within(data, { ...row, layout: i });
+  };
+  const limited = isFinite(device.stock) || Object.values(l).some((limit) => limit !== null);
+  if (!limited) return placed(device, layout.size, 1).failing + spare;
+  let low = 0, high = 1;
+  while (high < 2 ** 22 && allowed(high)) { low = high; high *= 2; }
+  while (high - low > 1) {
+    const middle = Math.floor((low + high) / 2);
+    if (allowed(middle)) low = middle; else high = middle;
+  }
+  return Math.max(low, 1 + spare);
+}
+
+// The figures of layout `i` with so many devices, each replica under `load`; straight: as of `interpolated`.
+function figures(data, state, i, { replicas, nodes, billed, devices }, load, straight) {
   const layout = data.layouts[i], device = data.devices[layout.device];
-  const load = state.load / replicas, at = (name) => interpolated(data, name, i, load, straight);
+  const at = (name) => interpolated(data, name, i, load, straight);
   const idle = billed > devices ? (billed - devices) * device.device_idle : 0;
   const power = atTheWall(device, nodes, at("power") * devices + idle) * state.pue;
   const ready = atTheWall(device, nodes, devices * device.device_ready + idle) * state.pue;
   const mean = data.used === 1 ? power : data.used * power + (1 - data.used) * ready;
   let usd = billed * state.prices[layout.device];
   if (device.owned && state.prices[layout.device] === device.usd_per_hour) usd += (mean / 1e3) * state.usd_per_kwh + data.staff_usd_per_hour;
-  const rate = data.kind === "open" ? state.load : at("rate") * replicas;
+  const rate = data.kind === "open" ? state.load : data.kind === "fill" ? load * replicas : at("rate") * replicas;
   const limit = !Number.isFinite(layout.cap) ? device.device_limit : Math.min(layout.cap, device.device_limit);
   const host = (device.host_power || 0) * (isFinite(device.host_power) ? nodes : 0);
   const row = { name: `${shown(replicas)} x ${layout.name}`, layout: i, device: layout.device, replicas, devices, nodes, billed,
@@ -272,7 +302,7 @@ function solve(given, state) {
     rows = rankedAt(data, state, found, 0, used);
   }
   const told = doubts(data, state, found, rows, used);
-  if (closelyFollowed(data, rows)) told.push("the best candidates are so nearly alike that another may come first");
+  if (closelyFollowed(data, rows) && !told.includes(ALIKE)) told.push(ALIKE);
   return { rows, used, doubts: told };
 }
 
@@ -303,6 +333,14 @@ function overtaken(data, state, best) {
   return ranked({ ...data, rank_by: "usd_per_hour" }, [best, ...rows])[0] !== best;
 }
 
+// Whether another candidate would be first if the loads of the replicas were off by what a crossing may be wrong by.
+function nearlyFilled(data, found, rows) {
+  const value = (row, way) => row[data.rank_by] * (1 + way * found[row.layout].slack);
+  const way = data.lower_is_better ? 1 : -1, [best] = rows;
+  return rows.slice(1).some((row) => row.layout !== undefined && (value(row, -way) - value(best, way)) * way < 0
+    && row.name !== best.name);
+}
+
 function doubts(data, state, found, rows, used) {
   const told = [], was = plannedState(data), moved = (name) => String(state[name]) !== String(was[name]);
   const resized = moved("load") || moved("limits") || moved("confidence");
@@ -317,6 +355,9 @@ function doubts(data, state, found, rows, used) {
   }
   if (data.left_out.length && (resized || (priced && overtaken(data, state, rows[0])))) {
     told.push(`${data.left_out.length} further layouts are not in this page`);
+  }
+  if (resized && data.kind === "fill" && rows.length && rows[0].layout !== undefined && nearlyFilled(data, found, rows)) {
+    told.push(ALIKE);
   }
   if (resized && data.kind !== "fixed") {
     const best = (list) => (list.length ? list[0].name : "");

@@ -6,6 +6,18 @@ function colour(name) {
   return getComputedStyle(root).getPropertyValue("--" + name).trim();
 }
 
+const NARROW = 560, LINE_LETTERS = 24;
+
+// A title on several lines, where the window is narrow.
+function wrapped(text) {
+  const lines = [""];
+  for (const word of text.split(" ")) {
+    if ((lines[lines.length - 1] + word).length > LINE_LETTERS) lines.push("");
+    lines[lines.length - 1] += (lines[lines.length - 1] ? " " : "") + word;
+  }
+  return lines.filter(Boolean).join("<br>");
+}
+
 function themed(layout) {
   const axis = { gridcolor: colour("line"), zerolinecolor: colour("line"), linecolor: colour("line") };
   const out = Object.assign({}, layout, {
@@ -15,6 +27,11 @@ function themed(layout) {
   });
   for (const key of Object.keys(layout)) {
     if (/^[xy]axis/.test(key)) out[key] = Object.assign({}, layout[key], axis);
+    if (/^xaxis/.test(key) && innerWidth < NARROW && layout[key].title?.text) {
+      out[key].title = { text: wrapped(layout[key].title.text), font: { size: 12 } };
+      out[key].nticks = 5;
+    }
+    if (/^yaxis/.test(key) && innerWidth < NARROW) out[key].tickfont = { size: 10.5 };
   }
   return out;
 }
@@ -65,6 +82,12 @@ document.querySelectorAll("th.sortable").forEach((header) => {
 });
 document.querySelector("button.theme").addEventListener("click", () =>
   setTheme(root.dataset.theme === "dark" ? "light" : "dark"));
+let narrow = innerWidth < NARROW;
+window.addEventListener("resize", () => {
+  if (narrow === innerWidth < NARROW) return;
+  narrow = innerWidth < NARROW;
+  if (window.Plotly) draw();
+});
 window.addEventListener("beforeprint", () => setTheme("light"));
 setTheme(matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
 unpack().then(draw).catch((problem) => {

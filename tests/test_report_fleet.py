@@ -1,0 +1,130 @@
+"""The page of a fleet: it says what the fleet says, in every form; pictures say what they need."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+import cli
+import search
+from benchmarks.report_pages import PHONE, looked_at
+from hwdb import InputError
+from search.fleet import FleetPlan, plan_fleet
+from search.report import images, page_of_fleet, render_fleet_report, write_pictures
+from search.report.charts import Points, Titles
+from search.report.curve_charts import Limits, Parts, distribution, kinds_of_bars, lines, waterfall
+from search.report.descriptions import described
+
+TEXT = """
+title = "Two <classes>"
+[limits]
+nodes = 3
+[fleet]
+hours = [16, 8]
+[[fleet.class]]
+name = "chat <b>"
+request_rate_rps = [2, 9]
+[[fleet.class]]
+name = "code"
+request_rate_rps = [1, 4]
+[[fleet.option]]
+name = "small"
+device = "l40s"
+usd_per_hour = 1
+throughput_rps = { "chat <b>" = 3, code = 1 }
+[[fleet.option]]
+name = "large"
+device = "h100-sxm"
+usd_per_hour = 4
+throughput_rps = { "chat <b>" = 9, code = 8 }
+"""
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("fleet") / "two.toml"
+    file.write_text(TEXT, encoding="utf-8")
+    return file
+
+
+@pytest.fixture(scope="module")
+def fleet(path: Path) -> FleetPlan:
+    return plan_fleet(search.load_scenario(path))
+
+
+def test_the_page_holds_the_rows_of_the_fleet(fleet: FleetPlan, path: Path) -> None:
+    content = json.loads(render_fleet_report(fleet, "json", str(path), "Two <classes>"))
+    tables = {table["id"]: table["rows"] for section in content["sections"] for table in section["tables"]}
+    assert [r["usd_per_hour"] for r in tables["options"]] == [r["usd_per_hour"] for r in fleet.rows()]
+    assert len(tables["shares"]) == len(fleet.share_rows())
+    assert {r["limit"] for r in tables.get("binding", [])} == {r["limit"] for r in fleet.binding_rows()}
+    cost = content["charts"]["hours-cost"]["data"]
+    assert sum(trace["y"][0] for trace in cost) == pytest.approx(tables["by-the-hour"][0]["usd_per_hour"])
+    for share in zip(*(trace["y"] for trace in content["charts"]["shares"]["data"]), strict=True):
+        assert sum(share) == pytest.approx(100.0)
+    rows = list(csv.DictReader(io.StringIO(render_fleet_report(fleet, "csv", str(path)))))
+    assert len(rows) == sum(len(t) for t in tables.values())
+
+
+def test_names_are_escaped_and_the_scenario_stands_on_the_page(fleet: FleetPlan, path: Path) -> None:
+    page = page_of_fleet(fleet, str(path), "Two <classes>")
+    html = render_fleet_report(fleet, "html", str(path), "Two <classes>")
+    assert "chat &lt;b&gt;" in html
+    assert "<b>" not in html.split("<script")[0]
+    assert "Two &lt;classes&gt;" in html
+    assert "request_rate_rps = [2, 9]" in html
+    assert all(re.search(rf'id="chart-{name}" role="img" aria-label="[^"]+', html) for name in page.charts)
+    with pytest.raises(InputError, match="html, md, json, csv"):
+        render_fleet_report(fleet, "docx")
+
+
+def test_the_commands_write_the_page_of_a_fleet(path: Path, tmp_path: Path) -> None:
+    made = tmp_path / "fleet.md"
+    assert cli.main(["report", str(path), "-o", str(made)]) == 0
+    assert made.read_text(encoding="utf-8").startswith("# Two")
+    assert cli.main(["report", str(path), "--format", "svg", "-o", str(made)]) == 2  # a file, not a folder
+    again = tmp_path / "again.html"
+    assert cli.main(["fleet", str(path), "--report", str(again)]) == 0
+    assert "Two &lt;classes&gt;" in again.read_text(encoding="utf-8")
+
+
+def test_pictures_say_what_is_missing(fleet: FleetPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    charts = page_of_fleet(fleet).charts
+    with pytest.raises(InputError, match="png or svg"):
+        write_pictures(charts, tmp_path, "gif")
+    monkeypatch.setattr(images, "find_spec", lambda _: None)
+    with pytest.raises(InputError, match=r"perfmodel\[images\]"):
+        write_pictures(charts, tmp_path, "svg")
+    assert all(images.titled(chart)["layout"]["title"]["text"] for chart in charts.values())
+
+
+def test_charts_are_described_in_words() -> None:
+    drawn = lines({"a": Points([1, 2], [3.0, 9.0])}, Titles("Cost", x="load", y="$"), Limits(x=[1.5]))
+    assert described(drawn) == "Lines: Cost, $ against load. a: 2 values from 3 to 9. Dashed line at 1.50."
+    bars = kinds_of_bars(Parts(["x", "y"], [1.0, 2.0], ["k", "k"]), Titles("Bars", x="%"))
+    assert "k: x 1; y 2" in described(bars)
+    fall = waterfall(Parts(["first", "second"], [1.0, 2.0]), Titles("Sum", x="ms"))
+    assert fall["data"][0]["measure"] == ["relative", "relative", "total"]
+
+
+def test_a_distribution_rises_to_all_values() -> None:
+    import numpy as np
+
+    points = distribution(np.array([3.0, 1.0, np.nan, 2.0]))
+    assert points.x[0] == 1.0
+    assert points.x[-1] == 3.0
+    assert points.y[-1] == pytest.approx(100.0)
+    assert list(points.y) == sorted(points.y)
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+def test_on_a_phone_nothing_is_cut_and_every_control_works(path: Path, fleet: FleetPlan) -> None:
+    seen = looked_at(render_fleet_report(fleet, "html", str(path), "Two <classes>"), PHONE)
+    assert seen["found"] == []
+    assert seen["charts"] == len(page_of_fleet(fleet).charts)
