@@ -257,7 +257,10 @@ SUMMARIES = {
     "cost": (SCENARIOS, "Compare own, rent and API for a plan's best candidate, and where they break even."),
     "whatif": (SCENARIOS, "Plan a scenario with something different, and say what that changes."),
     "compare": (SCENARIOS, "Compare the best candidates of two plans that were written as JSON."),
-    "report": (SCENARIOS, "Write the plan of a scenario as one offline HTML page, or as Markdown, JSON or CSV."),
+    "report": (
+        SCENARIOS,
+        "Write the plan or the fleet of a scenario as one offline HTML page, or as Markdown, JSON or CSV.",
+    ),
     "next": (SCENARIOS, "Say which benchmark run is worth taking before the hardware of a plan is chosen."),
     "export": (SCENARIOS, "Write the launch commands or manifests of a plan, and the benchmark of its SLO."),
     "estimate": (DEPLOYMENTS, "Estimate latency, throughput, memory, power, cost of a deployment."),

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from search.report import Page as Content
 
 EXAMPLES = """\
-perfmodel report examples/chat-70b-h100.toml
-perfmodel report examples/chat-70b-h100.toml -o chat.md
 perfmodel report examples/fleet-mix.toml -o fleet.html
 perfmodel report examples/chat-70b-h100.toml --format svg -o charts"""
 
@@ -46,7 +44,7 @@ Form = Annotated[
 
 @grouped
 def report_command(scenario: Scenario, hardware: HwdbOptions, output: Page = None, form: Form = "") -> None:
-    """Write the plan of a scenario, or its fleet where it has a [fleet], as one offline page, Markdown, JSON or CSV.
+    """Write the plan or the fleet of a scenario as one offline HTML page, or as Markdown, JSON or CSV.
 
     The page shows the recommendation, the alternatives, where time and memory go, and what changes of the load, the
     prices or the SLOs would do. Its controls change SLOs, load, prices and devices in the page itself.

@@ -105,7 +105,7 @@ def _rows(found: FleetPlan, modelled: Modelled, mix: _Mix, seed: int) -> list[di
                     "period": t + 1,
                     "replicas": int(count),
                     "request_rate_rps": float(found.shares[o, kind, t] * found.problem.rate[t, kind]),
-                    "bound": bound.key,
+                    "slo_bound": bound.key,
                     "limit_ms": MS_PER_S * bound.limit,
                     "closed_form_ms": MS_PER_S * float(overall(alone, bound.metric, bound.statistic)[0]),
                     "simulated_ms": MS_PER_S * value,

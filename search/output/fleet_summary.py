@@ -222,7 +222,7 @@ def print_verified(rows: list[dict[str, Any]], *, wide: bool = False) -> None:
             title=f"The mix that each option serves, simulated at its busiest: {told}",
             label="option",
             columns=columns,
-            keep=("class", "bound", "simulated_ms", "kept"),
+            keep=("class", "slo_bound", "simulated_ms", "kept"),
             drop=("slo_attainment", "closed_form_ms"),
             wide=wide,
         ),

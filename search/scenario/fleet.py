@@ -232,7 +232,7 @@ def _buckets(table: Table, *, has_lengths: bool) -> tuple[int, int] | tuple[()] 
 
     has_lengths: whether the class says how long its requests are.
     """
-    if "buckets" not in table:
+    if table.get("buckets", None) is None:
         return ()
     if not has_lengths:
         raise table.error("buckets", "only requests of known length are cut; add dataset, trace or input_tokens")
