@@ -21,10 +21,11 @@ from perfmodel.dtypes import (
     FORMAT_NAMES,
     storage,
 )
-from perfmodel.models import Adapters, ModelSpec, check_rank
+from perfmodel.models import Adapters, ModelSpec, check_rank, leaves_mtp_out
 
 _SIXTEEN, _EIGHT = COMPUTE_CODE["bf16"], COMPUTE_CODE["fp8"]
 _MXFP4 = FORMAT_CODE["mxfp4"]
+_LEAVES_MTP_OUT = np.array([leaves_mtp_out(name) for name in FORMAT_NAMES])
 #: Weights of at most this many times the bytes of an activation count as no wider than it. Chosen: above what scales
 #: add to a format (12.5 % to NVFP4 and int4_g32, 6 % to q8_0; see `perfmodel.dtypes`), below the next width.
 SCALES_ALLOWANCE = 1.2
@@ -173,13 +174,16 @@ def _with_drafter(sharding: Sharding, deployments: Deployments) -> Sharding:
     """Return the sharding with drafts, and with the model that drafts.
 
     That runs on the devices of the last pipeline stage, split as the model is. Weights of an MTP layer have the format
-    that is asked for; a head or a draft model keeps its own.
+    that is asked for, or 16 bit where a checkpoint in that format leaves the layer out; a head or a draft model keeps
+    its own.
     """
     check_drafts(deployments.drafts, deployments.speculation)
     model = deployments.speculation.drafter(sharding.model)
     if model is None:
         return replace(sharding, drafts=deployments.drafts, _formats={})
-    own = sharding.asked if deployments.speculation.method == "mtp" else np.full_like(sharding.asked, -1)
+    own = np.full_like(sharding.asked, -1)
+    if deployments.speculation.method == "mtp":
+        own = np.where((sharding.asked >= 0) & _LEAVES_MTP_OUT[sharding.asked], FORMAT_CODE["bf16"], sharding.asked)
     one = np.ones_like(sharding.pp)
     drafter = replace(
         sharding,

@@ -129,6 +129,7 @@ SETTINGS = (
     Setting("request_time", "request_ms", _number(MILLISECOND)),
     Setting("micro_batch", "micro_batch", _number(), optional=True),
     Setting("graph_seqs", "graph_seqs", _number(), optional=True),
+    Setting("graph_counts_tokens", "graph_counts_tokens", _flag, optional=True, inherited=True),
     Setting("max_num_batched_tokens_floor", "max_num_batched_tokens_floor", _number(), optional=True),
     Setting("launch_time", "launch_us", _number(MICROSECOND), optional=True),
     Setting("eager_launch_time", "eager_launch_us", _number(MICROSECOND), optional=True),

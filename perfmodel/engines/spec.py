@@ -136,6 +136,7 @@ class Engine:
         host_launches: (vendor, seconds): on devices of the vendor the host launches each operator of every step,
             captured or not, and an operator takes at least that long.
         graph_capture: decode steps are replayed from captured graphs, up to graph_seqs sequences.
+        graph_counts_tokens: graph_seqs counts the tokens of a step, of which drafts give a sequence several.
         eager_launch_time: host seconds per operator of a step where no graph is captured at all (`eager_launch`).
         no_graphs: vendors on whose devices the engine captures no graphs, whatever graph_capture says.
         request_time: seconds that a request spends in the front end, before and after the engine (HTTP, tokens).
@@ -204,6 +205,7 @@ class Engine:
     hybrid_prefix_cache: bool = False
     micro_batch: float = NAN
     graph_seqs: float = NAN
+    graph_counts_tokens: bool = False
     max_num_batched_tokens_floor: float = NAN
     budget_is_model_length: bool = False
     budget_split_over_ranks: bool = False

@@ -52,8 +52,8 @@ class _EngineLimits:
 
     token_budget: tokens per step of a replica: those of each rank of attention data and of context parallelism, since
     the devices of the latter share the tokens of a prompt. max_num_seqs: sequences per replica, infinite without a
-    limit. memory_share: share of a device's memory that the engine uses. graph_seqs: largest batch replayed from a
-    captured graph.
+    limit. memory_share: share of a device's memory that the engine uses. graph_seqs: most sequences of a decode step
+    that a captured graph replays.
     """
 
     token_budget: Array
@@ -149,7 +149,7 @@ def _limits(engine: Engine, deployments: Deployments, longest: Array, *, offline
         token_budget=budget * deployments.dp * deployments.cp,
         max_num_seqs=np.where(np.isnan(seqs), np.inf, seqs),
         memory_share=table[:, 2],
-        graph_seqs=table[:, 3],
+        graph_seqs=table[:, 3] / (1.0 + deployments.drafts if engine.graph_counts_tokens else 1.0),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from perfmodel.models.catalogue import aliases, base_names, model, names
 from perfmodel.models.config import read_config
 from perfmodel.models.described import Described
-from perfmodel.models.drafters import eagle_head, mtp_layer
+from perfmodel.models.drafters import eagle_head, leaves_mtp_out, mtp_layer
 from perfmodel.models.format_suffix import is_format_word
 from perfmodel.models.layers import Block, Mlp
 from perfmodel.models.lora import Adapters, adaptable, check_rank, slices
@@ -30,6 +30,7 @@ __all__ = [
     "index_bytes",
     "is_format_word",
     "model",
+    "leaves_mtp_out",
     "mtp_layer",
     "names",
     "read_config",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from perfmodel.dtypes import FORMATS
 from perfmodel.models.layers import Block, Mlp
 from perfmodel.models.spec import KEPT, ModelSpec
 
@@ -13,15 +14,31 @@ EAGLE3_VOCABULARY = 32_000
 #: Inner width of the MLP of a head for a model that has no dense layer, relative to the model's width. Assumed: the
 #: usual ratio of Llama's dense layers (14336 / 4096).
 _USUAL_WIDTH = 3.5
+#: Bits per value from which models are trained or converted with their MTP layer (FP8: DeepSeek-V3, arXiv:2412.19437).
+_LEAST_KEPT_BITS = 8.0
 
 
 def mtp_layer(model: ModelSpec) -> ModelSpec:
     """Return the multi-token-prediction module of `model`: a layer like its last one, behind a projection 2h -> h.
 
-    Embedding and LM head are those of the model (DeepSeek-V3, arXiv:2412.19437, sec. 2.2).
+    Embedding and LM head are those of the model (DeepSeek-V3, arXiv:2412.19437, sec. 2.2). Its format is that of the
+    model, or 16 bit in a checkpoint whose default format leaves it out (`leaves_mtp_out`).
     """
     last = replace(model.blocks[-1], count=1, joined=False)
-    return _drafter(model, f"MTP layer of {model.name}", (_narrowing(model, 2), last), model.vocab)
+    made = _drafter(model, f"MTP layer of {model.name}", (_narrowing(model, 2), last), model.vocab)
+    return replace(made, formats={"default": "bf16"}) if leaves_mtp_out(model.format_of("default").name) else made
+
+
+def leaves_mtp_out(name: str) -> bool:
+    """Return whether checkpoints that were quantised to the format `name` keep the MTP layer in 16 bit.
+
+    Quantisation to 4 bit after training leaves the layer out: nvidia/DeepSeek-R1-FP4 excludes "model.layers.61*"
+    (vllm-project/vllm pull 25987, 2025-09; NVIDIA/TensorRT-LLM tech blog 1, "Precision Strategy": MTP layers bf16), and
+    so does amd/DeepSeek-R1-0528-MXFP4 (sgl-project/sglang python/sglang/srt/models/deepseek_nextn.py). llama.cpp
+    quantises whole files.
+    """
+    form = FORMATS[name]
+    return form.bits < _LEAST_KEPT_BITS and not form.whole
 
 
 def eagle_head(model: ModelSpec, version: int) -> ModelSpec:
