@@ -8,9 +8,15 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
+
+#: Held while numba's folder, a setting of the whole process, is ours.
+_SETTING = threading.RLock()
 
 
 def folder(fingerprint: int, what: str = "loop") -> Path | None:
@@ -20,6 +26,20 @@ def folder(fingerprint: int, what: str = "loop") -> Path | None:
     """
     name = f"{what}-{fingerprint:08x}-numba-{_numba_version()}"
     return next((made for base in _bases() if (made := _usable(base / name)) is not None), None)
+
+
+@contextmanager
+def kept_in(place: Path) -> Iterator[None]:
+    """Have numba keep what is compiled meanwhile in the folder `place`; other threads wait with theirs."""
+    import numba
+
+    settings: Any = numba.config
+    with _SETTING:
+        before, settings.CACHE_DIR = settings.CACHE_DIR, str(place)
+        try:
+            yield
+        finally:
+            settings.CACHE_DIR = before
 
 
 def _numba_version() -> str:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -68,3 +72,55 @@ def test_short_runs_never_load_compiled_code(monkeypatch: pytest.MonkeyPatch) ->
     for _ in range(5):
         compiled.wanted(1_000_000)
     assert made
+
+
+@pytest.fixture
+def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder for compiled code of its own, and a process that has read much and loaded nothing yet."""
+    loaded = compiled._read_rows()
+    compiled._read_rows.cache_clear()
+    monkeypatch.setattr(compiled, "_folder", lambda: tmp_path)
+    monkeypatch.setattr(compiled, "EFFORT", compiled.Effort())
+    compiled.EFFORT.seconds = 2 * compiled.COMPILE_FROM
+    assert loaded is not None
+    yield tmp_path
+    compiled._read_rows.cache_clear()
+
+
+def test_without_numba_arrays_read_and_it_is_said_once(
+    fresh: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "numba", None)
+    case = drawn(1)
+    found = [grid.on_grid(*case) for _ in range(3)]
+    assert len(caplog.records) == 1
+    assert "numba" in caplog.text
+    monkeypatch.setattr(compiled, "wanted", lambda rows: None)
+    same(found[0], grid.on_grid(*case))
+
+
+def test_threads_compile_once_and_a_damaged_cache_is_made_anew(fresh: Path) -> None:
+    import numba
+
+    before, got = numba.config.CACHE_DIR, []  # type: ignore[attr-defined]
+    threads = [threading.Thread(target=lambda: got.append(compiled.wanted(1))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(map(id, got))) == 1
+    assert before == numba.config.CACHE_DIR  # type: ignore[attr-defined]
+    kept = list(fresh.rglob("*.nbc"))
+    assert kept
+    kept[0].write_bytes(b"garbage")
+    compiled._read_rows.cache_clear()
+    case = drawn(3)
+    same(grid.on_grid(*case), [np.asarray(v) for v in expected_of(case)])
+    assert not kept[0].exists()
+
+
+def expected_of(case: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return what array code reads."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compiled, "wanted", lambda rows: None)
+        return grid.on_grid(*case)

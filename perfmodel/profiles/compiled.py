@@ -6,8 +6,11 @@ numba takes most of a second to import and some seconds to compile, once on a ma
 
 from __future__ import annotations
 
+import logging
+import threading
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from types import FunctionType
@@ -41,6 +44,11 @@ class Effort:
 
 
 EFFORT = Effort()
+#: Held while compiled code is loaded, so that it is compiled once.
+_LOADING = threading.Lock()
+LOG = logging.getLogger("perfmodel.profiles")
+#: Said once where there is no compiled code.
+NOT_COMPILED = "perfmodel: numba cannot be imported ({}); answers are the same, large searches take a few times as long"
 
 
 def wanted(rows: int) -> Callable[..., None] | None:
@@ -48,12 +56,12 @@ def wanted(rows: int) -> Callable[..., None] | None:
 
     rows: rows that are about to be read.
     """
-    if _read_rows.cache_info().currsize:
+    if not _read_rows.cache_info().currsize:
+        EFFORT.add(rows)
+        if EFFORT.seconds < LOAD_FROM or (EFFORT.seconds < COMPILE_FROM and not kept()):
+            return None
+    with _LOADING:
         return _read_rows()
-    EFFORT.add(rows)
-    if EFFORT.seconds < LOAD_FROM or (EFFORT.seconds < COMPILE_FROM and not kept()):
-        return None
-    return _read_rows()
 
 
 @lru_cache(maxsize=1)
@@ -71,33 +79,51 @@ def _folder() -> Path | None:
 
 
 @lru_cache(maxsize=1)
-def _read_rows() -> Callable[..., None]:
-    """Return `perfmodel.profiles.reader.read_rows`, compiled."""
-    import numba
-    from numba import types
+def _read_rows() -> Callable[..., None] | None:
+    """Return `perfmodel.profiles.reader.read_rows`, compiled; None, once said, where numba cannot be imported."""
+    try:
+        import numba
+    except ImportError as error:
+        LOG.warning(NOT_COMPILED.format(error))
+        return None
 
-    t: Any = types
     space = dict(vars(reader))
     for name in _INNER:
         space[name] = numba.njit(**_OPTIONS)(_in_space(getattr(reader, name), space))
-    function = _in_space(reader.read_rows, space)
+    function, signature = _in_space(reader.read_rows, space), _signature()
+    folder = _folder()
+    if folder is not None:
+        try:
+            with cache_folder.kept_in(folder):
+                return _compiled(numba.njit(signature, cache=True, **_OPTIONS)(function))
+        except (RuntimeError, OSError):  # the folder can no longer be written
+            pass
+        except Exception:  # a damaged file there, which numba reads as a pickle: anything may be raised
+            _clear(folder)
+    return _compiled(numba.njit(signature, **_OPTIONS)(function))
+
+
+def _signature() -> Any:
+    """Return the types with which `read_rows` is compiled."""
+    from numba import types
+
+    t: Any = types
     line, plane, box = t.float64[::1], t.float64[:, ::1], t.float64[:, :, ::1]
     rows, out = t.Tuple((t.intp[::1], line, line, line)), t.Tuple((line, t.int8[::1], plane, plane))
     known, axes = t.boolean[:, :, ::1], t.UniTuple(line, 2)
-    signature = t.void(t.UniTuple(box, 3), known, axes, rows, out, t.UniTuple(t.float64, reader.CONSTANTS))
-    folder, settings = _folder(), numba.config
-    made: Any = None
-    before: Any = settings.CACHE_DIR  # type: ignore[attr-defined]
-    try:
-        if folder is not None:
-            settings.CACHE_DIR = str(folder)  # type: ignore[attr-defined]
-            made = numba.njit(signature, cache=True, **_OPTIONS)(function)
-    except (RuntimeError, OSError):  # the folder can no longer be written
-        pass
-    finally:
-        settings.CACHE_DIR = before  # type: ignore[attr-defined]
-    made = made if made is not None else numba.njit(signature, **_OPTIONS)(function)
+    return t.void(t.UniTuple(box, 3), known, axes, rows, out, t.UniTuple(t.float64, reader.CONSTANTS))
+
+
+def _compiled(made: Any) -> Callable[..., None]:
+    """Return what numba made, with its type."""
     return cast("Callable[..., None]", made)
+
+
+def _clear(folder: Path) -> None:
+    """Remove the kept code of `read_rows`, so that the next process keeps it anew."""
+    for path in folder.rglob("*.read_rows-*.nb*"):
+        with suppress(OSError):
+            path.unlink()
 
 
 def _in_space(function: Any, space: dict[str, Any]) -> FunctionType:

@@ -15,6 +15,8 @@ from pathlib import Path
 from types import FunctionType
 from typing import Any, TypeVar
 
+from perfmodel.cache_folder import kept_in
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 #: Functions to compile, in the order of their definitions.
 _INNER: list[FunctionType] = []
@@ -60,12 +62,8 @@ def outer(make: Callable[[int], Any], fingerprint: int, space: dict[str, Any], f
     function = _in_space(make, space)(fingerprint)
     if folder is None:
         return numba.njit(**_OPTIONS)(function)
-    settings: Any = numba.config
-    before = settings.CACHE_DIR
-    settings.CACHE_DIR = str(folder)
     try:
-        return numba.njit(cache=True, **_OPTIONS)(function)
+        with kept_in(folder):
+            return numba.njit(cache=True, **_OPTIONS)(function)
     except RuntimeError:  # numba's "no locator available": the folder can no longer be written
         return numba.njit(**_OPTIONS)(function)
-    finally:
-        settings.CACHE_DIR = before
