@@ -13,10 +13,15 @@ import cli
 import hwdb
 from hwdb import InputError, UnknownName
 from perfmodel import Estimates, Workload, estimate, model, simulator
-from perfmodel.deployment import METHODS, Speculation, deployments, speculation
-from perfmodel.equations import MOST_DRAFTS, acceptance_of, tokens_per_step
+from perfmodel.costs import default
+from perfmodel.deployment import METHODS, Speculation, deployments, shard, speculation
+from perfmodel.engines import engine
+from perfmodel.equations import MOST_DRAFTS, acceptance_of, chain_chance, tokens_per_step
+from perfmodel.estimates import configuration_remarks, prepare
+from perfmodel.estimates.estimator import speculated
 from perfmodel.models import eagle_head, mtp_layer
 from perfmodel.simulator.emission import Emission
+from perfmodel.workload import load_of
 from search.deploy import read_back
 from search.scenario import load_scenario
 
@@ -85,6 +90,20 @@ def test_settings_that_mean_nothing_are_refused_with_a_way_out() -> None:
         answers(speculation("eagle3", tokens_per_step=3.5), 2.0, 1.0)
 
 
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_the_simulator_draws_the_stated_tokens_even_where_drafts_are_sure(name: str) -> None:
+    draw = np.random.default_rng(8)
+    for drafts in (1, 3, 5):
+        for tokens in (1.0 + drafts, 1.0 + 0.97 * drafts, draw.uniform(1.1, 1.0 + drafts)):
+            spec = speculation(name, tokens_per_step=tokens, draft_model=EIGHT_B if name == "draft-model" else "")
+            emission = Emission(drafts, spec.first_acceptance(drafts), spec.known.decay)
+            output = np.full(400, 60 * drafts * 20 + 1)
+            chances = chain_chance(np.arange(1.0, 1.0 + drafts), emission.acceptance, emission.decay)
+            assert np.all(chances <= 1.0 + 1e-9)
+            assert emission.mean == pytest.approx(tokens)
+            assert (output[0] - 1) / (emission.steps(output, 1).mean() - 1) == pytest.approx(tokens, rel=0.01)
+
+
 # ------------------------------------------------------------------------------------------------- the closed form
 
 
@@ -96,6 +115,43 @@ def test_drafters_are_as_large_as_their_checkpoints() -> None:
     head = eagle_head(model(EIGHT_B), 3)
     stored = sum(b.count * b.parameters(4096) for b in head.blocks) + head.vocab * 4096
     assert 2 * stored == pytest.approx(0.85e9, rel=0.1)
+
+
+@pytest.mark.parametrize("weight", ["fp4", "int4", "mxfp4"])
+def test_an_mtp_layer_stays_in_16_bit_in_a_4_bit_checkpoint(weight: str) -> None:
+    layouts = deployments([H200], tp=8, drafts=1, speculation=speculation("mtp"), weight=[weight, "fp8_block"])
+    drafter = shard(model(DEEPSEEK), layouts).drafter
+    assert drafter is not None
+    np.testing.assert_allclose(drafter.weight_bytes("experts"), [2.0, 1.0], rtol=0.01)
+    own = deployments([H200], tp=8, drafts=1, speculation=speculation("mtp"))
+    named = shard(model("nvidia/DeepSeek-R1-0528-NVFP4"), own)
+    assert named.drafter is not None
+    assert named.drafter.weight_bytes("experts")[0] == 2.0
+    assert named.weight_bytes("experts")[0] < 0.6
+
+
+def test_captured_graphs_of_vllm_count_the_tokens_that_drafts_add() -> None:
+    layouts = deployments([H100], drafts=[0, 1, 3], speculation=speculation("mtp"))
+    load = speculated(load_of(Workload.from_lengths(512, 64, concurrency=8), 3), layouts)
+    for name, most in (("vllm", [512, 256, 128]), ("sglang", [256, 256, 256])):
+        chosen = engine(name)
+        steps = prepare(model(EIGHT_B), layouts, chosen, default(chosen), load).steps
+        np.testing.assert_array_equal(steps.captured(np.array(most, float)), True)
+        np.testing.assert_array_equal(steps.captured(np.array(most, float) + 1.0), False)
+
+
+def test_a_drafter_that_engines_refuse_is_said() -> None:
+    told = {
+        "not known to have an MTP layer": speculation("mtp"),
+        "vocabulary of 151,936": speculation("draft-model", draft_model="Qwen/Qwen3-0.6B"),
+    }
+    for words, spec in told.items():
+        layouts = deployments([H100], drafts=[0, 2], speculation=spec)
+        plain, drafted = configuration_remarks(model(EIGHT_B), layouts, engine("vllm"), 1024.0)
+        assert words in drafted
+        assert words not in plain
+    fine = deployments([H100], tp=8, drafts=2, speculation=speculation("mtp"))
+    assert "MTP layer" not in configuration_remarks(model(DEEPSEEK), fine, engine("vllm"), 1024.0)[0]
 
 
 def test_drafts_gain_at_batch_one_and_lose_where_arithmetic_is_the_limit() -> None:

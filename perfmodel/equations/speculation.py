@@ -17,14 +17,14 @@ def chain_chance(position: Array | float, acceptance: Array | float, decay: Arra
 
     Drafts are verified in order, and the first that is rejected ends the chain. Where the chance falls from draft to
     draft by `decay`, that of the i-th is acceptance * decay^(i-1), and the product of the first i is
-    acceptance^i * decay^(i(i-1)/2).
+    acceptance^i * decay^(i(i-1)/2). Drafts whose chance would be above 1 are always accepted.
 
     Parameters
     ----------
     position : array or float
         Place of the draft in its chain, from 1.
     acceptance : array or float
-        Chance that the first draft is accepted.
+        Chance that the first draft is accepted; above 1 where later ones are sure too.
     decay : array or float
         Chance of each further draft over that of the one before.
 
@@ -42,8 +42,11 @@ def chain_chance(position: Array | float, acceptance: Array | float, decay: Arra
     >>> float(chain_chance(2.0, 0.5))
     0.25
     """
-    i = np.asarray(position, float)
-    return np.asarray(np.asarray(acceptance, float) ** i * np.asarray(decay, float) ** (i * (i - 1.0) / 2.0))
+    i, a, d = (np.asarray(v, float) for v in (position, acceptance, decay))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        fall = np.where(a > 1.0, np.floor(np.log(a) / np.abs(np.log(d))) + 1.0, 0.0)  # without decay: infinitely many
+    sure = np.minimum(i, np.where(np.isnan(fall), 0.0, fall))
+    return np.asarray(a ** (i - sure) * d ** ((i * (i - 1.0) - sure * (sure - 1.0)) / 2.0))
 
 
 def tokens_per_step(drafts: Array | float, acceptance: Array | float, decay: Array | float = 1.0) -> Array:
@@ -92,7 +95,7 @@ def acceptance_of(drafts: Array | float, tokens: Array | float, decay: Array | f
     Returns
     -------
     Array
-        Chance that the first draft is accepted; above 1 where the decay leaves no other way to so many tokens.
+        Chance that the first draft is accepted; above 1 where later ones have to be sure for so many tokens.
 
     References
     ----------
@@ -107,7 +110,6 @@ def acceptance_of(drafts: Array | float, tokens: Array | float, decay: Array | f
     low, high = np.zeros(tokens.shape), 1.0 / decay**MOST_DRAFTS
     for _ in range(_HALVINGS):
         middle = 0.5 * (low + high)
-        with np.errstate(over="ignore"):  # an acceptance far too high yields infinitely many
-            below = tokens_per_step(drafts, middle, decay) < tokens
+        below = tokens_per_step(drafts, middle, decay) < tokens
         low, high = np.where(below, middle, low), np.where(below, high, middle)
     return np.asarray(0.5 * (low + high))

@@ -46,8 +46,22 @@ def configuration_remarks(
     capped = _low_limits(deployments)
     watts = np.array([_watts_rest_on(d) for d in deployments.devices] + [""], dtype=object)[deployments.device]
     texts = (uneven, positions, contexts, eager[deployments.device], name, formats[deployments.weight], capped, watts)
-    each = zip(*texts, _assumed_acceptance(deployments), strict=True)
+    each = zip(*texts, _unlikely_drafter(model, deployments), _assumed_acceptance(deployments), strict=True)
     return np.array([*("; ".join(filter(None, (*row, model.assumed))) for row in each), ""], dtype=object)[:-1]
+
+
+def _unlikely_drafter(model: ModelSpec, deployments: Deployments) -> NDArray[Any]:
+    """Say where an engine is likely to refuse the drafter, (N,) texts; "" elsewhere."""
+    stated, text = deployments.speculation, ""
+    if stated.method == "mtp" and not model.mtp_layers:
+        text = f"MTP: {model.name} is not known to have an MTP layer; one like its last layer is assumed"
+    elif stated.draft is not None and stated.draft.vocab != model.vocab:
+        # vllm-project/vllm vllm/config/speculative.py, verify_equal_vocab_size_if_draft_model (2026)
+        text = (
+            f"draft model: {stated.draft.name} has a vocabulary of {stated.draft.vocab:,}, the model one of "
+            f"{model.vocab:,}; engines want the same, so choose a draft model of the same family"
+        )
+    return np.where(deployments.drafts > 0, text, "").astype(object)
 
 
 def _assumed_acceptance(deployments: Deployments) -> NDArray[Any]:

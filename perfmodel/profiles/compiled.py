@@ -98,7 +98,7 @@ def _read_rows() -> Callable[..., None] | None:
                 return _compiled(numba.njit(signature, cache=True, **_OPTIONS)(function))
         except (RuntimeError, OSError):  # the folder can no longer be written
             pass
-        except Exception:  # a damaged file there, which numba reads as a pickle: anything may be raised
+        except Exception:  # noqa: BLE001 - a damaged file there, which numba reads as a pickle: anything may be raised
             _clear(folder)
     return _compiled(numba.njit(signature, **_OPTIONS)(function))
 
