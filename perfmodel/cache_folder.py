@@ -29,11 +29,11 @@ def folder(fingerprint: int, what: str = "loop") -> Path | None:
 
 
 @contextmanager
-def kept_in(place: Path) -> Iterator[None]:
-    """Have numba keep what is compiled meanwhile in the folder `place`; other threads wait with theirs."""
-    import numba
+def kept_in(place: Path, settings: Any) -> Iterator[None]:
+    """Have numba keep what is compiled meanwhile in the folder `place`; other threads wait with theirs.
 
-    settings: Any = numba.config
+    settings: `numba.config`.
+    """
     with _SETTING:
         before, settings.CACHE_DIR = settings.CACHE_DIR, str(place)
         try:

@@ -7,6 +7,7 @@ numba takes most of a second to import and some seconds to compile, once on a ma
 from __future__ import annotations
 
 import logging
+import pickle
 import threading
 import zlib
 from collections.abc import Callable
@@ -47,6 +48,19 @@ EFFORT = Effort()
 #: Held while compiled code is loaded, so that it is compiled once.
 _LOADING = threading.Lock()
 LOG = logging.getLogger("perfmodel.profiles")
+#: What numba raises where its folder can no longer be written, or where a file in it is damaged: they hold pickles.
+_NOT_KEPT = (
+    RuntimeError,
+    OSError,
+    pickle.UnpicklingError,
+    EOFError,
+    ImportError,
+    AttributeError,
+    ArithmeticError,
+    LookupError,
+    TypeError,
+    ValueError,
+)
 #: Said once where there is no compiled code.
 NOT_COMPILED = "perfmodel: numba cannot be imported ({}); answers are the same, large searches take a few times as long"
 
@@ -94,11 +108,9 @@ def _read_rows() -> Callable[..., None] | None:
     folder = _folder()
     if folder is not None:
         try:
-            with cache_folder.kept_in(folder):
+            with cache_folder.kept_in(folder, numba.config):
                 return _compiled(numba.njit(signature, cache=True, **_OPTIONS)(function))
-        except (RuntimeError, OSError):  # the folder can no longer be written
-            pass
-        except Exception:  # noqa: BLE001 - a damaged file there, which numba reads as a pickle: anything may be raised
+        except _NOT_KEPT:
             _clear(folder)
     return _compiled(numba.njit(signature, **_OPTIONS)(function))
 

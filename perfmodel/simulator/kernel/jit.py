@@ -63,7 +63,7 @@ def outer(make: Callable[[int], Any], fingerprint: int, space: dict[str, Any], f
     if folder is None:
         return numba.njit(**_OPTIONS)(function)
     try:
-        with kept_in(folder):
+        with kept_in(folder, numba.config):
             return numba.njit(cache=True, **_OPTIONS)(function)
     except RuntimeError:  # numba's "no locator available": the folder can no longer be written
         return numba.njit(**_OPTIONS)(function)
