@@ -115,7 +115,7 @@ def test_threads_compile_once_and_a_damaged_cache_is_made_anew(fresh: Path) -> N
     kept[0].write_bytes(b"garbage")
     compiled._read_rows.cache_clear()
     case = drawn(3)
-    same(grid.on_grid(*case), [np.asarray(v) for v in expected_of(case)])
+    same(grid.on_grid(*case), expected_of(case))
     assert not kept[0].exists()
 
 

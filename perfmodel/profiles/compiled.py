@@ -50,16 +50,8 @@ _LOADING = threading.Lock()
 LOG = logging.getLogger("perfmodel.profiles")
 #: What numba raises where its folder can no longer be written, or where a file in it is damaged: they hold pickles.
 _NOT_KEPT = (
-    RuntimeError,
-    OSError,
-    pickle.UnpicklingError,
-    EOFError,
-    ImportError,
-    AttributeError,
-    ArithmeticError,
-    LookupError,
-    TypeError,
-    ValueError,
+    *(RuntimeError, OSError, pickle.UnpicklingError, EOFError, ImportError),
+    *(AttributeError, ArithmeticError, LookupError, TypeError, ValueError),
 )
 #: Said once where there is no compiled code.
 NOT_COMPILED = "perfmodel: numba cannot be imported ({}); answers are the same, large searches take a few times as long"
