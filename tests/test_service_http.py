@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import socket
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +15,7 @@ import jsonschema
 import pytest
 from openapi_spec_validator import validate
 
+import cli
 import search
 from benchmarks.serve_fuzz import FLEET, GOOD, ROW, SMALL, requests, verdict
 from hwdb import InputError
@@ -19,6 +23,7 @@ from search.service import OPERATIONS, Bounds, Here, application, called
 from search.service.guard import Guard, roots
 
 testclient = pytest.importorskip("fastapi.testclient")
+JSON = {"content-type": "application/json"}
 PLACES = ("/etc/passwd", "../x.csv", "~/x.csv", "C:\\x.csv", "a/../../x.csv", "./x.csv")
 TRACE = "arrival_s,input_tokens,output_tokens\n" + "".join(f"{i / 2},{100 + i % 7},{10 + i % 3}\n" for i in range(60))
 
@@ -27,7 +32,7 @@ TRACE = "arrival_s,input_tokens,output_tokens\n" + "".join(f"{i / 2},{100 + i % 
 def client() -> Iterator[Any]:
     """Return a client of the server, which answers in this process."""
     bounds = Bounds(body=200_000, rows=50, plans=3, candidates=500)
-    with testclient.TestClient(application(Here(bounds), bounds)) as made:
+    with testclient.TestClient(application(Here(bounds), bounds), base_url="http://127.0.0.1") as made:
         yield made
 
 
@@ -128,7 +133,7 @@ def test_own_hardware_comes_with_the_request(client: Any) -> None:
 
 
 def test_requests_are_bounded(client: Any) -> None:
-    assert "bytes" in told(client.post("/v1/plan", content=b"x" * 300_000), 413)["message"]
+    assert "bytes" in told(client.post("/v1/plan", content=b"x" * 300_000, headers=JSON), 413)["message"]
     many = {"model": "llama-3.1-8b", "device": "l40s", "isl": list(range(1, 60))}
     assert "at most 50" in told(client.post("/v1/estimate", json=many))["message"]
     asked = {"scenario": SMALL, "grid": ["workload.request_rate_rps=1:9:9"]}
@@ -172,8 +177,68 @@ def test_names_of_any_length_are_refused(client: Any, table: str) -> None:
 def test_wrong_paths_hosts_and_bodies_are_told(client: Any) -> None:
     assert "POST /v1/plan" in told(client.get("/v1/nothing"), 404)["message"]
     assert told(client.get("/v1/plan"), 405)
-    assert told(client.get("/health", headers={"host": "evil.example"}), 400)
-    assert told(client.post("/v1/plan", content=b"{", headers={"content-type": "application/json"}))
+    assert told(client.post("/v1/plan", content=b"{", headers=JSON))
+
+
+HOSTS = ("evil.example", "127.0.0.1.evil.example", "127.0.0.1:80@evil.example", "[::1].evil.example", "evil.example:80")
+ORIGINS = (
+    "https://evil.example",
+    "null",
+    "http://127.0.0.1:3000",
+    "https://127.0.0.1",
+    "http://127.0.0.1.evil.example",
+)
+MEDIA = ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "text/plain;a=/json", "")
+
+
+@pytest.mark.parametrize("name", ["host", "origin", "content-type"])
+def test_pages_of_other_servers_cannot_ask(client: Any, name: str) -> None:
+    values, status = {"host": (HOSTS, 400), "origin": (ORIGINS, 403), "content-type": (MEDIA, 415)}[name]
+    for value in values:
+        told(client.post("/v1/models", content=b"{}", headers={**JSON, name: value}), status)
+        if name != "content-type":
+            told(client.get("/v1/models", headers={name: value}), status)
+    for good in (
+        {"host": "LOCALHOST:8000"},
+        {"host": "[::1]:8000"},
+        {"host": "127.0.0.1:9", "origin": "http://127.0.0.1:9"},
+    ):
+        assert client.get("/health", headers=good).status_code == 200
+    assert "access-control-allow-origin" not in client.get("/health", headers={"origin": "http://127.0.0.1"}).headers
+    good = {"content-type": "Application/JSON; charset=utf-8"}
+    assert "add the field" in told(client.post("/v1/plan", content=b"{}", headers=good))["message"]
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"[" * 50_000, b'{"scenario": 1' + b"0" * 9000 + b"}", b"", b"\x00"])
+def test_bodies_that_cannot_be_read_are_told_as_such(client: Any, content: bytes) -> None:
+    found = client.post("/v1/plan", content=content, headers=JSON)
+    assert "no such operation" not in told(found, found.status_code)["message"]
+    assert found.status_code in (400, 422)
+
+
+def test_a_body_that_does_not_arrive_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    import search.service.door as door
+
+    monkeypatch.setattr(door, "ARRIVING_S", 0.05)
+    sent: list[Any] = []
+
+    async def never() -> Any:
+        await asyncio.sleep(60)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [(b"host", b"localhost"), (b"content-type", b"application/json")]
+    scope = {"type": "http", "method": "POST", "path": "/v1/plan", "headers": headers}
+    asyncio.run(door.Door(application(Here(Bounds()), Bounds()), 100, door.LOOPBACK)(scope, never, send))
+    assert sent[0]["status"] == 408
+
+
+def test_a_port_that_is_taken_is_bad_input(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert cli.main(["serve", "--port", str(port)]) == 2
+    assert f"--port {port}: cannot listen there" in capsys.readouterr().err
 
 
 def test_the_page_asks_nobody_else(client: Any) -> None:
@@ -208,7 +273,13 @@ def test_random_requests_are_answered_or_refused(seed: int) -> None:
         assert said in ("answered", "refused"), json.dumps(given)
 
 
-@pytest.mark.parametrize("place", ["/etc/passwd", "/proc/self/environ", "/root/.ssh/id_rsa", "/etc/../etc/shadow"])
+@pytest.mark.parametrize(
+    "place",
+    [
+        *("/etc/passwd", "/proc/self/environ", "/root/.ssh/id_rsa", "/etc/../etc/shadow"),
+        *(f"{tempfile.gettempdir()}/x.csv", f"{Path.home()}/.cache/huggingface/token"),
+    ],
+)
 def test_the_guard_of_a_worker_refuses_files_of_the_machine(place: str) -> None:
     guard = Guard(roots())
     guard.on = True
@@ -226,14 +297,17 @@ def test_workers_end_what_takes_too_long() -> None:
     from search.service.bodies import Models, PlanBody
 
     workers = Workers(Bounds(workers=1, waiting=0, seconds=60.0))
+    folder = Path(workers._idle.queue[0].folder.name)
     try:
         found = workers.answer("models", Models(limit=1))
         assert found.status == 200
+        assert folder.is_dir()
         workers.bounds = Bounds(workers=1, waiting=0, seconds=0.05)
         begun = time.monotonic()
         found = workers.answer("plan", PlanBody(scenario=SMALL))
         assert found.status == 504
         assert time.monotonic() - begun < 10
+        assert not folder.exists(), "a worker that is ended leaves no input of a request behind"
         workers.bounds = Bounds(workers=1, waiting=0, seconds=60.0)
         assert workers.answer("models", Models(limit=1)).status == 200
     finally:

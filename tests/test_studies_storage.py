@@ -180,6 +180,41 @@ def test_a_storage_that_cannot_be_used_is_named_without_its_password(storage: st
     assert "secret" not in str(refused.value)
 
 
+PASSWORDS = [
+    "hunter2x",
+    "p/w-secret",
+    "a@b@c-secret",
+    "a#secret",
+    "50%25-secret",
+    "p?secret=x",
+    "x:secret",
+    "a+b secret",
+]
+WRITTEN = [
+    "postgresql://tuner:{}@127.0.0.1:1/x",
+    "postgres://tuner:{}@/x?connect_timeout=1",
+    "postgresql//tuner:{}@host/x",
+    "postgresql:/tuner:{}@host/x",
+    "tuner:{}@nowhere/x/y",
+    "postgresql://127.0.0.1:1/x?user=tuner&password={}",
+    "mongo://tuner:{}@host/x",
+    "postgresql://tuner:{}@127.0.0.1:port/x",
+]
+
+
+@pytest.mark.parametrize("written", WRITTEN)
+def test_no_message_holds_a_password_or_a_part_of_it(written: str) -> None:
+    pytest.importorskip("psycopg")
+    for password in PASSWORDS:
+        if "?" in written and set("#?&") & set(password):
+            continue
+        with pytest.raises(InputError) as refused:
+            opened(written.format(password))
+        said = str(refused.value)
+        assert "***" in said
+        assert not [part for part in (password, "secret", "hunter2x") if part in said], said
+
+
 def test_urls() -> None:
     assert url_of("") == ""
     assert url_of("sqlite:///a.db") == "sqlite:///a.db"

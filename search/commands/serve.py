@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -42,19 +43,34 @@ def serve_command(address: AddressOptions, bounds: BoundOptions) -> None:
     if not 0 < address.port <= MOST_PORT:
         raise InputError(f"--port {address.port} is no port; give 1 to {MOST_PORT}")
     limits = bounds.bounds()
+    alone = _is_loopback(address.host)
+    place = _listening(address.host, address.port)
     import uvicorn
 
     from search.output import print_text
     from search.service import LOOPBACK, Workers, application
 
-    alone = _is_loopback(address.host)
     if not alone:
         print(f"--host {address.host}: other machines can ask, and nobody is asked for a password", file=sys.stderr)
-    app = application(Workers(limits), limits, hosts=LOOPBACK if alone else ("*",))
     shown = f"[{address.host}]" if ":" in address.host else address.host
-    print_text(f"http://{shown}:{address.port}/ (schema: /openapi.json; stop with Ctrl+C)")
-    sys.stdout.flush()
-    uvicorn.run(app, host=address.host, port=address.port, log_level="warning")
+    with place:
+        hosts = (*LOOPBACK, shown) if alone else ("*",)
+        app = application(Workers(limits), limits, hosts=hosts)
+        print_text(f"http://{shown}:{address.port}/ (schema: /openapi.json; stop with Ctrl+C)")
+        sys.stdout.flush()
+        uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[place])
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """Return a socket that listens; `InputError` where the port is taken, or the address is of another machine."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise InputError(
+            f"--host {host} --port {port}: cannot listen there ({error.strerror or error}); give another --port, "
+            "or an address of this machine"
+        ) from None
 
 
 def _is_loopback(host: str) -> bool:

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from search.service import Bounds
 
 MIB, GIB = 2**20, 2**30
-#: Largest values that are taken. chosen: a day, and more than any machine has.
-MOST_SECONDS, MOST_WORKERS, MOST_MB, MOST_GB = 86_400.0, 256, 1024.0, 4096.0
+#: Largest values that are taken. chosen: a day, and more than any machine has; a request that waits holds a thread.
+MOST_SECONDS, MOST_WORKERS, MOST_WAITING, MOST_MB, MOST_GB = 86_400.0, 256, 1024, 1024.0, 4096.0
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,15 @@ class BoundOptions(HwdbOptions):
             "timeout_s": MOST_SECONDS,
             "most_mb": MOST_MB,
             "most_memory_gb": MOST_GB,
-            **dict.fromkeys(("most_candidates", "most_plans", "most_rows", "waiting"), float("inf")),
+            "waiting": MOST_WAITING,
+            **dict.fromkeys(("most_candidates", "most_plans", "most_rows"), float("inf")),
         }
         for name, greatest in most.items():
             value = getattr(self, name)
             if not (0 if name == "waiting" else 1e-3) <= value <= greatest:
                 flag = name.replace("_", "-")
-                told = f"more than 0{f', at most {greatest:g}' if greatest < float('inf') else ''}"
+                least = "0 or more" if name == "waiting" else "more than 0"
+                told = f"{least}{f', at most {greatest:g}' if greatest < float('inf') else ''}"
                 raise InputError(f"--{flag} {value:g} is impossible; give {told}")
         return Bounds(
             body=int(self.most_mb * MIB),

@@ -9,8 +9,9 @@ from hwdb.lazy import lazy_names
 if TYPE_CHECKING:
     from search.service.answers import OPERATIONS
     from search.service.bounds import Bounds
+    from search.service.door import LOOPBACK
     from search.service.here import Here
-    from search.service.http_app import LOOPBACK, application
+    from search.service.http_app import application
     from search.service.mcp_server import called, server, speak, tools
     from search.service.problems import Outcome
     from search.service.workers import Workers
@@ -34,8 +35,9 @@ __getattr__ = lazy_names(
     {
         "answers": ["OPERATIONS"],
         "bounds": ["Bounds"],
+        "door": ["LOOPBACK"],
         "here": ["Here"],
-        "http_app": ["LOOPBACK", "application"],
+        "http_app": ["application"],
         "mcp_server": ["called", "server", "speak", "tools"],
         "problems": ["Outcome"],
         "workers": ["Workers"],

@@ -1,11 +1,10 @@
-"""Keep a worker from opening any file but those of Python, of perfmodel and of its own temporary folders."""
+"""Keep a worker from opening any file but those of Python, of perfmodel and of its own temporary folder."""
 
 from __future__ import annotations
 
 import os
 import sys
 import sysconfig
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +30,14 @@ SYSTEM = (
 
 
 def roots(folders: tuple[Path, ...] = ()) -> tuple[str, ...]:
-    """Return the folders that a worker may read: Python, perfmodel, caches, temporary files, and `folders`."""
+    """Return the folders that a worker may read: Python, perfmodel, compiled code, and `folders`."""
     here = Path(__file__).resolve().parents[2]
     shipped = [str(here / name) for name in ("hwdb", "perfmodel", "search", "data", "cli.py")]
     paths = [p for key, p in sysconfig.get_paths().items() if key in ("stdlib", "platstdlib", "purelib", "platlib")]
-    cache = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    found = [*shipped, *paths, *SYSTEM, cache, tempfile.gettempdir(), str(user_folder()), *map(str, folders)]
+    caches = [os.environ.get("NUMBA_CACHE_DIR"), os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")]
+    compiled = [caches[0]] if caches[0] else []  # of the user's cache, which holds tokens of others too, only our part
+    compiled.append(os.path.join(str(caches[1]), "perfmodel"))
+    found = [*shipped, *paths, *SYSTEM, *compiled, str(user_folder()), *map(str, folders)]
     return tuple(os.path.realpath(path) for path in found)
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, Protocol
 
+import anyio.to_thread
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse
@@ -17,20 +17,19 @@ from perfmodel import __version__
 from search.service.answers import OPERATIONS, Operation
 from search.service.bodies import Body
 from search.service.bounds import Bounds
+from search.service.door import LOOPBACK, Door, response
 from search.service.home import HOME
-from search.service.problems import Outcome, of_schema, problem, too_large
+from search.service.problems import Outcome, of_schema, problem
 
-#: Names by which a browser may call a server on its own machine; others are refused, as DNS may point them here.
-LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]", "testserver")
 TITLE = "perfmodel"
+#: Threads beyond those of the requests that may wait. chosen: refusals are short.
+SPARE_THREADS = 4
 ABOUT = (
     "Capacity planning for LLM serving: which hardware, how many, in which configuration, at what cost and power, "
     "meets the SLOs. Latencies are in ms, money in USD, power in W; a figure that is not known is null."
 )
-WRONG_HOST = "the request is addressed to another host; ask 127.0.0.1 or localhost, or start the server with --host"
+UNREADABLE = "the body cannot be read as JSON (no UTF-8, nested too deeply, or a number of too many digits); send JSON"
 MEDIA = {"html": "text/html", "md": "text/markdown", "json": "application/json", "csv": "text/csv"}
-Scope = MutableMapping[str, Any]
-App = Callable[[Scope, Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]]
 
 
 class Answering(Protocol):
@@ -105,7 +104,11 @@ ANSWERS: dict[str, type[BaseModel]] = {
     "hardware": Listed,
 }
 REFUSALS: dict[int | str, dict[str, Any]] = {
+    400: {"model": Refused, "description": "The request is addressed to another host, or its body cannot be read."},
+    403: {"model": Refused, "description": "The request comes from a page of another server."},
+    408: {"model": Refused, "description": "The body did not arrive in time."},
     413: {"model": Refused, "description": "The request has too many bytes."},
+    415: {"model": Refused, "description": "The body is not called JSON by its content-type."},
     422: {"model": Refused, "description": "The request is not possible; the message says where and what to do."},
     500: {"model": Refused, "description": "The worker ended."},
     503: {"model": Refused, "description": "All workers are busy."},
@@ -113,66 +116,21 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
 }
 
 
-class Door:
-    """Refuse requests that are addressed to another host, and bodies above a number of bytes while they arrive."""
-
-    def __init__(self, app: App, most: int, hosts: tuple[str, ...]) -> None:
-        self.app, self.most, self.hosts = app, most, hosts
-
-    async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
-        """Pass a request on, its body at most `most` bytes."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        if not self._is_ours(scope):
-            await _response(problem(400, WRONG_HOST))(scope, receive, send)
-            return
-        body, more = b"", True
-        while more and len(body) <= self.most:
-            message = await receive()
-            if message["type"] != "http.request":
-                return
-            body, more = body + message.get("body", b""), message.get("more_body", False)
-        if len(body) > self.most:
-            await _response(too_large(self.most))(scope, receive, send)
-            return
-        sent = False
-
-        async def whole() -> Any:
-            """Hand the whole body on once, then whatever else comes."""
-            nonlocal sent
-            if sent:
-                return await receive()
-            sent = True
-            return {"type": "http.request", "body": body, "more_body": False}
-
-        await self.app(scope, whole, send)
-
-    def _is_ours(self, scope: Scope) -> bool:
-        """Return whether a request names this host."""
-        named = next((v.decode("latin-1") for k, v in scope["headers"] if k == b"host"), "")
-        host = named.rpartition(":")[0] if re.search(r":\d+$", named) else named
-        return "*" in self.hosts or host in self.hosts
-
-
-def _response(found: Outcome) -> Response:
-    """Return an outcome as a response."""
-    return Response(found.text, status_code=found.status, media_type="application/json")
-
-
 def application(workers: Answering, bounds: Bounds, *, hosts: tuple[str, ...] = LOOPBACK) -> FastAPI:
     """Return the server. hosts: names that requests may be addressed to, ("*",) for any."""
 
     @asynccontextmanager
     async def running(_app: FastAPI) -> AsyncIterator[None]:
+        # a thread for each request that may wait, so that those beyond are refused rather than kept waiting unseen
+        anyio.to_thread.current_default_thread_limiter().total_tokens = bounds.workers + bounds.waiting + SPARE_THREADS
         yield
         workers.close()
 
     app = FastAPI(title=TITLE, version=__version__, description=ABOUT, docs_url=None, redoc_url=None, lifespan=running)
     for one in OPERATIONS.values():
         _add(app, one, workers)
-    app.get("/", response_class=HTMLResponse, include_in_schema=False)(lambda: HTMLResponse(HOME))
-    app.get("/health", summary="Say that the server runs.", operation_id="health")(lambda: {"version": __version__})
+    app.get("/", response_class=HTMLResponse, include_in_schema=False)(_home)
+    app.get("/health", summary="Say that the server runs.", operation_id="health")(_health)
     app.add_exception_handler(RequestValidationError, _refused_by_schema)
     app.add_exception_handler(HTTPException, _refused_by_path)
     app.add_middleware(Door, most=bounds.body, hosts=hosts)
@@ -193,7 +151,7 @@ def _add(app: FastAPI, one: Operation, workers: Answering) -> None:
     if one.reads:
 
         def get(body: Any) -> Response:
-            return _response(workers.answer(one.name, body))
+            return response(workers.answer(one.name, body))
 
         get.__annotations__ = {"body": Annotated[one.body, Query()], "return": Response}
         app.get(f"/v1/{one.name}", **settings)(get)
@@ -202,7 +160,7 @@ def _add(app: FastAPI, one: Operation, workers: Answering) -> None:
     def post(body: Any) -> Response:
         found = workers.answer(one.name, body)
         if one.name != "report" or found.status != 200:
-            return _response(found)
+            return response(found)
         return Response(found.content.get("content", found.content.get("headline")), media_type=MEDIA[body.form])
 
     post.__annotations__ = {"body": one.body, "return": Response}
@@ -211,11 +169,23 @@ def _add(app: FastAPI, one: Operation, workers: Answering) -> None:
 
 async def _refused_by_schema(_request: Request, error: Exception) -> Response:
     """Return what a schema refuses, in our own form."""
-    return _response(of_schema(error.errors() if isinstance(error, RequestValidationError) else []))
+    return response(of_schema(error.errors() if isinstance(error, RequestValidationError) else []))
 
 
 async def _refused_by_path(_request: Request, error: Exception) -> Response:
-    """Return a wrong path or method, in our own form."""
+    """Return a wrong path or method, or a body that cannot be read, in our own form."""
     status = error.status_code if isinstance(error, HTTPException) else 500
+    if status not in (404, 405):
+        return response(problem(status, UNREADABLE, way_out="send JSON in UTF-8"))
     paths = ", ".join(f"{'GET' if o.reads else 'POST'} /v1/{o.name}" for o in OPERATIONS.values())
-    return _response(problem(status, f"no such operation; there are {paths}", way_out="see /openapi.json"))
+    return response(problem(status, f"no such operation; there are {paths}", way_out="see /openapi.json"))
+
+
+async def _home() -> HTMLResponse:
+    """Return the page to try the server in a browser."""
+    return HTMLResponse(HOME)
+
+
+async def _health() -> dict[str, str]:
+    """Return the version; answered at once, however many requests wait."""
+    return {"version": __version__}

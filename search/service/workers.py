@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hwdb import Infeasible, InputError
@@ -44,22 +45,22 @@ def answered(name: str, body: Body, bounds: Bounds) -> Outcome:
     return Outcome(200, json.dumps(content, allow_nan=False))
 
 
-def _serve(pipe: Connection, bounds: Bounds) -> None:
-    """Answer the requests of a pipe until it is closed: the whole life of a worker."""
+def _serve(pipe: Connection, bounds: Bounds, folder: str) -> None:
+    """Answer the requests of a pipe until it is closed: the whole life of a worker. folder: for its files."""
     os.dup2(2, 1)  # what libraries print must not reach whoever speaks over our stdout
     sys.stdout = sys.stderr
     _limit_memory(bounds.memory)
-    with tempfile.TemporaryDirectory(prefix="perfmodel-worker-") as folder:
-        os.chdir(folder)
-        Guard(roots(bounds.folders)).install()
-        pipe.send(READY)
-        while True:
-            try:
-                name, given = pipe.recv()
-            except EOFError:
-                return
-            found = answered(name, OPERATIONS[name].body.model_validate(given), bounds)
-            pipe.send((found.status, found.text))
+    os.chdir(folder)
+    tempfile.tempdir = folder  # the shared one has files of others
+    Guard(roots((*bounds.folders, Path(folder)))).install()
+    pipe.send(READY)
+    while True:
+        try:
+            name, given = pipe.recv()
+        except EOFError:
+            return
+        found = answered(name, OPERATIONS[name].body.model_validate(given), bounds)
+        pipe.send((found.status, found.text))
 
 
 def _limit_memory(most: int) -> None:
@@ -72,12 +73,13 @@ def _limit_memory(most: int) -> None:
 
 
 class _Worker:
-    """A process that answers requests one after another."""
+    """A process that answers requests one after another, and its folder, which goes with it however it ends."""
 
     def __init__(self, bounds: Bounds) -> None:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, bounds), daemon=True)
+        self.folder = tempfile.TemporaryDirectory(prefix="perfmodel-worker-", ignore_cleanup_errors=True)
+        self.process = context.Process(target=_serve, args=(theirs, bounds, self.folder.name), daemon=True)
         self.process.start()
         theirs.close()
         self.ready = False
@@ -96,6 +98,7 @@ class _Worker:
         self.process.kill()
         self.process.join()
         self.pipe.close()
+        self.folder.cleanup()
 
 
 @dataclass

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import unquote, unquote_plus
 
 from hwdb import InputError
 
@@ -18,6 +20,13 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 #: Seconds that a database may be away, and between two tries. Chosen: a restart takes some seconds.
 PATIENCE_S, PAUSE_S = 120.0, 0.5
+#: Where a password stands: after the user, up to the last @; or as a value of the query.
+_PASSWORDS = (
+    re.compile(r"(?:^(?!\w+:/)|//?)[^:/@]*:(.+)@"),
+    re.compile(r"[?&](?:ssl)?pass(?:word|wd)?=([^&]+)", re.IGNORECASE),
+)
+#: Characters of a part of a password that is hidden by itself. Chosen: a shorter one is as likely a part of a word.
+LEAST_PART = 3
 #: Scheme of a URL of PostgreSQL without a driver.
 POSTGRES = "postgresql://"
 
@@ -31,7 +40,7 @@ def url_of(storage: str) -> str:
     if not storage or "://" in storage:
         return _with_driver(storage.replace("postgres://", POSTGRES, 1) if storage.startswith("postgres:") else storage)
     if not Path(storage).resolve().parent.is_dir():
-        raise InputError(f"--storage {storage}: its folder does not exist; make it, or name another")
+        raise InputError(hidden(f"--storage {storage}: its folder does not exist; make it, or name another", storage))
     return f"sqlite:///{storage}"
 
 
@@ -46,11 +55,21 @@ def _with_driver(url: str) -> str:
     return url
 
 
-def shown(url: str) -> str:
-    """Return a URL without its password, for messages."""
-    from sqlalchemy.engine import make_url
+def hidden(text: str, storage: str) -> str:
+    """Return a text for a message without the passwords of a storage, however they are written in it.
 
-    return make_url(url).render_as_string(hide_password=True)
+    storage: what the user gave, which need be no URL that can be read.
+
+    >>> hidden("postgresql://me:pw@host/x is away (pw)", "postgresql://me:pw@host/x")
+    'postgresql://me:***@host/x is away (***)'
+    """
+    found = {match for pattern in _PASSWORDS for match in pattern.findall(storage)}
+    # a driver may show a password decoded, or as the part of it that it took for a host or a port
+    said = found | {unquote(one) for one in found} | {unquote_plus(one) for one in found}
+    said |= {part for one in found for part in re.split(r"[/?#@:]", one) if len(part) >= LEAST_PART}
+    for one in sorted(said, key=len, reverse=True):
+        text = text.replace(one, "***")
+    return text
 
 
 def opened(storage: str) -> optuna.storages.BaseStorage:
@@ -66,7 +85,7 @@ def opened(storage: str) -> optuna.storages.BaseStorage:
         return optuna.storages.RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
     except (sqlalchemy.exc.SQLAlchemyError, ImportError, RuntimeError, ValueError) as error:
         said = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
-        raise InputError(f"--storage {_shown_anyhow(url)}: cannot be used: {said}") from None
+        raise InputError(hidden(f"--storage {storage}: cannot be used: {said}", storage)) from None
 
 
 def closed(place: optuna.storages.BaseStorage) -> None:
@@ -76,16 +95,6 @@ def closed(place: optuna.storages.BaseStorage) -> None:
     if isinstance(place, optuna.storages.RDBStorage):
         place.remove_session()
         place.engine.dispose()
-
-
-def _shown_anyhow(url: str) -> str:
-    """Return a URL for a message, without its password; also one that cannot be read."""
-    import sqlalchemy.exc
-
-    try:
-        return shown(url)
-    except sqlalchemy.exc.ArgumentError:
-        return url
 
 
 def patient(action: Callable[[], T]) -> T:
