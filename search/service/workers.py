@@ -6,10 +6,14 @@ import json
 import multiprocessing
 import os
 import queue
+import signal
 import sys
 import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,6 +76,20 @@ def _limit_memory(most: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 
+@contextmanager
+def _interrupts_kept_off() -> Iterator[None]:
+    """Let processes that start meanwhile not see Ctrl+C, which a terminal sends to all: the server ends them."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    resource_tracker.ensure_running()  # its start would let interrupts through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class _Worker:
     """A process that answers requests one after another, and its folder, which goes with it however it ends."""
 
@@ -80,7 +98,8 @@ class _Worker:
         self.pipe, theirs = context.Pipe()
         self.folder = tempfile.TemporaryDirectory(prefix="perfmodel-worker-", ignore_cleanup_errors=True)
         self.process = context.Process(target=_serve, args=(theirs, bounds, self.folder.name), daemon=True)
-        self.process.start()
+        with _interrupts_kept_off():
+            self.process.start()
         theirs.close()
         self.ready = False
 
