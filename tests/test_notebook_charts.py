@@ -126,6 +126,10 @@ def test_a_plan_has_a_table_charts_and_operators(plan: PlanView) -> None:
         plan.plot("fronts")
     with pytest.raises(InputError, match="number 99 is no candidate"):
         plan.explain(99)
+    mistaken: list[Any] = [-1, "20", 2.5, True]
+    for wrong in mistaken:
+        with pytest.raises(InputError, match=r"requests is .*give a whole number of 0 or more"):
+            plan.plot("power", requests=wrong)
 
 
 def test_a_plan_of_a_mapping_is_that_of_the_text(plan: PlanView) -> None:

@@ -154,6 +154,8 @@ WRONG: list[tuple[str, dict[str, Any], str, str]] = [
     ("estimate", {"model": "llama-3.1-8b", "device": "l40s", "tp": "4"}, "tp", ""),
     ("estimate", {"model": "llama-3.1-8b", "device": "l40s", "tp": True}, "tp", ""),
     ("estimate", {"model": "llama-3.1-8b", "device": "l40s", "explain": -1}, "explain", ""),
+    ("estimate", {"model": "llama-3.1-8b", "device": "l40s", "concurrency": 1, "isl": 0.5}, "isl", "give 1 or more"),
+    ("estimate", {"model": "llama-3.1-8b", "device": "l40s", "batch": 1, "concurrency": 1}, "", "give one of them"),
     ("plan", {"scenario": "[model"}, "scenario.toml", ""),
     ("plan", {"scenario": {"model": {"name": None}}}, "scenario.model.name", "leave the key out"),
     ("plan", {"scenario": SMALL, "top": 0}, "top", ""),

@@ -43,6 +43,15 @@ def everything(small: Plan) -> Tuned:
     return tune(small, objectives=["ttft_ms_p99", "output_tok_s"], vary=AXES, budget=budget)
 
 
+def test_arguments_are_taken_as_the_command_line_has_them(small: Plan, tmp_path: Path) -> None:
+    budget = Budget(trials=2, requests=20, batch=2, short_first=False)
+    known = tune(small, objectives=["ttft_ms_p99"], vary=AXES, budget=budget)
+    place = str(tmp_path / "s.db")
+    found = tune(small, objectives="ttft_ms_p99", vary=(*VARY, *FIXED), budget=budget, storage=place)
+    assert found.rows == known.rows
+    assert Path(place).exists()
+
+
 def test_exhaustive_tries_each_combination_once(everything: Tuned) -> None:
     tried = [(row["max_num_batched_tokens"], row["max_num_seqs"]) for row in everything.rows]
     assert sorted(tried) == sorted(product(BUDGETS, SEQS))

@@ -126,6 +126,31 @@ def test_errors_name_the_argument(given: dict[str, Any], said: str) -> None:
         sweep_table(MODEL, **{"device": "h100-sxm", **given})
 
 
+WRONG_ELSEWHERE: list[tuple[dict[str, Any], str]] = [
+    ({"models": []}, "model is an empty list"),
+    ({"engine": ()}, "engine is an empty list"),
+    *(
+        ({"usd_per_hour": {"h100-sxm": p}}, "usd_per_hour of h100-sxm is")
+        for p in (-1.5, float("nan"), "a", None, True)
+    ),
+    ({"usd_per_hour": {"h1000": 2.0}}, "unknown device 'h1000'"),
+    ({"usd_per_hour": 2.0}, "usd_per_hour 2.0 is no mapping"),
+    ({"nodes": ["foo"]}, "unknown node 'foo'"),
+    ({"nodes": "dgx-h200"}, "dgx-h200 holds h200-sxm, and not h100-sxm"),
+]
+
+
+@pytest.mark.parametrize(("given", "said"), WRONG_ELSEWHERE)
+def test_what_cannot_be_used_is_refused_and_not_left_out(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        sweep_table(**{"models": MODEL, "device": "h100-sxm", "concurrency": 1, **given})
+
+
+def test_a_price_is_that_of_the_device_in_any_spelling() -> None:
+    found = sweep_table(MODEL, "H100 SXM", usd_per_hour={"H100 SXM": 1.25}, concurrency=1)
+    assert found.frame().usd_per_hour.tolist() == [1.25]
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_random_arguments_are_answered_or_refused_in_a_sentence(seed: int) -> None:
     random_of = random.Random(seed)

@@ -69,6 +69,8 @@ class PlanView(Plan):
                     f"plot: kind {kind!r} has nothing to compare: one kind of device, or no price, is left"
                 )
             return shown(found[OF_REPORT[kind]].to_plotly_json())
+        if isinstance(requests, bool) or not isinstance(requests, int) or requests < 0:
+            raise InputError(f"plot: requests is {requests!r}; give a whole number of 0 or more")
         at = self._chosen(number, "plot")
         settings = verify.Settings(count=requests)
         if kind == "power":

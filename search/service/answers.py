@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,7 +59,7 @@ def _estimate(asked: bodies.Estimate, bounds: Bounds) -> Answer:
     for field in ("model", "device", "engine", "weights", "kv"):
         _refuse_files(getattr(asked, field), field)
     given = {name: value for name, value in asked.model_dump().items() if name not in NO_AXES}
-    with laid_out(None, {}, asked.hardware_files) as (_, folders):
+    with _field_named(), laid_out(None, {}, asked.hardware_files) as (_, folders):
         spec = read_config(asked.model) if isinstance(asked.model, dict) else model(asked.model)
         table = sweep_table(
             spec,
@@ -74,6 +75,19 @@ def _estimate(asked: bodies.Estimate, bounds: Bounds) -> Answer:
         rows = table.frame().to_dict(orient="records")
         terms = {} if asked.explain is None else {"operators": table.explain(asked.explain).to_dict(orient="records")}
     return {"rows": rows, **terms}
+
+
+@contextmanager
+def _field_named() -> Iterator[None]:
+    """Let errors of a sweep name the field of the request in place of the function of Python."""
+    try:
+        yield
+    except InputError as error:
+        _, of_sweep, told = str(error).partition("sweep: ")
+        if not of_sweep or not str(error).startswith(of_sweep):
+            raise
+        field = told.partition(" ")[0]
+        raise InputError(f"{field if field in bodies.Estimate.model_fields else 'estimate'}: {told}") from None
 
 
 def _refuse_files(given: Any, field: str) -> None:

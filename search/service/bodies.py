@@ -44,7 +44,9 @@ class Estimate(WithHardware):
     isl: Annotated[Numbers, Field(description="Prompt tokens per request.")] = 1024.0
     osl: Annotated[Numbers, Field(description="Output tokens per request.")] = 256.0
     prefix_hit: Annotated[Numbers, Field(description="Share of prompt tokens in the prefix cache, 0 to 1.")] = 0.0
-    concurrency: Annotated[Numbers | None, Field(description="Requests in flight. Give one of the loads.")] = None
+    concurrency: Annotated[
+        Numbers | None, Field(description="Requests in flight. Give one load; without any it is 1.")
+    ] = None
     batch: Annotated[Numbers | None, Field(description="Sequences that start together.")] = None
     request_rate_rps: Annotated[Numbers | None, Field(description="Requests per second that arrive.")] = None
     tp: Annotated[Numbers, Field(description="Tensor parallelism: devices that split each layer.")] = 1.0

@@ -44,16 +44,16 @@ class Door:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        found = self._refused(scope)
+        found, body = self._refused(scope), b""
         if found is None:
             try:
-                body = await asyncio.wait_for(self._body(receive), ARRIVING_S)
-            except TimeoutError:
+                arrived = await asyncio.wait_for(self._body(receive), ARRIVING_S)
+            except asyncio.TimeoutError:  # noqa: UP041 - another class than TimeoutError in Python 3.10
                 found = problem(408, f"the body did not arrive within {ARRIVING_S:g} s; send it at once")
             else:
-                if body is None:  # whoever asked is gone
+                if arrived is None:  # whoever asked is gone
                     return
-                found = too_large(self.most) if len(body) > self.most else None
+                body, found = bytes(arrived), too_large(self.most) if len(arrived) > self.most else None
         if found is not None:
             await response(found)(scope, receive, send)
             return
@@ -65,7 +65,7 @@ class Door:
             if sent:
                 return await receive()
             sent = True
-            return {"type": "http.request", "body": bytes(body), "more_body": False}
+            return {"type": "http.request", "body": body, "more_body": False}
 
         await self.app(scope, whole, send)
 

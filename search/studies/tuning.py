@@ -20,7 +20,7 @@ from search.studies.objectives import Aims, aims_of
 from search.studies.pruning import short_of
 from search.studies.replays import Bench, Contender, bench_of, priced, replayed
 from search.studies.running import Budget, Run
-from search.studies.settings import Axis
+from search.studies.settings import Axis, read_axis
 from search.studies.starts import starts_of
 from search.studies.storage import opened, patient, quiet
 from search.studies.trials import Trials
@@ -45,10 +45,10 @@ class Storage:
 def tune(
     plan: Plan,
     *,
-    objectives: Sequence[str] = (),
-    vary: Sequence[Axis] = (),
+    objectives: str | Sequence[str] = (),
+    vary: str | Axis | Sequence[str | Axis] = (),
     budget: Budget | None = None,
-    storage: Storage | None = None,
+    storage: str | Storage | None = None,
     executor: Executor | None = None,
     progress: Progress | None = None,
 ) -> Tuned:
@@ -58,23 +58,27 @@ def tune(
 
     Args:
         objectives: figures of `OBJECTIVES` to reach for; none for cost and p99 of TTFT.
-        vary: settings with their values, in place of the usual ones.
-        budget, storage: see their classes; by default 64 trials in memory.
+        vary: settings with their values, in place of the usual ones; also as the command line takes them, KEY=VALUES.
+        budget, storage: see their classes; by default 64 trials in memory. storage: also its place alone.
         executor: what runs the simulations; by default this process.
         progress: called with (trials told, trials).
 
     Raises `Infeasible` where the plan has no candidate, and `InputError` for what means nothing.
     """
-    chosen, aims = budget or Budget(), aims_of(objectives, plan.scorer.target.slo)
+    wanted = (objectives,) if isinstance(objectives, str) else objectives
+    varied = (vary,) if isinstance(vary, str | Axis) else vary
+    place = Storage(storage) if isinstance(storage, str) else storage or Storage()
+    chosen, aims = budget or Budget(), aims_of(wanted, plan.scorer.target.slo)
     numbers = numbers_of(plan, chosen)
     contenders = tuple(contender_of(plan, number, chosen) for number in numbers)
     prefixes = any(one.traffic.prefixes is not None for one in contenders)
-    axes = axes_of(plan, numbers, vary, prefixes=prefixes)
+    stated = [read_axis(one) if isinstance(one, str) else one for one in varied]
+    axes = axes_of(plan, numbers, stated, prefixes=prefixes)
     bench = bench_of(plan, contenders, axes, aims.wanted, chosen.seed)
     count = _requests(contenders, chosen)
     short = short_of(count, in_flight(plan, numbers)) if chosen.short_first else 0
     with quiet():
-        trials = trials_of(axes, aims, chosen, storage or Storage(), _definition(bench, axes, aims, chosen, short))
+        trials = trials_of(axes, aims, chosen, place, _definition(bench, axes, aims, chosen, short))
         with closing(trials), closing((executor or Serial()).start(replayed, bench)) as workers:
             if chosen.from_plan and chosen.sampler != "exhaustive":
                 trials.begin(starts_of(plan, numbers, axes)[: chosen.trials])

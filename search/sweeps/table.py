@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hwdb import InputError, load
+from hwdb import Device, Hwdb, InputError, load
 from perfmodel import Engine, ModelSpec, Objective, Slo, Workload, engine, model, read_config, simulate
 from perfmodel.workload import SLO_KEYS
 from search.planning import term_row
@@ -186,17 +187,18 @@ def sweep_table(
     stated = [name for name in LENGTHS if name in axes and workload is not None]
     if stated:
         raise InputError(f"sweep: {stated[0]} and workload both state lengths; give one of them")
-    named = [nodes] if isinstance(nodes, str) else list(nodes)
+    given = read_axes({"device": device, **axes}, most)
+    database = load([hwdb] if isinstance(hwdb, str | Path) else hwdb)
+    cards = {one if isinstance(one, Device) else database.device(one) for one in given.columns["device"]}
     asked = Asked(
-        hwdb=load([hwdb] if isinstance(hwdb, str | Path) else hwdb),
+        hwdb=database,
         requests=workload,
         slo=_slo(slo),
-        prices=dict(usd_per_hour or {}),
-        nodes=tuple(named),
+        prices=_prices(usd_per_hour, database, cards),
+        nodes=_nodes([nodes] if isinstance(nodes, str) else list(nodes), database, cards),
         allow_long_context=allow_long_context,
     )
-    given = read_axes({"device": device, **axes}, most)
-    specs, engines = [_model(m) for m in _listed(models)], [_engine(e) for e in _listed(engine)]
+    specs, engines = [_model(m) for m in _listed(models, "model")], [_engine(e) for e in _listed(engine, "engine")]
     if len(given) * len(specs) * len(engines) > most:
         raise InputError(f"sweep: {len(given) * len(specs) * len(engines)} rows; give at most {most}")
     parts = tuple(Part(spec, runs, given, asked) for spec in specs for runs in engines)
@@ -207,11 +209,36 @@ def sweep_table(
     return SweepTable(parts, (*several, *given.swept))
 
 
-def _listed(given: Any) -> list[Any]:
-    """Return one value or a list of values as a list."""
+def _listed(given: Any, name: str) -> list[Any]:
+    """Return one value or a list of values as a list. name: of the argument."""
     if isinstance(given, str | Mapping) or not isinstance(given, Iterable):
         return [given]
-    return list(given)
+    found = list(given)
+    if not found:
+        raise InputError(f"sweep: {name} is an empty list; give one value or more")
+    return found
+
+
+def _prices(given: Any, database: Hwdb, cards: Iterable[Device]) -> dict[str, float]:
+    """Return the user's prices by the names of devices; `InputError` for a device or a price that means nothing."""
+    if given is not None and not isinstance(given, Mapping):
+        raise InputError(f'sweep: usd_per_hour {given!r} is no mapping; give one such as {{"h100-sxm": 2.5}}')
+    own, found = {card.name for card in cards}, {}
+    for name, price in (given or {}).items():
+        if isinstance(price, bool) or not isinstance(price, int | float) or not 0 <= price < math.inf:
+            raise InputError(f"sweep: usd_per_hour of {name} is {price!r}; give USD per hour of one device, 0 or more")
+        found[name if name in own else database.device(str(name)).name] = float(price)
+    return found
+
+
+def _nodes(names: Sequence[str], database: Hwdb, cards: Iterable[Device]) -> tuple[str, ...]:
+    """Return the names of nodes; `InputError` for one that is unknown, or that holds none of the devices."""
+    swept = sorted({card.name for card in cards})
+    for name in names:
+        held = database.node(name).device
+        if held not in swept:
+            raise InputError(f"sweep: nodes: {name} holds {held}, and not {' or '.join(swept)}; give a node of those")
+    return tuple(names)
 
 
 def _model(given: Any) -> ModelSpec:
