@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hwdb import InputError
 from perfmodel import __version__
@@ -65,14 +65,11 @@ def tune(
 
     Raises `Infeasible` where the plan has no candidate, and `InputError` for what means nothing.
     """
-    wanted = (objectives,) if isinstance(objectives, str) else objectives
-    varied = (vary,) if isinstance(vary, str | Axis) else vary
-    place = Storage(storage) if isinstance(storage, str) else storage or Storage()
+    wanted, stated, place = _stated(objectives, vary, storage)
     chosen, aims = budget or Budget(), aims_of(wanted, plan.scorer.target.slo)
     numbers = numbers_of(plan, chosen)
     contenders = tuple(contender_of(plan, number, chosen) for number in numbers)
     prefixes = any(one.traffic.prefixes is not None for one in contenders)
-    stated = [read_axis(one) if isinstance(one, str) else one for one in varied]
     axes = axes_of(plan, numbers, stated, prefixes=prefixes)
     bench = bench_of(plan, contenders, axes, aims.wanted, chosen.seed)
     count = _requests(contenders, chosen)
@@ -84,8 +81,21 @@ def tune(
                 trials.begin(starts_of(plan, numbers, axes)[: chosen.trials])
             run = Run(trials, workers, chosen, partial(priced, plan, bench, numbers), count, short)
             run.go(progress)
-            names = tuple(one.name for one in contenders)
-            return Tuned(aims, axes, names, tuple(trials.known()), run.replays, workers.lost)
+            return Tuned(
+                aims, axes, tuple(c.name for c in contenders), tuple(trials.known()), run.replays, workers.lost
+            )
+
+
+def _stated(
+    objectives: str | Sequence[str], vary: Any, storage: str | Storage | None
+) -> tuple[Any, list[Axis], Storage]:
+    """Return objectives, settings and storage as a study takes them, where a text stands for one of them."""
+    varied = (vary,) if isinstance(vary, str | Axis) else vary
+    return (
+        (objectives,) if isinstance(objectives, str) else objectives,
+        [read_axis(one) if isinstance(one, str) else one for one in varied],
+        Storage(storage) if isinstance(storage, str) else storage or Storage(),
+    )
 
 
 def numbers_of(plan: Plan, budget: Budget) -> tuple[int, ...]:
