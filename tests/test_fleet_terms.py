@@ -288,7 +288,7 @@ def test_a_purchase_takes_only_the_devices_that_the_supplies_still_have() -> Non
         ("cost", "proven least cost"),
         ("power", "proven least power"),
         ("devices", "proven least number of devices"),
-        ("traffic", "serves 2.00 x the demand, 4 requests/s; proven the most traffic"),
+        ("traffic", "serves 2.00 x the demand, 4.00 requests/s; proven the most traffic"),
     ],
 )
 def test_the_headline_says_what_the_fleet_is_best_in(objective: str, told: str) -> None:
