@@ -238,6 +238,15 @@ def test_a_split_day_is_served_where_whole_replicas_take_more_than_the_linear_pr
     assert whole.usd_per_hour == pytest.approx(found.usd_per_hour)
 
 
+def test_a_period_without_a_fleet_in_time_has_the_bound_of_the_linear_program() -> None:
+    """The bound of the linear program is below the least cost, and above none."""
+    options = (Option("a", "d", 1.0, 1.0), Option("b", "e", 1.0, 3.0))
+    problem = FleetProblem(options, ("x",), np.array([[2.5]]), np.array([[1.0], [2.0]]))
+    assert split_periods.relaxed(problem) == pytest.approx(2.5)
+    assert fleet_plan(problem).usd_per_hour == 3.0
+    assert split_periods.relaxed(replace(problem, inventory=Inventory(nodes=1.0))) == np.inf
+
+
 def test_a_budget_is_not_split() -> None:
     option = tuple(Option(f"o{i}", "d", 1.0, 1.0) for i in range(split_periods.LARGE))
     day = FleetProblem(

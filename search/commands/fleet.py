@@ -74,12 +74,12 @@ def fleet_command(scenario: Scenario, result: FleetResultOptions, output: DataOu
         raise InputError(f"--rows {result.rows!r} is no table of a fleet; give {', '.join(ROWS)}")
     if result.verify and result.rows != ROWS[0]:
         raise InputError(f"--verify prints rows of its own; leave out --rows {result.rows}")
-    effort = _effort(result)
+    time_limit, gap = _effort(result)
     for file in (result.routing, result.report):
         if file is not None:
             outfile.check(file, scenario)
     asked = load_scenario(scenario, output.folders)
-    found = plan_fleet(asked, **effort)
+    found = plan_fleet(asked, time_limit=time_limit, gap=gap)
     if result.routing is not None:
         write_text(result.routing, routing_json(found))
     if result.report is not None:
@@ -93,14 +93,13 @@ def fleet_command(scenario: Scenario, result: FleetResultOptions, output: DataOu
     _print_tables(found, asked, result, wide=output.wide)
 
 
-def _effort(result: FleetResultOptions) -> dict[str, float]:
-    """Return the seconds and the relative gap that the options ask for; raise `InputError` for impossible ones."""
+def _effort(result: FleetResultOptions) -> tuple[float | None, float | None]:
+    """Return (seconds, relative gap) that the options ask for; raise `InputError` for impossible ones."""
     if result.time_limit is not None and not result.time_limit > 0:
         raise InputError(f"--time-limit {result.time_limit:g}: give seconds above 0")
     if result.gap is not None and not 0 <= result.gap <= PERCENT:
         raise InputError(f"--gap {result.gap:g}: give per cent, 0 to {PERCENT:g}")
-    asked = {} if result.time_limit is None else {"time_limit": result.time_limit}
-    return asked if result.gap is None else {**asked, "gap": result.gap / PERCENT}
+    return result.time_limit, None if result.gap is None else result.gap / PERCENT
 
 
 def _print_rows(rows: list[dict[str, Any]], table: str, output: DataOutputOptions) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -67,14 +67,8 @@ def plan_fleet(
         FleetInfeasible: no fleet satisfies the limits; the message says what to relax.
         InputError: the scenario lacks what a fleet needs.
     """
-    effort = {n: v for n, v in (("time_limit_s", time_limit), ("gap", gap)) if v is not None}
-
-    def made(one: Scenario) -> Prepared:
-        """Return the input of the program for one form of the scenario, with the effort that is asked for."""
-        prepared = prepare(one, costs)
-        return replace(prepared, problem=replace(prepared.problem, **effort)) if effort else prepared
-
-    prepared, found = _solved(scenario, solver, made)
+    effort = {"time_limit_s": time_limit, "gap": gap}
+    prepared, found = _solved(scenario, solver, lambda one: _with_effort(prepare(one, costs), effort))
     found = _at_load(found, prepared.modelled)
     idle = idle_devices(found.devices, prepared.problem.inventory, scenario.hardware(), scenario.offer.usd_per_hour)
     told = manifest(
@@ -86,6 +80,12 @@ def plan_fleet(
         command=command,
     )
     return replace(found, manifest=told, idle=idle, site=scenario.site, modelled=prepared.modelled)
+
+
+def _with_effort(prepared: Prepared, effort: Mapping[str, Any]) -> Prepared:
+    """Return the input with the fields of the problem in `effort` that are not None."""
+    asked = {name: value for name, value in effort.items() if value is not None}
+    return replace(prepared, problem=replace(prepared.problem, **asked))
 
 
 def _solved(
