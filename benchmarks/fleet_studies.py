@@ -38,7 +38,8 @@ SPLITWISE_RATE = 70.0
 #: Most seconds for one of Melange's programs. chosen: four in five are solved to the end.
 SECONDS = 2.0
 #: Mean tokens of prompts and answers of LMSYS-Chat-1M, the chats of Melange's short requests (arXiv:2309.11998, table
-#: 1; copied in yukimaru77/kaggle_jp lmsys-chatbot-arena/discuss, read 2026-11), and the log standard deviations of their lengths. assumed: log-normal, long tails as in other chats.
+#: 1; copied in yukimaru77/kaggle_jp lmsys-chatbot-arena/discuss, read 2026-11), and the log standard deviations of
+#: their lengths. assumed: log-normal, long tails as in other chats.
 CHATS = ((69.5, 1.2), (214.5, 0.9))
 #: Quantiles between which the lengths of chats are cut.
 CHAT_QUANTILES = ((0.0, 0.4, 0.7, 0.9, 0.98, 1.0), (0.0, 0.5, 0.85, 1.0))
