@@ -27,9 +27,8 @@ LARGE = 400
 AT_ONCE = 2
 #: Kinds of cases that the linear program of the prices leaves out.
 LEFT_OUT = frozenset({"chance"})
-#: Parts of the time for the bounds and for the fleets of all periods, times those that are solved at once. chosen: the
-#: bound of a period moves by less than 0.1 % after the first half second, its fleet by 1 % and more.
-BOUND_TIME, FLEET_TIME = 0.2 * AT_ONCE, 0.6 * AT_ONCE
+#: Parts of the time for the bounds and for the fleets of all periods, times those that are solved at once. chosen.
+BOUND_TIME, FLEET_TIME = 0.35 * AT_ONCE, 0.45 * AT_ONCE
 #: Kind of a reserved supply in the problem of one period. It has a name of its own, so that it can stand beside others.
 AT_ITS_WORTH = "at its worth"
 #: A mean price below this is none, USD per hour.

@@ -36,7 +36,6 @@ LESS_IMPORTANT_OF_HOURS = ("option", "hours")
 def fleet_rows(fleet: FleetPlan) -> list[dict[str, Any]]:
     """Return one row per option and period in use; each row repeats the totals of the fleet."""
     totals = {"fleet_usd_per_hour": fleet.usd_per_hour, "fleet_power_w": fleet.power, "gap_percent": 100.0 * fleet.gap}
-    totals |= {"demand_factor": fleet.served} if fleet.problem.objective == "traffic" else {}
     for name, other in (("static", fleet.static), ("scaled", fleet.scaled)):
         totals |= {f"{name}_fleet_usd_per_hour": other.usd_per_hour} if other is not None else {}
     totals |= account(fleet)
