@@ -2,16 +2,19 @@
 
 The first row is ten models on 12 device types over 24 periods, with stock, power, one spare node and three price
 kinds. Each other row has one dimension a quarter, or four times, of it. All figures are drawn with a seed.
+Stock and power are at least those of a fleet that serves everything, so that every row has a solution.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from perfmodel.arrays import Array
 from search.fleet import FleetInfeasible, FleetProblem, fleet_plan
 from search.scenario import Inventory, Option, Supply
 
@@ -65,10 +68,12 @@ def instance(size: Size, seed: int = 0) -> FleetProblem:
         Supply(f"d{d}", "spot", float(p) * SPOT, lost_share=0.5, most=each / 4) for d, p in enumerate(price)
     ] * (size.kinds > 2)
     stock = {f"d{d}": float(np.ceil(each * random.uniform(0.1, 0.5))) for d in range(devices)}
-    watts = np.mean([o.power for o in options])
-    inventory = Inventory(
-        stock=stock, power=float(2.0 * each * watts), spare_nodes=size.spare, supplies=tuple(supplies)
-    )
+    watts = np.array([o.power for o in options])
+    replicas = witness(rate, speed, stock, size)
+    for d in range(devices):
+        stock[f"d{d}"] = max(stock[f"d{d}"], float(replicas[d::devices].sum()))
+    power = max(float(2.0 * each * watts.mean()), float(watts @ replicas))
+    inventory = Inventory(stock=stock, power=power, spare_nodes=size.spare, supplies=tuple(supplies))
     if size.kinds <= 1:
         inventory = replace(inventory, supplies=())
     return FleetProblem(
@@ -80,6 +85,29 @@ def instance(size: Size, seed: int = 0) -> FleetProblem:
         inventory=inventory,
         elastic=True,
     )
+
+
+def witness(rate: Array, speed: Array, stock: Mapping[str, float], size: Size) -> Array:
+    """Return replicas of each option, (O,), that serve every class at its peak after every failure.
+
+    rate: (C, P) requests/s. speed: (O, C) of one replica. stock: devices of each type. Each model takes what is left of
+    its quickest devices, with as many spare replicas of each as may fail. Where the stock does not suffice, the rest is
+    on its quickest device: an instance whose stock and power are at least those of this fleet is feasible.
+    """
+    left, found = np.array(list(stock.values())), np.zeros(len(speed))
+    for m in range(size.models):
+        columns = slice(m * size.classes, (m + 1) * size.classes)
+        options = np.arange(m * size.devices, (m + 1) * size.devices)
+        load = (rate[columns].max(axis=1) / speed[options, columns]).sum(axis=1)  # replicas for all of the model
+        part, order = 1.0, np.argsort(load)
+        for d in order:
+            count = min(left[d], np.ceil(part * load[d]) + size.spare)
+            if part > 0 and count > size.spare:
+                part -= (count - size.spare) / load[d]
+                left[d] -= count
+                found[options[d]] += count
+        found[options[order[0]]] += np.ceil(max(part, 0.0) * load[order[0]]) + size.spare * (part > 0)
+    return found
 
 
 def rows(base: Size) -> list[tuple[str, Size]]:

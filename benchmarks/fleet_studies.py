@@ -23,10 +23,13 @@ from search import load_scenario
 from search.fleet import FleetPlan, FleetProblem, fleet_plan
 from search.fleet.options import prepare
 
-#: USD per hour of one GPU (Melange, arXiv:2404.14527, table 1).
+#: USD per hour of one GPU (Melange, arXiv:2404.14527, table 1). Its repository has A10G and A100 (tyler-griggs/
+#: melange-release README.md @044124f and melange/config/example.json @c9622d5, read 2026-11). assumed: L4 and H100, for
+#: which no stored copy of the table was found.
 MELANGE_PRICES = {"l4": 0.7, "a10g": 1.01, "a100-sxm-80gb": 3.67, "h100-sxm": 7.516}
 MELANGE_RATES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
-#: USD per hour of a machine of eight GPUs over eight (Splitwise, arXiv:2311.18677: 17.6 and 38 per machine).
+#: USD per hour of a machine of eight GPUs over eight (Splitwise, arXiv:2311.18677, table I: 17.6 and 38 per machine;
+#: Mutinifni/splitwise-sim notebooks/utils.py @3780880 has 2.21 and 4.76 per GPU, read 2026-11).
 SPLITWISE_PRICES = {"a100-sxm-80gb": 17.6 / 8.0, "h100-sxm": 38.0 / 8.0}
 #: Requests/s at which the designs of Splitwise are compared. assumed: a cluster of tens of machines, as in its study.
 SPLITWISE_RATE = 70.0
@@ -35,7 +38,8 @@ SPLITWISE_RATE = 70.0
 #: Most seconds for one of Melange's programs. chosen: four in five are solved to the end.
 SECONDS = 2.0
 #: Mean tokens of prompts and answers of LMSYS-Chat-1M, the chats of Melange's short requests (arXiv:2309.11998, table
-#: 1), and the log standard deviations of their lengths. assumed: log-normal, long tails as in other chats.
+#: 1; copied in yukimaru77/kaggle_jp lmsys-chatbot-arena/discuss, read 2026-11), and the log standard deviations of
+#: their lengths. assumed: log-normal, long tails as in other chats.
 CHATS = ((69.5, 1.2), (214.5, 0.9))
 #: Quantiles between which the lengths of chats are cut.
 CHAT_QUANTILES = ((0.0, 0.4, 0.7, 0.9, 0.98, 1.0), (0.0, 0.5, 0.85, 1.0))
@@ -138,7 +142,8 @@ def melange_lines() -> list[Line]:
                 f"{100 * min(saved):.0f} to {100 * max(saved):.0f} %; against the best type at each rate up to "
                 f"{100 * max(best):.0f} %",
                 "arXiv:2404.14527 sec. 6.2 and tyler-griggs/melange-release melange/blog/melange-blog.md @629e469. "
-                "Log-normal lengths with the means of LMSYS-Chat-1M; prices as published.",
+                "Log-normal lengths with the means of LMSYS-Chat-1M; prices of A10G and A100 as published, of L4 and "
+                "H100 assumed.",
             )
         )
     return out

@@ -9,11 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import cli
 from hwdb import InputError
 from search import FleetInfeasible, FleetPlan, FleetProblem, Inventory, Option, fleet_plan, load_scenario, plan_fleet
-from search.fleet import supply_rows, worth_rows
+from search.fleet import growth_rows, supply_rows, worth_rows
+from search.fleet import split as split_periods
 from search.fleet.terms import draws
-from search.scenario import Supply
+from search.output import fleet_headline
+from search.scenario import Growth, Supply
 
 DAY = """\
 [fleet]
@@ -207,3 +210,123 @@ def test_a_replica_on_two_device_types_takes_both(tmp_path: Path) -> None:
     found = planned(tmp_path, more=pair + "[hardware]\nstock = { h100-sxm = 9, l4 = 2 }\n")
     assert found.replicas[2].max() == 1
     assert found.devices["l4"] <= 2
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_split_day_is_served_where_whole_replicas_take_more_than_the_linear_program_reserves(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rates below one replica: the linear program reserves parts of devices. The whole program says what is least."""
+    random = np.random.default_rng(seed)
+    models = int(random.integers(2, 5))
+    options = tuple(Option(f"o{i}", "d", 1.0, 1.0, model=f"m{i}") for i in range(models))
+    kinds = [Supply("d", "reserved", 1.0), *([Supply("d", "owned", 0.2, most=1.0)] if seed % 2 else [])]
+    problem = FleetProblem(
+        options,
+        tuple("abcd"[:models]),
+        random.uniform(0.1, 0.9, (2, models)),
+        np.eye(models),
+        hours=np.array([12.0, 12.0]),
+        inventory=Inventory(supplies=tuple(kinds)),
+        elastic=True,
+    )
+    whole = fleet_plan(problem)
+    monkeypatch.setattr(split_periods, "LARGE", 1)
+    found = fleet_plan(problem)
+    assert found.bound <= whole.usd_per_hour + 1e-6
+    assert found.usd_per_hour == pytest.approx(models - 0.8 * (seed % 2))
+    assert whole.usd_per_hour == pytest.approx(found.usd_per_hour)
+
+
+def test_a_period_without_a_fleet_in_time_has_the_bound_of_the_linear_program() -> None:
+    """The bound of the linear program is below the least cost, and above none."""
+    options = (Option("a", "d", 1.0, 1.0), Option("b", "e", 1.0, 3.0))
+    problem = FleetProblem(options, ("x",), np.array([[2.5]]), np.array([[1.0], [2.0]]))
+    assert split_periods.relaxed(problem) == pytest.approx(2.5)
+    assert fleet_plan(problem).usd_per_hour == 3.0
+    assert split_periods.relaxed(replace(problem, inventory=Inventory(nodes=1.0))) == np.inf
+
+
+def test_a_budget_is_not_split() -> None:
+    option = tuple(Option(f"o{i}", "d", 1.0, 1.0) for i in range(split_periods.LARGE))
+    day = FleetProblem(
+        option,
+        ("x",),
+        np.ones((2, 1)),
+        np.ones((len(option), 1)),
+        hours=np.ones(2),
+        inventory=Inventory(supplies=(Supply("d", "reserved", 1.0),)),
+        elastic=True,
+    )
+    assert split_periods.splits(day)
+    assert not split_periods.splits(replace(day, inventory=replace(day.inventory, budget=1.0)))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_replica_on_several_devices_is_free_only_as_often_as_it_is_on_hand(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    parts = {"a": float(random.integers(1, 4)), "b": float(random.integers(1, 3))}
+    mixed = Option(
+        "mixed", "a + b", sum(parts.values()), 2.0, parts=parts, part_nodes=dict.fromkeys(parts, 1.0), nodes=2.0
+    )
+    stock = {"a": 8 * parts["a"], "b": 99.0}
+    problem = FleetProblem(
+        (mixed,), ("x",), np.array([[3.0]]), np.ones((1, 1)), inventory=Inventory(stock=stock, spare={"a": seed % 2})
+    )
+    rows = growth_rows(fleet_plan(problem), Growth((4 / 3, 7 / 4, 2.0), quantiles=(0.5,)))
+    assert [r["buy_devices"] for r in rows] == [0.0, mixed.devices, 3 * mixed.devices, 0.0]
+    assert "stock of a" in rows[-1]["remark"]
+    assert "on hand" not in rows[-1]["remark"]
+
+
+def test_a_purchase_takes_only_the_devices_that_the_supplies_still_have() -> None:
+    supplies = (Supply("a", "owned", 0.1, most=2.0), Supply("a", "on_demand", 5.0, most=2.0))
+    option = Option("one", "a", 1.0, 5.0)
+    problem = FleetProblem(
+        (option,), ("x",), np.array([[2.0]]), np.ones((1, 1)), inventory=Inventory(supplies=supplies)
+    )
+    rows = growth_rows(fleet_plan(problem), Growth((2.0, 1.5), quantiles=(0.5,)))
+    assert [r["buy_devices"] for r in rows] == [0.0, 2.0, 0.0]
+    assert "remark" in rows[-1]
+    assert np.isnan(rows[-1]["usd_per_hour"])
+
+
+@pytest.mark.parametrize(
+    ("objective", "told"),
+    [
+        ("cost", "proven least cost"),
+        ("power", "proven least power"),
+        ("devices", "proven least number of devices"),
+        ("traffic", "serves 2.00 x the demand, 4.00 requests/s; proven the most traffic"),
+    ],
+)
+def test_the_headline_says_what_the_fleet_is_best_in(objective: str, told: str) -> None:
+    problem = FleetProblem(
+        (Option("one", "a", 1.0, 5.0, 100.0),),
+        ("x",),
+        np.array([[2.0]]),
+        np.ones((1, 1)),
+        inventory=Inventory(stock={"a": 4}),
+        objective=objective,
+    )
+    assert told in fleet_headline(fleet_plan(problem))
+
+
+def test_the_command_prints_one_table_and_bounds_the_effort(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "fleet.toml"
+    path.write_text(
+        '[objective]\nrank_by = "ttft_ms"\n[hardware]\nstock = { l4 = 9 }\n'
+        '[[fleet.class]]\nname = "x"\nrequest_rate_rps = 2\n'
+        '[[fleet.option]]\ndevice = "l4"\nusd_per_hour = 1\nthroughput_rps = [0.5]\n',
+        encoding="utf-8",
+    )
+    assert cli.main(["fleet", str(path), "--rows", "worth", "--time-limit", "5", "--gap", "1"]) == 0
+    assert "stock[l4]" in (out := capsys.readouterr().out)
+    assert "per hour; proven" not in out
+    assert cli.main(["fleet", str(path), "--rows", "supply"]) == 0
+    assert "no rows of supply" in capsys.readouterr().out
+    assert cli.main(["fleet", str(path)]) == 0
+    assert "rank_by = 'ttft_ms' plays no part" in " ".join(capsys.readouterr().out.split())
+    for wrong in (["--gap", "101"], ["--time-limit", "0"], ["--verify", "--rows", "worth"], ["--verify"]):
+        assert cli.main(["fleet", str(path), *wrong]) == 2
+        assert not capsys.readouterr().out

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 EXAMPLES = """\
 perfmodel fleet examples/fleet-mix.toml --verify --report fleet.html
 perfmodel fleet examples/day.toml --routing routes.json"""
-#: What `--rows` can name: the tables that JSON and CSV have the rows of.
+PERCENT = 100.0
+#: What `--rows` can name: the tables of a fleet.
 ROWS = ("options", "hours", "shares", "routing", "limits", "growth", "supply", "worth")
 
 
@@ -38,9 +39,19 @@ class FleetResultOptions:
             metavar="FILE", help="Write which class goes to which option, in what share, as HTTPRoutes for a gateway."
         ),
     ] = None
-    rows: Annotated[
-        str, typer.Option(metavar="TABLE", help=f"Rows that --json and --csv print: {', '.join(ROWS)}.")
-    ] = "options"
+    rows: Annotated[str, typer.Option(metavar="TABLE", help=f"Rows to print: {', '.join(ROWS)}.")] = ROWS[0]
+    time_limit: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS", help="Most seconds per solution; default: time_limit_s of the scenario, or 60."
+        ),
+    ] = None
+    gap: Annotated[
+        float | None,
+        typer.Option(
+            metavar="PERCENT", help="Distance from the optimum that is enough; default: gap_percent of the scenario."
+        ),
+    ] = None
     report: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write the page of the fleet: HTML, .md, .json or .csv.")
     ] = None
@@ -55,17 +66,20 @@ def fleet_command(scenario: Scenario, result: FleetResultOptions, output: DataOu
     """
     from hwdb import outfile
     from search.fleet import plan_fleet, routing_json
-    from search.output import print_rows, write_text
+    from search.output import write_text
     from search.scenario import load_scenario
 
     form = output.form
     if result.rows not in ROWS:
         raise InputError(f"--rows {result.rows!r} is no table of a fleet; give {', '.join(ROWS)}")
+    if result.verify and result.rows != ROWS[0]:
+        raise InputError(f"--verify prints rows of its own; leave out --rows {result.rows}")
+    time_limit, gap = _effort(result)
     for file in (result.routing, result.report):
         if file is not None:
             outfile.check(file, scenario)
     asked = load_scenario(scenario, output.folders)
-    found = plan_fleet(asked)
+    found = plan_fleet(asked, time_limit=time_limit, gap=gap)
     if result.routing is not None:
         write_text(result.routing, routing_json(found))
     if result.report is not None:
@@ -73,21 +87,41 @@ def fleet_command(scenario: Scenario, result: FleetResultOptions, output: DataOu
 
         page = render_fleet_report(found, form_of(result.report), str(scenario), asked.title)
         write_text(result.report, page)
-    if form != "table":
-        print_rows(_verified(found) if result.verify else _rows(found, asked, result.rows), form)
+    if form != "table" or result.rows != ROWS[0]:
+        _print_rows(_verified(found) if result.verify else _rows(found, asked, result.rows), result.rows, output)
         return
     _print_tables(found, asked, result, wide=output.wide)
+
+
+def _effort(result: FleetResultOptions) -> tuple[float | None, float | None]:
+    """Return (seconds, relative gap) that the options ask for; raise `InputError` for impossible ones."""
+    if result.time_limit is not None and not result.time_limit > 0:
+        raise InputError(f"--time-limit {result.time_limit:g}: give seconds above 0")
+    if result.gap is not None and not 0 <= result.gap <= PERCENT:
+        raise InputError(f"--gap {result.gap:g}: give per cent, 0 to {PERCENT:g}")
+    return result.time_limit, None if result.gap is None else result.gap / PERCENT
+
+
+def _print_rows(rows: list[dict[str, Any]], table: str, output: DataOutputOptions) -> None:
+    """Print the rows of one table of a fleet, alone; say so where it has none and a person reads it."""
+    from search.output import Layout, print_rows, print_text
+
+    if output.form == "table" and not rows:
+        print_text(f"This fleet has no rows of {table}.")
+        return
+    print_rows(rows, output.form, Layout(footnotes=["remark"], wide=output.wide))
 
 
 def _print_tables(found: FleetPlan, asked: ScenarioFile, result: FleetResultOptions, *, wide: bool) -> None:
     """Print the fleet, the purchases of a growing demand, and what else is asked for."""
     from search.output import print_fleet, print_growth, print_text, print_verified
 
+    checked = _verified(found) if result.verify else None  # before anything is printed: it may be refused
     print_fleet(found, wide=wide)
     if asked.growth is not None:
         print_growth(_rows(found, asked, "growth"), wide=wide)
-    if result.verify:
-        print_verified(_verified(found), wide=wide)
+    if checked is not None:
+        print_verified(checked, wide=wide)
     if result.routing is not None:
         print_text(f"{result.routing}: the share of each class that each option gets")
 

@@ -13,14 +13,16 @@ import numpy as np
 
 from perfmodel.arrays import Array, Index
 from search.fleet.fleet import FleetPlan
-from search.fleet.limits import failures
+from search.fleet.limits import failures, supplied, taken_of
 from search.fleet.plan import FleetInfeasible, fleet_plan
 from search.fleet.problem import FleetProblem
 from search.fleet.solve import Solver
-from search.scenario import Growth, Inventory
+from search.scenario import Growth, Inventory, Option, Supply
 
 #: What a replica on hand costs more.
 FREE: dict[str, Any] = {"usd_per_hour": 0.0, "migration_usd": 0.0, "penalty_usd_per_hour": 0.0, "current": 0}
+#: Beginning of the device under which replicas on hand are counted.
+ON_HAND = "on hand "
 #: A fleet serves a demand that is above what it can by no more than this share: rounding of the linear program.
 SERVED_TOLERANCE = 1e-6
 
@@ -81,7 +83,7 @@ def growth_rows(found: FleetPlan, growth: Growth, solver: Solver | None = None) 
                 try:
                     added = bought(problem, held, factor, solver)
                 except FleetInfeasible as error:
-                    told = str(error)
+                    told = str(error.only(lambda name: ON_HAND not in name))
                 held = held + added
                 enough = greatest_growth(problem, held)
             rows.append(_row(problem, growth, (quantile, month, factor), (held, added), before))
@@ -97,11 +99,12 @@ def bought(problem: FleetProblem, held: Index, factor: float, solver: Solver | N
     held: (O,) replicas on hand, which cost nothing more.
     """
     at = np.nonzero(held)[0]
-    stock = {f"on hand {o}": float(held[o]) for o in at.tolist()}
+    stock = {f"{ON_HAND}{o}": float(held[o]) for o in at.tolist()}
     used = {d: n for d, n in _devices(problem, held).items() if d in problem.inventory.stock}
     left = {d: n - used.get(d, 0.0) for d, n in problem.inventory.stock.items()}
-    ours = tuple(replace(problem.options[o], device=f"on hand {o}", devices=1.0, usd_per_hour=0.0) for o in at.tolist())
-    inventory: Inventory = replace(problem.inventory, stock={**left, **stock})
+    ours = tuple(_on_hand(problem, o) for o in at.tolist())
+    supplies = _supplies_left(problem, held)
+    inventory: Inventory = replace(problem.inventory, stock={**left, **stock}, supplies=supplies)
     wider = replace(
         problem,
         options=(*problem.options, *ours),
@@ -111,6 +114,27 @@ def bought(problem: FleetProblem, held: Index, factor: float, solver: Solver | N
         inventory=inventory,
     )
     return np.asarray(fleet_plan(wider, solver).replicas[: len(held)].max(axis=1))
+
+
+def _on_hand(problem: FleetProblem, o: int) -> Option:
+    """Return option o as it is on hand: free, and counted as a device of its own. It fails with its device's others."""
+    option, pools = problem.options[o], problem.inventory.spare
+    pool = next((d for d in option.devices_of if d in pools), "") if not problem.inventory.spare_domains else ""
+    alone: dict[str, Any] = {"device": f"{ON_HAND}{o}", "devices": 1.0, "parts": {}, "part_nodes": {}}
+    nodes = sum(option.nodes_of.values())
+    return replace(option, **alone, **FREE, nodes=nodes, domain=option.domain or pool)
+
+
+def _supplies_left(problem: FleetProblem, held: Index) -> tuple[Supply, ...]:
+    """Return the supplies without the devices of the replicas on hand, (O,), which are those of the cheapest."""
+    supplies = list(problem.inventory.supplies)
+    taken = {d: float(taken_of(problem, d) @ held) for d in {s.device for s in supplies}}
+    for k in sorted(range(len(supplies)), key=lambda k: supplies[k].usd_per_hour):
+        some = min(supplies[k].most, taken[supplies[k].device])
+        taken[supplies[k].device] -= some
+        least = max(supplies[k].least - some, 0.0)
+        supplies[k] = replace(supplies[k], most=supplies[k].most - some, least=least)
+    return tuple(supplies)
 
 
 def _devices(problem: FleetProblem, replicas: Index) -> dict[str, float]:
@@ -133,7 +157,8 @@ def _row(
     quantile, month, factor = when
     held, added = units
     today = float(problem.rate.sum(axis=1).max())
-    price = np.array([o.usd_per_hour for o in problem.options])
+    price, rented = np.array([o.usd_per_hour for o in problem.options]), supplied(problem)
+    unknown = problem.counts_devices or bool(rented.intersection(_devices(problem, held)))  # who supplies what is open
     new = _devices(problem, added)
     return {
         "quantile": quantile,
@@ -145,5 +170,5 @@ def _row(
         "buy_devices": sum(new.values()),
         "buy": ", ".join(f"{n:g} x {name}" for name, n in new.items()),
         "order_by_month": month - growth.lead_months if new else float("nan"),
-        "usd_per_hour": float(price @ held) if not problem.counts_devices else float("nan"),
+        "usd_per_hour": float("nan") if unknown else float(price @ held),
     }

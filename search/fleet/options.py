@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +42,13 @@ if TYPE_CHECKING:
 
 
 def plan_fleet(
-    scenario: Scenario, *, solver: Solver | None = None, costs: CostModel | None = None, command: str = ""
+    scenario: Scenario,
+    *,
+    solver: Solver | None = None,
+    costs: CostModel | None = None,
+    command: str = "",
+    time_limit: float | None = None,
+    gap: float | None = None,
 ) -> FleetPlan:
     """Find the least-cost fleet for `scenario`, with proof of its optimality.
 
@@ -54,15 +60,18 @@ def plan_fleet(
         solver: `highs` or `cbc`; by default the one that is installed.
         costs: prices the operators; by default the engine's cost model.
         command: recorded in the manifest; by default the command line.
+        time_limit: seconds per solution; by default the scenario's `time_limit_s`.
+        gap: relative distance from the optimum at which the solver may stop; by default the scenario's `gap_percent`.
 
     Raises:
         FleetInfeasible: no fleet satisfies the limits; the message says what to relax.
         InputError: the scenario lacks what a fleet needs.
     """
-    prepared, found = _solved(scenario, solver, costs)
+    effort = {"time_limit_s": time_limit, "gap": gap}
+    prepared, found = _solved(scenario, solver, lambda one: _with_effort(prepare(one, costs), effort))
     found = _at_load(found, prepared.modelled)
     idle = idle_devices(found.devices, prepared.problem.inventory, scenario.hardware(), scenario.offer.usd_per_hour)
-    made = manifest(
+    told = manifest(
         scenario.path,
         seed=scenario.choices.seed,
         solver=found.solver,
@@ -70,22 +79,30 @@ def plan_fleet(
         price_dates=prepared.dates,
         command=command,
     )
-    return replace(found, manifest=made, idle=idle, site=scenario.site, modelled=prepared.modelled)
+    return replace(found, manifest=told, idle=idle, site=scenario.site, modelled=prepared.modelled)
 
 
-def _solved(scenario: Scenario, solver: Solver | None, costs: CostModel | None) -> tuple[Prepared, FleetPlan]:
+def _with_effort(prepared: Prepared, effort: Mapping[str, Any]) -> Prepared:
+    """Return the input with the fields of the problem in `effort` that are not None."""
+    asked = {name: value for name, value in effort.items() if value is not None}
+    return replace(prepared, problem=replace(prepared.problem, **asked))
+
+
+def _solved(
+    scenario: Scenario, solver: Solver | None, made: Callable[[Scenario], Prepared]
+) -> tuple[Prepared, FleetPlan]:
     """Find the fleet of a scenario.
 
     Where none leaves as much capacity free as is usual, and the scenario does not ask for it, it is one that is used to
-    the full. Raises what `plan_fleet` does.
+    the full. made: builds the input of the program. Raises what `plan_fleet` does.
     """
-    prepared = prepare(scenario, costs)
+    prepared = made(scenario)
     try:
         return prepared, _of_mixes(prepared, solver)
     except Infeasible:
         if scenario.limits.utilisation_stated or all(o.most_used == 1.0 for o in prepared.problem.options):
             raise
-        fuller = prepare(replace(scenario, limits=replace(scenario.limits, utilisation=1.0)), costs)
+        fuller = made(replace(scenario, limits=replace(scenario.limits, utilisation=1.0)))
         usual = f"{scenario.limits.utilisation:.0%}".replace("%", " %")
         told = f"no fleet within the limits keeps to {usual} of its capacity: this one may be used to all of it"
         fuller = replace(fuller, problem=replace(fuller.problem, remarks=(*fuller.problem.remarks, told)))

@@ -56,7 +56,7 @@ def add_supplies(program: Program) -> None:
 def add_source(program: Program, device: str, t: int) -> None:
     """Add the constraints spot[d,t] and source[d,t] of one device and period, with the variables spot[o,t], whole.
 
-    spot[d,t]: sum over options o on d of devices[o,d] spot[o,t] = held[k,t] of its spot supply k; spot[o,t] <=
+    spot[d,t]: sum over options o on d of devices[o,d] spot[o,t] <= held[k,t] of its spot supply k; spot[o,t] <=
     replicas[o,t].
     source[d,t]: sum_o devices[o,d] replicas[o,t] <= sum of held[k,t] over all supplies k of d.
     """

@@ -9,14 +9,10 @@ import numpy as np
 from hwdb import InputError
 from perfmodel.arrays import NAN, Array, Index, Mask
 from perfmodel.money import HOURS_PER_MONTH
-from search.scenario import SUPPLY_KINDS, Inventory, Option
+from search.scenario import DEFAULT_GAP, SUPPLY_KINDS, TIME_LIMIT_S, Inventory, Option
 
 #: A product of decimals that is within this of a whole number is that number.
 WHOLE_TOLERANCE = 1e-9
-#: Relative distance from the optimum at which the solver may stop, where nothing else is asked.
-DEFAULT_GAP = 1e-6
-#: Seconds that one solution may take, where nothing else is asked. chosen.
-TIME_LIMIT_S = 60.0
 #: What a fleet may be planned for: the least of it, but the most of `traffic`.
 OBJECTIVES = ("cost", "traffic", "power", "carbon", "devices")
 

@@ -57,7 +57,11 @@ class FleetInfeasible(Infeasible):
     def __init__(self, message: str, relaxations: tuple[Relaxation, ...] = ()) -> None:
         ways = "; or ".join(str(r) for r in relaxations)
         super().__init__(message + (f": {ways}" if ways else ""))
-        self.relaxations = relaxations
+        self.message, self.relaxations = message, relaxations
+
+    def only(self, names: Callable[[str], bool]) -> FleetInfeasible:
+        """Return the same error with only the changes all of whose limits `names` accepts."""
+        return FleetInfeasible(self.message, tuple(r for r in self.relaxations if all(names(n) for n in r.limits)))
 
 
 def describe(limit: str) -> str:

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from hwdb import Infeasible
-from search.fleet.problem import DEFAULT_GAP, TIME_LIMIT_S, FleetProblem
+from search.fleet.problem import FleetProblem
 from search.fleet.program import Ask, Program, formulate
+from search.scenario import DEFAULT_GAP, TIME_LIMIT_S
 
 Solver = Literal["highs", "cbc"]
 #: Part of the gap that the periods of a fleet that is split may have; the split itself takes the rest. chosen.
@@ -52,7 +53,10 @@ def run_solver(program: Program, solver: Solver, time_limit: float, gap: float) 
     if linear.sol_status in (pulp.LpSolutionInfeasible, pulp.LpSolutionUnbounded):
         return False
     if linear.sol_status == pulp.LpSolutionNoSolutionFound:
-        raise Infeasible(f"fleet: {solver} found no answer within {time_limit:g} s; allow more time or fewer options")
+        raise Infeasible(
+            f"fleet: {solver} found no answer within {time_limit:g} s; "
+            "raise time_limit_s in [fleet], or offer fewer options"
+        )
     value = float(pulp.value(linear.objective) or 0.0)
     if solver == "highs":
         program.bound = float(linear.solverModel.getInfo().mip_dual_bound)

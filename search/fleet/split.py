@@ -16,9 +16,10 @@ import numpy as np
 from hwdb import Infeasible
 from perfmodel.arrays import Array
 from search.fleet.limits import INTEGRALITY_TOLERANCE, mean_limits
-from search.fleet.problem import DEFAULT_GAP, TIME_LIMIT_S, FleetProblem
+from search.fleet.problem import FleetProblem
 from search.fleet.program import Ask, Program, formulate
 from search.fleet.solve import run_solver
+from search.scenario import DEFAULT_GAP, TIME_LIMIT_S
 
 #: Options x periods from which a fleet is solved so. chosen: below, the whole program takes seconds.
 LARGE = 400
@@ -28,6 +29,8 @@ AT_ONCE = 2
 LEFT_OUT = frozenset({"chance"})
 #: Parts of the time for the bounds and for the fleets of all periods, times those that are solved at once. chosen.
 BOUND_TIME, FLEET_TIME = 0.35 * AT_ONCE, 0.45 * AT_ONCE
+#: Kind of a reserved supply in the problem of one period. It has a name of its own, so that it can stand beside others.
+AT_ITS_WORTH = "at its worth"
 #: A mean price below this is none, USD per hour.
 SMALLEST = 1e-12
 #: Kinds of cases that need no place in the last program: its replicas have been found to survive them.
@@ -44,7 +47,8 @@ def splits(problem: FleetProblem) -> bool:
     alone = alone or not problem.elastic
     large = len(problem.options) * problem.periods >= LARGE
     reserved = any(s.kind == "reserved" for s in supplies) and not any(s.least_spend or s.least for s in supplies)
-    joined = mean_limits(problem) or problem.may_miss or problem.objective != "cost"
+    budget = np.isfinite(problem.inventory.budget)  # it counts the price that a reserved device has, not its worth
+    joined = mean_limits(problem) or problem.may_miss or problem.objective != "cost" or budget
     return bool(problem.elastic and large and alone and reserved and not joined)
 
 
@@ -52,29 +56,52 @@ def split(problem: FleetProblem, solve: Solve) -> Program | None:
     """Return the solved program of a problem that `splits`, with its bound; None where some period has no solution.
 
     Every period is solved twice: with reserved devices at what they are worth there, which gives the bound, and with
-    the number of them that the linear program reserves, which gives the fleet.
+    the number of them that the linear program reserves, which gives the fleet. Whole replicas may need more reserved
+    devices than that: such a period is solved again without the number. Raises `Infeasible` where a period found no
+    fleet in time.
     """
     worth, level = reserved(problem)
     share = problem.hours / problem.hours.sum()
+    kept = {d: np.zeros(problem.periods) for d in level}
 
     def bound_of(t: int) -> float:
-        """Return the bound on the cost of period t; -inf where none was found in time."""
+        """Return the bound on the cost of period t, inf where it has no solution.
+
+        It is that of the linear program where the solver found no fleet in time, or told none (CBC).
+        """
+        alone = one_period(problem, worth, t)
         try:
-            found = solve(one_period(problem, worth, t), Ask(objective="cost"), BOUND_TIME / problem.periods)
+            found = solve(alone, Ask(objective="cost"), BOUND_TIME / problem.periods)
         except Infeasible:
-            return -np.inf
-        return found.bound if found is not None else np.inf
+            return relaxed(alone)
+        if found is None:
+            return np.inf
+        return found.bound if np.isfinite(found.bound) else relaxed(alone)
 
     def fleet_of(t: int) -> Program | None:
-        """Return the solved program of period t with the devices that are reserved."""
-        kept = {d: np.zeros(problem.periods) for d in level}
-        return solve(one_period(problem, kept, t, level), Ask(objective="cost"), FLEET_TIME / problem.periods)
+        """Return the solved program of period t with the devices that are reserved, or more where these are too few."""
+        part = FLEET_TIME / problem.periods
+        try:
+            found = solve(one_period(problem, kept, t, level), Ask(objective="cost"), part)
+        except Infeasible:
+            found = None
+        return found or solve(one_period(problem, worth, t), Ask(objective="cost"), part)
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         lowest = np.array(list(pool.map(bound_of, range(problem.periods))))
-        found = list(pool.map(fleet_of, range(problem.periods))) if np.isfinite(lowest).all() else [None]
+        found = [] if np.isposinf(lowest).any() else list(pool.map(fleet_of, range(problem.periods)))
     parts = [part for part in found if part is not None]
     return _joined(problem, parts, float(share @ lowest)) if len(parts) == problem.periods else None
+
+
+def relaxed(problem: FleetProblem) -> float:
+    """Return the least cost of a problem without whole numbers, a bound on that with them; inf for no solution."""
+    import pulp
+
+    linear = formulate(problem, Ask(objective="cost")).linear
+    linear.solve(pulp.HiGHS(mip=False, msg=False, threads=1))
+    solved = linear.sol_status == pulp.LpSolutionOptimal
+    return float(pulp.value(linear.objective) or 0.0) if solved else np.inf
 
 
 def _joined(problem: FleetProblem, parts: list[Program], bound: float) -> Program | None:
@@ -135,7 +162,7 @@ def one_period(
     supplies = [
         replace(
             s,
-            kind="owned",
+            kind=AT_ITS_WORTH,
             usd_per_hour=float(worth[s.device][t]),
             most=min(s.most, level[s.device]) if level is not None else s.most,
         )

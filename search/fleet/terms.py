@@ -16,7 +16,7 @@ from search.fleet.layouts import rate_and_watts
 from search.fleet.modelled import Modelled
 from search.fleet.problem import FleetProblem, World
 from search.planning import Tariff, tariff
-from search.scenario import FleetOption, FleetSpec, Option, Supply
+from search.scenario import DEFAULT_RANKING, FleetOption, FleetSpec, Option, Supply
 
 if TYPE_CHECKING:
     from search.scenario import Scenario
@@ -69,6 +69,7 @@ def with_terms(
         problem,
         inventory=inventory,
         objective=OBJECTIVE_OF.get(scenario.minimise, "cost") if scenario.fleet is not None else "cost",
+        remarks=(*problem.remarks, *_unranked(scenario)),
         gco2_per_kwh=intensities(scenario.site, hours),
         horizon_h=terms.horizon_h,
         time_limit_s=terms.time_limit_s,
@@ -80,6 +81,15 @@ def with_terms(
         ),
         worlds_kept=terms.worlds_kept,
     )
+
+
+def _unranked(scenario: Scenario) -> tuple[str, ...]:
+    """Return a remark where the scenario ranks by what no fleet is planned for; else nothing."""
+    ranking = scenario.minimise
+    if ranking in OBJECTIVE_OF and (scenario.fleet is not None or ranking == DEFAULT_RANKING):
+        return ()
+    known = f"; a fleet is ranked by {', '.join(OBJECTIVE_OF)}" if ranking not in OBJECTIVE_OF else ""
+    return (f"the fleet is the one of least cost: rank_by = {ranking!r} plays no part in it{known}",)
 
 
 def cases_of(problem: FleetProblem, spec: FleetSpec, modelled: Modelled) -> tuple[World, ...]:

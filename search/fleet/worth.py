@@ -45,9 +45,12 @@ def _row(problem: FleetProblem, name: str, of: tuple[float, float], value: float
 
 
 def _gained(row: dict[str, Any], base: float) -> dict[str, Any]:
-    """Return a row whose `gain` is that over the value `base`; what is less than the solver's gap is none."""
+    """Return a row whose `gain` is that over the value `base`; NaN is unknown.
+
+    What is less than the solver's gap is no gain.
+    """
     gain = base - float(row["gain"])
-    return {**row, "gain": gain if gain > LEAST_SAVING * max(abs(base), LEAST_SAVING) else 0.0}
+    return {**row, "gain": 0.0 if gain <= LEAST_SAVING * max(abs(base), LEAST_SAVING) else gain}
 
 
 def _value(problem: FleetProblem) -> float:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 #: (chosen: below what any price is known to).
 OPTIMAL_GAP = 1e-6
 
+#: What is proven least, by the objective of a fleet.
+LEAST_OF = {"cost": "cost", "power": "power", "carbon": "CO2e", "devices": "number of devices"}
 #: Least relative saving that is called one.
 LEAST_SAVING = 5e-3
 #: Columns that a narrow table keeps, and those that it leaves out, the least important first.
@@ -50,10 +52,19 @@ def fleet_headline(fleet: FleetPlan) -> str:
     power = [f"{most}{number(fleet.power / 1e3)} kW"] if fleet.power == fleet.power else []
     mean = " on average" if changes else ""
     cost = [f"${money(fleet.usd_per_hour)} per hour{mean}"] if fleet.usd_per_hour == fleet.usd_per_hour else []
-    proof = "proven least" if fleet.gap <= OPTIMAL_GAP else f"proven within {number(100.0 * fleet.gap)} % of the least"
     figures = ", ".join([*cost, *power])
-    least = "number of devices" if fleet.problem.counts_devices else "cost"
-    return f"Take {most}{devices}{': ' if figures else ''}{figures}; {proof} {least}."
+    return f"Take {most}{devices}{': ' if figures else ''}{figures}; {_proof(fleet)}."
+
+
+def _proof(fleet: FleetPlan) -> str:
+    """Return in words what the fleet is best in, and how close to the best it is proven to be."""
+    objective = fleet.problem.objective
+    near = "" if fleet.gap <= OPTIMAL_GAP else f"within {number(100.0 * fleet.gap)} % of "
+    if objective == "traffic":
+        rate = number(float(fleet.problem.rate.sum(axis=1).max()))
+        return f"serves {number(fleet.served)} x the demand, {rate} requests/s; proven {near}the most traffic"
+    what = LEAST_OF["devices" if fleet.problem.counts_devices else objective]
+    return f"proven {near}{'the ' if near else ''}least {what}"
 
 
 def _account(fleet: FleetPlan) -> list[str]:

@@ -14,20 +14,23 @@ if TYPE_CHECKING:
     from search.scenario.inventory import SUPPLY_KINDS, Inventory, Option, Supply
     from search.scenario.limits import MOST_USED, Limits, Site, carbon_of
     from search.scenario.money import API_KEYS, Money, read_money, refuse_free_power
-    from search.scenario.rankings import BY_LATENCY, MONEY, ONE_REPLICA, RANKINGS
+    from search.scenario.rankings import BY_LATENCY, DEFAULT_RANKING, MONEY, ONE_REPLICA, RANKINGS
     from search.scenario.scenario import Scenario, load_scenario, read_scenario, refused_for_fleets
-    from search.scenario.terms import FleetCase, FleetTerms, OptionTerms
+    from search.scenario.terms import DEFAULT_GAP, TIME_LIMIT_S, FleetCase, FleetTerms, OptionTerms
 
 __all__ = [
     "API_KEYS",
     "AUTO_BUCKETS",
     "AUTO_FORMATS",
     "BY_LATENCY",
+    "DEFAULT_GAP",
+    "DEFAULT_RANKING",
     "MONEY",
     "MOST_USED",
     "ONE_REPLICA",
     "RANKINGS",
     "SUPPLY_KINDS",
+    "TIME_LIMIT_S",
     "FleetCase",
     "FleetClass",
     "FleetOption",
@@ -61,8 +64,8 @@ __getattr__ = lazy_names(
         "growth": ["Growth"],
         "limits": ["MOST_USED", "Limits", "Site", "carbon_of"],
         "money": ["API_KEYS", "Money", "read_money", "refuse_free_power"],
-        "rankings": ["BY_LATENCY", "MONEY", "ONE_REPLICA", "RANKINGS"],
+        "rankings": ["BY_LATENCY", "DEFAULT_RANKING", "MONEY", "ONE_REPLICA", "RANKINGS"],
         "scenario": ["Scenario", "load_scenario", "read_scenario", "refused_for_fleets"],
-        "terms": ["FleetCase", "FleetTerms", "OptionTerms"],
+        "terms": ["DEFAULT_GAP", "TIME_LIMIT_S", "FleetCase", "FleetTerms", "OptionTerms"],
     },
 )

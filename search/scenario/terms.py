@@ -20,6 +20,11 @@ DRAWS = 100
 MOST_DRAWS = 1000
 #: Share of the draws that is served where the scenario does not say. chosen: the usual one in twenty.
 KEPT = 0.95
+#: Relative distance from the optimum at which the solver may stop, where nothing else is asked. chosen: below what any
+#: price is known to.
+DEFAULT_GAP = 1e-6
+#: Seconds that one solution may take, where nothing else is asked. chosen.
+TIME_LIMIT_S = 60.0
 GRAMS_PER_KG = 1e3
 PERCENT = 100.0
 
@@ -74,8 +79,8 @@ class FleetTerms:
     worlds_kept: float = KEPT
     throughput_spread: float = 0.0
     cases: tuple[FleetCase, ...] = ()
-    time_limit_s: float = 60.0
-    gap: float = 1e-6
+    time_limit_s: float = TIME_LIMIT_S
+    gap: float = DEFAULT_GAP
 
 
 def read_option_terms(table: Table) -> OptionTerms:
@@ -110,8 +115,8 @@ def read_fleet_terms(table: Table, database: Hwdb) -> FleetTerms:
         worlds_kept=table.number("worlds_kept", KEPT, above=0, most=1),
         throughput_spread=table.number("throughput_spread", 0.0, least=0, most=1),
         cases=tuple(cases),
-        time_limit_s=table.number("time_limit_s", FleetTerms.time_limit_s, above=0),
-        gap=table.number("gap_percent", FleetTerms.gap * PERCENT, least=0, most=PERCENT) / PERCENT,
+        time_limit_s=table.number("time_limit_s", TIME_LIMIT_S, above=0),
+        gap=table.number("gap_percent", DEFAULT_GAP * PERCENT, least=0, most=PERCENT) / PERCENT,
     )
 
 
