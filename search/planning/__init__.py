@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from search.planning.quantised import ONLINE_ENGINES, ONLINE_FORMAT, own_format, published
     from search.planning.ranked_plan import Plan
     from search.planning.repricing import repriced
+    from search.planning.rows import candidate_rows
     from search.planning.sizing import (
         LEAST_LOAD,
         OVER_SATURATED,
@@ -50,6 +51,7 @@ __all__ = [
     "Tariff",
     "account_columns",
     "api_usd",
+    "candidate_rows",
     "checkpoint_offer",
     "cost_columns",
     "dearest",
@@ -105,6 +107,7 @@ __getattr__ = lazy_names(
         "prices": ["Tariff", "tariff", "usd_per_million_tokens"],
         "quantised": ["ONLINE_ENGINES", "ONLINE_FORMAT", "own_format", "published"],
         "repricing": ["repriced"],
+        "rows": ["candidate_rows"],
         "sizing": [
             *("LEAST_LOAD", "OVER_SATURATED", "RATE_TOLERANCE", "SATURATING_RATE"),
             *("Asks", "Target", "greatest_rate", "rows_of"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from search.output import money
 from search.planning import terms_of
 from search.report import sections
 from search.report.brief import brief_section
@@ -59,6 +60,23 @@ def answer_of(
     return [section for section in found if section is not None], figures
 
 
+def _lead_over_load(plan: Plan, *, breaks: bool) -> str:
+    """Say what the curves of the cost over the load show. breaks: whether the cheapest changes."""
+    said = ["Each step is a replica or a node more; the dashed line is the planned load."]
+    if breaks:
+        said.append("Diamonds are break-even points: from there on another configuration is the cheapest.")
+    if plan.disaggregated(plan.best):
+        said.append(
+            f"Pairs of pools are not drawn: the recommended pair costs ${money(plan.row(plan.best)['usd_per_hour'])} per "
+            "hour at the planned load. The curves and the other rows are single pools; at another load a pair may be "
+            "cheaper still, which perfmodel whatif plans."
+        )
+    elif len(plan) > len(plan.layouts):
+        said.append("Pairs of pools are not drawn.")
+    said.append("Of equal costs, it names the configuration that comes first at the planned load.")
+    return " ".join(said)
+
+
 def load_sections(plan: Plan, loads: ReplicaLoads | None) -> tuple[list[Section], dict[str, Figure]]:
     """Return the sections of the cost over the load and of the hours of a day, and their charts; none without loads."""
     if loads is None or kind_of(plan) == "fill" or not plan.columns["usd_per_hour"][plan.best] > 0:
@@ -72,8 +90,7 @@ def load_sections(plan: Plan, loads: ReplicaLoads | None) -> tuple[list[Section]
             short="Load",
             title="What more or less load costs",
             charts=["load"],
-            lead="Each step is a replica or a node more; the dashed line is the planned load, diamonds are break-even "
-            "points: from there on another configuration is the cheapest. Pairs of pools are not drawn.",
+            lead=_lead_over_load(plan, breaks=bool(changed[1:])),
             tables=[
                 *(
                     [Table(changed, OVER_LOAD, title=BREAK_EVEN, wide=("candidate",), id="break-even")]

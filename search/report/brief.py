@@ -10,7 +10,7 @@ import numpy as np
 from search.output import heading, is_sure_enough, money, number, percent
 from search.report.html_page import Answer, Section, Table
 from search.scenario import MONEY
-from search.whatif import SAME
+from search.whatif import SAME, SURER
 
 if TYPE_CHECKING:
     from search.planning import Plan
@@ -45,7 +45,7 @@ def brief_section(plan: Plan, rows: Sequence[Mapping[str, Any]], what_ifs: Seque
 
 def _monthly(usd: float) -> str:
     """Return what an hourly price is per month, in words."""
-    return f"${float(f'{usd * HOURS_PER_MONTH:.3g}'):,.0f} per month"
+    return f"${float(f'{usd * HOURS_PER_MONTH:.2g}'):,.0f} per month"
 
 
 def summary(plan: Plan, row: Mapping[str, Any]) -> str:
@@ -59,10 +59,9 @@ def summary(plan: Plan, row: Mapping[str, Any]) -> str:
     whole = f" (whole nodes; {used} of them work)" if billed > used else ""
     verb = "own" if _owned(plan) else "rent"
     verb = verb.capitalize() if is_sure_enough(plan, plan.best) else f"Measure before you {verb}"
-    serves = (
-        f"They serve {number(row['request_rate_rps'])} requests per second ({number(row['output_tok_s'])} tokens/s)"
-    )
-    first = f"{verb} {billed} {devices}{whole}, run as {row['candidate']}, {cost}."
+    rate, tokens = number(row["request_rate_rps"]), number(row["output_tok_s"])
+    serves = f"They serve {rate} requests per second ({tokens} output tokens/s)"
+    first = f"{verb} {billed} {devices}{whole}, run as {plan.name(plan.best)}, {cost}."
     if not plan.scenario.slo.objectives:
         return f"{first} {serves}; no SLO was asked for."
     bounds = " and ".join(f"{o.title} ≤ {number(o.limit * 1e3)} ms" for o in plan.scenario.slo.objectives)
@@ -119,13 +118,14 @@ def _sure(plan: Plan, what_ifs: Sequence[Mapping[str, Any]]) -> list[str]:
     said, row = [], plan.row(plan.best)
     chance, usd = row["slo_chance"], row["usd_per_hour"]
     if plan.scenario.slo.objectives:
-        surer = next((r for r in what_ifs if r["what_if"] == "SLO kept with 90 % chance"), None)
+        surer = next((r for r in what_ifs if r["what_if"] == SURER), None)
         if chance >= SURE:
             said.append(f"It is {percent(chance)} sure already.")
         elif surer is not None and surer["usd_per_hour"] == surer["usd_per_hour"]:
             more, answer = surer["usd_per_hour"] - usd, row["candidate"] if surer["answer"] == SAME else surer["answer"]
+            each = f", with each SLO alone at {percent(SURE)} or more" if surer["slo_chance"] < SURE else ""
             said.append(
-                f"To go from {percent(chance)} to {percent(surer['slo_chance'])} by more hardware, take "
+                f"To go from {percent(chance)} to {percent(surer['slo_chance'])}{each}, by more hardware, take "
                 f"{answer}: ${money(surer['usd_per_hour'])} per hour, {_monthly(more)} more "
                 f"({surer['change_percent']:+.0f} %)."
             )
@@ -133,8 +133,9 @@ def _sure(plan: Plan, what_ifs: Sequence[Mapping[str, Any]]) -> list[str]:
             said.append(f"No hardware on offer is {percent(SURE)} sure: only a measurement can tell.")
     price = _price_of_a_replica(plan)
     if price == price:
+        what = "the pair of pools" if plan.disaggregated(plan.best) else "one replica"
         said.append(
-            f"To be sure by measuring, benchmark one replica at {number(row['request_rate_rps_per_replica'])} requests "
+            f"To be sure by measuring, benchmark {what} at {number(row['request_rate_rps_per_replica'])} requests "
             f"per second before you sign: {MINUTES:.0f} minutes of it cost about ${money(price * MINUTES / 60.0)}. "
             f"perfmodel next says which run is worth its price, perfmodel calibrate reads the result."
         )
@@ -142,8 +143,10 @@ def _sure(plan: Plan, what_ifs: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _price_of_a_replica(plan: Plan) -> float:
-    """Return USD per hour of one replica of the winner, or of one worker of each of its pools; NaN where not known."""
+    """Return USD per hour of one replica of the winner, or of its pair of pools; NaN where not known."""
     tariff = plan.scorer.tariff
+    if plan.disaggregated(plan.best):
+        return float(plan.columns["usd_per_hour"][plan.best])
     one = [tariff.billed(d.device, d.devices_per_replica, np.ones(1)) for d in plan.pools(plan.best)]
     return float(sum(n[0] * tariff.usd_per_hour[d.device[0]] for n, d in zip(one, plan.pools(plan.best), strict=True)))
 

@@ -51,7 +51,7 @@ def confidence_section(
         facts.append(("the ranking hangs on", hangs))
     figure, largest = _doubts(plan)
     if largest:
-        facts.append(("largest doubt", f"{largest[0]}: alone it moves {largest[1]} by ± {largest[2]:.0f} %"))
+        facts.append(("largest doubt", f"{largest[0]}: alone it moves {largest[1]} {_factor(largest[2])}"))
         facts.append(("measure next", _next(largest[0])))
     section = Section(
         id="confidence",
@@ -84,11 +84,17 @@ def _doubts(plan: Plan) -> tuple[Figure, tuple[str, str, float] | None]:
                 kinds.append(title)
     order = sorted(range(len(names)), key=lambda i: (kinds.index(kinds[i]), -values[i]))
     parts = Parts([names[i] for i in order], [values[i] for i in order], [kinds[i] for i in order])
-    figure = kinds_of_bars(parts, Titles("What each doubt moves", x="± %, in 8 of 10 cases"))
+    figure = kinds_of_bars(parts, Titles("What each doubt moves", x="up by so many %, or down by the same factor"))
     if not values:
         return figure, None
     most = int(np.argmax(values))
     return figure, (names[most].split(": ")[1], kinds[most], values[most])
+
+
+def _factor(percent: float) -> str:
+    """Say in words how far a figure may move that may be greater by so many percent, or smaller by the same factor."""
+    factor = 1.0 + percent / 100.0
+    return f"up by {percent:.0f} % or down by {100 * (1 - 1 / factor):.0f} %"
 
 
 def _next(doubt: str) -> str:

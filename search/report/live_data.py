@@ -8,13 +8,15 @@ Where neither is so, and for pairs of pools, it holds the candidates with the re
 from __future__ import annotations
 
 import base64
+from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from perfmodel.arrays import Array, Index
 from perfmodel.estimates import Estimates, correlations, overall
-from search.planning import deployment_words
+from search.planning import candidate_rows, deployment_words, told_apart
 from search.report.replica_loads import SHARES, ReplicaLoads, kind_of, replica_loads
 from search.scenario import MOST_USED
 
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 MOST_LAYOUTS, MOST_CHARACTERS = 450, 600_000
 #: Most candidates in a page that keep the replicas of the plan. chosen: as many characters.
 MOST_FIXED = 600
+#: Columns of a layout that are exactly known with the replicas of the plan.
+AS_PLANNED = ("replicas", "power_w", "slo_chance", "ttft_ms", "tpot_ms", "e2e_ms")
 #: Greatest 2-byte number.
 STEPS = 2**16 - 1
 #: Columns of pairs of pools that the page ranks by.
@@ -123,19 +127,33 @@ def _layouts(plan: Plan, rows: Index) -> list[dict[str, Any]]:
     working = c["replicas"][: len(d)] - plan.scorer.spare_replicas(d)
     with np.errstate(divide="ignore", invalid="ignore"):
         loaded = c["offered"][: len(d)] / working
+    names = [deployment_words(d.take(np.array([n])), plan.checkpoints) for n in rows]
     return [
         {
-            "name": deployment_words(d.take(np.array([n])), plan.checkpoints),
+            "name": name,
+            "label": label,
             "device": int(d.device[n]),
             "size": float(d.devices_per_replica[n]),
             "cap": float(d.power_cap[n]),
             "planned": {
-                **{name: float(c[name][n]) for name in ("replicas", "power_w", "slo_chance")},
+                **{column: float(c[column][n]) for column in AS_PLANNED},
+                "bounds": [float(c[o.key][n]) for o in plan.scenario.slo.objectives],
                 "load": float(loaded[n]),
             },
         }
-        for n in rows
+        for n, name, label in zip(rows.tolist(), names, _labels(plan, rows.tolist(), names), strict=True)
     ]
+
+
+def _labels(plan: Plan, numbers: Sequence[int], names: Sequence[str]) -> list[str]:
+    """Return the names of candidates, and of namesakes also the settings in which they differ."""
+    count, labels = Counter(names), list(names)
+    same = [i for i, name in enumerate(names) if count[name] > 1]
+    rows = candidate_rows(plan, [numbers[i] for i in same]) if same else []
+    told = told_apart([{**row, "candidate": names[i]} for i, row in zip(same, rows, strict=True)])
+    for i, row in zip(same, told, strict=True):
+        labels[i] = row["candidate"]
+    return labels
 
 
 def _table(plan: Plan, loads: ReplicaLoads) -> dict[str, Any]:
@@ -212,10 +230,11 @@ def _fixed(plan: Plan, numbers: Index) -> list[dict[str, Any]]:
         return []
     c, found, slo = plan.columns, plan.estimates_of(numbers.tolist()), plan.scenario.slo
     related = correlations(found, slo) if slo.objectives else np.zeros((0, 0, len(numbers)))
-    out = []
+    out, names = [], [plan.name(n) for n in numbers.tolist()]
+    labels = _labels(plan, numbers.tolist(), names)
     for i, n in enumerate(numbers.tolist()):
         row: dict[str, Any] = {name: float(c[name][n]) for name in OF_PAIRS}
-        row |= {"name": plan.name(n), "verdict": float(c["verdict"][n]), "pools": plan.disaggregated(n)}
+        row |= {"name": names[i], "label": labels[i], "verdict": float(c["verdict"][n]), "pools": plan.disaggregated(n)}
         row["billed"] = _billed(plan, n)
         row["bounds"] = [float(c[o.key][n]) for o in slo.objectives]
         row["spreads"] = [float(found.half_width(o.metric, o.statistic)[i]) for o in slo.objectives]

@@ -163,20 +163,29 @@ def load_row(plan: Plan, costs: LoadCosts, at: int, layout: int) -> dict[str, An
 
 
 def growth_rows(plan: Plan, table: ReplicaLoads) -> list[dict[str, Any]]:
-    """Return rows of what is cheapest as the load grows, and the change of its cost against the planned load."""
+    """Return rows of what is cheapest as the load grows: single pools, and a recommended pair at the planned load."""
     planned = planned_load(plan)
     loads = planned * np.array(GROWTH)
     costs = load_costs(plan, table, loads if load_unit(plan) == "requests/s" else np.maximum(np.round(loads), 1.0))
     found = []
     for at, times in enumerate(GROWTH):
         best = costs.cheapest(at)
-        if best is None:
+        if times == 1.0 and plan.disaggregated(plan.best):
+            found.append({"load_times": times, **_recommended(plan)})
+        elif best is None:
             found.append(
                 {"load_times": times, "offered_load": float(costs.loads[at]), "candidate": "nothing on offer serves it"}
             )
         else:
             found.append({"load_times": times, **load_row(plan, costs, at, best)})
     return found
+
+
+def _recommended(plan: Plan) -> dict[str, Any]:
+    """Return the row of the recommendation under the planned load."""
+    row = plan.row(plan.best)
+    kept = {name: row[name] for name in ("usd_per_hour", "usd_per_million_tokens")}
+    return {"offered_load": planned_load(plan), "candidate": plan.name(plan.best), **kept}
 
 
 def hours_of_day(plan: Plan, table: ReplicaLoads) -> tuple[Figure, list[dict[str, Any]], str] | None:

@@ -40,7 +40,7 @@ def render_fleet_report(fleet: FleetPlan, form: str = "html", path: str = "", ti
 def page_of_fleet(fleet: FleetPlan, path: str = "", title: str = "") -> Page:
     """Return the content of the page of a fleet. path, title: of its scenario."""
     rows = fleet.rows()
-    parts = [_hours(fleet), _mix(rows), _shares(fleet), _limits(fleet)]
+    parts = [_hours(fleet), _mix(fleet, rows), _shares(fleet), _limits(fleet)]
     figures: dict[str, Figure] = {name: chart for _, drawn in parts for name, chart in drawn.items()}
     version = fleet.manifest.version if fleet.manifest is not None else ""
     return Page(
@@ -61,7 +61,12 @@ def _chips(fleet: FleetPlan, rows: Rows) -> list[Chip]:
     chances = [r["slo_chance"] for r in rows if r["slo_chance"] == r["slo_chance"]]
     found = [Chip(f"within {number(100 * fleet.gap)} % of the least cost" if fleet.gap > 0 else "proven least cost")]
     if chances:
-        found.append(Chip(f"SLOs kept: {percent(min(chances))} at least", "good" if min(chances) >= SURE else "warn"))
+        found.append(
+            Chip(
+                f"each option keeps its SLOs with a chance of {percent(min(chances))} or more",
+                "good" if min(chances) >= SURE else "warn",
+            )
+        )
     return found
 
 
@@ -69,9 +74,9 @@ def _facts(fleet: FleetPlan) -> list[Fact]:
     """Return the key figures of the fleet; those that are not known are left out."""
     told = account(fleet)
     found = [
-        Fact("Cost", f"${money(fleet.usd_per_hour)}", "/h", "mean over the periods"),
+        Fact("Cost", f"${money(fleet.usd_per_hour)}", "/h", _when(fleet)),
         Fact("Month", f"${money(told.get('fleet_usd_per_month', float('nan')))}"),
-        Fact("Request", f"${money(told.get('fleet_usd_per_request', float('nan')))}"),
+        Fact("Request", f"${money(told.get('fleet_usd_per_request', float('nan')))}", "", "mean of all classes"),
         Fact("Power", number(fleet.power / 1e3), "kW", "in the fullest period"),
         Fact(
             "Devices",
@@ -93,16 +98,14 @@ def _brief(fleet: FleetPlan, rows: Rows) -> Section:
         f"without the limit on {b['limit']} it would cost ${money(b['saving_usd_per_hour'])} per hour less"
         for b in fleet.binding_rows()
     ]
-    other = fleet.scaled or fleet.static
-    follows = (
-        [f"replicas that do {'not ' if fleet.static else ''}follow the load cost ${money(other.usd_per_hour)} per hour"]
-        if other is not None
-        else []
-    )
-    points = [*limits, *follows, *([f"full, so that more load needs more of it: {', '.join(full)}"] if full else [])]
+    points = [
+        *limits,
+        *_other_operation(fleet),
+        *([f"full, so that more load needs more of it: {', '.join(full)}"] if full else []),
+    ]
     chances = [(r["slo_chance"], r["option"]) for r in rows if r["slo_chance"] == r["slo_chance"]]
     sure = (
-        [f"The least sure part is {min(chances)[1]}: its SLOs are kept with {percent(min(chances)[0])}."]
+        [f"The least sure part is {min(chances)[1]}: it keeps its SLOs with a chance of {percent(min(chances)[0])}."]
         if chances
         else []
     )
@@ -121,28 +124,52 @@ def _brief(fleet: FleetPlan, rows: Rows) -> Section:
     )
 
 
+def _when(fleet: FleetPlan) -> str:
+    """Say of which hours the cost of the fleet is."""
+    if fleet.problem.periods < 2:
+        return ""
+    return "in every period" if fleet.scaled is not None else "mean over the periods"
+
+
+def _other_operation(fleet: FleetPlan) -> list[str]:
+    """Say what the fleet would cost if its replicas followed the load, or if they did not; nothing where not known."""
+    own = f"instead of ${money(fleet.usd_per_hour)}"
+    if fleet.scaled is not None:
+        usd = money(fleet.scaled.usd_per_hour)
+        return [f"replicas that are rented by the period would cost ${usd} per hour on average {own}"]
+    if fleet.static is not None:
+        return [f"replicas that stay all day would cost ${money(fleet.static.usd_per_hour)} per hour {own} on average"]
+    return []
+
+
 def _hours(fleet: FleetPlan) -> tuple[Section | None, dict[str, Figure]]:
     """Return what each period costs and draws by option, and the rows of the periods; no section for one period."""
     rows = hour_rows(fleet)
     if len(rows) < 2:
         return None, {}
-    charts = _over_hours(fleet.scaled or fleet, rows)
-    lead = "What each hour needs of the fleet." if fleet.scaled is not None else "What each hour has."
+    charts = _over_hours(fleet, rows)
+    lead = "The replicas of each period, and what they cost and draw."
+    if fleet.scaled is not None:
+        lead = (
+            f"The whole fleet stays up in every period, for ${money(fleet.usd_per_hour)} per hour. Shown here are "
+            "only the replicas that the load of each period needs, and what those alone would cost and draw."
+        )
     table = _table(rows, "by-the-hour")
     return Section(
         id="hours", short="Hours", title="By the hour", lead=lead, charts=list(charts), tables=[table]
     ), charts
 
 
-def _over_hours(shown: FleetPlan, rows: Rows) -> dict[str, Figure]:
+def _over_hours(fleet: FleetPlan, rows: Rows) -> dict[str, Figure]:
     """Return the charts of load, replicas, cost and power over the periods. rows: of `hour_rows`."""
+    shown, needed = (fleet, "") if fleet.scaled is None else (fleet.scaled, "needed ")
     over = [f"{r['start_h']:g}" for r in rows]
     used = [o for o in range(len(shown.problem.options)) if shown.replicas[o].any()]
     names = [shown.problem.options[o].name for o in used]
     drawn = {
-        "hours-replicas": ("Replicas by the hour", "replicas", shown.replicas),
-        "hours-cost": ("Cost by the hour", "$ per hour", shown.hourly()),
-        "hours-power": ("Power by the hour", "kW", shown.watts / 1e3),
+        "hours-replicas": (f"Replicas {needed}by the hour", "replicas", shown.replicas),
+        "hours-cost": (f"Cost of the replicas {needed}by the hour", "$ per hour", shown.hourly()),
+        "hours-power": (f"Power of the replicas {needed}by the hour", "kW", shown.watts / 1e3),
     }
     load = {"requests/s": [r["request_rate_rps"] for r in rows]}
     charts = {"hours-rate": columns_over(over, load, Titles("Load by the hour", x="hour", y="requests/s"))}
@@ -152,7 +179,7 @@ def _over_hours(shown: FleetPlan, rows: Rows) -> dict[str, Figure]:
     return charts
 
 
-def _mix(rows: Rows) -> tuple[Section, dict[str, Figure]]:
+def _mix(fleet: FleetPlan, rows: Rows) -> tuple[Section, dict[str, Figure]]:
     """Return the options in use, how busy they are, and how surely they keep their SLOs."""
     busiest: dict[str, Mapping[str, Any]] = {}
     for row in rows:
@@ -170,13 +197,17 @@ def _mix(rows: Rows) -> tuple[Section, dict[str, Figure]]:
     if sure:
         chances = Parts([r["option"] for r in sure], [100 * r["slo_chance"] for r in sure], [r["device"] for r in sure])
         charts["slo-chances"] = kinds_of_bars(chances, Titles("Chance that an option keeps its SLOs", x="%"), most=100)
+    remarks = list(dict.fromkeys(str(r["remark"]) for r in rows if r.get("remark")))
+    shared = remarks if len(remarks) == 1 else []  # what holds for the whole fleet is not repeated in every row
+    plain = [{k: v for k, v in row.items() if k != "remark"} for row in rows] if shared else rows
     section = Section(
         id="mix",
         short="Mix",
         title="The mix",
         lead="One row per option and period in use.",
         charts=list(charts),
-        tables=[_table(rows, "options")],
+        tables=[_table(plain, "options")],
+        notes=[text for text in shared if text not in fleet.problem.remarks],
     )
     return section, charts
 

@@ -110,7 +110,7 @@ def _chips(plan: Plan) -> list[Chip]:
 def _facts(row: Mapping[str, Any]) -> list[Fact]:
     """Return the key numbers of the recommended candidate; those that are not known are left out."""
     free = row["memory_free_gb_per_device"]
-    per_million = f"${money(row['usd_per_million_tokens'])} per million output tokens"
+    per_million = f"${money(row['usd_per_million_tokens'])} per million output tokens, inputs included"
     facts = [
         Fact("Cost", f"${money(row['usd_per_hour'])}", "/h", per_million),
         Fact("Request", f"${money(row['usd_per_request'])}", "", _by_kind(row)),
@@ -119,7 +119,10 @@ def _facts(row: Mapping[str, Any]) -> list[Fact]:
         ),
         Fact("Power", number(row["power_w"] / 1e3), "kW", _power_in_words(row)),
         Fact(
-            "Throughput", number(row["output_tok_s"]), "tok/s", f"{number(row['request_rate_rps'])} requests per second"
+            "Throughput",
+            number(row["output_tok_s"]),
+            "output tok/s",
+            f"{number(row['request_rate_rps'])} requests per second",
         ),
         Fact("First token", number(row["ttft_ms"]), "ms", _mean_and_range(row, "ttft_ms")),
         Fact("Each token", number(row["tpot_ms"]), "ms", _mean_and_range(row, "tpot_ms")),
@@ -132,7 +135,7 @@ def _by_kind(row: Mapping[str, Any]) -> str:
     """Say what a million tokens of each kind cost; those that are not known are left out."""
     kinds = {kind: row[f"{kind}_usd_per_million"] for kind in ("input", "cached", "output")}
     parts = [f"{kind} ${money(usd)}" for kind, usd in kinds.items() if usd == usd]
-    return f"per million tokens: {', '.join(parts)}"
+    return f"split by kind of token, per million: {', '.join(parts)}"
 
 
 def _power_in_words(row: Mapping[str, Any]) -> str:

@@ -23,16 +23,23 @@ if TYPE_CHECKING:
 
 #: Requests that are replayed: per replica, at least, at most. chosen: a second of computing.
 PER_REPLICA, LEAST_REPLAYED, MOST_REPLAYED = 100, 800, 3000
+#: Durations of the longest request that are replayed. chosen: a shorter replay ends before the long answers of its
+#: second half do, and so shows too few tokens.
+DURATIONS_REPLAYED = 3.0
 #: Points of a curve over time.
 MOMENTS = 240
 #: Latencies of a request, with their names.
 NAMES = {"ttft": "time to first token", "tpot": "time per output token"}
 
+#: Why the watts of the chart and of the table differ.
+OF_POWER = (
+    " The power chart is of the devices alone, under the dashed sum of their limits; the table adds hosts and site."
+)
+
 
 def replay_section(plan: Plan) -> tuple[Section, dict[str, Figure]] | None:
     """Return the section of the replay of the winner, and its charts; None where it cannot be replayed."""
-    replicas = float(sum(pool.replicas[0] for pool in plan.pools(plan.best)))
-    count = int(np.clip(PER_REPLICA * replicas, LEAST_REPLAYED, MOST_REPLAYED))
+    count = _count(plan)
     try:
         found = verify.replay(plan, plan.best, verify.Settings(count=count))
         row = verify.row(plan, plan.best, found)
@@ -46,12 +53,22 @@ def replay_section(plan: Plan) -> tuple[Section, dict[str, Figure]] | None:
         short="Replay",
         title="What requests see: a replay beside the closed form",
         lead=f"{int(found.served.sum()):,} requests were replayed step by step on the recommendation. The plan itself "
-        "rests on the closed form; where the two differ, so may your benchmark. perfmodel simulate replays more.",
+        "rests on the closed form; where the two differ, so may your benchmark. perfmodel simulate replays more."
+        + (OF_POWER if "replay-power" in figures else ""),
         charts=list(figures),
         tables=[Table(rows, ["figure", "closed_form", "simulated", "limit"], id="replayed")],
         notes=[str(row["remark"])] if row.get("remark") else [],
     )
     return section, figures
+
+
+def _count(plan: Plan) -> int:
+    """Return how many requests to replay: some for each replica, and as many as several of the longest request span."""
+    replicas, work = float(sum(pool.replicas[0] for pool in plan.pools(plan.best))), plan.scorer.target.workload
+    row = plan.row(plan.best)
+    longest = (row["ttft_ms"] + float(np.max(work.output_tokens)) * row["tpot_ms"]) / MS_PER_S
+    spanned = np.nan_to_num(DURATIONS_REPLAYED * row["request_rate_rps"] * longest, nan=0.0)
+    return int(np.clip(max(PER_REPLICA * replicas, spanned), LEAST_REPLAYED, MOST_REPLAYED))
 
 
 def _values(found: Simulation, metric: str) -> Array:

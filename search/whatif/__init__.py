@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from hwdb.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from search.whatif.causes import changes, constraints, what_if
+    from search.whatif.causes import SURER, changes, constraints, what_if
     from search.whatif.edits import read_grid
     from search.whatif.fleets import FleetTrials, try_fleet_changes
     from search.whatif.outcome import ANSWER_FIGURES, SAME, WHAT_IF_FIGURES, as_planned
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ANSWER_FIGURES",
     "SAME",
+    "SURER",
     "VALUES",
     "WHAT_IF_FIGURES",
     "FleetTrials",
@@ -40,7 +41,7 @@ __all__ = [
 __getattr__ = lazy_names(
     __name__,
     {
-        "causes": ["changes", "constraints", "what_if"],
+        "causes": ["SURER", "changes", "constraints", "what_if"],
         "edits": ["read_grid"],
         "fleets": ["FleetTrials", "try_fleet_changes"],
         "outcome": ["ANSWER_FIGURES", "SAME", "WHAT_IF_FIGURES", "as_planned"],

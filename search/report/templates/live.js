@@ -124,7 +124,7 @@
   function listed() {
     const heads = ["Rank", "Configuration", "$ per hour", "Devices", "Power kW", ...data.objectives.map((o) => o.label + " ms"),
       ...(data.objectives.length ? ["Sure %"] : ["Mean TTFT ms"])];
-    const cells = (r, i) => [i + 1, r.name, money(r.usd_per_hour).replace("$", ""), number(r.devices), number(r.power_w / 1e3),
+    const cells = (r, i) => [i + 1, r.label, money(r.usd_per_hour).replace("$", ""), number(r.devices), number(r.power_w / 1e3),
       ...r.bounds.map(number), data.objectives.length ? Math.round(100 * r.slo_chance) : number(r.ttft_ms)];
     const kind = (i) => i === 1 ? {} : { class: i === 4 || (i > 4 && i < heads.length - 1) ? "number more" : "number" };
     const line = (tag, texts) => made("tr", {}, ...texts.map((t, i) => made(tag, kind(i), String(t))));
@@ -162,14 +162,14 @@
 
   window.drawLive = () => {
     const measure = measures[axis.value || 0], [column, unit] = cost(), groups = new Map();
-    const points = found.rows.slice(0, DRAWN).map((r) => ({ x: measure.value(r), y: r[column], name: r.name, device: r.device }))
+    const points = found.rows.slice(0, DRAWN).map((r) => ({ x: measure.value(r), y: r[column], name: r.label, device: r.device }))
       .filter((p) => isFinite(p.x) && isFinite(p.y));
     for (const p of points) groups.set(p.device, [...(groups.get(p.device) ?? []), p]);
     const hover = `%{text}<br>${measure.label}: %{x:.4g} ms<br>%{y:.4g} ${unit}<extra></extra>`;
     const traces = [...groups].map(([device, all]) => ({ type: "scatter", mode: "markers", name: data.devices[device].name,
       x: all.map((p) => p.x), y: all.map((p) => p.y), text: all.map((p) => p.name.replaceAll("<", "&lt;")), hovertemplate: hover,
       marker: { size: 8, opacity: 0.75, color: COLOURS[device % COLOURS.length], symbol: device % 6 } }));
-    const front = frontOf(points), best = points.find((p) => p.name === found.rows[0]?.name);
+    const front = frontOf(points), best = points.find((p) => p.name === found.rows[0]?.label);
     traces.push({ type: "scatter", mode: "lines", name: "Pareto front", x: front.map((p) => p.x), y: front.map((p) => p.y),
       line: { width: 1.5, dash: "dot", color: "#8a8d91" }, hoverinfo: "skip" });
     if (best) traces.push({ type: "scatter", mode: "markers", name: "chosen", x: [best.x], y: [best.y], hoverinfo: "skip",

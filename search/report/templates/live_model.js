@@ -158,7 +158,10 @@ function sized(data, state, i, greatest, used) {
   const row = figures(data, state, i, bill, load, false);
   row.exact = known.replicas === replicas && asPlanned(data, state, "load", "limits") && (!filled || bounded);
   row.rough = row.exact ? null : figures(data, state, i, bill, load, true);
-  if (row.exact) Object.assign(row, { slo_chance: known.slo_chance, power_w: known.power_w * state.pue / data.pue });
+  if (row.exact) {
+    const { slo_chance, ttft_ms, tpot_ms, e2e_ms, bounds } = known;
+    Object.assign(row, { slo_chance, ttft_ms, tpot_ms, e2e_ms, bounds, power_w: known.power_w * state.pue / data.pue });
+  }
   return row;
 }
 
@@ -195,7 +198,7 @@ function figures(data, state, i, { replicas, nodes, billed, devices }, load, str
   const rate = data.kind === "open" ? state.load : data.kind === "fill" ? load * replicas : at("rate") * replicas;
   const limit = !Number.isFinite(layout.cap) ? device.device_limit : Math.min(layout.cap, device.device_limit);
   const host = (device.host_power || 0) * (isFinite(device.host_power) ? nodes : 0);
-  const row = { name: `${shown(replicas)} x ${layout.name}`, layout: i, device: layout.device, replicas, devices, nodes, billed,
+  const row = { name: `${shown(replicas)} x ${layout.name}`, label: `${shown(replicas)} x ${layout.label}`, layout: i, device: layout.device, replicas, devices, nodes, billed,
     usd_per_hour: usd, power_w: power, rated_w: (limit * billed + host) * state.pue,
     ttft_ms: at("ttft_ms"), tpot_ms: at("tpot_ms"), e2e_ms: at("e2e_ms"), ...served(data, rate, usd, power, mean, devices),
     request_rate_rps_per_replica: rate / replicas };
