@@ -49,7 +49,11 @@
   dispatchEvent(new Event("resize"));  // a browser without a window draws no frame that would send it
   await wait(2500);
   wide();
-  document.documentElement.dataset.report = JSON.stringify({ found: [...new Set(found)], tried: tried.length, live: JSON.parse(start || "null"),
+  const text = (node, part) => node.querySelector(part)?.textContent.trim() ?? "";
+  const facts = Object.fromEntries([...document.querySelectorAll(".fact")].map((fact) => [text(fact, ".label"), text(fact, ".value")]));
+  const tables = Object.fromEntries([...document.querySelectorAll("table[id]")].map((table) => [table.id,
+    [...table.tBodies[0].rows].map((row) => Object.fromEntries([...row.cells].map((cell, i) => [table.tHead.rows[0].cells[i].textContent.trim(), cell.textContent.trim()])))]));
+  document.documentElement.dataset.report = JSON.stringify({ found: [...new Set(found)], tried: tried.length, live: JSON.parse(start || "null"), facts, tables,
     charts: [...document.querySelectorAll(".chart")].filter((c) => c.querySelector(".main-svg")).length });
   if (parent !== window) parent.document.documentElement.dataset.report = document.documentElement.dataset.report;
 })();

@@ -39,7 +39,7 @@ def answer_of(
     every = what_if(plan, progress, [*tried, *bounds])
     what_ifs, without = every[: len(tried)], every[len(tried) :]
     figures = plan_charts(plan, terms, what_ifs)
-    growth, drawn = load_sections(plan, loads)
+    growth, drawn = load_sections(plan, loads, what_ifs)
     sure, doubts = confidence_section(plan, terms, rows)
     replayed = replay_section(plan)
     found = [
@@ -66,24 +66,26 @@ def _lead_over_load(plan: Plan, *, breaks: bool) -> str:
     if breaks:
         said.append("Diamonds are break-even points: from there on another configuration is the cheapest.")
     if plan.disaggregated(plan.best):
+        usd = money(plan.columns["usd_per_hour"][plan.best])
         said.append(
-            f"Pairs of pools are not drawn: the recommended pair costs ${money(plan.row(plan.best)['usd_per_hour'])} per "
-            "hour at the planned load. The curves and the other rows are single pools; at another load a pair may be "
-            "cheaper still, which perfmodel whatif plans."
+            f"Pairs of pools are not drawn: the recommended pair costs ${usd} per hour at the planned load. In the table, "
+            "half, once and twice the load are whole plans, pairs included; the other rows are single pools."
         )
     elif len(plan) > len(plan.layouts):
         said.append("Pairs of pools are not drawn.")
-    said.append("Of equal costs, it names the configuration that comes first at the planned load.")
+    said.append("Of equal costs, the curves name the configuration that comes first at the planned load.")
     return " ".join(said)
 
 
-def load_sections(plan: Plan, loads: ReplicaLoads | None) -> tuple[list[Section], dict[str, Figure]]:
+def load_sections(
+    plan: Plan, loads: ReplicaLoads | None, what_ifs: Sequence[Mapping[str, Any]] = ()
+) -> tuple[list[Section], dict[str, Figure]]:
     """Return the sections of the cost over the load and of the hours of a day, and their charts; none without loads."""
     if loads is None or kind_of(plan) == "fill" or not plan.columns["usd_per_hour"][plan.best] > 0:
         return [], {}
     costs = load_costs(plan, loads, loads_around(plan))
     figure, changed = cost_over_load(plan, costs)
-    grown = growth_rows(plan, loads)
+    grown = growth_rows(plan, loads, what_ifs)
     found = [
         Section(
             id="load",

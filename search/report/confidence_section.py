@@ -43,7 +43,7 @@ def confidence_section(
     shares = sorted(((share / phases, name) for name, share in basis.items()), reverse=True)
     facts = [
         ("rests on", ", ".join(f"{name} {100 * share:.0f} % of the time" for share, name in shares if share > 0.005)),
-        ("weakest part", str(best["basis"])),
+        ("weakest significant part", str(best["basis"])),
         ("80 % range", "the true figure lies in it in 8 of 10 published systems that no part was fitted on"),
     ]
     hangs = next((str(r["odds_hang_on"]) for r in rows if r["rank"] and r["rank"] > 1 and r.get("odds_hang_on")), "")
@@ -57,7 +57,7 @@ def confidence_section(
         id="confidence",
         short="Confidence",
         title="How sure is it, and what would make it surer?",
-        lead="Bars say how far each doubt alone may move a figure, up or down, in 8 of 10 cases.",
+        lead="Bars say how far up each doubt alone may move a figure, in 8 of 10 cases; down goes by the same factor.",
         charts=["doubts"],
         terms=facts,
         command=f"perfmodel next {plan.scenario.path}" if plan.scenario.path else "",
@@ -84,7 +84,7 @@ def _doubts(plan: Plan) -> tuple[Figure, tuple[str, str, float] | None]:
                 kinds.append(title)
     order = sorted(range(len(names)), key=lambda i: (kinds.index(kinds[i]), -values[i]))
     parts = Parts([names[i] for i in order], [values[i] for i in order], [kinds[i] for i in order])
-    figure = kinds_of_bars(parts, Titles("What each doubt moves", x="up by so many %, or down by the same factor"))
+    figure = kinds_of_bars(parts, Titles("What each doubt moves", x="up by %, in 8 of 10 cases"))
     if not values:
         return figure, None
     most = int(np.argmax(values))

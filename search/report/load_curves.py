@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ from search.planning import deployment_words, hourly_usd, usd_per_million_tokens
 from search.report.charts import Figure, Points, Titles
 from search.report.curve_charts import Limits, Style, columns_over, lines
 from search.report.replica_loads import MOST_TIMES, ReplicaLoads, capacity
+from search.scenario import MONEY
+from search.whatif import LOAD_DOWN, LOAD_DOWN_NAME, LOAD_UP, LOAD_UP_NAME, SAME
 
 if TYPE_CHECKING:
     from search.planning import Plan
@@ -162,16 +165,20 @@ def load_row(plan: Plan, costs: LoadCosts, at: int, layout: int) -> dict[str, An
     return {"offered_load": load, "candidate": name, "usd_per_hour": usd, "usd_per_million_tokens": tokens}
 
 
-def growth_rows(plan: Plan, table: ReplicaLoads) -> list[dict[str, Any]]:
-    """Return rows of what is cheapest as the load grows: single pools, and a recommended pair at the planned load."""
+def growth_rows(plan: Plan, table: ReplicaLoads, what_ifs: Sequence[Mapping[str, Any]] = ()) -> list[dict[str, Any]]:
+    """Return rows of what is cheapest as the load grows: single pools, and a recommended pair at the planned load.
+
+    Loads that are among the what_ifs have the answers of those: they are whole plans.
+    """
     planned = planned_load(plan)
     loads = planned * np.array(GROWTH)
     costs = load_costs(plan, table, loads if load_unit(plan) == "requests/s" else np.maximum(np.round(loads), 1.0))
     found = []
     for at, times in enumerate(GROWTH):
         best = costs.cheapest(at)
-        if times == 1.0 and plan.disaggregated(plan.best):
-            found.append({"load_times": times, **_recommended(plan)})
+        whole = _planned(plan, times, what_ifs)
+        if whole:
+            found.append({"load_times": times, **whole})
         elif best is None:
             found.append(
                 {"load_times": times, "offered_load": float(costs.loads[at]), "candidate": "nothing on offer serves it"}
@@ -181,11 +188,22 @@ def growth_rows(plan: Plan, table: ReplicaLoads) -> list[dict[str, Any]]:
     return found
 
 
-def _recommended(plan: Plan) -> dict[str, Any]:
-    """Return the row of the recommendation under the planned load."""
-    row = plan.row(plan.best)
-    kept = {name: row[name] for name in ("usd_per_hour", "usd_per_million_tokens")}
-    return {"offered_load": planned_load(plan), "candidate": plan.name(plan.best), **kept}
+def _planned(plan: Plan, times: float, what_ifs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the row of a load that a whole plan has answered by cost: the planned one, or a what-if; else {}."""
+    work, load = plan.scorer.target.workload, planned_load(plan) * times
+    if plan.scorer.rank_by not in MONEY:
+        return {}
+    if times == 1.0:
+        name, usd = plan.name(plan.best), float(plan.columns["usd_per_hour"][plan.best])
+    else:
+        change = {LOAD_UP: LOAD_UP_NAME, LOAD_DOWN: LOAD_DOWN_NAME}.get(times)
+        row = next((r for r in what_ifs if r["what_if"] == change and r["usd_per_hour"] == r["usd_per_hour"]), None)
+        if row is None:
+            return {}
+        name, usd = plan.name(plan.best) if row["answer"] == SAME else str(row["answer"]), float(row["usd_per_hour"])
+    rate = load if work.arrival == "open" else np.nan
+    tokens = float(usd_per_million_tokens(usd, rate * work.mean_output))
+    return {"offered_load": load, "candidate": name, "usd_per_hour": usd, "usd_per_million_tokens": tokens}
 
 
 def hours_of_day(plan: Plan, table: ReplicaLoads) -> tuple[Figure, list[dict[str, Any]], str] | None:

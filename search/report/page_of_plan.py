@@ -111,6 +111,7 @@ def _facts(row: Mapping[str, Any]) -> list[Fact]:
     """Return the key numbers of the recommended candidate; those that are not known are left out."""
     free = row["memory_free_gb_per_device"]
     per_million = f"${money(row['usd_per_million_tokens'])} per million output tokens, inputs included"
+    fuller = " of the fuller pool" if row["mode"] == "disaggregated" else ""
     facts = [
         Fact("Cost", f"${money(row['usd_per_hour'])}", "/h", per_million),
         Fact("Request", f"${money(row['usd_per_request'])}", "", _by_kind(row)),
@@ -126,7 +127,7 @@ def _facts(row: Mapping[str, Any]) -> list[Fact]:
         ),
         Fact("First token", number(row["ttft_ms"]), "ms", _mean_and_range(row, "ttft_ms")),
         Fact("Each token", number(row["tpot_ms"]), "ms", _mean_and_range(row, "tpot_ms")),
-        Fact("Memory", number(row["memory_gb_per_device"]), "GB", f"per device; {number(free)} GB free"),
+        Fact("Memory", number(row["memory_gb_per_device"]), "GB", f"per device{fuller}; {number(free)} GB free"),
     ]
     return [f for f in facts if "–" not in f.value]
 

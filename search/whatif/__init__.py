@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING
 from hwdb.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from search.whatif.causes import SURER, changes, constraints, what_if
+    from search.whatif.causes import (
+        LOAD_DOWN,
+        LOAD_DOWN_NAME,
+        LOAD_UP,
+        LOAD_UP_NAME,
+        SURER,
+        changes,
+        constraints,
+        what_if,
+    )
     from search.whatif.edits import read_grid
     from search.whatif.fleets import FleetTrials, try_fleet_changes
     from search.whatif.outcome import ANSWER_FIGURES, SAME, WHAT_IF_FIGURES, as_planned
@@ -16,6 +25,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ANSWER_FIGURES",
+    "LOAD_DOWN",
+    "LOAD_DOWN_NAME",
+    "LOAD_UP",
+    "LOAD_UP_NAME",
     "SAME",
     "SURER",
     "VALUES",
@@ -41,7 +54,16 @@ __all__ = [
 __getattr__ = lazy_names(
     __name__,
     {
-        "causes": ["SURER", "changes", "constraints", "what_if"],
+        "causes": [
+            "LOAD_DOWN",
+            "LOAD_DOWN_NAME",
+            "LOAD_UP",
+            "LOAD_UP_NAME",
+            "SURER",
+            "changes",
+            "constraints",
+            "what_if",
+        ],
         "edits": ["read_grid"],
         "fleets": ["FleetTrials", "try_fleet_changes"],
         "outcome": ["ANSWER_FIGURES", "SAME", "WHAT_IF_FIGURES", "as_planned"],

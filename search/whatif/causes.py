@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 # chosen: steps that are large enough to change an answer, and small enough to happen.
 PRICE_UP, PRICE_DOWN = 1.2, 0.8
 LOAD_UP, LOAD_DOWN = 2.0, 0.5
+LOAD_UP_NAME, LOAD_DOWN_NAME = "load × 2", "load ÷ 2"
 LENGTHS_UP = 2.0
 #: The looser bound is the inverse of the tighter one.
 SLO_TIGHTER, SLO_LOOSER, SLO_HALF = 0.8, 1.25, 0.5
@@ -70,8 +71,8 @@ def changes(plan: Plan) -> list[Change]:
         ]
     if plan.scorer.sized and work.arrival in ("open", "closed"):
         found += [
-            Change("load × 2", lambda s: _with_workload(s, lambda w: _loaded(w, LOAD_UP))),
-            Change("load ÷ 2", lambda s: _with_workload(s, lambda w: _loaded(w, LOAD_DOWN))),
+            Change(LOAD_UP_NAME, lambda s: _with_workload(s, lambda w: _loaded(w, LOAD_UP))),
+            Change(LOAD_DOWN_NAME, lambda s: _with_workload(s, lambda w: _loaded(w, LOAD_DOWN))),
         ]
     found += _length_changes()
     if s.slo.objectives:
