@@ -22,6 +22,10 @@
     if (!label.trim()) found.push("no name: " + name(input));
     if (input.tabIndex < 0) found.push("not reached by keyboard: " + name(input));
   }
+  const text = (node, part) => node.querySelector(part)?.textContent.trim() ?? "";
+  const facts = Object.fromEntries([...document.querySelectorAll(".fact")].map((fact) => [text(fact, ".label"), text(fact, ".value")]));
+  const tables = Object.fromEntries([...document.querySelectorAll("table[id]")].map((table) => [table.id,
+    [...table.tBodies[0].rows].map((row) => Object.fromEntries([...row.cells].map((cell, i) => [table.tHead.rows[0].cells[i].textContent.trim(), cell.textContent.trim()])))]));
   const live = () => document.documentElement.dataset.live, tried = [];
   const start = live();
   for (const input of document.querySelectorAll("#live-controls input")) {
@@ -49,10 +53,6 @@
   dispatchEvent(new Event("resize"));  // a browser without a window draws no frame that would send it
   await wait(2500);
   wide();
-  const text = (node, part) => node.querySelector(part)?.textContent.trim() ?? "";
-  const facts = Object.fromEntries([...document.querySelectorAll(".fact")].map((fact) => [text(fact, ".label"), text(fact, ".value")]));
-  const tables = Object.fromEntries([...document.querySelectorAll("table[id]")].map((table) => [table.id,
-    [...table.tBodies[0].rows].map((row) => Object.fromEntries([...row.cells].map((cell, i) => [table.tHead.rows[0].cells[i].textContent.trim(), cell.textContent.trim()])))]));
   document.documentElement.dataset.report = JSON.stringify({ found: [...new Set(found)], tried: tried.length, live: JSON.parse(start || "null"), facts, tables,
     charts: [...document.querySelectorAll(".chart")].filter((c) => c.querySelector(".main-svg")).length });
   if (parent !== window) parent.document.documentElement.dataset.report = document.documentElement.dataset.report;

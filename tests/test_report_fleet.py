@@ -12,7 +12,7 @@ import pytest
 
 import cli
 import search
-from benchmarks.report_pages import PHONE, looked_at
+from benchmarks.report_pages import PHONE, looked_at, near, totals_of_fleet
 from hwdb import InputError
 from search.fleet import FleetPlan, plan_fleet
 from search.report import images, page_of_fleet, render_fleet_report, write_pictures
@@ -91,6 +91,26 @@ def test_the_commands_write_the_page_of_a_fleet(path: Path, tmp_path: Path) -> N
     again = tmp_path / "again.html"
     assert cli.main(["fleet", str(path), "--report", str(again)]) == 0
     assert "Two &lt;classes&gt;" in again.read_text(encoding="utf-8")
+
+
+def test_what_a_page_shows_and_what_the_tool_says_are_compared() -> None:
+    rows = [{"period": p, "usd_per_hour": 9.6, "fleet_usd_per_hour": 19.2, "fleet_power_w": 4700.0} for p in (1, 2)]
+    rows = [{**row, "fleet_usd_per_month": 14016.0, "fleet_usd_per_request": 0.0004} for row in rows]
+    facts = {"Cost": "$19.20 /h", "Month": "$14,016", "Request": "$0.000400", "Power": "4.70 kW"}
+    seen = {"facts": facts, "tables": {"options": [{"$ per hour": "9.60"}, {"$ per hour": "9.60"}]}}
+    assert all(near(page, tool) for _, page, tool in totals_of_fleet(seen, rows))
+    seen["tables"]["options"][1]["$ per hour"] = "9.70"
+    assert [where for where, *both in totals_of_fleet(seen, rows) if not near(*both)] == [
+        "options: $ per hour, all rows"
+    ]
+
+
+def test_a_fleet_that_stays_all_day_says_what_following_the_load_would_cost(fleet: FleetPlan) -> None:
+    text = render_fleet_report(fleet, "md")
+    other = fleet.scaled or fleet.static
+    assert other is not None
+    assert f"${other.usd_per_hour:.2f} per hour" in text
+    assert f"${fleet.usd_per_hour:.2f}" in text
 
 
 def test_pictures_say_what_is_missing(fleet: FleetPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

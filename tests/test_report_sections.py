@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,8 @@ from search.report import charts
 from search.report.live_data import loads_of_page
 from search.report.load_curves import growth_rows, load_costs, planned_load
 from search.report.plan_charts import lower_left_front
-from search.whatif import as_planned, changes, constraints, what_if
+from search.report.replay_section import LEAST_REPLAYED, MOST_REPLAYED, _count
+from search.whatif import SAME, as_planned, changes, constraints, what_if
 
 SCENARIO = """
 title = "Two <cards>"
@@ -276,3 +278,23 @@ def test_the_command_writes_a_page_that_a_browser_draws(
     shot = tmp_path / "shot.png"
     assert shot.exists()
     assert shot.stat().st_size > 50_000  # an empty page compresses to a few kilobytes
+
+
+def test_growth_has_the_answers_of_whole_plans(plan: Plan, tried: dict[str, dict[str, Any]]) -> None:
+    loads = loads_of_page(plan)
+    assert loads is not None
+    rows = {row["load_times"]: row for row in growth_rows(plan, loads, list(tried.values()))}
+    assert rows[1.0]["candidate"] == plan.name(plan.best)
+    for times, change in ((0.5, "load ÷ 2"), (2.0, "load × 2")):
+        answer = tried[change]["answer"]
+        assert rows[times]["candidate"] == (plan.name(plan.best) if answer == SAME else answer)
+        assert rows[times]["usd_per_hour"] == tried[change]["usd_per_hour"]
+
+
+def test_a_replay_outlasts_the_longest_answers(plan: Plan) -> None:
+    few = _count(plan)
+    work = replace(plan.scorer.target.workload, output_tokens=100.0 * plan.scorer.target.workload.output_tokens)
+    target = replace(plan.scorer.target, workload=work)
+    longer = replace(plan, scorer=replace(plan.scorer, target=target))
+    assert few == LEAST_REPLAYED
+    assert few < _count(longer) <= MOST_REPLAYED

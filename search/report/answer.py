@@ -68,8 +68,8 @@ def _lead_over_load(plan: Plan, *, breaks: bool) -> str:
     if plan.disaggregated(plan.best):
         usd = money(plan.columns["usd_per_hour"][plan.best])
         said.append(
-            f"Pairs of pools are not drawn: the recommended pair costs ${usd} per hour at the planned load. In the table, "
-            "half, once and twice the load are whole plans, pairs included; the other rows are single pools."
+            f"Pairs of pools are not drawn: the recommended pair costs ${usd} per hour at the planned load. In the "
+            "table, half, once and twice the load are whole plans, pairs included; the other rows are single pools."
         )
     elif len(plan) > len(plan.layouts):
         said.append("Pairs of pools are not drawn.")
