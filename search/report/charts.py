@@ -202,12 +202,10 @@ def ranked_bars(names: Sequence[str], values: Sequence[float], titles: Titles) -
     return {"data": [bar], "layout": layout_of(titles.title, height=height, bargap=0.4, **axes)}
 
 
-#: Room beside the longest bars for their labels, as a share of the axis. chosen: "+279 %" on a phone.
-LABEL_ROOM = 0.3
-
-
 def tornado(names: Sequence[str], change: Sequence[float], titles: Titles, *, points: bool = False) -> Figure:
     """Draw changes as bars from zero, the largest on top; what is worse has another colour.
+
+    Each name begins with its change: beside a short bar of a phone there is no room for it.
 
     points: True for changes of a chance, in points, of which more is better; else they are of a cost, in percent.
     """
@@ -217,17 +215,12 @@ def tornado(names: Sequence[str], change: Sequence[float], titles: Titles, *, po
     bar: Figure = {
         "type": "bar",
         "orientation": "h",
-        "y": [names[i] for i in order],
+        "y": [f"{change[i]:+.0f}{unit}  {names[i]}" for i in order],
         "x": ordered,
         "showlegend": False,
         "marker": {"color": [PALETTE[3] if (c < 0) == points else PALETTE[0] for c in ordered]},
-        "texttemplate": "%{x:+.0f}" + unit,
-        "textposition": "outside",
-        "hovertemplate": "%{y}: %{x:+.1f}" + unit + "<extra></extra>",
+        "hovertemplate": "%{y}<extra></extra>",
     }
     height = max(LEAST_HEIGHT, BARS_BASE + TORNADO_BAR * len(names))
-    low, high = min(0.0, *ordered), max(0.0, *ordered)
-    room = LABEL_ROOM * (high - low)
-    ends = [low - room * (low < 0), high + room * (high > 0)]
-    axes = {"xaxis": axis(titles.x, zeroline=True, range=ends), "yaxis": axis("", autorange="reversed")}
+    axes = {"xaxis": axis(titles.x, zeroline=True), "yaxis": axis("", autorange="reversed")}
     return {"data": [bar], "layout": layout_of(titles.title, height=height, **axes)}
