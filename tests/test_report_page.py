@@ -113,7 +113,7 @@ def test_charts_are_figures_that_plotly_accepts(name: str) -> None:
 
 def test_biggest_change_stands_on_top() -> None:
     figure = charts.tornado(["small", "big", "down"], [1.0, 50.0, -20.0], Titles("", x=""))
-    assert figure["data"][0]["y"] == ["big", "down", "small"]
+    assert figure["data"][0]["y"] == ["+50 %  big", "-20 %  down", "+1 %  small"]
 
 
 def test_the_same_page_twice(page: str) -> None:

@@ -222,5 +222,5 @@ def tornado(names: Sequence[str], change: Sequence[float], titles: Titles, *, po
         "hovertemplate": "%{y}<extra></extra>",
     }
     height = max(LEAST_HEIGHT, BARS_BASE + TORNADO_BAR * len(names))
-    axes = {"xaxis": axis(titles.x, zeroline=True), "yaxis": axis("", autorange="reversed")}
+    axes = {"xaxis": axis(titles.x, zeroline=True, nticks=4, tickangle=0), "yaxis": axis("", autorange="reversed")}
     return {"data": [bar], "layout": layout_of(titles.title, height=height, **axes)}

@@ -214,7 +214,7 @@ def _change_of_cost(what_ifs: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
     if not shown:
         return {}
     names, change = [r["what_if"] for r in shown], [r["change_percent"] for r in shown]
-    return {"whatif": charts.tornado(names, change, Titles("Change of the cost", x="change in $ per hour, %"))}
+    return {"whatif": charts.tornado(names, change, Titles("Change of the cost", x="cost, %"))}
 
 
 def _change_of_chance(plan: Plan, what_ifs: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
@@ -226,5 +226,5 @@ def _change_of_chance(plan: Plan, what_ifs: Sequence[Mapping[str, Any]]) -> dict
     shown = {name: points for name, points in moved.items() if abs(points) >= SHOWN_POINTS}
     if not shown:
         return {}
-    titles = Titles("Change of the chance, if nothing else changes", x="change of the chance of the SLO, points")
+    titles = Titles("Change of the chance, if nothing else changes", x="chance, points")
     return {"chances": charts.tornado(list(shown), list(shown.values()), titles, points=True)}
