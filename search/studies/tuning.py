@@ -60,8 +60,7 @@ def tune(
         objectives: figures of `OBJECTIVES` to reach for; none for cost and p99 of TTFT.
         vary: settings with their values, in place of the usual ones; also as the command line takes them, KEY=VALUES.
         budget, storage: see their classes; by default 64 trials in memory. storage: also its place alone.
-        executor: what runs the simulations; by default this process.
-        progress: called with (trials told, trials).
+        executor: what runs the simulations, by default this process. progress: called with (trials told, trials).
 
     Raises `Infeasible` where the plan has no candidate, and `InputError` for what means nothing.
     """
@@ -81,9 +80,8 @@ def tune(
                 trials.begin(starts_of(plan, numbers, axes)[: chosen.trials])
             run = Run(trials, workers, chosen, partial(priced, plan, bench, numbers), count, short)
             run.go(progress)
-            return Tuned(
-                aims, axes, tuple(c.name for c in contenders), tuple(trials.known()), run.replays, workers.lost
-            )
+            names = tuple(c.name for c in contenders)
+            return Tuned(aims, axes, names, tuple(trials.known()), run.replays, workers.lost)
 
 
 def _stated(
