@@ -254,7 +254,7 @@ def odds_note(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         return []
     other = next((row for row in rows if row["rank"] and _hardware(row) != _hardware(rows[0])), None)
     words = (
-        f"Odds: rank 1 is the better choice than rank 2 in {_of_100(next_one)} of 100 draws of what may be misjudged"
+        f"Odds: rank 1 is the better choice than rank 2 in {_of_100(next_one)} of 100 draws of possible errors"
     )
     words += _hangs(next_one)
     if other is not None and other is not next_one and is_known(other["best_beats_chance"]):

@@ -122,4 +122,4 @@ def _in_words(factor: tuple[str, str]) -> str:
     cause, owner = factor
     if cause in _WORDS:
         return f"{_WORDS[cause]} of {owner}" if owner else _WORDS[cause]
-    return f"what concerns only the {cause.replace('ttft', 'TTFT').replace('tpot', 'TPOT')} {owner}"
+    return f"an error of its own in the {cause.replace('ttft', 'TTFT').replace('tpot', 'TPOT')} {owner}"

@@ -20,6 +20,8 @@ HOURS_PER_MONTH = 730.0
 COMPARED = 3
 #: Chance that counts as sure.
 SURE = 0.9
+#: Chance by which a dearer candidate must be surer to be named. chosen: less is within the error of the chance.
+STEP = 0.05
 #: Minutes of a benchmark whose price is named. chosen: long enough for a steady state.
 MINUTES = 30.0
 #: Most changes that are named in a sentence.
@@ -131,15 +133,40 @@ def _sure(plan: Plan, what_ifs: Sequence[Mapping[str, Any]]) -> list[str]:
             )
         else:
             said.append(f"No hardware on offer is {percent(SURE)} sure: only a measurement can tell.")
+        said += _cheaper_steps(plan, np.inf if surer is None else surer["usd_per_hour"])
     price = _price_of_a_replica(plan)
     if price == price:
         what = "the pair of pools" if plan.disaggregated(plan.best) else "one replica"
         said.append(
             f"To be sure by measuring, benchmark {what} at {number(row['request_rate_rps_per_replica'])} requests "
-            f"per second before you sign: {MINUTES:.0f} minutes of it cost about ${money(price * MINUTES / 60.0)}. "
-            f"perfmodel next says which run is worth its price, perfmodel calibrate reads the result."
+            f"per second before you sign: {MINUTES:.0f} minutes of {_billed_as(plan)} cost about "
+            f"${money(price * MINUTES / 60.0)}. The run shows whether the SLOs are kept; perfmodel calibrate reads it "
+            f"and gives the new chance of every candidate, perfmodel next says which run is worth its price."
         )
     return said or ["No SLO and no price was given, so there is nothing to be sure of."]
+
+
+def _cheaper_steps(plan: Plan, most_usd: float) -> list[str]:
+    """Name the candidates that are surer than the winner and cost less than `most_usd` per hour, each cheaper one less.
+
+    Only those that are surer by at least `STEP` are worth naming.
+    """
+    c, best = plan.columns, plan.best
+    ranked = plan.order[: int(plan.qualifies.sum())]
+    usd, chance = c["usd_per_hour"][ranked], c["slo_chance"][ranked]
+    said, reached = [], float(c["slo_chance"][best])
+    for i in np.lexsort((-chance, usd)):
+        if not usd[i] < most_usd or chance[i] < reached + STEP:
+            continue
+        reached, more = float(chance[i]), float(usd[i] - c["usd_per_hour"][best])
+        price = f"{_monthly(more)} more" if more > 0 else "no more"
+        said.append(f"{plan.name(int(ranked[i]))}, {percent(reached)} sure for {price}")
+    return [f"Cheaper steps on the way: {'; '.join(said[:COMPARED])}."] if said else []
+
+
+def _billed_as(plan: Plan) -> str:
+    """Return what is paid during a benchmark: whole nodes where devices are offered so."""
+    return "it, paid by the node," if plan.scorer.tariff.whole[list(plan.device_types(plan.best))].any() else "it"
 
 
 def _price_of_a_replica(plan: Plan) -> float:
@@ -168,6 +195,6 @@ def _why_not(plan: Plan, best: Mapping[str, Any], row: Mapping[str, Any]) -> dic
     beats = row.get("best_beats_chance", np.nan)
     if beats == beats:
         parts.append(
-            f"the recommendation is the better choice in {100 * beats:.0f} of 100 draws of what may be misjudged"
+            f"counting possible errors, the recommendation is the better choice in {100 * beats:.0f} of 100 draws"
         )
     return {"candidate": row["candidate"], "why_not": "; ".join(parts)}

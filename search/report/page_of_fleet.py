@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 #: Chance from which an option counts as sure.
 SURE = 0.8
+#: Minutes of a benchmark whose price is named. chosen: long enough for a steady state.
+MINUTES = 30.0
 #: Share of the capacity from which an option counts as full, percent.
 FULL = 95.0
 #: Letters from which a text wraps.
@@ -115,13 +117,29 @@ def _brief(fleet: FleetPlan, rows: Rows) -> Section:
         title="In short",
         lead="",
         answers=[
-            Answer("What would you buy?", [fleet_headline(fleet)], [f"{number(n)} x {o}" for o, n in most.items()]),
+            Answer("What would you buy?", [fleet_headline(fleet)], [_replicas(n, o) for o, n in most.items()]),
             Answer("What would change your mind?", [] if points else ["No limit costs money."], points),
-            Answer(
-                "How sure is it?", [*sure, "Benchmark one replica of each option under its classes before you sign."]
-            ),
+            Answer("What does it cost to be sure?", [*sure, *_cost_of_a_run(fleet, options)]),
         ],
     )
+
+
+def _replicas(number_of: float, option: str) -> str:
+    """Say how many replicas an option has, and what each is: `4 replicas of chat on H100, each 2 h100-sxm, TP2`."""
+    name, _, layout = option.rpartition(": ")
+    many = f"{number(number_of)} replica{'s' if number_of != 1 else ''}"
+    return f"{many} of {name}, each {layout}" if name else f"{many} of {option}"
+
+
+def _cost_of_a_run(fleet: FleetPlan, used: Sequence[str]) -> list[str]:
+    """Say what a benchmark of one replica of each option in use costs, and how to ask for more than an even chance."""
+    prices = [option.usd_per_hour for option in fleet.problem.options if option.name in used]
+    usd = sum(prices) * MINUTES / 60.0
+    cost = f": {MINUTES:.0f} minutes of them cost about ${money(usd)}" if prices and usd > 0 else ""
+    return [
+        f"To be sure by measuring, benchmark one replica of each option under its classes before you sign{cost}.",
+        "To be surer by more hardware, set confidence = 0.9 in [limits]: every option is then sized for it.",
+    ]
 
 
 def _when(fleet: FleetPlan) -> str:
