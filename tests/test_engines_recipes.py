@@ -237,8 +237,8 @@ def test_limits_of_a_row_are_honoured() -> None:
             {"prefill_tp": 4, "decode_tp": 2},
             "workers x tp x pp x dp x cp of both pools takes 6 devices, more than n_devices 4",
         ),
-        ({"spec_decode": "eagle4"}, "unknown spec_decode 'eagle4'; did you mean 'eagle"),
-        ({"spec_decode": "crystal ball"}, "(known: mtp, eagle, eagle3, ngram; blank for none)"),
+        ({"spec_decode": "eagle4"}, "unknown method of speculative decoding 'eagle4'; did you mean 'eagle"),
+        ({"spec_decode": "crystal ball"}, "(mtp, eagle, eagle3, draft-model, ngram)"),
     ],
 )
 def test_what_a_row_cannot_mean_is_said(cells: dict[str, object], says: str) -> None:

@@ -51,6 +51,7 @@ def shell() -> Iterator[InteractiveShell]:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Attempting to work in a virtualenv")  # cells need no IPython of their own
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_notebook_runs(path: Path, shell: InteractiveShell) -> None:
     shell.reset()

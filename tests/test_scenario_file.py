@@ -406,7 +406,10 @@ def test_rankings_know_their_direction(tmp_path: Path) -> None:
     assert not RANKINGS["output_tok_s_per_device"]
 
 
-DOCUMENTED = (EXAMPLES.parent / "docs" / "scenarios.md").read_text(encoding="utf-8")
+#: Keys of what a fleet may hold besides have a section of their own.
+DOCUMENTED = "".join(
+    (EXAMPLES.parent / "docs" / name).read_text(encoding="utf-8") for name in ("scenarios.md", "fleet.md")
+)
 
 
 def test_every_example_and_ranking_is_documented() -> None:

@@ -286,7 +286,7 @@ def _time_of_more(choice: Choice, family: Family, shape: Mapping[str, Array], be
     common = np.broadcast_shapes(*(np.shape(v) for v in shape.values()))
     rows = np.broadcast_to(behind, common)
     part = {k: v if np.ndim(v) == 0 else np.broadcast_to(v, common)[rows] for k, v in shape.items()}
-    query, cached = np.broadcast_arrays(part["query"], part["context"])
+    query, cached = np.broadcast_arrays(np.atleast_1d(part["query"]), part["context"])
     more = np.array(MORE_QUERIES)[:, None]
     asked = {
         "query": np.concatenate([(query + cached)[None], np.maximum(query, more)]),

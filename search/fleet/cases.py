@@ -64,6 +64,7 @@ class Case:
 def groups(problem: FleetProblem) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
     """List the groups of (options, classes) that have nothing to do with one another; options of no class are in none.
 
+    >>> from search.scenario import Option
     >>> one = Option("a", "l4", 1, 0.8)
     >>> pair = FleetProblem((one, one), ("x", "y"), np.ones((1, 2)), np.array([[1.0, 0.0], [0.0, 2.0]]))
     >>> groups(pair)

@@ -133,10 +133,12 @@ class _Brackets:
     def learn(self, rows: Index, steps: Array, ratio: Array) -> None:
         """Narrow the brackets of the given rows. steps, ratio: (K, M), what was tried and found there."""
         before = self.missed[rows] - self.kept[rows]
-        for step, found in zip(steps, np.log(ratio), strict=True):
+        with np.errstate(divide="ignore"):  # a ratio of 0: nothing of the limit is used
+            logs = np.log(ratio)
+        for step, found in zip(steps, logs, strict=True):
             better = (found <= 0) & (step >= self.kept[rows])
             self.kept[rows[better]], self.at_kept[rows[better]] = step[better], found[better]
-        for step, found in zip(steps, np.log(ratio), strict=True):
+        for step, found in zip(steps, logs, strict=True):
             worse = (found > 0) & (step <= self.missed[rows]) & (step > self.kept[rows])
             self.missed[rows[worse]], self.at_missed[rows[worse]] = step[worse], found[worse]
         self.slow[rows] = self.missed[rows] - self.kept[rows] > SLOW * before
