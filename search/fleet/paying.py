@@ -6,8 +6,7 @@ Each is one function, which states its inequality.
 from __future__ import annotations
 
 from perfmodel.arrays import Array
-from search.fleet.cases import spot_options
-from search.fleet.limits import limits, mean_limits, taken_of
+from search.fleet.limits import limits, mean_limits, spot_options, taken_of
 from search.fleet.variables import WHILE_STARTING, Expression, Program
 
 
