@@ -188,17 +188,14 @@ def most_spot(problem: FleetProblem) -> Index:
 def _most_within_limits(problem: FleetProblem) -> Index:
     """Return the most replicas of each option that each limit alone allows, (O,); raise `InputError` for no bound."""
     count = len(problem.options)
-    most = np.full(count, np.inf)
-    for bound, taken in limits(problem).values():
-        each = np.where(taken[:count] > 0, taken[:count], np.nan)
-        most = np.fmin(most, np.floor(bound / each + INTEGRALITY_TOLERANCE))
+    allowed = [(bound, taken[:count]) for bound, taken in limits(problem).values()]
     for device in supplied(problem):
-        allowed = sum(s.most for s in problem.inventory.supplies if s.device == device)
-        each = taken_of(problem, device)
-        most = np.fmin(most, np.floor(allowed / np.where(each > 0, each, np.nan) + INTEGRALITY_TOLERANCE))
-    money = np.fmin(problem.inventory.budget, problem.inventory.mean_budget)
-    each = cheapest(problem)
-    most = np.fmin(most, np.floor(money / np.where(each > 0, each, np.nan) + INTEGRALITY_TOLERANCE))
+        on_offer = sum(s.most for s in problem.inventory.supplies if s.device == device)
+        allowed.append((on_offer, taken_of(problem, device)))
+    allowed.append((float(np.fmin(problem.inventory.budget, problem.inventory.mean_budget)), cheapest(problem)))
+    most = np.full(count, np.inf)
+    for bound, each in allowed:
+        most = np.fmin(most, np.floor(bound / np.where(each > 0, each, np.nan) + INTEGRALITY_TOLERANCE))
     endless = np.nonzero((most > MOST_REPLICAS) & np.asarray(problem.serves().any(axis=1)))[0]
     if len(endless):
         raise InputError(
