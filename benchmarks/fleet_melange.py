@@ -32,8 +32,8 @@ SLICES = 4
 class Outcome:
     """What one instance costs, in USD per hour: by the fleet program, Melange's, a greedy buyer, the best single type.
 
-    seconds: of the fleet program, of Melange's. proven: Melange's was solved to the end. bound: proven lower bound on
-    the cost of Melange's.
+    size: number of types, of buckets. seconds: of the fleet program, of Melange's. proven: Melange's was solved to the
+    end.
     """
 
     size: tuple[int, int]

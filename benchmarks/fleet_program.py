@@ -55,14 +55,10 @@ def instance(size: Size, seed: int = 0) -> FleetProblem:
         rows, columns = slice(m * devices, (m + 1) * devices), slice(m * per, (m + 1) * per)
         speed[rows, columns] = fit[m][:, None] * np.exp(random.normal(0, 0.4, (devices, per)))
     day = 0.6 + 0.4 * np.sin(2 * np.pi * (np.arange(size.periods) / size.periods + random.random((models * per, 1))))
-    best = (
-        np.median(np.where(speed > 0, speed, np.nan)[:, :], axis=0)
-        if devices == 1
-        else np.nanmax(np.where(speed > 0, speed, np.nan), axis=0)
-    )
+    best = speed.max(axis=0)  # the quickest device of each class
     rate = (best * size.load / per * np.exp(random.normal(0, 0.6, models * per)))[:, None] * day
     each = models * size.load
-    supplies = [Supply(f"d{d}", "on_demand", float(p)) for d, p in enumerate(price)]
+    supplies = [Supply(f"d{d}", "on_demand", float(p)) for d, p in enumerate(price)] * (size.kinds > 1)
     supplies += [Supply(f"d{d}", "reserved", float(p) * RESERVED) for d, p in enumerate(price)] * (size.kinds > 1)
     supplies += [
         Supply(f"d{d}", "spot", float(p) * SPOT, lost_share=0.5, most=each / 4) for d, p in enumerate(price)
@@ -74,8 +70,6 @@ def instance(size: Size, seed: int = 0) -> FleetProblem:
         stock[f"d{d}"] = max(stock[f"d{d}"], float(replicas[d::devices].sum()))
     power = max(float(2.0 * each * watts.mean()), float(watts @ replicas))
     inventory = Inventory(stock=stock, power=power, spare_nodes=size.spare, supplies=tuple(supplies))
-    if size.kinds <= 1:
-        inventory = replace(inventory, supplies=())
     return FleetProblem(
         options,
         tuple(f"m{m} class {c}" for m in range(models) for c in range(per)),

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from perfmodel import Deployments, Estimates, Slo
-from perfmodel.arrays import Array, Index, Mask
+from perfmodel.arrays import Array, Index
 from perfmodel.estimates import keeps, slo_ratio
-from perfmodel.workload import Load
+from perfmodel.workload import Load, load_of
 from search.fleet.rates import Rivals, greatest_rates
 from search.planning import Target, rows_of
 
@@ -40,6 +40,19 @@ class Batch:
     slos: tuple[Slo, ...]
     slo: Index
 
+    @classmethod
+    def of(cls, layouts: Deployments, targets: Sequence[Target], **others: Any) -> Self:
+        """Put `layouts` (L,) under each of the tasks of one model: rows task by task. others: fields of a subclass."""
+        count, slos = len(layouts), tuple(dict.fromkeys(t.slo for t in targets))
+        return cls(
+            target=targets[0],
+            layouts=joined([layouts] * len(targets)),
+            load=stacked([load_of(t.workload, count) for t in targets]),
+            slos=slos,
+            slo=np.repeat([slos.index(t.slo) for t in targets], count).astype(np.intp),
+            **others,
+        )
+
     def estimates(self, rows: Index, rates: Array) -> Estimates:
         """Estimate the layouts at `rows` (M,), each at its rate (M,) in requests/s."""
         parts, size = [], max(CELLS // len(self.load.input), 1)
@@ -59,14 +72,9 @@ class Batch:
             here = np.nonzero(self.slo[rows] == number)[0]
             if len(here):
                 some = estimates if len(here) == len(rows) else estimates.take(here)
-                found, held = slo_ratio(some, slo, self.target.confidence)[0], self._held(some, slo)
-                found = np.where(held, np.minimum(found, 1.0), np.maximum(found, MISSED))
+                found = ratio_of(some, slo, self.target.confidence)
                 worst[here] = np.where(some.fits & ~some.saturated, found, np.inf)
         return worst
-
-    def _held(self, estimates: Estimates, slo: Slo) -> Mask:
-        """Return where `slo` holds: the word of `keeps` counts, the ratio only says how far it is."""
-        return np.asarray(keeps(estimates, slo, self.target.confidence))
 
     def capacities(self, share: float = 1.0, rivals: Rivals | None = None) -> tuple[Array, Array]:
         """Find the greatest request rate of one replica of each row within its SLO, times `share`.
@@ -80,6 +88,15 @@ class Batch:
         if len(rows):
             watts[rows] = self.estimates(rows, rate[rows]).power
         return rate, watts
+
+
+def ratio_of(estimates: Estimates, slo: Slo, confidence: float) -> Array:
+    """Return the worst ratio of a latency to its limit, (M,): at most 1 where `slo` holds.
+
+    The word of `keeps` counts, the ratio only says how far it is.
+    """
+    found, held = slo_ratio(estimates, slo, confidence)[0], keeps(estimates, slo, confidence)
+    return np.where(held, np.minimum(found, 1.0), np.maximum(found, MISSED))
 
 
 def joined(parts: Sequence[Deployments]) -> Deployments:

@@ -7,14 +7,13 @@ has its own cases: a failure in one group changes nothing in another.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 
 from perfmodel.arrays import Array
-from search.fleet.limits import failures
+from search.fleet.limits import failures, spot_up
 from search.fleet.problem import FleetProblem
 
 #: World of a case that counts with the throughput of the problem itself.
@@ -51,7 +50,7 @@ class Case:
     def alive(self, problem: FleetProblem, replicas: Array, spot: Array) -> Array:
         """Return the replicas of each option that this case leaves, (O,). replicas, spot: (O,) in use, on spot."""
         left = np.asarray(replicas, dtype=float).copy()
-        if self.kind in ("normal", "case", "chance"):
+        if self.kind not in FAILURES:
             left = left * np.array([o.availability for o in problem.options]) - (1.0 - spot_up(problem)) * spot
         for o, n in self.lost.items():
             left[o] = max(left[o] - n, 0.0)
@@ -104,7 +103,7 @@ def _spare(base: Case, lost: list[Array]) -> Iterator[Case]:
         covered = (rows >= row).all(axis=1)
         covered[i] = False
         if not covered.any():
-            yield _changed(base, "spare", lost={o: float(n) for o, n in zip(base.options, row, strict=True) if n})
+            yield replace(base, kind="spare", lost={o: float(n) for o, n in zip(base.options, row, strict=True) if n})
 
 
 def _domains(problem: FleetProblem, base: Case) -> Iterator[Case]:
@@ -116,7 +115,7 @@ def _domains(problem: FleetProblem, base: Case) -> Iterator[Case]:
             here.setdefault(problem.options[o].domain, set()).add(o)
     for names in combinations(here, min(count, len(here))) if count else ():
         if names:
-            yield _changed(base, "domain", gone=frozenset(o for n in names for o in here[n]))
+            yield replace(base, kind="domain", gone=frozenset(o for n in names for o in here[n]))
 
 
 def _spot(problem: FleetProblem, base: Case) -> Iterator[Case]:
@@ -124,28 +123,11 @@ def _spot(problem: FleetProblem, base: Case) -> Iterator[Case]:
     for supply in problem.inventory.supplies:
         on = [o for o in base.options if supply.kind == "spot" and problem.options[o].device == supply.device]
         if on and supply.lost_share:
-            yield _changed(base, "spot", spot_lost=dict.fromkeys(on, supply.lost_share))
+            yield replace(base, kind="spot", spot_lost=dict.fromkeys(on, supply.lost_share))
 
 
 def _worlds(problem: FleetProblem, base: Case) -> Iterator[Case]:
     """Yield the worlds as one group sees them."""
     for w, world in enumerate(problem.worlds):
         speed = np.where(problem.serves(), np.nan_to_num(world.throughput), 0.0)
-        yield _changed(base, "case" if world.must else "chance", throughput=speed, world=w)
-
-
-def _changed(base: Case, kind: str, **changes: Any) -> Case:
-    """Return the case of the same group with some changes."""
-    return Case(**{**base.__dict__, "kind": kind, **changes})
-
-
-def spot_options(problem: FleetProblem) -> list[int]:
-    """List the options that may stand on spot devices: those on one device type that has such a supply."""
-    spot = {s.device for s in problem.inventory.supplies if s.kind == "spot"}
-    return [i for i, o in enumerate(problem.options) if len(o.devices_of) == 1 and o.device in spot]
-
-
-def spot_up(problem: FleetProblem) -> Array:
-    """Return the share of the time that a spot replica serves, (O,): 1 / (1 + interruptions per hour x start-up)."""
-    often = {s.device: s.interruptions_per_hour for s in problem.inventory.supplies if s.kind == "spot"}
-    return np.array([1.0 / (1.0 + often.get(o.device, 0.0) * o.start_up_h) for o in problem.options])
+        yield replace(base, kind="case" if world.must else "chance", throughput=speed, world=w)

@@ -91,7 +91,7 @@ def hour_rows(found: FleetPlan) -> list[dict[str, Any]]:
     """
     shown = found.scaled or found
     problem, hourly, watts = shown.problem, shown.hourly(), shown.watts
-    starts = np.concatenate([[0.0], np.cumsum(problem.hours)[:-1]])
+    starts = problem.starts
     return [
         {
             "period": t + 1,

@@ -121,7 +121,7 @@ class FleetPlan:
         SLO; of a modelled option at most the utilisation that the scenario plans for.
         """
         problem, busy, hourly = self.problem, self.utilisation(), self.hourly()
-        starts = np.concatenate([[0.0], np.cumsum(problem.hours)[:-1]])
+        starts = problem.starts
         sure = self.slo_chance if self.slo_chance is not None else np.full(self.replicas.shape, np.nan)
         needed = self.scaled.replicas if self.scaled is not None else None
         return [

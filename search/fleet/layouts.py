@@ -20,8 +20,7 @@ from perfmodel.arrays import Array
 from perfmodel.costs import CostModel, KnownSteps
 from perfmodel.dtypes import FORMAT_CODE
 from perfmodel.power import energy_kwh, energy_usd, site_power
-from perfmodel.workload import load_of
-from search.fleet.batches import Batch, joined, stacked
+from search.fleet.batches import Batch, joined
 from search.fleet.modelled import Modelled
 from search.fleet.pairs import PairTerms, best_pairs, paired
 from search.fleet.rates import Rivals
@@ -223,15 +222,7 @@ class Modeller:
 
         option: position of one that runs the model.
         """
-        targets = [self._target(self.spec.options[option], self.spec.classes[i]) for i in classes]
-        count, slos = len(layouts), tuple(dict.fromkeys(t.slo for t in targets))
-        return Batch(
-            target=targets[0],
-            layouts=joined([layouts] * len(targets)),
-            load=stacked([load_of(t.workload, count) for t in targets]),
-            slos=slos,
-            slo=np.repeat([slos.index(t.slo) for t in targets], count).astype(np.intp),
-        )
+        return Batch.of(layouts, [self._target(self.spec.options[option], self.spec.classes[i]) for i in classes])
 
     def _for_model(self, option: FleetOption, model_name: str, layouts: Deployments, speeds: Speeds) -> Layouts:
         """Make options of the layouts (L,) of an option for one model, and leave out dominated ones."""
@@ -380,9 +371,7 @@ def rate_and_watts(target: Target, layouts: Deployments, share: float = 1.0) -> 
 
     Returns (requests/s, watts per device at that rate), (N,) each, as `Batch.capacities` does.
     """
-    count = len(layouts)
-    load, alike = load_of(target.workload, count), np.zeros(count, dtype=np.intp)
-    return Batch(target, layouts, load, (target.slo,), alike).capacities(share)
+    return Batch.of(layouts, [target]).capacities(share)
 
 
 def stated_rates(option: FleetOption, spec: FleetSpec) -> list[float]:

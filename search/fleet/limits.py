@@ -131,6 +131,18 @@ def slowest(problem: FleetProblem) -> Array:
     return np.asarray(np.where(usable, all_worlds, np.inf).min(axis=0))
 
 
+def spot_options(problem: FleetProblem) -> list[int]:
+    """List the options that may stand on spot devices: those on one device type that has such a supply."""
+    spot = {s.device for s in problem.inventory.supplies if s.kind == "spot"}
+    return [i for i, o in enumerate(problem.options) if len(o.devices_of) == 1 and o.device in spot]
+
+
+def spot_up(problem: FleetProblem) -> Array:
+    """Return the share of the time that a spot replica serves, (O,): 1 / (1 + interruptions per hour x start-up)."""
+    often = {s.device: s.interruptions_per_hour for s in problem.inventory.supplies if s.kind == "spot"}
+    return np.array([1.0 / (1.0 + often.get(o.device, 0.0) * o.start_up_h) for o in problem.options])
+
+
 def max_replicas(problem: FleetProblem) -> Index:
     """Return the replicas of each option that no optimum exceeds, (O,).
 
@@ -162,33 +174,28 @@ def most_spot(problem: FleetProblem) -> Index:
     """
     supplies = {s.device: s for s in problem.inventory.supplies if s.kind == "spot"}
     if problem.objective == "traffic":
-        on = np.array([o.device in supplies and len(o.devices_of) == 1 for o in problem.options])
+        on = np.isin(np.arange(len(problem.options)), spot_options(problem))
         return np.asarray(_most_within_limits(problem) * on)
     out = np.zeros(len(problem.options), dtype=np.intp)
-    for o, (option, alone) in enumerate(zip(problem.options, _alone(problem), strict=True)):
-        supply = supplies.get(option.device)
-        if supply is None or len(option.devices_of) > 1:
-            continue
-        left = 1.0 - supply.lost_share if supply.lost_share < 1.0 else 1.0
-        needed = alone * (1.0 + supply.interruptions_per_hour * option.start_up_h) / left
-        out[o] = min(np.ceil(needed) + np.max(failures(problem), axis=0)[o], MOST_REPLICAS)
+    alone, failing = _alone(problem) / spot_up(problem), np.max(failures(problem), axis=0)
+    for o in spot_options(problem):
+        lost = supplies[problem.options[o].device].lost_share
+        left = 1.0 - lost if lost < 1.0 else 1.0
+        out[o] = min(np.ceil(alone[o] / left) + failing[o], MOST_REPLICAS)
     return out
 
 
 def _most_within_limits(problem: FleetProblem) -> Index:
     """Return the most replicas of each option that each limit alone allows, (O,); raise `InputError` for no bound."""
     count = len(problem.options)
-    most = np.full(count, np.inf)
-    for bound, taken in limits(problem).values():
-        each = np.where(taken[:count] > 0, taken[:count], np.nan)
-        most = np.fmin(most, np.floor(bound / each + INTEGRALITY_TOLERANCE))
+    allowed = [(bound, taken[:count]) for bound, taken in limits(problem).values()]
     for device in supplied(problem):
-        allowed = sum(s.most for s in problem.inventory.supplies if s.device == device)
-        each = taken_of(problem, device)
-        most = np.fmin(most, np.floor(allowed / np.where(each > 0, each, np.nan) + INTEGRALITY_TOLERANCE))
-    money = np.fmin(problem.inventory.budget, problem.inventory.mean_budget)
-    each = cheapest(problem)
-    most = np.fmin(most, np.floor(money / np.where(each > 0, each, np.nan) + INTEGRALITY_TOLERANCE))
+        on_offer = sum(s.most for s in problem.inventory.supplies if s.device == device)
+        allowed.append((on_offer, taken_of(problem, device)))
+    allowed.append((float(np.fmin(problem.inventory.budget, problem.inventory.mean_budget)), cheapest(problem)))
+    most = np.full(count, np.inf)
+    for bound, each in allowed:
+        most = np.fmin(most, np.floor(bound / np.where(each > 0, each, np.nan) + INTEGRALITY_TOLERANCE))
     endless = np.nonzero((most > MOST_REPLICAS) & np.asarray(problem.serves().any(axis=1)))[0]
     if len(endless):
         raise InputError(

@@ -15,14 +15,14 @@ import numpy as np
 
 from perfmodel import Estimates, Slo
 from perfmodel.arrays import Array, Index
-from perfmodel.estimates import keeps, slo_ratio
 from perfmodel.workload import Load
-from search.fleet.batches import MISSED, Batch
+from search.fleet.batches import Batch, ratio_of
 from search.fleet.fleet import FleetPlan
 from search.fleet.modelled import Modelled
 from search.fleet.operating import Served, mixes
 from search.fleet.problem import FleetProblem
 from search.fleet.rates import greatest_rates
+from search.planning import rows_of
 
 #: A mix may reach less than its classes do one by one by this part before it counts. chosen: below the error of the
 #: estimates, and a few per cent of the utilisation that is left free anyway.
@@ -51,8 +51,7 @@ class _Mixed:
         for kind, slo in enumerate(self.slos):
             if slo.objectives and (here.kind == kind).any():
                 some, of = here.of_class(estimates, kind)
-                found, held = slo_ratio(some, slo, confidence)[0], keeps(some, slo, confidence)
-                worst[of] = np.maximum(worst[of], np.where(held, np.minimum(found, 1.0), np.maximum(found, MISSED)))
+                worst[of] = np.maximum(worst[of], ratio_of(some, slo, confidence))
         return worst
 
 
@@ -96,8 +95,6 @@ def _rows(served: Served, rows: Index) -> Served:
 
 def batch_rows(batch: Batch, rows: Index) -> Batch:
     """Return some rows of a batch."""
-    from search.planning import rows_of
-
     return replace(batch, layouts=batch.layouts.take(rows), load=rows_of(batch.load, rows), slo=batch.slo[rows])
 
 

@@ -15,8 +15,7 @@ import numpy as np
 from perfmodel import Deployments, Estimates
 from perfmodel.arrays import Array, Index
 from perfmodel.power import energy_kwh, energy_usd, site_power
-from perfmodel.workload import load_of
-from search.fleet.batches import Batch, joined, stacked
+from search.fleet.batches import Batch, joined
 from search.fleet.rates import Rivals
 from search.planning import Target, deployment_words, rows_of
 from search.scenario import FleetOption, Option
@@ -95,18 +94,14 @@ def pair_speeds(pairs: Pairs, targets: Sequence[Target], rivals: Rivals, share: 
     targets: (C,) tasks of one model. share: of the greatest rate that keeps the SLO. Returns ((C, L) requests/s of one
     replica, (L,) the most watts per device at these rates).
     """
-    count, slos = len(pairs), tuple(dict.fromkeys(t.slo for t in targets))
-    batch = PairBatch(
-        target=targets[0],
-        layouts=joined([pairs.decode] * len(targets)),
-        load=stacked([load_of(t.workload, count) for t in targets]),
-        slos=slos,
-        slo=np.repeat([slos.index(t.slo) for t in targets], count).astype(np.intp),
+    batch = PairBatch.of(
+        pairs.decode,
+        targets,
         prefill=joined([pairs.prefill] * len(targets)),
         workers=np.tile(pairs.workers, (1, len(targets))),
     )
-    rate, watts = batch.capacities(share, rivals)
-    return rate.reshape(-1, count), np.fmax.reduce(watts.reshape(-1, count), axis=0, initial=np.nan)
+    rate, watts = (values.reshape(len(targets), -1) for values in batch.capacities(share, rivals))
+    return rate, np.fmax.reduce(watts, axis=0, initial=np.nan)
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,7 @@ Each is one function, which states its inequality.
 from __future__ import annotations
 
 from perfmodel.arrays import Array
-from search.fleet.cases import spot_options
-from search.fleet.limits import limits, mean_limits, taken_of
+from search.fleet.limits import mean_limits, spot_options, taken_of
 from search.fleet.variables import WHILE_STARTING, Expression, Program
 
 
@@ -110,10 +109,11 @@ def add_moves(program: Program) -> None:
         program.moved[o] = moved
 
 
-def add_limit(program: Program, name: str) -> None:
+def add_limit(program: Program, name: str, limit: tuple[float, Array], number: int) -> None:
     """Add the constraint of one limit, in every period t in which replicas may differ.
 
     An elastic limit may be exceeded by its variable in `excess`. Stock and power also count replicas while they start.
+    limit: bound, and what each unit takes of it. number: of the limit, which the constraint is named by.
 
     stock[d]: sum over options o on d of devices[o,d] replicas[o,t] <= stock[d].
     power: sum_o power[o] replicas[o,t] <= power limit.
@@ -123,14 +123,13 @@ def add_limit(program: Program, name: str) -> None:
     """
     import pulp
 
-    problem = program.problem
-    bound, each = limits(problem)[name]
+    problem, (bound, each) = program.problem, limit
     allowed = bound + program.excess[name] if name in program.excess else bound
     for t in range(problem.periods if problem.elastic else 1):
         terms = program.taken(each, t)
         if name.split("[")[0] in WHILE_STARTING:
             terms += _starting(program, each, t)
-        program.linear += (pulp.lpSum(terms) <= allowed, f"limit_{list(limits(problem)).index(name)}_{t}")
+        program.linear += (pulp.lpSum(terms) <= allowed, f"limit_{number}_{t}")
 
 
 def _starting(program: Program, each: Array, t: int) -> list[Expression]:

@@ -45,6 +45,11 @@ def of_busiest(problem: FleetProblem) -> tuple[FleetProblem, Index]:
     return replace(problem, rate=problem.rate[kept], hours=problem.hours[kept], gco2_per_kwh=carbon), stands
 
 
+def options_join(problem: FleetProblem) -> bool:
+    """Return whether an option joins the periods of an elastic fleet: by starts, stays, fixed replicas or moves."""
+    return any(o.start_up_h or o.min_stay_h or o.fixed or o.migration_usd for o in problem.options)
+
+
 def periods_joined(problem: FleetProblem) -> bool:
     """Return whether something joins the periods of an elastic fleet, so that they are no problems of their own.
 
@@ -52,8 +57,8 @@ def periods_joined(problem: FleetProblem) -> bool:
     the most traffic, which is one factor for all periods, do.
     """
     held = any(s.kind == "reserved" or s.least_spend for s in problem.inventory.supplies)
-    options = any(o.start_up_h or o.min_stay_h or o.fixed or o.migration_usd for o in problem.options)
-    return bool(held or options or mean_limits(problem) or problem.may_miss or problem.objective == "traffic")
+    others = mean_limits(problem) or problem.may_miss or problem.objective == "traffic"
+    return bool(held or options_join(problem) or others)
 
 
 def period_by_period(problem: FleetProblem, solve: Callable[[FleetProblem], FleetPlan]) -> FleetPlan:

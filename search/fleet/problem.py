@@ -99,6 +99,11 @@ class FleetProblem:
         """Return the number of periods of the day."""
         return len(self.hours)
 
+    @property
+    def starts(self) -> Array:
+        """Return the hour at which each period begins, (P,); the first begins at 0."""
+        return np.concatenate([[0.0], np.cumsum(self.hours)[:-1]])
+
     def without_throughput(self, where: Mask) -> FleetProblem:
         """Return the problem with no throughput, in any world, where `where` is True; it broadcasts to (O, C)."""
         worlds = tuple(replace(w, throughput=np.where(where, 0.0, w.throughput)) for w in self.worlds)

@@ -79,9 +79,9 @@ def formulate(problem: FleetProblem, ask: Ask | None = None) -> Program:
     for number, case in enumerate(cases(problem, ask.without)):
         for t in range(problem.periods):
             add_case(program, case, number, t)
-    for name in limits(problem):
+    for number, (name, limit) in enumerate(limits(problem).items()):
         if name not in ask.without:
-            add_limit(program, name)
+            add_limit(program, name, limit, number)
     for name in mean_limits(problem):
         if name not in ask.without:
             add_mean_limit(program, name)

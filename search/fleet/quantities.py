@@ -56,7 +56,7 @@ def weights(problem: FleetProblem, quantity: str) -> Weights:
     `devices` (with a little power, so that equal numbers are decided by it).
     """
     options, share = problem.options, problem.hours / problem.hours.sum()
-    none, count = np.zeros(len(options)), len(options)
+    none = np.zeros(len(options))
     rest = np.zeros(len(problem.by_node) + len(problem.inventory.supplies))
     watts = np.array([o.power for o in options])
     if quantity in ("money", "cost"):
@@ -73,7 +73,7 @@ def weights(problem: FleetProblem, quantity: str) -> Weights:
         each = np.array([o.devices for o in options]) + POWER_WEIGHT * known / max(known.sum(), 1.0)
     else:
         each = watts
-    return Weights(np.concatenate([each, rest])[: count + len(rest), None] * share, none, none)
+    return Weights(np.concatenate([each, rest])[:, None] * share, none, none)
 
 
 def start_usd(problem: FleetProblem) -> Array:

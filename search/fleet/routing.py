@@ -49,7 +49,7 @@ def routing_rows(found: FleetPlan) -> list[dict[str, Any]]:
 def routing_json(found: FleetPlan) -> str:
     """Return the routes of a fleet as a Kubernetes List of HTTPRoutes, one per class and set of shares."""
     problem, rows = found.problem, routing_rows(found)
-    starts = np.concatenate([[0.0], np.cumsum(problem.hours)[:-1]])
+    starts = problem.starts
     routes: dict[str, dict[str, Any]] = {}
     for c, name in enumerate(problem.classes):
         for t in range(problem.periods):

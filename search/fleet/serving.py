@@ -5,7 +5,8 @@ Each is one function, which states its inequality. The cases are those of `searc
 
 from __future__ import annotations
 
-from search.fleet.cases import FAILURES, Case, spot_up
+from search.fleet.cases import FAILURES, Case
+from search.fleet.limits import spot_up
 from search.fleet.variables import Expression, Program
 
 #: Shares of a group, by option and class.
@@ -128,9 +129,9 @@ def alive(program: Program, case: Case, o: int, t: int) -> Expression:
     """
     replicas = program.replicas[o, t]
     spot = program.spot.get((o, t))
-    if case.kind in ("normal", "case", "chance"):
+    if case.kind not in FAILURES:
         up = program.problem.options[o].availability
-        down = 1.0 - float(spot_up(program.problem)[o])
+        down = 1.0 - float(spot_up(program.problem)[o]) if spot is not None else 0.0
         return (replicas if up == 1.0 else up * replicas) - (down * spot if spot is not None and down else 0.0)
     if o in case.gone:
         return 0.0

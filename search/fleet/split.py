@@ -16,6 +16,7 @@ import numpy as np
 from hwdb import Infeasible
 from perfmodel.arrays import Array
 from search.fleet.limits import INTEGRALITY_TOLERANCE, mean_limits
+from search.fleet.periods import options_join
 from search.fleet.problem import FleetProblem
 from search.fleet.program import Ask, Program, formulate
 from search.fleet.solve import run_solver
@@ -43,13 +44,11 @@ Solve = Callable[[FleetProblem, Ask, float], Program | None]
 def splits(problem: FleetProblem) -> bool:
     """Return whether a checked problem is large and only reserved devices join its periods."""
     supplies = problem.inventory.supplies
-    alone = all(not (o.start_up_h or o.min_stay_h or o.fixed or o.migration_usd) for o in problem.options)
-    alone = alone or not problem.elastic
     large = len(problem.options) * problem.periods >= LARGE
     reserved = any(s.kind == "reserved" for s in supplies) and not any(s.least_spend or s.least for s in supplies)
     budget = np.isfinite(problem.inventory.budget)  # it counts the price that a reserved device has, not its worth
-    joined = mean_limits(problem) or problem.may_miss or problem.objective != "cost" or budget
-    return bool(problem.elastic and large and alone and reserved and not joined)
+    joined = options_join(problem) or mean_limits(problem) or problem.may_miss or problem.objective != "cost" or budget
+    return bool(problem.elastic and large and reserved and not joined)
 
 
 def split(problem: FleetProblem, solve: Solve) -> Program | None:

@@ -16,7 +16,7 @@ from search.fleet.layouts import rate_and_watts
 from search.fleet.modelled import Modelled
 from search.fleet.problem import FleetProblem, World
 from search.planning import Tariff, tariff
-from search.scenario import DEFAULT_RANKING, FleetOption, FleetSpec, Option, Supply
+from search.scenario import DEFAULT_RANKING, FleetOption, FleetSpec, Option, Supply, TermsOfUse
 
 if TYPE_CHECKING:
     from search.scenario import Scenario
@@ -34,8 +34,7 @@ OBJECTIVE_OF = {
 
 def on_terms(made: Sequence[Option], option: FleetOption) -> tuple[Option, ...]:
     """Return the options of the program that a scenario's option became, with its terms."""
-    names = {f.name for f in fields(Option)}
-    told = {f.name: getattr(option.terms, f.name) for f in fields(option.terms) if f.name in names - {"parts"}}
+    told = {f.name: getattr(option.terms, f.name) for f in fields(TermsOfUse) if f.name != "parts"}
     if option.terms.parts:
         told |= {
             "parts": option.terms.parts,

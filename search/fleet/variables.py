@@ -10,7 +10,7 @@ import numpy as np
 
 from perfmodel.arrays import NAN, Array, Index
 from search.fleet.cases import Case
-from search.fleet.limits import INTEGRALITY_TOLERANCE, limits, mean_limits, with_nodes
+from search.fleet.limits import INTEGRALITY_TOLERANCE, bounds, limits, mean_limits, with_nodes
 from search.fleet.problem import FleetProblem
 from search.fleet.quantities import Numbers, weights
 
@@ -175,8 +175,7 @@ class Program:
                 missed = self.problem.may_miss + np.rint(amount)
                 out[name] = (self.problem.worlds_kept, 1.0 - float(missed) / draws)
             elif amount > INTEGRALITY_TOLERANCE:
-                known = {**limits(self.problem), **mean_limits(self.problem)}
-                out[name] = (known[name][0], self.used(name))
+                out[name] = (bounds(self.problem)[name], self.used(name))
         return out
 
 

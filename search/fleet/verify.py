@@ -14,6 +14,7 @@ from perfmodel.arrays import Array, Mask
 from perfmodel.estimates import overall
 from perfmodel.simulator import Simulation
 from perfmodel.workload import MS_PER_S
+from search.fleet.batches import OF_LENGTHS
 from search.fleet.fleet import FleetPlan
 from search.fleet.modelled import Modelled
 from search.fleet.operating import Served, mixes
@@ -34,7 +35,7 @@ class _Mix:
     def workload(self, modelled: Modelled, part: float) -> Workload:
         """Return the requests of the mix, a `part` of their rate. Each length class keeps its place in the columns."""
         load, known = self.served.batch.load, self.served.kind[:, self.row] >= 0
-        columns = {n: getattr(load, n)[known, self.row] for n in ("input", "output", "share", "hit")}
+        columns = {n: getattr(load, n)[known, self.row] for n in OF_LENGTHS}
         kinds = sorted({int(k) for k in self.served.kind[known, self.row]})
         spreads = {w.isl_dist for w in (modelled.workloads[k] for k in kinds) if w is not None}
         return Workload.from_lengths(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hwdb import counted
+from perfmodel.money import HOURS_PER_MONTH
 from perfmodel.power import site_power
 from search.output.headings import heading
 from search.output.value_format import is_known, money, number, percent, text_of
@@ -19,8 +20,6 @@ from search.scenario import MOST_USED, Limits
 if TYPE_CHECKING:
     from search.planning import Plan
 
-#: Hours of a mean month: 8,760 hours of a year over 12.
-HOURS_PER_MONTH = 730.0
 #: What a chance is, and what it is not.
 CHANCE_IS = "uncertainty of the model, not a share of requests"
 #: What a limit on power is compared with, by its basis.

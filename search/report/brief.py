@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from perfmodel.money import HOURS_PER_MONTH
 from search.output import heading, is_sure_enough, money, number, percent
 from search.report.html_page import Answer, Section, Table
 from search.scenario import MONEY
@@ -15,7 +16,6 @@ from search.whatif import SAME, SURER
 if TYPE_CHECKING:
     from search.planning import Plan
 
-HOURS_PER_MONTH = 730.0
 #: Candidates that the recommendation is compared with.
 COMPARED = 3
 #: Chance that counts as sure.

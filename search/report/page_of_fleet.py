@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from hwdb import InputError
 from search.fleet import account, hour_rows
 from search.output import fleet_headline, known_columns, money, number, percent
+from search.report.brief import MINUTES
 from search.report.charts import Figure, Titles, ranked_bars
 from search.report.curve_charts import Parts, columns_over, kinds_of_bars
 from search.report.html_page import Answer, Chip, Fact, Page, Section, Table
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
 #: Chance from which an option counts as sure.
 SURE = 0.8
-#: Minutes of a benchmark whose price is named. chosen: long enough for a steady state.
-MINUTES = 30.0
 #: Share of the capacity from which an option counts as full, percent.
 FULL = 95.0
 #: Letters from which a text wraps.

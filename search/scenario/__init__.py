@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from search.scenario.engine import with_settings
     from search.scenario.fleet import AUTO_BUCKETS, FleetClass, FleetOption, FleetSpec
     from search.scenario.growth import Growth
-    from search.scenario.inventory import SUPPLY_KINDS, Inventory, Option, Supply
+    from search.scenario.inventory import SUPPLY_KINDS, Inventory, Option, Supply, TermsOfUse
     from search.scenario.limits import MOST_USED, Limits, Site, carbon_of
     from search.scenario.money import API_KEYS, Money, read_money, refuse_free_power
     from search.scenario.rankings import BY_LATENCY, DEFAULT_RANKING, MONEY, ONE_REPLICA, RANKINGS
@@ -45,6 +45,7 @@ __all__ = [
     "Scenario",
     "Site",
     "Supply",
+    "TermsOfUse",
     "carbon_of",
     "load_scenario",
     "read_money",
@@ -59,7 +60,7 @@ __getattr__ = lazy_names(
     {
         "choices": ["AUTO_FORMATS"],
         "engine": ["with_settings"],
-        "inventory": ["SUPPLY_KINDS", "Inventory", "Option", "Supply"],
+        "inventory": ["SUPPLY_KINDS", "Inventory", "Option", "Supply", "TermsOfUse"],
         "fleet": ["AUTO_BUCKETS", "FleetClass", "FleetOption", "FleetSpec"],
         "growth": ["Growth"],
         "limits": ["MOST_USED", "Limits", "Site", "carbon_of"],

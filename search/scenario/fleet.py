@@ -291,10 +291,7 @@ def _prefill(table: Table, database: Hwdb, *, stated: bool) -> str:
     idle = next((k for k in ("throughput_rps", "usd_per_hour", "power_w") if k in table), "")
     if stated or idle:
         raise table.error("prefill_device", f"the pools are modelled, and {idle} is stated; leave one of them out")
-    try:
-        return database.device(table.text("prefill_device")).name
-    except InputError as error:
-        raise table.error("prefill_device", str(error)) from None
+    return relay(table, "prefill_device", database.device, table.text("prefill_device")).name
 
 
 def _device(table: Table, database: Hwdb, *, needed: bool) -> tuple[str, str]:

@@ -11,21 +11,40 @@ from perfmodel.arrays import NAN
 SUPPLY_KINDS = ("on_demand", "reserved", "spot", "owned")
 
 
+@dataclass(frozen=True, kw_only=True)
+class TermsOfUse:
+    """On which terms an option is used.
+
+    parts: devices of a replica by name, where it takes several device types (a pool that prefills and one that
+    decodes); empty for one device type. start_up_h: hours from the start of a replica until it serves. min_stay_h:
+    least hours that a started replica is kept. fixed: the same replicas in all periods, even in an elastic fleet.
+    availability: share of the time that a replica is up. domain: what fails as one (a zone, a rack), "" for none.
+    current: replicas in use today. migration_usd: of a replica beyond these, once. penalty_usd_per_hour: of a replica,
+    which decides but is not paid: a soft preference, below 0 for what is preferred. gco2_per_kwh: of its electricity,
+    NaN for that of the site. region: in which it stands, "" for none.
+    """
+
+    parts: Mapping[str, float] = field(default_factory=dict)
+    start_up_h: float = 0.0
+    min_stay_h: float = 0.0
+    fixed: bool = False
+    availability: float = 1.0
+    domain: str = ""
+    current: int = 0
+    migration_usd: float = 0.0
+    penalty_usd_per_hour: float = 0.0
+    gco2_per_kwh: float = NAN
+    region: str = ""
+
+
 @dataclass(frozen=True)
-class Option:
+class Option(TermsOfUse):
     """One way to serve, as the fleet program sees it: a replica of a deployment on a device, or on several.
 
     devices: per replica. usd_per_hour, power (watts, NaN unknown): of a replica, hosts included. replicas_per_node:
     replicas that fail together when a node fails. nodes: per replica (0.25: four replicas on one node). model: that a
     replica runs, "" where the throughput is stated. most_used: share of its capacity that its throughput is.
-
-    parts, part_nodes: devices and nodes of a replica by device, where it takes several device types (a pool that
-    prefills and one that decodes); empty for one device type. start_up_h: hours from the start of a replica until it
-    serves. min_stay_h: least hours that a started replica is kept. fixed: the same replicas in all periods, even in an
-    elastic fleet. availability: share of the time that a replica is up. domain: what fails as one (a zone, a rack), ""
-    for none. current: replicas in use today. migration_usd: of a replica beyond these, once. penalty_usd_per_hour: of a
-    replica, which decides but is not paid: a soft preference, below 0 for what is preferred. gco2_per_kwh: of its
-    electricity, NaN for that of the site. region: in which it stands, "" for none.
+    part_nodes: nodes of a replica by device, as `parts`. The other fields are those of `TermsOfUse`.
     """
 
     name: str
@@ -37,18 +56,7 @@ class Option:
     nodes: float = 1.0
     model: str = ""
     most_used: float = 1.0
-    parts: Mapping[str, float] = field(default_factory=dict)
     part_nodes: Mapping[str, float] = field(default_factory=dict)
-    start_up_h: float = 0.0
-    min_stay_h: float = 0.0
-    fixed: bool = False
-    availability: float = 1.0
-    domain: str = ""
-    current: int = 0
-    migration_usd: float = 0.0
-    penalty_usd_per_hour: float = 0.0
-    gco2_per_kwh: float = NAN
-    region: str = ""
 
     @property
     def devices_of(self) -> Mapping[str, float]:

@@ -11,7 +11,7 @@ from hwdb.tomlfile import Table
 from perfmodel.arrays import NAN
 from perfmodel.money import HOURS_PER_MONTH
 from perfmodel.workload import SECONDS_PER_HOUR
-from search.scenario.inventory import SUPPLY_KINDS, Supply
+from search.scenario.inventory import SUPPLY_KINDS, Supply, TermsOfUse
 from search.scenario.limits import MAX_SPARE_NODES
 
 #: Draws of the throughput where the scenario gives a spread and no number of them. chosen: a share of 95 in 100 shows.
@@ -30,23 +30,12 @@ PERCENT = 100.0
 
 
 @dataclass(frozen=True)
-class OptionTerms:
-    """On which terms an option is used; the fields are those of `search.scenario.Option`.
+class OptionTerms(TermsOfUse):
+    """On which terms an option of a scenario is used.
 
     throughput_spread: log standard deviation of the throughput of one replica, NaN for that of the fleet.
     """
 
-    parts: Mapping[str, float] = field(default_factory=dict)
-    start_up_h: float = 0.0
-    min_stay_h: float = 0.0
-    fixed: bool = False
-    availability: float = 1.0
-    domain: str = ""
-    current: int = 0
-    migration_usd: float = 0.0
-    penalty_usd_per_hour: float = 0.0
-    gco2_per_kwh: float = NAN
-    region: str = ""
     throughput_spread: float = NAN
 
 
