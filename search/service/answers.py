@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from hwdb import InputError, load
 from perfmodel.models import model, names, read_config
 from search.fleet import plan_fleet
-from search.output import device_rows, figure_rows, fleet_rows, headline, json_value, matching_rows, model_row
+from search.output import device_rows, figure_rows, fleet_rows, headline, matching_rows, model_row
 from search.planning import Plan, plan, space_of, tariff_of, terms_of
 from search.report import render_report
 from search.scenario import Scenario, load_scenario
@@ -43,15 +43,6 @@ class Operation:
     def summary(self) -> str:
         """Return what it does, in one sentence."""
         return (self.body.__doc__ or "").split("\n")[0]
-
-
-def plain(value: Any) -> Any:
-    """Return a value as JSON stores it: None for what is not known or not finite."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(one) for one in value]
-    return json_value(value)
 
 
 def _estimate(asked: bodies.Estimate, bounds: Bounds) -> Answer:
