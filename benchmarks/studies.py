@@ -13,9 +13,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import product
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -23,52 +21,22 @@ from typing import Any
 import numpy as np
 
 from benchmarks import studies_accidents
-from search.planning import plan, space_of
+from benchmarks.power import table_text
+from benchmarks.studies_settings import CHAT, MOST_TRIALS, NEAR, REQUESTS, ROOT, setting_rows, told, wide_rows
+from search.planning import space_of
 from search.planning.planner import scorer_of
 from search.scenario import load_scenario
 from search.searchers import SCORE, OptunaSearcher
-from search.studies import Axis, Budget, Executor, Run, Storage, executor_of, read_axis
-from search.studies.axes import axes_of
-from search.studies.objectives import Aims, aims_of
-from search.studies.pruning import short_of
-from search.studies.replays import bench_of, priced, replayed
-from search.studies.storage import quiet
-from search.studies.trials import read
-from search.studies.tuning import contender_of, in_flight, numbers_of, trials_of
+from search.studies import executor_of
 
-ROOT = Path(__file__).resolve().parents[1]
-CHAT, SMALL = ROOT / "examples" / "chat-70b-h100.toml", ROOT / "examples" / "small-4090.toml"
+SMALL = ROOT / "examples" / "small-4090.toml"
 COMMAND = "python -m benchmarks.studies --ray"
-#: A result counts as found from here on: at most 1 % worse than the best of all.
-NEAR = 1.01
-#: Trials after which a sampler is given up, and requests of a full replay.
-MOST_TRIALS, REQUESTS = 96, 1000
-
-#: Samplers that are compared: name, sampler, whether short replays come first.
-SAMPLING = (
-    ("Optuna, full replays", "tpe", False),
-    ("Optuna, short replays first", "tpe", True),
-    ("random, full replays", "random", False),
-)
-#: Amounts of simulation at which samplers are compared, in full replays.
-SPENT = (8, 16, 24)
 
 HEAD = f"""# What studies find, and what accidents cost
 
 Written by `{COMMAND}`; [tuning](tuning.md) explains the command `perfmodel tune`.
 
 """
-
-
-@dataclass(frozen=True)
-class Space:
-    """A space whose every point is known. name: as the page calls it. values: axis -> values to vary."""
-
-    name: str
-    scenario: Path
-    changes: Mapping[str, Mapping[str, Any]]
-    objective: str
-    vary: tuple[str, ...]
 
 
 #: Spaces of plans: the closed form knows every candidate.
@@ -95,31 +63,6 @@ PLANS = {
         },
     ),
 }
-#: Spaces of settings: only the simulator knows. Rates near what the planned replicas serve, where settings matter.
-SETTINGS = (
-    Space(
-        "vLLM, p99 of TTFT",
-        CHAT,
-        {"workload": {"request_rate_rps": 16}},
-        "ttft_ms_p99",
-        ("more_replicas=0", "max_num_batched_tokens=256:16384:7:log", "max_num_seqs=16:512:6:log"),
-    ),
-    Space(
-        "SGLang, p99 of E2E",
-        CHAT,
-        {"workload": {"request_rate_rps": 16}, "engine": {"name": "sglang"}},
-        "e2e_ms_p99",
-        (
-            "more_replicas=0",
-            "max_num_batched_tokens=1024:8192:4:log",
-            "max_num_seqs=16:512:6:log",
-            "admission_headroom=0,0.1,0.4",
-        ),
-    ),
-)
-
-#: A space too wide to try all of it: three layouts, replicas, routers and limits at once.
-WIDE = Space("chat, energy per output token", CHAT, {}, "energy_j_per_output_token", ())
 
 
 def plan_rows(seeds: int) -> list[dict[str, Any]]:
@@ -142,7 +85,7 @@ def plan_rows(seeds: int) -> list[dict[str, Any]]:
                 "candidates": f"{len(legal):,}",
                 "within 1 %": f"{int(near.sum()):,}",
                 "exhaustive, CPU s": f"{seconds:.1f}",
-                "Optuna, median": _told(tpe),
+                "Optuna, median": told(tpe),
                 "random, median": f"{median(chance):.0f}",
                 "Optuna / random": f"{median(tpe) / median(chance):.2f}",
             }
@@ -179,158 +122,6 @@ def _scored(legal: Any, table: Any, near: Any, seed: int) -> float:
     return float(hits[0] + 1) if len(hits) else np.inf
 
 
-@dataclass(frozen=True)
-class Known:
-    """Figures of every combination, by settings as text and requests. short: requests of a short replay."""
-
-    axes: tuple[Axis, ...]
-    aims: Aims
-    figures: Mapping[tuple[str, int], dict[str, Any]]
-    best: float
-    short: int
-
-
-def campaign(space: Space, executor: Executor) -> Known:
-    """Simulate every combination of a space, in full and shortly, on the workers of `executor`."""
-    made = plan(load_scenario(space.scenario, changes=space.changes))
-    budget = Budget(requests=REQUESTS)
-    numbers = numbers_of(made, budget)
-    contenders = (contender_of(made, numbers[0], budget),)
-    aims = aims_of([space.objective], made.scorer.target.slo)
-    axes = axes_of(made, numbers, [read_axis(text) for text in space.vary], prefixes=False)
-    bench = bench_of(made, contenders, axes, aims.wanted, 0)
-    names = [axis.name for axis in axes]
-    settings = [dict(zip(names, values, strict=True)) for values in product(*(a.values for a in axes))]
-    short = short_of(REQUESTS, in_flight(made, numbers))
-    tasks = [(one, count) for one in settings for count in (short, REQUESTS) if count]
-    found = {}
-    workers = executor.start(replayed, bench)
-    for at, figures in workers.run(tasks):
-        found[_key(*tasks[at])] = priced(made, bench, numbers, tasks[at], figures)
-    workers.close()
-    kept = [aims.losses(f)[0] for (_, count), f in found.items() if count == REQUESTS and aims.miss(f) <= 0]
-    return Known(axes, aims, found, min(kept), short)
-
-
-def _key(settings: Mapping[str, Any], count: int) -> tuple[str, int]:
-    return str(sorted(settings.items())), count
-
-
-def look_up(known: Mapping[tuple[str, int], dict[str, Any]], task: Any) -> dict[str, Any]:
-    """Return the figures of a task that was simulated before."""
-    return known[_key(*task)]
-
-
-def setting_rows(seeds: int, executor: Executor) -> list[dict[str, Any]]:
-    """Return, per space of settings, how many trials and replays each sampler takes until one is near the best."""
-    rows = []
-    for space in SETTINGS:
-        known = campaign(space, executor)
-        size = sum(count == REQUESTS for _, count in known.figures)
-        near = [f for (_, n), f in known.figures.items() if n == REQUESTS and _near(known, f)]
-        row: dict[str, Any] = {"space": space.name, "combinations": str(size), "within 1 %": str(len(near))}
-        row["requests of a short replay"] = str(known.short)
-        for name, sampler, short in SAMPLING:
-            found = [_trials_until(known, sampler, seed, short=short) for seed in range(seeds)]
-            row[f"{name}: trials"] = _told([trials for trials, _ in found])
-            row[f"{name}: full replays' worth"] = _told([cost for _, cost in found])
-        rows.append(row)
-        print(row, flush=True)
-    return rows
-
-
-def _near(known: Known, figures: Mapping[str, Any]) -> bool:
-    """Return whether a trial keeps the SLO and is at most 1 % worse than the best."""
-    return known.aims.miss(figures) <= 0 and known.aims.losses(figures)[0] <= NEAR * known.best
-
-
-def _trials_until(known: Known, sampler: str, seed: int, *, short: bool) -> tuple[float, float]:
-    """Return (trials, full replays' worth of simulation) until a full replay is near the best; inf if none is."""
-    budget = Budget(trials=MOST_TRIALS, sampler=sampler, seed=seed, short_first=short)
-    with quiet():
-        trials = trials_of(known.axes, known.aims, budget, Storage(), {"of": "known figures"})
-        workers = executor_of().start(look_up, known.figures)
-        Run(trials, workers, budget, lambda _, f: f, REQUESTS, known.short if short else 0).go(None)
-        told = trials.known()
-    seen: dict[tuple[str, str], float] = {}
-    share = known.short / REQUESTS
-    for trial in told:
-        for rung, cost in (("short", share), ("full", 1.0)):
-            if rung in trial.user_attrs:
-                seen.setdefault((rung, str(sorted(trial.user_attrs["settings"].items()))), cost)
-        if "full" in trial.user_attrs and _near(known, read(trial.user_attrs["full"])):
-            return trial.number + 1.0, sum(seen.values())
-    return np.inf, np.inf
-
-
-def wide_rows(seeds: int) -> list[dict[str, Any]]:
-    """Return the best of a space too wide to try all, after equal amounts of simulation, by sampler."""
-    made = plan(load_scenario(WIDE.scenario, changes=WIDE.changes))
-    budget = Budget(requests=REQUESTS, candidates=3)
-    numbers = numbers_of(made, budget)
-    contenders = tuple(contender_of(made, number, budget) for number in numbers)
-    aims = aims_of([WIDE.objective], made.scorer.target.slo)
-    axes = axes_of(made, numbers, [read_axis(text) for text in WIDE.vary], prefixes=False)
-    bench = bench_of(made, contenders, axes, aims.wanted, 0)
-    known: dict[tuple[str, int], dict[str, Any]] = {}
-
-    def figures(_: Any, task: Any) -> dict[str, Any]:
-        if _key(*task) not in known:
-            known[_key(*task)] = priced(made, bench, numbers, task, replayed(bench, task))
-        return known[_key(*task)]
-
-    brief = short_of(REQUESTS, in_flight(made, numbers))
-    rows, size = [], int(np.prod([len(a.values) for a in axes]))
-    for name, sampler, short in SAMPLING:
-        found = []
-        for seed in range(seeds):
-            chosen = Budget(trials=48 if short else max(SPENT), sampler=sampler, seed=seed, short_first=short)
-            with quiet():
-                trials = trials_of(axes, aims, chosen, Storage(), {"of": "a wide space"})
-                workers = executor_of().start(figures, None)
-                Run(trials, workers, chosen, lambda _, f: f, REQUESTS, brief if short else 0).go(None)
-                found.append(_best_by_cost(trials.known(), aims, brief / REQUESTS))
-        row: dict[str, Any] = {"space": WIDE.name, "combinations": f"{size:,}", "sampler": name}
-        for spent in SPENT:
-            best = [min((loss for cost, loss in one if cost <= spent), default=np.inf) for one in found]
-            row[f"best after {spent} full replays' worth"] = f"{median(best):.4g} ({min(best):.4g} to {max(best):.4g})"
-        rows.append(row)
-        print(row, flush=True)
-    return rows
-
-
-def _best_by_cost(trials: Sequence[Any], aims: Aims, share: float) -> list[tuple[float, float]]:
-    """Return (full replays' worth spent so far, loss) of each trial that keeps the SLO in a full replay.
-
-    share: of a full replay that a short one costs.
-    """
-    spent, out = 0.0, []
-    for trial in trials:
-        spent += share * ("short" in trial.user_attrs) + ("full" in trial.user_attrs)
-        if "full" in trial.user_attrs:
-            figures = read(trial.user_attrs["full"])
-            if aims.miss(figures) <= 0:
-                out.append((spent, aims.losses(figures)[0]))
-    return out
-
-
-def _told(values: Sequence[float]) -> str:
-    """Return the median and the range of values; those that never got there as 'more'."""
-    middle, low, high = median(values), min(values), max(values)
-    return f"{_count(middle)} ({_count(low)} to {_count(high)})"
-
-
-def _count(value: float) -> str:
-    return f"{value:.0f}" if np.isfinite(value) else "never"
-
-
-def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return rows as a Markdown table."""
-    names = list(rows[0])
-    lines = [names, ["---"] * len(names), *([str(row[n]) for n in names] for row in rows)]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
-
-
 def measured(keep: Path | None, part: str, measure: Callable[[], Any]) -> Any:
     """Return the rows of a part of the page: those that `keep` holds, else measured now and kept."""
     known = json.loads(keep.read_text(encoding="utf-8")) if keep is not None and keep.exists() else {}
@@ -355,7 +146,7 @@ The closed form scores all candidates of a plan. `OptunaSearcher` proposes them 
 candidates that it scores until one is at most 1 % worse than the best of all. Median over {seeds} seeds (least to
 most), and the median of chance over 200 orders.
 
-{table(plans)}
+{table_text(plans)}
 The closed form prices many candidates at once, so that `plan` is exhaustive by default.
 
 ## Where only the simulator knows
@@ -365,11 +156,11 @@ their replays up. Counted until a trial that was replayed in full ({REQUESTS:,} 
 1 % worse than the best; batches of 8, {seeds} seeds, at most {MOST_TRIALS} trials. A short replay costs its
 share of the requests.
 
-{table(settings)}
+{table_text(settings)}
 A wider space (three layouts, replicas, router, token budget, sequences) was not tried as a whole. Least joules of the
 devices per output token, within the SLO, after equal amounts of simulation, median over {seeds} seeds (least to most):
 
-{table(wide)}
+{table_text(wide)}
 The first 10 trials of Optuna's sampler are chance, and with batches of 8 the first 16 are. The same seed proposes the
 same first 16 trials to both, so that a study of a few dozen trials gains by its short replays and by its warm start
 rather than by the sampler. The sampler gains where there are hundreds of candidates and few good ones (second row of
@@ -381,7 +172,7 @@ Each study of `{SMALL.name}` was run again with an accident in its middle, and c
 that ran undisturbed. *Kept*: trials that were finished before the accident and are the same in the end. *Equal*:
 whether all trials in the end are those of the undisturbed study. *Replays told*: by the process that ended the study.
 
-{table(accidents)}
+{table_text(accidents)}
 {notes}"""
     )
 

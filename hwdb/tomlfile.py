@@ -6,6 +6,7 @@ offers the nearest known one. Nothing here knows what the keys mean; `hwdb.figur
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import tomllib
@@ -51,6 +52,11 @@ def read_text(path: str | Path, what: str = "file") -> str:
         raise InputError(f"{path}: byte {error.start} is not UTF-8; save the {what} as UTF-8 text") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}); check the path of the {what}") from None
+
+
+def quoted(text: str) -> str:
+    """Return a text as TOML writes it; its escapes are those of JSON."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def parse_toml(text: str, file: str = "<text>", former: Mapping[str, str] | None = None) -> Table:

@@ -52,13 +52,22 @@ def _numba_version() -> str:
 
 def _bases() -> Iterator[Path]:
     """Yield folders in order: numba's own setting, beside the package, the user's cache, the temporary folder."""
-    if given := os.environ.get("NUMBA_CACHE_DIR"):
-        yield Path(given)
+    yield from stated()
     yield Path(__file__).parent / "__pycache__"
-    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    if os.path.isabs(cache):  # "~" stays as it is where nobody says what the home folder is
-        yield Path(cache) / "perfmodel"
+    yield from of_user()
     yield Path(tempfile.gettempdir()) / f"perfmodel-{os.getuid() if hasattr(os, 'getuid') else 'cache'}"
+
+
+def stated() -> list[Path]:
+    """Return the folder of numba's own setting; none where it is not set."""
+    given = os.environ.get("NUMBA_CACHE_DIR")
+    return [Path(given)] if given else []
+
+
+def of_user() -> list[Path]:
+    """Return our folder in the user's cache; none where nobody says where that is."""
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return [Path(cache) / "perfmodel"] if os.path.isabs(cache) else []  # "~" stays where no home folder is known
 
 
 def _usable(place: Path) -> Path | None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hwdb import outfile
-from hwdb.tomlfile import Table, read_toml
+from hwdb.tomlfile import Table, quoted, read_toml
 from perfmodel.cases import columns
 from perfmodel.engines import PARTS, Adjustment
 from perfmodel.feedback.calibrate import Calibration
@@ -32,8 +31,8 @@ def write_calibration(path: str | Path, found: Sequence[Calibration]) -> None:
 
 def _system(one: Adjustment) -> str:
     """Return the text of the factors of one device under one engine."""
-    lines = ["[[system]]", f"device = {_text(one.device)}", f"engine = {_text(one.engine)}"]
-    lines += [f"models = [{', '.join(map(_text, one.models))}]", f"runs = {one.runs}"]
+    lines = ["[[system]]", f"device = {quoted(one.device)}", f"engine = {quoted(one.engine)}"]
+    lines += [f"models = [{', '.join(map(quoted, one.models))}]", f"runs = {one.runs}"]
     for name, values in (("factors", one.factors), ("spreads", one.spreads)):
         lines += [f"[system.{name}]", *(f"{part} = {value:.4g}" for part, value in values)]
     return "\n".join(lines) + "\n"
@@ -41,14 +40,11 @@ def _system(one: Adjustment) -> str:
 
 def _run(run: MeasuredRun) -> str:
     """Return the text of one run."""
-    given = (f"{name} = {_text(value)}" for name, value in run.given.items() if value)
+    given = (f"{name} = {quoted(value)}" for name, value in run.given.items() if value)
     values = (f"{metric} = {value:.6g}" for metric, value in run.measured.items())
-    return "\n".join(["[[run]]", f"from = {_text(run.place)}", "[run.given]", *given, "[run.measured]", *values]) + "\n"
-
-
-def _text(value: str) -> str:
-    """Return a TOML string; its escapes are those of JSON."""
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return (
+        "\n".join(["[[run]]", f"from = {quoted(run.place)}", "[run.given]", *given, "[run.measured]", *values]) + "\n"
+    )
 
 
 def read_adjustments(path: str | Path) -> tuple[Adjustment, ...]:

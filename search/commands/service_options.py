@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
 import typer
 
 from hwdb import InputError
 from search.commands.options import COUNT, HwdbOptions
-
-if TYPE_CHECKING:
-    from search.service import Bounds
+from search.service import Bounds
 
 MIB, GIB = 2**20, 2**30
 #: Largest values that are taken. chosen: a day, and more than any machine has; a request that waits holds a thread.
@@ -26,19 +24,23 @@ class BoundOptions(HwdbOptions):
 
     processes: Annotated[
         int, typer.Option(metavar=COUNT, help="Requests that are answered at once, each in a process of its own.")
-    ] = 2
-    waiting: Annotated[int, typer.Option(metavar=COUNT, help="Requests that may wait; more are refused.")] = 16
-    timeout_s: Annotated[float, typer.Option(metavar="S", help="Seconds until an answer is given up.")] = 60.0
-    most_mb: Annotated[float, typer.Option(metavar="MB", help="Most MB of a request.")] = 8.0
-    most_memory_gb: Annotated[float, typer.Option(metavar="GB", help="Most GB of memory of a worker.")] = 8.0
-    most_candidates: Annotated[int, typer.Option(metavar=COUNT, help="Most candidates of a plan.")] = 1_000_000
-    most_plans: Annotated[int, typer.Option(metavar=COUNT, help="Most plans of a what-if, its grid included.")] = 64
-    most_rows: Annotated[int, typer.Option(metavar=COUNT, help="Most rows of an estimate.")] = 5_000
+    ] = Bounds.workers
+    waiting: Annotated[int, typer.Option(metavar=COUNT, help="Requests that may wait; more are refused.")] = (
+        Bounds.waiting
+    )
+    timeout_s: Annotated[float, typer.Option(metavar="S", help="Seconds until an answer is given up.")] = Bounds.seconds
+    most_mb: Annotated[float, typer.Option(metavar="MB", help="Most MB of a request.")] = Bounds.body / MIB
+    most_memory_gb: Annotated[float, typer.Option(metavar="GB", help="Most GB of memory of a worker.")] = (
+        Bounds.memory / GIB
+    )
+    most_candidates: Annotated[int, typer.Option(metavar=COUNT, help="Most candidates of a plan.")] = Bounds.candidates
+    most_plans: Annotated[int, typer.Option(metavar=COUNT, help="Most plans of a what-if, its grid included.")] = (
+        Bounds.plans
+    )
+    most_rows: Annotated[int, typer.Option(metavar=COUNT, help="Most rows of an estimate.")] = Bounds.rows
 
     def bounds(self) -> Bounds:
         """Return the bounds; raise `InputError` for values that mean nothing."""
-        from search.service import Bounds
-
         most = {
             "processes": MOST_WORKERS,
             "timeout_s": MOST_SECONDS,

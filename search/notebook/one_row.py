@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from perfmodel.simulator import Simulation
     from search.report import Figure
 
+#: Kinds of chart of one deployment.
+OF_ONE = ("waterfall", "roofline", "latency")
 #: Horizontal parts of a chart with two panels, shares of its width.
 LEFT, RIGHT = [0.0, 0.46], [0.54, 1.0]
 #: Part of a latency below which it is not drawn as a bar of its own. chosen: thinner than a line.
@@ -40,6 +42,13 @@ class Row:
     found: Estimates
     terms: Sequence[Term]
     devices: Sequence[Device]
+
+
+def of_one(kind: str, row: Row, replayed: Simulation | None = None) -> Figure:
+    """Draw a deployment as a chart of one of `OF_ONE`. replayed: a replay of its load, for latency."""
+    if kind == "latency":
+        return latencies(row, replayed)
+    return waterfall(row) if kind == "waterfall" else roofline(row)
 
 
 def waterfall(row: Row) -> Figure:

@@ -15,7 +15,7 @@ from perfmodel import explain
 from perfmodel.estimates import Term, explain_disaggregated
 from perfmodel.vocabulary import FORMER_NAMES
 from search import planning
-from search.notebook.one_row import Row, latencies, roofline, waterfall
+from search.notebook.one_row import OF_ONE, Row, of_one
 from search.notebook.show import checked, shown, table
 from search.output import candidate_columns, headline
 from search.planning import Plan, terms_of, verify
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 #: Kind of chart -> chart of the report.
 OF_REPORT = {"front": "front-ttft_ms", "front-tpot": "front-tpot_ms", "memory": "memory", "devices": "devices"}
-OF_ONE = ("waterfall", "roofline", "latency", "power")
+KINDS = (*OF_REPORT, *OF_ONE, "power")
 #: Rows of the table that a notebook shows.
 SHOWN_ROWS = 8
 
@@ -61,7 +61,7 @@ class PlanView(Plan):
             number: of the candidate; None for the winner.
             requests: to replay, for latency (0: none) and power (0: as many as its figures need).
         """
-        kind = checked(kind, (*OF_REPORT, *OF_ONE))
+        kind = checked(kind, KINDS)
         if kind in OF_REPORT:
             found = figures(self)
             if OF_REPORT[kind] not in found:
@@ -76,9 +76,8 @@ class PlanView(Plan):
         if kind == "power":
             return shown(watts(self.name(at), verify.replay(self, at, settings)))
         one = Row(self.name(at), self.estimates(at), self._terms(at), self._cards(at))
-        if kind == "latency":
-            return shown(latencies(one, verify.replay(self, at, settings) if requests else None))
-        return shown(waterfall(one) if kind == "waterfall" else roofline(one))
+        drawn = verify.replay(self, at, settings) if kind == "latency" and requests else None
+        return shown(of_one(kind, one, drawn))
 
     def _chosen(self, number: int | None, who: str) -> int:
         """Return the number of a candidate, by default the winner. `Infeasible` where there is none."""
@@ -114,7 +113,7 @@ class PlanView(Plan):
         told = self._told()
         frame = self.frame(SHOWN_ROWS, 0 if self.feasible else SHOWN_ROWS)
         kept = [c for c in candidate_columns(self) if c in frame.columns]
-        kinds = ", ".join((*OF_REPORT, *OF_ONE))
+        kinds = ", ".join(KINDS)
         return f"<p><b>{escape(told)}</b></p>{table(frame[kept], SHOWN_ROWS)}<p>.plot(kind): {kinds}; .explain()</p>"
 
 

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from search.notebook.many_rows import front, over_load
-from search.notebook.one_row import Row, latencies, roofline, waterfall
+from search.notebook.one_row import OF_ONE, Row, of_one
 from search.notebook.show import checked, shown, table
 from search.sweeps import SweepTable, sweep_table
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-#: Kinds of chart: of all rows, of one row.
-OF_ROWS, OF_ONE = ("sweep", "front", "power"), ("waterfall", "roofline", "latency")
+#: Kinds of chart of all rows.
+OF_ROWS = ("sweep", "front", "power")
 #: Rows of the table that a notebook shows.
 SHOWN_ROWS = 20
 
@@ -46,21 +46,16 @@ class Sweep(SweepTable):
             return shown(over_load(self.frame(), self.differing(), x, y))
         at = self._usable() if row is None else row
         part, own = self.part(at, "plot")
-        one = Row(self.name(at), part.estimates.take(np.array([own])), part.terms(own), self._devices(at))
-        if kind == "latency":
-            return shown(latencies(one, self.simulate(at, requests=requests) if requests else None))
-        return shown(waterfall(one) if kind == "waterfall" else roofline(one))
+        placed = part.deployments
+        device = placed.devices[int(placed.device[own])]
+        one = Row(self.name(at), part.estimates.take(np.array([own])), part.terms(own), [device])
+        drawn = self.simulate(at, requests=requests) if kind == "latency" and requests else None
+        return shown(of_one(kind, one, drawn))
 
     def _usable(self) -> int:
         """Return the row that is shown where none is named: the cheapest per token, else that of the most tokens."""
         priced = bool(self.frame()["usd_per_million_tokens"].notna().any())
         return self.best() if priced else self.best("output_tok_s_per_device", least=False)
-
-    def _devices(self, row: int) -> list[Any]:
-        """Return the device of a row."""
-        part, at = self.part(row, "plot")
-        placed = part.deployments
-        return [placed.devices[int(placed.device[at])]]
 
     def _repr_html_(self) -> str:
         """Return the table as notebooks show it."""

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from search.output.simulation_sheet import print_simulation
     from search.output.table_fit import Layout, known_columns, whole_word
     from search.output.terminal import error_lines, print_text, progress_bar
-    from search.output.value_format import Row, json_value, money, number, percent, with_range
+    from search.output.value_format import Row, json_value, money, number, percent, with_range, without_nan
     from search.output.word_list import print_words
 
 __all__ = [
@@ -112,6 +112,7 @@ __all__ = [
     "whole_word",
     "with_kilowatts",
     "with_range",
+    "without_nan",
     "write_predictions",
     "write_text",
 ]
@@ -164,6 +165,6 @@ __getattr__ = lazy_names(
         "cost_sheet": ["print_ways"],
         "terminal": ["error_lines", "print_text", "progress_bar"],
         "word_list": ["print_words"],
-        "value_format": ["Row", "json_value", "money", "number", "percent", "with_range"],
+        "value_format": ["Row", "json_value", "money", "number", "percent", "with_range", "without_nan"],
     },
 )

@@ -139,3 +139,12 @@ def json_value(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def without_nan(value: Any) -> Any:
+    """Return `value`, a nest of mappings and lists, with NaN and infinity replaced by None."""
+    if isinstance(value, Mapping):
+        return {str(k): without_nan(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(v) for v in value]
+    return json_value(value)

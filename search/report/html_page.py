@@ -16,7 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from search.output import Row, heading, json_value, with_range
+from search.output import Row, heading, json_value, with_range, without_nan
 from search.report.descriptions import described
 
 #: Fields of a page that the template gets in another form.
@@ -167,15 +167,6 @@ def _script_json(value: Any) -> str:
     NaN (not valid JSON) becomes null.
     """
     return json.dumps(without_nan(value), ensure_ascii=False).replace("<", "\\u003c")
-
-
-def without_nan(value: Any) -> Any:
-    """Return `value`, a nest of mappings and lists, with NaN and infinity replaced by None."""
-    if isinstance(value, Mapping):
-        return {str(k): without_nan(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [without_nan(v) for v in value]
-    return json_value(value)
 
 
 @lru_cache(maxsize=1)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hwdb import InputError
-from search.report.html_page import without_nan
+from search.output import without_nan
 
 #: Endings of pictures.
 PICTURES = ("png", "svg")

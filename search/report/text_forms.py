@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from search.output import Row, heading, json_value, print_rows, with_range
-from search.report.html_page import Page, Section, Table, render, without_nan
+from search.output import Row, heading, json_value, print_rows, with_range, without_nan
+from search.report.html_page import Page, Section, Table, render
 
 #: Characters that Markdown reads as marks where they stand in a sentence or in a cell.
 _MARKS = re.compile(r"([\\`*_{}\[\]<>#|~])")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from hwdb import InputError, load
 from perfmodel.models import model, names, read_config
 from search.fleet import plan_fleet
-from search.output import device_rows, figure_rows, fleet_rows, headline, json_value, matching_rows, model_row
+from search.output import device_rows, figure_rows, fleet_rows, headline, matching_rows, model_row
 from search.planning import Plan, plan, space_of, tariff_of, terms_of
 from search.report import render_report
 from search.scenario import Scenario, load_scenario
@@ -24,6 +24,8 @@ from search.whatif import moved_candidates, shared_columns, trial_count, try_cha
 NO_AXES = ("model", "device", "engine", "slo", "usd_per_hour", "allow_long_context", "explain", "hardware_files")
 #: Endings of names that mean a file.
 FILES = (".json", ".toml")
+#: Command that a plan says it was made by.
+COMMAND = "perfmodel serve"
 Answer = dict[str, Any]
 
 
@@ -43,15 +45,6 @@ class Operation:
     def summary(self) -> str:
         """Return what it does, in one sentence."""
         return (self.body.__doc__ or "").split("\n")[0]
-
-
-def plain(value: Any) -> Any:
-    """Return a value as JSON stores it: None for what is not known or not finite."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(one) for one in value]
-    return json_value(value)
 
 
 def _estimate(asked: bodies.Estimate, bounds: Bounds) -> Answer:
@@ -112,22 +105,19 @@ def _read(path: Any, folders: Sequence[Any], bounds: Bounds) -> Scenario:
     return scenario
 
 
-def _planned(asked: bodies.ScenarioBody, bounds: Bounds, use: Callable[[Plan], Answer]) -> Answer:
-    """Plan the scenario of a request and return what `use` makes of the plan."""
+@contextmanager
+def _scenario(asked: bodies.ScenarioBody, bounds: Bounds) -> Iterator[Scenario]:
+    """Yield the scenario of a request; its files are there meanwhile."""
     with laid_out(asked.scenario, asked.files, asked.hardware_files) as (path, own):
-        scenario = _read(path, (*bounds.folders, *own), bounds)
-        return use(plan(scenario, command="perfmodel serve"))
+        yield _read(path, (*bounds.folders, *own), bounds)
 
 
 def _plan(asked: bodies.PlanBody, bounds: Bounds) -> Answer:
-    """Rank the candidates of a scenario."""
-
-    def rows(found: Plan) -> Answer:
-        """Return the ranked rows, the near misses, and the operators of the winner where they are asked for."""
+    """Rank the candidates of a scenario; with the near misses, and the operators of the winner where asked for."""
+    with _scenario(asked, bounds) as scenario:
+        found = plan(scenario, command=COMMAND)
         terms = {"operators": terms_of(found)} if asked.explain and found.feasible else {}
         return {**_headline(found), "notes": found.notes, "rows": found.rows(asked.top, asked.misses), **terms}
-
-    return _planned(asked, bounds, rows)
 
 
 def _headline(found: Plan) -> Answer:
@@ -171,17 +161,15 @@ def _compare(asked: bodies.Compare, _bounds: Bounds) -> Answer:
 
 def _fleet(asked: bodies.Fleet, bounds: Bounds) -> Answer:
     """Find the least-cost fleet of a scenario."""
-    with laid_out(asked.scenario, asked.files, asked.hardware_files) as (path, own):
-        scenario = _read(path, (*bounds.folders, *own), bounds)
+    with _scenario(asked, bounds) as scenario:
         return {"feasible": True, "rows": fleet_rows(plan_fleet(scenario))}
 
 
 def _report(asked: bodies.Report, bounds: Bounds) -> Answer:
     """Make the report of the plan of a scenario."""
-    told = _planned(
-        asked, bounds, lambda found: {**_headline(found), "content": render_report(found, None, asked.form)}
-    )
-    return {"form": asked.form, **told}
+    with _scenario(asked, bounds) as scenario:
+        found = plan(scenario, command=COMMAND)
+        return {"form": asked.form, **_headline(found), "content": render_report(found, None, asked.form)}
 
 
 def _models(asked: bodies.Models, _bounds: Bounds) -> Answer:

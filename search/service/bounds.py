@@ -5,16 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-# chosen: far above what a question needs, and what a small machine answers in a minute.
-MOST_BYTES = 8 * 2**20
-SECONDS = 60.0
-WORKERS = 2
-WAITING = 16
-MOST_CANDIDATES = 1_000_000
-MOST_PLANS = 64
-MOST_ROWS = 5_000
-MEMORY = 8 * 2**30
-
 
 @dataclass(frozen=True)
 class Bounds:
@@ -25,12 +15,13 @@ class Bounds:
     of an estimate or a list. memory: bytes of a worker. folders: hardware files of whoever runs the server.
     """
 
-    body: int = MOST_BYTES
-    seconds: float = SECONDS
-    workers: int = WORKERS
-    waiting: int = WAITING
-    candidates: int = MOST_CANDIDATES
-    plans: int = MOST_PLANS
-    rows: int = MOST_ROWS
-    memory: int = MEMORY
+    # chosen: far above what a question needs, and what a small machine answers in a minute.
+    body: int = 8 * 2**20
+    seconds: float = 60.0
+    workers: int = 2
+    waiting: int = 16
+    candidates: int = 1_000_000
+    plans: int = 64
+    rows: int = 5_000
+    memory: int = 8 * 2**30
     folders: tuple[Path, ...] = ()

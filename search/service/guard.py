@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hwdb import InputError, user_folder
+from perfmodel import cache_folder
 
 #: Events of Python's auditing that name a path as their first argument (docs.python.org/3/library/audit_events.html).
 OPENS = frozenset({"open", "os.listdir", "os.scandir"})
@@ -34,10 +35,8 @@ def roots(folders: tuple[Path, ...] = ()) -> tuple[str, ...]:
     here = Path(__file__).resolve().parents[2]
     shipped = [str(here / name) for name in ("hwdb", "perfmodel", "search", "data", "cli.py")]
     paths = [p for key, p in sysconfig.get_paths().items() if key in ("stdlib", "platstdlib", "purelib", "platlib")]
-    caches = [os.environ.get("NUMBA_CACHE_DIR"), os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")]
-    compiled = [caches[0]] if caches[0] else []  # of the user's cache, which holds tokens of others too, only our part
-    compiled.append(os.path.join(str(caches[1]), "perfmodel"))
-    found = [*shipped, *paths, *SYSTEM, *compiled, str(user_folder()), *map(str, folders)]
+    compiled = (*cache_folder.stated(), *cache_folder.of_user())  # of the user's cache, which holds tokens, only ours
+    found = (*shipped, *paths, *SYSTEM, *map(str, (*compiled, user_folder(), *folders)))
     return tuple(os.path.realpath(path) for path in found)
 
 

@@ -161,7 +161,8 @@ def _add(app: FastAPI, one: Operation, workers: Answering) -> None:
         found = workers.answer(one.name, body)
         if one.name != "report" or found.status != 200:
             return response(found)
-        return Response(found.content.get("content", found.content.get("headline")), media_type=MEDIA[body.form])
+        told = found.content
+        return Response(told.get("content", told.get("headline")), media_type=MEDIA[body.form])
 
     post.__annotations__ = {"body": one.body, "return": Response}
     app.post(f"/v1/{one.name}", **settings)(post)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from hwdb import InputError
-from hwdb.tomlfile import parse_values
+from hwdb.tomlfile import parse_values, quoted
 
 #: Text that names a place on a machine: absolute, of a user, of a drive, or above the folder.
 _PLACE = re.compile(r"^\s*(?:[/\\~]|[A-Za-z]:[/\\]|\.{1,2}(?:[/\\]|$))|(?:^|[/\\])\.\.(?:[/\\]|$)|\0")
@@ -63,12 +62,7 @@ def as_toml(values: Mapping[str, Any], where: str) -> str:
 
 def _key(key: str) -> str:
     """Return a key as TOML writes it."""
-    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else _text(key)
-
-
-def _text(text: str) -> str:
-    """Return a text as TOML writes it."""
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007F")
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else quoted(key)
 
 
 def _value(value: Any, where: str, depth: int) -> str:
@@ -80,7 +74,7 @@ def _value(value: Any, where: str, depth: int) -> str:
     if isinstance(value, int | float):
         return repr(value)
     if isinstance(value, str):
-        return _text(value)
+        return quoted(value)
     if isinstance(value, Mapping):
         inside = (f"{_key(str(k))} = {_value(v, f'{where}.{k}', depth + 1)}" for k, v in value.items())
         return "{" + ", ".join(inside) + "}"

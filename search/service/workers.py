@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hwdb import Infeasible, InputError
-from search.service.answers import OPERATIONS, plain
+from search.output import without_nan
+from search.service.answers import OPERATIONS
 from search.service.bounds import Bounds
 from search.service.guard import Guard, roots
 from search.service.problems import Outcome, busy, gone, of_error, too_long
@@ -39,7 +40,7 @@ def answered(name: str, body: Body, bounds: Bounds) -> Outcome:
     An input that is not possible is an outcome with the message; a scenario that nothing meets is an answer.
     """
     try:
-        content = plain(OPERATIONS[name].run(body, bounds))
+        content = without_nan(OPERATIONS[name].run(body, bounds))
     except Infeasible as error:
         content = {"feasible": False, "headline": str(error), "rows": []}
     except InputError as error:

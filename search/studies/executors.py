@@ -170,8 +170,7 @@ def _hold(held: tuple[Work, Any]) -> None:
 
 def _call(task: Any) -> Any:
     """Run one task in this worker process."""
-    work, shared = _HELD[0]
-    return work(shared, task)
+    return _call_with(_HELD[0], task)
 
 
 @dataclass(frozen=True)
@@ -235,6 +234,6 @@ class _Cluster:
 
 
 def _call_with(held: tuple[Work, Any], task: Any) -> Any:
-    """Run one task on a worker of a cluster. held: the function, and what its calls share."""
+    """Run one task on this worker. held: the function, and what its calls share."""
     work, shared = held
     return work(shared, task)

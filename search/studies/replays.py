@@ -14,7 +14,18 @@ from perfmodel.costs import CostModel
 from perfmodel.simulator import Affinity, StepTable, Traffic
 from search.planning import hourly_usd, usd_per_million_tokens
 from search.studies.objectives import figures_of
-from search.studies.settings import AFFINITY, CANDIDATE, COUNTS, ROUTER, SHARES, SWITCHES, USUAL_ROUTER, Axis, Value
+from search.studies.settings import (
+    AFFINITY,
+    CANDIDATE,
+    COUNTS,
+    ROUTER,
+    SHARES,
+    SWITCHES,
+    USUAL_ROUTER,
+    WORKERS,
+    Axis,
+    Value,
+)
 
 if TYPE_CHECKING:
     from search.planning import Plan
@@ -59,12 +70,27 @@ class Bench:
 
     def layouts(self, settings: Mapping[str, Value]) -> tuple[Contender, Deployments, Deployments | None]:
         """Return (contender, decode pool, prefill pool) of a trial; raise `InputError` where no worker is left."""
-        one = self.contenders[int(settings.get(CANDIDATE, 1)) - 1]
-        counts = {name: float(settings[name]) for name in COUNTS if name in settings}
-        decode = _with(one.decode, counts, int(settings.get("more_replicas", 0)))
-        if one.prefill is None:
-            return one, decode, None
-        return one, decode, _with(one.prefill, counts, int(settings.get("more_prefill_workers", 0)))
+        one = self.contenders[rank_of(settings) - 1]
+        more = [int(settings.get(name, 0)) for name in WORKERS]
+        return one, *_pools(one, _counts(settings), *more)
+
+
+def rank_of(settings: Mapping[str, Value]) -> int:
+    """Return the rank of the candidate of a trial among those of its study, from 1."""
+    return int(settings.get(CANDIDATE, 1))
+
+
+def _counts(settings: Mapping[str, Value]) -> dict[str, float]:
+    """Return the settings of a trial that count something."""
+    return {name: float(settings[name]) for name in COUNTS if name in settings}
+
+
+def _pools(
+    one: Contender, counts: Mapping[str, float], more: int = 0, more_prefill: int = 0
+) -> tuple[Deployments, Deployments | None]:
+    """Return (decode pool, prefill pool) of a candidate with other limits of the engine, and with more workers."""
+    decode = _with(one.decode, counts, more)
+    return decode, None if one.prefill is None else _with(one.prefill, counts, more_prefill)
 
 
 def _with(pool: Deployments, counts: Mapping[str, float], more: int) -> Deployments:
@@ -130,17 +156,17 @@ def _tables(bench: Bench, settings: Mapping[str, Value]) -> tuple[StepTable, ...
     """
     from perfmodel import simulator
 
-    rank = int(settings.get(CANDIDATE, 1))
+    rank = rank_of(settings)
     one = bench.contenders[rank - 1]
     cut = any(pool is not None and pool.pp[0] * pool.dp[0] > 1 for pool in (one.decode, one.prefill))
-    own = {name: float(settings[name]) for name in COUNTS if name in settings}
+    own = _counts(settings)
     limits = own if cut else {**own, **bench.widest}
     key = (rank, tuple(sorted(limits.items())))
     if key not in bench.tables:
-        decode, prefill = (None if p is None else _with(p, limits, 0) for p in (one.decode, one.prefill))
+        decode, prefill = _pools(one, limits)
         try:
             pools = simulator.pools_of(
-                bench.model, decode or one.decode, one.traffic, engine=bench.engine, prefill=prefill, costs=bench.costs
+                bench.model, decode, one.traffic, engine=bench.engine, prefill=prefill, costs=bench.costs
             )
             bench.tables[key] = tuple(pool.table for pool in pools)
         except InputError:
@@ -158,7 +184,7 @@ def priced(plan: Plan, bench: Bench, numbers: tuple[int, ...], task: Task, figur
         return figures
     settings, _ = task
     _, decode, prefill = bench.layouts(settings)
-    scorer, number = plan.scorer, numbers[int(settings.get(CANDIDATE, 1)) - 1]
+    scorer, number = plan.scorer, numbers[rank_of(settings) - 1]
     pools = [decode] if prefill is None else [prefill, decode]
     bill = scorer.tariff.bill(
         *((p.device, p.devices_per_replica, p.replicas) for p in pools), caps=tuple(p.power_cap for p in pools)

@@ -55,9 +55,9 @@ class Budget:
 class Run:
     """A study in progress.
 
-    price: adds the cost to the figures of a task. requests: of a full replay. short: of a short one, 0 for
-    none. replays: made so far. figures: known
-    ones, by settings and number of requests; a setting that is proposed again is not replayed again.
+    price: adds the cost to the figures of a task. requests: of a full replay. short: of a short one, 0 for none.
+    replays: made so far. figures: known ones, by settings and number of requests; a setting that is proposed again is
+    not replayed again.
     """
 
     trials: Trials
@@ -125,18 +125,19 @@ class Run:
 
     def _replayed(self, batch: Sequence[Asked], count: int) -> Iterator[Asked]:
         """Yield the trials of a batch as their replays of `count` requests are known; equal settings run once."""
-        waiting: dict[str, list[Asked]] = {}
+        waiting: dict[tuple[str, int], list[Asked]] = {}
         for one in batch:
-            if _key(one.settings, count) in self.figures:
+            key = _key(one.settings, count)
+            if key in self.figures:
                 yield one
             else:
-                waiting.setdefault(_key(one.settings, count)[0], []).append(one)
-        tasks = [(alike[0].settings, count) for alike in waiting.values()]
+                waiting.setdefault(key, []).append(one)
+        keys = list(waiting)
+        tasks = [(waiting[key][0].settings, count) for key in keys]
         for at, found in self.workers.run(tasks):
             self.replays += 1
-            alike = list(waiting.values())[at]
-            self.figures[_key(alike[0].settings, count)] = self.price(tasks[at], found)
-            yield from alike
+            self.figures[keys[at]] = self.price(tasks[at], found)
+            yield from waiting[keys[at]]
 
 
 def _key(settings: Mapping[str, Value], count: int) -> tuple[str, int]:

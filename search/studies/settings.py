@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,39 +65,30 @@ def axis_of(name: str, values: Sequence[Any]) -> Axis:
         raise UnknownName("setting", name, SETTINGS, hint=f"(a study varies {', '.join(SETTINGS)})")
     if not values or len(values) > MOST_VALUES:
         raise InputError(f"{name}: {len(values)} values; give 1 to {MOST_VALUES}")
-    bad = next((v for v in values if not _takes(name, v)), None)
+    takes, told = _rule(name)
+    bad = next((v for v in values if not takes(v)), None)
     if bad is not None:
-        raise InputError(f"{name} {bad!r} is no value of it; give {_told(name)}")
+        raise InputError(f"{name} {bad!r} is no value of it; give {told}")
     kept = dict.fromkeys(values)
     return Axis(name, tuple(kept if name in (ROUTER, *SWITCHES) else sorted(kept)))
 
 
-def _takes(name: str, value: Any) -> bool:
-    """Return whether a setting can have this value."""
+def _rule(name: str) -> tuple[Callable[[Any], bool], str]:
+    """Return (whether a setting can have a value, which values it takes in words)."""
     from perfmodel.simulator import ROUTERS
 
     if name == ROUTER:
-        return value in ROUTERS
+        return lambda v: v in ROUTERS, " or ".join(ROUTERS)
     if name in SWITCHES:
-        return isinstance(value, bool)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
+        return lambda v: isinstance(v, bool), "true or false"
     if name in (*SHARES, "min_match_share"):
-        return 0 <= value <= 1
+        return lambda v: _is_number(v) and 0 <= v <= 1, "a share from 0 to 1"
     if name == "uneven_ratio":
-        return value >= 1
-    least = {CANDIDATE: 1, "uneven_requests": 0, **dict.fromkeys(WORKERS, -MOST_VALUES)}.get(name, 1)
-    return value == int(value) and value >= least
+        return lambda v: _is_number(v) and v >= 1, "1 or more"
+    least = {"uneven_requests": 0, **dict.fromkeys(WORKERS, -MOST_VALUES)}.get(name, 1)
+    return lambda v: _is_number(v) and v == int(v) and v >= least, "whole numbers"
 
 
-def _told(name: str) -> str:
-    """Say which values a setting takes."""
-    from perfmodel.simulator import ROUTERS
-
-    if name == ROUTER:
-        return " or ".join(ROUTERS)
-    if name in SWITCHES:
-        return "true or false"
-    if name in (*SHARES, "min_match_share"):
-        return "a share from 0 to 1"
-    return "1 or more" if name == "uneven_ratio" else "whole numbers"
+def _is_number(value: Any) -> bool:
+    """Return whether a value is a number, and no switch."""
+    return isinstance(value, int | float) and not isinstance(value, bool)

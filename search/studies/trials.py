@@ -120,8 +120,7 @@ class Trials:
 
     def _violations(self, trial: optuna.trial.FrozenTrial) -> list[float]:
         """Return what a trial exceeds the constraints by."""
-        attributes = trial.user_attrs
-        return list(self.aims.excess(read(attributes.get(FULL) or attributes.get(SHORT) or "{}")).values())
+        return list(self.aims.excess(figures_of_trial(trial)).values())
 
     def keep(self, asked: Asked, rung: str, figures: Mapping[str, Any]) -> None:
         """Keep the figures of a replay in the storage. rung: `SHORT` or `FULL`."""
@@ -170,6 +169,11 @@ def _listed(axes: Sequence[Axis], number: int) -> optuna.samplers.BaseSampler:
     places = np.unravel_index(number % math.prod(shape), shape)
     params = {axis.name: _written(axis, int(place)) for axis, place in zip(axes, places, strict=True)}
     return PartialFixedSampler(params, RandomSampler(seed=0))
+
+
+def figures_of_trial(trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
+    """Return the figures of the fullest replay of a trial; none where it has not been replayed."""
+    return read(trial.user_attrs.get(FULL) or trial.user_attrs.get(SHORT) or "{}")
 
 
 def written(figures: Mapping[str, Any]) -> str:

@@ -13,8 +13,9 @@ import numpy as np
 from perfmodel.arrays import NAN
 from search.searchers import pareto
 from search.studies.objectives import OBJECTIVES, Aims
-from search.studies.settings import CANDIDATE, Axis
-from search.studies.trials import FULL, SETTINGS, SHORT, START, read
+from search.studies.replays import rank_of
+from search.studies.settings import Axis
+from search.studies.trials import FULL, SETTINGS, SHORT, START, figures_of_trial
 
 if TYPE_CHECKING:
     import optuna
@@ -46,7 +47,7 @@ class Tuned:
         best = {row["trial"] for row, first in zip(able, front, strict=True) if first}
         return [{**row, "front": row["trial"] in best} for row in rows]
 
-    @property
+    @cached_property
     def front(self) -> list[dict[str, Any]]:
         """Return the rows that no other beats, the best by the first objective first; of equal ones the first trial."""
         unique: dict[tuple[float, ...], dict[str, Any]] = {}
@@ -88,15 +89,14 @@ class Tuned:
 
     def _row(self, trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
         """Return a trial as a flat row."""
-        attributes = trial.user_attrs
-        figures = read(attributes.get(FULL) or attributes.get(SHORT) or "{}")
+        attributes, figures = trial.user_attrs, figures_of_trial(trial)
         settings: Mapping[str, Any] = attributes.get(SETTINGS, {})
         names = dict.fromkeys([*self.aims.objectives, *self.aims.wanted, "devices", "usd_per_hour"])
         return {
             "trial": trial.number,
             "state": "complete" if FULL in attributes else "pruned" if SHORT in attributes else "failed",
             "from_plan": bool(attributes.get(START, False)),
-            "candidate": self.candidates[int(settings.get(CANDIDATE, 1)) - 1],
+            "candidate": self.candidates[rank_of(settings) - 1],
             **{axis.name: settings.get(axis.name) for axis in self.axes},
             **{name: figures.get(name, NAN) for name in names},
             "meets_slo": self.aims.miss(figures) <= 0,

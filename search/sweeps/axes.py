@@ -52,16 +52,21 @@ MOST_ROWS = 200_000
 class Axes:
     """Every combination of the values of the arguments, as columns of N rows.
 
-    columns: argument -> its values, (N,) numbers, texts or devices. swept: arguments with more than one value. arrival:
-    how requests arrive.
+    columns: argument -> its values, (N,) numbers, texts or devices. swept: arguments with more than one value. load:
+    the argument of `LOADS` that states the load.
     """
 
     columns: Mapping[str, Sequence[Any]]
     swept: tuple[str, ...]
-    arrival: str
+    load: str
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))
+
+    @property
+    def arrival(self) -> str:
+        """Return how requests arrive."""
+        return LOADS[self.load]
 
     def numbers(self, name: str) -> Array:
         """Return an argument as numbers, (N,); its default where it was not given."""
@@ -89,14 +94,14 @@ def read_axes(given: Mapping[str, Any], most: int = MOST_ROWS) -> Axes:
     if len(loads) > 1:
         raise InputError(f"sweep: {' and '.join(loads)} exclude each other; give one of them")
     if not loads:
-        lists |= {"concurrency": [1.0]}
+        loads, lists = ["concurrency"], {**lists, "concurrency": [1.0]}
     rows = math.prod(len(values) for values in lists.values())
     if rows > most:
         sizes = " x ".join(f"{len(v)} {n}" for n, v in lists.items() if len(v) > 1)
         raise InputError(f"sweep: {sizes} are {rows} rows; give at most {most}")
     columns = dict(zip(lists, zip(*product(*lists.values()), strict=True), strict=True))
     swept = tuple(name for name, values in lists.items() if len(values) > 1)
-    return Axes(columns, swept, LOADS[loads[0]] if loads else LOADS["concurrency"])
+    return Axes(columns, swept, loads[0])
 
 
 def _values(name: str, given: Any) -> list[Any]:

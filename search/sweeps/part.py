@@ -71,10 +71,11 @@ class Part:
     @cached_property
     def deployments(self) -> Deployments:
         """Return the deployment of each row."""
-        found = [self._card(d) for d in self.axes.columns["device"]]
-        cards = list(dict.fromkeys(found))
-        at = np.array([cards.index(card) for card in found])
-        return deployments(cards, device=at, **self.axes.placed())
+        given = self.axes.columns["device"]
+        found = {one: self._card(one) for one in dict.fromkeys(given)}
+        cards = list(dict.fromkeys(found.values()))
+        place = {one: cards.index(card) for one, card in found.items()}
+        return deployments(cards, device=np.array([place[one] for one in given]), **self.axes.placed())
 
     @cached_property
     def startable(self) -> Deployments:
@@ -95,16 +96,18 @@ class Part:
         if self.asked.requests is None:
             isl, osl, hit = (axes.numbers(name)[None, :] for name in LENGTHS)
             found = replace(found, input=isl, output=osl, hit=hit)
-        if axes.arrival == "open":
-            return replace(found, rate=axes.numbers("request_rate_rps"))
-        return replace(found, concurrency=axes.numbers("batch" if axes.arrival == "static" else "concurrency"))
+        amount: dict[str, Any] = {self._amount: axes.numbers(axes.load)}
+        return replace(found, **amount)
+
+    @property
+    def _amount(self) -> str:
+        """Return what a workload calls the argument that states the load."""
+        return "rate" if self.axes.arrival == "open" else "concurrency"
 
     def workload(self, row: int) -> Workload:
         """Return the workload of one row."""
         axes = self.axes
-        given = "request_rate_rps" if axes.arrival == "open" else "batch" if axes.arrival == "static" else "concurrency"
-        amount = float(axes.columns[given][row])
-        arrives: Any = {"arrival": axes.arrival, "rate" if axes.arrival == "open" else "concurrency": amount}
+        arrives: Any = {"arrival": axes.arrival, self._amount: float(axes.columns[axes.load][row])}
         if self.asked.requests is not None:
             return self.asked.requests.at(rate=NAN, n_requests=NAN, **{"concurrency": NAN, **arrives})
         isl, osl, hit = (float(axes.numbers(name)[row]) for name in LENGTHS)
@@ -120,9 +123,8 @@ class Part:
     def refused(self) -> NDArray[Any]:
         """Return why no engine can start a row, or serve its requests, (N,) texts; "" where one can."""
         keys = np.stack([getattr(self.deployments, name) for name in STARTED])
-        kinds, back = np.unique(keys, axis=1, return_inverse=True)
-        first = [int(np.argmax(np.ravel(back) == k)) for k in range(kinds.shape[1])]
-        found = np.array([self._refusal(row) for row in first], dtype=object)[np.ravel(back)]
+        _, first, back = np.unique(keys, axis=1, return_index=True, return_inverse=True)
+        found = np.array([self._refusal(row) for row in first.tolist()], dtype=object)[np.ravel(back)]
         beyond = np.any(beyond_context(self.model, self.load.input + self.load.output), axis=0)
         for row in np.flatnonzero(beyond & (found == "")) if not self.asked.allow_long_context else ():
             found[row] = self._refusal(int(row))
