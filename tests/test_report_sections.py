@@ -21,9 +21,10 @@ from search.planning.explained import terms_of
 from search.planning.ranked_plan import Plan
 from search.report import charts
 from search.report.live_data import loads_of_page
-from search.report.load_curves import growth_rows, load_costs, planned_load
+from search.report.load_curves import growth_rows, load_costs
 from search.report.plan_charts import lower_left_front
 from search.report.replay_section import LEAST_REPLAYED, MOST_REPLAYED, _count
+from search.report.replica_loads import planned_load
 from search.whatif import SAME, as_planned, changes, constraints, what_if
 
 SCENARIO = """

@@ -22,6 +22,8 @@ from perfmodel.simulator.metrics import (
     occupancy,
     rates,
     summary,
+    tpot,
+    ttft,
     unstable,
 )
 from perfmodel.simulator.options import Replay, ReplayOptions
@@ -88,8 +90,10 @@ __all__ = [
     "simulate",
     "summary",
     "token_times",
+    "tpot",
     "trace_events",
     "traffic",
+    "ttft",
     "unstable",
     "usage",
     "window",

@@ -15,6 +15,7 @@ from search.commands.searching import plan_of
 
 if TYPE_CHECKING:
     from search.report import Page as Content
+    from search.scenario import Scenario as Asked
 
 EXAMPLES = """\
 perfmodel report examples/fleet-mix.toml -o fleet.html
@@ -59,22 +60,21 @@ def report_command(scenario: Scenario, hardware: HwdbOptions, output: Page = Non
     if form in PICTURES and output.is_file():
         raise InputError(f"{output}: is a file; --format {form} writes a picture of each chart, so give a folder")
     outfile.check(output, scenario)
-    if load_scenario(scenario, hardware.folders).fleet is not None:
-        _write_fleet_page(scenario, hardware.folders, output, form)
+    asked = load_scenario(scenario, hardware.folders)
+    if asked.fleet is not None:
+        _write_fleet_page(asked, output, form)
     else:
         _write_plan_page(scenario, hardware.folders, output, form)
 
 
-def _write_fleet_page(scenario: Path, folders: Sequence[Path], output: Path, form: str) -> None:
+def _write_fleet_page(asked: Asked, output: Path, form: str) -> None:
     """Plan the fleet of a scenario, write its page in a form of `search.report.FORMS`, and say what it answers."""
     from search.fleet import plan_fleet
     from search.output import fleet_headline, print_text
     from search.report import page_of_fleet
-    from search.scenario import load_scenario
 
-    asked = load_scenario(scenario, folders)
     found = plan_fleet(asked)
-    written = _write(page_of_fleet(found, str(scenario), asked.title), output, form)
+    written = _write(page_of_fleet(found, asked.path, asked.title), output, form)
     print_text(f"{written}: {fleet_headline(found)}")
 
 

@@ -31,7 +31,7 @@ OVER_LOAD = ("offered_load", "candidate", "usd_per_hour", "usd_per_million_token
 def answer_of(
     plan: Plan, rows: Sequence[Mapping[str, Any]], loads: ReplicaLoads | None, progress: Progress | None
 ) -> tuple[list[Section], dict[str, Figure]]:
-    """Return the sections of a feasible plan in order, and their charts.
+    """Return the sections of a feasible plan in order, the brief first, and their charts.
 
     rows: candidates, best first. loads: replicas over their load, None where they do not follow from it.
     """

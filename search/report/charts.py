@@ -23,7 +23,7 @@ MARGIN = {"l": 64, "r": 18, "t": 10, "b": 48}
 #: Heights of charts, pixels: of most, of scatter plots, the least of a bar chart.
 HEIGHT, SCATTER_HEIGHT, LEAST_HEIGHT = 300, 400, 180
 #: Height of a bar chart, pixels: for its axis, and per bar.
-BARS_BASE, RANGED_BAR, TORNADO_BAR = 70, 34, 30
+BARS_BASE, RANGED_BAR, TORNADO_BAR, TIGHT_BAR = 70, 34, 30, 27.2
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,15 @@ class Titles:
     title: str
     x: str
     y: str = ""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Values that are not to be passed, as dashed lines. x, y: on an axis. marks: (x, y, text) of points to name."""
+
+    x: Sequence[float] = ()
+    y: Sequence[float] = ()
+    marks: Sequence[tuple[float, float, str]] = ()
 
 
 def layout_of(title: str, **more: Any) -> Figure:
@@ -66,6 +75,25 @@ def axis_scale(values: Sequence[float]) -> Figure:
     if positive and max(positive) > DECADE * min(positive):
         return {"type": "log", "dtick": "D2"}
     return {"rangemode": "tozero"}
+
+
+def limit_lines(limits: Limits) -> list[Figure]:
+    """Return the dashed lines at limits, across the whole chart."""
+    line = {"width": 2, "dash": "dash", "color": RED}
+    up = [{"type": "line", "x0": v, "x1": v, "yref": "paper", "y0": 0, "y1": 1, "line": line} for v in limits.x]
+    across = [{"type": "line", "y0": v, "y1": v, "xref": "paper", "x0": 0, "x1": 1, "line": line} for v in limits.y]
+    return [*up, *across]
+
+
+def height_of(bars: int, each: float = RANGED_BAR) -> int:
+    """Return the height of a chart of so many horizontal bars, pixels. each: of a bar."""
+    return max(LEAST_HEIGHT, BARS_BASE + int(each * bars))
+
+
+def of_bars(titles: Titles, x: Mapping[str, Any] | None = None, **more: Any) -> Figure:
+    """Return the layout of horizontal bars, the first on top, with `more` added. x: of the axis of their values."""
+    axes = {"xaxis": axis(titles.x, **(x or {})), "yaxis": axis("", autorange="reversed")}
+    return layout_of(titles.title, **more, **axes)
 
 
 def scatter(
@@ -147,11 +175,9 @@ def stacked(
         }
         for i, (name, values) in enumerate(parts.items())
     ]
-    axes = {"xaxis": axis(titles.x), "yaxis": axis("", autorange="reversed")}
-    layout = layout_of(titles.title, barmode="stack", bargap=0.35, **axes)
+    layout = of_bars(titles, barmode="stack", bargap=0.35)
     if limit is not None:
-        line = {"width": 2, "dash": "dash", "color": RED}
-        layout["shapes"] = [{"type": "line", "x0": limit, "x1": limit, "yref": "paper", "y0": 0, "y1": 1, "line": line}]
+        layout["shapes"] = limit_lines(Limits(x=[limit]))
     return {"data": data, "layout": layout}
 
 
@@ -181,9 +207,7 @@ def ranged_bars(ranges: Ranges, titles: Titles, *, chosen: str = "") -> Figure:
         "hovertemplate": "%{y}: %{x:.3g}<extra></extra>",
         "showlegend": False,
     }
-    height = max(LEAST_HEIGHT, BARS_BASE + RANGED_BAR * len(ranges.names))
-    axes = {"xaxis": axis(titles.x), "yaxis": axis("", autorange="reversed")}
-    return {"data": [bar], "layout": layout_of(titles.title, height=height, bargap=0.4, **axes)}
+    return {"data": [bar], "layout": of_bars(titles, height=height_of(len(ranges.names)), bargap=0.4)}
 
 
 def ranked_bars(names: Sequence[str], values: Sequence[float], titles: Titles) -> Figure:
@@ -197,9 +221,8 @@ def ranked_bars(names: Sequence[str], values: Sequence[float], titles: Titles) -
         "marker": {"color": PALETTE[2]},
         "hovertemplate": "%{y}: %{x:.4g}<extra></extra>",
     }
-    height = max(LEAST_HEIGHT, BARS_BASE + RANGED_BAR * len(names))
-    axes = {"xaxis": axis(titles.x, rangemode="tozero"), "yaxis": axis("", autorange="reversed")}
-    return {"data": [bar], "layout": layout_of(titles.title, height=height, bargap=0.4, **axes)}
+    layout = of_bars(titles, {"rangemode": "tozero"}, height=height_of(len(names)), bargap=0.4)
+    return {"data": [bar], "layout": layout}
 
 
 def tornado(names: Sequence[str], change: Sequence[float], titles: Titles, *, points: bool = False) -> Figure:
@@ -221,6 +244,5 @@ def tornado(names: Sequence[str], change: Sequence[float], titles: Titles, *, po
         "marker": {"color": [PALETTE[3] if (c < 0) == points else PALETTE[0] for c in ordered]},
         "hovertemplate": "%{y}<extra></extra>",
     }
-    height = max(LEAST_HEIGHT, BARS_BASE + TORNADO_BAR * len(names))
-    axes = {"xaxis": axis(titles.x, zeroline=True, nticks=4, tickangle=0), "yaxis": axis("", autorange="reversed")}
-    return {"data": [bar], "layout": layout_of(titles.title, height=height, **axes)}
+    x = {"zeroline": True, "nticks": 4, "tickangle": 0}
+    return {"data": [bar], "layout": of_bars(titles, x, height=height_of(len(names), TORNADO_BAR))}

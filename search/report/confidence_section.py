@@ -25,8 +25,8 @@ CAUSE_WORDS = {
     "front_end": "time of the front end",
     "power": "watts",
 }
-#: Least range that is drawn, percent.
-LEAST_RANGE = 0.5
+#: Least range that is drawn, and least share of the time that is named, percent.
+LEAST_RANGE, LEAST_SHARE = 0.5, 0.5
 
 
 def confidence_section(
@@ -36,13 +36,12 @@ def confidence_section(
     best = rows[0]
     basis: dict[str, float] = {}
     for term in terms:
-        basis[term["basis"]] = basis.get(term["basis"], 0.0) + term["time_us"] / sum(
-            t["time_us"] for t in terms if t["phase"] == term["phase"]
-        )
+        basis[term["basis"]] = basis.get(term["basis"], 0.0) + term["share_percent"]
     phases = len({term["phase"] for term in terms}) or 1
-    shares = sorted(((share / phases, name) for name, share in basis.items()), reverse=True)
+    shares = sorted(((percent / phases, name) for name, percent in basis.items()), reverse=True)
+    named = [f"{name} {percent:.0f} % of the time" for percent, name in shares if percent > LEAST_SHARE]
     facts = [
-        ("rests on", ", ".join(f"{name} {100 * share:.0f} % of the time" for share, name in shares if share > 0.005)),
+        ("rests on", ", ".join(named)),
         ("weakest significant part", str(best["basis"])),
         ("80 % range", "the true figure lies in it in 8 of 10 published systems that no part was fitted on"),
     ]
@@ -70,25 +69,18 @@ def _doubts(plan: Plan) -> tuple[Figure, tuple[str, str, float] | None]:
     found = plan.estimates(plan.best)
     figures = [(o.metric, o.statistic) for o in plan.scenario.slo.objectives] or [("ttft", "mean"), ("tpot", "mean")]
     figures = [*dict.fromkeys(figures), ("power", "mean")]
-    names, values, kinds = [], [], []
+    drawn: list[tuple[str, str, float]] = []
     for metric, statistic in figures:
         spread = np.abs(by_cause(found, metric, statistic)[:, 0])
         by = {CAUSE_WORDS.get(cause, cause): float(s) for cause, s in zip(CAUSES, spread, strict=True)}
         by["arrivals and the rest"] = float(rest_spread(found, metric, statistic)[0])
         title = f"{metric.upper()} {statistic}" if metric != "power" else "power"
-        for cause, deviation in by.items():
-            wide = 100.0 * float(np.expm1(DEVIATE_80 * deviation))
-            if wide >= LEAST_RANGE:
-                names.append(f"{title}: {cause}")
-                values.append(wide)
-                kinds.append(title)
-    order = sorted(range(len(names)), key=lambda i: (kinds.index(kinds[i]), -values[i]))
-    parts = Parts([names[i] for i in order], [values[i] for i in order], [kinds[i] for i in order])
+        moved = [(cause, title, 100.0 * float(np.expm1(DEVIATE_80 * deviation))) for cause, deviation in by.items()]
+        drawn += sorted((doubt for doubt in moved if doubt[2] >= LEAST_RANGE), key=lambda doubt: -doubt[2])
+    names = [f"{title}: {cause}" for cause, title, _ in drawn]
+    parts = Parts(names, [percent for _, _, percent in drawn], [title for _, title, _ in drawn])
     figure = kinds_of_bars(parts, Titles("What each doubt moves", x="up by %, in 8 of 10 cases"))
-    if not values:
-        return figure, None
-    most = int(np.argmax(values))
-    return figure, (names[most].split(": ")[1], kinds[most], values[most])
+    return figure, max(drawn, key=lambda doubt: doubt[2], default=None)
 
 
 def _factor(percent: float) -> str:

@@ -10,35 +10,30 @@ import numpy as np
 
 from perfmodel.arrays import Array
 from search.report.charts import (
-    BARS_BASE,
     GREY,
-    LEAST_HEIGHT,
     PALETTE,
-    RANGED_BAR,
     RED,
+    TIGHT_BAR,
     Figure,
+    Limits,
     Points,
     Titles,
     axis,
     axis_scale,
+    height_of,
     layout_of,
+    limit_lines,
+    of_bars,
 )
 
 #: Kinds of dashes, so that lines are told apart without their colours.
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+#: Patterns of bars, for the same reason.
+PATTERNS = ("", "/", ".", "x", "-")
 #: Shares of the values that a drawn distribution ends at, and points on its curve. chosen: leaves out the last outlier.
 LAST_SHARE, CURVE_POINTS = 0.999, 160
 #: Most letters of the name of a bar, so that bars keep room on a phone.
 MOST_LETTERS = 34
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Values that are not to be passed, as dashed lines. x, y: on an axis. marks: (x, y, text) of points to name."""
-
-    x: Sequence[float] = ()
-    y: Sequence[float] = ()
-    marks: Sequence[tuple[float, float, str]] = ()
 
 
 @dataclass(frozen=True)
@@ -82,14 +77,6 @@ def lines(
     more = {"range": [0, 100]} if style.percent else {"rangemode": "tozero"} if style.zero and not style.log[1] else {}
     axes = {"xaxis": axis(titles.x, **x), "yaxis": axis(titles.y, **y, **more)}
     return {"data": data, "layout": layout_of(titles.title, **axes, shapes=limit_lines(limits))}
-
-
-def limit_lines(limits: Limits) -> list[Figure]:
-    """Return the dashed lines at limits, across the whole chart."""
-    line = {"width": 2, "dash": "dash", "color": RED}
-    up = [{"type": "line", "x0": v, "x1": v, "yref": "paper", "y0": 0, "y1": 1, "line": line} for v in limits.x]
-    across = [{"type": "line", "y0": v, "y1": v, "xref": "paper", "x0": 0, "x1": 1, "line": line} for v in limits.y]
-    return [*up, *across]
 
 
 def _marks(marks: Sequence[tuple[float, float, str]]) -> Figure:
@@ -143,9 +130,7 @@ def waterfall(parts: Parts, titles: Titles) -> Figure:
         "hovertemplate": "%{y}: %{delta:.4g}<extra></extra>",
         "showlegend": False,
     }
-    height = max(LEAST_HEIGHT, BARS_BASE + int(0.8 * RANGED_BAR * len(names)))
-    axes = {"xaxis": axis(titles.x), "yaxis": axis("", autorange="reversed")}
-    return {"data": [bar], "layout": layout_of(titles.title, height=height, **axes)}
+    return {"data": [bar], "layout": of_bars(titles, height=height_of(len(names), TIGHT_BAR))}
 
 
 def kinds_of_bars(parts: Parts, titles: Titles, *, most: float | None = None) -> Figure:
@@ -160,15 +145,15 @@ def kinds_of_bars(parts: Parts, titles: Titles, *, most: float | None = None) ->
                 "name": kind,
                 "y": [short(parts.names[j]) for j in own],
                 "x": [parts.values[j] for j in own],
-                "marker": {"color": PALETTE[i % len(PALETTE)], "pattern": {"shape": ("", "/", ".", "x", "-")[i % 5]}},
+                "marker": _filled(i),
                 "hovertemplate": "%{y}: %{x:.3g}<extra>%{fullData.name}</extra>",
                 "showlegend": True,
             }
         )
-    height = max(LEAST_HEIGHT, BARS_BASE + int(0.8 * RANGED_BAR * len(parts.names)))
-    order = {"categoryorder": "array", "categoryarray": [short(n) for n in parts.names]}
-    x = axis(titles.x, **({} if most is None else {"range": [0, most]}))
-    layout = layout_of(titles.title, height=height, xaxis=x, yaxis=axis("", autorange="reversed", **order))
+    layout = of_bars(
+        titles, {} if most is None else {"range": [0, most]}, height=height_of(len(parts.names), TIGHT_BAR)
+    )
+    layout["yaxis"] |= {"categoryorder": "array", "categoryarray": [short(n) for n in parts.names]}
     return {"data": data, "layout": layout}
 
 
@@ -182,7 +167,7 @@ def columns_over(
             "name": name,
             "x": list(x),
             "y": list(values),
-            "marker": {"color": PALETTE[i % len(PALETTE)], "pattern": {"shape": ("", "/", ".", "x", "-")[i % 5]}},
+            "marker": _filled(i),
             "hovertemplate": "%{x}: %{y:.4g}<extra>%{fullData.name}</extra>",
             "showlegend": len(series) > 1,
         }
@@ -190,6 +175,12 @@ def columns_over(
     ]
     axes = {"xaxis": axis(titles.x, type="category"), "yaxis": axis(titles.y, rangemode="tozero")}
     return {"data": data, "layout": layout_of(titles.title, barmode="stack" if stacked else "group", **axes)}
+
+
+def _filled(group: int) -> Figure:
+    """Return how the bars of a group are filled: its number gives it a colour and a pattern."""
+    pattern = {"shape": PATTERNS[group % len(PATTERNS)]}
+    return {"color": PALETTE[group % len(PALETTE)], "pattern": pattern}
 
 
 def short(name: str) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 from perfmodel.arrays import Array, Index
 from perfmodel.estimates import Estimates, correlations, overall
 from search.planning import candidate_rows, deployment_words, told_apart
-from search.report.replica_loads import SHARES, ReplicaLoads, kind_of, replica_loads
+from search.report.replica_loads import SHARES, ReplicaLoads, kind_of, planned_load, replica_loads
 from search.scenario import MOST_USED
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def _request(plan: Plan) -> dict[str, Any]:
     limits = {name: getattr(s.limits, name) for name in ("usd_per_hour", "power", "devices", "nodes")}
     return {
         "scenario": s.path,
-        "load": float(work.rate if work.arrival == "open" else work.concurrency),
+        "load": planned_load(plan),
         "output_tokens": float(work.mean_output),
         "total_tokens": float(work.mean_output + work.mean_input),
         "objectives": [

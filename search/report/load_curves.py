@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from search.output import number
 from search.planning import deployment_words, hourly_usd, usd_per_million_tokens
 from search.report.charts import Figure, Points, Titles
 from search.report.curve_charts import Limits, Style, columns_over, lines
-from search.report.replica_loads import MOST_TIMES, ReplicaLoads, capacity
+from search.report.replica_loads import MOST_TIMES, ReplicaLoads, capacity, planned_load
 from search.scenario import MONEY
 from search.whatif import LOAD_DOWN, LOAD_DOWN_NAME, LOAD_UP, LOAD_UP_NAME, SAME
 
@@ -94,12 +94,6 @@ def _usd(plan: Plan, rows: Index, replicas: Array) -> Array:
     return hourly_usd(bill, watts, plan.scenario.site, money.ownership).reshape(replicas.shape)
 
 
-def planned_load(plan: Plan) -> float:
-    """Return the load that the plan is for: requests/s, or requests in flight."""
-    work = plan.scorer.target.workload
-    return float(work.rate if work.arrival == "open" else work.concurrency)
-
-
 def load_unit(plan: Plan) -> str:
     """Return the unit of the load in words."""
     return "requests/s" if plan.scorer.target.workload.arrival == "open" else "requests in flight"
@@ -158,10 +152,14 @@ def _changes(plan: Plan, costs: LoadCosts) -> list[dict[str, Any]]:
 def load_row(plan: Plan, costs: LoadCosts, at: int, layout: int) -> dict[str, Any]:
     """Return what a layout costs under the load `at`, as a flat row."""
     replicas, usd, load = (float(v) for v in (costs.replicas[layout, at], costs.usd[layout, at], costs.loads[at]))
+    return _row(plan, load, f"{replicas:g} x {costs.names[layout]}", usd)
+
+
+def _row(plan: Plan, load: float, name: str, usd: float) -> dict[str, Any]:
+    """Return a load with what serves it, and what that costs per hour and per million output tokens."""
     work = plan.scorer.target.workload
     rate = load if work.arrival == "open" else np.nan
     tokens = float(usd_per_million_tokens(usd, rate * work.mean_output))
-    name = f"{replicas:g} x {costs.names[layout]}"
     return {"offered_load": load, "candidate": name, "usd_per_hour": usd, "usd_per_million_tokens": tokens}
 
 
@@ -190,7 +188,6 @@ def growth_rows(plan: Plan, table: ReplicaLoads, what_ifs: Sequence[Mapping[str,
 
 def _planned(plan: Plan, times: float, what_ifs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the row of a load that a whole plan has answered by cost: the planned one, or a what-if; else {}."""
-    work, load = plan.scorer.target.workload, planned_load(plan) * times
     if plan.scorer.rank_by not in MONEY:
         return {}
     if times == 1.0:
@@ -201,9 +198,7 @@ def _planned(plan: Plan, times: float, what_ifs: Sequence[Mapping[str, Any]]) ->
         if row is None:
             return {}
         name, usd = plan.name(plan.best) if row["answer"] == SAME else str(row["answer"]), float(row["usd_per_hour"])
-    rate = load if work.arrival == "open" else np.nan
-    tokens = float(usd_per_million_tokens(usd, rate * work.mean_output))
-    return {"offered_load": load, "candidate": name, "usd_per_hour": usd, "usd_per_million_tokens": tokens}
+    return _row(plan, planned_load(plan) * times, name, usd)
 
 
 def hours_of_day(plan: Plan, table: ReplicaLoads) -> tuple[Figure, list[dict[str, Any]], str] | None:
@@ -217,7 +212,7 @@ def hours_of_day(plan: Plan, table: ReplicaLoads) -> tuple[Figure, list[dict[str
     rates = np.array([p.mean for p in request.periods])
     if np.ptp(rates) == 0:
         return None
-    costs = load_costs(replace(plan), table, np.append(rates, planned_load(plan)))
+    costs = load_costs(plan, table, np.append(rates, planned_load(plan)))
     best = costs.cheapest(len(rates))
     if best is None:
         return None

@@ -69,7 +69,6 @@ def page_of(plan: Plan, progress: Progress | None = None, *, live: bool = True) 
     """
     rows, loads = plan.rows(LISTED_CANDIDATES, LISTED_MISSES), loads_of_page(plan)
     answer, figures = answer_of(plan, rows, loads, progress) if plan.feasible else ([], {})
-    brief = [section for section in answer if section.id == "brief"]
     return Page(
         title=plan.scenario.title,
         question=question(plan),
@@ -81,9 +80,9 @@ def page_of(plan: Plan, progress: Progress | None = None, *, live: bool = True) 
         odds=odds_note(rows) if plan.feasible else [],
         facts=_facts(rows[0]) if plan.feasible else [],
         sections=[
-            *brief,
+            *answer[:1],
             sections.live_section(),
-            *(section for section in answer if section not in brief),
+            *answer[1:],
             sections.candidates_section(plan, rows),
             *inputs_sections(plan),
             sections.provenance_section(plan),

@@ -16,6 +16,7 @@ from search.planning import verify
 from search.report.charts import Figure, Points, Titles
 from search.report.curve_charts import Limits, Style, distribution, lines
 from search.report.html_page import Section, Table
+from search.report.plan_charts import LATENCIES
 
 if TYPE_CHECKING:
     from perfmodel.simulator import Simulation
@@ -28,9 +29,8 @@ PER_REPLICA, LEAST_REPLAYED, MOST_REPLAYED = 100, 800, 3000
 DURATIONS_REPLAYED = 3.0
 #: Points of a curve over time.
 MOMENTS = 240
-#: Latencies of a request, with their names.
-NAMES = {"ttft": "time to first token", "tpot": "time per output token"}
-
+#: Latency of each request of a replay, s, by metric.
+OF_REQUESTS = {"ttft": simulator.ttft, "tpot": simulator.tpot}
 #: Why the watts of the chart and of the table differ.
 OF_POWER = (
     " The power chart is of the devices alone, under the dashed sum of their limits; the table adds hosts and site."
@@ -45,7 +45,8 @@ def replay_section(plan: Plan) -> tuple[Section, dict[str, Figure]] | None:
         row = verify.row(plan, plan.best, found)
     except PerfmodelError:
         return None
-    figures = {f"replay-{m}": _latencies(plan, found, m) for m in NAMES if np.isfinite(_values(found, m)).any()}
+    values = {metric: MS_PER_S * of(found) for metric, of in OF_REQUESTS.items()}
+    figures = {f"replay-{m}": _latencies(plan, m, v) for m, v in values.items() if np.isfinite(v).any()}
     figures |= _over_time(plan, found)
     rows = _beside(plan, row)
     section = Section(
@@ -71,24 +72,19 @@ def _count(plan: Plan) -> int:
     return int(np.clip(max(PER_REPLICA * replicas, spanned), LEAST_REPLAYED, MOST_REPLAYED))
 
 
-def _values(found: Simulation, metric: str) -> Array:
-    """Return a latency of each request, ms."""
-    if metric == "ttft":
-        return MS_PER_S * (found.first - found.issued)
-    more = found.traffic.output_tokens - 1.0
-    return MS_PER_S * (found.finish - found.first) / np.where(more > 0, more, np.nan)
+def _latencies(plan: Plan, metric: str, values: Array) -> Figure:
+    """Draw the share of requests within a latency: of the replay, and the percentiles of the closed form.
 
-
-def _latencies(plan: Plan, found: Simulation, metric: str) -> Figure:
-    """Draw the share of requests within a latency: of the replay, and the percentiles of the closed form."""
+    values: of each request of the replay, ms.
+    """
     estimated = plan.estimates(plan.best)
     closed = [MS_PER_S * float(overall(estimated, metric, rank)[0]) for rank in RANKS]
     series = {
-        "replay": distribution(_values(found, metric)),
+        "replay": distribution(values),
         "closed form": Points(closed, [100.0 * share for share in RANKS.values()]),
     }
     limits = [MS_PER_S * o.limit for o in plan.scenario.slo.objectives if o.metric == metric]
-    titles = Titles(f"Requests within a {NAMES[metric]}", x=f"{metric.upper()}, ms", y="requests, %")
+    titles = Titles(f"Requests within a {LATENCIES[metric]}", x=f"{metric.upper()}, ms", y="requests, %")
     figure = lines(series, titles, Limits(x=limits), Style(percent=True))
     figure["data"][1]["mode"] = "lines+markers"
     return figure

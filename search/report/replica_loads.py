@@ -41,6 +41,12 @@ class ReplicaLoads:
         return self.greatest[:, None] * self.shares
 
 
+def planned_load(plan: Plan) -> float:
+    """Return the load that the plan is for: requests/s, or requests in flight."""
+    work = plan.scorer.target.workload
+    return float(work.rate if work.arrival == "open" else work.concurrency)
+
+
 def kind_of(plan: Plan) -> str:
     """Return what replicas are counted by: `open` (a rate), `closed` (requests in flight), `fill` or `fixed`.
 

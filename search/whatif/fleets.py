@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from hwdb import Infeasible, InputError
+from hwdb import Infeasible
 from perfmodel.arrays import NAN
 from search.fleet import FleetPlan, plan_fleet
 from search.searchers import Progress
-from search.whatif.outcome import SAME
-from search.whatif.scenario_file import ScenarioFile
-from search.whatif.tried import SEVERAL, VALUES, asked
+from search.whatif.outcome import SAME, change_percent
+from search.whatif.tried import VALUES, read_changed
 
 
 @dataclass(frozen=True)
@@ -56,9 +55,9 @@ class FleetTrials:
                 **dict(zip(VALUES, trial.levels, strict=False)),
                 "what_if": trial.name,
                 **then,
-                "change_percent": 100.0 * (then["usd_per_hour"] / now["usd_per_hour"] - 1.0),
+                "change_percent": change_percent(then, now, "usd_per_hour"),
                 "devices_change": then["devices"] - now["devices"],
-                "power_change_percent": 100.0 * (then["power_w"] / now["power_w"] - 1.0),
+                "power_change_percent": change_percent(then, now, "power_w"),
             }
             rows.append(row | {"answer": trial.reason or (SAME if same else then["answer"])})
         return rows
@@ -92,24 +91,10 @@ def try_fleet_changes(
 
     A change that no fleet within the limits serves has the reason, with what to relax, as its answer.
     """
-    edits, grids, points = asked(changes, grid)
-    file = ScenarioFile(Path(scenario), tuple(folders))
-    file.changed([*edits, *(g.edits[0] for g in grids)])  # a wrong key shows before anything is planned
-    before, _ = _planned(file.scenario)
-    trials = []
-    for done, at in enumerate(points, start=1):
-        if progress:
-            progress(done, len(points) + 1)
-        chosen = [g.edits[i] for g, i in zip(grids, at, strict=True)]
-        levels = tuple(g.levels[i] for g, i in zip(grids, at, strict=True))
-        try:
-            changed, told = file.changed([*edits, *chosen])
-            trials.append(FleetTrial(SEVERAL.join(told), levels, *_planned(changed)))
-        except InputError as error:
-            if not at:
-                raise
-            trials.append(FleetTrial(SEVERAL.join(edit.text for edit in chosen), levels, None, str(error)))
-    return FleetTrials(before, tuple(trials), tuple(g.key for g in grids))
+    given = read_changed(scenario, changes, grid, folders)
+    before, _ = _planned(given.file.scenario)
+    found = given.trials(_planned, progress)
+    return FleetTrials(before, tuple(FleetTrial(*trial) for trial in found), given.keys)
 
 
 def _planned(scenario: Any) -> tuple[FleetPlan | None, str]:

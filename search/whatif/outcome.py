@@ -42,9 +42,9 @@ def outcome_row(name: str, before: Plan, changed: Plan) -> dict[str, Any]:
     return _row(
         name,
         SAME if same else answer,
-        change_percent=_change(then, now, "usd_per_hour"),
+        change_percent=change_percent(then, now, "usd_per_hour"),
         devices_change=then["devices"] - now.get("devices", NAN),
-        power_change_percent=_change(then, now, "power_w"),
+        power_change_percent=change_percent(then, now, "power_w"),
         **_figures(changed, then),
         chance=chance,
     )
@@ -99,7 +99,7 @@ def _chance_of_today(plan: Plan, changed: Plan) -> float:
     return float(joint_chance(found, slo)[0])
 
 
-def _change(then: Mapping[str, float], now: Mapping[str, float], column: str) -> float:
+def change_percent(then: Mapping[str, float], now: Mapping[str, float], column: str) -> float:
     """Return the change of a column in percent of what it is now; NaN where that is 0 or not known."""
     return 100.0 * (then[column] / now[column] - 1.0) if now.get(column) else NAN
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hwdb import InputError
 from search.planning import Plan, plan
@@ -26,6 +26,8 @@ MOST_GRIDS = 2
 #: Columns with the values of the grids.
 VALUES = ("grid_value", "second_grid_value")
 SEVERAL = "; "
+#: What a scenario is answered with: a plan or a fleet.
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,66 @@ class Trials:
         return pd.DataFrame(self.rows()).set_index("what_if")
 
 
+@dataclass(frozen=True)
+class Changed:
+    """A scenario file with changes: `edits`, and one value of each of the `grids` per point.
+
+    points: the position of the value in each grid, () without grids. first: the scenario of the first point, and what
+    is different in it.
+    """
+
+    file: ScenarioFile
+    edits: Sequence[Edit]
+    grids: Sequence[Grid]
+    points: Sequence[tuple[int, ...]]
+    first: tuple[Scenario, list[str]]
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Return the keys of the grids."""
+        return tuple(grid.key for grid in self.grids)
+
+    def trials(
+        self, planned: Callable[[Scenario], tuple[Answer | None, str]], progress: Progress | None
+    ) -> list[tuple[str, tuple[Any, ...], Answer | None, str]]:
+        """Return (what is different, values of the grids, answer, reason where there is none) per point.
+
+        planned: returns the answer to a scenario, or None and why there is none. progress: called with (done, total)
+        plans, of which that of the file as it is comes first. A value of a grid that is not possible is a reason.
+        """
+        found, total = list[tuple[str, tuple[Any, ...], Answer | None, str]](), len(self.points) + 1
+        for done, at in enumerate(self.points):
+            if progress:
+                progress(done + 1, total)
+            chosen = [grid.edits[i] for grid, i in zip(self.grids, at, strict=True)]
+            levels = tuple(grid.levels[i] for grid, i in zip(self.grids, at, strict=True))
+            try:
+                scenario, told = self.file.changed([*self.edits, *chosen]) if done else self.first
+                found.append((SEVERAL.join(told), levels, *planned(scenario)))
+            except InputError as error:
+                if not at:
+                    raise
+                found.append((SEVERAL.join(edit.text for edit in chosen), levels, None, str(error)))
+        if progress:
+            progress(total, total)
+        return found
+
+
+def read_changed(
+    scenario: str | Path,
+    changes: Sequence[str] | Mapping[str, Any],
+    grid: str | Sequence[str],
+    folders: Iterable[str | Path],
+) -> Changed:
+    """Read a scenario, changes and grids; the arguments are those of `try_changes`.
+
+    The first changed scenario is read too, so that a wrong key shows before anything is planned.
+    """
+    edits, grids, points = asked(changes, grid)
+    file = ScenarioFile(Path(scenario), tuple(folders))
+    return Changed(file, edits, grids, points, file.changed([*edits, *(g.edits[0] for g in grids)]))
+
+
 def try_changes(
     scenario: str | Path,
     changes: Sequence[str] | Mapping[str, Any] = (),
@@ -100,21 +162,10 @@ def try_changes(
     Changes of prices alone rank the candidates again without a new plan. Raises `InputError` for a key that is not
     known, or a value that is not possible; a value of a grid that cannot be planned gets a row with the reason.
     """
-    edits, grids, points = asked(changes, grid)
-    file = ScenarioFile(Path(scenario), tuple(folders))
-    # A wrong key shows before anything is planned.
-    first: tuple[Scenario, list[str]] | None = file.changed([*edits, *(g.edits[0] for g in grids)])
-    total = len(points) + 1
-    before = plan(file.scenario)
-    trials = []
-    for done, at in enumerate(points, start=1):
-        if progress:
-            progress(done, total)
-        trials.append(_trial(file, before, edits, [(g, i) for g, i in zip(grids, at, strict=True)], first))
-        first = None
-    if progress:
-        progress(total, total)
-    return Trials(before, tuple(trials), tuple(g.key for g in grids))
+    given = read_changed(scenario, changes, grid, folders)
+    before = plan(given.file.scenario)
+    found = given.trials(lambda changed: (planned_again(before, changed), ""), progress)
+    return Trials(before, tuple(Trial(*trial) for trial in found), given.keys)
 
 
 def trial_count(changes: Sequence[str] | Mapping[str, Any] = (), grid: str | Sequence[str] = ()) -> int:
@@ -136,18 +187,3 @@ def asked(
     if not edits and not grids:
         raise InputError("nothing is to be different; give a change, such as slo.ttft_ms_p95=300, or a grid")
     return edits, grids, points
-
-
-def _trial(
-    file: ScenarioFile, before: Plan, edits: Sequence[Edit], at: Sequence[tuple[Grid, int]], known: Any
-) -> Trial:
-    """Plan with `edits` and one value of each grid. at: (grid, position of its value). known: the scenario, if read."""
-    levels = tuple(grid.levels[i] for grid, i in at)
-    try:
-        scenario, told = known or file.changed([*edits, *(grid.edits[i] for grid, i in at)])
-        name = SEVERAL.join(told)
-        return Trial(name, levels, planned_again(before, scenario))
-    except InputError as error:
-        if not at:
-            raise
-        return Trial(SEVERAL.join(grid.edits[i].text for grid, i in at), levels, None, str(error))

@@ -345,15 +345,14 @@ function nearlyFilled(data, found, rows) {
 }
 
 function doubts(data, state, found, rows, used) {
-  const told = [], was = plannedState(data), moved = (name) => String(state[name]) !== String(was[name]);
-  const resized = moved("load") || moved("limits") || moved("confidence");
-  const priced = moved("prices") || moved("offered") || moved("pue") || moved("usd_per_kwh");
+  const told = [], moved = (...names) => !asPlanned(data, state, ...names);
+  const resized = moved("load", "limits", "confidence"), priced = moved("prices", "offered", "pue", "usd_per_kwh");
   if (resized && data.kind === "fixed") told.push("the replicas of each candidate are those of the plan");
   else if (resized && data.pools) told.push(moved("load") ? "pairs of pools are not sized by the page" : "pools keep their workers");
   if (data.kind === "fixed" && priced && (data.limits.usd_per_hour !== null || data.limits.power !== null)) {
     told.push("a limit on cost or power decides how many replicas there are");
   } else if (data.pools && priced) told.push("other pairs of pools may pay at other prices");
-  if (data.fixed.some((c) => c.billed.some(([d]) => data.devices[d].owned)) && (moved("pue") || moved("usd_per_kwh"))) {
+  if (data.fixed.some((c) => c.billed.some(([d]) => data.devices[d].owned)) && moved("pue", "usd_per_kwh")) {
     told.push("owned devices pay for their electricity");
   }
   if (data.left_out.length && (resized || (priced && overtaken(data, state, rows[0])))) {
