@@ -8,22 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import Any
 
 import numpy as np
 
-from perfmodel.arrays import Array, Index
+from perfmodel.arrays import Array, Index, Mask
 from perfmodel.costs.cost import CostModel
 from perfmodel.costs.steps import Launches, StepCost, step_cost
 from perfmodel.deployment import Sharding
 from perfmodel.hardware import Hardware
 from perfmodel.operators import Step, step_shape
-from perfmodel.vocabulary import BOUNDS, WORK
 
 #: Shares in host memory that decide what a step costs, besides the columns of the sharding.
-HOSTED = ("weights", "experts", "kv")
-#: Fields of a cost with a leading axis of their own -> its length; the others have none.
-LEADING = {"bound": len(BOUNDS), "links": 2, "work": len(WORK)}
+_HOSTED = ("weights", "experts", "kv")
 #: Steps below which all are priced. Chosen: finding equal ones then takes as long as pricing them.
 FEW = 64
 #: Share of distinct steps above which all are priced: nothing is left to gather. Chosen.
@@ -34,9 +30,14 @@ _MIX_1, _MIX_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _SHIFT_1, _SHIFT_2 = np.uint64(30), np.uint64(27)
 
 
+def layout_columns(sharding: Sharding) -> list[Array | Mask | Index | float]:
+    """Return what decides, besides its device and the step, what a step costs each candidate; (N,) or () each."""
+    return [*sharding.columns.values(), *map(sharding.hosted, _HOSTED)]
+
+
 def layouts(sharding: Sharding, hardware: Hardware) -> Index:
     """Return a number for the device and layout of each candidate, (N,): equal ones have equal numbers."""
-    columns = [hardware.index, *sharding.columns.values(), *(sharding.hosted(what) for what in HOSTED)]
+    columns = [hardware.index, *layout_columns(sharding)]
     count = len(hardware.index)
     found = distinct([np.broadcast_to(np.asarray(c, float), (count,)) for c in columns])
     return np.arange(count) if found is None else found[1]
@@ -93,7 +94,7 @@ def distinct_cost(
     candidate = first % len(number)
     fresh = Step(**{n: c[first] if v.ndim else v for (n, v), c in zip(given.items(), columns[1:], strict=True)})
     priced = step_cost(sharding.take(candidate), hardware.take(candidate), costs, fresh, launches)
-    return _gathered(priced, which, shape)
+    return priced.gathered(which, shape)
 
 
 def _flat(column: Array, shape: tuple[int, ...]) -> Array:
@@ -101,12 +102,3 @@ def _flat(column: Array, shape: tuple[int, ...]) -> Array:
     if column.ndim == 0:
         return np.broadcast_to(column, (int(np.prod(shape)),))
     return np.broadcast_to(column, shape).reshape(-1)
-
-
-def _gathered(priced: StepCost, which: Index, shape: tuple[int, ...]) -> StepCost:
-    """Return the costs of the steps number `which` of `priced`, reshaped to `shape`."""
-    arrays: dict[str, Any] = {}
-    for f in fields(StepCost):
-        value = getattr(priced, f.name)
-        arrays[f.name] = value[..., which].reshape((-1, *shape) if f.name in LEADING else shape)
-    return StepCost(**arrays)

@@ -9,18 +9,14 @@ import numpy as np
 
 from perfmodel.arrays import Array
 from perfmodel.costs.cost import CostModel
-from perfmodel.costs.steps import Launches, StepCost, step_cost
+from perfmodel.costs.distinct import layout_columns
+from perfmodel.costs.steps import LEADING, Launches, StepCost, step_cost
 from perfmodel.deployment import Sharding
 from perfmodel.hardware import Hardware
 from perfmodel.operators import Step, step_shape
-from perfmodel.vocabulary import BOUNDS, WORK
 
 #: Most steps that are remembered. chosen: they take some 100 MB; a search of more candidates meets few steps twice.
 MOST_KNOWN = 200_000
-#: Shares in host memory that decide what a step costs, besides the columns of the sharding.
-_HOSTED = ("weights", "experts", "kv")
-#: Fields of a cost with a leading axis of their own -> its length; the others have none.
-_LEADING = {"bound": len(BOUNDS), "links": 2, "work": len(WORK)}
 _CODES = ("basis", "batches")
 
 
@@ -71,14 +67,14 @@ class KnownSteps:
     def _numbered(self, sharding: Sharding, hardware: Hardware) -> Array:
         """Return a number for the layout of each candidate, (N,): equal layouts have equal numbers."""
         names = np.array([self._devices.setdefault(d.name, len(self._devices)) for d in hardware.devices])
-        columns = [names[hardware.index], *sharding.columns.values(), *(map(sharding.hosted, _HOSTED))]
+        columns = [names[hardware.index], *layout_columns(sharding)]
         table = np.stack([np.broadcast_to(np.asarray(c, float), sharding.tp.shape) for c in columns], axis=-1)
         return np.array([self._layouts.setdefault(key, len(self._layouts)) for key in _keys(table)], float)
 
     def _keep(self, new: dict[bytes, int], priced: StepCost) -> None:
         """Remember the costs of the steps `new`, in their order."""
         packed = np.concatenate(
-            [np.reshape(getattr(priced, f.name), (_LEADING.get(f.name, 1), -1)) for f in fields(StepCost)]
+            [np.reshape(getattr(priced, f.name), (LEADING.get(f.name, 1), -1)) for f in fields(StepCost)]
         )
         self._costs = np.concatenate([self._costs, packed], axis=1) if self._places else packed.astype(float)
         start = len(self._places)
@@ -98,8 +94,8 @@ def _unpacked(packed: Array, shape: tuple[int, ...]) -> StepCost:
     arrays: dict[str, Any] = {}
     start = 0
     for f in fields(StepCost):
-        stop = start + _LEADING.get(f.name, 1)
-        part = packed[start:stop].reshape((-1, *shape)) if f.name in _LEADING else packed[start].reshape(shape)
+        stop = start + LEADING.get(f.name, 1)
+        part = packed[start:stop].reshape((-1, *shape)) if f.name in LEADING else packed[start].reshape(shape)
         arrays[f.name] = part.astype(np.int8) if f.name in _CODES else part
         start = stop
     return StepCost(**arrays)

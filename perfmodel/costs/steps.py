@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 
 import numpy as np
 
-from perfmodel.arrays import Array, Codes
+from perfmodel.arrays import Array, Codes, Index
 from perfmodel.costs.context_parallel import with_exchanges
 from perfmodel.costs.cost import Cost, CostModel
 from perfmodel.costs.fallback import merge, narrowed
@@ -31,6 +31,8 @@ _WIDTH = np.select([COMPUTE_BYTES >= 2.0, COMPUTE_BYTES >= 1.0], [0, 1], 2)
 _LAUNCHED_AS = {PICKED_PREFILL: "mla_prefill"}
 #: Kernels launched per operator, by operator family: `Engine.kernel_launches`.
 Launches = Iterable[tuple[str, float]]
+#: Fields of a `StepCost` with a leading axis of their own -> its length; the others have none.
+LEADING = {"bound": len(BOUNDS), "links": 2, "work": len(WORK)}
 
 
 @dataclass(frozen=True)
@@ -57,9 +59,14 @@ class StepCost:
 
     def take(self, turn: int, shape: tuple[int, ...]) -> StepCost:
         """Return step number `turn` of several that were priced together along a first axis, reshaped to `shape`."""
-        leading = {n: getattr(self, n)[:, turn].reshape(-1, *shape) for n in ("bound", "links", "work")}
+        leading = {n: getattr(self, n)[:, turn].reshape(-1, *shape) for n in LEADING}
         names = (f.name for f in fields(self) if f.name not in leading)
         return StepCost(**leading, **{n: getattr(self, n)[turn].reshape(shape) for n in names})
+
+    def gathered(self, which: Index, shape: tuple[int, ...]) -> StepCost:
+        """Return the costs of the steps number `which` of several that lie along the last axis, reshaped to `shape`."""
+        arrays = {f.name: getattr(self, f.name)[..., which] for f in fields(self)}
+        return StepCost(**{n: v.reshape((-1, *shape) if n in LEADING else shape) for n, v in arrays.items()})
 
 
 def priced(sharding: Sharding, hardware: Hardware, costs: CostModel, step: Step) -> Iterator[tuple[Demand, Cost]]:
