@@ -16,8 +16,9 @@ from perfmodel.operators import Step, step_shape
 
 
 class DraftPass(NamedTuple):
-    """Describe a forward pass of the drafter: its tokens, and how many such passes follow a step, (N,) or (C, N)."""
+    """Describe a forward pass of a drafter: its tokens, and how many such passes follow a step, (N,) or (C, N)."""
 
+    drafter: Sharding
     step: Step
     times: Array
 
@@ -30,11 +31,12 @@ def draft_passes(sharding: Sharding, step: Step) -> list[DraftPass]:
     """
     if sharding.drafter is None or sharding.drafts is None:
         return []
-    first = DraftPass(step, np.where(sharding.drafts > 0, 1.0, 0.0))
+    first = DraftPass(sharding.drafter, step, np.where(sharding.drafts > 0, 1.0, 0.0))
     more = np.where(np.asarray(step.decode_seqs) > 0, np.maximum(sharding.drafts - 1.0, 0.0), 0.0)
     if not more.any():
         return [first]
-    return [first, DraftPass(Step(decode_seqs=step.decode_seqs, decode_context=step.decode_context), more)]
+    further = Step(decode_seqs=step.decode_seqs, decode_context=step.decode_context)
+    return [first, DraftPass(sharding.drafter, further, more)]
 
 
 def with_drafting(
@@ -54,8 +56,7 @@ def with_drafting(
     price = step_cost if known is None else known.drafter.cost
     shape = step_shape(step, sharding.tp)
     for each in draft_passes(sharding, step):
-        assert sharding.drafter is not None  # else there are no passes
-        other = price(sharding.drafter, hardware, costs, each.step, launches)
+        other = price(each.drafter, hardware, costs, each.step, launches)
         cost = _added(cost, other, np.broadcast_to(each.times, shape))
     return cost
 

@@ -207,8 +207,9 @@ def _add_steps(whole: _Phase, steps: StepModel, planned: PlannedStep) -> None:
     number = whole.share * whole.column(planned.n_steps)
     batches = whole.column(cost.batches.astype(float))
     wall = whole.column(steps.wall(cost, planned.seqs, captured=planned.captured))
-    parts = list(priced(steps.sharding, steps.hardware, steps.costs, planned.step.part(cost.batches.astype(float))))
-    drafting = list(_drafting(whole, steps, planned.step.part(cost.batches.astype(float))))
+    part = planned.step.part(cost.batches.astype(float))
+    parts = list(priced(steps.sharding, steps.hardware, steps.costs, part))
+    drafting = list(_drafting(whole, steps, part))
     inside = np.zeros_like(wall)
     once = np.ones_like(batches)
     for demand, price, times in (*((d, p, once) for d, p in parts), *drafting):
@@ -235,9 +236,8 @@ def _add_steps(whole: _Phase, steps: StepModel, planned: PlannedStep) -> None:
 def _drafting(whole: _Phase, steps: StepModel, step: Step) -> Iterator[tuple[Demand, Cost, Array]]:
     """Yield the operators of the passes that draft tokens for a step, named so, with their cost and number, (C,)."""
     for each in draft_passes(steps.sharding, step):
-        if steps.sharding.drafter is not None:
-            for demand, price in priced(steps.sharding.drafter, steps.hardware, steps.costs, each.step):
-                yield replace(demand, name=f"draft {demand.name}"), price, whole.column(each.times)
+        for demand, price in priced(each.drafter, steps.hardware, steps.costs, each.step):
+            yield replace(demand, name=f"draft {demand.name}"), price, whole.column(each.times)
 
 
 def _term(phase: str, found: _Sum, steps: float, total: float) -> Term:
