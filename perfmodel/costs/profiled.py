@@ -23,7 +23,8 @@ from perfmodel.vocabulary import BASIS_CODE
 ROUTING = "1.01"
 #: Share of the arithmetic peak that fused elementwise operators reach at most (assumed: no matrix units).
 ELEMENTWISE_PEAK_SHARE = 0.5
-#: Tables that were chosen, by what was asked; devices and profiles are told apart as objects, which the entry keeps.
+#: Tables that were chosen, by what was asked; devices and profiles are told apart as objects, which the entry keeps, so
+#: that no other object gets the identity of one of them.
 _CHOSEN: dict[tuple[object, ...], tuple[Device, store.Profile, list[lookup.Choice]]] = {}
 #: Most choices that are kept. Chosen: a search asks for fewer.
 _MOST_CHOSEN = 4096
@@ -77,7 +78,7 @@ class Profiled:
         """
         key = (id(device), id(profile), family, want, self.framework, self.shared)
         kept = _CHOSEN.get(key)
-        if kept is None or kept[0] is not device or kept[1] is not profile:
+        if kept is None:
             found = lookup.fitting(profile, family, want, self.framework, self.shared)
             kept = device, profile, [c for c in found if rated.holds(device, profile, c, family)]
             if len(_CHOSEN) >= _MOST_CHOSEN:
