@@ -187,10 +187,10 @@ def speculation(
     """
     chosen = "" if method == "none" else method.removesuffix(SUSPECTED)
     name = draft_model if isinstance(draft_model, str) else draft_model.name
-    if chosen in HEADS:
-        return Speculation(chosen, acceptance, tokens_per_step, None, name)
-    spec = model(draft_model) if isinstance(draft_model, str) and draft_model else draft_model or None
-    return Speculation(chosen, acceptance, tokens_per_step, spec if isinstance(spec, ModelSpec) else None, name)
+    spec: ModelSpec | None = None
+    if draft_model and chosen not in HEADS:
+        spec = model(draft_model) if isinstance(draft_model, str) else draft_model
+    return Speculation(chosen, acceptance, tokens_per_step, spec, name)
 
 
 def check_drafts(drafts: Array, stated: Speculation) -> None:
