@@ -77,17 +77,17 @@ def start_up(model: ModelSpec, deployments: Deployments, engine: Engine) -> Star
     A download of the weights is not in it: it takes their bytes over the rate of your storage or network.
     """
     sharding = shard(model, deployments, engine.library_all_to_all)
-    weights, one = weights_per_device(sharding), np.ones(len(deployments))
+    weights = weights_per_device(sharding)
     on_host = np.minimum(deployments.devices_per_replica, HOST_DEVICES)
     link = np.array([host_link_bandwidth(d) for d in deployments.devices])[deployments.device]
-    known = engine.family == "vllm"
+    known = np.full(len(deployments), 1.0 if engine.family == "vllm" else NAN)
     captures = np.array([engine.captures(d) for d in deployments.devices])[deployments.device]
-    layers = one * (model.layers if known else NAN)
+    captured = known * np.where(captures, model.layers, 0.0)  # layers that are compiled, and captured in graphs
     return StartUp(
         load=np.maximum(weights / DEVICE_LOAD, weights * on_host / HOST_LOAD),
-        compile=np.where(captures, layers * COMPILE, layers * 0.0),
-        compile_cached=np.where(captures, layers * COMPILE_CACHED, layers * 0.0),
-        capture=np.where(captures, layers * CAPTURE, layers * 0.0),
-        fixed=one * (PROCESS + WARM_UP) if known else one * NAN,
-        wake=weights / link if known else one * NAN,
+        compile=captured * COMPILE,
+        compile_cached=captured * COMPILE_CACHED,
+        capture=captured * CAPTURE,
+        fixed=known * (PROCESS + WARM_UP),
+        wake=known * (weights / link),
     )
