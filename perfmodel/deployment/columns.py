@@ -110,7 +110,7 @@ class Deployments:
     @property
     def tokens_per_step(self) -> Array:
         """Return the mean tokens that a decode step yields per sequence; 1 without speculative decoding. (N,)"""
-        return np.where(self.drafts > 0, self.speculation.tokens_per_step(self.drafts), 1.0)
+        return self.speculation.tokens_per_step(self.drafts)
 
     def take(self, rows: Index | slice) -> Deployments:
         """Select the candidates of the given rows."""

@@ -60,7 +60,7 @@ def _drafts_doubt(deployments: Deployments) -> Array:
     if not deployments.speculation.assumed:
         return np.zeros(len(deployments))
     low, high = deployments.speculation.range(deployments.drafts)
-    return np.where(deployments.drafts > 0, np.log(high / low) / (2.0 * DEVIATE_80), 0.0)
+    return np.asarray(np.log(high / low) / (2.0 * DEVIATE_80))
 
 
 def _power_use(steps: StepModel, load: Load, served: Served, devices: Array, output: Array) -> PowerUse:
