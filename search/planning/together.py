@@ -98,8 +98,8 @@ def _answer_all(runs: Sequence[_Run], pool: ThreadPoolExecutor, progress: Progre
 def answered(questions: Sequence[Question]) -> list[Estimates | PerfmodelError]:
     """Return the answer to each question, or the error of one that has none; questions alike are answered together."""
     found: list[Estimates | PerfmodelError | None] = [None] * len(questions)
-    order = sorted(range(len(questions)), key=lambda i: _kind(questions[i]))
-    for _, alike in groupby(order, key=lambda i: _kind(questions[i])):
+    kinds = [_kind(question) for question in questions]
+    for _, alike in groupby(sorted(range(len(questions)), key=kinds.__getitem__), key=kinds.__getitem__):
         for batch in _batches(list(alike), questions):
             for i, answer in zip(batch, _answers([questions[i] for i in batch]), strict=True):
                 found[i] = answer
