@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -115,6 +115,14 @@ class Deployments:
     def take(self, rows: Index | slice) -> Deployments:
         """Select the candidates of the given rows."""
         return replace(self, **{name: getattr(self, name)[rows] for name in COLUMNS})
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Self]) -> Self:
+        """Join deployments of one model; what is no column (host, adapters, routing and so on) is that of the first."""
+        devices = tuple(dict.fromkeys(d for p in parts for d in p.devices))
+        columns: dict[str, Any] = {name: np.concatenate([getattr(p, name) for p in parts]) for name in COLUMNS}
+        at = [np.array([devices.index(d) for d in p.devices], dtype=np.intp)[p.device] for p in parts]
+        return replace(parts[0], devices=devices, **{**columns, "device": np.concatenate(at)})
 
 
 def _column(name: str, given: object) -> Any:

@@ -108,11 +108,7 @@ def joined(parts: Sequence[Deployments]) -> Deployments:
     >>> joined([one, two, one]).device.tolist()
     [0, 0, 1, 1, 0, 0]
     """
-    devices = tuple(dict.fromkeys(d for p in parts for d in p.devices))
-    at = [np.array([devices.index(d) for d in p.devices], dtype=np.intp)[p.device] for p in parts]
-    names = [n for n, v in vars(parts[0]).items() if isinstance(v, np.ndarray) and n != "device"]
-    columns: dict[str, Any] = {n: np.concatenate([getattr(p, n) for p in parts]) for n in names}
-    return replace(parts[0], devices=devices, device=np.concatenate(at), **columns)
+    return Deployments.concatenate(parts)
 
 
 def stacked(loads: Sequence[Load]) -> Load:

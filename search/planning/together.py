@@ -18,9 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from hwdb import Device, PerfmodelError
+from hwdb import PerfmodelError
 from perfmodel import Deployments, Estimates
-from perfmodel.arrays import Index
 from perfmodel.workload import Load
 from search.planning.sizing import Asks, Question
 from search.searchers import Progress
@@ -110,7 +109,10 @@ def _kind(question: Question) -> tuple[Any, ...]:
     """Return what questions have to share to be answered together."""
     load, target = question.load, question.target
     shape = np.broadcast_shapes(load.input.shape, load.output.shape, load.share.shape, load.hit.shape)
-    shared = [str({n: v for n, v in vars(p).items() if n not in ("devices", *_columns(p))}) for p in question.pools]
+    shared = [
+        str({n: v for n, v in vars(p).items() if n != "devices" and not isinstance(v, np.ndarray)})
+        for p in question.pools
+    ]
     return (len(question.pools), load.arrival, shape[0], id(target.known), id(target.costs), *shared)
 
 
@@ -151,7 +153,7 @@ def _alone(question: Question) -> Estimates | PerfmodelError:
 
 def _joined(questions: Sequence[Question]) -> Question:
     """Return the questions as one."""
-    pools = tuple(map(_joined_layouts, zip(*(q.pools for q in questions), strict=True)))
+    pools = tuple(map(Deployments.concatenate, zip(*(q.pools for q in questions), strict=True)))
     workers = tuple(np.concatenate(parts) for parts in zip(*(q.workers for q in questions), strict=True))
     return Question(questions[0].target, _joined_loads([q.load for q in questions]), pools, workers)
 
@@ -165,24 +167,3 @@ def _joined_loads(loads: Sequence[Load]) -> Load:
         full = [np.broadcast_to(p, (*p.shape[:-1], len(load.rate))) for p, load in zip(parts, loads, strict=True)]
         columns[name] = np.concatenate(full, axis=-1)
     return replace(loads[0], **columns)
-
-
-def _joined_layouts(parts: Sequence[Deployments]) -> Deployments:
-    """Return deployments as one, with the devices of all of them."""
-    devices: list[Device] = []
-    columns: dict[str, Any] = {name: np.concatenate([getattr(p, name) for p in parts]) for name in _columns(parts[0])}
-    columns["device"] = np.concatenate([_numbers(p.devices, devices)[p.device] for p in parts])
-    return replace(parts[0], devices=tuple(devices), **columns)
-
-
-def _columns(layouts: Deployments) -> list[str]:
-    """Return the names of the columns (N,) of deployments; the rest is the same for all candidates."""
-    return [name for name, value in vars(layouts).items() if isinstance(value, np.ndarray)]
-
-
-def _numbers(devices: Sequence[Device], known: list[Device]) -> Index:
-    """Return the position of each device among those `known`, to which new ones are added."""
-    for device in devices:
-        if device not in known:
-            known.append(device)
-    return np.array([known.index(device) for device in devices], dtype=np.intp)
