@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def test_no_outputs_are_committed(path: Path) -> None:
 @pytest.fixture(scope="module")
 def shell() -> Iterator[InteractiveShell]:
     """Return what runs cells in a kernel, but in this process: a kernel per notebook took longer than most cells."""
-    before, folder = renderers.default, Path.cwd()
+    before, folder, main = renderers.default, Path.cwd(), sys.modules["__main__"]
     renderers.default = "plotly_mimetype"  # what plotly chooses in a kernel
     os.chdir(EXAMPLES)
     with pandas.option_context("display.max_columns", 20):  # what pandas chooses in a kernel
@@ -48,6 +49,7 @@ def shell() -> Iterator[InteractiveShell]:
     os.chdir(folder)
     renderers.default = before
     InteractiveShell.clear_instance()
+    sys.modules["__main__"] = main  # the shell puts a module of its own there, which new processes cannot start from
 
 
 @pytest.mark.slow
