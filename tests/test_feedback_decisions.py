@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,7 +13,7 @@ from perfmodel.feedback.anchored import anchored, summary
 from perfmodel.feedback.decisions import Alternatives, decided, decisions
 from perfmodel.feedback.decisions import _picks as picks
 from perfmodel.feedback.fit import Priors
-from perfmodel.feedback.published import Values
+from perfmodel.feedback.published import Values, answers
 from perfmodel.feedback.rows import KINDS
 
 P = len(PARTS)
@@ -78,3 +80,19 @@ def test_one_run_mends_decisions_that_a_slow_memory_spoils() -> None:
         kept, near = mine["kept"].to_dict(), mine["within_5"].to_dict()
         assert kept["after"] == 100.0 > kept["before"]
         assert near["after"] == 100.0
+
+
+def test_predictions_are_the_same_whether_they_were_kept_or_made(tmp_path: Path) -> None:
+    cases, kept = tmp_path / "cases.csv", tmp_path / "kept"
+    cases.write_text(
+        "case_id,model,device,n_devices,mode,concurrency,isl,osl\n"
+        "a,meta-llama/Llama-3.1-8B,h100-sxm,1,closed,4,512,64\n"
+        "b,meta-llama/Llama-3.1-8B,h100-sxm,1,offline,,512,64\n"
+    )
+    kept.mkdir()
+    made, read = answers(cases, kept), answers(cases, kept)
+    assert made.keys() == read.keys()
+    for part, frame in made.items():
+        pd.testing.assert_frame_equal(frame, read[part])
+    assert made[""].concurrency.dtype == float
+    assert (made["memory"].tpot_ms > made[""].tpot_ms).any()

@@ -8,6 +8,8 @@ groups the noise. Then each group is calibrated on a few runs drawn at random an
 
 from __future__ import annotations
 
+import gzip
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,9 +92,11 @@ def answers(cases: str | Path, keep: Path | None = None) -> dict[str, pd.DataFra
         slower = (
             [Adjustment(d.name, family, factors) for d in load().devices() for family in families()] if part else []
         )
-        out[part] = predict(cases, adjustments=slower)
+        written = predict(cases, adjustments=slower).to_csv(index=False)
         if file is not None:
-            out[part].to_csv(file, index=False)
+            file.write_bytes(gzip.compress(written.encode()))
+        # Read back: columns have the same types (numbers, NaN where a cell is empty) whether they were kept or made.
+        out[part] = pd.read_csv(io.StringIO(written), low_memory=False)
     return out
 
 
