@@ -107,7 +107,8 @@ def totals_of_fleet(seen: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) 
     pairs = [
         (label, told(seen["facts"][label]), rows[0][name]) for label, name in facts.items() if label in seen["facts"]
     ]
-    pairs += [("Power", told(seen["facts"]["Power"]), rows[0]["fleet_power_w"] / 1e3)]
+    if "Power" in seen["facts"]:  # it is not known where options do not state it
+        pairs += [("Power", told(seen["facts"]["Power"]), rows[0]["fleet_power_w"] / 1e3)]
     by_period: dict[Any, float] = {}
     for row in rows:
         by_period[row.get("period")] = by_period.get(row.get("period"), 0.0) + row["usd_per_hour"]

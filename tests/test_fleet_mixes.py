@@ -19,7 +19,15 @@ from perfmodel.costs import Roofline
 from perfmodel.estimates import Estimates
 from perfmodel.workload import Objective, load_of
 from search import FleetPlan, FleetProblem, Inventory, Option, fleet_plan, load_scenario, plan_fleet
-from search.fleet import greatest_growth, growth_rows, routing_json, routing_rows, verified
+from search.fleet import (
+    alternative_rows,
+    greatest_growth,
+    growth_rows,
+    latency_rows,
+    routing_json,
+    routing_rows,
+    verified,
+)
 from search.fleet.batches import Batch, joined, stacked
 from search.fleet.buckets import CUTS, cut, relaxed_cost
 from search.fleet.growth import bought
@@ -257,7 +265,23 @@ def test_the_command_verifies_routes_and_plans_purchases(tmp_path: Path, capsys:
     assert "The next purchase falls due above" in " ".join(capsys.readouterr().out.split())
     assert json.loads((tmp_path / "routes.json").read_text(encoding="utf-8"))["kind"] == "List"
     assert cli.main(["fleet", str(path), "--rows", "nothing"]) == 2
-    rows = verified(plan_fleet(load_scenario(path), costs=Roofline()))
+    found = plan_fleet(load_scenario(path), costs=Roofline())
+    rows = verified(found)
+    for told, row in zip(latency_rows(found), rows, strict=True):
+        shared = (
+            "option",
+            "class",
+            "period",
+            "replicas",
+            "request_rate_rps",
+            "slo_bound",
+            "limit_ms",
+            "closed_form_ms",
+        )
+        assert {k: told[k] for k in shared} == {k: row[k] for k in shared}
+        kept = told["closed_form_ms"] < told["limit_ms"]
+        assert (told["slo_bound_chance"] > 0.5) == kept  # the estimate is the median
+        assert told["slo_bound_chance"] >= found.rows()[0]["slo_chance"] - 1e-9  # one bound of all
     assert {r["class"] for r in rows} == {"chat", "code"}
     for row in rows:
         assert row["simulated_ms"] == pytest.approx(row["closed_form_ms"], rel=0.5)
@@ -272,6 +296,28 @@ def test_the_fleet_never_costs_more_than_melange_a_greedy_buyer_or_one_type(seed
     ours = fleet_plan(problem).usd_per_hour
     for other in (melange(problem, 2, 2.0)[0], greedy(problem), best_single(problem)):
         assert ours <= other * (1 + 1e-5)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_alternatives_of_a_fleet_are_the_best_of_what_is_left(seed: int) -> None:
+    """One type alone is the cheapest single type; lower prices make an alternative as cheap as the fleet."""
+    problem = instance(np.random.default_rng(seed))
+    found = fleet_plan(problem)
+    rows = alternative_rows(found)
+    assert rows[0]["usd_per_hour"] == found.usd_per_hour
+    costs = [r["usd_per_hour"] for r in rows if r["answer"]]
+    assert costs == sorted(costs)
+    alone = [r["usd_per_hour"] for r in rows if "alone" in r["what_if"]]
+    if len(found.devices) > 1:
+        assert min(alone) == pytest.approx(best_single(problem), rel=1e-5)
+    for row in (r for r in rows if r["price_fall_percent"] == r["price_fall_percent"]):
+        fallen = row["price_fall_of"].split(", ")
+        factor = 1.0 - row["price_fall_percent"] / 100.0
+        cheaper = [
+            replace(o, usd_per_hour=o.usd_per_hour * (factor if o.device in fallen else 1)) for o in problem.options
+        ]
+        assert not set(fallen) & set(found.devices)
+        assert fleet_plan(replace(problem, options=tuple(cheaper))).usd_per_hour <= found.usd_per_hour * (1 + 1e-6)
 
 
 PAIR = """\

@@ -58,6 +58,8 @@ CALLS = (
     ("fleet", str(ROOT / "examples" / "melange-fleet.toml")),
     ("plan", str(ROOT / "examples" / "day.toml"), "--top", "1"),
     ("fleet", str(ROOT / "examples" / "day.toml")),
+    ("fleet", str(ROOT / "examples" / "day.toml"), "--rows", "latency"),
+    ("fleet", str(ROOT / "examples" / "melange-fleet.toml"), "--rows", "alternatives"),
     ("simulate", str(ROOT / "examples" / "chat-70b-h100.toml"), "--requests", "50", "--capacity"),
     ("tune", SMALL, "--trials", "1", "--requests", "20", "--vary", "prefill_first=false", *VARIED),
     ("cost", SMALL),

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,8 @@ import cli
 import search
 from benchmarks.report_pages import PHONE, looked_at, near, totals_of_fleet
 from hwdb import InputError
-from search.fleet import FleetPlan, plan_fleet
+from search.fleet import FleetPlan, alternative_rows, latency_rows, plan_fleet
+from search.output import percent
 from search.report import images, page_of_fleet, render_fleet_report, write_pictures
 from search.report.charts import Points, Titles
 from search.report.curve_charts import Limits, Parts, distribution, kinds_of_bars, lines, waterfall
@@ -42,6 +44,25 @@ name = "large"
 device = "h100-sxm"
 usd_per_hour = 4
 throughput_rps = { "chat <b>" = 9, code = 8 }
+"""
+
+MODELLED = """
+[limits]
+utilisation = 0.95
+[fleet]
+[[fleet.class]]
+name = "chat"
+model = "meta-llama/Llama-3.1-8B-Instruct"
+input_tokens = 800
+output_tokens = 150
+request_rate_rps = 40
+slo = { ttft_ms_p95 = 900, tpot_ms = 30 }
+[[fleet.option]]
+device = "h100-sxm"
+tp = 1
+[[fleet.option]]
+device = "l40s"
+tp = [1, 2]
 """
 
 
@@ -91,6 +112,29 @@ def test_the_commands_write_the_page_of_a_fleet(path: Path, tmp_path: Path) -> N
     again = tmp_path / "again.html"
     assert cli.main(["fleet", str(path), "--report", str(again)]) == 0
     assert "Two &lt;classes&gt;" in again.read_text(encoding="utf-8")
+
+
+def test_the_page_answers_its_three_questions(tmp_path: Path) -> None:
+    """A modelled fleet: why not the next, each SLO beside its estimate, what a surer fleet costs."""
+    path = tmp_path / "modelled.toml"
+    path.write_text(MODELLED, encoding="utf-8")
+    scenario = search.load_scenario(path)
+    found = plan_fleet(scenario)
+    page = page_of_fleet(found, scenario=scenario)
+    brief, goals = page.sections[0], next(s for s in page.sections if s.id == "objectives").goals
+    rows, limits = latency_rows(found), {"TTFT p95": "900 ms", "mean TPOT": "30 ms"}
+    assert {g.name.split(": ")[-1]: g.says.split(" of ")[-1] for g in goals} == limits
+    assert [g.verdict for g in goals] == [percent(r["slo_bound_chance"]) for r in rows]
+    told = " ".join(brief.answers[2].says)
+    surer = plan_fleet(replace(scenario, limits=replace(scenario.limits, confidence=0.9)))
+    assert f"${surer.usd_per_hour:.2f} per hour" in told
+    assert surer.usd_per_hour > found.usd_per_hour
+    others = alternative_rows(found)[1:]
+    assert [r["what_if"] for r in brief.tables[0].rows] == [r["what_if"] for r in others]
+    assert all(
+        f"${r['usd_per_hour']:.2f} per hour" in w["why_not"] for r, w in zip(others, brief.tables[0].rows, strict=True)
+    )
+    assert f"chance of {percent(min(r['slo_chance'] for r in found.rows()))}" in page.summary
 
 
 def test_what_a_page_shows_and_what_the_tool_says_are_compared() -> None:

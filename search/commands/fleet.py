@@ -21,7 +21,7 @@ perfmodel fleet examples/fleet-mix.toml --verify --report fleet.html
 perfmodel fleet examples/day.toml --routing routes.json"""
 PERCENT = 100.0
 #: What `--rows` can name: the tables of a fleet.
-ROWS = ("options", "hours", "shares", "routing", "limits", "growth", "supply", "worth")
+ROWS = ("options", "latency", "alternatives", "hours", "shares", "routing", "limits", "growth", "supply", "worth")
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def fleet_command(scenario: Scenario, result: FleetResultOptions, output: DataOu
     if result.report is not None:
         from search.report import form_of, render_fleet_report
 
-        page = render_fleet_report(found, form_of(result.report), str(scenario), asked.title)
+        page = render_fleet_report(found, form_of(result.report), str(scenario), asked.title, asked)
         write_text(result.report, page)
     if form != "table" or result.rows != ROWS[0]:
         _print_rows(_verified(found) if result.verify else _rows(found, asked, result.rows), result.rows, output)
@@ -104,20 +104,27 @@ def _effort(result: FleetResultOptions) -> tuple[float | None, float | None]:
 
 def _print_rows(rows: list[dict[str, Any]], table: str, output: DataOutputOptions) -> None:
     """Print the rows of one table of a fleet, alone; say so where it has none and a person reads it."""
-    from search.output import Layout, print_rows, print_text
+    from search.output import Layout, print_alternatives, print_latencies, print_rows, print_text
 
     if output.form == "table" and not rows:
         print_text(f"This fleet has no rows of {table}.")
+        return
+    printers = {"latency": print_latencies, "alternatives": print_alternatives}
+    if output.form == "table" and table in printers:
+        printers[table](rows, wide=output.wide)
         return
     print_rows(rows, output.form, Layout(footnotes=["remark"], wide=output.wide))
 
 
 def _print_tables(found: FleetPlan, asked: ScenarioFile, result: FleetResultOptions, *, wide: bool) -> None:
     """Print the fleet, the purchases of a growing demand, and what else is asked for."""
-    from search.output import print_fleet, print_growth, print_text, print_verified
+    from search.fleet import latency_rows
+    from search.output import print_fleet, print_growth, print_latencies, print_text, print_verified
 
     checked = _verified(found) if result.verify else None  # before anything is printed: it may be refused
     print_fleet(found, wide=wide)
+    if checked is None and (rows := latency_rows(found)):
+        print_latencies(rows, wide=wide)
     if asked.growth is not None:
         print_growth(_rows(found, asked, "growth"), wide=wide)
     if checked is not None:
@@ -128,7 +135,15 @@ def _print_tables(found: FleetPlan, asked: ScenarioFile, result: FleetResultOpti
 
 def _rows(found: FleetPlan, asked: ScenarioFile, table: str) -> list[dict[str, Any]]:
     """Return the rows of one of the tables of a fleet; raise `InputError` where the scenario has no such table."""
-    from search.fleet import growth_rows, hour_rows, routing_rows, supply_rows, worth_rows
+    from search.fleet import (
+        alternative_rows,
+        growth_rows,
+        hour_rows,
+        latency_rows,
+        routing_rows,
+        supply_rows,
+        worth_rows,
+    )
     from search.output import fleet_rows
 
     if table == "growth":
@@ -136,6 +151,7 @@ def _rows(found: FleetPlan, asked: ScenarioFile, table: str) -> list[dict[str, A
             raise InputError(f"{asked.path}: no growth is stated; add [growth] with monthly = 1.05 or the like")
         return growth_rows(found, asked.growth)
     makers = {"options": fleet_rows, "hours": hour_rows, "routing": routing_rows, "worth": worth_rows}
+    makers |= {"latency": latency_rows, "alternatives": alternative_rows}
     if table == "supply":
         return supply_rows(found.problem, found.held)
     if table in makers:

@@ -74,7 +74,7 @@ def _write_fleet_page(asked: Asked, output: Path, form: str) -> None:
     from search.report import page_of_fleet
 
     found = plan_fleet(asked)
-    written = _write(page_of_fleet(found, asked.path, asked.title), output, form)
+    written = _write(page_of_fleet(found, asked.path, asked.title, asked), output, form)
     print_text(f"{written}: {fleet_headline(found)}")
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from search.fleet.account import account
+from search.fleet.alternatives import Alternative, alternative_rows, alternatives
 from search.fleet.bills import supply_rows
+from search.fleet.busiest import latency_rows
 from search.fleet.day import hour_rows, is_a_day
 from search.fleet.growth import greatest_growth, growth_rows
 from search.fleet.idle import Idle
@@ -16,6 +18,7 @@ from search.fleet.verify import verified
 from search.fleet.worth import slo_worth_rows, worth_rows
 
 __all__ = [
+    "Alternative",
     "Binding",
     "FleetInfeasible",
     "FleetPlan",
@@ -24,12 +27,15 @@ __all__ = [
     "Relaxation",
     "World",
     "account",
+    "alternative_rows",
+    "alternatives",
     "fleet_plan",
     "formulate",
     "greatest_growth",
     "growth_rows",
     "hour_rows",
     "is_a_day",
+    "latency_rows",
     "plan_fleet",
     "routing_json",
     "routing_rows",

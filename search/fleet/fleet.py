@@ -54,7 +54,8 @@ class FleetPlan:
     least-cost one that does not. idle: devices on hand that it does not use. site: its electricity. held: (K, P)
     devices that each supply rents out. spot: (O, P) replicas on spot devices. served: factor on the demand that was
     asked for; the problem's rates are those that are served. value: of the objective, NaN unknown; less is better.
-    modelled: what its options run, None where it does not come from a scenario.
+    modelled: what its options run, None where it does not come from a scenario. options_stay: of a fleet whose replicas
+    follow the load, whether its options stay the same all day.
     """
 
     problem: FleetProblem
@@ -79,6 +80,7 @@ class FleetPlan:
     served: float = 1.0
     value: float = math.nan
     modelled: Modelled | None = field(default=None, repr=False, compare=False)
+    options_stay: bool = False
 
     @property
     def devices(self) -> dict[str, float]:

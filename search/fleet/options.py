@@ -69,7 +69,7 @@ def plan_fleet(
     """
     effort = {"time_limit_s": time_limit, "gap": gap}
     prepared, found = _solved(scenario, solver, lambda one: _with_effort(prepare(one, costs), effort))
-    found = _at_load(found, prepared.modelled)
+    found = with_load(found, prepared.modelled)
     idle = idle_devices(found.devices, prepared.problem.inventory, scenario.hardware(), scenario.offer.usd_per_hour)
     told = manifest(
         scenario.path,
@@ -79,7 +79,8 @@ def plan_fleet(
         price_dates=prepared.dates,
         command=command,
     )
-    return replace(found, manifest=told, idle=idle, site=scenario.site, modelled=prepared.modelled)
+    more: dict[str, Any] = {"site": scenario.site, "modelled": prepared.modelled, "options_stay": prepared.spec.scaled}
+    return replace(found, manifest=told, idle=idle, **more)
 
 
 def _with_effort(prepared: Prepared, effort: Mapping[str, Any]) -> Prepared:
@@ -121,7 +122,7 @@ def _of_mixes(prepared: Prepared, solver: Solver | None) -> FleetPlan:
     return replace(found, problem=replace(found.problem, remarks=(*found.problem.remarks, *told)))
 
 
-def _at_load(found: FleetPlan, modelled: Modelled) -> FleetPlan:
+def with_load(found: FleetPlan, modelled: Modelled) -> FleetPlan:
     """Return the fleet, and those beside it, with power and the chance of the SLOs at the load of each period."""
 
     def judged(one: FleetPlan) -> FleetPlan:

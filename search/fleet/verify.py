@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,9 +15,10 @@ from perfmodel.estimates import overall
 from perfmodel.simulator import Simulation
 from perfmodel.workload import MS_PER_S
 from search.fleet.batches import OF_LENGTHS
+from search.fleet.busiest import Mix, busiest_mixes
 from search.fleet.fleet import FleetPlan
 from search.fleet.modelled import Modelled
-from search.fleet.operating import Served, mixes
+from search.fleet.operating import Served
 from search.searchers import Progress
 
 #: Most replicas of an option that are simulated, at their part of the rate. chosen: more replicas behind one router
@@ -25,29 +26,23 @@ from search.searchers import Progress
 MOST_REPLICAS = 16
 
 
-@dataclass(frozen=True)
-class _Mix:
-    """The mix of one option in its busiest period: `row` of `served`."""
-
-    served: Served
-    row: int
-
-    def workload(self, modelled: Modelled, part: float) -> Workload:
-        """Return the requests of the mix, a `part` of their rate. Each length class keeps its place in the columns."""
-        load, known = self.served.batch.load, self.served.kind[:, self.row] >= 0
-        columns = {n: getattr(load, n)[known, self.row] for n in OF_LENGTHS}
-        kinds = sorted({int(k) for k in self.served.kind[known, self.row]})
-        spreads = {w.isl_dist for w in (modelled.workloads[k] for k in kinds) if w is not None}
-        return Workload.from_lengths(
-            columns["input"],
-            columns["output"],
-            share=columns["share"] / columns["share"].sum(),
-            prefix_hit=columns["hit"],
-            rate=float(load.rate[self.row]) * part,
-            cv=float(load.cv[self.row]),
-            isl_dist=spreads.pop() if len(spreads) == 1 else "",
-            name="mix",
-        )
+def _workload(mix: Mix, modelled: Modelled, part: float) -> Workload:
+    """Return the requests of a mix, a `part` of their rate. Each length class keeps its place in the columns."""
+    served, load, row = mix.served, mix.served.batch.load, mix.row
+    known = served.kind[:, row] >= 0
+    columns = {n: getattr(load, n)[known, row] for n in OF_LENGTHS}
+    kinds = sorted({int(k) for k in served.kind[known, row]})
+    spreads = {w.isl_dist for w in (modelled.workloads[k] for k in kinds) if w is not None}
+    return Workload.from_lengths(
+        columns["input"],
+        columns["output"],
+        share=columns["share"] / columns["share"].sum(),
+        prefix_hit=columns["hit"],
+        rate=float(load.rate[row]) * part,
+        cv=float(load.cv[row]),
+        isl_dist=spreads.pop() if len(spreads) == 1 else "",
+        name="mix",
+    )
 
 
 def verified(found: FleetPlan, *, seed: int = 0, progress: Progress | None = None) -> list[dict[str, Any]]:
@@ -58,7 +53,7 @@ def verified(found: FleetPlan, *, seed: int = 0, progress: Progress | None = Non
     option is modelled.
     """
     modelled = found.modelled
-    chosen = [] if modelled is None else _busiest(found, modelled)
+    chosen = [] if modelled is None else busiest_mixes(found, modelled)
     if modelled is None or not chosen:
         raise InputError("no option of this fleet is modelled: stated throughputs cannot be simulated")
     rows = []
@@ -69,30 +64,16 @@ def verified(found: FleetPlan, *, seed: int = 0, progress: Progress | None = Non
     return rows
 
 
-def _busiest(found: FleetPlan, modelled: Modelled) -> list[_Mix]:
-    """Return the mix of each option in the period in which it is used most."""
-    busy, out = np.nan_to_num(found.utilisation()), []
-    for served in mixes(found, modelled):
-        for o in np.unique(served.option):
-            rows = np.nonzero(served.option == o)[0]
-            out.append(_Mix(served, int(rows[np.argmax(busy[o, served.period[rows]])])))
-    return sorted(out, key=lambda mix: int(mix.served.option[mix.row]))
-
-
-def _rows(found: FleetPlan, modelled: Modelled, mix: _Mix, seed: int) -> list[dict[str, Any]]:
+def _rows(found: FleetPlan, modelled: Modelled, mix: Mix, seed: int) -> list[dict[str, Any]]:
     """Simulate one mix; return its rows."""
-    served, row = mix.served, mix.row
-    o, t = int(served.option[row]), int(served.period[row])
+    served, row, o, t = mix.served, mix.row, mix.option, mix.period
     layout = served.batch.layouts.take(np.array([row]))
     count = float(layout.replicas[0])
     some = min(count, MOST_REPLICAS)
-    run = _simulated(served, replace(layout, replicas=np.array([some])), mix.workload(modelled, some / count), seed)
-    estimated = served.batch.estimates(np.array([row]), served.batch.load.rate[[row]])
-    one = replace(served, kind=served.kind[:, [row]])
+    run = _simulated(served, replace(layout, replicas=np.array([some])), _workload(mix, modelled, some / count), seed)
     option, out = found.problem.options[o], []
-    for kind in sorted({int(k) for k in served.kind[:, row] if k >= 0}):
+    for kind, alone in mix.by_class(mix.estimates()):
         slo, mine = modelled.slos[kind], _of_kind(run, served.kind[served.kind[:, row] >= 0, row] == kind)
-        alone = one.of_class(estimated, kind)[0]
         seen = simulator.window(run)
         seen = replace(seen, counted=seen.counted & mine, asked=seen.asked & mine)
         share = float(simulator.attained(run, slo)[seen.asked].mean()) if seen.asked.any() else float("nan")

@@ -24,7 +24,15 @@ if TYPE_CHECKING:
     )
     from search.output.change_sheet import change_rows, print_changes, verdict
     from search.output.cost_sheet import print_ways
-    from search.output.fleet_summary import fleet_headline, fleet_rows, print_fleet, print_growth, print_verified
+    from search.output.fleet_summary import (
+        fleet_headline,
+        fleet_rows,
+        print_alternatives,
+        print_fleet,
+        print_growth,
+        print_latencies,
+        print_verified,
+    )
     from search.output.headings import columns_of_heading, heading
     from search.output.plan_sentences import (
         headline,
@@ -90,9 +98,11 @@ __all__ = [
     "percent",
     "power_note",
     "price_note",
+    "print_alternatives",
     "print_changes",
     "print_fleet",
     "print_growth",
+    "print_latencies",
     "print_misses",
     "print_operators",
     "print_plan",
@@ -136,7 +146,15 @@ __getattr__ = lazy_names(
             "node_row",
         ],
         "change_sheet": ["change_rows", "print_changes", "verdict"],
-        "fleet_summary": ["fleet_headline", "fleet_rows", "print_fleet", "print_growth", "print_verified"],
+        "fleet_summary": [
+            "fleet_headline",
+            "fleet_rows",
+            "print_alternatives",
+            "print_fleet",
+            "print_growth",
+            "print_latencies",
+            "print_verified",
+        ],
         "headings": ["columns_of_heading", "heading"],
         "plan_sentences": [
             "headline",

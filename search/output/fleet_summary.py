@@ -238,3 +238,53 @@ def print_verified(rows: list[dict[str, Any]], *, wide: bool = False) -> None:
             wide=wide,
         ),
     )
+
+
+#: Columns of the table of latencies, and those that a narrow terminal leaves out first.
+LATENCY = ("class", "option", "slo_bound", "limit_ms", "closed_form_ms", "slo_bound_chance", "running")
+LATENCY_DROPPED = ("running", "option", "slo_bound_chance")
+
+
+def print_latencies(rows: list[dict[str, Any]], *, wide: bool = False) -> None:
+    """Print the latency of each class beside its SLO, and the batch of each option. rows: of `fleet.latency_rows`."""
+    bounded = any(row["limit_ms"] == row["limit_ms"] for row in rows)
+    several = len({row["option"] for row in rows}) > 1
+    columns = [c for c in rows[0] if c not in ("period", "replicas")] if wide else list(LATENCY)
+    told = "What each class gets at its busiest" + (", beside its SLO" if bounded else "")
+    print_rows(
+        rows,
+        layout=Layout(
+            title=told,
+            label="class",
+            columns=[c for c in columns if several or c != "option"],
+            keep=("class", "slo_bound", "limit_ms", "closed_form_ms"),
+            drop=LATENCY_DROPPED,
+            headings={"slo_bound_chance": "Sure %", "closed_form_ms": "Estimate ms"},
+            without_range=() if wide else ("closed_form_ms",),
+            wide=wide,
+            brief=True,
+        ),
+    )
+
+
+def print_alternatives(rows: list[dict[str, Any]], *, wide: bool = False) -> None:
+    """Print the fleet and its alternatives, with what each consists of, or why there is none, below its figures.
+
+    rows: of `fleet.alternative_rows`.
+    """
+    if len(rows) == 1:
+        print_text("Nothing else is offered that could stand in for a part of this fleet.")
+        return
+    columns = [c for c in rows[0] if c not in ("answer", "reason")]
+    print_rows(
+        rows,
+        layout=Layout(
+            title="The fleet, and the best without parts of it",
+            label="what_if",
+            columns=columns,
+            keep=("what_if", "usd_per_hour", "change_percent", "devices"),
+            drop=("power_w", "slo_chance", "price_fall_percent"),
+            below=("answer", "reason"),
+            wide=wide,
+        ),
+    )

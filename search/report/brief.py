@@ -45,7 +45,7 @@ def brief_section(plan: Plan, rows: Sequence[Mapping[str, Any]], what_ifs: Seque
     )
 
 
-def _monthly(usd: float) -> str:
+def monthly(usd: float) -> str:
     """Return what an hourly price is per month, in words."""
     return f"${float(f'{usd * HOURS_PER_MONTH:.2g}'):,.0f} per month"
 
@@ -57,7 +57,7 @@ def summary(plan: Plan, row: Mapping[str, Any]) -> str:
     """
     devices = " and ".join(plan.device_names(plan.best))
     billed, used, usd = int(row["devices_billed"]), int(row["devices"]), row["usd_per_hour"]
-    cost = f"for ${money(usd)} per hour, about {_monthly(usd)}" if usd == usd else "whose price is not known"
+    cost = f"for ${money(usd)} per hour, about {monthly(usd)}" if usd == usd else "whose price is not known"
     whole = f" (whole nodes; {used} of them work)" if billed > used else ""
     verb = "own" if _owned(plan) else "rent"
     verb = verb.capitalize() if is_sure_enough(plan, plan.best) else f"Measure before you {verb}"
@@ -128,7 +128,7 @@ def _sure(plan: Plan, what_ifs: Sequence[Mapping[str, Any]]) -> list[str]:
             each = f", with each SLO alone at {percent(SURE)} or more" if surer["slo_chance"] < SURE else ""
             said.append(
                 f"To go from {percent(chance)} to {percent(surer['slo_chance'])}{each}, by more hardware, take "
-                f"{answer}: ${money(surer['usd_per_hour'])} per hour, {_monthly(more)} more "
+                f"{answer}: ${money(surer['usd_per_hour'])} per hour, {monthly(more)} more "
                 f"({surer['change_percent']:+.0f} %)."
             )
         else:
@@ -159,7 +159,7 @@ def _cheaper_steps(plan: Plan, most_usd: float) -> list[str]:
         if not usd[i] < most_usd or chance[i] < reached + STEP:
             continue
         reached, more = float(chance[i]), float(usd[i] - c["usd_per_hour"][best])
-        price = f"{_monthly(more)} more" if more > 0 else "no more"
+        price = f"{monthly(more)} more" if more > 0 else "no more"
         said.append(f"{plan.name(int(ranked[i]))}, {percent(reached)} sure for {price}")
     return [f"Cheaper steps on the way: {'; '.join(said[:COMPARED])}."] if said else []
 

@@ -2,59 +2,89 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from hwdb import InputError
-from search.fleet import account, hour_rows
+from perfmodel.workload import MS_PER_S, Objective
+from search.fleet import account, alternative_rows, growth_rows, hour_rows, latency_rows
 from search.output import fleet_headline, known_columns, money, number, percent
-from search.report.brief import MINUTES
 from search.report.charts import Figure, Titles, ranked_bars
 from search.report.curve_charts import Parts, columns_over, kinds_of_bars
-from search.report.html_page import Answer, Chip, Fact, Page, Section, Table
+from search.report.fleet_brief import fleet_brief, fleet_summary, least_chance
+from search.report.html_page import Chip, Fact, Page, Section, Table
 from search.report.inputs import text_of
+from search.report.sections import goal_bar
 from search.report.text_forms import FORMS
 
 if TYPE_CHECKING:
     from search.fleet import FleetPlan
+    from search.scenario import Scenario
 
 #: Chance from which an option counts as sure.
 SURE = 0.8
-#: Share of the capacity from which an option counts as full, percent.
-FULL = 95.0
 #: Letters from which a text wraps.
 WIDE = 44
 #: Most limits, options or classes that are drawn.
 MOST_DRAWN = 24
 
+#: Columns of the tables of options, the most telling first.
+OPTIONS = (
+    *("option", "serves", "start_h", "hours", "replicas", "devices", "request_rate_rps", "running"),
+    *("utilisation_percent", "slo_chance", "usd_per_hour", "power_w"),
+)
+
 Rows = Sequence[Mapping[str, Any]]
 
 
-def render_fleet_report(fleet: FleetPlan, form: str = "html", path: str = "", title: str = "") -> str:
-    """Return the page of a fleet as HTML; form: one of `FORMS`. path, title: of its scenario."""
+def render_fleet_report(
+    fleet: FleetPlan, form: str = "html", path: str = "", title: str = "", scenario: Scenario | None = None
+) -> str:
+    """Return the page of a fleet as HTML; form: one of `FORMS`. The others are those of `page_of_fleet`."""
     if form not in FORMS:
         raise InputError(f"unknown form {form!r} of a report; give one of {', '.join(FORMS)}")
-    return FORMS[form](page_of_fleet(fleet, path, title))
+    return FORMS[form](page_of_fleet(fleet, path, title, scenario))
 
 
-def page_of_fleet(fleet: FleetPlan, path: str = "", title: str = "") -> Page:
-    """Return the content of the page of a fleet. path, title: of its scenario."""
-    rows = fleet.rows()
-    parts = [_hours(fleet), _mix(fleet, rows), _shares(fleet), _limits(fleet)]
+def page_of_fleet(fleet: FleetPlan, path: str = "", title: str = "", scenario: Scenario | None = None) -> Page:
+    """Return the content of the page of a fleet.
+
+    path, title: of its scenario. scenario: of the fleet, for its growth and for what a surer fleet costs; both are left
+    out without it. The fleet is planned again without each part of it, and once more to be surer.
+    """
+    rows, latencies = fleet.rows(), latency_rows(fleet)
+    parts = [
+        _hours(fleet, rows),
+        _mix(fleet, rows, latencies),
+        _shares(fleet),
+        _limits(fleet),
+        _growth(fleet, scenario),
+    ]
     figures: dict[str, Figure] = {name: chart for _, drawn in parts for name, chart in drawn.items()}
+    brief = fleet_brief(fleet, rows, alternative_rows(fleet), scenario)
     version = fleet.manifest.version if fleet.manifest is not None else ""
     return Page(
         title=title or "A fleet",
-        question=f"{len(fleet.problem.classes)} classes of requests: {', '.join(fleet.problem.classes)}",
+        question=f"{_classes(fleet)}: {', '.join(fleet.problem.classes)}",
         headline=fleet_headline(fleet),
+        summary=fleet_summary(fleet, least_chance(rows)),
         feasible=True,
         version=version,
         chips=_chips(fleet, rows),
         facts=_facts(fleet),
-        sections=[_brief(fleet, rows), *(section for section, _ in parts if section is not None), _origin(fleet, path)],
+        sections=[s for s in (brief, _objectives(latencies), *(part for part, _ in parts)) if s is not None]
+        + [_origin(fleet, path)],
         charts=figures,
     )
+
+
+def _classes(fleet: FleetPlan) -> str:
+    """Say how many classes of requests a fleet serves."""
+    count = len(fleet.problem.classes)
+    return "1 class of requests" if count == 1 else f"{count} classes of requests"
 
 
 def _chips(fleet: FleetPlan, rows: Rows) -> list[Chip]:
@@ -89,58 +119,6 @@ def _facts(fleet: FleetPlan) -> list[Fact]:
     return [fact for fact in found if "–" not in fact.value]
 
 
-def _brief(fleet: FleetPlan, rows: Rows) -> Section:
-    """Answer what to take, what it hangs on, and how sure it is."""
-    options = list(dict.fromkeys(r["option"] for r in rows))
-    most = {o: max(r["replicas"] for r in rows if r["option"] == o) for o in options}
-    busy = {o: max(r["utilisation_percent"] for r in rows if r["option"] == o) for o in options}
-    full = [o for o, share in busy.items() if share >= FULL]
-    limits = [
-        f"without the limit on {b['limit']} it would cost ${money(b['saving_usd_per_hour'])} per hour less"
-        for b in fleet.binding_rows()
-    ]
-    points = [
-        *limits,
-        *_other_operation(fleet),
-        *([f"full, so that more load needs more of it: {', '.join(full)}"] if full else []),
-    ]
-    chances = [(r["slo_chance"], r["option"]) for r in rows if r["slo_chance"] == r["slo_chance"]]
-    sure = (
-        [f"The least sure part is {min(chances)[1]}: it keeps its SLOs with a chance of {percent(min(chances)[0])}."]
-        if chances
-        else []
-    )
-    return Section(
-        id="brief",
-        short="In short",
-        title="In short",
-        lead="",
-        answers=[
-            Answer("What would you buy?", [fleet_headline(fleet)], [_replicas(n, o) for o, n in most.items()]),
-            Answer("What would change your mind?", [] if points else ["No limit costs money."], points),
-            Answer("What does it cost to be sure?", [*sure, *_cost_of_a_run(fleet, options)]),
-        ],
-    )
-
-
-def _replicas(number_of: float, option: str) -> str:
-    """Say how many replicas an option has, and what each is: `4 replicas of chat on H100, each 2 h100-sxm, TP2`."""
-    name, _, layout = option.rpartition(": ")
-    many = f"{number(number_of)} replica{'s' if number_of != 1 else ''}"
-    return f"{many} of {name}, each {layout}" if name else f"{many} of {option}"
-
-
-def _cost_of_a_run(fleet: FleetPlan, used: Sequence[str]) -> list[str]:
-    """Say what a benchmark of one replica of each option in use costs, and how to ask for more than an even chance."""
-    prices = [option.usd_per_hour for option in fleet.problem.options if option.name in used]
-    usd = sum(prices) * MINUTES / 60.0
-    cost = f": {MINUTES:.0f} minutes of them cost about ${money(usd)}" if prices and usd > 0 else ""
-    return [
-        f"To be sure by measuring, benchmark one replica of each option under its classes before you sign{cost}.",
-        "To be surer by more hardware, set confidence = 0.9 in [limits]: every option is then sized for it.",
-    ]
-
-
 def _when(fleet: FleetPlan) -> str:
     """Say of which hours the cost of the fleet is."""
     if fleet.problem.periods < 2:
@@ -148,19 +126,55 @@ def _when(fleet: FleetPlan) -> str:
     return "in every period" if fleet.scaled is not None else "mean over the periods"
 
 
-def _other_operation(fleet: FleetPlan) -> list[str]:
-    """Say what the fleet would cost if its replicas followed the load, or if they did not; nothing where not known."""
-    own = f"instead of ${money(fleet.usd_per_hour)}"
-    if fleet.scaled is not None:
-        usd = money(fleet.scaled.usd_per_hour)
-        return [f"replicas that are rented by the period would cost ${usd} per hour on average {own}"]
-    if fleet.static is not None:
-        return [f"replicas that stay all day would cost ${money(fleet.static.usd_per_hour)} per hour {own} on average"]
-    return []
+def _objectives(latencies: Rows) -> Section | None:
+    """Compare each bound of the SLO of each class with its estimate, where the class is served; None without any."""
+    classes = {r["class"] for r in latencies}
+    several = len({(r["class"], r["option"]) for r in latencies}) > len(classes)
+    goals = [
+        goal_bar(
+            Objective.from_key(r["slo_bound"], r["limit_ms"]),
+            value=r["closed_form_ms"] / MS_PER_S,
+            spread=math.log(r["closed_form_ms_hi"] / r["closed_form_ms"]),
+            chance=r["slo_bound_chance"],
+            of=f"{r['class']} on {r['option']}" if several else r["class"] if len(classes) > 1 else "",
+        )
+        for r in latencies
+        if r["limit_ms"] == r["limit_ms"] and math.isfinite(r["closed_form_ms"])
+    ]
+    return (
+        Section(
+            id="objectives",
+            short="SLOs",
+            title="Does each class keep its SLO?",
+            goals=goals,
+            lead="Each class in the busiest period of the option that serves it, among the other classes there. The "
+            "bar is the 80 % range of the estimate and the dark mark its centre; the red line is the limit.",
+        )
+        if goals
+        else None
+    )
 
 
-def _hours(fleet: FleetPlan) -> tuple[Section | None, dict[str, Figure]]:
-    """Return what each period costs and draws by option, and the rows of the periods; no section for one period."""
+def _growth(fleet: FleetPlan, scenario: Scenario | None) -> tuple[Section | None, dict[str, Figure]]:
+    """Return what a growing demand needs when; no section where the scenario forecasts none."""
+    if scenario is None or scenario.growth is None:
+        return None, {}
+    rows = growth_rows(fleet, scenario.growth)
+    shown = [r for r in rows if r["month"] == 0 or r["buy_devices"] or r.get("remark")]
+    return Section(
+        id="growth",
+        short="Growth",
+        title="What growth needs",
+        lead="Today, and each month of the forecast in which something has to be bought.",
+        tables=[_table(shown, "growth")],
+    ), {}
+
+
+def _hours(fleet: FleetPlan, options: Rows) -> tuple[Section | None, dict[str, Figure]]:
+    """Return what each period costs and draws by option, and the rows of the periods; no section for one period.
+
+    options: rows of the fleet by option and period.
+    """
     rows = hour_rows(fleet)
     if len(rows) < 2:
         return None, {}
@@ -171,10 +185,25 @@ def _hours(fleet: FleetPlan) -> tuple[Section | None, dict[str, Figure]]:
             f"The whole fleet stays up in every period, for ${money(fleet.usd_per_hour)} per hour. Shown here are "
             "only the replicas that the load of each period needs, and what those alone would cost and draw."
         )
-    table = _table(rows, "by-the-hour")
+    tables = [_table(rows, "by-the-hour"), replace(_options(options, "options"), title="Each option in each period")]
     return Section(
-        id="hours", short="Hours", title="By the hour", lead=lead, charts=list(charts), tables=[table]
+        id="hours", short="Hours", title="By the hour", lead=lead, charts=list(charts), tables=tables
     ), charts
+
+
+def _options(rows: Rows, name: str) -> Table:
+    """Return rows of options as a table of the columns that a reader needs, the most telling first."""
+    several = len({r["period"] for r in rows}) > 1
+    wanted = [c for c in OPTIONS if several or c not in ("start_h", "hours")]
+    if several:  # the range of the watts is that of the table of the busiest period
+        rows = [{k: v for k, v in row.items() if k not in ("power_w_lo", "power_w_hi")} for row in rows]
+    columns = known_columns(rows, wanted)
+    return Table(rows, columns, sortable=True, wide=_long(rows, columns), id=name)
+
+
+def _long(rows: Rows, columns: Sequence[str]) -> list[str]:
+    """Return the columns whose texts are so long that they wrap."""
+    return [c for c in columns if any(len(str(row.get(c, ""))) > WIDE for row in rows)]
 
 
 def _over_hours(fleet: FleetPlan, rows: Rows) -> dict[str, Figure]:
@@ -196,37 +225,39 @@ def _over_hours(fleet: FleetPlan, rows: Rows) -> dict[str, Figure]:
     return charts
 
 
-def _mix(fleet: FleetPlan, rows: Rows) -> tuple[Section, dict[str, Figure]]:
-    """Return the options in use, how busy they are, and how surely they keep their SLOs."""
-    busiest: dict[str, Mapping[str, Any]] = {}
+def _mix(fleet: FleetPlan, rows: Rows, latencies: Rows) -> tuple[Section, dict[str, Figure]]:
+    """Return the options in use at their busiest: how busy they are, their batches, how surely they keep their SLOs."""
+    running = {(r["option"], r["model"]): r["running"] for r in latencies}
+    busiest: dict[tuple[str, str], Mapping[str, Any]] = {}
     for row in rows:
-        known = busiest.get(row["option"])
-        if known is None or row["utilisation_percent"] > known["utilisation_percent"]:
-            busiest[row["option"]] = row
-    shown = list(busiest.values())[:MOST_DRAWN]
-    busy = Parts([r["option"] for r in shown], [r["utilisation_percent"] for r in shown], [r["device"] for r in shown])
-    charts = {
-        "utilisation": kinds_of_bars(
-            busy, Titles("How busy each option is at its busiest", x="% of its capacity"), most=100
-        )
-    }
-    sure = [r for r in shown if r["slo_chance"] == r["slo_chance"]]
+        key = (row["option"], row["model"])
+        if key not in busiest or row["utilisation_percent"] > busiest[key]["utilisation_percent"]:
+            busiest[key] = {**row, "running": running.get(key, float("nan"))}
+    shown = list(busiest.values())
+    drawn = shown[:MOST_DRAWN]
+    busy = Parts([r["option"] for r in drawn], [r["utilisation_percent"] for r in drawn], [r["device"] for r in drawn])
+    titles = Titles("How busy each option is at its busiest", x="% of its capacity within the SLOs")
+    charts = {"utilisation": kinds_of_bars(busy, titles, most=100)}
+    sure = [r for r in drawn if r["slo_chance"] == r["slo_chance"]]
     if sure:
         chances = Parts([r["option"] for r in sure], [100 * r["slo_chance"] for r in sure], [r["device"] for r in sure])
         charts["slo-chances"] = kinds_of_bars(chances, Titles("Chance that an option keeps its SLOs", x="%"), most=100)
-    remarks = list(dict.fromkeys(str(r["remark"]) for r in rows if r.get("remark")))
-    shared = remarks if len(remarks) == 1 else []  # what holds for the whole fleet is not repeated in every row
-    plain = [{k: v for k, v in row.items() if k != "remark"} for row in rows] if shared else rows
-    section = Section(
+    name = "options" if len(shown) == len(rows) else "busiest"
+    planned = {o.most_used for o in fleet.problem.options if o.model}
+    most = (
+        f" Replicas are planned to at most {percent(max(planned))} of what they serve within the SLOs."
+        if planned
+        else ""
+    )
+    return Section(
         id="mix",
         short="Mix",
-        title="The mix",
-        lead="One row per option and period in use.",
+        title="The mix at its busiest",
+        lead="Replicas, load and batch of each option in its busiest period; running: sequences in the batch of one "
+        f"replica.{most}",
         charts=list(charts),
-        tables=[_table(plain, "options")],
-        notes=[text for text in shared if text not in fleet.problem.remarks],
-    )
-    return section, charts
+        tables=[_options(shown, name)],
+    ), charts
 
 
 def _shares(fleet: FleetPlan) -> tuple[Section, dict[str, Figure]]:
@@ -281,8 +312,7 @@ def _table(rows: Rows, name: str) -> Table:
         for c in known_columns(rows, list(dict.fromkeys(c for row in rows for c in row)))
         if not c.endswith(("_lo", "_hi"))
     ]
-    wide = [c for c in columns if any(len(str(row.get(c, ""))) > WIDE for row in rows)]
-    return Table(rows, columns, sortable=True, wide=wide, id=name)
+    return Table(rows, columns, sortable=True, wide=_long(rows, columns), id=name)
 
 
 def _origin(fleet: FleetPlan, path: str) -> Section:

@@ -56,7 +56,7 @@ def objectives_section(plan: Plan) -> Section | None:
     found = plan.estimates(plan.best)
     kept = chances(found, plan.scenario.slo)[:, 0]
     goals = [
-        _goal(
+        goal_bar(
             objective,
             value=float(overall(found, objective.metric, objective.statistic)[0]),
             spread=float(found.half_width(objective.metric, objective.statistic)[0]),
@@ -73,13 +73,17 @@ def objectives_section(plan: Plan) -> Section | None:
     )
 
 
-def _goal(objective: Objective, *, value: float, spread: float, chance: float) -> Goal:
-    """Return one objective as a bar. value: the estimate, seconds. spread: log half-width of its 80 % interval."""
+def goal_bar(objective: Objective, *, value: float, spread: float, chance: float, of: str = "") -> Goal:
+    """Return one objective as a bar.
+
+    value: the estimate, seconds. spread: log half-width of its 80 % interval. chance: that it holds. of: what it is an
+    objective of, before its name.
+    """
     low, high = value * np.exp(-spread), value * np.exp(spread)
     left, middle, right = (min(100.0, LIMIT_POSITION * v / objective.limit) for v in (low, value, high))
     limit = number(objective.limit * 1e3)
     return Goal(
-        name=f"{objective.metric.upper()} {objective.statistic}",
+        name=f"{of}: {objective.title}" if of else f"{objective.metric.upper()} {objective.statistic}",
         middle=middle,
         limit=LIMIT_POSITION,
         says=f"{number(value * 1e3)} ms ({number(low * 1e3)}–{number(high * 1e3)}) of {limit} ms",

@@ -6,7 +6,9 @@ function colour(name) {
   return getComputedStyle(root).getPropertyValue("--" + name).trim();
 }
 
-const NARROW = 560, LINE_LETTERS = 24;
+// PAPER: width of a chart on A4 between the margins of the style sheet, pixels.
+const NARROW = 560, LINE_LETTERS = 24, PAPER = 660;
+let printing = false;
 
 // A title on several lines, where the window is narrow.
 function wrapped(text) {
@@ -25,6 +27,7 @@ function themed(layout) {
     font: { color: colour("ink"), size: 12.5, family: getComputedStyle(document.body).fontFamily },
     hoverlabel: { bgcolor: colour("card"), bordercolor: colour("line"), font: { color: colour("ink") } },
   });
+  if (printing) out.width = PAPER;
   for (const key of Object.keys(layout)) {
     if (/^[xy]axis/.test(key)) out[key] = Object.assign({}, layout[key], axis);
     if (/^xaxis/.test(key) && innerWidth < NARROW && layout[key].title?.text) {
@@ -39,6 +42,7 @@ function themed(layout) {
 function draw() {
   for (const [name, figure] of Object.entries(charts)) {
     const place = document.getElementById("chart-" + name);
+    if (place && printing) Plotly.purge(place);  // margins are those of legends at the new width
     if (place) Plotly.react(place, figure.data, themed(figure.layout), { displayModeBar: false, responsive: true });
   }
   if (window.drawLive) window.drawLive();
@@ -88,7 +92,9 @@ window.addEventListener("resize", () => {
   narrow = innerWidth < NARROW;
   if (window.Plotly) draw();
 });
-window.addEventListener("beforeprint", () => setTheme("light"));
+let seen = "";
+window.addEventListener("beforeprint", () => { seen = root.dataset.theme; printing = true; setTheme("light"); });
+window.addEventListener("afterprint", () => { printing = false; setTheme(seen); });
 setTheme(matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
 unpack().then(draw).catch((problem) => {
   root.dataset.drawn = "no";

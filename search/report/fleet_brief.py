@@ -1,0 +1,184 @@
+"""Answer for a fleet what to buy, what would change that, and what it costs to be sure; and why not the next best."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hwdb import Infeasible
+from search.fleet import greatest_growth, plan_fleet
+from search.output import money, number, percent
+from search.report.brief import MINUTES, SURE, monthly
+from search.report.html_page import Answer, Section, Table
+
+if TYPE_CHECKING:
+    from search.fleet import FleetPlan
+    from search.scenario import Scenario
+
+Rows = Sequence[Mapping[str, Any]]
+#: Growth of the load that counts as any, and from which it is not named, percent.
+LEAST_GROWTH, MOST_GROWTH = 1.0, 200.0
+#: Most changes, and classes, that are named.
+MOST_NAMED, MOST_CLASSES = 3, 3
+#: Difference of cost that counts as none, percent.
+SAME_PERCENT = 0.05
+
+
+def fleet_summary(fleet: FleetPlan, chance: float) -> str:
+    """Say in two sentences what to take and what it costs, then what it serves and how surely.
+
+    chance: the least of an option, NaN where none is known.
+    """
+    problem = fleet.problem
+    devices = " and ".join(f"{number(n)} {name}" for name, n in fleet.devices.items())
+    most, mean = ("up to ", " on average") if fleet.static is not None else ("", "")
+    usd = fleet.usd_per_hour
+    cost = f"for ${money(usd)} per hour{mean}, about {monthly(usd)}" if usd == usd else "whose price is not known"
+    rate = number(float(problem.rate.sum(axis=1).max()))
+    busiest = " in the busiest hours" if problem.periods > 1 else ""
+    classes, many = ", ".join(problem.classes), len(problem.classes)
+    each = classes if many == 1 else f"each class ({classes})" if many <= MOST_CLASSES else f"each of {many} classes"
+    kept = f"{each} within its SLO with a chance of {percent(chance)} or more"
+    told = kept if chance == chance else "by the throughputs that the scenario states"
+    return f"Take {most}{devices} {cost}. They serve {rate} requests per second{busiest}, {told}."
+
+
+def least_chance(rows: Rows) -> float:
+    """Return the least chance that an option keeps its SLOs, NaN where none is known. rows: of the fleet."""
+    known = [r["slo_chance"] for r in rows if r["slo_chance"] == r["slo_chance"]]
+    return min(known, default=float("nan"))
+
+
+def fleet_brief(fleet: FleetPlan, rows: Rows, others: Rows, scenario: Scenario | None) -> Section:
+    """Return the first section of the page of a fleet.
+
+    rows: of the fleet. others: of `alternative_rows`. scenario: of the fleet, to plan one that is surer; None for none.
+    """
+    options = list(dict.fromkeys((r["option"], r["serves"]) for r in rows if r["serves"]))
+    most = {o: max(r["replicas"] for r in rows if r["option"] == o) for o in dict.fromkeys(o for o, _ in options)}
+    serves = {o: " or ".join(dict.fromkeys(s for name, s in options if name == o)) for o in most}
+    points, told = _changes(fleet, others), fleet_summary(fleet, least_chance(rows))
+    why = [_why_not(others[0], row) for row in others[1:]]
+    table = Table(why, ["what_if", "why_not"], title="Why this and not the next?", wide=("why_not",), id="why")
+    return Section(
+        id="brief",
+        short="In short",
+        title="In short",
+        lead="",
+        answers=[
+            Answer("What would you buy?", [told], [_replicas(n, o, serves[o]) for o, n in most.items()]),
+            Answer("What would change your mind?", [] if points else ["Nothing that was tried."], points),
+            Answer("What does it cost to be sure?", _sure(fleet, rows, scenario)),
+        ],
+        tables=[table] if why else [],
+    )
+
+
+def _replicas(number_of: float, option: str, serves: str) -> str:
+    """Say how many replicas an option has, of what, for whom: `4 replicas of A, each 2 h100-sxm, TP2, serve chat`."""
+    name, _, layout = option.rpartition(": ")
+    many = f"{number(number_of)} replica{'s' if number_of != 1 else ''} of {name or option}"
+    verb = "serve" if number_of != 1 else "serves"
+    return (
+        f"{many}, {'each ' if number_of != 1 else ''}{layout}: {verb} {serves}" if name else f"{many}: {verb} {serves}"
+    )
+
+
+def _why_not(planned: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row that says what an alternative is and by what it is worse. planned: the row of the fleet."""
+    if not row["answer"]:
+        return {"what_if": row["what_if"], "why_not": row["reason"]}
+    parts, change = [row["answer"], *([row["reason"]] if row["reason"] else [])], row["change_percent"]
+    if change == change:
+        more = f"{abs(change):.0f} % {'more' if change > 0 else 'less'}"
+        words = "costs the same" if abs(change) < SAME_PERCENT else f"costs {more}"
+        parts.append(f"{words} (${money(row['usd_per_hour'])} per hour)")
+    if row["power_w"] == row["power_w"] and planned["power_w"] == planned["power_w"]:
+        parts.append(f"draws {number(row['power_w'] / 1e3)} kW against {number(planned['power_w'] / 1e3)} kW")
+    if row["slo_chance"] == row["slo_chance"]:
+        parts.append(f"least chance of an SLO {percent(row['slo_chance'])} against {percent(planned['slo_chance'])}")
+    return {"what_if": row["what_if"], "why_not": "; ".join(parts)}
+
+
+def _changes(fleet: FleetPlan, others: Rows) -> list[str]:
+    """Name the prices, loads and limits from which on another fleet is the answer."""
+    falls = sorted((r for r in others if r["price_fall_percent"] == r["price_fall_percent"]), key=_fall)
+    said = [
+        f"{r['price_fall_of']} {_fall(r):.0f} % cheaper: {r['answer']} would then cost no more"
+        for r in falls[:MOST_NAMED]
+        if fleet.problem.objective == "cost"
+    ]
+    said += _growth(fleet)
+    said += [
+        f"without the limit on {b['limit']} it would cost ${money(b['saving_usd_per_hour'])} per hour less"
+        for b in fleet.binding_rows()
+    ]
+    return said + _other_operation(fleet)
+
+
+def _fall(row: Mapping[str, Any]) -> float:
+    """Return the fall of prices, percent, from which on an alternative costs no more."""
+    return float(row["price_fall_percent"])
+
+
+def _growth(fleet: FleetPlan) -> list[str]:
+    """Say from which load on the replicas do not suffice; nothing where they follow the load."""
+    if fleet.static is not None or (fleet.problem.elastic and fleet.problem.periods > 1):
+        return []
+    more = 100.0 * (greatest_growth(fleet.problem, fleet.replicas.max(axis=1)) - 1.0)
+    if not more < MOST_GROWTH:
+        return []
+    if more < LEAST_GROWTH:
+        return ["any growth of the load: the replicas serve no more as planned, with what is kept free and spare"]
+    return [f"a load more than {more:.0f} % above the planned one: then more replicas are needed"]
+
+
+def _other_operation(fleet: FleetPlan) -> list[str]:
+    """Say what the fleet would cost if its replicas followed the load, or if they did not; nothing where not known."""
+    own = f"instead of ${money(fleet.usd_per_hour)}"
+    if fleet.scaled is not None:
+        usd = money(fleet.scaled.usd_per_hour)
+        return [f"replicas that are rented by the period would cost ${usd} per hour on average {own}"]
+    if fleet.static is not None:
+        return [f"replicas that stay all day would cost ${money(fleet.static.usd_per_hour)} per hour {own} on average"]
+    return []
+
+
+def _sure(fleet: FleetPlan, rows: Rows, scenario: Scenario | None) -> list[str]:
+    """Say how sure the least sure option is, what a surer fleet costs, and what a benchmark costs."""
+    chance = least_chance(rows)
+    if chance != chance:
+        said = ["The throughputs are stated: whether they hold is as sure as the measurements that they come from."]
+    else:
+        least = next(r["option"] for r in rows if r["slo_chance"] == chance)
+        said = [f"The least sure part is {least}: it keeps its SLOs with a chance of {percent(chance)}."]
+    if chance < SURE and scenario is not None and scenario.limits.confidence < SURE:
+        said.append(_surer(fleet, scenario))
+    prices = [o.usd_per_hour for o, n in zip(fleet.problem.options, fleet.replicas, strict=True) if n.any()]
+    usd = float(np.sum(prices)) * MINUTES / 60.0
+    priced = usd > 0 and not fleet.problem.counts_devices
+    cost = f": {MINUTES:.0f} minutes of them cost about ${money(usd)}" if priced else ""
+    said.append(
+        f"To be sure by measuring, benchmark one replica of each option under its classes before you sign{cost}."
+    )
+    return said
+
+
+def _surer(fleet: FleetPlan, scenario: Scenario) -> str:
+    """Say what the fleet costs that keeps each bound of its SLOs with a chance of `SURE`."""
+    try:
+        found = plan_fleet(replace(scenario, limits=replace(scenario.limits, confidence=SURE)))
+    except Infeasible:
+        return f"No fleet of what is offered, within the limits, is {percent(SURE)} sure of each bound: measure."
+    devices = ", ".join(f"{number(n)} {name}" for name, n in found.devices.items())
+    more = found.usd_per_hour - fleet.usd_per_hour
+    if more != more:
+        return f"To be {percent(SURE)} sure of each bound by more hardware, take {devices}."
+    extra = f"{monthly(more)} more ({100 * more / fleet.usd_per_hour:+.0f} %)" if more > 0 else "no more"
+    return (
+        f"To be {percent(SURE)} sure of each bound by more hardware, take {devices} for "
+        f"${money(found.usd_per_hour)} per hour, {extra}: set confidence = {SURE:g} in [limits]."
+    )
