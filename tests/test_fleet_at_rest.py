@@ -15,7 +15,7 @@ from perfmodel.costs import Roofline
 from perfmodel.deployment.columns import deployments
 from search import FleetPlan, FleetProblem, Inventory, Option, load_scenario
 from search.fleet.idle import idle_devices
-from search.fleet.layouts import _names
+from search.fleet.layout_set import layout_names
 from search.fleet.operating import IDLE_RATE, _at_the_wall, mixes
 from search.fleet.options import prepare
 from tests.test_fleet_by_hand import MODELLED
@@ -90,8 +90,8 @@ def test_layouts_of_the_same_words_are_told_apart_by_their_limits() -> None:
         return deployments([device], **columns)
 
     option: Any = SimpleNamespace(name="mine", device="h100-sxm")
-    alone = _names(option, (one(tp=1), one(tp=2)))
+    alone = layout_names(option, (one(tp=1), one(tp=2)))
     assert not [name for name in alone if " tok, " in name]
-    alike = _names(option, (one(tp=1, max_num_seqs=8.0), one(tp=1, max_num_seqs=16.0), one(tp=2)))
+    alike = layout_names(option, (one(tp=1, max_num_seqs=8.0), one(tp=1, max_num_seqs=16.0), one(tp=2)))
     assert [" tok, " in name for name in alike] == [True, True, False]
     assert len(set(alike)) == 3

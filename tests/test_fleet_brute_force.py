@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import combinations, combinations_with_replacement, product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -80,12 +81,20 @@ def load_of(problem: FleetProblem, throughput: np.ndarray, t: int, factor: float
     return np.where((rate == 0) & serves, 0.0, found)
 
 
+def of_each_model(problem: FleetProblem) -> list[np.ndarray]:
+    """The classes of each model, where both replicas serve several models at once; else all classes together."""
+    if not problem.options[0].together:
+        return [np.arange(len(problem.classes))]
+    return [np.array([c for c, m in enumerate(problem.class_models) if m == name]) for name in "mn"]
+
+
 def losses(problem: FleetProblem) -> Iterator[Callable[[np.ndarray, np.ndarray], np.ndarray]]:
     """What every failure leaves of (N, 2) replicas, (N, 2) of them on spot."""
     inventory, options = problem.inventory, problem.options
     pools = [((0, 1), inventory.spare_nodes)]
     pools += [
-        (tuple(i for i, o in enumerate(options) if n in (o.device, o.domain)), k) for n, k in inventory.spare.items()
+        (tuple(i for i, o in enumerate(options) if n in (o.device, o.region, o.domain)), k)
+        for n, k in inventory.spare.items()
     ]
     for members, k in pools:
         for lost in combinations_with_replacement(members, k) if k else ():
@@ -162,21 +171,28 @@ def judged(problem: FleetProblem, most: int) -> Fleets:
         "nodes": (inventory.nodes, nodes.max(axis=1)),
         "mean_budget": (inventory.mean_budget, cost),
     }
-    for device, stock in inventory.stock.items():
-        each = np.array([o.devices_of.get(device, 0.0) for o in options])
+    for device, stock in inventory.stock.items():  # that of a device counts those of all regions
+        here = [{d: n for d, n in o.devices_of.items() if (d + " @ ").startswith(device + " @ ")} for o in options]
+        each = np.array([sum(found.values()) for found in here])
         usage[f"stock[{device}]"] = (stock, np.einsum("o,not->nt", each, taken).max(axis=1))
-    grams = np.array(
-        [
-            problem.gco2_per_kwh if np.isnan(o.gco2_per_kwh) else np.full(problem.periods, o.gco2_per_kwh)
-            for o in options
-        ]
-    )
+    grams = grams_of(problem)
     usage["carbon"] = (inventory.carbon, np.einsum("o,ot,not,t->n", watts, np.nan_to_num(grams), r, share) / 1e3)
     usage["watts"] = (INF, np.einsum("o,not,t->n", watts, r, share))
     usage["devices"] = (INF, np.einsum("o,not,t->n", np.array([o.devices for o in options]), r, share))
     fits &= stays(problem, r, starts)
     served, missed = serving(problem, r, s)
     return Fleets(r, s, cost, served, usage, fits, missed)
+
+
+def grams_of(problem: FleetProblem) -> np.ndarray:
+    """gCO2e per kWh of each option and period, (2, P): its own, its region's, the site's."""
+    grams = np.tile(np.broadcast_to(problem.gco2_per_kwh, (problem.periods,)), (2, 1))
+    for o, option in enumerate(problem.options):
+        if option.region in problem.region_gco2:
+            grams[o] = problem.region_gco2[option.region]
+        if not np.isnan(option.gco2_per_kwh):
+            grams[o] = option.gco2_per_kwh
+    return grams
 
 
 def waits_before(problem: FleetProblem, starts: np.ndarray) -> np.ndarray:
@@ -217,7 +233,9 @@ def serving(problem: FleetProblem, r: np.ndarray, s: np.ndarray) -> tuple[np.nda
         for t in range(problem.periods):
             scale = np.reshape(factor, (-1, 1)) if np.ndim(factor) else 1.0
             have = left(r[:, :, t], s[:, :, t]) / np.maximum(scale, EPS)
-            out &= carries(load_of(problem, throughput, t), have)
+            load = load_of(problem, throughput, t)
+            for mine in of_each_model(problem):
+                out &= carries(load[:, mine], have)
         return out
 
     def running(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -263,6 +281,7 @@ KINDS = (
     "free", "stock", "power", "budget", "nodes", "by_node", "spare", "two_spare", "pool", "domain", "spot", "reserved",
     "commitment", "owned", "start", "stay", "fixed", "move", "mean_budget", "carbon_limit", "worlds", "case",
     "availability", "pair", "traffic", "least_power", "least_carbon", "penalty", "mixed",
+    "together", "together_spare", "regions", "region_stock", "region_carbon", "region_nodes",
 )  # fmt: skip
 
 
@@ -362,8 +381,30 @@ def instance(kind: str, seed: int) -> tuple[FleetProblem, int]:
             {"supplies": (*rented, lease), "spare_nodes": 1, "stock": {"d0": 9.0}, "power": 6000.0},
         ),
     }
+    both = replace(base(rng, 1, 3), class_models=("m", "n", "m"))
+    both = each_option(both, together=[("m", "n"), ("m", "n")], availability=[0.9, 1.0])
+    made["together"] = (both, 6, {"stock": lit})
+    made["together_spare"] = (replace(both, worlds=draws[:0]), 8, {"spare_nodes": 1, "power": 2500.0})
+    made |= of_regions(rng, one, day)
     problem, most, inventory = made[kind]
     return with_inventory(problem, **inventory), most
+
+
+def of_regions(rng: np.random.Generator, one: FleetProblem, day: FleetProblem) -> dict[str, tuple[Any, int, Any]]:
+    """Instances whose two options are one device in two regions, each with its price, electricity, stock and nodes."""
+    places = {"device": ["d @ east", "d @ west"], "region": ["east", "west"]}
+    here, hourly = each_option(one, **places), each_option(day, **places)
+    far = np.where(rng.random(here.throughput.shape) < 0.4, 0.0, here.throughput)  # too far to serve in time
+    grids = {"east": np.array([20.0, 500.0]), "west": rng.uniform(20, 500, 2)}
+    stock = {"d": float(rng.integers(1, 9)), "d @ east": float(rng.integers(0, 4))}
+    nodes = {"d @ east": 6.0, "d @ west": 7.0}
+    green = replace(hourly, region_gco2=grids, gco2_per_kwh=np.array([900.0, np.nan]), objective="carbon")
+    return {
+        "regions": (replace(here, throughput=far), 7, {"stock": stock}),
+        "region_stock": (here, 8, {"stock": stock, "spare": {"east": 1}}),
+        "region_carbon": (green, 4, {"stock": {"d": float(rng.integers(3, 12))}}),
+        "region_nodes": (each_option(here, nodes=[0.5, 0.5]), 7, {"node_usd_per_hour": nodes, "stock": stock}),
+    }
 
 
 def eased(problem: FleetProblem) -> dict[str, list[tuple[float, FleetProblem]]]:
@@ -430,16 +471,12 @@ def test_every_kind_of_constraint_agrees_with_brute_force(kind: str) -> None:
         found, best = fleet_plan(problem), value(problem, fleets)[good].min()
         share = problem.hours / problem.hours.sum()
         watts = np.array([o.power * n for o, n in zip(problem.options, found.replicas, strict=True)])
-        grams = [
-            problem.gco2_per_kwh if np.isnan(o.gco2_per_kwh) else np.full(len(share), o.gco2_per_kwh)
-            for o in problem.options
-        ]
         penalty = np.array([o.penalty_usd_per_hour for o in problem.options])
         mine = {
             "cost": found.usd_per_hour + float(penalty @ found.replicas @ share),
             "traffic": -found.served,
             "power": float((watts @ share).sum()),
-            "carbon": float((watts * np.array(grams) @ share).sum()) / 1e3,
+            "carbon": float((watts * grams_of(problem) @ share).sum()) / 1e3,
         }[problem.objective]
         assert mine == pytest.approx(best, rel=2e-5), (kind, seed)
         assert found.gap <= 1e-5

@@ -19,7 +19,7 @@ from search import FleetInfeasible, FleetPlan, FleetProblem, Inventory, Option, 
 from search.fleet import Binding, formulate, hour_rows, is_a_day
 from search.fleet.day import over_the_day
 from search.fleet.idle import idle_devices
-from search.fleet.layouts import rate_and_watts
+from search.fleet.layout_set import rate_and_watts
 from search.fleet.limits import failures, limits, max_replicas, prices, served_by_none, with_nodes
 from search.fleet.operating import mixed_load
 from search.fleet.options import fleet_problem, priced
@@ -126,6 +126,8 @@ def test_totals_of_a_fleet_by_hand() -> None:
     assert rows[0] == {
         "class": "chat",
         "option": "pair",
+        "region": "",
+        "network_ms": 0.0,
         "period": 1,
         "share_percent": 75.0,
         "request_rate_rps": 3.0,

@@ -169,6 +169,8 @@ throughput_rps = [1]
 [[fleet.supply]]
 device = "h100-sxm"
 price_kind = "on_demand"
+[[fleet.region]]
+name = "east"
 [[fleet.case]]
 name = "long outputs"
 output_factor = 8

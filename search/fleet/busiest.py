@@ -15,6 +15,8 @@ from perfmodel.workload import MS_PER_S
 from search.fleet.fleet import FleetPlan
 from search.fleet.modelled import Modelled
 from search.fleet.operating import Served, mixes
+from search.fleet.regions import shorter
+from search.scenario import OVER_THE_NETWORK
 
 #: Metrics of a class without an SLO, whose means are shown.
 MEANS = ("ttft", "tpot")
@@ -62,7 +64,7 @@ def latency_rows(found: FleetPlan) -> list[dict[str, Any]]:
     """Return flat rows, one per modelled option in use, class and SLO bound: limit, estimate and chance.
 
     Each option is shown in its busiest period, under the mix of classes that it serves there. `running`: mean sequences
-    in a batch of one replica. `closed_form_ms` has its 80 % interval in `_lo` and `_hi`. A class without an SLO has its
+    in a batch of one replica. `closed_form_ms`, with the network to the users, has its 80 % interval in `_lo` and `_hi`. A class without an SLO has its
     mean TTFT and TPOT, without limit and chance. Options with stated throughputs, and pairs of pools, have no rows.
     """
     modelled = found.modelled
@@ -75,10 +77,12 @@ def _rows(found: FleetPlan, modelled: Modelled, mix: Mix) -> list[dict[str, Any]
     """Return the rows of one mix."""
     o, t, estimated = mix.option, mix.period, mix.estimates()
     option, out = found.problem.options[o], []
-    about = {"option": option.name, "model": option.model, "period": t + 1, "replicas": int(found.replicas[o, t])}
+    about = {"option": option.name, "model": mix.served.model, "period": t + 1, "replicas": int(found.replicas[o, t])}
     for kind, alone in mix.by_class(estimated):
-        for key, metric, statistic, limit, chance in _bounds(modelled.slos[kind], alone):
+        far = found.problem.round_trip(option, found.problem.classes[kind])
+        for key, metric, statistic, limit, chance in _bounds(modelled.slos[kind], alone, far):
             value = MS_PER_S * float(overall(alone, metric, statistic)[0])
+            more = MS_PER_S * far * (metric in OVER_THE_NETWORK)
             width = float(alone.half_width(metric, statistic)[0])
             out.append(
                 {
@@ -88,21 +92,22 @@ def _rows(found: FleetPlan, modelled: Modelled, mix: Mix) -> list[dict[str, Any]
                     "running": float(estimated.running[0]),
                     "slo_bound": key,
                     "limit_ms": MS_PER_S * limit,
-                    "closed_form_ms": value,
-                    "closed_form_ms_lo": value * float(np.exp(-width)),
-                    "closed_form_ms_hi": value * float(np.exp(width)),
+                    "closed_form_ms": value + more,
+                    "closed_form_ms_lo": value * float(np.exp(-width)) + more,
+                    "closed_form_ms_hi": value * float(np.exp(width)) + more,
                     "slo_bound_chance": chance,
                 }
             )
     return out
 
 
-def _bounds(slo: Slo, alone: Estimates) -> list[tuple[str, str, str, float, float]]:
+def _bounds(slo: Slo, alone: Estimates, far: float) -> list[tuple[str, str, str, float, float]]:
     """Return (key, metric, statistic, limit in seconds, chance that it holds) of each bound of a class.
 
     Without an SLO they are its means, whose limit and chance are NaN. alone: the estimate of its requests, one row.
+    far: seconds of the network to its users, which the chances count.
     """
     if not slo.objectives:
         return [(f"{metric}_ms", metric, "mean", NAN, NAN) for metric in MEANS]
-    sure = chances(alone, slo)[:, 0].tolist()
+    sure = chances(alone, shorter(slo, far) or slo)[:, 0].tolist()
     return [(o.key, o.metric, o.statistic, o.limit, p) for o, p in zip(slo.objectives, sure, strict=True)]

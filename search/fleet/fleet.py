@@ -10,12 +10,13 @@ import numpy as np
 
 from perfmodel.arrays import Array, Index
 from perfmodel.power import energy_per_token
+from perfmodel.workload import MS_PER_S
 from search.fleet.bills import hourly_bills
 from search.fleet.idle import Idle
 from search.fleet.limits import INTEGRALITY_TOLERANCE, taken_of
 from search.fleet.problem import FleetProblem
 from search.manifest import Manifest
-from search.scenario import Site
+from search.scenario import Site, device_type
 
 if TYPE_CHECKING:
     from search.fleet.modelled import Modelled
@@ -108,11 +109,12 @@ class FleetPlan:
     def utilisation(self) -> Array:
         """Return how busy each option is in each period, (O, P): its load over the throughput of its replicas.
 
-        NaN where it has no replica.
+        NaN where it has no replica. Of several models that a replica serves, the busiest counts.
         """
         problem = self.problem
         speed = np.where(problem.serves(), problem.throughput, np.inf)
-        load = np.einsum("oct,tc->ot", self.shares / speed[:, :, None], problem.rate)
+        each = self.shares / speed[:, :, None] * problem.rate.T[None]  # (O, C, P)
+        load = np.array([np.max([e[at].sum(axis=0) for at in problem.loads(o)], axis=0) for o, e in enumerate(each)])
         return np.where(self.replicas > 0, load / np.maximum(self.replicas, 1), np.nan)
 
     def rows(self) -> list[dict[str, Any]]:
@@ -129,7 +131,8 @@ class FleetPlan:
         return [
             {
                 "option": problem.options[o].name,
-                "device": problem.options[o].device,
+                "device": device_type(problem.options[o].device),
+                "region": problem.options[o].region,
                 "model": problem.options[o].model,
                 "serves": self._serves(int(o), int(t)),
                 "period": int(t) + 1,
@@ -192,6 +195,8 @@ class FleetPlan:
             {
                 "class": problem.classes[c],
                 "option": problem.options[o].name,
+                "region": problem.options[o].region,
+                "network_ms": MS_PER_S * problem.round_trip(problem.options[o], problem.classes[c]),
                 "period": int(t) + 1,
                 "share_percent": float(self.shares[o, c, t]) * 100.0,
                 "request_rate_rps": float(self.shares[o, c, t] * problem.rate[t, c]),

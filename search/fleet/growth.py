@@ -37,31 +37,34 @@ def greatest_growth(problem: FleetProblem, replicas: Index) -> float:
     for rate in np.unique(problem.rate, axis=0):
         for lost in np.unique(np.stack([lost[held] for lost in failures(problem)]), axis=0):
             alive = np.maximum(replicas[held] - lost, 0.0)
-            most = min(most, _factor(rate, np.nan_to_num(problem.throughput[held]), alive))
+            most = min(most, _factor(problem, held, rate, alive))
     return most
 
 
-def _factor(rate: Array, speed: Array, alive: Array) -> float:
-    """Return the greatest factor on `rate` (C,) that replicas (O,) of the given speed (O, C) serve."""
+def _factor(problem: FleetProblem, held: Index, rate: Array, alive: Array) -> float:
+    """Return the greatest factor on `rate` (C,) that so many replicas (K,) of the options `held` (K,) serve."""
     from scipy.optimize import linprog
 
     wanted = np.nonzero(rate > 0)[0]
     if not len(wanted):
         return float("inf")
+    speed = np.nan_to_num(problem.throughput[held])
     options, classes = len(alive), len(wanted)
     able = speed[:, wanted] > 0
     load = np.where(able, rate[wanted] / np.where(able, speed[:, wanted], 1.0), 0.0)
     count = options * classes
-    busy = np.zeros((options, count + 1))  # variables: the rate served over the rate of today, by option and class
+    loads = [(o, np.isin(wanted, at)) for o in range(options) for at in problem.loads(int(held[o]))]
+    busy = np.zeros((len(loads), count + 1))  # variables: the rate served over the rate of today, by option and class
     served = np.zeros((classes, count + 1))
+    for row, (o, mine) in enumerate(loads):
+        busy[row, o * classes : (o + 1) * classes] = load[o] * mine
     for o in range(options):
-        busy[o, o * classes : (o + 1) * classes] = load[o]
         served[:, o * classes : (o + 1) * classes] = np.eye(classes)
     served[:, -1] = -1.0
     bounds = [(0.0, None if on else 0.0) for on in able.ravel().tolist()] + [(0.0, None)]
     goal = np.zeros(count + 1)
     goal[-1] = -1.0
-    answer = linprog(goal, busy, alive, served, np.zeros(classes), bounds)
+    answer = linprog(goal, busy, alive[[o for o, _ in loads]], served, np.zeros(classes), bounds)
     return float(answer.x[-1]) if answer.status == 0 and answer.x is not None else 0.0
 
 
@@ -100,8 +103,7 @@ def bought(problem: FleetProblem, held: Index, factor: float, solver: Solver | N
     """
     at = np.nonzero(held)[0]
     stock = {f"{ON_HAND}{o}": float(held[o]) for o in at.tolist()}
-    used = {d: n for d, n in _devices(problem, held).items() if d in problem.inventory.stock}
-    left = {d: n - used.get(d, 0.0) for d, n in problem.inventory.stock.items()}
+    left = {d: n - float(problem.stocked(d) @ held) for d, n in problem.inventory.stock.items()}
     ours = tuple(_on_hand(problem, o) for o in at.tolist())
     supplies = _supplies_left(problem, held)
     inventory: Inventory = replace(problem.inventory, stock={**left, **stock}, supplies=supplies)
@@ -119,8 +121,8 @@ def bought(problem: FleetProblem, held: Index, factor: float, solver: Solver | N
 def _on_hand(problem: FleetProblem, o: int) -> Option:
     """Return option o as it is on hand: free, and counted as a device of its own. It fails with its device's others."""
     option, pools = problem.options[o], problem.inventory.spare
-    pool = next((d for d in option.devices_of if d in pools), "") if not problem.inventory.spare_domains else ""
-    alone: dict[str, Any] = {"device": f"{ON_HAND}{o}", "devices": 1.0, "parts": {}, "part_nodes": {}}
+    pool = next((d for d in option.pools if d in pools), "") if not problem.inventory.spare_domains else ""
+    alone: dict[str, Any] = {"device": f"{ON_HAND}{o}", "devices": 1.0, "parts": {}, "part_nodes": {}, "region": ""}
     nodes = sum(option.nodes_of.values())
     return replace(option, **alone, **FREE, nodes=nodes, domain=option.domain or pool)
 

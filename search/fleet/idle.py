@@ -11,7 +11,7 @@ from hwdb import Hwdb
 from perfmodel.arrays import NAN
 from perfmodel.hardware import hardware_of
 from perfmodel.power import idle_power
-from search.scenario import Inventory
+from search.scenario import Inventory, device_type
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def idle_devices(
 ) -> tuple[Idle, ...]:
     """List the devices on hand that a fleet does not use, in the order of the stock.
 
-    used: devices in use by name. own: prices per device and hour that the scenario states.
+    used: devices in use by the names of the stock. own: prices per device and hour that the scenario states.
     """
     found = []
     for name, stock in inventory.stock.items():
@@ -42,7 +42,8 @@ def idle_devices(
         if not np.isfinite(stock) or left <= 0:
             continue
         each = NAN
-        if name in database.names():
-            each = float(idle_power(hardware_of([database.device(name)], np.zeros(1, dtype=np.intp)))[0])
-        found.append(Idle(name, left, stock, left * each, left * own.get(name, NAN)))
+        device = device_type(name)
+        if device in database.names():
+            each = float(idle_power(hardware_of([database.device(device)], np.zeros(1, dtype=np.intp)))[0])
+        found.append(Idle(name, left, stock, left * each, left * own.get(device, NAN)))
     return tuple(found)

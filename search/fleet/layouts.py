@@ -15,16 +15,27 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hwdb import InputError
-from perfmodel import Deployments
-from perfmodel.arrays import Array
+from perfmodel import Deployments, Slo
+from perfmodel.arrays import Array, Index
 from perfmodel.costs import CostModel, KnownSteps
-from perfmodel.dtypes import FORMAT_CODE
 from perfmodel.power import energy_kwh, energy_usd, site_power
 from search.fleet.batches import Batch, joined
+from search.fleet.layout_set import (
+    Layouts,
+    Speeds,
+    alike,
+    format_codes,
+    layout_names,
+    stated_rates,
+    together,
+    undominated,
+)
 from search.fleet.modelled import Modelled
 from search.fleet.pairs import PairTerms, best_pairs, paired
 from search.fleet.rates import Rivals
-from search.planning import Target, Tariff, deployment_words, refuse_long_class, space_of
+from search.fleet.regions import Abroad
+from search.fleet.shared_replicas import candidates
+from search.planning import Target, Tariff, refuse_long_class, space_of
 from search.scenario import FleetClass, FleetOption, FleetSpec, Option
 from search.searchers import pareto
 from search.space import SearchSpace
@@ -34,37 +45,6 @@ if TYPE_CHECKING:
 
 #: Rankings by which a fleet is chosen by its power.
 POWER_RANKINGS = ("power_w", "gco2_per_million_tokens")
-#: Code of the model's own format.
-OWN_FORMAT = -1
-
-
-@dataclass(frozen=True)
-class Layouts:
-    """The L options of the fleet program that one option of the scenario becomes.
-
-    options: (L,). throughput: (L, C) requests/s that one replica serves of each of C request classes. placed: (L,) the
-    deployment of each modelled option; () for a stated one.
-    """
-
-    options: tuple[Option, ...]
-    throughput: Array
-    placed: tuple[Deployments, ...] = ()
-
-
-@dataclass(frozen=True)
-class Speeds:
-    """What L layouts of a model serve and draw.
-
-    throughput: (L, C) requests/s of one replica by class. watts: (L,) the most per device at these rates.
-    """
-
-    throughput: Array
-    watts: Array
-
-    @classmethod
-    def none(cls, layouts: int, classes: int) -> Speeds:
-        """Return the speeds of layouts that serve nothing."""
-        return cls(np.zeros((layouts, classes)), np.full(layouts, np.nan))
 
 
 @dataclass(frozen=True)
@@ -86,7 +66,7 @@ class Modeller:
 
         The layouts of all options that run one model are modelled together, under all of its classes at once.
         """
-        apart = [o.throughput is not None or bool(o.prefill_device) for o in self.spec.options]
+        apart = [o.throughput is not None or bool(o.prefill_device or o.together) for o in self.spec.options]
         spaces = [{} if on else self._spaces(o) for o, on in zip(self.spec.options, apart, strict=True)]
         models = dict.fromkeys(name for space in spaces for name in space)
         speeds = {name: self._speeds(name, [space.get(name) for space in spaces]) for name in models}
@@ -95,7 +75,9 @@ class Modeller:
             if option.throughput is not None
             else self._paired(option)
             if option.prefill_device
-            else _together([self._for_model(option, n, space[n], speeds[n][at]) for n in space])
+            else self._shared(option)
+            if option.together
+            else together([self._for_model(option, n, space[n], speeds[n][at]) for n in space])
             for at, (option, space) in enumerate(zip(self.spec.options, spaces, strict=True))
         ]
 
@@ -107,12 +89,21 @@ class Modeller:
             new = {(o.name, o.model): d for o, d in zip(part.options, part.placed, strict=False)}
             placed |= new
             powered |= set(new) if np.isnan(option.power) else set()
+        shared = {
+            (o.name, t.name): t
+            for part in parts
+            for o, found in zip(part.options, part.shared, strict=False)
+            for t in found.tenants
+        }
+        placed |= {key: tenant.layout for key, tenant in shared.items()}
+        powered |= set(shared)
         first: dict[str, Target] = {}
         for option, part in zip(self.spec.options, parts, strict=True):
-            for name in {o.model for o in part.options if o.model} - set(first):
+            for name in {m for o in part.options for m in o.runs if m} - set(first):
                 first[name] = self._target(option, next(c for c in self.spec.classes if c.model == name))
         workloads, slos = tuple(c.workload for c in self.spec.classes), tuple(c.slo for c in self.spec.classes)
-        return Modelled(placed, workloads, slos, first, self.tariff, self.scenario.site.pue, frozenset(powered))
+        tasks = {key: tenant.targets[0] for key, tenant in shared.items()}
+        return Modelled(placed, workloads, slos, first, self.tariff, self.scenario.site.pue, frozenset(powered), tasks)
 
     def _stated(self, option: FleetOption) -> Layouts:
         """Convert an option whose throughput is given. Its price is its own, else that of its devices."""
@@ -120,11 +111,13 @@ class Modeller:
         at = self._position(option.device)
         price = option.usd_per_hour
         if np.isnan(price) and at >= 0:
-            price = float(self.tariff.usd_per_hour[at]) * devices
+            price = self._device_usd(option, option.device) * devices
             if self.tariff.owned[at]:  # its electricity: at the power that is stated, else at the power limit
                 watts = devices * self.tariff.device_limit[at] * self.scenario.site.pue
                 watts = watts if np.isnan(option.power) else option.power
                 price += float(energy_usd(energy_kwh(watts, 1.0), self.scenario.site.usd_per_kwh))
+        elif not np.isnan(price):
+            price *= self.abroad.called(option.terms.region).price_factor
         fails_together, nodes = self._on_node(at, devices)
         made = Option(
             name=option.name,
@@ -134,19 +127,34 @@ class Modeller:
             power=option.power,
             replicas_per_node=fails_together,
             nodes=nodes,
+            together=option.together,
+            model=" + ".join(option.together),
         )
-        return Layouts(options=(made,), throughput=np.array([stated_rates(option, self.spec)], dtype=float))
+        rates = np.array(stated_rates(option, self.spec), dtype=float)
+        return Layouts(options=(made,), throughput=(rates * self.abroad.reached(option, self.spec.classes))[None])
+
+    @property
+    def abroad(self) -> Abroad:
+        """Return the regions of the fleet."""
+        return Abroad(self.spec.terms.regions)
+
+    def _device_usd(self, option: FleetOption, device: str) -> float:
+        """Return USD per hour of one device where an option stands; of an owned one without its electricity."""
+        return self.abroad.device_usd(option, device, float(self.tariff.usd_per_hour[self._position(device)]))
 
     def _paired(self, option: FleetOption) -> Layouts:
         """Model an option that is a pair of pools, for each of the models that it may serve."""
         prefill = replace(option, device=option.prefill_device)
         prefill = replace(prefill, layouts={"tp": option.prefill_tp} if option.prefill_tp else option.layouts)
         first, parts = self._spaces(prefill), []
-        terms = PairTerms(
-            self.tariff, self.scenario.site, (self._position(prefill.device), self._position(option.device))
-        )
+        reached = self.abroad.reached(option, self.spec.classes)
+        at = self._position(prefill.device), self._position(option.device)
+        usd = self._device_usd(option, prefill.device), self._device_usd(option, option.device)
+        terms = PairTerms(self.tariff, self.scenario.site, at, usd)
         for model, decode in self._spaces(option).items():
-            classes = [i for i, c in enumerate(self.spec.classes) if c.model == model]
+            classes = [i for i, c in enumerate(self.spec.classes) if c.model == model and reached[i]]
+            if not classes:
+                continue
             targets = [self._target(option, self.spec.classes[i]) for i in classes]
             how = replace(decode, hand_over=self.scenario.hand_over)
             found = paired(first[model], how)
@@ -154,7 +162,41 @@ class Modeller:
             throughput = np.zeros((len(made), len(self.spec.classes)))
             throughput[:, classes] = speeds
             parts.append(Layouts(options=tuple(made), throughput=throughput))
-        return _together(parts)
+        return together(parts) if parts else Layouts((), np.zeros((0, len(self.spec.classes))))
+
+    def _shared(self, option: FleetOption) -> Layouts:
+        """Model an option whose replicas serve several models at once, on layouts that are legal for all of them."""
+        names, at, count = option.together, self._position(option.device), len(self.spec.classes)
+        classes = [self._served(option, name) for name in names]
+        spaces = [self._space(option, name).legal().deployments() for name in names]
+        targets = [[self._target(option, self.spec.classes[i]) for i in mine] for mine in classes]
+        found = candidates(alike(spaces), names, targets, self.scenario.limits.utilisation)
+        options, idle = [], float(np.nan_to_num(self.tariff.device_idle[at]))
+        for one in found:
+            layout = one.tenants[0].layout
+            size = float(layout.devices_per_replica[0])
+            power = self._power(option, layout, np.array([one.watts.sum() - idle * (len(names) - 1)]))
+            failing, nodes = self._on_node(at, size)
+            made = Option(
+                name=f"{option.name}: {one.name()}",
+                device=option.device,
+                devices=size,
+                usd_per_hour=float(self._price(option, layout, power)[0]),
+                power=float(power[0]),
+                replicas_per_node=failing,
+                nodes=nodes,
+                model=" + ".join(names),
+                most_used=self.scenario.limits.utilisation,
+                together=names,
+            )
+            options.append(made)
+        rates = np.reshape([one.row(classes, count) for one in found], (-1, count))
+        return undominated(Layouts(tuple(options), rates, shared=tuple(found)))
+
+    def _served(self, option: FleetOption, model: str) -> list[int]:
+        """Return the classes of a model that the network leaves time to serve."""
+        reached = self.abroad.reached(option, self.spec.classes)
+        return [i for i, c in enumerate(self.spec.classes) if c.model == model and reached[i]]
 
     def _spaces(self, option: FleetOption) -> dict[str, Deployments]:
         """Return the legal layouts of a modelled option, for each of the models that it may serve."""
@@ -178,15 +220,16 @@ class Modeller:
         if not known:
             return out
         layouts = joined(list(known.values()))
-        batch = self._batch(next(iter(known)), served, layouts)
         numbers = np.repeat(list(known), [len(space) for space in known.values()])
+        batch = self._batch(numbers, served, layouts)
         rivals = Rivals(numbers, self._weights(known), self._copies)
         rate, watts = batch.capacities(self.scenario.limits.utilisation, None if self._power_decides else rivals)
         rate, watts = rate.reshape(len(served), -1), watts.reshape(len(served), -1)  # one row per class
         ends = np.cumsum([len(space) for space in known.values()])
         for (o, space), end in zip(known.items(), ends.tolist(), strict=True):
             here, found = slice(end - len(space), end), Speeds.none(len(space), len(self.spec.classes))
-            found.throughput[:, served] = rate[:, here].T
+            reached = self.abroad.reached(self.spec.options[o], [self.spec.classes[i] for i in served])
+            found.throughput[:, served] = rate[:, here].T * reached
             out[o] = Speeds(found.throughput, np.fmax.reduce(watts[:, here], axis=0, initial=np.nan))
         return out
 
@@ -217,12 +260,23 @@ class Modeller:
             rows.append(np.stack([price * (np.nan if owned else 1.0), size]))
         return np.concatenate(rows, axis=1).T
 
-    def _batch(self, option: int, classes: Sequence[int], layouts: Deployments) -> Batch:
+    def _batch(self, options: Index, classes: Sequence[int], layouts: Deployments) -> Batch:
         """Put `layouts` (L,) under each of the classes of one model: rows class by class.
 
-        option: position of one that runs the model.
+        options: (L,) position of the option of each. Its region decides what the network leaves of a bound.
         """
-        return Batch.of(layouts, [self._target(self.spec.options[option], self.spec.classes[i]) for i in classes])
+        first, asked = self.spec.options[int(options[0])], [self.spec.classes[i] for i in classes]
+        batch = Batch.of(layouts, [self._target(first, c) for c in asked])
+        if not self.abroad.regions:
+            return batch
+        left = {(o, c.name): self._slo(self.spec.options[o], c) for o in set(options.tolist()) for c in asked}
+        bounds = [left[o, c.name] for c in asked for o in options.tolist()]
+        slos = tuple(dict.fromkeys(bounds))
+        return replace(batch, slos=slos, slo=np.array([slos.index(b) for b in bounds], dtype=np.intp))
+
+    def _slo(self, option: FleetOption, c: FleetClass) -> Slo:
+        """Return the SLO of a class without the network to an option; its own where that leaves nothing of it."""
+        return self.abroad.slo(option, c) or c.slo
 
     def _for_model(self, option: FleetOption, model_name: str, layouts: Deployments, speeds: Speeds) -> Layouts:
         """Make options of the layouts (L,) of an option for one model, and leave out dominated ones."""
@@ -238,7 +292,7 @@ class Modeller:
         kept = able[front & ~rivals.beaten(np.stack(rates), np.stack(rates), least=2.0)]
         at = self._position(option.device)
         options, placed = [], tuple(layouts.take(np.array([row])) for row in kept.tolist())
-        for row, name in zip(kept.tolist(), _names(option, placed), strict=True):
+        for row, name in zip(kept.tolist(), layout_names(option, placed), strict=True):
             fails_together, nodes = self._on_node(at, float(size[row]))
             options.append(
                 Option(
@@ -267,7 +321,7 @@ class Modeller:
         return Target(
             model=spec,
             workload=c.workload.at(arrival="open", rate=1.0),
-            slo=c.slo,
+            slo=self._slo(option, c),
             engine=self.scenario.engine,
             confidence=self.scenario.limits.confidence,
             costs=self.costs,
@@ -281,10 +335,10 @@ class Modeller:
         """
         size = layouts.devices_per_replica
         if not np.isnan(option.usd_per_hour):
-            return np.full(len(size), option.usd_per_hour)
+            return np.full(len(size), option.usd_per_hour * self.abroad.called(option.terms.region).price_factor)
         at, site = self._position(option.device), self.scenario.site
         electricity = energy_usd(energy_kwh(power, 1.0), site.usd_per_kwh) if self.tariff.owned[at] else 0.0
-        return np.asarray(size * self.tariff.usd_per_hour[at] + electricity)
+        return np.asarray(size * self._device_usd(option, option.device) + electricity)
 
     def _power(self, option: FleetOption, layouts: Deployments, watts: Array) -> Array:
         """Return the watts of a replica at the site's meter, (L,).
@@ -321,8 +375,8 @@ class Modeller:
             pinned=frozenset(option.layouts),
             pads_shards=self.scenario.engine.pads_shards,
             encoder_data_parallel=self.scenario.engine.encoder_data_parallel,
-            weight=_format_codes(option.weight),
-            kv=_format_codes(option.kv),
+            weight=format_codes(option.weight),
+            kv=format_codes(option.kv),
             host=offload.host,
             adapters=self.scenario.adapters,
             routing=self.scenario.routing,
@@ -344,41 +398,3 @@ class Modeller:
             return 1.0, 1.0
         failing = self.tariff.failing(np.array([at]), np.array([devices]))
         return float(failing[0]), float(self.tariff.nodes_per_replica(np.array([at]), np.array([devices]))[0])
-
-
-def _names(option: FleetOption, placed: tuple[Deployments, ...]) -> list[str]:
-    """Name the layouts of an option, each by the option's own name, where it has one, and its deployment in words.
-
-    Layouts of the same words are told apart by tokens per step and running sequences.
-    """
-    own = f"{option.name}: " if option.name != option.device else ""
-    words = [own + deployment_words(d) for d in placed]
-    settings = [f", {d.max_num_batched_tokens[0]:g} tok, {d.max_num_seqs[0]:g} seqs" for d in placed]
-    return [w + (s if words.count(w) > 1 else "") for w, s in zip(words, settings, strict=True)]
-
-
-def _together(parts: Sequence[Layouts]) -> Layouts:
-    """Join the layouts of one option that run different models."""
-    return Layouts(
-        options=tuple(o for p in parts for o in p.options),
-        throughput=np.concatenate([p.throughput for p in parts]),
-        placed=tuple(d for p in parts for d in p.placed),
-    )
-
-
-def rate_and_watts(target: Target, layouts: Deployments, share: float = 1.0) -> tuple[Array, Array]:
-    """Find the greatest request rate that one replica of each layout serves within the target, times `share`.
-
-    Returns (requests/s, watts per device at that rate), (N,) each, as `Batch.capacities` does.
-    """
-    return Batch.of(layouts, [target]).capacities(share)
-
-
-def stated_rates(option: FleetOption, spec: FleetSpec) -> list[float]:
-    """Return the requests/s of one replica by class, in the order of the classes; 0 for a class without one."""
-    return [(option.throughput or {}).get(c.name, 0.0) for c in spec.classes]
-
-
-def _format_codes(names: tuple[str, ...]) -> tuple[int, ...]:
-    """Return the codes of the number formats `names`; the code of the model's own format where there are none."""
-    return tuple(FORMAT_CODE[n] for n in names) or (OWN_FORMAT,)

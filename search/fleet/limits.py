@@ -57,13 +57,14 @@ def prices(problem: FleetProblem) -> Array:
 def limits(problem: FleetProblem) -> dict[str, tuple[float, Array]]:
     """Collect every finite limit on a period: name -> (bound, (O + W + K,) what each unit takes of it).
 
-    Names: `stock[DEVICE]` (devices), `power` (watts), `budget` (USD per hour), `nodes`, `supply[DEVICE KIND]`.
+    Names: `stock[DEVICE]` (devices, of all regions or of one), `power` (watts), `budget` (USD per hour), `nodes`,
+    `supply[DEVICE KIND]`.
     """
     options, inventory, by_node = problem.options, problem.inventory, problem.by_node
     others_none = [0.0] * (len(by_node) + len(inventory.supplies))
     out: dict[str, tuple[float, Array]] = {}
     for device, stock in inventory.stock.items():
-        taken = np.concatenate([problem.devices_on(device), others_none])
+        taken = np.concatenate([problem.stocked(device), others_none])
         if np.isfinite(stock) and taken.any():
             out[f"stock[{device}]"] = (float(stock), taken)
     nodes = [sum(n for d, n in o.nodes_of.items() if d not in by_node) for o in options]
@@ -112,9 +113,7 @@ def failures(problem: FleetProblem) -> list[Array]:
     options, inventory = problem.options, problem.inventory
     out = [np.zeros(len(options))]
     pools = [(list(range(len(options))), inventory.spare_nodes)]
-    pools += [
-        ([i for i, o in enumerate(options) if n in (*o.devices_of, o.domain)], k) for n, k in inventory.spare.items()
-    ]
+    pools += [([i for i, o in enumerate(options) if n in o.pools], k) for n, k in inventory.spare.items()]
     for members, count in pools:
         for nodes in combinations_with_replacement(members, count) if count else ():
             lost = np.zeros(len(options))

@@ -39,6 +39,7 @@ class _Mixed:
 
     served: Served
     slos: tuple[Slo, ...]
+    problem: FleetProblem
 
     def estimates(self, rows: Index, rates: Array) -> Estimates:
         """Estimate the mixes at `rows` (M,), each at its rate (M,) in requests/s."""
@@ -46,12 +47,11 @@ class _Mixed:
 
     def ratio(self, estimates: Estimates, rows: Index) -> Array:
         """Return the worst ratio of a latency of a class to its limit, (M,); at most 1 where all are kept."""
-        here, confidence = replace(self.served, kind=self.served.kind[:, rows]), self.served.batch.target.confidence
+        own, confidence = self.served, self.served.batch.target.confidence
+        here = replace(own, kind=own.kind[:, rows], option=own.option[rows], period=own.period[rows])
         worst = np.where(estimates.fits & ~estimates.saturated, 0.0, np.inf)
-        for kind, slo in enumerate(self.slos):
-            if slo.objectives and (here.kind == kind).any():
-                some, of = here.of_class(estimates, kind)
-                worst[of] = np.maximum(worst[of], ratio_of(some, slo, confidence))
+        for slo, of, some in here.judged(self.problem, estimates, self.slos):
+            worst[of] = np.maximum(worst[of], ratio_of(some, slo, confidence))
         return worst
 
 
@@ -61,20 +61,23 @@ def mix_factors(found: FleetPlan, modelled: Modelled) -> Array:
     It is 1 where that is enough within `TOLERANCE`, where an option serves one class at a time, and where its
     throughput is stated.
     """
-    out, busy = np.ones(len(found.problem.options)), found.utilisation()
-    several = (found.shares * (found.problem.rate.T > 0)[None] > 0).sum(axis=1) > 1  # (O, P)
+    problem, out = found.problem, np.ones(len(found.problem.options))
+    each = found.shares * problem.rate.T[None] / np.where(problem.serves(), problem.throughput, np.inf)[:, :, None]
     for every in mixes(found, modelled):
+        mine = np.array([m in (every.model, "") for m in problem.class_models or ("",)])
+        several = (each * mine[:, None] > 0).sum(axis=1) > 1  # (O, P)
+        busy = (each * mine[:, None]).sum(axis=1) / np.maximum(found.replicas, 1)
         rows = np.nonzero(several[every.option, every.period] & (busy[every.option, every.period] > LEAST_USE))[0]
         if not len(rows):
             continue
         served = _of_one_replica(every, rows)
-        used = busy[served.option, served.period] * [found.problem.options[o].most_used for o in served.option]
+        used = busy[served.option, served.period] * [problem.options[o].most_used for o in served.option]
         full = served.batch.load.rate / used  # requests/s at which the program thinks a replica full
-        mixed, at = _Mixed(served, modelled.slos), np.arange(len(rows))
+        mixed, at = _Mixed(served, modelled.slos, problem), np.arange(len(rows))
         ratio = mixed.ratio(mixed.estimates(at, full * (1.0 - TOLERANCE)), at)
         short = np.nonzero(ratio > 1.0)[0]
         if len(short):
-            less = _Mixed(_rows(served, short), modelled.slos)
+            less = _Mixed(_rows(served, short), modelled.slos, problem)
             reached = greatest_rates(less, len(short))[0] / full[short]
             np.minimum.at(out, served.option[short], np.where(reached > 0, reached, 1.0))
     return out
@@ -90,7 +93,8 @@ def _of_one_replica(served: Served, rows: Index) -> Served:
 
 def _rows(served: Served, rows: Index) -> Served:
     """Return the mixes at `rows`."""
-    return Served(served.option[rows], served.period[rows], batch_rows(served.batch, rows), served.kind[:, rows])
+    batch, kind = batch_rows(served.batch, rows), served.kind[:, rows]
+    return Served(served.model, served.option[rows], served.period[rows], batch, kind)
 
 
 def batch_rows(batch: Batch, rows: Index) -> Batch:

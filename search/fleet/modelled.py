@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from perfmodel import Deployments, Slo, Workload
 from search.planning import Target, Tariff
@@ -15,7 +15,8 @@ class Modelled:
 
     placed: (name, model) of an option -> its deployment, one replica. powered: those whose power is modelled too.
     workloads, slos: (C,) lengths (None where a class has none) and bounds of each class. targets: the task by model.
-    tariff: prices and nodes. pue: of the site.
+    tariff: prices and nodes. pue: of the site. shared: (name, model) of an option that serves several models -> the
+    task of one of them, with the engine that it has beside the others.
     """
 
     placed: Mapping[tuple[str, str], Deployments]
@@ -25,3 +26,4 @@ class Modelled:
     tariff: Tariff
     pue: float
     powered: frozenset[tuple[str, str]] = frozenset()
+    shared: Mapping[tuple[str, str], Target] = field(default_factory=dict)

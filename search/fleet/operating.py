@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,10 @@ from perfmodel.workload import Load, load_of
 from search.fleet.batches import Batch, joined, stacked
 from search.fleet.limits import INTEGRALITY_TOLERANCE
 from search.fleet.modelled import Modelled
+from search.fleet.problem import FleetProblem
+from search.fleet.regions import shorter
 from search.planning import Tariff
+from search.scenario import Option, device_type
 
 if TYPE_CHECKING:
     from search.fleet.fleet import FleetPlan
@@ -29,10 +32,11 @@ IDLE_RATE = 1e-6
 class Served:
     """What the options of a fleet run and under which load: M mixes of classes, all of one model.
 
-    option, period: (M,) whose mix it is. batch: M rows, the replicas of the option under the rates of the period.
-    kind: (L, M) position of the class that each of L length classes is of, -1 where it is of none.
+    model: its name. option, period: (M,) whose mix it is. batch: M rows, the replicas of the option under the rates of
+    the period. kind: (L, M) position of the class that each of L length classes is of, -1 where it is of none.
     """
 
+    model: str
     option: Index
     period: Index
     batch: Batch
@@ -49,6 +53,22 @@ class Served:
         share = mine[:, rows] / mine[:, rows].sum(axis=0)
         return replace(some, classes=replace(some.classes, share=share)), rows
 
+    def judged(
+        self, problem: FleetProblem, estimates: Estimates, slos: Sequence[Slo]
+    ) -> Iterator[tuple[Slo, Index, Estimates]]:
+        """Yield (SLO without the network, the K rows that it holds for, their estimates) of each class with an SLO.
+
+        slos: (C,) as users ask for them. Rows in different regions come apart.
+        """
+        for kind, slo in enumerate(slos):
+            if not slo.objectives or not (self.kind == kind).any():
+                continue
+            some, rows = self.of_class(estimates, kind)
+            far = np.array([problem.round_trip(problem.options[o], problem.classes[kind]) for o in self.option[rows]])
+            for seconds in np.unique(far):
+                here = np.nonzero(far == seconds)[0]
+                yield shorter(slo, float(seconds)) or slo, rows[here], some.take(here)
+
 
 def mixes(found: FleetPlan, modelled: Modelled) -> list[Served]:
     """Return what the modelled options in use serve in each period, by model.
@@ -56,24 +76,30 @@ def mixes(found: FleetPlan, modelled: Modelled) -> list[Served]:
     A replica without requests counts as one with next to none.
     """
     out = []
-    for model in dict.fromkeys(o.model for o in found.problem.options):
+    runs = [(o, model) for o, option in enumerate(found.problem.options) for model in option.runs]
+    # a model of a replica with several has an engine of its own, and so a batch of its own
+    for model, alone in dict.fromkeys((m, o if found.problem.options[o].together else -1) for o, m in runs):
         at = [
-            (o, t, modelled.placed[option.name, option.model])
-            for o, option in enumerate(found.problem.options)
-            if option.model == model and (option.name, option.model) in modelled.placed
+            (o, t, modelled.placed[found.problem.options[o].name, model])
+            for o, name in runs
+            if name == model and alone == (o if found.problem.options[o].together else -1)
+            if (found.problem.options[o].name, model) in modelled.placed
             for t in np.nonzero(found.replicas[o])[0].tolist()
         ]
         if at:
-            out.append(_served(found, modelled, at))
+            out.append(_served(found, modelled, at, model))
     return out
 
 
-def _served(found: FleetPlan, modelled: Modelled, at: Sequence[tuple[int, int, Deployments]]) -> Served:
+def _served(found: FleetPlan, modelled: Modelled, at: Sequence[tuple[int, int, Deployments]], model: str) -> Served:
     """Put the mixes of one model beside each other. at: (M,) option, period, and deployment of one replica."""
     option, period = (np.array([entry[i] for entry in at], dtype=np.intp) for i in (0, 1))
     replicas = found.replicas[option, period].astype(float)
     layouts = replace(joined([entry[2] for entry in at]), replicas=replicas)
     known = np.array([w is not None for w in modelled.workloads])
+    first = found.problem.options[option[0]]
+    if first.together:
+        known &= np.array([name == model for name in found.problem.class_models])
     rates = found.shares[option, :, period] * found.problem.rate[period] * known  # (M, C)
     loads, kinds = [], []
     for o, mix in zip(option.tolist(), rates, strict=True):
@@ -84,8 +110,8 @@ def _served(found: FleetPlan, modelled: Modelled, at: Sequence[tuple[int, int, D
         kinds.append(np.repeat(classes, [w.classes for w in works]))
     load = stacked(loads)
     kind = np.stack([np.pad(k, (0, len(load.input) - len(k)), constant_values=-1) for k in kinds], axis=1)
-    target = modelled.targets[found.problem.options[option[0]].model]
-    return Served(option, period, Batch(target, layouts, load, (), option * 0), kind)
+    target = modelled.shared.get((first.name, model), modelled.targets[model])
+    return Served(model, option, period, Batch(target, layouts, load, (), option * 0), kind)
 
 
 @dataclass(frozen=True)
@@ -106,28 +132,35 @@ def at_load(found: FleetPlan, modelled: Modelled) -> AtLoad:
     """Estimate the options of a fleet at the load that they have in each period."""
     problem = found.problem
     stated = np.array([o.power for o in problem.options])[:, None] * found.replicas
-    power, (spread, chance) = np.where(found.replicas > 0, stated, 0.0), np.full((2, *found.replicas.shape), np.nan)
+    power = np.where(found.replicas > 0, stated, 0.0)
+    spread, chance, drawn = np.full((3, *found.replicas.shape), np.nan)  # drawn: watts of a device
     for served in mixes(found, modelled):
         o, t, rows = served.option, served.period, np.arange(len(served.option))
         estimated = served.batch.estimates(rows, served.batch.load.rate)
-        chance[o, t] = _chances(served, estimated, modelled.slos)
-        modelled_power = np.array([(problem.options[i].name, problem.options[i].model) in modelled.powered for i in o])
-        watts = estimated.power * np.array([problem.options[i].devices for i in o]) * found.replicas[o, t]
-        spread[o, t] = np.where(modelled_power, estimated.half_width("power"), np.nan)
-        for i in np.unique(o[modelled_power]):
-            mine = o == i
-            wall = _at_the_wall(found, modelled.tariff, int(i), t[mine], watts[mine])
-            power[i, t[mine]] = site_power(wall, 1.0, 0.0, modelled.pue)
+        chance[o, t] = np.fmin(chance[o, t], _chances(found, served, estimated, modelled.slos))
+        own = np.array([(problem.options[i].name, served.model) in modelled.powered for i in o])
+        spread[o, t] = np.fmax(spread[o, t], np.where(own, estimated.half_width("power"), np.nan))
+        drawn[o[own], t[own]] = np.nan_to_num(drawn[o[own], t[own]]) + estimated.power[own]
+    for i in np.nonzero((~np.isnan(drawn)).any(axis=1))[0]:
+        option, when = problem.options[i], np.nonzero(~np.isnan(drawn[i]))[0]
+        watts = drawn[i, when] - _idle(modelled.tariff, option) * (len(option.runs) - 1)
+        wall = _at_the_wall(found, modelled.tariff, int(i), when, watts * option.devices * found.replicas[i, when])
+        power[i, when] = site_power(wall, 1.0, 0.0, modelled.pue)
     return AtLoad(power, spread, chance)
 
 
-def _chances(served: Served, estimated: Estimates, slos: Sequence[Slo]) -> Array:
+def _idle(tariff: Tariff, option: Option) -> float:
+    """Return the watts of one device that does nothing, 0 where they are not known: each model's watts have them."""
+    names = [d.name for d in tariff.devices]
+    name = device_type(option.device)
+    return float(np.nan_to_num(tariff.device_idle[names.index(name)])) if name in names else 0.0
+
+
+def _chances(found: FleetPlan, served: Served, estimated: Estimates, slos: Sequence[Slo]) -> Array:
     """Return the chance that each mix keeps every SLO of its classes, (M,); NaN where none has an SLO."""
     out = np.full(len(served.option), np.nan)
-    for kind, slo in enumerate(slos):
-        if slo.objectives and (served.kind == kind).any():
-            some, rows = served.of_class(estimated, kind)
-            out[rows] = np.fmin(out[rows], joint_chance(some, slo))
+    for slo, rows, some in served.judged(found.problem, estimated, slos):
+        out[rows] = np.fmin(out[rows], joint_chance(some, slo))
     return out
 
 
@@ -174,10 +207,11 @@ def _at_the_wall(found: FleetPlan, tariff: Tariff, number: int, periods: Index, 
     """
     options = found.problem.options
     names = [d.name for d in tariff.devices]
-    device = options[number].device
+    place = options[number].device
+    device = device_type(place)
     if device not in names or not tariff.whole[names.index(device)]:
         return device_watts
-    at, here = names.index(device), np.array([o.device == device for o in options], dtype=float)
+    at, here = names.index(device), np.array([o.device == place for o in options], dtype=float)
     held = (here * [o.nodes for o in options]) @ found.replicas[:, periods]
     nodes = np.ceil(held - INTEGRALITY_TOLERANCE)
     used = (here * [o.devices for o in options]) @ found.replicas[:, periods]

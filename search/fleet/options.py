@@ -15,13 +15,15 @@ from perfmodel.workload import SECONDS_PER_HOUR
 from search.fleet.buckets import CUTS, WORTH, cut, has_auto, relaxed_cost
 from search.fleet.day import over_the_day
 from search.fleet.idle import idle_devices
-from search.fleet.layouts import Modeller, stated_rates
+from search.fleet.layout_set import stated_rates
+from search.fleet.layouts import Modeller
 from search.fleet.limits import served_by_none, supplied
 from search.fleet.mix import tightened
 from search.fleet.modelled import Modelled
 from search.fleet.operating import at_load, output_at_load
 from search.fleet.plan import FleetPlan
 from search.fleet.problem import FleetProblem
+from search.fleet.regions import Abroad, node_prices, stock_used
 from search.fleet.solve import Solver
 from search.fleet.terms import on_terms, spreads_of, with_terms
 from search.manifest import manifest
@@ -34,6 +36,7 @@ from search.scenario import (
     Inventory,
     Option,
     Site,
+    placed,
     refused_for_fleets,
 )
 
@@ -69,8 +72,13 @@ def plan_fleet(
     """
     effort = {"time_limit_s": time_limit, "gap": gap}
     prepared, found = _solved(scenario, solver, lambda one: _with_effort(prepare(one, costs), effort))
-    found = with_load(found, prepared.modelled)
-    idle = idle_devices(found.devices, prepared.problem.inventory, scenario.hardware(), scenario.offer.usd_per_hour)
+    return _told(scenario, prepared, with_load(found, prepared.modelled), command)
+
+
+def _told(scenario: Scenario, prepared: Prepared, found: FleetPlan, command: str) -> FleetPlan:
+    """Return a fleet with what it rests on, what it leaves idle, and where it stands. command: see `plan_fleet`."""
+    inventory = prepared.problem.inventory
+    used = stock_used(found.problem.options, found.replicas, inventory.stock)
     told = manifest(
         scenario.path,
         seed=scenario.choices.seed,
@@ -79,8 +87,10 @@ def plan_fleet(
         price_dates=prepared.dates,
         command=command,
     )
-    more: dict[str, Any] = {"site": scenario.site, "modelled": prepared.modelled, "options_stay": prepared.spec.scaled}
-    return replace(found, manifest=told, idle=idle, **more)
+    more: dict[str, Any] = {"modelled": prepared.modelled, "options_stay": prepared.spec.scaled}
+    idle = idle_devices(used, inventory, scenario.hardware(), scenario.offer.usd_per_hour)
+    site = Abroad(prepared.spec.terms.regions).site(scenario.site)
+    return replace(found, manifest=told, idle=idle, site=site, **more)
 
 
 def _with_effort(prepared: Prepared, effort: Mapping[str, Any]) -> Prepared:
@@ -210,13 +220,9 @@ def _prepared(scenario: Scenario, spec: FleetSpec, costs: CostModel | None, step
         for o, part in zip(spec.options, parts, strict=True)
         if not part.throughput.any()
     )
-    own = {o.device for o in spec.options if np.isfinite(o.usd_per_hour)}  # the user's price is that of a replica
-    node_prices = {
-        d.name: float(usd)
-        for d, usd, whole in zip(bill.devices, _per_node(bill, scenario.site), bill.whole, strict=True)
-        if whole and d.name not in own
-    }
-    inventory = replace(scenario.inventory(), node_usd_per_hour=node_prices)
+    own = [placed(o.device, o.terms.region) for o in spec.options if np.isfinite(o.usd_per_hour)]  # that of a replica
+    per_node = node_prices(modeller.abroad, spec, bill, _per_node(bill, scenario.site), frozenset(own))
+    inventory = replace(scenario.inventory(), node_usd_per_hour=per_node)
     options = [made for o, part in zip(spec.options, parts, strict=True) for made in on_terms(part.options, o)]
     problem = _problem(spec, options, np.concatenate([part.throughput for part in parts]), inventory)
     spreads = spreads_of(spec, [len(part.options) for part in parts])
@@ -320,5 +326,6 @@ def _problem(spec: FleetSpec, options: Sequence[Option], throughput: Array, inve
         hours=np.array(spec.hours),
         inventory=inventory,
         elastic=spec.elastic,
+        class_models=tuple(c.model for c in spec.classes),
         remarks=tuple(f"trace of {c.name}: {text}" for c in spec.classes for text in c.remarks),
     )

@@ -106,18 +106,22 @@ def pair_speeds(pairs: Pairs, targets: Sequence[Target], rivals: Rivals, share: 
 
 @dataclass(frozen=True)
 class PairTerms:
-    """What pairs cost and where they stand. at: positions of the prefill and the decode device in the tariff."""
+    """What pairs cost and where they stand.
+
+    at: positions of the prefill and the decode device in the tariff. usd: USD per hour of one of either.
+    """
 
     tariff: Tariff
     site: Site
     at: tuple[int, int]
+    usd: tuple[float, float]
 
     def price(self, sizes: Array, watts: Array) -> Array:
         """Return USD per hour of replicas of `sizes` (2, L) devices; owned ones cost electricity too.
 
         watts: (L,) of a replica at the site's meter.
         """
-        usd = np.array([self.tariff.usd_per_hour[i] for i in self.at]) @ sizes
+        usd = np.array(self.usd) @ sizes
         owned = np.array([float(self.tariff.owned[i]) for i in self.at])
         part = owned @ sizes / sizes.sum(axis=0)
         return np.asarray(usd + np.where(part > 0, part * energy_usd(energy_kwh(watts, 1.0), self.site.usd_per_kwh), 0))

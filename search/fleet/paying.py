@@ -115,7 +115,7 @@ def add_limit(program: Program, name: str, limit: tuple[float, Array], number: i
     An elastic limit may be exceeded by its variable in `excess`. Stock and power also count replicas while they start.
     limit: bound, and what each unit takes of it. number: of the limit, which the constraint is named by.
 
-    stock[d]: sum over options o on d of devices[o,d] replicas[o,t] <= stock[d].
+    stock[d]: sum over options o on d of devices[o,d] replicas[o,t] <= stock[d], d in a region or in all of them.
     power: sum_o power[o] replicas[o,t] <= power limit.
     budget: sum over units of their price <= budget.
     nodes: sum_o nodes[o] replicas[o,t] + sum_d housed[d,t] <= nodes, o over options that are not paid by the node.

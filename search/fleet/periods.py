@@ -41,8 +41,11 @@ def busiest(rate: Array) -> tuple[Index, Index]:
 def of_busiest(problem: FleetProblem) -> tuple[FleetProblem, Index]:
     """Return the problem of the busiest periods alone, and for each period the position of one that stands for it."""
     kept, stands = busiest(problem.rate)
-    carbon = np.full(len(kept), problem.gco2_per_kwh @ problem.hours / problem.hours.sum())
-    return replace(problem, rate=problem.rate[kept], hours=problem.hours[kept], gco2_per_kwh=carbon), stands
+    weight = problem.hours / problem.hours.sum()
+    mean = {name: np.full(problem.periods, weight @ grams) for name, grams in problem.region_gco2.items()}
+    level = np.full(problem.periods, weight @ problem.gco2_per_kwh)
+    even = replace(problem, gco2_per_kwh=level, region_gco2=mean)
+    return even.at_periods(kept, problem.rate[kept], problem.hours[kept]), stands
 
 
 def options_join(problem: FleetProblem) -> bool:
@@ -67,15 +70,13 @@ def period_by_period(problem: FleetProblem, solve: Callable[[FleetProblem], Flee
     problem: elastic, with P periods. solve: finds the fleet of one period. The cost and its bound are means over the
     hours; what a limit costs is too.
     """
-    grams = np.nan_to_num(problem.gco2_per_kwh) * (problem.objective == "carbon")
+    grams = np.nan_to_num(problem.gco2.T) * (problem.objective == "carbon")
     rates, first, which = np.unique(
         np.column_stack([problem.rate, grams]), axis=0, return_index=True, return_inverse=True
     )
     which = which.reshape(-1)
-    alone = replace(problem, hours=np.ones(1), elastic=False)
-    parts = [
-        solve(replace(alone, rate=problem.rate[[i]], gco2_per_kwh=problem.gco2_per_kwh[[i]])) for i in first.tolist()
-    ]
+    alone = replace(problem, elastic=False)
+    parts = [solve(alone.at_periods(first[[i]], problem.rate[first[[i]]], np.ones(1))) for i in range(len(first))]
     weight = np.bincount(which, weights=problem.hours, minlength=len(rates)) / problem.hours.sum()
     cost = float(weight @ np.array([p.usd_per_hour for p in parts]))
     bound = float(weight @ np.array([p.bound for p in parts]))

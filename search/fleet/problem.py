@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -41,7 +42,9 @@ class FleetProblem:
     prices are numbers of devices, because a price is unknown.
 
     objective: one of `OBJECTIVES`. worlds: draws of the throughput and cases beside it. worlds_kept: share of the draws
-    in which every class is served. gco2_per_kwh: (P,) of the site's electricity, NaN unknown. horizon_h: hours over
+    in which every class is served. gco2_per_kwh: (P,) of the site's electricity, NaN unknown. region_gco2: the same of
+    regions by name, (P,) each. network: seconds of a round trip by (region of an option, class).
+    class_models: (C,) model of each class, () where no replica serves several. horizon_h: hours over
     which the cost of moving to new replicas is spread. time_limit_s, gap: seconds per solution, and the relative
     distance from the optimum at which the solver may stop.
     """
@@ -59,6 +62,9 @@ class FleetProblem:
     worlds: tuple[World, ...] = ()
     worlds_kept: float = 1.0
     gco2_per_kwh: Array = field(default_factory=lambda: np.full(1, NAN))
+    region_gco2: Mapping[str, Array] = field(default_factory=dict)
+    network: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    class_models: tuple[str, ...] = ()
     horizon_h: float = HOURS_PER_MONTH
     time_limit_s: float = TIME_LIMIT_S
     gap: float = DEFAULT_GAP
@@ -80,6 +86,40 @@ class FleetProblem:
     def nodes_on(self, device: str) -> Array:
         """Return the nodes of `device` that a replica of each option takes, (O,)."""
         return np.array([o.nodes_of.get(device, 0.0) for o in self.options], dtype=float)
+
+    def stocked(self, stock: str) -> Array:
+        """Return the devices of a replica of each option that count in the stock of that name, (O,)."""
+        return np.array([o.counted(stock) for o in self.options], dtype=float)
+
+    def loads(self, option: int) -> list[Index]:
+        """Return the classes whose loads an option adds up, as lists of positions: those of each model by itself."""
+        together = self.options[option].together
+        if not together:
+            return [np.arange(len(self.classes))]
+        return [np.array([c for c, m in enumerate(self.class_models) if m == name], dtype=np.intp) for name in together]
+
+    def model_of(self, option: int, c: int) -> str:
+        """Return the model that an option serves a class with."""
+        one = self.options[option]
+        return self.class_models[c] if one.together else one.model
+
+    def round_trip(self, option: Option, name: str) -> float:
+        """Return the seconds of a round trip between an option and the class called `name`."""
+        return self.network.get((option.region, name), 0.0)
+
+    @property
+    def gco2(self) -> Array:
+        """Return gCO2e per kWh of each option in each period, (O, P): its own, else its region's, else the site's."""
+        rows = [
+            self.region_gco2.get(o.region, self.gco2_per_kwh) if np.isnan(o.gco2_per_kwh) else o.gco2_per_kwh
+            for o in self.options
+        ]
+        return np.array([np.broadcast_to(row, self.hours.shape) for row in rows], dtype=float)
+
+    def at_periods(self, rows: Index, rate: Array, hours: Array) -> FleetProblem:
+        """Return the problem of the periods at `rows` (K,), with other rates (K, C) and hours (K,)."""
+        grids = {name: grams[rows] for name, grams in self.region_gco2.items()}
+        return replace(self, rate=rate, hours=hours, gco2_per_kwh=self.gco2_per_kwh[rows], region_gco2=grids)
 
     @property
     def may_miss(self) -> int:
@@ -149,7 +189,9 @@ def checked(problem: FleetProblem) -> FleetProblem:
             "(options, classes); give one row per option and one column per class"
         )
     carbon = np.broadcast_to(np.asarray(problem.gco2_per_kwh, dtype=float), hours.shape)
-    return replace(problem, rate=rate, throughput=throughput, hours=hours, worlds=worlds, gco2_per_kwh=carbon)
+    grids = {n: np.broadcast_to(np.asarray(g, dtype=float), hours.shape) for n, g in problem.region_gco2.items()}
+    problem = replace(problem, gco2_per_kwh=carbon, region_gco2=grids)
+    return replace(problem, rate=rate, throughput=throughput, hours=hours, worlds=worlds)
 
 
 def _check_prices(problem: FleetProblem) -> None:
@@ -171,10 +213,13 @@ def _check_prices(problem: FleetProblem) -> None:
             f"fleet: {what}, but option(s) {', '.join(unknown)} have no known power; "
             "give them one (power_w in a scenario), or drop the limit"
         )
-    if (problem.objective == "carbon" or np.isfinite(problem.inventory.carbon)) and (
-        np.isnan(problem.gco2_per_kwh).any() and any(np.isnan(o.gco2_per_kwh) for o in problem.options)
-    ):
-        raise InputError("fleet: carbon counts, but that of the electricity is unknown; give [site] gco2_per_kwh")
+    if (problem.objective == "carbon" or np.isfinite(problem.inventory.carbon)) and (np.isnan(problem.gco2).any()):
+        where = next(o for o, grams in zip(problem.options, problem.gco2, strict=True) if np.isnan(grams).any())
+        place = f"region {where.region!r}" if where.region else "[site]"
+        raise InputError(
+            f"fleet: carbon counts, but that of the electricity of option {where.name!r} is unknown; "
+            f"give {place} a gco2_per_kwh"
+        )
 
 
 def _check_supplies(problem: FleetProblem) -> None:

@@ -16,7 +16,7 @@ objective       minimise sum_t hours[t] cost[t] / sum_t hours[t], the mean USD p
                 devices; or maximise the factor on all demand that is served. Among fleets of equal value: the least
                 cost, then the fewest devices, then the least power
 serve[c,t,f]    every request of a class is served (`search.fleet.serving`)
-load[o,t,f]     the replicas alive keep the SLO
+load[o,t,f]     the replicas alive keep the SLO; load[o,m,t,f] where a replica serves several models m
 capacity[t,f]   both in one, for a class that shares no option with another
 alive[o,t,f]    a failure takes its replicas
 gone[o,t,f]     but no more than there are

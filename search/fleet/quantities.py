@@ -65,8 +65,7 @@ def weights(problem: FleetProblem, quantity: str) -> Weights:
         moved = np.array([o.migration_usd for o in options]) / problem.horizon_h
         return Weights(each[:, None] * share, start_usd(problem) / problem.hours.sum(), moved)
     if quantity == "carbon":
-        own = np.array([o.gco2_per_kwh for o in options])
-        grams = np.where(np.isnan(own)[:, None], problem.gco2_per_kwh, own[:, None]) * watts[:, None] / WATTS_PER_KW
+        grams = problem.gco2 * watts[:, None] / WATTS_PER_KW
         return Weights(np.concatenate([grams * share, np.zeros((len(rest), len(share)))]), none, none)
     if quantity == "devices":
         known = np.nan_to_num(watts)

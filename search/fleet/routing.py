@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from perfmodel.arrays import Array
+from perfmodel.workload import MS_PER_S
 from search.fleet.fleet import FleetPlan
 
 #: Header by which a gateway tells the classes apart. assumed: whoever classifies requests sets it.
@@ -33,8 +34,10 @@ def routing_rows(found: FleetPlan) -> list[dict[str, Any]]:
             "class": problem.classes[c],
             "period": t + 1,
             "option": problem.options[o].name,
-            "model": problem.options[o].model,
-            "backend": names[o],
+            "model": problem.model_of(o, c),
+            "backend": names[o, problem.model_of(o, c)],
+            "region": problem.options[o].region,
+            "network_ms": MS_PER_S * problem.round_trip(problem.options[o], problem.classes[c]),
             "share_percent": 100.0 * float(found.shares[o, c, t]),
             "route_weight": int(weight),
             "request_rate_rps": float(found.shares[o, c, t] * problem.rate[t, c]),
@@ -58,7 +61,7 @@ def routing_json(found: FleetPlan) -> str:
             key = json.dumps([c, refs])
             if refs and key not in routes:
                 alike = sum(r["metadata"]["annotations"]["perfmodel/class"] == name for r in routes.values())
-                routes[key] = _route(name, refs, mine[0]["model"], f"-{alike + 1}" if alike else "")
+                routes[key] = _route(name, mine, f"-{alike + 1}" if alike else "")
             if refs:
                 hours = f"{starts[t]:g}-{starts[t] + problem.hours[t]:g}"
                 marks = routes[key]["metadata"]["annotations"]
@@ -80,14 +83,14 @@ def weights(shares: Array) -> Array:
     return np.asarray(down)
 
 
-def backend_names(found: FleetPlan) -> list[str]:
-    """Return the name of the InferencePool of each option, (O,): its own name as Kubernetes allows it, each once."""
-    names: list[str] = []
-    for option in found.problem.options:
-        words = f"{option.model.rsplit('/', 1)[-1]} {option.name}" if option.model else option.name
-        name = _dns(words)
-        alike = sum(n == name or n.startswith(f"{name}-again-") for n in names)
-        names.append(f"{name}-again-{alike}" if alike else name)
+def backend_names(found: FleetPlan) -> dict[tuple[int, str], str]:
+    """Return the name of the InferencePool of each option and model: its own as Kubernetes allows it, each once."""
+    names: dict[tuple[int, str], str] = {}
+    for o, option in enumerate(found.problem.options):
+        for model in option.runs:
+            name = _dns(f"{model.rsplit('/', 1)[-1]} {option.name}" if model else option.name)
+            alike = sum(n == name or n.startswith(f"{name}-again-") for n in names.values())
+            names[o, model] = f"{name}-again-{alike}" if alike else name
     return names
 
 
@@ -102,9 +105,12 @@ def _backend(row: dict[str, Any]) -> dict[str, Any]:
     return {**pool, "weight": row["route_weight"]}
 
 
-def _route(name: str, refs: list[dict[str, Any]], model: str, ending: str) -> dict[str, Any]:
-    """Return the HTTPRoute of a class."""
+def _route(name: str, rows: list[dict[str, Any]], ending: str) -> dict[str, Any]:
+    """Return the HTTPRoute of a class. rows: of its backends in one period. Where they stand is in an annotation."""
+    refs, model = [_backend(r) for r in rows], rows[0]["model"]
     marks = {"perfmodel/class": name, "perfmodel/hours": "", **({"perfmodel/model": model} if model else {})}
+    places = ", ".join(f"{r['backend']}: {r['region']}" for r in rows if r["region"])
+    marks |= {"perfmodel/regions": places} if places else {}
     match = {"headers": [{"type": "Exact", "name": HEADER, "value": name}]}
     return {
         "apiVersion": "gateway.networking.k8s.io/v1",

@@ -26,7 +26,8 @@ def add_case(program: Program, case: Case, number: int, t: int) -> None:
     for c in case.classes:
         add_serve(program, share, case, (c, number, t))
     for o in case.options:
-        add_load(program, share, case, (o, number, t))
+        for part, classes in enumerate(program.problem.loads(o)):
+            add_load(program, {(i, c): v for (i, c), v in share.items() if c in classes}, case, (o, number, t), part)
 
 
 def add_shares(program: Program, case: Case, index: tuple[int, int]) -> Shares:
@@ -70,16 +71,17 @@ def add_serve(program: Program, share: Shares, case: Case, index: tuple[int, int
     program.linear += (served >= part, name) if case.kind == "chance" else (served == part, name)
 
 
-def add_load(program: Program, share: Shares, case: Case, index: tuple[int, int, int]) -> None:
+def add_load(program: Program, share: Shares, case: Case, index: tuple[int, int, int], part: int = 0) -> None:
     """Add the constraint load[o,t,f]: sum_c rate[t,c] share[o,c,t,f] / throughput[o,c] <= alive[o,t,f].
 
-    share: variables by (o, c) of this t and f. index: (o, f, t).
+    Where a replica serves several models, load[o,m,t,f] does so for the classes of each model m by itself.
+    share: variables by (o, c) of this t and f. index: (o, f, t). part: number of the model.
     """
     import pulp
 
     problem, (o, number, t) = program.problem, index
     load = [float(problem.rate[t, c] / case.throughput[o, c]) * v for (i, c), v in share.items() if i == o]
-    program.linear += (pulp.lpSum(load) <= alive(program, case, o, t), f"load_{o}_{t}_{number}")
+    program.linear += (pulp.lpSum(load) <= alive(program, case, o, t), f"load_{o}_{t}_{number}_{part}")
 
 
 def add_capacity(program: Program, case: Case, index: tuple[int, int]) -> None:

@@ -169,11 +169,5 @@ def one_period(
         else s
         for s in problem.inventory.supplies
     ]
-    return replace(
-        problem,
-        rate=problem.rate[[t]],
-        hours=np.ones(1),
-        gco2_per_kwh=problem.gco2_per_kwh[[t]],
-        elastic=False,
-        inventory=replace(problem.inventory, supplies=tuple(supplies)),
-    )
+    alone = replace(problem, elastic=False, inventory=replace(problem.inventory, supplies=tuple(supplies)))
+    return alone.at_periods(np.array([t]), problem.rate[[t]], np.ones(1))

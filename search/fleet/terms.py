@@ -12,11 +12,12 @@ from hwdb import InputError
 from perfmodel.arrays import Array
 from perfmodel.power import energy_kwh, energy_usd
 from search.fleet.account import intensities
-from search.fleet.layouts import rate_and_watts
+from search.fleet.layout_set import rate_and_watts
 from search.fleet.modelled import Modelled
 from search.fleet.problem import FleetProblem, World
+from search.fleet.regions import Abroad, in_region, shorter
 from search.planning import Tariff, tariff
-from search.scenario import DEFAULT_RANKING, FleetOption, FleetSpec, Option, Supply, TermsOfUse
+from search.scenario import DEFAULT_RANKING, FleetOption, FleetSpec, Option, Supply, TermsOfUse, device_type
 
 if TYPE_CHECKING:
     from search.scenario import Scenario
@@ -42,7 +43,8 @@ def on_terms(made: Sequence[Option], option: FleetOption) -> tuple[Option, ...]:
             "device": " + ".join(option.terms.parts),
         }
         told |= {"part_nodes": dict.fromkeys(option.terms.parts, 1.0), "nodes": float(len(option.terms.parts))}
-    return tuple(replace(o, **told) for o in made)
+    told.pop("region")
+    return tuple(in_region(replace(o, **told), option.terms.region) for o in made)
 
 
 def with_terms(
@@ -60,16 +62,19 @@ def with_terms(
         spare=terms.spare,
         spare_domains=terms.spare_domains,
         supplies=tuple(_priced(s, scenario, problem) for s in terms.supplies),
+        stock={**problem.inventory.stock, **Abroad(terms.regions).stock()},
     )
-    unknown = [n for n in terms.spare if not any(n in (*o.devices_of, o.domain) for o in problem.options)]
+    unknown = [n for n in terms.spare if not any(n in o.pools for o in problem.options)]
     if unknown:
         raise InputError(f"{scenario.path}: [fleet] spare: no option stands on or in {unknown[0]!r}; name a device")
     return replace(
         problem,
         inventory=inventory,
         objective=OBJECTIVE_OF.get(scenario.minimise, "cost") if scenario.fleet is not None else "cost",
-        remarks=(*problem.remarks, *_unranked(scenario)),
+        remarks=(*problem.remarks, *_unranked(scenario), *Abroad(terms.regions).remarks(spec)),
         gco2_per_kwh=intensities(scenario.site, hours),
+        region_gco2=Abroad(terms.regions).grids(hours),
+        network=Abroad(terms.regions).network(spec.classes),
         horizon_h=terms.horizon_h,
         time_limit_s=terms.time_limit_s,
         gap=terms.gap,
@@ -106,7 +111,8 @@ def cases_of(problem: FleetProblem, spec: FleetSpec, modelled: Modelled) -> tupl
                 work = modelled.workloads[c]
                 if work is not None and placed is not None:
                     longer = work.at(output_tokens=work.output_tokens * case.output_factor, arrival="open", rate=1.0)
-                    target = replace(modelled.targets[option.model], workload=longer, slo=modelled.slos[c])
+                    bounds = shorter(modelled.slos[c], problem.round_trip(option, problem.classes[c]))
+                    target = replace(modelled.targets[option.model], workload=longer, slo=bounds or modelled.slos[c])
                     speed[o, c] = rate_and_watts(target, placed)[0][0]
         found.append(World(case.name, speed, must=True))
     return tuple(found)
@@ -130,8 +136,9 @@ def draws(problem: FleetProblem, spreads: Array, count: int, seed: int) -> tuple
     if not spreads.any():
         return ()
     random = np.random.default_rng(seed)
-    names = list(dict.fromkeys(o.device for o in problem.options))
-    on = np.array([names.index(o.device) for o in problem.options])
+    types = [device_type(o.device) for o in problem.options]
+    names = list(dict.fromkeys(types))
+    on = np.array([names.index(t) for t in types])
     common = random.standard_normal((count, 1))
     device, own = random.standard_normal((count, len(names))), random.standard_normal((count, len(on)))
     normal = np.sqrt(0.5) * common + 0.5 * device[:, on] + 0.5 * own
@@ -146,14 +153,18 @@ def _priced(supply: Supply, scenario: Scenario, problem: FleetProblem) -> Supply
     """
     database, offer = scenario.hardware(), scenario.offer
     if supply.device not in problem.device_names:
-        raise InputError(f"{scenario.path}: [[fleet.supply]] {supply.name}: no option stands on {supply.device}")
-    if supply.device not in database.names():
+        told = f"{scenario.path}: [[fleet.supply]] {supply.name}: no option stands on {supply.device}"
+        elsewhere = [n for n in problem.device_names if device_type(n) == device_type(supply.device)]
+        raise InputError(told + (f", but on {', '.join(elsewhere)}; give the region" if elsewhere else ""))
+    device = device_type(supply.device)
+    if device not in database.names():
         return supply
     kind = supply.kind if supply.kind != "owned" else "on_demand"
-    bill = tariff(database, (supply.device,), offer.nodes, kind, {}, supply=scenario.site.psu)
+    bill = tariff(database, (device,), offer.nodes, kind, {}, supply=scenario.site.psu)
     price = supply.usd_per_hour
     if np.isnan(price):
-        price = _electricity(supply, scenario, bill) if supply.kind == "owned" else float(bill.usd_per_hour[0])
+        usual = _usual(supply, float(bill.usd_per_hour[0]), problem.options, scenario)
+        price = _electricity(supply, scenario, bill) if supply.kind == "owned" else usual
         told = bill.price[0]
         if supply.kind != "owned" and (np.isnan(price) or "for want of" in told):
             where = f"{scenario.path}: [[fleet.supply]] {supply.name}"
@@ -161,6 +172,14 @@ def _priced(supply: Supply, scenario: Scenario, problem: FleetProblem) -> Supply
     per_node = float(bill.per_node[0]) if supply.device in problem.by_node else 1.0
     most, least = supply.most / per_node, supply.least / per_node
     return replace(supply, usd_per_hour=price * per_node, most=most, least=least)
+
+
+def _usual(supply: Supply, usd: float, options: Sequence[Option], scenario: Scenario) -> float:
+    """Return USD per hour of a device of a supply where it stands. usd: the price without a region."""
+    regions = scenario.fleet.terms.regions if scenario.fleet is not None else ()
+    here = Abroad(regions).called(next((o.region for o in options if supply.device in o.devices_of), ""))
+    own = here.usd_per_hour.get(device_type(supply.device), usd * here.price_factor)
+    return float(own if supply.kind == "on_demand" else usd * here.price_factor)
 
 
 def _electricity(supply: Supply, scenario: Scenario, bill: Tariff) -> float:

@@ -103,7 +103,7 @@ class Program:
     def solved_replicas(self) -> Index:
         """Return the replicas of the solution, (O, P); the solver's floats are rounded, never truncated."""
         options, periods = range(len(self.problem.options)), range(self.problem.periods)
-        return np.rint([[self.replicas[o, t].varValue for t in periods] for o in options]).astype(np.intp)
+        return np.rint([[self.replicas[o, t].varValue or 0.0 for t in periods] for o in options]).astype(np.intp)
 
     def solved_shares(self) -> Array:
         """Return the shares of the solution, (O, C, P), without rounding noise; they sum to 1 over options."""

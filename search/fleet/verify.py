@@ -19,6 +19,8 @@ from search.fleet.busiest import Mix, busiest_mixes
 from search.fleet.fleet import FleetPlan
 from search.fleet.modelled import Modelled
 from search.fleet.operating import Served
+from search.fleet.regions import shorter
+from search.scenario import OVER_THE_NETWORK
 from search.searchers import Progress
 
 #: Most replicas of an option that are simulated, at their part of the rate. chosen: more replicas behind one router
@@ -48,7 +50,8 @@ def _workload(mix: Mix, modelled: Modelled, part: float) -> Workload:
 def verified(found: FleetPlan, *, seed: int = 0, progress: Progress | None = None) -> list[dict[str, Any]]:
     """Simulate each modelled option of a fleet at its busiest; return flat rows, one per option, class and SLO bound.
 
-    Each row has the limit, the value of the closed form in the mix and the simulated one, and whether that is kept.
+    Each row has the limit, the value of the closed form in the mix and the simulated one, both with the network to the
+    users, and whether that is kept.
     `slo_attainment`: share of the requests of the class that stay within all its bounds. Raises `InputError` where no
     option is modelled.
     """
@@ -74,22 +77,25 @@ def _rows(found: FleetPlan, modelled: Modelled, mix: Mix, seed: int) -> list[dic
     option, out = found.problem.options[o], []
     for kind, alone in mix.by_class(mix.estimates()):
         slo, mine = modelled.slos[kind], _of_kind(run, served.kind[served.kind[:, row] >= 0, row] == kind)
+        far = found.problem.round_trip(option, found.problem.classes[kind])
         seen = simulator.window(run)
         seen = replace(seen, counted=seen.counted & mine, asked=seen.asked & mine)
-        share = float(simulator.attained(run, slo)[seen.asked].mean()) if seen.asked.any() else float("nan")
+        kept = simulator.attained(run, shorter(slo, far) or slo)[seen.asked]
+        share = float(kept.mean()) if seen.asked.any() else float("nan")
         for bound in slo.objectives:
-            value = simulator.latency(run, bound.metric, seen).at(bound.statistic)
+            more = far if bound.metric in OVER_THE_NETWORK else 0.0
+            value = simulator.latency(run, bound.metric, seen).at(bound.statistic) + more
             out.append(
                 {
                     "option": option.name,
-                    "model": option.model,
+                    "model": served.model,
                     "class": found.problem.classes[kind],
                     "period": t + 1,
                     "replicas": int(count),
                     "request_rate_rps": float(found.shares[o, kind, t] * found.problem.rate[t, kind]),
                     "slo_bound": bound.key,
                     "limit_ms": MS_PER_S * bound.limit,
-                    "closed_form_ms": MS_PER_S * float(overall(alone, bound.metric, bound.statistic)[0]),
+                    "closed_form_ms": MS_PER_S * (float(overall(alone, bound.metric, bound.statistic)[0]) + more),
                     "simulated_ms": MS_PER_S * value,
                     "kept": bool(value <= bound.limit) and not simulator.unstable(run),
                     "slo_attainment": share,

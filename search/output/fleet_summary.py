@@ -92,7 +92,7 @@ def print_fleet(fleet: FleetPlan, *, wide: bool = False) -> None:
     print_text("")
     if fleet.problem.periods > 1:
         _print_hours(fleet, wide)
-    rows = [{**row, "model": row["model"].split("/")[-1]} for row in _busiest(fleet)]
+    rows = [{**row, "model": _short(row["model"])} for row in _busiest(fleet)]
     title = "Each option at its busiest" if fleet.problem.periods > 1 else ""
     hidden = ("remark", *OF_PERIODS)
     keep = (*KEPT, *(["model"] if len({r["model"] for r in rows}) > 1 else []))
@@ -104,6 +104,11 @@ def print_fleet(fleet: FleetPlan, *, wide: bool = False) -> None:
             title=title, label="option", columns=columns, keep=keep, drop=LESS_IMPORTANT, notes=notes, wide=wide
         ),
     )
+
+
+def _short(models: str) -> str:
+    """Return the names of the models of an option without their makers."""
+    return " + ".join(name.rsplit("/", 1)[-1] for name in models.split(" + "))
 
 
 def _planned_to(fleet: FleetPlan) -> Iterator[str]:
@@ -225,7 +230,7 @@ def print_verified(rows: list[dict[str, Any]], *, wide: bool = False) -> None:
     """Print the SLO bounds of each option's mix of classes, by the closed form and by simulation."""
     missed = [r for r in rows if not r["kept"]]
     told = f"{len(missed)} of {len(rows)} bounds are missed in simulation" if missed else "all bounds are kept"
-    shown = [{**row, "model": row["model"].split("/")[-1]} for row in rows]
+    shown = [{**row, "model": _short(row["model"])} for row in rows]
     columns = [c for c in rows[0] if c not in ("period", "model", "replicas", "request_rate_rps")]
     print_rows(
         shown,

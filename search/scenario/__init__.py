@@ -9,12 +9,13 @@ from hwdb.lazy import lazy_names
 if TYPE_CHECKING:
     from search.scenario.choices import AUTO_FORMATS
     from search.scenario.engine import with_settings
-    from search.scenario.fleet import AUTO_BUCKETS, FleetClass, FleetOption, FleetSpec
+    from search.scenario.fleet_spec import AUTO_BUCKETS, FleetClass, FleetOption, FleetSpec
     from search.scenario.growth import Growth
-    from search.scenario.inventory import SUPPLY_KINDS, Inventory, Option, Supply, TermsOfUse
+    from search.scenario.inventory import SUPPLY_KINDS, Inventory, Option, Supply, TermsOfUse, device_type, placed
     from search.scenario.limits import MOST_USED, Limits, Site, carbon_of
     from search.scenario.money import API_KEYS, Money, read_money, refuse_free_power
     from search.scenario.rankings import BY_LATENCY, DEFAULT_RANKING, MONEY, ONE_REPLICA, RANKINGS
+    from search.scenario.regions import OVER_THE_NETWORK, Region, round_trip
     from search.scenario.scenario import Scenario, load_scenario, read_scenario, refused_for_fleets
     from search.scenario.terms import DEFAULT_GAP, TIME_LIMIT_S, FleetCase, FleetTerms, OptionTerms
 
@@ -28,6 +29,7 @@ __all__ = [
     "MONEY",
     "MOST_USED",
     "ONE_REPLICA",
+    "OVER_THE_NETWORK",
     "RANKINGS",
     "SUPPLY_KINDS",
     "TIME_LIMIT_S",
@@ -42,16 +44,20 @@ __all__ = [
     "Money",
     "Option",
     "OptionTerms",
+    "Region",
     "Scenario",
     "Site",
     "Supply",
     "TermsOfUse",
     "carbon_of",
+    "device_type",
     "load_scenario",
+    "placed",
     "read_money",
     "read_scenario",
     "refuse_free_power",
     "refused_for_fleets",
+    "round_trip",
     "with_settings",
 ]
 
@@ -60,12 +66,13 @@ __getattr__ = lazy_names(
     {
         "choices": ["AUTO_FORMATS"],
         "engine": ["with_settings"],
-        "inventory": ["SUPPLY_KINDS", "Inventory", "Option", "Supply", "TermsOfUse"],
-        "fleet": ["AUTO_BUCKETS", "FleetClass", "FleetOption", "FleetSpec"],
+        "inventory": ["SUPPLY_KINDS", "Inventory", "Option", "Supply", "TermsOfUse", "device_type", "placed"],
+        "fleet_spec": ["AUTO_BUCKETS", "FleetClass", "FleetOption", "FleetSpec"],
         "growth": ["Growth"],
         "limits": ["MOST_USED", "Limits", "Site", "carbon_of"],
         "money": ["API_KEYS", "Money", "read_money", "refuse_free_power"],
         "rankings": ["BY_LATENCY", "DEFAULT_RANKING", "MONEY", "ONE_REPLICA", "RANKINGS"],
+        "regions": ["OVER_THE_NETWORK", "Region", "round_trip"],
         "scenario": ["Scenario", "load_scenario", "read_scenario", "refused_for_fleets"],
         "terms": ["DEFAULT_GAP", "TIME_LIMIT_S", "FleetCase", "FleetTerms", "OptionTerms"],
     },

@@ -7,20 +7,23 @@ layouts; its throughput follows from the model, lengths and SLO of each class.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from hwdb import Hwdb, InputError
 from hwdb.tomlfile import Table
-from perfmodel import Slo, Workload
+from perfmodel import Slo
 from perfmodel import model as model_of
 from perfmodel.arrays import NAN
 from perfmodel.workload import SECONDS_PER_HOUR, Period
+from search.scenario.fleet_spec import AUTO_BUCKETS, FleetClass, FleetOption, FleetSpec, check_fleet
+from search.scenario.inventory import placed
 from search.scenario.load_shape import BY_HOUR, stated_by_hour
-from search.scenario.terms import FleetTerms, OptionTerms, read_fleet_terms, read_option_terms
+from search.scenario.regions import check_region, read_regions
+from search.scenario.terms import read_fleet_terms, read_option_terms
 from search.scenario.workload import CLASS_KEYS, LENGTHS, Request, read_request, read_slo, relay, wholes
 
 #: Most requests/s of a class. Chosen: numbers of replicas stay below 1e9, above which solvers lose the last digit.
@@ -28,83 +31,13 @@ MOST_RATE = 1e9
 #: Most periods of a day or week. chosen: the hours of a week.
 MOST_PERIODS = 168
 
-#: Cut of a class that is left to the search.
-AUTO_BUCKETS = "auto"
 #: Most buckets by prompt, and by output length. chosen: more than any study of mixes uses.
 MOST_BUCKETS = 64
 
 #: Degrees of parallelism that a modelled option may list.
 LAYOUTS = ("tp", "pp", "ep", "dp")
-
-
-@dataclass(frozen=True)
-class FleetClass:
-    """One class of requests. rate: (P,) requests/s in each of P periods.
-
-    model: the model that serves it, "" where every option gives its throughput. workload: its lengths, at a rate of 1
-    request/s; None where every option gives its throughput. slo: the scenario's where the class has none. remarks: what
-    the reader of its trace assumed or left out. buckets: number by prompt and by output length into which it is cut,
-    `auto` for as many as pay off, () for none.
-    """
-
-    name: str
-    rate: tuple[float, ...]
-    model: str = ""
-    workload: Workload | None = None
-    slo: Slo = field(default_factory=Slo)
-    remarks: tuple[str, ...] = ()
-    buckets: tuple[int, int] | tuple[()] | str = ()
-
-
-@dataclass(frozen=True)
-class FleetOption:
-    """One way to serve requests: a device, its layouts, and what a replica costs and serves.
-
-    device: name in the hardware database; any name where the throughput is given. devices: per replica, 0 where the
-    layout decides. usd_per_hour: of a replica, NaN where the database's price holds. power: watts of a replica, NaN
-    where modelled or unknown. throughput: requests/s of one replica by class name, None where it is to be modelled.
-    models: those that it may serve, empty for all. layouts: values of tp, pp, ep, dp to try. weight, kv: formats to
-    try. reading: what another spelling of the device was taken for, "" where its name was given. terms: on which it is
-    used. prefill_device, prefill_tp: device and tp of the workers that prefill, where the option is a pair of pools and
-    `device` decodes; "" for a colocated one.
-    """
-
-    name: str
-    device: str
-    devices: int = 0
-    usd_per_hour: float = NAN
-    power: float = NAN
-    throughput: Mapping[str, float] | None = None
-    models: tuple[str, ...] = ()
-    layouts: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    weight: tuple[str, ...] = ()
-    kv: tuple[str, ...] = ()
-    reading: str = ""
-    terms: OptionTerms = field(default_factory=OptionTerms)
-    prefill_device: str = ""
-    prefill_tp: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class FleetSpec:
-    """The `[fleet]` table as read: request classes, options and P periods.
-
-    hours: (P,) length of each period. elastic: True where options and replicas may change between periods. scaled: True
-    where the options of the least-cost static fleet are kept, and their replicas follow the load. terms: on which the
-    fleet is planned.
-    """
-
-    classes: tuple[FleetClass, ...]
-    options: tuple[FleetOption, ...]
-    hours: tuple[float, ...] = (1.0,)
-    elastic: bool = False
-    scaled: bool = False
-    terms: FleetTerms = field(default_factory=FleetTerms)
-
-    @property
-    def modelled(self) -> tuple[FleetOption, ...]:
-        """Return the options whose throughput has to be modelled."""
-        return tuple(o for o in self.options if o.throughput is None)
+#: Keys of options of two kinds: pairs of pools, and replicas of several models.
+OWN_KEYS = ("prefill_device", "prefill_tp", "together")
 
 
 @dataclass(frozen=True)
@@ -130,20 +63,23 @@ def read_fleet(top: Table, defaults: Defaults) -> FleetSpec | None:
         raise table.error("hours", f"{len(hours)} periods are too many; give at most {MOST_PERIODS}")
     if min(hours) <= 0:
         raise table.error("hours", f"{min(hours):g} h is no period; give hours above 0")
-    read = [_class(t, defaults, len(hours) if "hours" in table else 0) for t in table.tables("class")]
+    tables, named = table.tables("class"), [str(t.values.get("device", "")) for t in table.tables("option")]
+    regions = read_regions(table, defaults.folder, defaults.database, named)
+    places = [region.name for region in regions]
+    read = [_class(t, defaults, len(hours) if "hours" in table else 0, places) for t in tables]
     shared = _shared_hours(table, [(c.name, periods) for c, periods in read])
     hours = shared or hours
     elastic = table.flag("elastic", False)
     classes = tuple(replace(c, rate=c.rate * len(hours) if len(c.rate) == 1 else c.rate) for c, _ in read)
     names = [c.name for c in classes]
-    options = tuple(_option(t, names, defaults.database) for t in table.tables("option"))
-    terms = read_fleet_terms(table, defaults.database)
+    options = tuple(o for t in table.tables("option") for o in _in_regions(t, names, defaults.database, places))
+    terms = read_fleet_terms(table, defaults.database, regions)
     table.done()
     _check_unique(table, "class", names)
     _check_unique(table, "option", [o.name for o in options])
     scaled = bool(shared) and "elastic" not in table
     spec = FleetSpec(classes=classes, options=options, hours=hours, elastic=elastic, scaled=scaled, terms=terms)
-    _check_modellable(table, spec)
+    check_fleet(table, spec)
     return spec
 
 
@@ -199,10 +135,12 @@ def _rates(table: Table, request: Request | None, periods: int) -> tuple[tuple[f
     return tuple(p.rate for p in shown) or (single,), shown
 
 
-def _class(table: Table, defaults: Defaults, periods: int) -> tuple[FleetClass, tuple[Period, ...]]:
+def _class(
+    table: Table, defaults: Defaults, periods: int, regions: Sequence[str]
+) -> tuple[FleetClass, tuple[Period, ...]]:
     """Read one `[[fleet.class]]` table; returns it and the periods that its load has by itself.
 
-    periods: number of periods that the fleet states, 0 where it states none.
+    periods: number of periods that the fleet states, 0 where it states none. regions: names of those that it has.
     """
     model = table.text("model", defaults.model) if "model" in table or defaults.model else ""
     if "model" in table:
@@ -222,6 +160,7 @@ def _class(table: Table, defaults: Defaults, periods: int) -> tuple[FleetClass, 
         slo=read_slo(table.table("slo")) if "slo" in table else defaults.slo,
         remarks=request.remarks if request is not None else (),
         buckets=_buckets(table, has_lengths=has_lengths),
+        region=check_region(table, "region", table.text("region", ""), regions),
     )
     table.done(also=CLASS_KEYS)
     return found, shown
@@ -245,6 +184,24 @@ def _buckets(table: Table, *, has_lengths: bool) -> tuple[int, int] | tuple[()] 
         )
         raise table.error("buckets", f"{list(counts)} is no cut; {told}")
     return (int(counts[0]), int(counts[-1]))
+
+
+def _in_regions(table: Table, classes: list[str], database: Hwdb, regions: Sequence[str]) -> list[FleetOption]:
+    """Read one `[[fleet.option]]` table; returns the option in each of its regions.
+
+    It is named by the region where there are several. regions: names of those that the fleet has. The other arguments
+    are those of `_option`.
+    """
+    names = table.texts("region", ())
+    for name in names:
+        check_region(table, "region", name, regions)
+    one = _option(table, classes, database)
+    if not names:
+        return [one]
+    return [
+        replace(one, name=placed(one.name, name if len(names) > 1 else ""), terms=replace(one.terms, region=name))
+        for name in names
+    ]
 
 
 def _option(table: Table, classes: list[str], database: Hwdb) -> FleetOption:
@@ -272,11 +229,27 @@ def _option(table: Table, classes: list[str], database: Hwdb) -> FleetOption:
         terms=read_option_terms(table),
         prefill_device=_prefill(table, database, stated=stated is not None),
         prefill_tp=wholes(table, "prefill_tp") if "prefill_tp" in table else (),
+        together=_together(table),
     )
     if option.terms.parts and stated is None:
         raise table.error("devices_of", "an option on several devices states its throughput; add throughput_rps")
-    table.done(also=LAYOUTS)
+    table.done(also=(*LAYOUTS, *OWN_KEYS))
     return option
+
+
+def _together(table: Table) -> tuple[str, ...]:
+    """Return the models that one replica of an option serves at once; () for one model."""
+    if "together" not in table:
+        return ()
+    idle = next((k for k in ("prefill_device", "models") if k in table), "")
+    if idle:
+        raise table.error("together", f"it goes without {idle}; leave one of them out")
+    names = table.texts("together")
+    for name in names:
+        relay(table, "together", model_of, name)
+    if len(set(names)) < len(names) or len(names) == 1:
+        raise table.error("together", f"{list(names)} are not several models; name two or more, each once")
+    return names
 
 
 def _prefill(table: Table, database: Hwdb, *, stated: bool) -> str:
@@ -321,17 +294,3 @@ def _throughput(table: Table, classes: list[str]) -> dict[str, float]:
     if len(rates) != len(classes):
         raise table.error("throughput_rps", f"{len(rates)} rates for {len(classes)} classes; give one each, in order")
     return dict(zip(classes, rates, strict=True))
-
-
-def _check_modellable(table: Table, spec: FleetSpec) -> None:
-    """Raise `InputError` where an option is to be modelled and a class lacks a model or lengths."""
-    if not spec.modelled:
-        return
-    for c in spec.classes:
-        lacking = [n for n, v in (("model", c.model), ("dataset or input_tokens", c.workload)) if not v]
-        if lacking:
-            raise table.error(
-                "class",
-                f"class {c.name!r} lacks {' and '.join(lacking)}, which option "
-                f"{spec.modelled[0].name!r} needs to be modelled; add them or give the option throughput_rps",
-            )

@@ -9,6 +9,22 @@ from perfmodel.arrays import NAN
 
 #: Where devices come from: rented by the period, rented all day, rented until the owner takes them back, bought.
 SUPPLY_KINDS = ("on_demand", "reserved", "spot", "owned")
+#: Stands between a device and its region in the name that its devices are counted by.
+IN_REGION = " @ "
+
+
+def placed(device: str, region: str) -> str:
+    """Return the name by which the devices of a region are counted, such as `l4 @ europe`; "" for no region."""
+    return f"{device}{IN_REGION}{region}" if region else device
+
+
+def device_type(place: str) -> str:
+    """Return the device of a name that `placed` made.
+
+    >>> device_type(placed("l4", "europe")), device_type("l4")
+    ('l4', 'l4')
+    """
+    return place.partition(IN_REGION)[0]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,10 +57,12 @@ class TermsOfUse:
 class Option(TermsOfUse):
     """One way to serve, as the fleet program sees it: a replica of a deployment on a device, or on several.
 
-    devices: per replica. usd_per_hour, power (watts, NaN unknown): of a replica, hosts included. replicas_per_node:
+    device: name by which its devices are counted, with its region where it stands in one (see `placed`). devices: per
+    replica. usd_per_hour, power (watts, NaN unknown): of a replica, hosts included. replicas_per_node:
     replicas that fail together when a node fails. nodes: per replica (0.25: four replicas on one node). model: that a
     replica runs, "" where the throughput is stated. most_used: share of its capacity that its throughput is.
-    part_nodes: nodes of a replica by device, as `parts`. The other fields are those of `TermsOfUse`.
+    part_nodes: nodes of a replica by device, as `parts`. together: models that one replica serves at once, each with
+    a load of its own; () for one. The other fields are those of `TermsOfUse`.
     """
 
     name: str
@@ -57,6 +75,12 @@ class Option(TermsOfUse):
     model: str = ""
     most_used: float = 1.0
     part_nodes: Mapping[str, float] = field(default_factory=dict)
+    together: tuple[str, ...] = ()
+
+    @property
+    def runs(self) -> tuple[str, ...]:
+        """Return the names of the models that a replica runs."""
+        return self.together or (self.model,)
 
     @property
     def devices_of(self) -> Mapping[str, float]:
@@ -67,6 +91,15 @@ class Option(TermsOfUse):
     def nodes_of(self) -> Mapping[str, float]:
         """Return the nodes that a replica takes by device."""
         return self.part_nodes or {self.device: self.nodes}
+
+    @property
+    def pools(self) -> tuple[str, ...]:
+        """Return the names of the pools of nodes that it belongs to: devices, with and without region, and domain."""
+        return (*self.devices_of, *map(device_type, self.devices_of), self.region, self.domain)
+
+    def counted(self, stock: str) -> float:
+        """Return the devices of a replica that count in the stock of that name: of a region, or of all regions."""
+        return sum(n for place, n in self.devices_of.items() if stock in (place, device_type(place)))
 
 
 @dataclass(frozen=True)
@@ -99,12 +132,13 @@ class Supply:
 class Inventory:
     """What a fleet may use; whatever is absent or inf is unlimited.
 
-    stock: devices by name. power: watts. budget: USD per hour of every period. mean_budget: USD per hour as the mean
-    over the periods. carbon: grams of CO2e per hour as the mean over the periods. spare_nodes: number of nodes, any of
-    them, that may fail at once with every request still served within its SLO. spare: the same of the nodes of one
-    device or one domain, by its name. spare_domains: number of whole domains that may fail at once. node_usd_per_hour:
-    price of a whole node by device, where devices are paid by the node; a replica on such a device has no price of its
-    own. supplies: where the devices come from; the price of an option on a device that has supplies plays no part.
+    stock: devices by name; that of a device without a region counts those of all regions. power: watts. budget: USD per
+    hour of every period. mean_budget: USD per hour as the mean over the periods. carbon: grams of CO2e per hour as the
+    mean over the periods. spare_nodes: number of nodes, any of them, that may fail at once with every request still
+    served within its SLO. spare: the same of the nodes of one device, region or domain, by its name. spare_domains:
+    number of whole domains that may fail at once. node_usd_per_hour: price of a whole node by device, where devices are
+    paid by the node; a replica on such a device has no price of its own. supplies: where the devices come from; the
+    price of an option on a device that has supplies plays no part.
     """
 
     stock: Mapping[str, float] = field(default_factory=dict)

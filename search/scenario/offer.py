@@ -58,9 +58,9 @@ def read_offer(top: Table, folder: Path, more_folders: tuple[str, ...] = ()) -> 
     offer = Offer(
         devices=devices,
         nodes=tuple(n.name for n in nodes),
-        stock=_by_device(table, "stock", database, others),
+        stock=by_device(table, "stock", database, others),
         prices=table.text("prices", Offer.prices, choices=PRICES),
-        usd_per_hour=_by_device(table, "usd_per_hour", database, others),
+        usd_per_hour=by_device(table, "usd_per_hour", database, others),
         folders=folders,
         readings=readings,
     )
@@ -78,7 +78,7 @@ def _devices_of_fleet_options(top: Table) -> list[str]:
     return [str(o.get("device", "")) for o in options if isinstance(o, dict)] if isinstance(options, list) else []
 
 
-def _by_device(table: Table, key: str, database: Hwdb, others: list[str]) -> dict[str, float]:
+def by_device(table: Table, key: str, database: Hwdb, others: list[str]) -> dict[str, float]:
     """Read the inner table `key`: a number of at least 0 per device; empty where the key is absent.
 
     others: names that may be given without being in the database.

@@ -23,7 +23,8 @@ from search.scenario.calibration import read_calibration
 from search.scenario.choices import Choices, read_choices
 from search.scenario.deployment import Offload, check_offload, read_adapters, read_hand_over, read_offload, read_routing
 from search.scenario.engine import read_engines
-from search.scenario.fleet import Defaults, FleetSpec, read_fleet
+from search.scenario.fleet import Defaults, read_fleet
+from search.scenario.fleet_spec import FleetSpec
 from search.scenario.growth import Growth, read_growth
 from search.scenario.inventory import Inventory
 from search.scenario.limits import Limits, Site, read_limits, read_site
@@ -249,10 +250,19 @@ def _check_complete(top: Table, scenario: Scenario) -> None:
         missing = "], [".join(n for n in ("model", "workload", "hardware") if n not in top)
         raise top.error("", f"[{missing}] missing; a plan needs model, workload and hardware, or a [fleet]")
     refuse_free_power(top.file, scenario.money, scenario.site.usd_per_kwh)
-    if scenario.minimise == CARBON and math.isnan(scenario.site.gco2_per_kwh):
-        told = "carbon needs [site] electricity_grid, gco2_by_hour or gco2_per_kwh; add one"
+    if scenario.minimise == CARBON and math.isnan(scenario.site.gco2_per_kwh) and not _green(scenario.fleet):
+        where = "[site]" if scenario.fleet is None or not scenario.fleet.terms.regions else "[site] or each region"
+        told = f"carbon needs {where} electricity_grid, gco2_by_hour or gco2_per_kwh; add one"
         raise top.table("objective", {}).error("rank_by", told)
     refused = refused_for_fleets(scenario) if scenario.fleet is not None else None
     if refused is not None:
         table, key, told = refused
         raise top.table(table).error(key, told)
+
+
+def _green(fleet: FleetSpec | None) -> bool:
+    """Return whether the carbon of the electricity of every option of a fleet is known without that of the site."""
+    if fleet is None:
+        return False
+    known = {r.name for r in fleet.terms.regions if not math.isnan(r.gco2_per_kwh)}
+    return all(o.terms.region in known or not math.isnan(o.terms.gco2_per_kwh) for o in fleet.options)

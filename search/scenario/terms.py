@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hwdb import Hwdb, InputError
@@ -11,8 +11,9 @@ from hwdb.tomlfile import Table
 from perfmodel.arrays import NAN
 from perfmodel.money import HOURS_PER_MONTH
 from perfmodel.workload import SECONDS_PER_HOUR
-from search.scenario.inventory import SUPPLY_KINDS, Supply, TermsOfUse
+from search.scenario.inventory import SUPPLY_KINDS, Supply, TermsOfUse, placed
 from search.scenario.limits import MAX_SPARE_NODES
+from search.scenario.regions import Region, check_region
 
 #: Draws of the throughput where the scenario gives a spread and no number of them. chosen: a share of 95 in 100 shows.
 DRAWS = 100
@@ -55,7 +56,8 @@ class FleetTerms:
     over the day. carbon: grams of CO2e per hour over the day. spare: nodes that may fail, by device or domain.
     spare_domains: domains that may fail. horizon_h: hours over which moves are spread. draws, worlds_kept: draws of the
     throughput, and the share of them that is served. throughput_spread: log standard deviation of the draws. cases: to
-    be survived. time_limit_s, gap: seconds per solution, and the relative gap at which the solver may stop.
+    be survived. time_limit_s, gap: seconds per solution, and the relative gap at which the solver may stop. regions:
+    where options stand and requests come from.
     """
 
     supplies: tuple[Supply, ...] = ()
@@ -70,10 +72,11 @@ class FleetTerms:
     cases: tuple[FleetCase, ...] = ()
     time_limit_s: float = TIME_LIMIT_S
     gap: float = DEFAULT_GAP
+    regions: tuple[Region, ...] = ()
 
 
 def read_option_terms(table: Table) -> OptionTerms:
-    """Read on which terms one `[[fleet.option]]` is used."""
+    """Read on which terms one `[[fleet.option]]` is used, without its region."""
     return OptionTerms(
         parts={n: float(count) for n, count in _counts(table, "devices_of", 1).items()},
         start_up_h=table.number("start_up_s", 0.0, least=0) / SECONDS_PER_HOUR,
@@ -85,16 +88,16 @@ def read_option_terms(table: Table) -> OptionTerms:
         migration_usd=table.number("migration_usd", 0.0, least=0),
         penalty_usd_per_hour=table.number("penalty_usd_per_hour", 0.0),
         gco2_per_kwh=table.number("gco2_per_kwh", NAN, least=0),
-        region=table.text("region", ""),
         throughput_spread=table.number("throughput_spread", NAN, least=0, most=1),
     )
 
 
-def read_fleet_terms(table: Table, database: Hwdb) -> FleetTerms:
+def read_fleet_terms(table: Table, database: Hwdb, regions: tuple[Region, ...]) -> FleetTerms:
     """Read on which terms the `[fleet]` of a scenario is planned. database: the hardware database."""
     cases = [_case(t) for t in table.tables("case", ())]
+    names = [region.name for region in regions]
     return FleetTerms(
-        supplies=tuple(_supply(t, database) for t in table.tables("supply", ())),
+        supplies=tuple(_supply(t, database, names) for t in table.tables("supply", ())),
         mean_budget=table.number("usd_per_month", math.inf, above=0) / HOURS_PER_MONTH,
         carbon=table.number("co2_kg_per_month", math.inf, above=0) * GRAMS_PER_KG / HOURS_PER_MONTH,
         spare=_counts(table, "spare", 0, MAX_SPARE_NODES),
@@ -106,6 +109,7 @@ def read_fleet_terms(table: Table, database: Hwdb) -> FleetTerms:
         cases=tuple(cases),
         time_limit_s=table.number("time_limit_s", TIME_LIMIT_S, above=0),
         gap=table.number("gap_percent", DEFAULT_GAP * PERCENT, least=0, most=PERCENT) / PERCENT,
+        regions=regions,
     )
 
 
@@ -125,8 +129,11 @@ def _case(table: Table) -> FleetCase:
     return found
 
 
-def _supply(table: Table, database: Hwdb) -> Supply:
-    """Read one `[[fleet.supply]]` table. Its price is NaN where it states none and the database is asked."""
+def _supply(table: Table, database: Hwdb, regions: Sequence[str]) -> Supply:
+    """Read one `[[fleet.supply]]` table. Its price is NaN where it states none and the database is asked.
+
+    regions: names of those that the fleet has.
+    """
     written, kind = table.text("device"), table.text("price_kind", choices=SUPPLY_KINDS)
     price = table.number("usd_per_hour", NAN, least=0)
     try:
@@ -142,7 +149,7 @@ def _supply(table: Table, database: Hwdb) -> Supply:
     if spot:
         raise table.error(spot[0], f'only devices of price_kind = "spot" are taken back; these are {kind}')
     found = Supply(
-        device=device,
+        device=placed(device, check_region(table, "region", table.text("region", ""), regions)),
         kind=kind,
         usd_per_hour=price,
         most=most,
