@@ -64,8 +64,9 @@ def latency_rows(found: FleetPlan) -> list[dict[str, Any]]:
     """Return flat rows, one per modelled option in use, class and SLO bound: limit, estimate and chance.
 
     Each option is shown in its busiest period, under the mix of classes that it serves there. `running`: mean sequences
-    in a batch of one replica. `closed_form_ms`, with the network to the users, has its 80 % interval in `_lo` and `_hi`. A class without an SLO has its
-    mean TTFT and TPOT, without limit and chance. Options with stated throughputs, and pairs of pools, have no rows.
+    in a batch of one replica. `closed_form_ms`, with the network to the users, has its 80 % interval in `_lo` and
+    `_hi`. A class without an SLO has its mean TTFT and TPOT, without limit and chance. Options with stated throughputs,
+    and pairs of pools, have no rows.
     """
     modelled = found.modelled
     return (
