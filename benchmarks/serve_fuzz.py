@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from search.options import inputs
 from search.service import Bounds, Here, Outcome, called
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
@@ -40,6 +41,16 @@ ROW = {"rank": 1, "candidate": "1 x 1 l40s", "usd_per_hour": 0.79, "device": "l4
 #: Operation -> a request that is answered.
 GOOD: dict[str, dict[str, Any]] = {
     "estimate": {"model": "meta-llama/Llama-3.1-8B", "device": "l40s", "tp": [1, 2], "concurrency": 4},
+    "deployment": {
+        "model": "meta-llama/Llama-3.1-8B",
+        "device": "l40s",
+        "prefill_workers": 1,
+        "decode_workers": 1,
+        "lora_rank": 16,
+        "speculation": "ngram",
+        "slo": ["ttft_ms_p95=500"],
+        "pue": 1.2,
+    },
     "plan": {"scenario": SMALL, "top": 2},
     "whatif": {"scenario": SMALL, "set": ["slo.ttft_ms_p95=300"]},
     "compare": {"before": [ROW], "after": [{**ROW, "usd_per_hour": 1.0}]},
@@ -85,8 +96,8 @@ def requests(count: int, seed: int, names: list[str]) -> Iterator[tuple[str, Any
     random_of = random.Random(seed)
     for _ in range(count):
         name = random_of.choice(names)
-        if name == "estimate" and random_of.random() < 0.5:
-            yield name, plausible(random_of)
+        if name in ("estimate", "deployment") and random_of.random() < 0.5:
+            yield name, plausible(random_of) if name == "estimate" else described(random_of)
             continue
         fields = list(OPERATIONS[name].body.model_fields)
         given: Any = json.loads(json.dumps(GOOD[name]))
@@ -127,6 +138,37 @@ def plausible(random_of: random.Random) -> dict[str, Any]:
         load: random_of.choice([1, 3, 100, 1e5, 1e-3]),
         **chosen,
         **lists,
+    }
+
+
+def described(random_of: random.Random) -> dict[str, Any]:
+    """Return a deployment with three inputs at random, of values that are possible by themselves."""
+    words = {
+        "speculation": ["ngram", "eagle3", "mtp", "none"],
+        "kv_link": ["node", "network", "rack"],
+        "all_to_all": ["normal", "low_latency", "collective"],
+        "two_batch_overlap": ["on", "off", "auto"],
+        "slo_at": ["p50", "p95"],
+        "prices": ["spot", "reserved", "cheapest"],
+        "engine": ["sglang", "trtllm", "llama.cpp"],
+        "host_cpu": ["epyc-9654"],
+        "prefill_device": ["h100-sxm", "mi300x"],
+        "dataset": ["sharegpt", "azure-conv-2023"],
+    }
+    values = {bool: [True, False], int: [1, 2, 4, 64], float: [0.1, 0.5, 1.0, 30.0, 5000.0]}
+    usable = [one for one in inputs() if not one.several and (one.name in words or one.kind in values)]
+    chosen = {
+        one.name: random_of.choice(words.get(one.name) or values[one.kind]) for one in random_of.sample(usable, 6)
+    }
+    pools = (
+        {"prefill_workers": 1, "decode_workers": 2} if any(n.startswith(("prefill", "kv_link")) for n in chosen) else {}
+    )
+    models = ["llama-3.1-8b", "qwen3-30b-a3b", "deepseek-ai/DeepSeek-V3", "gpt-oss-20b"]
+    return {
+        "model": random_of.choice(models),
+        "device": random_of.choice(["h100-sxm", "l40s", "b200-sxm"]),
+        **pools,
+        **chosen,
     }
 
 

@@ -20,10 +20,9 @@ from perfmodel import __version__, deployments, estimate, model
 from perfmodel.dtypes import FORMAT_CODE
 from perfmodel.workload.workload import Workload
 from search.commands import command_tree
-from search.commands.deployment_options import DeploymentOptions
 from search.commands.export import ExportOptions
 from search.commands.option_groups import grouped
-from search.commands.workload_options import SloOptions
+from search.options import DeploymentOptions, SloOptions
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = "meta-llama/Llama-3.1-70B"

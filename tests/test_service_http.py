@@ -13,14 +13,17 @@ from typing import Any
 
 import jsonschema
 import pytest
+import typer
 from openapi_spec_validator import validate
 
 import cli
 import search
 from benchmarks.serve_fuzz import FLEET, GOOD, ROW, SMALL, requests, verdict
 from hwdb import InputError
+from search.commands import command_tree
 from search.service import OPERATIONS, Bounds, Here, application, called
 from search.service.guard import Guard, roots
+from search.sweeps import ARGUMENTS
 
 testclient = pytest.importorskip("fastapi.testclient")
 JSON = {"content-type": "application/json"}
@@ -59,6 +62,44 @@ def test_an_estimate_is_that_of_python(client: Any) -> None:
     assert [row["ttft_ms"] for row in found["rows"]] == [None if v != v else v for v in frame.ttft_ms]
     assert found["rows"][1]["reason"].startswith("tp 3 does not divide")
     assert sum(t["share_percent"] for t in found["operators"]) == pytest.approx(200.0)
+
+
+def test_a_deployment_is_that_of_the_command(client: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every input of the command is a field, what it means included; the row is that which the command prints."""
+    command = typer.main.get_command(command_tree("estimate")).commands["estimate"]  # type: ignore[attr-defined]
+    of_the_command = {p.name for p in command.params} - {
+        "from_",
+        "as_json",
+        "as_csv",
+        "wide",
+        "explain",
+        "hwdb",
+        "help",
+    }
+    body = OPERATIONS["deployment"].body
+    assert of_the_command == set(body.model_fields) - {"explain", "files", "hardware_files"}
+    assert set(ARGUMENTS) <= set(OPERATIONS["estimate"].body.model_fields)
+    assert all(len(field.description or "") > 8 for field in body.model_fields.values())
+    given = {"tp": 2, "prefill_workers": 1, "decode_workers": 2, "lora_rank": 16, "speculation": "ngram", "pue": 1.3}
+    given |= {"host_kv": 0.25, "request_rate_rps": 2.5, "usd_per_hour": ["1.5"], "slo": ["ttft_ms_p95=900"]}
+    found = client.post(
+        "/v1/deployment", json={"model": "llama-3.1-8b", "device": "l40s", **given, "explain": True}
+    ).json()
+    flags = [t for n, v in given.items() for t in (f"--{n.replace('_', '-')}", str(v[0] if isinstance(v, list) else v))]
+    code = cli.main(["estimate", "llama-3.1-8b", "--device", "l40s", *flags, "--json"])
+    assert found["rows"] == json.loads(capsys.readouterr().out)
+    assert found["keeps_slo"] == (code == 0)
+    assert {t["phase"] for t in found["operators"]} == {"prefill", "decode"}
+
+
+def test_inputs_of_a_deployment_come_with_the_request(client: Any) -> None:
+    asked = {"model": "llama-3.1-8b", "device": "l40s"}
+    lengths = "input_tokens,output_tokens,share\n300,30,0.5\n900,60,0.5\n"
+    found = client.post("/v1/deployment", json={**asked, "histogram": "h.csv", "files": {"h.csv": lengths}}).json()
+    assert found["rows"][0]["isl"] == pytest.approx(600.0)
+    assert "send its content" in told(client.post("/v1/deployment", json={**asked, "histogram": "h.csv"}))["message"]
+    error = told(client.post("/v1/deployment", json={**asked, "prefill_workers": 1}))
+    assert error["message"] == "decode_workers is missing; give 1 or more"
 
 
 def test_a_plan_is_that_of_python(client: Any, small: search.PlanView) -> None:
@@ -121,8 +162,9 @@ def test_no_file_of_the_machine_is_read(client: Any, place: str) -> None:
         assert "is a path" in told(client.post("/v1/plan", json={"scenario": body}))["message"]
     asked = {"scenario": SMALL, "set": [f'workload.trace="{place}"']}
     assert "is a path" in told(client.post("/v1/whatif", json=asked))["message"]
-    for field in ("model", "device", "engine"):
-        error = told(client.post("/v1/estimate", json={"model": "llama-3.1-8b", "device": "l40s", field: place}))
+    fields = {"estimate": ("model", "device", "engine"), "deployment": ("model", "engine", "draft_model", "host_cpu")}
+    for name, field in ((name, field) for name, several in fields.items() for field in several):
+        error = told(client.post(f"/v1/{name}", json={"model": "llama-3.1-8b", "device": "l40s", field: place}))
         assert "is a path" in error["message"]
         assert error["place"] == field
 
@@ -276,7 +318,7 @@ def test_the_schema_is_valid_and_the_answers_follow_it(client: Any) -> None:
 @pytest.mark.parametrize("seed", range(20))
 def test_random_requests_are_answered_or_refused(seed: int) -> None:
     here = Here(Bounds(rows=50, plans=2, candidates=500))
-    for name, given in requests(5, seed, ["estimate", "compare", "fleet", "models", "hardware"]):
+    for name, given in requests(5, seed, ["estimate", "deployment", "compare", "fleet", "models", "hardware"]):
         said = verdict(lambda name=name, given=given: called(here, name, given))
         assert said in ("answered", "refused"), json.dumps(given)
 

@@ -11,7 +11,8 @@ import typer
 
 from hwdb import InputError, outfile
 from search.commands.option_groups import grouped
-from search.commands.options import COUNT, NAME, DataOutputOptions
+from search.commands.options import DataOutputOptions
+from search.options import COUNT, NAME
 
 if TYPE_CHECKING:
     from perfmodel.engines import Adjustment, Engine

@@ -8,10 +8,10 @@ from typing import Annotated, Any, ClassVar
 import typer
 
 from hwdb import Infeasible, InputError
-from search.commands.money_options import MoneyOptions
 from search.commands.option_groups import grouped
 from search.commands.options import DataOutputOptions, Scenario
 from search.commands.searching import plan_of
+from search.options import MoneyOptions
 
 EXAMPLES = """\
 perfmodel cost examples/chat-70b-h100.toml --own-usd-per-device 30000

@@ -7,14 +7,20 @@ from typing import Annotated, Any, ClassVar
 
 import typer
 
-from search.commands.deployment_options import DeploymentOptions, EngineOptions, PoolOptions
-from search.commands.expert_options import ExpertOptions
-from search.commands.memory_options import HostOptions, LoraOptions
 from search.commands.option_groups import grouped
 from search.commands.options import DataOutputOptions
-from search.commands.site_options import SiteOptions
-from search.commands.speculation_options import SpeculationOptions
-from search.commands.workload_options import SloOptions, WorkloadOptions
+from search.options import (
+    DeploymentOptions,
+    EngineOptions,
+    ExpertOptions,
+    HostOptions,
+    LoraOptions,
+    PoolOptions,
+    SiteOptions,
+    SloOptions,
+    SpeculationOptions,
+    WorkloadOptions,
+)
 
 EXAMPLES = """\
 perfmodel estimate meta-llama/Llama-3.1-70B --device h100-sxm --tp 4
@@ -57,28 +63,37 @@ def estimate_command(
     The deployment is given by options, or read with --from from a launch command, script, compose file or manifest.
     With an SLO, the exit code is 1 where the deployment does not fit, or is less likely than --confidence to keep it.
     """
-    from search.commands.colocated import colocated
-    from search.commands.disaggregated import with_pools
-    from search.commands.estimate_row import EXPLAINED, NO_HOST, NOTES, SHEET, estimate_row, keeps_slo, operator_rows
+    from search import options
     from search.commands.read_options import deployment_of, engine_of, plan_columns, pools_of, read_columns, reading_of
-    from search.output import operator_layout, print_rows, print_sheet
+    from search.output import operator_layout, print_rows
 
-    form, hwdb, bounds = output.form, output.database(), slo.bounds()
+    hwdb, bounds = output.database(), slo.bounds()
     reading = reading_of(deployment, engine.engine_version)
     if reading is not None:
         deployment, engine, pools = deployment_of(reading), engine_of(reading, engine), pools_of(reading, pools)
     deployment = deployment.complete()
     groups: dict[str, Any] = {"experts": engine, "drafting": engine, "host": host, "lora": lora}
-    asked = with_pools(colocated(deployment, workload.workload(), engine, hwdb=hwdb, **groups), pools, hwdb)
+    asked = options.with_pools(
+        options.colocated(deployment, workload.workload(), engine, hwdb=hwdb, **groups), pools, hwdb
+    )
     if output.explain:
-        print_rows(operator_rows(asked), form, operator_layout("Where the time goes", output.wide, EXPLAINED))
+        layout = operator_layout("Where the time goes", output.wide, options.EXPLAINED)
+        print_rows(options.operator_rows(asked), output.form, layout)
         return 0
-    row = estimate_row(asked, hwdb, bounds, output)
+    row = options.estimate_row(asked, hwdb, bounds, output)
     if reading is not None:
         beside = plan_columns(reading, asked, slo, row["slo_chance"], output.folders)
         row |= {**read_columns(reading, row["kv_pool_tokens"]), **beside}
-    if form != "table":
-        print_rows([row], form)
-    else:
-        print_sheet(row, SHEET, notes=NOTES if row["host_power_kw"] else (NO_HOST, *NOTES), wide=output.wide)
-    return 0 if keeps_slo(asked, bounds, slo.confidence) else MISSED_SLO
+    _print(row, output)
+    return 0 if options.keeps_slo(asked, bounds, slo.confidence) else MISSED_SLO
+
+
+def _print(row: dict[str, Any], output: EstimateOutput) -> None:
+    """Print the row of a deployment: as a sheet of its main figures, or whole as JSON or CSV."""
+    from search.options import NO_HOST, NOTES, SHEET
+    from search.output import print_rows, print_sheet
+
+    if output.form != "table":
+        print_rows([row], output.form)
+        return
+    print_sheet(row, SHEET, notes=NOTES if row["host_power_kw"] else (NO_HOST, *NOTES), wide=output.wide)

@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from search.commands.option_groups import grouped
-from search.commands.options import ModelName, OutputOptions
+from search.commands.options import OutputOptions
+from search.options import ModelName
 
 LIST_EXAMPLES = """\
 perfmodel models list

@@ -12,7 +12,8 @@ import typer
 
 from hwdb import InputError
 from search.commands.option_groups import grouped
-from search.commands.options import COUNT, NAME, DataOutputOptions
+from search.commands.options import DataOutputOptions
+from search.options import COUNT, NAME
 
 if TYPE_CHECKING:
     from collections.abc import Callable

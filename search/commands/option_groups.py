@@ -15,11 +15,8 @@ from typing import Annotated, Any, ParamSpec, TypeVar, get_args, get_type_hints
 
 from typer.models import OptionInfo
 
-from hwdb import InputError
-from hwdb.tomlfile import Table
+from search.options import check_number
 
-#: Characters of a number that a message shows.
-LONGEST_SHOWN = 24
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -31,7 +28,7 @@ def grouped(command: Callable[P, R]) -> Callable[..., R]:
     @functools.wraps(command)
     def flat(**given: Any) -> R:
         for name, value in given.items():
-            _check_number(name, value)
+            check_number(name, value)
         filled = {}
         for name, parameter in declared.items():
             group = parameter.annotation
@@ -43,13 +40,6 @@ def grouped(command: Callable[P, R]) -> Callable[..., R]:
     flat.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]
     flat.__annotations__ = {p.name: p.annotation for p in shown}
     return flat
-
-
-def _check_number(name: str, value: object) -> None:
-    """Raise `InputError` for a number that is too large to compute with. name: of the parameter."""
-    if isinstance(value, int | float) and (value > Table.largest or value < -Table.largest):
-        shown = repr(value) if len(repr(value)) < LONGEST_SHOWN else f"{repr(value)[:LONGEST_SHOWN]}..."
-        raise InputError(f"--{name.replace('_', '-')} {shown} is out of range; give at most {Table.largest:g}")
 
 
 def _flattened(parameter: inspect.Parameter) -> Iterator[inspect.Parameter]:

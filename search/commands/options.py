@@ -13,14 +13,10 @@ from hwdb import Hwdb, InputError, load
 if TYPE_CHECKING:
     from search.output import Form
 
-#: What the help calls the value of an option.
-COUNT, NAME, SHARE, TOKENS = "N", "NAME", "SHARE", "TOKENS"
-
 Scenario = Annotated[
     Path, typer.Argument(metavar="SCENARIO.toml", help="What to serve, on which hardware, within which SLOs.")
 ]
 DeviceName = Annotated[str, typer.Argument(metavar="NAME", help="A device, as `hw list` names it.")]
-ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="Hugging Face name, or path to a config.json.")]
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hwdb import InputError
-from search.commands.deployment_options import DeploymentOptions, EngineOptions, PoolOptions
-from search.commands.speculation_options import SpeculationOptions
+from search.options import DeploymentOptions, EngineOptions, PoolOptions, SpeculationOptions
 
 if TYPE_CHECKING:
-    from search.commands.colocated import Colocated
-    from search.commands.workload_options import SloOptions
     from search.deploy import Pool, Reading
+    from search.options import Colocated, SloOptions
 
 #: Options of the deployment that may stand beside --from.
 BESIDE = ("from_", "device", "allow_long_context")

@@ -8,7 +8,8 @@ from typing import Annotated, ClassVar
 import typer
 
 from hwdb import InputError
-from search.commands.options import COUNT, HwdbOptions
+from search.commands.options import HwdbOptions
+from search.options import COUNT
 from search.service import Bounds
 
 MIB, GIB = 2**20, 2**30

@@ -2,26 +2,45 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from hwdb import InputError, load
 from perfmodel.models import model, names, read_config
-from search.fleet import plan_fleet
-from search.output import device_rows, figure_rows, fleet_rows, headline, matching_rows, model_row
+from search.fleet import alternative_rows, latency_rows, plan_fleet
+from search.options import answered, inputs, operator_rows
+from search.output import device_rows, figure_rows, fleet_headline, fleet_rows, headline, matching_rows, model_row
 from search.planning import Plan, plan, space_of, tariff_of, terms_of
-from search.report import render_report
+from search.report import render_fleet_report, render_report
 from search.scenario import Scenario, load_scenario
 from search.service import bodies
 from search.service.bounds import Bounds
 from search.service.inputs import laid_out, refuse_place, refuse_places_in_change
-from search.sweeps import sweep_table
+from search.sweeps import WORDS, sweep_table
 from search.whatif import moved_candidates, shared_columns, trial_count, try_changes
 
 #: Fields of an estimate that are no argument of a sweep of the same name.
-NO_AXES = ("model", "device", "engine", "slo", "usd_per_hour", "allow_long_context", "explain", "hardware_files")
+NO_AXES = (
+    "model",
+    "device",
+    "nodes",
+    "engine",
+    "slo",
+    "usd_per_hour",
+    "allow_long_context",
+    "explain",
+    "hardware_files",
+)
+#: Fields of a deployment that are no input of the same name, and those that name a file.
+NO_INPUTS = ("explain", "files", "hardware_files")
+PATHS = tuple(one.name for one in inputs() if one.kind is Path)
+#: File that holds a model which is sent.
+CONFIG = "config.json"
 #: Endings of names that mean a file.
 FILES = (".json", ".toml")
 #: Command that a plan says it was made by.
@@ -49,7 +68,7 @@ class Operation:
 
 def _estimate(asked: bodies.Estimate, bounds: Bounds) -> Answer:
     """Estimate every combination of the lists."""
-    for field in ("model", "device", "engine", "weights", "kv"):
+    for field in ("model", "device", "nodes", "engine", *WORDS):
         _refuse_files(getattr(asked, field), field)
     given = {name: value for name, value in asked.model_dump().items() if name not in NO_AXES}
     with _field_named(), laid_out(None, {}, asked.hardware_files) as (_, folders):
@@ -58,6 +77,7 @@ def _estimate(asked: bodies.Estimate, bounds: Bounds) -> Answer:
             spec,
             asked.device,
             engine=asked.engine,
+            nodes=asked.nodes or (),
             slo=asked.slo or None,
             usd_per_hour=asked.usd_per_hour,
             hwdb=(*bounds.folders, *folders),
@@ -70,6 +90,36 @@ def _estimate(asked: bodies.Estimate, bounds: Bounds) -> Answer:
     return {"rows": rows, **terms}
 
 
+def _deployment(asked: bodies.Deployment, bounds: Bounds) -> Answer:
+    """Estimate one deployment, as the command `estimate` does."""
+    stated = {name: getattr(asked, name) for name in asked.model_fields_set if name not in NO_INPUTS}
+    files = dict(asked.files)
+    for one in inputs():
+        if one.kind is not Path:
+            _refuse_files(stated.get(one.name), one.name)
+        elif stated.get(one.name) is not None and stated[one.name] not in files:
+            raise InputError(f"{one.name}: {stated[one.name]!r} is not among the files; send its content in files")
+    config = isinstance(asked.model, dict)
+    files |= {CONFIG: json.dumps(asked.model)} if config else {}
+    with _fields_for_flags(), laid_out(None, files, asked.hardware_files) as (path, folders):
+        own = {n: path.parent / v for n, v in stated.items() if n in PATHS and v is not None}
+        own |= {"model": str(path.parent / CONFIG)} if config else {}
+        found = answered({**stated, **own}, load((*bounds.folders, *folders)))
+        terms = {"operators": operator_rows(found.asked)} if asked.explain else {}
+        row = found.row | ({"model": "the model sent"} if config else {})
+    return {"keeps_slo": found.keeps_slo, "rows": [row], **terms}
+
+
+@contextmanager
+def _fields_for_flags() -> Iterator[None]:
+    """Let errors of options name fields of the request in place of flags of the command line."""
+    try:
+        yield
+    except InputError as error:
+        told = re.sub(r"--([a-z][a-z0-9-]*)", lambda flag: flag[1].replace("-", "_"), str(error))
+        raise InputError(told.replace("MODEL is", "model is")) from None
+
+
 @contextmanager
 def _field_named() -> Iterator[None]:
     """Let errors of a sweep name the field of the request in place of the function of Python."""
@@ -80,7 +130,7 @@ def _field_named() -> Iterator[None]:
         if not of_sweep or not str(error).startswith(of_sweep):
             raise
         field = told.partition(" ")[0]
-        raise InputError(f"{field if field in bodies.Estimate.model_fields else 'estimate'}: {told}") from None
+        raise InputError(f"{field if field in bodies.EstimateBody.model_fields else 'estimate'}: {told}") from None
 
 
 def _refuse_files(given: Any, field: str) -> None:
@@ -162,12 +212,19 @@ def _compare(asked: bodies.Compare, _bounds: Bounds) -> Answer:
 def _fleet(asked: bodies.Fleet, bounds: Bounds) -> Answer:
     """Find the least-cost fleet of a scenario."""
     with _scenario(asked, bounds) as scenario:
-        return {"feasible": True, "rows": fleet_rows(plan_fleet(scenario))}
+        found = plan_fleet(scenario)
+        others = {"alternatives": alternative_rows(found)} if asked.alternatives else {}
+        told = {"feasible": True, "headline": fleet_headline(found)}
+        return {**told, "rows": fleet_rows(found), "latency": latency_rows(found), **others}
 
 
 def _report(asked: bodies.Report, bounds: Bounds) -> Answer:
-    """Make the report of the plan of a scenario."""
+    """Make the report of the plan of a scenario, or of its fleet where it has one."""
     with _scenario(asked, bounds) as scenario:
+        if scenario.fleet is not None:
+            fleet = plan_fleet(scenario, command=COMMAND)
+            content = render_fleet_report(fleet, asked.form, scenario.path, scenario.title, scenario)
+            return {"form": asked.form, "feasible": True, "headline": fleet_headline(fleet), "content": content}
         found = plan(scenario, command=COMMAND)
         return {"form": asked.form, **_headline(found), "content": render_report(found, None, asked.form)}
 
@@ -196,7 +253,8 @@ def _hardware(asked: bodies.Hardware, bounds: Bounds) -> Answer:
 OPERATIONS = {
     one.name: one
     for one in (
-        Operation("estimate", bodies.Estimate, _estimate),
+        Operation("estimate", bodies.EstimateBody, _estimate),
+        Operation("deployment", bodies.DeploymentBody, _deployment),
         Operation("plan", bodies.PlanBody, _plan),
         Operation("whatif", bodies.WhatIf, _whatif),
         Operation("compare", bodies.Compare, _compare),

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, create_model
+
+from search.options import Input, inputs
+from search.sweeps import ARGUMENTS, WORDS
 
 #: Text of a scenario, a name, and a change. chosen: far above what people write.
-MOST_TEXT, MOST_NAME, MOST_CHANGE, MOST_VALUES = 200_000, 200, 500, 200
+MOST_TEXT, MOST_NAME, MOST_CHANGE, MOST_VALUES, MOST_ITEMS = 200_000, 200, 500, 200, 50
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=MOST_NAME)]
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 Change = Annotated[str, StringConstraints(min_length=1, max_length=MOST_CHANGE)]
 Number = Annotated[float, Field(strict=True)]
+Whole = Annotated[int, Field(strict=True)]
+Flag = Annotated[bool, Field(strict=True)]
+Text = Annotated[str, StringConstraints(max_length=MOST_NAME)]
 Numbers = Number | Annotated[list[Number], Field(min_length=1, max_length=MOST_VALUES)]
 Names = Name | Annotated[list[Name], Field(min_length=1, max_length=MOST_VALUES)]
 #: A row of a plan: column -> value.
@@ -41,25 +50,9 @@ class Estimate(WithHardware):
         Name | dict[str, Any], Field(description="Hugging Face name of a model, or the content of its config.json.")
     ]
     device: Annotated[Names, Field(description="Device, as the operation hardware lists them, or a list.")]
-    isl: Annotated[Numbers, Field(description="Prompt tokens per request.")] = 1024.0
-    osl: Annotated[Numbers, Field(description="Output tokens per request.")] = 256.0
-    prefix_hit: Annotated[Numbers, Field(description="Share of prompt tokens in the prefix cache, 0 to 1.")] = 0.0
-    concurrency: Annotated[
-        Numbers | None, Field(description="Requests in flight. Give one load; without any it is 1.")
+    nodes: Annotated[
+        Names | None, Field(description="Nodes that hold the devices: whole nodes are paid, and hosts draw power.")
     ] = None
-    batch: Annotated[Numbers | None, Field(description="Sequences that start together.")] = None
-    request_rate_rps: Annotated[Numbers | None, Field(description="Requests per second that arrive.")] = None
-    tp: Annotated[Numbers, Field(description="Tensor parallelism: devices that split each layer.")] = 1.0
-    pp: Annotated[Numbers, Field(description="Pipeline parallelism: stages of layers.")] = 1.0
-    ep: Annotated[Numbers, Field(description="Expert parallelism: devices that split the experts.")] = 1.0
-    dp_attention: Annotated[Numbers, Field(description="Attention data parallelism: copies of attention.")] = 1.0
-    cp: Annotated[Numbers, Field(description="Context parallelism: groups that split a long prompt.")] = 1.0
-    replicas: Annotated[Numbers, Field(description="Equal replicas that share the load.")] = 1.0
-    weights: Annotated[Names | None, Field(description="Format of the weights: bf16, fp8, int4, ...")] = None
-    kv: Annotated[Names | None, Field(description="Format of the KV cache: bf16, fp8, ...")] = None
-    max_num_seqs: Annotated[Numbers | None, Field(description="Most sequences that run at once.")] = None
-    max_num_batched_tokens: Annotated[Numbers | None, Field(description="Token budget per step.")] = None
-    power_cap_w: Annotated[Numbers | None, Field(description="Power limit set on each device, W.")] = None
     engine: Annotated[Names, Field(description="Serving engine: vllm, sglang, trtllm, ...")] = "vllm"
     slo: Annotated[
         dict[Name, Number], Field(description='Bounds in ms, such as {"ttft_ms_p95": 500}; slo_chance is their chance.')
@@ -69,6 +62,57 @@ class Estimate(WithHardware):
     explain: Annotated[
         int | None, Field(ge=0, description="Also return the operators of the row of this number, from 0.")
     ] = None
+
+
+class Deployment(WithHardware):
+    """Estimate one deployment with every input of the command line: pools, adapters, offload, drafts, prices, site."""
+
+    model: Annotated[
+        Name | dict[str, Any], Field(description="Hugging Face name of a model, or the content of its config.json.")
+    ]
+    device: Annotated[Name, Field(description="Device, as the operation hardware lists them.")]
+    explain: Annotated[bool, Field(description="Also return the operators, with their time and share.")] = False
+    files: Annotated[
+        dict[FileName, str], Field(description="Files that fields name, such as a histogram: name -> content.")
+    ] = {}
+
+
+def _several(name: str) -> Any:
+    """Return the type of an argument of a sweep: one value or a list, None for its default."""
+    return (Names if name in WORDS else Numbers) | None
+
+
+def _single(one: Input) -> Any:
+    """Return the type of an input of a deployment; None where it may be left out."""
+    plain = {bool: Flag, int: Whole, float: Number, str: Text, Path: FileName}[one.kind]
+    kind = Annotated[list[plain], Field(max_length=MOST_ITEMS)] if one.several else plain  # type: ignore[valid-type]
+    return kind | None if one.default is None else kind
+
+
+def _meaning(one: Input) -> str:
+    """Return what an input means, as a field of a request: without the flags and the files of a command line."""
+    told = one.meaning.replace(", or a TOML file", "").replace("`hw list`", "the operation hardware")
+    return re.sub(r"--([a-z][a-z-]*)", lambda flag: flag[1].replace("-", "_"), told)
+
+
+def _with_fields(body: type[Body], kinds: Mapping[str, tuple[Any, Any]]) -> type[Body]:
+    """Return a body with further fields, those of options that the command line has too.
+
+    kinds: name -> (type, default) of each. What a field means is what the help says of its option.
+    """
+    meaning = {one.name: _meaning(one) for one in inputs()}
+    fields: dict[str, Any] = {
+        name: (Annotated[kind, Field(description=meaning[name])], default) for name, (kind, default) in kinds.items()
+    }
+    return create_model(body.__name__, __base__=body, __doc__=body.__doc__, **fields)
+
+
+#: The bodies of the operations estimate and deployment: their fields are the arguments of a sweep, and the inputs of a
+#: deployment.
+EstimateBody = _with_fields(Estimate, {name: (_several(name), None) for name in ARGUMENTS if name != "device"})
+DeploymentBody = _with_fields(
+    Deployment, {one.name: (_single(one), one.default) for one in inputs() if one.name not in ("model", "device")}
+)
 
 
 class ScenarioBody(WithHardware):
@@ -118,9 +162,13 @@ class Compare(Body):
 class Fleet(ScenarioBody):
     """Find the least-cost mix of hardware for classes of requests over the day."""
 
+    alternatives: Annotated[bool, Field(description="Also return the next best fleets, and why they are not it.")] = (
+        False
+    )
+
 
 class Report(ScenarioBody):
-    """Make the report of a plan: one offline page, or the same content in another form."""
+    """Make the report of a plan or a fleet: one offline page, or the same content in another form."""
 
     form: Annotated[Literal["html", "md", "json", "csv"], Field(description="Form of the report.")] = "html"
 

@@ -54,6 +54,12 @@ class Explained(Rows):
     operators: Annotated[list[dict[str, Any]], Field(description="Time, share, bound and basis per operator.")] = []
 
 
+class Judged(Explained):
+    """The row of a deployment, and whether it keeps its SLO."""
+
+    keeps_slo: Annotated[bool, Field(description="Whether it fits and is likely enough to keep the SLO.")]
+
+
 class Decided(Rows):
     """Rows, and whether anything meets the request."""
 
@@ -62,6 +68,8 @@ class Decided(Rows):
     notes: list[str] = []
     operators: list[dict[str, Any]] = []
     grids: list[str] = []
+    latency: Annotated[list[dict[str, Any]], Field(description="Of a fleet: each class beside its SLO.")] = []
+    alternatives: Annotated[list[dict[str, Any]], Field(description="The fleet, then the next best ones.")] = []
 
 
 class Compared(BaseModel):
@@ -96,6 +104,7 @@ class Refused(BaseModel):
 
 ANSWERS: dict[str, type[BaseModel]] = {
     "estimate": Explained,
+    "deployment": Judged,
     "plan": Decided,
     "whatif": Decided,
     "compare": Compared,

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from search.service.http_app import Answering
 
 INSTRUCTIONS = (
-    "Plans capacity for LLM serving. Ask plan for the hardware and configuration that meet SLOs, estimate for one "
-    "deployment or a grid of them, whatif for what a change does. Names come from the tools models and hardware. "
-    "Latencies are in ms, money in USD, power in W; null means not known."
+    "Plans capacity for LLM serving. Ask plan for the hardware and configuration that meet SLOs, estimate for a grid "
+    "of deployments, deployment for one with every setting, whatif for what a change does. Names come from the tools "
+    "models and hardware. Latencies are in ms, money in USD, power in W; null means not known."
 )
 
 

@@ -10,8 +10,8 @@ import numpy as np
 from hwdb import Device, Hwdb, InputError
 from perfmodel.deployment import Deployments, deployments
 from perfmodel.estimates import Estimates, Term, check, estimate_disaggregated, explain_disaggregated
-from search.commands.colocated import DEGREES, Colocated
-from search.commands.deployment_options import PoolOptions
+from search.options.deployment_options import PoolOptions
+from search.options.from_options import DEGREES, Colocated
 from search.planning import deployment_words
 from search.space import refuse_impossible
 

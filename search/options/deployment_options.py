@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import typer
 
 from hwdb import InputError, UnknownName
-from search.commands.options import COUNT, NAME, SHARE, TOKENS, ModelName
+from search.options.words import COUNT, NAME, SHARE, TOKENS, ModelName
 
 if TYPE_CHECKING:
     from perfmodel.deployment import HandOver

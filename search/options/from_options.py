@@ -23,10 +23,10 @@ from perfmodel.estimates import (
 )
 from perfmodel.models import ModelSpec, model
 from perfmodel.workload import Workload, longest_over_mean
-from search.commands.deployment_options import DeploymentOptions, EngineOptions
-from search.commands.expert_options import ExpertOptions
-from search.commands.memory_options import HostOptions, LoraOptions
-from search.commands.speculation_options import SpeculationOptions
+from search.options.deployment_options import DeploymentOptions, EngineOptions
+from search.options.expert_options import ExpertOptions
+from search.options.memory_options import HostOptions, LoraOptions
+from search.options.speculation_options import SpeculationOptions
 from search.planning import deployment_words
 from search.space import refuse_impossible
 

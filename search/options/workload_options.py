@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import typer
 
 from hwdb import InputError, UnknownName
-from search.commands.options import COUNT, NAME, SHARE, TOKENS
+from search.options.words import COUNT, NAME, SHARE, TOKENS
 
 if TYPE_CHECKING:
     from perfmodel.workload import Objective, Slo, Workload

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import typer
 
 from hwdb import Hwdb, InputError
-from search.commands.options import COUNT, NAME, SHARE
+from search.options.words import COUNT, NAME, SHARE
 
 if TYPE_CHECKING:
     from perfmodel.hardware import Host

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import typer
 
 from hwdb import InputError
-from search.commands.money_options import MoneyOptions
-from search.commands.options import NAME
+from search.options.money_options import MoneyOptions
+from search.options.words import NAME
 
 if TYPE_CHECKING:
     from hwdb import Hwdb

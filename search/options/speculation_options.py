@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import typer
 
 from hwdb import InputError
-from search.commands.options import COUNT, NAME, SHARE
+from search.options.words import COUNT, NAME, SHARE
 
 if TYPE_CHECKING:
     from perfmodel.deployment import Speculation

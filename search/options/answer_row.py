@@ -15,8 +15,8 @@ from perfmodel.dtypes import FORMAT_NAMES
 from perfmodel.estimates import Estimates, joint_chance, keeps
 from perfmodel.memory import held_back
 from perfmodel.workload import Slo, Workload
-from search.commands.colocated import Colocated
-from search.commands.site_options import SiteOptions
+from search.options.from_options import Colocated
+from search.options.site_options import SiteOptions
 from search.planning import (
     account_columns,
     cost_columns,

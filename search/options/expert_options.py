@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import typer
 
 from hwdb import UnknownName
-from search.commands.options import COUNT
+from search.options.words import COUNT
 
 if TYPE_CHECKING:
     from perfmodel.deployment import ExpertRouting
