@@ -10,26 +10,28 @@ from typing import TYPE_CHECKING
 from hwdb.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from search.fleet import (
-        Binding,
-        FleetInfeasible,
-        FleetPlan,
-        FleetProblem,
-        Relaxation,
-        fleet_plan,
-        formulate,
-        plan_fleet,
-    )
+    from search.fleet import Binding, FleetInfeasible, FleetPlan, FleetProblem, Relaxation, fleet_plan, formulate
     from search.manifest import Manifest
-    from search.notebook import PlanView, Sweep, plan, sweep
+    from search.notebook import (
+        FleetView,
+        PlanView,
+        Sweep,
+        TrialsView,
+        TunedView,
+        plan,
+        plan_fleet,
+        sweep,
+        try_changes,
+        tune,
+    )
     from search.output import headline
     from search.planning import NextRuns, Plan, memory_of, next_runs, terms_of
     from search.report import figures, render_report
     from search.scenario import Inventory, Option, Scenario, load_scenario
     from search.searchers import RANKINGS, SCORE, Exhaustive, Found, OptunaSearcher, Score, Searcher, pareto, ranked
     from search.space import WHOLE_GROUP, Legal, SearchSpace
-    from search.studies import Budget, Storage, Tuned, executor_of, tune
-    from search.whatif import Trial, Trials, compared, try_changes, what_if
+    from search.studies import Budget, Storage, Tuned, executor_of
+    from search.whatif import Trial, Trials, compared, what_if
 
 __all__ = [
     "RANKINGS",
@@ -41,6 +43,7 @@ __all__ = [
     "FleetInfeasible",
     "FleetPlan",
     "FleetProblem",
+    "FleetView",
     "Found",
     "Inventory",
     "Legal",
@@ -59,7 +62,9 @@ __all__ = [
     "Sweep",
     "Trial",
     "Trials",
+    "TrialsView",
     "Tuned",
+    "TunedView",
     "compared",
     "executor_of",
     "figures",
@@ -84,18 +89,20 @@ __all__ = [
 __getattr__ = lazy_names(
     __name__,
     {
-        "fleet": (
-            "Binding",
-            "FleetInfeasible",
-            "FleetPlan",
-            "FleetProblem",
-            "Relaxation",
-            "fleet_plan",
-            "formulate",
-            "plan_fleet",
-        ),
+        "fleet": ("Binding", "FleetInfeasible", "FleetPlan", "FleetProblem", "Relaxation", "fleet_plan", "formulate"),
         "manifest": ("Manifest",),
-        "notebook": ("PlanView", "Sweep", "plan", "sweep"),
+        "notebook": (
+            "FleetView",
+            "PlanView",
+            "Sweep",
+            "TrialsView",
+            "TunedView",
+            "plan",
+            "plan_fleet",
+            "sweep",
+            "try_changes",
+            "tune",
+        ),
         "output": ("headline",),
         "planning": ("NextRuns", "Plan", "memory_of", "next_runs", "terms_of"),
         "report": ("figures", "render_report"),
@@ -112,7 +119,7 @@ __getattr__ = lazy_names(
             "ranked",
         ),
         "space": ("Legal", "SearchSpace", "WHOLE_GROUP"),
-        "studies": ("Budget", "Storage", "Tuned", "executor_of", "tune"),
-        "whatif": ("Trial", "Trials", "compared", "try_changes", "what_if"),
+        "studies": ("Budget", "Storage", "Tuned", "executor_of"),
+        "whatif": ("Trial", "Trials", "compared", "what_if"),
     },
 )

@@ -83,7 +83,7 @@ MAY_IMPORT = {
         "whatif": "fleet planning scenario searchers",
         "studies": "planning searchers whatif",
         "report": "deploy fleet output planning scenario searchers whatif",
-        "notebook": "output planning report scenario searchers sweeps",
+        "notebook": "fleet output planning report scenario searchers studies sweeps whatif",
         "service": "fleet options output planning report scenario sweeps whatif",
         "commands": "deploy fleet options output planning report scenario searchers service space studies whatif",
     },

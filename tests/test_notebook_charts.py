@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -149,3 +150,93 @@ def test_a_plan_that_nothing_meets_says_so() -> None:
     found = search.plan(SMALL.replace("ttft_ms_p95 = 500", "ttft_ms_p95 = 0.5"))
     assert "nothing meets the request" in found._repr_html_()
     assert "nothing meets the request" in repr(found)
+
+
+FLEET = """
+title = "<i>two</i>"
+[fleet]
+hours = [16, 8]
+[[fleet.class]]
+name = "chat"
+model = "meta-llama/Llama-3.1-8B"
+input_tokens = 500
+output_tokens = 50
+request_rate_rps = [3, 9]
+slo = { ttft_ms_p95 = 900 }
+[[fleet.class]]
+name = "mail <b>"
+model = "meta-llama/Llama-3.1-70B"
+input_tokens = 500
+output_tokens = 50
+request_rate_rps = [1, 4]
+[[fleet.option]]
+device = "l40s"
+tp = 1
+models = ["meta-llama/Llama-3.1-8B"]
+[[fleet.option]]
+name = "stated"
+device = "h100-sxm"
+usd_per_hour = 4
+throughput_rps = { "mail <b>" = 3 }
+"""
+
+
+def test_a_fleet_has_a_table_charts_and_operators() -> None:
+    fleet = search.plan_fleet(FLEET)
+    frame, cost = fleet.frame(), fleet.plot()
+    over_the_day = [sum(line.y[t] for line in cost.data) for t in (0, 1)]
+    assert fleet.scaled is not None
+    assert over_the_day == pytest.approx(fleet.scaled.hourly().sum(axis=0).tolist())
+    for kind in ("used", "sure", "shares", "rate", "replicas", "power"):
+        assert fleet.plot(kind).layout.title.text
+    terms = fleet.explain()
+    assert set(terms.phase) == {"prefill", "decode"}
+    assert terms.groupby("phase").share_percent.sum().tolist() == pytest.approx([100.0, 100.0])
+    assert fleet.latency()["class"].tolist() == ["chat"]
+    assert fleet.alternatives().usd_per_hour.iloc[0] == fleet.usd_per_hour
+    shown = fleet._repr_html_()
+    assert "mail &lt;b&gt;" in shown
+    assert f"{frame.usd_per_hour.iloc[0]:.4g}" in shown
+    for wrong, said in (
+        (lambda: fleet.plot("cots"), "did you mean 'cost'"),
+        (lambda: fleet.plot("limits"), "nothing to show for this fleet"),
+        (lambda: fleet.explain("stated"), "option 'stated' has a stated throughput"),
+        (lambda: fleet.explain("l40s"), "option 'l40s' is not in use"),
+        (lambda: search.plan_fleet(3), "plan_fleet: scenario 3 is no scenario"),
+    ):
+        with pytest.raises(InputError, match=said):
+            wrong()
+
+
+def test_what_ifs_have_charts(tmp_path: Path) -> None:
+    path = tmp_path / "small.toml"
+    path.write_text(SMALL, encoding="utf-8")
+    grid = search.try_changes(path, grid="workload.request_rate_rps=2,40")
+    line = grid.plot().data[0]
+    assert (list(line.x), list(line.y)) == ([2, 40], [t.plan.row(t.plan.best)["usd_per_hour"] for t in grid.trials])
+    one = search.try_changes(path, ["workload.input_tokens*=2"])
+    assert "input_tokens" in one._repr_html_()
+    assert one.plot("power_w").layout.title.text.startswith("Power W")
+    with pytest.raises(InputError, match="kind 'watts' is unknown"):
+        one.plot("watts")
+
+
+def test_a_study_has_a_table_and_charts(plan: PlanView) -> None:
+    budget = search.Budget(trials=4, requests=30, batch=4)
+    found = search.tune(plan, vary=["max_num_batched_tokens=512,2048"], budget=budget)
+    front = found.plot()
+    frame = found.frame()
+    drawn = sorted(x for group in front.data for x in group.x or ())
+    able = frame[(frame.state == "complete") & frame.meets_slo]
+    assert set(drawn) >= set(able.usd_per_hour)
+    assert len(found.plot("trials").data[0].x) == len(able)
+    assert "usd_per_hour" in found._repr_html_()
+    with pytest.raises(InputError, match="kind 'fronts' is unknown"):
+        found.plot("fronts")
+
+
+def test_estimates_show_their_main_columns(sweep: Sweep) -> None:
+    found = sweep.parts[0].estimates
+    shown = found._repr_html_()
+    assert "6 rows" in shown
+    assert f"{found.frame().tpot_ms[0]:.4g}" in shown

@@ -6,13 +6,18 @@ import csv
 import io
 import json
 import re
+import shutil
+import struct
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import cli
 import search
+from benchmarks.live_report import BROWSERS
 from benchmarks.report_pages import PHONE, looked_at, near, totals_of_fleet
 from hwdb import InputError
 from search.fleet import FleetPlan, alternative_rows, latency_rows, plan_fleet
@@ -177,13 +182,45 @@ def test_charts_are_described_in_words() -> None:
 
 
 def test_a_distribution_rises_to_all_values() -> None:
-    import numpy as np
-
     points = distribution(np.array([3.0, 1.0, np.nan, 2.0]))
     assert points.x[0] == 1.0
     assert points.x[-1] == 3.0
     assert points.y[-1] == pytest.approx(100.0)
     assert list(points.y) == sorted(points.y)
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(not any(map(shutil.which, BROWSERS)), reason="no Chromium draws the pictures here")
+def test_a_picture_has_its_size_and_is_not_blank(tmp_path: Path) -> None:
+    """The header of a PNG states its size; its rows, unpacked, have the colour of a bar as well as that of paper."""
+    pytest.importorskip("kaleido", reason="pictures need perfmodel[images]")
+    parts = Parts(["one", "two"], [1.0, 3.0], ["l40s", "h100-sxm"])
+    chart = kinds_of_bars(parts, Titles("Bars", x="%"))
+    png, svg = (write_pictures({"bars": chart}, tmp_path, form)[0] for form in ("png", "svg"))
+    content = png.read_bytes()
+    assert content[:8] == b"\x89PNG\r\n\x1a\n"
+    width, height, depth, kind = struct.unpack(">IIBB", content[16:26])
+    assert (width, height) == (images.WIDTH * images.SCALE, images.LEAST_PICTURE_HEIGHT * images.SCALE)
+    assert depth == 8
+    assert inked(content, width, height, {2: 3, 6: 4}[kind]) > 0.02  # bars, words and lines cover more than a fiftieth
+    drawn = svg.read_text(encoding="utf-8")
+    assert f'width="{images.WIDTH}"' in drawn
+    assert "Bars" in drawn
+
+
+def inked(content: bytes, width: int, height: int, channels: int) -> float:
+    """Return the share of pixels of a PNG that differ from their left or upper neighbour or from white paper.
+
+    The filters of a PNG store differences to neighbours, so a blank picture is zeros after its first row.
+    """
+    chunks, at = b"", 8
+    while at < len(content):
+        size, name = struct.unpack(">I4s", content[at : at + 8])
+        chunks += content[at + 8 : at + 8 + size] if name == b"IDAT" else b""
+        at += 12 + size
+    rows = np.frombuffer(zlib.decompress(chunks), np.uint8).reshape(height, 1 + width * channels)[1:, 1:]
+    values = rows.reshape(height - 1, width, channels)[:, 1:, :3]
+    return float(((values != 0) & (values != 255)).any(axis=2).mean())
 
 
 @pytest.mark.browser

@@ -33,6 +33,19 @@ _WITH_INTERVAL = {
     "energy": "energy_j_per_output_token",
 }
 
+#: Columns, and rows, that a notebook shows.
+SHOWN = (
+    "ttft_ms",
+    "tpot_ms",
+    "output_tok_s",
+    "memory_gb_per_device",
+    "power_w_per_device",
+    "fits",
+    "saturated",
+    "basis",
+)
+SHOWN_ROWS = 12
+
 
 @dataclass(frozen=True)
 class Estimates(ColumnGroup):
@@ -198,6 +211,13 @@ class Estimates(ColumnGroup):
         import pandas as pd
 
         return pd.DataFrame({**(self.placed.columns if self.placed else {}), "devices": self.devices, **self.columns()})
+
+    def _repr_html_(self) -> str:
+        """Return the main columns as notebooks show them; the whole table is `frame()`."""
+        frame = self.frame()
+        kept = [c for c in (*(self.placed.columns if self.placed else {}), "devices", *SHOWN) if c in frame.columns]
+        told = frame[kept].head(SHOWN_ROWS).to_html(float_format=lambda v: f"{v:.4g}", na_rep="–", border=0)
+        return f"{told}<p>{len(frame)} rows; every column: .frame()</p>"
 
 
 @cache

@@ -5,7 +5,7 @@ from __future__ import annotations
 from search.fleet.account import account
 from search.fleet.alternatives import Alternative, alternative_rows, alternatives
 from search.fleet.bills import supply_rows
-from search.fleet.busiest import latency_rows
+from search.fleet.busiest import busiest_mixes, latency_rows, workload_of
 from search.fleet.day import hour_rows, is_a_day
 from search.fleet.growth import greatest_growth, growth_rows
 from search.fleet.idle import Idle
@@ -29,6 +29,7 @@ __all__ = [
     "account",
     "alternative_rows",
     "alternatives",
+    "busiest_mixes",
     "fleet_plan",
     "formulate",
     "greatest_growth",
@@ -42,5 +43,6 @@ __all__ = [
     "slo_worth_rows",
     "supply_rows",
     "verified",
+    "workload_of",
     "worth_rows",
 ]

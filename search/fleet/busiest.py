@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from perfmodel import Estimates, Slo
+from perfmodel import Estimates, Slo, Workload
 from perfmodel.arrays import NAN
 from perfmodel.estimates import chances, overall
 from perfmodel.workload import MS_PER_S
+from search.fleet.batches import OF_LENGTHS
 from search.fleet.fleet import FleetPlan
 from search.fleet.modelled import Modelled
 from search.fleet.operating import Served, mixes
@@ -58,6 +59,25 @@ def busiest_mixes(found: FleetPlan, modelled: Modelled) -> list[Mix]:
             rows = np.nonzero(served.option == o)[0]
             out.append(Mix(served, int(rows[np.argmax(busy[o, served.period[rows]])])))
     return sorted(out, key=lambda mix: mix.option)
+
+
+def workload_of(mix: Mix, modelled: Modelled, part: float) -> Workload:
+    """Return the requests of a mix, a `part` of their rate. Each length class keeps its place in the columns."""
+    served, load, row = mix.served, mix.served.batch.load, mix.row
+    known = served.kind[:, row] >= 0
+    columns = {n: getattr(load, n)[known, row] for n in OF_LENGTHS}
+    kinds = sorted({int(k) for k in served.kind[known, row]})
+    spreads = {w.isl_dist for w in (modelled.workloads[k] for k in kinds) if w is not None}
+    return Workload.from_lengths(
+        columns["input"],
+        columns["output"],
+        share=columns["share"] / columns["share"].sum(),
+        prefix_hit=columns["hit"],
+        rate=float(load.rate[row]) * part,
+        cv=float(load.cv[row]),
+        isl_dist=spreads.pop() if len(spreads) == 1 else "",
+        name="mix",
+    )
 
 
 def latency_rows(found: FleetPlan) -> list[dict[str, Any]]:

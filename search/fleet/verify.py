@@ -14,8 +14,7 @@ from perfmodel.arrays import Array, Mask
 from perfmodel.estimates import overall
 from perfmodel.simulator import Simulation
 from perfmodel.workload import MS_PER_S
-from search.fleet.batches import OF_LENGTHS
-from search.fleet.busiest import Mix, busiest_mixes
+from search.fleet.busiest import Mix, busiest_mixes, workload_of
 from search.fleet.fleet import FleetPlan
 from search.fleet.modelled import Modelled
 from search.fleet.operating import Served
@@ -26,25 +25,6 @@ from search.searchers import Progress
 #: Most replicas of an option that are simulated, at their part of the rate. chosen: more replicas behind one router
 #: wait no longer, and take longer to simulate.
 MOST_REPLICAS = 16
-
-
-def _workload(mix: Mix, modelled: Modelled, part: float) -> Workload:
-    """Return the requests of a mix, a `part` of their rate. Each length class keeps its place in the columns."""
-    served, load, row = mix.served, mix.served.batch.load, mix.row
-    known = served.kind[:, row] >= 0
-    columns = {n: getattr(load, n)[known, row] for n in OF_LENGTHS}
-    kinds = sorted({int(k) for k in served.kind[known, row]})
-    spreads = {w.isl_dist for w in (modelled.workloads[k] for k in kinds) if w is not None}
-    return Workload.from_lengths(
-        columns["input"],
-        columns["output"],
-        share=columns["share"] / columns["share"].sum(),
-        prefix_hit=columns["hit"],
-        rate=float(load.rate[row]) * part,
-        cv=float(load.cv[row]),
-        isl_dist=spreads.pop() if len(spreads) == 1 else "",
-        name="mix",
-    )
 
 
 def verified(found: FleetPlan, *, seed: int = 0, progress: Progress | None = None) -> list[dict[str, Any]]:
@@ -73,7 +53,7 @@ def _rows(found: FleetPlan, modelled: Modelled, mix: Mix, seed: int) -> list[dic
     layout = served.batch.layouts.take(np.array([row]))
     count = float(layout.replicas[0])
     some = min(count, MOST_REPLICAS)
-    run = _simulated(served, replace(layout, replicas=np.array([some])), _workload(mix, modelled, some / count), seed)
+    run = _simulated(served, replace(layout, replicas=np.array([some])), workload_of(mix, modelled, some / count), seed)
     option, out = found.problem.options[o], []
     for kind, alone in mix.by_class(mix.estimates()):
         slo, mine = modelled.slos[kind], _of_kind(run, served.kind[served.kind[:, row] >= 0, row] == kind)

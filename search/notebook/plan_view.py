@@ -151,12 +151,15 @@ def plan(scenario: Scenario | str | Path | Mapping[str, Any], **given: Any) -> P
 
     scenario: also a path, the text of a TOML file, or a mapping with the same tables.
     """
-    found = planning.plan(_scenario(scenario), **given)
+    found = planning.plan(scenario_of(scenario), **given)
     return PlanView(**{f.name: getattr(found, f.name) for f in fields(found)})
 
 
-def _scenario(given: Any) -> Scenario:
-    """Return the scenario that an argument means; without a path, files are looked for in the present folder."""
+def scenario_of(given: Any, who: str = "plan") -> Scenario:
+    """Return the scenario that an argument means; without a path, files are looked for in the present folder.
+
+    who: asks for it, for the message.
+    """
     if isinstance(given, Scenario):
         return given
     if isinstance(given, Mapping):
@@ -165,4 +168,4 @@ def _scenario(given: Any) -> Scenario:
         return read_scenario(parse_toml(given, "scenario", FORMER_NAMES), Path())
     if isinstance(given, str | Path):
         return load_scenario(given)
-    raise InputError(f"plan: scenario {given!r} is no scenario; give a path, the text of a TOML file, or a mapping")
+    raise InputError(f"{who}: scenario {given!r} is no scenario; give a path, the text of a TOML file, or a mapping")

@@ -7,7 +7,7 @@ from search.report.charts import Figure
 from search.report.html_page import Page
 from search.report.images import PICTURES, write_pictures
 from search.report.live_data import live_data
-from search.report.page_of_fleet import page_of_fleet, render_fleet_report
+from search.report.page_of_fleet import fleet_figures, page_of_fleet, render_fleet_report
 from search.report.page_of_plan import figures, page_of, render_report
 from search.report.roofline_plot import write_roofline
 from search.report.text_forms import FORMS, form_of
@@ -20,6 +20,7 @@ __all__ = [
     "charts",
     "curve_charts",
     "figures",
+    "fleet_figures",
     "form_of",
     "live_data",
     "page_of",

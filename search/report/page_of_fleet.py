@@ -81,6 +81,13 @@ def page_of_fleet(fleet: FleetPlan, path: str = "", title: str = "", scenario: S
     )
 
 
+def fleet_figures(fleet: FleetPlan) -> dict[str, Figure]:
+    """Return the charts of the page of a fleet by name; nothing is planned for them."""
+    rows = fleet.rows()
+    parts = [_hours(fleet, rows), _mix(fleet, rows, latency_rows(fleet)), _shares(fleet), _limits(fleet)]
+    return {name: chart for _, drawn in parts for name, chart in drawn.items()}
+
+
 def _classes(fleet: FleetPlan) -> str:
     """Say how many classes of requests a fleet serves."""
     count = len(fleet.problem.classes)
