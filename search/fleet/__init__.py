@@ -13,6 +13,7 @@ from search.fleet.options import plan_fleet
 from search.fleet.plan import Binding, FleetInfeasible, FleetPlan, Relaxation, fleet_plan
 from search.fleet.problem import FleetProblem, World
 from search.fleet.program import formulate
+from search.fleet.relax import describe
 from search.fleet.routing import routing_json, routing_rows
 from search.fleet.verify import verified
 from search.fleet.worth import slo_worth_rows, worth_rows
@@ -30,6 +31,7 @@ __all__ = [
     "alternative_rows",
     "alternatives",
     "busiest_mixes",
+    "describe",
     "fleet_plan",
     "formulate",
     "greatest_growth",

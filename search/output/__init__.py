@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from search.output.cost_sheet import print_ways
     from search.output.fleet_summary import (
         fleet_headline,
+        fleet_power_notes,
+        fleet_proof,
         fleet_rows,
         print_alternatives,
         print_fleet,
@@ -59,7 +61,7 @@ if TYPE_CHECKING:
     from search.output.simulation_sheet import print_simulation
     from search.output.table_fit import Layout, known_columns, whole_word
     from search.output.terminal import error_lines, print_text, progress_bar
-    from search.output.value_format import Row, json_value, money, number, percent, with_range, without_nan
+    from search.output.value_format import UNKNOWN, Row, json_value, money, number, percent, with_range, without_nan
     from search.output.word_list import print_words
 
 __all__ = [
@@ -69,6 +71,7 @@ __all__ = [
     "MODELS_DROP",
     "MODEL_COLUMNS",
     "NODES_DROP",
+    "UNKNOWN",
     "Form",
     "Layout",
     "Row",
@@ -81,6 +84,8 @@ __all__ = [
     "error_lines",
     "figure_rows",
     "fleet_headline",
+    "fleet_power_notes",
+    "fleet_proof",
     "fleet_rows",
     "heading",
     "headline",
@@ -148,6 +153,8 @@ __getattr__ = lazy_names(
         "change_sheet": ["change_rows", "print_changes", "verdict"],
         "fleet_summary": [
             "fleet_headline",
+            "fleet_power_notes",
+            "fleet_proof",
             "fleet_rows",
             "print_alternatives",
             "print_fleet",
@@ -183,6 +190,6 @@ __getattr__ = lazy_names(
         "cost_sheet": ["print_ways"],
         "terminal": ["error_lines", "print_text", "progress_bar"],
         "word_list": ["print_words"],
-        "value_format": ["Row", "json_value", "money", "number", "percent", "with_range", "without_nan"],
+        "value_format": ["UNKNOWN", "Row", "json_value", "money", "number", "percent", "with_range", "without_nan"],
     },
 )

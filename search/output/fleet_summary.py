@@ -57,14 +57,33 @@ def fleet_headline(fleet: FleetPlan) -> str:
 
 
 def _proof(fleet: FleetPlan) -> str:
+    """Return in words what the fleet serves where that was asked, and how close to the best it is proven to be."""
+    if fleet.problem.objective != "traffic":
+        return fleet_proof(fleet)
+    rate = number(float(fleet.problem.rate.sum(axis=1).max()))
+    return f"serves {number(fleet.served)} x the demand, {rate} requests/s; {fleet_proof(fleet)}"
+
+
+def fleet_proof(fleet: FleetPlan) -> str:
     """Return in words what the fleet is best in, and how close to the best it is proven to be."""
     objective = fleet.problem.objective
     near = "" if fleet.gap <= OPTIMAL_GAP else f"within {number(100.0 * fleet.gap)} % of "
     if objective == "traffic":
-        rate = number(float(fleet.problem.rate.sum(axis=1).max()))
-        return f"serves {number(fleet.served)} x the demand, {rate} requests/s; proven {near}the most traffic"
+        return f"proven {near}the most traffic"
     what = LEAST_OF["devices" if fleet.problem.counts_devices else objective]
     return f"proven {near}{'the ' if near else ''}least {what}"
+
+
+def fleet_power_notes(fleet: FleetPlan) -> list[str]:
+    """Say of which devices in use the power leaves hosts out, as no node holds them; [] where it leaves none out."""
+    if fleet.modelled is None:
+        return []
+    tariff, used = fleet.modelled.tariff, set(fleet.devices)
+    modelled = {o.device for o in fleet.problem.options if (o.name, o.model) in fleet.modelled.powered}
+    whole = {d.name for d, node in zip(tariff.devices, tariff.whole, strict=True) if node}
+    alone = ", ".join(sorted((used & modelled) - whole))
+    way_out = "name their node in [hardware] nodes to count it and to pay whole nodes"
+    return [f"Power: the mean draw of devices; no host is counted for {alone}: {way_out}."] if alone else []
 
 
 def _account(fleet: FleetPlan) -> list[str]:
@@ -87,7 +106,16 @@ def print_fleet(fleet: FleetPlan, *, wide: bool = False) -> None:
     limits = [f"Without the limit on {b.name}: ${money(b.saving)} per hour less." for b in fleet.binding]
     remarks = [f"{text[:1].upper()}{text[1:]}." for text in fleet.problem.remarks]
     idle = [f"{text}." for text in _left_idle(fleet)]
-    notes = [f"Solver: {fleet.solver}, {optimal}.", *_account(fleet), *_planned_to(fleet), *limits, *idle, *remarks]
+    power = fleet_power_notes(fleet)
+    notes = [
+        f"Solver: {fleet.solver}, {optimal}.",
+        *_account(fleet),
+        *_planned_to(fleet),
+        *limits,
+        *idle,
+        *power,
+        *remarks,
+    ]
     print_text(" ".join([fleet_headline(fleet), *_beside(fleet)]), bold=True)
     print_text("")
     if fleet.problem.periods > 1:

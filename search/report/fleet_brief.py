@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hwdb import Infeasible
-from search.fleet import greatest_growth, plan_fleet
-from search.output import money, number, percent
+from search.fleet import describe, greatest_growth, plan_fleet, worth_rows
+from search.output import UNKNOWN, money, number, percent
 from search.report.brief import MINUTES, SURE, monthly
 from search.report.html_page import Answer, Section, Table
 
@@ -23,6 +23,10 @@ Rows = Sequence[Mapping[str, Any]]
 LEAST_GROWTH, MOST_GROWTH = 1.0, 200.0
 #: Most changes, and classes, that are named.
 MOST_NAMED, MOST_CLASSES = 3, 3
+#: Gain of traffic, as a share, from which more of a limit is named.
+LEAST_GAIN = 1e-3
+#: How a surer fleet is asked for.
+AS_STATED = f"set confidence = {SURE:g} in [limits]"
 #: Difference of cost that counts as none, percent.
 SAME_PERCENT = 0.05
 
@@ -36,7 +40,8 @@ def fleet_summary(fleet: FleetPlan, chance: float) -> str:
     devices = " and ".join(f"{number(n)} {name}" for name, n in fleet.devices.items())
     most, mean = ("up to ", " on average") if fleet.static is not None else ("", "")
     usd = fleet.usd_per_hour
-    cost = f"for ${money(usd)} per hour{mean}, about {monthly(usd)}" if usd == usd else "whose price is not known"
+    priced = f"for ${money(usd)} per hour{mean}, about {monthly(usd)}" if usd else "at no price by the hour"
+    cost = priced if usd == usd else "whose price is not known"
     rate = number(float(problem.rate.sum(axis=1).max()))
     busiest = " in the busiest hours" if problem.periods > 1 else ""
     classes, many = ", ".join(problem.classes), len(problem.classes)
@@ -58,6 +63,7 @@ def fleet_brief(fleet: FleetPlan, rows: Rows, others: Rows, scenario: Scenario |
     rows: of the fleet. others: of `alternative_rows`. scenario: of the fleet, to plan one that is surer; None for none.
     """
     options = list(dict.fromkeys((r["option"], r["serves"]) for r in rows if r["serves"]))
+    options = [(name, told.replace("% of", " % of")) for name, told in options]
     most = {o: max(r["replicas"] for r in rows if r["option"] == o) for o in dict.fromkeys(o for o, _ in options)}
     serves = {o: " or ".join(dict.fromkeys(s for name, s in options if name == o)) for o in most}
     points, told = _changes(fleet, others), fleet_summary(fleet, least_chance(rows))
@@ -96,10 +102,11 @@ def _why_not(planned: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, An
         more = f"{abs(change):.0f} % {'more' if change > 0 else 'less'}"
         words = "costs the same" if abs(change) < SAME_PERCENT else f"costs {more}"
         parts.append(f"{words} (${money(row['usd_per_hour'])} per hour)")
-    if row["power_w"] == row["power_w"] and planned["power_w"] == planned["power_w"]:
-        parts.append(f"draws {number(row['power_w'] / 1e3)} kW against {number(planned['power_w'] / 1e3)} kW")
-    if row["slo_chance"] == row["slo_chance"]:
-        parts.append(f"least chance of an SLO {percent(row['slo_chance'])} against {percent(planned['slo_chance'])}")
+    watts = [number(r["power_w"] / 1e3) for r in (row, planned)]
+    chances = [percent(r["slo_chance"]) for r in (row, planned)]
+    for words, unit, (then, now) in (("draws", " kW", watts), ("least chance of an SLO", "", chances)):
+        if then != now and UNKNOWN not in (then, now):
+            parts.append(f"{words} {then}{unit} against {now}{unit}")
     return {"what_if": row["what_if"], "why_not": "; ".join(parts)}
 
 
@@ -111,12 +118,21 @@ def _changes(fleet: FleetPlan, others: Rows) -> list[str]:
         for r in falls[:MOST_NAMED]
         if fleet.problem.objective == "cost"
     ]
-    said += _growth(fleet)
+    said += _more(fleet) if fleet.problem.objective == "traffic" else _growth(fleet)
     said += [
         f"without the limit on {b['limit']} it would cost ${money(b['saving_usd_per_hour'])} per hour less"
         for b in fleet.binding_rows()
     ]
     return said + _other_operation(fleet)
+
+
+def _more(fleet: FleetPlan) -> list[str]:
+    """Say by how much more traffic a little more of each limit serves, of a fleet for the most traffic."""
+    return [
+        f"{number(r['step'])} {r['step_unit']} more of {describe(r['limit'])}: {100 * r['gain']:.2g} % more traffic"
+        for r in worth_rows(fleet)[:MOST_NAMED]
+        if r["gain"] > LEAST_GAIN
+    ]
 
 
 def _fall(row: Mapping[str, Any]) -> float:
@@ -174,11 +190,15 @@ def _surer(fleet: FleetPlan, scenario: Scenario) -> str:
     except Infeasible:
         return f"No fleet of what is offered, within the limits, is {percent(SURE)} sure of each bound: measure."
     devices = ", ".join(f"{number(n)} {name}" for name, n in found.devices.items())
+    if fleet.problem.objective == "traffic":
+        rates = [float(one.problem.rate.sum(axis=1).max()) for one in (found, fleet)]
+        less = f"{number(rates[0])} requests per second, {100 * (1 - rates[0] / rates[1]):.0f} % less"
+        return f"To be {percent(SURE)} sure of each bound, serve {less} with {devices}: {AS_STATED}."
     more = found.usd_per_hour - fleet.usd_per_hour
     if more != more:
         return f"To be {percent(SURE)} sure of each bound by more hardware, take {devices}."
     extra = f"{monthly(more)} more ({100 * more / fleet.usd_per_hour:+.0f} %)" if more > 0 else "no more"
     return (
         f"To be {percent(SURE)} sure of each bound by more hardware, take {devices} for "
-        f"${money(found.usd_per_hour)} per hour, {extra}: set confidence = {SURE:g} in [limits]."
+        f"${money(found.usd_per_hour)} per hour, {extra}: {AS_STATED}."
     )

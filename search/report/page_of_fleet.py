@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hwdb import InputError
 from perfmodel.workload import MS_PER_S, Objective
 from search.fleet import account, alternative_rows, growth_rows, hour_rows, latency_rows
-from search.output import fleet_headline, known_columns, money, number, percent
+from search.output import fleet_headline, fleet_power_notes, fleet_proof, known_columns, money, number, percent
 from search.report.charts import Figure, Titles, ranked_bars
 from search.report.curve_charts import Parts, columns_over, kinds_of_bars
 from search.report.fleet_brief import fleet_brief, fleet_summary, least_chance
@@ -95,9 +95,9 @@ def _classes(fleet: FleetPlan) -> str:
 
 
 def _chips(fleet: FleetPlan, rows: Rows) -> list[Chip]:
-    """Return short remarks: how near to the least cost it is proven to be, and the least chance of an SLO."""
+    """Return short remarks: how near to the best it is proven to be, and the least chance of an SLO."""
     chances = [r["slo_chance"] for r in rows if r["slo_chance"] == r["slo_chance"]]
-    found = [Chip(f"within {number(100 * fleet.gap)} % of the least cost" if fleet.gap > 0 else "proven least cost")]
+    found = [Chip(fleet_proof(fleet))]
     if chances:
         found.append(
             Chip(
@@ -264,6 +264,7 @@ def _mix(fleet: FleetPlan, rows: Rows, latencies: Rows) -> tuple[Section, dict[s
         f"replica.{most}",
         charts=list(charts),
         tables=[_options(shown, name)],
+        notes=fleet_power_notes(fleet),
     ), charts
 
 
