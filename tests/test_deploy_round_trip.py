@@ -102,8 +102,11 @@ def test_the_command_writes_scripts_files_and_json(
 
     path = tmp_path / "plan.json"
     path.write_text(to_json(with_launches(planned, planned.rows(1))))
+    assert cli.main(["export", str(path), "--json"]) == 0
+    by_default = capsys.readouterr().out
     assert cli.main(["export", str(path), "--to", "vllm", "--json"]) == 0
     row = json.loads(capsys.readouterr().out)[0]
+    assert json.loads(by_default)[0]["launch"] == row["launch"]
     assert row["benchmark"].startswith("vllm bench serve ")
     assert "ttft:800" in row["benchmark"]
     assert row["launch"] == export(launch_of(planned), "vllm").text

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from search.deploy import Launch
 
 EXAMPLES = """\
-perfmodel export examples/chat-70b-h100.toml --to vllm
+perfmodel export examples/chat-70b-h100.toml
 perfmodel export examples/chat-70b-h100.toml --to kubernetes -o chat.yaml"""
 
 PlanFile = Annotated[
@@ -33,9 +33,10 @@ class ExportOptions:
         str,
         typer.Option(
             metavar="TARGET",
-            help="vllm, sglang, trtllm, llamacpp, mindie, ray-serve, dynamo, llm-d, kserve, kubernetes or compose.",
+            help="vllm, sglang, trtllm, llamacpp, mindie, ray-serve, dynamo, llm-d, kserve, kubernetes or compose "
+            "(default: commands of the plan's engine).",
         ),
-    ]
+    ] = ""
     rank: Annotated[int, typer.Option(min=1, metavar="N", help="Which candidate of the plan, 1 for the best.")] = 1
     engine_version: Annotated[
         str,
@@ -60,10 +61,12 @@ def export_command(plan: PlanFile, options: ExportOptions, form: DataFormOptions
     from search.deploy import check_target, export
     from search.output import print_rows, print_text, write_text
 
-    check_target(options.to)  # before the plan, which takes seconds
+    if options.to:
+        check_target(options.to)  # before the plan, which takes seconds
     if output is not None:
         outfile.check(output, plan)
-    found = export(_launch(plan, options, form), options.to)
+    launch = _launch(plan, options, form)
+    found = export(launch, options.to or launch.engine)
     if form.form != "table":
         row = {"target": found.target, **found.launch.rows()[-1], "launch": found.text, "benchmark": found.benchmark}
         print_rows([row], form.form)
@@ -82,7 +85,7 @@ def _launch(plan: Path, options: ExportOptions, form: DataFormOptions) -> Launch
 
     if plan.suffix == ".json":
         return read_plan(plan, options.rank, options.engine_version)
-    changes, note = _engine_for(plan, options.to, form)
+    changes, note = _engine_for(plan, options.to, form) if options.to else ({}, "")
     found = launch_of(plan_of(plan, form.folders, changes=changes), options.rank, options.engine_version)
     return replace(found, notes=(*found.notes, note)) if note else found
 
