@@ -26,9 +26,10 @@ from perfmodel.estimates.intervals import (
     watts_half_width,
 )
 from perfmodel.estimates.joint import Drawn, Place, correlations, drawn, joint_chance
-from perfmodel.estimates.kv_transfer import least_group, link_between
+from perfmodel.estimates.kv_transfer import HAND_OVER, HAND_OVER_IN_NODE, NODE_DEVICES, least_group, link_between
 from perfmodel.estimates.operator_use import BEYOND, OperatorUse, operator_use
 from perfmodel.estimates.placed import placed
+from perfmodel.estimates.pool_parts import DecodeParts, Doubts, PrefillParts, link_ends, pool_parts
 from perfmodel.estimates.remarks import configuration_remarks
 from perfmodel.estimates.replicas import estimate_replicas
 from perfmodel.estimates.start_up import StartUp, start_up
@@ -39,16 +40,22 @@ __all__ = [
     "CAUSES",
     "CLASSES",
     "DEVIATE_80",
+    "HAND_OVER",
+    "HAND_OVER_IN_NODE",
     "IDLE",
     "KINDS",
     "LOADS",
     "Causes",
+    "DecodeParts",
+    "Doubts",
     "Drawn",
     "Estimates",
     "Latency",
     "MemoryUse",
+    "NODE_DEVICES",
     "OperatorUse",
     "Place",
+    "PrefillParts",
     "PowerUse",
     "Prepared",
     "Rates",
@@ -82,11 +89,13 @@ __all__ = [
     "keeps",
     "least_group",
     "link_between",
+    "link_ends",
     "load_weight",
     "operator_use",
     "overall",
     "per_replica",
     "placed",
+    "pool_parts",
     "prepare",
     "rest_spread",
     "sensitivity",

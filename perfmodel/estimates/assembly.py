@@ -47,7 +47,7 @@ def assemble(steps: StepModel, memory: Memory, load: Load, served: Served, deplo
         rates=rates,
         memory_use=memory_use(memory, served.running),
         power_use=use,
-        causes=causes_of(steps, load, served, use.per_device, _drafts_doubt(deployments)),
+        causes=causes_of(steps, load, served, use.per_device, drafts_doubt(deployments)),
         devices=devices,
         running=served.running,
         saturated=served.saturated,
@@ -55,7 +55,7 @@ def assemble(steps: StepModel, memory: Memory, load: Load, served: Served, deplo
     )
 
 
-def _drafts_doubt(deployments: Deployments) -> Array:
+def drafts_doubt(deployments: Deployments) -> Array:
     """Return the log standard deviation of the tokens per step of drafting, (N,): the published range holds 80 %."""
     if not deployments.speculation.assumed:
         return np.zeros(len(deployments))

@@ -225,13 +225,8 @@ def _power(pair: ServedPair, devices: Array) -> tuple[Array, Activity]:
 
     Prefill workers prefill or wait; decode workers decode or wait. devices: devices of both pools, (N,).
     """
-    demand, served, costs = pair.demand, pair.served, pair.served.costs
-    rate = served.rate / pair.workers[0]
-    busy = np.clip(demand.mean(np.sum(costs.prefill.bound, axis=0) * costs.prefill_steps) * rate, 0.0, 1.0)
-    work = np.sum(costs.prefill.work * demand.share * costs.prefill_steps, axis=1) * rate
-    front = Activity(busy=busy, kernels=busy, use=use_of(pair.front.hardware, work))
-    nothing = replace(costs.prefill, bound=costs.prefill.bound * 0.0, work=costs.prefill.work * 0.0)
-    back = activity_of(pair.back.steps, demand, replace(pair.decode_worker, costs=replace(costs, prefill=nothing)))
+    front = prefill_activity(pair, pair.served.rate / pair.workers[0])
+    back = decode_activity(pair, pair.served.times.prefill)
     share = pair.pools[0].devices_per_replica * pair.workers[0] / devices
 
     def mean(first: Array, second: Array) -> Array:
@@ -241,3 +236,21 @@ def _power(pair: ServedPair, devices: Array) -> tuple[Array, Activity]:
     watts = mean(pair.front.steps.device_watts(front), pair.back.steps.device_watts(back))
     both = {name: mean(getattr(front, name), getattr(back, name)) for name in ("busy", "kernels", "use")}
     return watts, Activity(busy=both["busy"], kernels=both["kernels"], use=both["use"])
+
+
+def prefill_activity(pair: ServedPair, rate: Array) -> Activity:
+    """Return what the devices of a prefill worker do, (N,), at `rate` requests/s per worker, (N,)."""
+    costs = pair.served.costs
+    busy = np.clip(pair.demand.mean(np.sum(costs.prefill.bound, axis=0) * costs.prefill_steps) * rate, 0.0, 1.0)
+    work = np.sum(costs.prefill.work * pair.demand.share * costs.prefill_steps, axis=1) * rate
+    return Activity(busy=busy, kernels=busy, use=use_of(pair.front.hardware, work))
+
+
+def decode_activity(pair: ServedPair, before: Array) -> Activity:
+    """Return what the devices of a decode worker do, (N,). before: seconds of prefill and hand-over, (C, N)."""
+    worker, costs = pair.decode_worker, pair.served.costs
+    nothing = replace(costs.prefill, bound=costs.prefill.bound * 0.0, work=costs.prefill.work * 0.0)
+    times = replace(worker.times, prefill=before)
+    return activity_of(
+        pair.back.steps, pair.demand, replace(worker, times=times, costs=replace(costs, prefill=nothing))
+    )

@@ -142,7 +142,7 @@ def link_between(hardware: tuple[Hardware, Hardware], devices: Array, how: HandO
     local = _on_one_fabric(hardware, devices) if how.place == "auto" else rows * (how.place != "network") > 0
     small = np.minimum(hardware[0].peers, hardware[1].peers) <= NODE_DEVICES
     machine = local & (small if how.place == "auto" else how.place == "node")
-    found = [_reached(end, local) for end in hardware]
+    found = [reached(end, local) for end in hardware]
     bandwidth = np.minimum(found[0][0], found[1][0]) if np.isnan(how.bandwidth) else rows * how.bandwidth
     latency = np.nan_to_num(np.maximum(found[0][1], found[1][1]))
     delay = np.where(machine, HAND_OVER_IN_NODE, HAND_OVER) if np.isnan(how.delay) else rows * how.delay
@@ -156,7 +156,7 @@ def _on_one_fabric(hardware: tuple[Hardware, Hardware], devices: Array) -> Mask:
     return same & (devices <= hardware[0].peers) & np.isfinite(hardware[0].link_bandwidth)
 
 
-def _reached(hardware: Hardware, local: Mask) -> tuple[Array, Array]:
+def reached(hardware: Hardware, local: Mask) -> tuple[Array, Array]:
     """Return (B/s per device that transfers reach, latency in s), (N,) each; local: whether on the fabric, (N,).
 
     Cards on PCIe reach the network through the same bus.

@@ -141,10 +141,7 @@ def _others(demand: Load, population: Array) -> Array | float:
 def _tandem(back: Prepared, demand: Load, prompts: PromptPool, transfer: Transfer, before: Array) -> Tandem:
     """Collect what describes both pools; `before` is the mean seconds of hand-over and front end, (N,)."""
     workers = transfer.workers[1]
-    seqs = back.steps.max_num_seqs
-    max_running = np.minimum(back.memory.max_sequences(), np.where(np.isfinite(seqs), seqs, MAX_RUNNING))
-    own = replace(demand, concurrency=demand.concurrency / workers, n_requests=demand.n_requests / workers)
-    max_running = slots_limit(back.sharding.adapters, own, max_running)
+    max_running, curve = decode_room(back, demand, workers)
     return Tandem(
         demand=demand,
         prompts=prompts,
@@ -152,9 +149,26 @@ def _tandem(back: Prepared, demand: Load, prompts: PromptPool, transfer: Transfe
         before=before,
         workers=workers,
         max_running=max_running,
-        curve=decode_curve(back.steps, demand, max_running, _KNOTS).per_token(demand.accepted),
-        later_tokens=np.maximum(demand.mean(demand.output) - 1.0, 0.0),
+        curve=curve,
+        later_tokens=later_tokens(demand),
     )
+
+
+def decode_room(back: Prepared, demand: Load, workers: Array) -> tuple[Array, DecodeCurve]:
+    """Return (sequences that a decode worker has room for, (N,); seconds per output token over their number).
+
+    back: a decode worker. demand: load of the whole deployment. workers: decode workers, (N,).
+    """
+    seqs = back.steps.max_num_seqs
+    most = np.minimum(back.memory.max_sequences(), np.where(np.isfinite(seqs), seqs, MAX_RUNNING))
+    own = replace(demand, concurrency=demand.concurrency / workers, n_requests=demand.n_requests / workers)
+    most = slots_limit(back.sharding.adapters, own, most)
+    return most, decode_curve(back.steps, demand, most, _KNOTS).per_token(demand.accepted)
+
+
+def later_tokens(demand: Load) -> Array:
+    """Return the mean output tokens of a request after the first, (N,)."""
+    return np.maximum(demand.mean(demand.output) - 1.0, 0.0)
 
 
 def _burst(demand: Load, population: Array, prompts: PromptPool, wait: Array) -> Array:

@@ -11,12 +11,14 @@ if TYPE_CHECKING:
     from search.planning.account import account_columns, api_usd, dearest, hourly_usd, mean_tokens, shares_of
     from search.planning.columns import cost_columns, power_columns, rated_columns
     from search.planning.contexts import refuse_long_class
+    from search.planning.disaggregated import BATCH, MAX_BATCHES, OF_POWER, in_roles
     from search.planning.explained import memory_of, memory_place, term_row, terms_of
     from search.planning.formats import checkpoint_offer, format_offer
     from search.planning.names import deployment_words, drafting_columns, short_name, told_apart
     from search.planning.next_run import NextRuns, RunWorth, next_runs
     from search.planning.peaks import replicas_at_peak
     from search.planning.planner import plan, space_of, tariff_of
+    from search.planning.pool_roles import MAX_WORKERS
     from search.planning.prices import Tariff, tariff, usd_per_million_tokens
     from search.planning.quantised import ONLINE_ENGINES, ONLINE_FORMAT, own_format, published
     from search.planning.ranked_plan import Plan
@@ -37,7 +39,11 @@ if TYPE_CHECKING:
     from search.planning.ways import ways_to_pay
 
 __all__ = [
+    "BATCH",
     "LEAST_LOAD",
+    "MAX_BATCHES",
+    "MAX_WORKERS",
+    "OF_POWER",
     "ONLINE_ENGINES",
     "ONLINE_FORMAT",
     "OVER_SATURATED",
@@ -62,6 +68,7 @@ __all__ = [
     "greatest_rate",
     "hourly",
     "hourly_usd",
+    "in_roles",
     "mean_tokens",
     "memory_of",
     "memory_place",
@@ -97,6 +104,7 @@ __getattr__ = lazy_names(
         "contexts": ["refuse_long_class"],
         "": ["hourly", "row_power", "verify"],
         "columns": ["cost_columns", "power_columns", "rated_columns"],
+        "disaggregated": ["BATCH", "MAX_BATCHES", "OF_POWER", "in_roles"],
         "explained": ["memory_of", "memory_place", "term_row", "terms_of"],
         "formats": ["checkpoint_offer", "format_offer"],
         "names": ["deployment_words", "drafting_columns", "short_name", "told_apart"],
@@ -104,6 +112,7 @@ __getattr__ = lazy_names(
         "ranked_plan": ["Plan"],
         "peaks": ["replicas_at_peak"],
         "planner": ["plan", "space_of", "tariff_of"],
+        "pool_roles": ["MAX_WORKERS"],
         "prices": ["Tariff", "tariff", "usd_per_million_tokens"],
         "quantised": ["ONLINE_ENGINES", "ONLINE_FORMAT", "own_format", "published"],
         "repricing": ["repriced"],

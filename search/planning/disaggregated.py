@@ -56,9 +56,11 @@ def matched(scorer: Scorer, layouts: Deployments) -> tuple[Pairs, dict[str, Arra
     nothing: tuple[Pairs, dict[str, Array]] = paired(layouts, none, none), {}
     if not len(layouts):
         return nothing
-    layouts = _with_larger_steps(layouts)
+    layouts, *rows = in_roles(layouts)
     power = scorer.sized and scorer.rank_by in OF_POWER
-    roles = [role_of(scorer, layouts, _rows_of(layouts, role), role, power=power) for role in ("prefill", "decode")]
+    roles = [
+        role_of(scorer, layouts, own, role, power=power) for own, role in zip(rows, ("prefill", "decode"), strict=True)
+    ]
     found = offers(scorer, *(_hopeful(role) for role in roles))
     if not len(found):
         return nothing
@@ -73,6 +75,12 @@ def matched(scorer: Scorer, layouts: Deployments) -> tuple[Pairs, dict[str, Arra
     rows = [np.concatenate([getattr(p, side) for p, _ in parts]) for side in ("prefill_row", "decode_row")]
     columns = {name: np.concatenate([c[name] for _, c in parts]) for name in parts[0][1]}
     return paired(layouts, rows[0], rows[1]), columns
+
+
+def in_roles(layouts: Deployments) -> tuple[Deployments, Index, Index]:
+    """Return (layouts to pair, rows of those to try as prefill workers, rows of those to try as decode workers)."""
+    layouts = _with_larger_steps(layouts)
+    return layouts, _rows_of(layouts, "prefill"), _rows_of(layouts, "decode")
 
 
 def _with_larger_steps(layouts: Deployments) -> Deployments:

@@ -158,7 +158,7 @@ def render(page: Page) -> str:
 
 def _scripts(page: Page) -> list[str]:
     """Return the files of the page's scripts, in their order."""
-    return ["live_model.js", "report.js", "live.js"] if page.live else ["report.js"]
+    return ["live_model.js", "live_pools.js", "report.js", "live.js"] if page.live else ["report.js"]
 
 
 def _script_json(value: Any) -> str:

@@ -7,16 +7,17 @@ Where neither is so, and for pairs of pools, it holds the candidates with the re
 
 from __future__ import annotations
 
-import base64
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from perfmodel.arrays import Array, Index
+from perfmodel.arrays import Index
 from perfmodel.estimates import Estimates, correlations, overall
 from search.planning import candidate_rows, deployment_words, told_apart
+from search.report.live_pools import Roles, pools_of
+from search.report.packed import log_short, packed, short
 from search.report.replica_loads import SHARES, ReplicaLoads, kind_of, planned_load, replica_loads
 from search.scenario import MOST_USED
 
@@ -29,8 +30,6 @@ MOST_LAYOUTS, MOST_CHARACTERS = 450, 600_000
 MOST_FIXED = 600
 #: Columns of a layout that are exactly known with the replicas of the plan.
 AS_PLANNED = ("replicas", "power_w", "slo_chance", "ttft_ms", "tpot_ms", "e2e_ms")
-#: Greatest 2-byte number.
-STEPS = 2**16 - 1
 #: Columns of pairs of pools that the page ranks by.
 OF_PAIRS = (
     *("replicas", "devices", "nodes", "devices_billed", "usd_per_hour", "power_w", "rated_power_kw", "slo_chance"),
@@ -46,16 +45,18 @@ def live_data(plan: Plan, loads: ReplicaLoads | None = None) -> dict[str, Any]:
     count = len(plan.layouts)
     kept = loads.rows if loads is not None else np.sort(plan.order[plan.order < count][: most_layouts(plan)])
     table = _table(plan, loads) if loads is not None else {}
-    fixed = np.arange(count, len(plan)) if table else np.sort(plan.order[:MOST_FIXED])
+    pools, roles = pools_of(plan) or (None, None)
+    fixed = np.arange(count, len(plan)) if table or pools else np.sort(plan.order[:MOST_FIXED])
     return {
-        "kind": kind_of(plan) if table else "fixed",
-        "left_out": _left_out(plan, np.setdiff1d(np.arange(count), kept if table else fixed)),
+        "kind": kind_of(plan) if table or pools else "fixed",
+        "left_out": _left_out(plan, np.setdiff1d(np.arange(count), kept if table or pools else fixed)),
         **_request(plan),
         "devices": _devices(plan),
         "layouts": _layouts(plan, kept) if table else [],
         "table": table,
-        "fixed": _fixed(plan, fixed),
-        "pools": "disaggregated" in plan.scenario.choices.modes,
+        "fixed": _fixed(plan, fixed, roles),
+        "paired": "disaggregated" in plan.scenario.choices.modes,
+        "pools": pools,
     }
 
 
@@ -82,7 +83,13 @@ def _request(plan: Plan) -> dict[str, Any]:
         "output_tokens": float(work.mean_output),
         "total_tokens": float(work.mean_output + work.mean_input),
         "objectives": [
-            {"key": o.key, "metric": o.metric, "limit": o.limit * 1e3, "label": f"{o.metric.upper()} {o.statistic}"}
+            {
+                "key": o.key,
+                "metric": o.metric,
+                "statistic": o.statistic,
+                "limit": o.limit * 1e3,
+                "label": f"{o.metric.upper()} {o.statistic}",
+            }
             for o in s.slo.objectives
         ],
         "confidence": s.limits.confidence,
@@ -163,15 +170,15 @@ def _table(plan: Plan, loads: ReplicaLoads) -> dict[str, Any]:
     SLO they are natural logarithms.
     """
     found = loads.found
-    packed: dict[str, Any] = {"power": _log_short(found.power)}
+    columns: dict[str, Any] = {"power": log_short(found.power)}
     if kind_of(plan) == "closed":
-        packed["rate"] = _packed(found.request_rate)
+        columns["rate"] = packed(found.request_rate)
     for metric in ("ttft", "tpot", "e2e"):
         ranks = plan.scorer.rank_by == f"{metric}_ms"
         mean = found.mean(getattr(found, metric)) * 1e3
-        packed[f"{metric}_ms"] = _packed(mean) if ranks else _log_short(mean)
+        columns[f"{metric}_ms"] = packed(mean) if ranks else log_short(mean)
     shares = loads.shares.tolist()
-    columns = packed | _of_bounds(plan, found)
+    columns |= _of_bounds(plan, found)
     return {"points": len(shares), "greatest": loads.greatest.tolist(), "shares": shares, "columns": columns}
 
 
@@ -182,34 +189,14 @@ def _of_bounds(plan: Plan, found: Estimates) -> dict[str, Any]:
     of the figure in ms. `spread_I`: log half-width of its 80 % interval. `related_I_J`: correlation of two errors.
     """
     slo, over = plan.scorer.target.slo, found.saturated | ~found.fits
-    out: dict[str, Any] = {} if slo.objectives else {"over": _short(over.astype(float))}
+    out: dict[str, Any] = {} if slo.objectives else {"over": short(over.astype(float))}
     related = correlations(found, slo) if len(slo.objectives) > 1 else np.zeros((0, 0, len(found)))
     for i, o in enumerate(slo.objectives):
         with np.errstate(divide="ignore", invalid="ignore"):
-            out[f"bound_{i}"] = _packed(np.where(over, np.inf, np.log(overall(found, o.metric, o.statistic) * 1e3)))
-        out[f"spread_{i}"] = _short(found.half_width(o.metric, o.statistic))
-        out |= {f"related_{i}_{j}": _short(related[i, j]) for j in range(i + 1, len(related))}
+            out[f"bound_{i}"] = packed(np.where(over, np.inf, np.log(overall(found, o.metric, o.statistic) * 1e3)))
+        out[f"spread_{i}"] = short(found.half_width(o.metric, o.statistic))
+        out |= {f"related_{i}_{j}": short(related[i, j]) for j in range(i + 1, len(related))}
     return out
-
-
-def _packed(column: Array) -> str:
-    """Return numbers as 4-byte floats, in base64."""
-    return base64.b64encode(np.asarray(column, dtype="<f4").tobytes()).decode()
-
-
-def _short(column: Array) -> dict[str, Any]:
-    """Return numbers as 2-byte steps from the least to the greatest known one, in base64; 0 for an unknown one."""
-    known = np.isfinite(column)
-    low, high = (float(f(column[known])) for f in (np.min, np.max)) if known.any() else (0.0, 0.0)
-    steps = 1.0 + np.round((np.where(known, column, low) - low) / ((high - low) or 1.0) * (STEPS - 1.0))
-    coded = np.where(known, steps, 0.0).astype("<u2")
-    return {"low": low, "step": (high - low) / (STEPS - 1.0), "steps": base64.b64encode(coded.tobytes()).decode()}
-
-
-def _log_short(column: Array) -> dict[str, Any]:
-    """Return positive numbers as `_short` does, in steps of their logarithms."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return _short(np.log(column)) | {"log": True}
 
 
 def _left_out(plan: Plan, numbers: Index) -> list[list[float]]:
@@ -224,8 +211,11 @@ def _left_out(plan: Plan, numbers: Index) -> list[list[float]]:
     return [[int(d.device[n]), *(float(f"{column[n]:.7g}") for column in columns)] for n in fitting]
 
 
-def _fixed(plan: Plan, numbers: Index) -> list[dict[str, Any]]:
-    """Return the candidates `numbers` with the replicas of the plan: figures, and bounds of the SLO."""
+def _fixed(plan: Plan, numbers: Index, roles: Roles | None) -> list[dict[str, Any]]:
+    """Return the candidates `numbers` with the replicas of the plan: figures, and bounds of the SLO.
+
+    roles: layouts that the page pairs; the key of a pair is its place among them and its workers.
+    """
     if not len(numbers):
         return []
     c, found, slo = plan.columns, plan.estimates_of(numbers.tolist()), plan.scenario.slo
@@ -239,6 +229,8 @@ def _fixed(plan: Plan, numbers: Index) -> list[dict[str, Any]]:
         row["bounds"] = [float(c[o.key][n]) for o in slo.objectives]
         row["spreads"] = [float(found.half_width(o.metric, o.statistic)[i]) for o in slo.objectives]
         row["related"] = related[:, :, i].tolist()
+        if roles is not None:
+            row["key"] = roles.key(plan, n)
         out.append(row)
     return out
 

@@ -64,7 +64,13 @@ function opened(data) {
   }
   for (const device of data.devices) if (device.stock === null) device.stock = Infinity;
   for (const record of [...data.devices, ...data.fixed, ...data.layouts.map((layout) => layout.planned), data]) {  // JSON has no NaN: what is not known is null
-    for (const [name, value] of Object.entries(record)) if (value === null) record[name] = NaN;
+    for (const [name, value] of Object.entries(record)) if (value === null && name !== "pools") record[name] = NaN;
+  }
+  data.known = {};
+  if (data.pools) {
+    openedPools(data.pools);
+    for (const pair of data.fixed) data.known[pair.key.join()] = pair;
+    data.fixed = [];
   }
   return data;
 }
@@ -291,6 +297,7 @@ function rankedAt(data, state, found, share, used) {
     const row = kept(data, state, c, deviate);
     if (row && within(data, row)) rows.push(row);
   }
+  if (data.pools) rows.push(...sizedPairs(data, state, share, used));
   return ranked(data, rows);
 }
 
@@ -348,10 +355,11 @@ function doubts(data, state, found, rows, used) {
   const told = [], moved = (...names) => !asPlanned(data, state, ...names);
   const resized = moved("load", "limits", "confidence"), priced = moved("prices", "offered", "pue", "usd_per_kwh");
   if (resized && data.kind === "fixed") told.push("the replicas of each candidate are those of the plan");
-  else if (resized && data.pools) told.push(moved("load") ? "pairs of pools are not sized by the page" : "pools keep their workers");
+  else if (resized && data.paired && !data.pools) told.push(moved("load") ? "pairs of pools are not sized by the page" : "pools keep their workers");
   if (data.kind === "fixed" && priced && (data.limits.usd_per_hour !== null || data.limits.power !== null)) {
     told.push("a limit on cost or power decides how many replicas there are");
-  } else if (data.pools && priced) told.push("other pairs of pools may pay at other prices");
+  } else if (data.paired && !data.pools && priced) told.push("other pairs of pools may pay at other prices");
+  if (data.pools?.left_out && (resized || priced)) told.push(`${data.pools.left_out} further workers of pools are not in this page`);
   if (data.fixed.some((c) => c.billed.some(([d]) => data.devices[d].owned)) && moved("pue", "usd_per_kwh")) {
     told.push("owned devices pay for their electricity");
   }
