@@ -43,6 +43,9 @@ pp = 1
 """
 
 
+BOTH = 'modes = ["colocated", "disaggregated"]'
+
+
 def written(folder: Path, load: str = "request_rate_rps = 20", limits: str = "", modes: str = "") -> Path:
     path = folder / "small.toml"
     path.write_text(TEXT.format(load=load, limits=limits, modes=modes), encoding="utf-8")
@@ -63,17 +66,19 @@ def _without_what_ifs(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.browser
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("load", "limits", "least"),
+    ("load", "limits", "modes", "least"),
     [
-        ("request_rate_rps = 20", "spare_nodes = 1", 9),
-        ("request_rate_rps = 20", "usd_per_hour = 20\npower_kw = 12", 9),
-        ("concurrency = 40", "", 9),
+        ("request_rate_rps = 20", "spare_nodes = 1", "", 9),
+        ("request_rate_rps = 20", "usd_per_hour = 20\npower_kw = 12", "", 9),
+        ("concurrency = 40", "", "", 9),
+        ("request_rate_rps = 40", "confidence = 0.6", BOTH, 9),
+        ("request_rate_rps = 40", "spare_nodes = 1\npower_kw = 30", 'modes = ["disaggregated"]', 9),
     ],
 )
 def test_the_page_answers_as_the_tool_or_says_that_it_does_not(
-    load: str, limits: str, least: int, tmp_path: Path
+    load: str, limits: str, modes: str, least: int, tmp_path: Path
 ) -> None:
-    path = written(tmp_path, load, limits)
+    path = written(tmp_path, load, limits, modes)
     plan = planned(path)
     found = compared(path, plan, search.render_report(plan), count=10, seed=3)
     assert sum(one.equal for one in found) >= least
@@ -101,11 +106,11 @@ def test_the_page_knows_the_chance_that_all_bounds_hold_together(tmp_path: Path)
 @pytest.mark.browser
 @pytest.mark.slow
 def test_what_the_page_cannot_know_it_says(tmp_path: Path) -> None:
-    plan = planned(written(tmp_path, modes='modes = ["colocated", "disaggregated"]'))
+    plan = planned(written(tmp_path, "concurrency = 40", modes=BOTH))
     page = search.render_report(plan)
     asked: list[dict[str, Any]] = [
         {},
-        {"load": 30.0},
+        {"load": 30},
         {"limits": [400.0, 30.0]},
         {"offered": [True, False]},
         {"offered": [False, False]},
@@ -114,10 +119,44 @@ def test_what_the_page_cannot_know_it_says(tmp_path: Path) -> None:
     assert answers[0]["best"] == plan.name(plan.best)
     assert answers[0]["usd"] == pytest.approx(float(plan.columns["usd_per_hour"][plan.best]))
     assert [bool(a["doubts"]) for a in answers[:4]] == [False, True, True, True]
-    assert "--set workload.request_rate_rps=30" in answers[1]["command"]
+    assert "--set workload.concurrency=30" in answers[1]["command"]
     assert "--set hardware.devices=h100-sxm" in answers[3]["command"]
     assert answers[4]["best"] is None
     assert "<b>Small" not in page
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+def test_the_page_sizes_pairs_of_pools(tmp_path: Path) -> None:
+    """Both pools have as many workers as the plan gives them under another load, with the same chance."""
+    path = written(tmp_path, "request_rate_rps = 30", "confidence = 0.7", 'modes = ["disaggregated"]')
+    plan = planned(path)
+    answers = page_answers(search.render_report(plan), [{"load": 30.0 * times} for times in (0.3, 1.0, 3.7)])
+    names = set()
+    for answer in answers:
+        made = planned_again(plan, ScenarioFile(path).changed(read_edits(re.findall(r"--set (\S+)", answer["command"])))[0])
+        best = made.best
+        assert answer["best"] == made.name(best)
+        assert answer["chance"] == pytest.approx(float(made.columns["slo_chance"][best]), abs=1e-3)
+        assert not answer["doubts"]
+        names.add(answer["best"])
+    assert len(names) == 3
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+def test_a_price_of_the_reader_makes_tokens_of_an_unpriced_device_dear(tmp_path: Path) -> None:
+    """Of replicas that the page does not count, dollars per million tokens follow from the price that is given."""
+    path = tmp_path / "unpriced.toml"
+    text = TEXT.format(load="n_requests = 500", limits="", modes="").replace('"l40s"', '"h200-nvl"')
+    text = text.replace("l40s = 0.8", "").replace("h100-sxm = 2.5,", "h100-sxm = 2.5")
+    path.write_text(text + '\n[objective]\nrank_by = "usd_per_million_tokens"\n', encoding="utf-8")
+    plan = planned(path)
+    assert np.isnan(plan.scorer.tariff.usd_per_hour[1])
+    for answer in page_answers(search.render_report(plan), [{"prices": [2.5, 90.0]}, {"prices": [2.5, 0.01]}]):
+        edits = re.findall(r"--set (\S+)", answer["command"])
+        made = planned_again(plan, ScenarioFile(path).changed(read_edits(edits))[0])
+        assert answer["best"] == made.name(made.best)
 
 
 @pytest.mark.browser

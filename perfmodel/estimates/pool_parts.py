@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from perfmodel.arrays import Array, Codes, Mask
+from perfmodel.arrays import Array, Codes, Index, Mask
 from perfmodel.costs import CostModel, KnownSteps
 from perfmodel.deployment import Deployments
 from perfmodel.engines import Engine
@@ -166,7 +166,7 @@ def _doubts(steps: StepModel, layouts: Deployments) -> Doubts:
     return Doubts(steps.own_spreads() if adjusted else None, widths, drafts_doubt(layouts))
 
 
-def _columns(load: Load, rows: Array, rates: Array) -> Load:
+def _columns(load: Load, rows: Index, rates: Array) -> Load:
     """Return the load of `rows` (M,), each at its rate (M,)."""
     picked = {k: v[..., rows] if np.ndim(v) and v.shape[-1] > 1 else v for k, v in vars(load).items() if k != "arrival"}
     return replace(load, **(picked | {"rate": rates}))

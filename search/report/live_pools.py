@@ -32,7 +32,7 @@ from perfmodel.serving import MAX_UTILISATION, MOST_GAIN, SATURATED_SHARE
 from perfmodel.vocabulary import BASES
 from perfmodel.workload import RANKS
 from search.planning import BATCH, MAX_BATCHES, MAX_WORKERS, OF_POWER, deployment_words, in_roles, space_of, told_apart
-from search.report.packed import log_short, packed, short
+from search.report.packed import packed, short
 from search.report.replica_loads import kind_of
 
 if TYPE_CHECKING:
@@ -97,8 +97,8 @@ def pools_of(plan: Plan) -> tuple[dict[str, Any], Roles] | None:
         "links": _links(plan),
         "constants": _constants(),
         "doubts": _doubts(plan),
-        "prefill": [{**_worker(plan, chosen, n, names), **_prefill(front, n)} for n in at[0].tolist()],
-        "decode": [{**_worker(plan, chosen, n, names), **_decode(back, n)} for n in at[1].tolist()],
+        "prefill": [{**_worker(chosen, n, names), **_prefill(front, n)} for n in at[0].tolist()],
+        "decode": [{**_worker(chosen, n, names), **_decode(back, n)} for n in at[1].tolist()],
         "prefill_table": _table(
             WATTS_SHARES, front.greatest[at[0]], {"watts": short(front.watts(WATTS_SHARES)[at[0]])}
         ),
@@ -178,7 +178,7 @@ def _doubts(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _worker(plan: Plan, layouts: Deployments, n: int, names: list[dict[str, str]]) -> dict[str, Any]:
+def _worker(layouts: Deployments, n: int, names: list[dict[str, str]]) -> dict[str, Any]:
     """Return what a worker is, whatever its role."""
     return {
         **names[n],

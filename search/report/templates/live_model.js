@@ -250,13 +250,12 @@ function kept(data, state, c, deviate) {
   const rented = c.billed.every(([d]) => !data.devices[d].owned);
   const sum = (prices) => c.billed.reduce((s, [d, n]) => s + n * prices[d], 0);
   const usd = rented ? sum(state.prices) : c.usd_per_hour + sum(state.prices) - sum(data.devices.map((d) => d.usd_per_hour));
-  const more = usd / c.usd_per_hour, pue = state.pue / data.pue;
-  const paid = (name) => isFinite(more) ? c[name] * more : usd / c[`${name === "usd_per_million_tokens" ? "output_tok_s" : "total"}`];
+  const { usd_per_million_tokens, usd_per_million_total_tokens } = served(data, c.request_rate_rps, usd, NaN, NaN, c.devices);
+  const pue = state.pue / data.pue;
   const ok = c.bounds.every((v, o) => v * Math.exp((deviate * c.spreads[o]) / DEVIATE_80) <= state.limits[o]);
   if (!ok || (c.verdict !== 0 && c.verdict !== 2)) return null;
   return { ...c, usd_per_hour: usd, power_w: c.power_w * pue, rated_w: c.rated_power_kw * 1e3 * pue,
-    usd_per_million_tokens: paid("usd_per_million_tokens"),
-    usd_per_million_total_tokens: isFinite(more) ? c.usd_per_million_total_tokens * more : NaN,
+    usd_per_million_tokens, usd_per_million_total_tokens,
     site_energy_j_per_output_token: c.site_energy_j_per_output_token * pue,
     gco2_per_million_tokens: c.gco2_per_million_tokens * pue, device: c.billed[0][0],
     exact: true,

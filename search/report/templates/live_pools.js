@@ -2,9 +2,10 @@
 // Sizes pairs of prefill and decode pools as the plan does, one pair at a time, in seconds and requests per second.
 // Equations: perfmodel/serving/prefill_pool.py (`promptPool`), perfmodel/estimates/kv_transfer.py (`handOver`), tandem.py
 // (`paired`), percentiles.py (`overall`), causes.py and intervals.py (`errorsOf`); search/planning/pool_roles.py (`roles`),
-// pool_bounds.py (`offers`), disaggregated.py (`sizedPairs`).
+// pool_bounds.py (`offers`), disaggregated.py (`sizedPairs`). Figures of decode workers are read between the loads of a table,
+// which moves latencies, power and chances by up to `PAIR_SLACK`; all else is computed as the plan computes it.
 
-const LEAST_WIDTH = 1e-12, BISECTIONS = 26, PAIR_SLACK = 5e-4;
+const LEAST_WIDTH = 1e-12, BISECTIONS = 26, PAIR_SLACK = 5e-4, VALUES_PER_ROUND = 8;
 
 function openedPools(pools) {
   const table = (given) => {
@@ -197,17 +198,20 @@ function keepsAll(pools, objectives, s, limits, deviate, decides) {
   });
 }
 
-// Least whole number from `start` to `cap` that passes `test`; NaN where none does.
+// Least whole number from `start` to `cap` that passes `test`; NaN where none does. The numbers are tried in the order of
+// `least_from`: where a link changes with the numbers of workers, several may pass and others between them fail.
 function leastFrom(test, start, cap) {
   if (!test(cap)) return NaN;
-  let low = Math.max(Math.floor(start), 1) - 1, high = NaN, step = 1;
-  while (isNaN(high)) {
-    const n = Math.min(low + step, cap);
-    if (test(n)) high = n; else { low = n; step *= 2; }
-  }
-  while (high - low > 1) {
-    const middle = Math.floor((low + high) / 2);
-    if (test(middle)) high = middle; else low = middle;
+  let low = Math.max(Math.floor(start), 1) - 1, high = NaN, reach = 1;
+  while (!(high - low <= 1)) {
+    const from = low, gap = high - low, open = isNaN(high);
+    for (let k = 0; k < VALUES_PER_ROUND; k++) {
+      const n = open ? Math.min(from + reach * 2 ** k, cap) : Math.min(from + Math.ceil(gap * (k + 1) / (VALUES_PER_ROUND + 1)), high - 1);
+      if (n <= low) continue;
+      if (test(n)) { high = n; break; }
+      low = n;
+    }
+    reach *= 2 ** VALUES_PER_ROUND;
   }
   return high;
 }
@@ -307,6 +311,8 @@ function pairRow(data, state, { p, d }, workers) {
     ttft_ms: latency("ttft"), tpot_ms: latency("tpot"), e2e_ms: latency("e2e"), bounds, pools: true,
     ...served(data, state.load, usd, power, mean, bill.devices), request_rate_rps_per_replica: s.rate / total[1],
     slo_chance: jointChance(state.limits, bounds, spreads, related) };
+  const off = (name) => row[name] * (1 + PAIR_SLACK), latencies = ["ttft_ms", "tpot_ms", "e2e_ms"].includes(data.rank_by);
+  row.rough = { ...row, power_w: off("power_w"), slo_chance: off("slo_chance"), ...(latencies ? { [data.rank_by]: off(data.rank_by) } : {}) };
   return asInThePlan(data, state, row, [p.own, d.own, ...total]);
 }
 
@@ -316,7 +322,7 @@ function asInThePlan(data, state, row, key) {
   if (!known || !asPlanned(data, state, "load")) return row;
   const { slo_chance, ttft_ms, tpot_ms, e2e_ms, bounds } = known;
   const same = { ...row, ttft_ms, tpot_ms, e2e_ms, bounds, power_w: known.power_w * state.pue / data.pue };
-  return asPlanned(data, state, "limits") ? { ...same, slo_chance, exact: true } : same;
+  return asPlanned(data, state, "limits") ? { ...same, slo_chance, exact: true, rough: null } : same;
 }
 
 // The pairs that the plan would try, sized and within the limits. share: of `PAIR_SLACK` by which the bounds are looser.
