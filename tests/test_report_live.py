@@ -134,7 +134,9 @@ def test_the_page_sizes_pairs_of_pools(tmp_path: Path) -> None:
     answers = page_answers(search.render_report(plan), [{"load": 30.0 * times} for times in (0.3, 1.0, 3.7)])
     names = set()
     for answer in answers:
-        made = planned_again(plan, ScenarioFile(path).changed(read_edits(re.findall(r"--set (\S+)", answer["command"])))[0])
+        made = planned_again(
+            plan, ScenarioFile(path).changed(read_edits(re.findall(r"--set (\S+)", answer["command"])))[0]
+        )
         best = made.best
         assert answer["best"] == made.name(best)
         assert answer["chance"] == pytest.approx(float(made.columns["slo_chance"][best]), abs=1e-3)

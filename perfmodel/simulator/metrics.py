@@ -166,12 +166,14 @@ def attainment(simulation: Simulation, slo: Slo, seen: Window | None = None) -> 
     return {name: float(met[rows].mean()) if rows.any() else NAN for name, rows in zip(names, chosen, strict=True)}
 
 
-def summary(simulation: Simulation, slo: Slo | None = None, seen: Window | None = None) -> dict[str, float]:
+def summary(
+    simulation: Simulation, slo: Slo | None = None, seen: Window | None = None, *, paced: bool = True
+) -> dict[str, float]:
     """Return all results of a simulation in one flat row, with units in the names, all over one window.
 
     `_ci95` after a name: half width of the 95 % interval. Latencies that hold the queue, and what follows from them,
     are NaN where a load without end is more than the deployment serves: they would grow with the length of the run.
-    seen: None for the window of the run.
+    seen: None for the window of the run. paced: also how readers experience the pace of tokens, which walks all of them.
     """
     seen = seen or window(simulation)
     row = _run_columns(simulation, seen) | rates(simulation, seen, slo)
@@ -181,7 +183,7 @@ def summary(simulation: Simulation, slo: Slo | None = None, seen: Window | None 
             name = f"{metric}_ms" if statistic == "mean" else f"{metric}_ms_{statistic}"
             row |= {name: MS_PER_S * found.at(statistic), f"{name}_ci95": MS_PER_S * known.at(statistic)}
     if slo is not None and slo.objectives:
-        row |= _slo_columns(simulation, slo, seen)
+        row |= _slo_columns(simulation, slo, seen, paced=paced)
     row |= power_summary(simulation, seen)
     if seen.steady and unstable(simulation):
         row |= {name: NAN for name in row if name.startswith(_OF_THE_QUEUE)}
@@ -208,11 +210,11 @@ def _run_columns(simulation: Simulation, seen: Window) -> dict[str, float]:
     }
 
 
-def _slo_columns(simulation: Simulation, slo: Slo, seen: Window) -> dict[str, float]:
+def _slo_columns(simulation: Simulation, slo: Slo, seen: Window, *, paced: bool) -> dict[str, float]:
     """Return the share of requests that met every limit, and how a reader of that pace experienced the tokens."""
     row = {"slo_attainment": float(attained(simulation, slo)[seen.asked].mean())}
     reader = _reader(slo)
-    if reader is not None:
+    if paced and reader is not None:
         felt = experience(simulation, ttft=reader[0], tpot=reader[1])
         row["fluidity_index"] = float(np.nanmean(felt.fluidity[seen.counted]))
         row["qoe"] = float(np.nanmean(felt.quality[seen.counted]))

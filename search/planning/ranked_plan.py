@@ -83,7 +83,9 @@ class Plan(Candidates):
         ranks = {number: i for i, number in enumerate(heads[:most], start=1)}
         best = [*winners(self).values(), *device_winners(self, DEVICES_SHOWN)]
         ranks |= {n: heads.index(n) + 1 for n in best if n not in ranks and n in self._folded}
-        return told_apart([*self._flat(list(ranks), list(ranks.values())), *self._missed(misses)])
+        alike = self._nearest(misses)
+        candidate_rows(self, [*ranks, *best, *alike])  # estimated together, the rows below are known
+        return told_apart([*self._flat(list(ranks), list(ranks.values())), *self._missed(alike)])
 
     def safer(self, chance: float, most_usd: float = math.inf) -> tuple[int, int] | None:
         """Return (rank, number) of the best candidate that keeps every SLO with at least `chance` (0 to 1), or None.
@@ -123,18 +125,20 @@ class Plan(Candidates):
         is listed only where there are no others, and those that do not fit in memory where nothing else does. `rank` is
         None.
         """
-        return told_apart(self._missed(most))
+        return told_apart(self._missed(self._nearest(most)))
 
-    def _missed(self, most: int) -> list[dict[str, Any]]:
-        """Return the rows of `misses`, under names that may be equal."""
+    def _nearest(self, most: int) -> dict[int, list[int]]:
+        """Return the candidates of `misses`, each with all that it stands for."""
         missed = self.order[int(self.qualifies.sum()) :]
         fits, inside = self.columns["fits"][missed] > 0, self.columns["within_limits"][missed] > 0
         nearest = next((missed[kind] for kind in (fits & inside, fits) if kind.any()), missed[:0])
         if not len(nearest) and not self.feasible:
             nearest = missed[inside] if inside.any() else missed
-        alike = folded(self, nearest.tolist())
-        chosen = list(alike)[:most]
-        return self._flat(chosen, [None] * len(chosen), alike)
+        return dict(list(folded(self, nearest.tolist()).items())[:most])
+
+    def _missed(self, alike: Mapping[int, Sequence[int]]) -> list[dict[str, Any]]:
+        """Return the rows of `misses`, under names that may be equal. alike: as `_nearest` returns it."""
+        return self._flat(list(alike), [None] * len(alike), alike)
 
     def _load_columns(self) -> dict[str, Any]:
         """Return how the trace was read, and the mean and the peak of a load that changes over the day, in requests/s.

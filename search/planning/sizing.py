@@ -74,6 +74,11 @@ class Question:
     pools: tuple[Deployments, ...]
     workers: tuple[Array, ...] = ()
 
+    def take(self, rows: Index) -> Question:
+        """Ask for the candidates at positions `rows` alone."""
+        pools = tuple(pool.take(rows) for pool in self.pools)
+        return Question(self.target, rows_of(self.load, rows), pools, tuple(n[rows] for n in self.workers))
+
     def answer(self) -> Estimates:
         """Estimate the candidates."""
         t = self.target

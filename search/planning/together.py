@@ -20,6 +20,7 @@ import numpy as np
 
 from hwdb import PerfmodelError
 from perfmodel import Deployments, Estimates
+from perfmodel.arrays import Index
 from perfmodel.workload import Load
 from search.planning.sizing import Asks, Question
 from search.searchers import Progress
@@ -135,12 +136,32 @@ def _answers(questions: Sequence[Question]) -> Sequence[Estimates | PerfmodelErr
     """Estimate questions of one kind in one batch; each alone where that fails, to see whose fault it is."""
     if len(questions) == 1:
         return [_alone(questions[0])]
+    whole = _joined(questions)
+    distinct, place = _distinct(whole)
     try:
-        found = _joined(questions).answer()
+        found = whole.take(distinct).answer().take(place)
     except PerfmodelError:  # the questions are asked again one by one: the error is that of one of them
         return [_alone(question) for question in questions]
     ends = np.cumsum([0, *(len(question.pools[0]) for question in questions)])
     return [found.take(slice(start, end)) for start, end in pairwise(ends)]
+
+
+def _distinct(question: Question) -> tuple[Index, Index]:
+    """Return (rows that differ from all before them, for each row the place of its like among those).
+
+    Plans that differ in the SLO, in a limit or in stock ask about the same candidates under the same load.
+    """
+    count = len(question.pools[0])
+    columns = [
+        np.broadcast_to(v, (*v.shape[:-1], count)).reshape(-1, count)
+        for part in (*map(vars, question.pools), vars(question.load), dict(enumerate(question.workers)))
+        for v in part.values()
+        if isinstance(v, np.ndarray)
+    ]
+    rows = np.ascontiguousarray(np.concatenate([np.asarray(c, dtype=float) for c in columns]).T)
+    first: dict[bytes, int] = {}
+    place = np.array([first.setdefault(row.tobytes(), len(first)) for row in rows], dtype=np.intp)
+    return np.unique(place, return_index=True)[1], place
 
 
 def _alone(question: Question) -> Estimates | PerfmodelError:

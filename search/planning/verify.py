@@ -32,6 +32,7 @@ class Settings:
     count: requests to simulate, 0 for as many as the precision needs. precision: half width of the 95 % intervals to
     aim at, as a share of each figure. whole: measure the whole run, warm-up and drain included. router: how requests
     are assigned to replicas. seed: of the random draws. nearest: simulate the nearest misses where nothing qualifies.
+    paced: also say how readers experience the pace of tokens.
     """
 
     count: int = 0
@@ -40,6 +41,7 @@ class Settings:
     router: str = "join_shortest_queue"
     seed: int = 0
     nearest: bool = False
+    paced: bool = True
 
 
 def finalists(plan: Plan, most: int) -> list[int]:
@@ -161,7 +163,7 @@ def row(plan: Plan, number: int, found: Simulation, settings: Settings | None = 
     """
     settings = settings or Settings()
     slo, seen = plan.scorer.target.slo, simulator.window(found, whole=settings.whole)
-    figures = simulator.summary(found, slo, seen)
+    figures = simulator.summary(found, slo, seen, paced=settings.paced)
     wide = [] if settings.whole else _wide_intervals(found, slo, settings.precision)
     notes = [*found.notes, *_part_of_trace(plan, found), *wide, *_burst(plan, steady=seen.steady)]
     notes += plan.scenario.readings

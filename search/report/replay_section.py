@@ -39,10 +39,10 @@ OF_POWER = (
 
 def replay_section(plan: Plan) -> tuple[Section, dict[str, Figure]] | None:
     """Return the section of the replay of the winner, and its charts; None where it cannot be replayed."""
-    count = _count(plan)
+    settings = verify.Settings(count=_count(plan), paced=False)
     try:
-        found = verify.replay(plan, plan.best, verify.Settings(count=count))
-        row = verify.row(plan, plan.best, found)
+        found = verify.replay(plan, plan.best, settings)
+        row = verify.row(plan, plan.best, found, settings)
     except PerfmodelError:
         return None
     values = {metric: MS_PER_S * of(found) for metric, of in OF_REQUESTS.items()}
