@@ -133,15 +133,15 @@ def test_the_page_sizes_pairs_of_pools(tmp_path: Path) -> None:
     plan = planned(path)
     answers = page_answers(search.render_report(plan), [{"load": 30.0 * times} for times in (0.3, 1.0, 3.7)])
     names = set()
-    for answer in answers:
+    for one in answers:
         made = planned_again(
-            plan, ScenarioFile(path).changed(read_edits(re.findall(r"--set (\S+)", answer["command"])))[0]
+            plan, ScenarioFile(path).changed(read_edits(re.findall(r"--set (\S+)", one["command"])))[0]
         )
         best = made.best
-        assert answer["best"] == made.name(best)
-        assert answer["chance"] == pytest.approx(float(made.columns["slo_chance"][best]), abs=1e-3)
-        assert not answer["doubts"]
-        names.add(answer["best"])
+        assert one["best"] == made.name(best)
+        assert one["chance"] == pytest.approx(float(made.columns["slo_chance"][best]), abs=1e-3)
+        assert not one["doubts"]
+        names.add(one["best"])
     assert len(names) == 3
 
 
@@ -155,10 +155,10 @@ def test_a_price_of_the_reader_makes_tokens_of_an_unpriced_device_dear(tmp_path:
     path.write_text(text + '\n[objective]\nrank_by = "usd_per_million_tokens"\n', encoding="utf-8")
     plan = planned(path)
     assert np.isnan(plan.scorer.tariff.usd_per_hour[1])
-    for answer in page_answers(search.render_report(plan), [{"prices": [2.5, 90.0]}, {"prices": [2.5, 0.01]}]):
-        edits = re.findall(r"--set (\S+)", answer["command"])
+    for one in page_answers(search.render_report(plan), [{"prices": [2.5, 90.0]}, {"prices": [2.5, 0.01]}]):
+        edits = re.findall(r"--set (\S+)", one["command"])
         made = planned_again(plan, ScenarioFile(path).changed(read_edits(edits))[0])
-        assert answer["best"] == made.name(made.best)
+        assert one["best"] == made.name(made.best)
 
 
 @pytest.mark.browser

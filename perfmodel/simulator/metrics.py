@@ -173,7 +173,7 @@ def summary(
 
     `_ci95` after a name: half width of the 95 % interval. Latencies that hold the queue, and what follows from them,
     are NaN where a load without end is more than the deployment serves: they would grow with the length of the run.
-    seen: None for the window of the run. paced: also how readers experience the pace of tokens, which walks all of them.
+    seen: None for the window of the run. paced: also how readers experience the pace of tokens.
     """
     seen = seen or window(simulation)
     row = _run_columns(simulation, seen) | rates(simulation, seen, slo)
