@@ -199,7 +199,7 @@ def test_the_page_says_what_the_plan_says(plan: Plan, html: str) -> None:
 
 def test_the_page_says_how_often_the_recommendation_is_the_better_choice(plan: Plan, html: str) -> None:
     (odds,) = odds_note(plan.rows(60, 5))
-    assert re.search(r"rank 1 is the better choice than rank 2 in \d+ of 100", odds)
+    assert re.search(r"rank 1, the recommendation, is the better choice than rank 2 in \d+ of 100", odds)
     assert f'<p class="odds">{odds}</p>' in html
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from hwdb import Infeasible
 from search.manifest import Manifest
 from search.planning.candidates import Candidates
@@ -105,6 +107,23 @@ class Plan(Candidates):
         heads = list(self._folded)
         ranks = [heads.index(n) + 1 if n in self._folded else None for n in winners(self).values()]
         return [{"rank": rank, **row} for rank, row in zip(ranks, best_by_mode(self), strict=True)]
+
+    def best_of_each(self, most: int) -> list[dict[str, Any]]:
+        """Return one flat row, with its `rank`, per mode of serving and device type, or pair of types: its best.
+
+        most: how many at most, best first.
+        """
+        count, first = len(self.layouts), dict[tuple[bool, int, int], tuple[int, int]]()
+        types = zip(
+            np.concatenate([self.layouts.device, self.pairs.prefill.device]).tolist(),
+            np.concatenate([self.layouts.device, self.pairs.decode.device]).tolist(),
+            strict=True,
+        )
+        kinds = [(n >= count, *own) for n, own in enumerate(types)]
+        for rank, number in enumerate(self._folded, start=1):
+            first.setdefault(kinds[number], (number, rank))
+        found = dict(list(first.values())[:most])
+        return told_apart(self._flat(list(found), list(found.values())))
 
     def best_by_engine(self) -> list[dict[str, Any]]:
         """Return one flat row per engine of the scenario: its best candidate, best engine first.

@@ -154,8 +154,7 @@ def _distinct(question: Question) -> tuple[Index, Index]:
     count = len(question.pools[0])
     columns = [
         np.broadcast_to(v, (*v.shape[:-1], count)).reshape(-1, count)
-        for part in (*map(vars, question.pools), vars(question.load), dict(enumerate(question.workers)))
-        for v in part.values()
+        for v in (*(v for part in (*question.pools, question.load) for v in vars(part).values()), *question.workers)
         if isinstance(v, np.ndarray)
     ]
     rows = np.ascontiguousarray(np.concatenate([np.asarray(c, dtype=float) for c in columns]).T)

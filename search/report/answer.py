@@ -5,18 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from search.output import money
 from search.planning import terms_of
 from search.report import sections
 from search.report.brief import brief_section
 from search.report.charts import Figure
 from search.report.confidence_section import confidence_section
 from search.report.html_page import Section, Table
-from search.report.load_curves import cost_over_load, growth_rows, hours_of_day, load_costs, loads_around
+from search.report.load_curves import (
+    GROWTH_OF_PAIRS,
+    cost_over_load,
+    grown,
+    growth,
+    growth_rows,
+    hours_of_day,
+    load_costs,
+    loads_around,
+    with_whole_plans,
+)
 from search.report.plan_charts import plan_charts
 from search.report.replay_section import replay_section
 from search.report.replica_loads import kind_of
-from search.whatif import as_planned, changes, constraints, what_if
+from search.whatif import as_planned, changes, constraints, load_changes, what_if
 
 if TYPE_CHECKING:
     from search.planning import Plan
@@ -25,6 +34,7 @@ if TYPE_CHECKING:
 
 #: Columns of the tables of the cost over the load.
 BREAK_EVEN = "The cheapest, from which load on"
+BREAK_EVEN_OF_ONE = "The cheapest single pool, from which load on"
 OVER_LOAD = ("offered_load", "candidate", "usd_per_hour", "usd_per_million_tokens")
 
 
@@ -36,17 +46,18 @@ def answer_of(
     rows: candidates, best first. loads: replicas over their load, None where they do not follow from it.
     """
     terms, tried, bounds = terms_of(plan), changes(plan), constraints(plan)
-    every = what_if(plan, progress, [*tried, *bounds])
-    what_ifs, without = every[: len(tried)], every[len(tried) :]
+    loaded = load_changes(grown(plan)) if loads is not None else []
+    every = what_if(plan, progress, [*tried, *bounds, *loaded])
+    what_ifs, without = every[: len(tried)], every[len(tried) : len(tried) + len(bounds)]
     figures = plan_charts(plan, terms, what_ifs)
-    growth, drawn = load_sections(plan, loads, what_ifs)
+    of_load, drawn = load_sections(plan, loads, every)
     sure, doubts = confidence_section(plan, terms, rows)
     replayed = replay_section(plan)
     found = [
         brief_section(plan, rows, what_ifs),
         sections.objectives_section(plan),
         sections.alternatives_section(plan, figures),
-        *growth,
+        *of_load,
         sections.cost_section(figures),
         sections.winners_section(plan),
         *([replayed[0]] if replayed else []),
@@ -65,16 +76,21 @@ def _lead_over_load(plan: Plan, *, breaks: bool) -> str:
     said = ["Each step is a replica or a node more; the dashed line is the planned load."]
     if breaks:
         said.append("Diamonds are break-even points: from there on another configuration is the cheapest.")
-    if plan.disaggregated(plan.best):
-        usd = money(plan.columns["usd_per_hour"][plan.best])
+    if growth(plan) is GROWTH_OF_PAIRS:
         said.append(
-            f"Pairs of pools are not drawn: the recommended pair costs ${usd} per hour at the planned load. In the "
-            "table, half, once and twice the load are whole plans, pairs included; the other rows are single pools."
+            "The curves and the break-even points are of single pools; squares, and the table of growth, are whole "
+            "plans, pairs of prefill and decode pools included."
         )
-    elif len(plan) > len(plan.layouts):
+    elif len(plan.pairs):
         said.append("Pairs of pools are not drawn.")
     said.append("Of equal costs, the curves name the configuration that comes first at the planned load.")
     return " ".join(said)
+
+
+def _break_even(plan: Plan, changed: Sequence[Mapping[str, Any]]) -> Table:
+    """Return the table of the loads from which another layout is the cheapest."""
+    title = BREAK_EVEN_OF_ONE if len(plan.pairs) else BREAK_EVEN
+    return Table(changed, OVER_LOAD, title=title, wide=("candidate",), id="break-even")
 
 
 def load_sections(
@@ -85,7 +101,9 @@ def load_sections(
         return [], {}
     costs = load_costs(plan, loads, loads_around(plan))
     figure, changed = cost_over_load(plan, costs)
-    grown = growth_rows(plan, loads, what_ifs)
+    rows = growth_rows(plan, loads, what_ifs)
+    if growth(plan) is GROWTH_OF_PAIRS:
+        with_whole_plans(figure, rows)
     found = [
         Section(
             id="load",
@@ -94,19 +112,15 @@ def load_sections(
             charts=["load"],
             lead=_lead_over_load(plan, breaks=bool(changed[1:])),
             tables=[
-                *(
-                    [Table(changed, OVER_LOAD, title=BREAK_EVEN, wide=("candidate",), id="break-even")]
-                    if changed[1:]
-                    else []
-                ),
-                Table(grown, ("load_times", *OVER_LOAD), title="If the load grows", wide=("candidate",), id="growth"),
+                *([_break_even(plan, changed)] if changed[1:] else []),
+                Table(rows, ("load_times", *OVER_LOAD), title="If the load grows", wide=("candidate",), id="growth"),
             ],
         )
     ]
     day = hours_of_day(plan, loads)
     if day is None:
         return found, {"load": figure}
-    chart, rows, says = day
+    chart, hourly, says = day
     columns = ("start_h", "request_rate_rps", "replicas", "usd_per_hour")
     hours = Section(
         id="day",
@@ -114,6 +128,6 @@ def load_sections(
         title="A day by the hour",
         lead=says,
         charts=["day"],
-        tables=[Table(rows, columns, id="hours")],
+        tables=[Table(hourly, columns, id="hours")],
     )
     return [*found, hours], {"load": figure, "day": chart}

@@ -39,7 +39,9 @@ def brief_section(plan: Plan, rows: Sequence[Mapping[str, Any]], what_ifs: Seque
         Answer("What does it cost to be sure?", _sure(plan, what_ifs)),
     ]
     others = [_why_not(plan, ranked[0], row) for row in ranked[1 : 1 + COMPARED]]
-    tables = [Table(others, ["candidate", "why_not"], title="Why this and not the next?", wide=("why_not",), id="why")]
+    tables = [
+        Table(others, ["rank", "candidate", "why_not"], title="Why this and not the next?", wide=("why_not",), id="why")
+    ]
     return Section(
         id="brief", short="In short", title="In short", lead="", answers=answers, tables=tables if others else []
     )
@@ -197,4 +199,4 @@ def _why_not(plan: Plan, best: Mapping[str, Any], row: Mapping[str, Any]) -> dic
         parts.append(
             f"counting possible errors, the recommendation is the better choice in {100 * beats:.0f} of 100 draws"
         )
-    return {"candidate": row["candidate"], "why_not": "; ".join(parts)}
+    return {"rank": row["rank"], "candidate": row["candidate"], "why_not": "; ".join(parts)}

@@ -221,7 +221,7 @@ def _fixed(plan: Plan, numbers: Index, roles: Roles | None) -> list[dict[str, An
     c, found, slo = plan.columns, plan.estimates_of(numbers.tolist()), plan.scenario.slo
     related = correlations(found, slo) if slo.objectives else np.zeros((0, 0, len(numbers)))
     out, names = [], [plan.name(n) for n in numbers.tolist()]
-    labels = _labels(plan, numbers.tolist(), names)
+    labels = names if roles is not None else _labels(plan, numbers.tolist(), names)  # the page names pairs itself
     for i, n in enumerate(numbers.tolist()):
         row: dict[str, Any] = {name: float(c[name][n]) for name in OF_PAIRS}
         row |= {"name": names[i], "label": labels[i], "verdict": float(c["verdict"][n]), "pools": plan.disaggregated(n)}

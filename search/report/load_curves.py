@@ -12,11 +12,11 @@ from perfmodel.arrays import Array, Index
 from perfmodel.workload import SECONDS_PER_HOUR
 from search.output import number
 from search.planning import deployment_words, hourly_usd, usd_per_million_tokens
-from search.report.charts import Figure, Points, Titles
+from search.report.charts import PALETTE, Figure, Points, Titles
 from search.report.curve_charts import Limits, Style, columns_over, lines
 from search.report.replica_loads import MOST_TIMES, ReplicaLoads, capacity, planned_load
 from search.scenario import MONEY
-from search.whatif import LOAD_DOWN, LOAD_DOWN_NAME, LOAD_UP, LOAD_UP_NAME, SAME
+from search.whatif import LOAD_DOWN, LOAD_UP, SAME, load_name
 
 if TYPE_CHECKING:
     from search.planning import Plan
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 LOADS_TRIED = 129
 #: Growth that is listed, times the planned load.
 GROWTH = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
+#: The same where pairs of pools are candidates: each is a whole plan.
+GROWTH_OF_PAIRS = (0.5, 1.0, 1.5, 2.0, 4.0)
 #: Costs that differ by less, relative, are the same.
 SAME_COST = 1e-9
 #: Most kinds of hardware that are drawn over the load.
@@ -163,17 +165,47 @@ def _row(plan: Plan, load: float, name: str, usd: float) -> dict[str, Any]:
     return {"offered_load": load, "candidate": name, "usd_per_hour": usd, "usd_per_million_tokens": tokens}
 
 
+def growth(plan: Plan) -> tuple[float, ...]:
+    """Return the loads that the table of growth lists, times the planned one."""
+    return GROWTH_OF_PAIRS if len(plan.pairs) and plan.scorer.rank_by in MONEY else GROWTH
+
+
+def grown(plan: Plan) -> tuple[float, ...]:
+    """Return those of `growth` that need a whole plan which no other table has; () where pools are not paired."""
+    known = (1.0, LOAD_DOWN, LOAD_UP)
+    return tuple(times for times in GROWTH_OF_PAIRS if times not in known) if growth(plan) is GROWTH_OF_PAIRS else ()
+
+
+def with_whole_plans(figure: Figure, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Add the rows of the table of growth, whole plans with pairs of pools among them, to the chart of the cost."""
+    known = [row for row in rows if row.get("usd_per_hour") == row.get("usd_per_hour", 0)]
+    figure["data"].append(
+        {
+            "type": "scatter",
+            "mode": "markers",
+            "name": "whole plan, pairs of pools included",
+            "x": [row["offered_load"] for row in known],
+            "y": [row["usd_per_hour"] for row in known],
+            "text": [str(row["candidate"]) for row in known],
+            "marker": {"symbol": "square", "size": 10, "color": PALETTE[5], "line": {"width": 1, "color": "#fff"}},
+            "hovertemplate": "%{x:.4g}: %{y:.4g}<br>%{text}<extra></extra>",
+            "showlegend": True,
+        }
+    )
+
+
 def growth_rows(plan: Plan, table: ReplicaLoads, what_ifs: Sequence[Mapping[str, Any]] = ()) -> list[dict[str, Any]]:
-    """Return rows of what is cheapest as the load grows: single pools, and a recommended pair at the planned load.
+    """Return rows of what is cheapest as the load grows: single pools; whole plans where pools are paired.
 
     Loads that are among the what_ifs have the answers of those: they are whole plans.
     """
     planned = planned_load(plan)
-    loads = planned * np.array(GROWTH)
+    grows = growth(plan)
+    loads = planned * np.array(grows)
     costs = load_costs(plan, table, loads if load_unit(plan) == "requests/s" else np.maximum(np.round(loads), 1.0))
     found = []
-    for at, times in enumerate(GROWTH):
-        best = costs.cheapest(at)
+    for at, times in enumerate(grows):
+        best = None if grows is GROWTH_OF_PAIRS else costs.cheapest(at)
         whole = _planned(plan, times, what_ifs)
         if whole:
             found.append({"load_times": times, **whole})
@@ -193,8 +225,9 @@ def _planned(plan: Plan, times: float, what_ifs: Sequence[Mapping[str, Any]]) ->
     if times == 1.0:
         name, usd = plan.name(plan.best), float(plan.columns["usd_per_hour"][plan.best])
     else:
-        change = {LOAD_UP: LOAD_UP_NAME, LOAD_DOWN: LOAD_DOWN_NAME}.get(times)
-        row = next((r for r in what_ifs if r["what_if"] == change and r["usd_per_hour"] == r["usd_per_hour"]), None)
+        row = next(
+            (r for r in what_ifs if r["what_if"] == load_name(times) and r["usd_per_hour"] == r["usd_per_hour"]), None
+        )
         if row is None:
             return {}
         name, usd = plan.name(plan.best) if row["answer"] == SAME else str(row["answer"]), float(row["usd_per_hour"])

@@ -108,7 +108,7 @@ def _chips(plan: Plan) -> list[Chip]:
 
 def _facts(row: Mapping[str, Any]) -> list[Fact]:
     """Return the key numbers of the recommended candidate; those that are not known are left out."""
-    free = row["memory_free_gb_per_device"]
+    used, free = row["memory_gb_per_device"], row["memory_free_gb_per_device"]
     per_million = f"${money(row['usd_per_million_tokens'])} per million output tokens, inputs included"
     fuller = " of the fuller pool" if row["mode"] == "disaggregated" else ""
     facts = [
@@ -126,9 +126,17 @@ def _facts(row: Mapping[str, Any]) -> list[Fact]:
         ),
         Fact("First token", number(row["ttft_ms"]), "ms", _mean_and_range(row, "ttft_ms")),
         Fact("Each token", number(row["tpot_ms"]), "ms", _mean_and_range(row, "tpot_ms")),
-        Fact("Memory", number(row["memory_gb_per_device"]), "GB", f"per device{fuller}; {number(free)} GB free"),
+        Fact("Memory", number(used), "GB", _room(used, free, fuller)),
     ]
     return [f for f in facts if "–" not in f.value]
+
+
+def _room(used: float, free: float, fuller: str) -> str:
+    """Say what is free of the memory of a device, in GB and in GiB, by which it is sold. fuller: of which pool."""
+    whole = used + free
+    return (
+        f"per device{fuller}; {number(free)} GB free of {number(whole)} GB, which are {number(whole * 1e9 / 2**30)} GiB"
+    )
 
 
 def _by_kind(row: Mapping[str, Any]) -> str:

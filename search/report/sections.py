@@ -176,24 +176,39 @@ def constraints_section(planned: dict[str, Any], rows: Sequence[dict[str, Any]])
 
 def winners_section(plan: Plan) -> Section | None:
     """Show the best candidate of each way of serving and of each device; None where there is but one."""
-    by_mode = plan.best_by_mode()
-    seen, found = set(), []
-    for row in [*by_mode, *(r for r in plan.rows(None) if r["rank"])]:
-        key = (row["mode"], row["device"], row.get("prefill_device", row["device"]))
-        if key not in seen:
-            seen.add(key)
-            found.append(row)
+    found = plan.best_of_each(MOST_WINNERS)
     if len(found) < 2:
         return None
-    rows = with_kilowatts(found[:MOST_WINNERS])
+    rows = with_kilowatts(found)
     columns = ["rank", "mode", *candidate_columns(plan)]
     return Section(
         id="winners",
         short="Best of each",
         title="The best of each mode and device",
-        lead="One row per way of serving and device, best first.",
+        lead="One row per way of serving and device, best first; the ranks are those of the table of candidates.",
         tables=[Table(rows, known_columns(rows, list(dict.fromkeys(columns))), chosen=("rank", 1), id="best-of-each")],
+        notes=reading_notes(plan, rows),
     )
+
+
+def reading_notes(plan: Plan, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say how to read the columns of a table of candidates that need it: loads, and ranges that have no end."""
+    found = []
+    if any(row.get("utilisation", np.nan) == row.get("utilisation", np.nan) for row in rows):
+        full = "Used % is the load over the greatest load within the SLOs, without any margin"
+        share = plan.scenario.limits.utilisation
+        sized = f"; replicas are sized so that it is at most {100 * share:.0f} %" if plan.scorer.sized_by_rate else ""
+        found.append(f"{full}{sized if share < 1 else ''}. Headroom % is the part that is left, over the load.")
+    if any(row.get("usd_per_hour_hi") == np.inf for row in rows):
+        found.append(
+            "A cost with the upper end ∞: if estimates turn out wrong as unfavourably as in one of ten cases, no "
+            "number of replicas keeps the SLOs, because one request alone takes nearly as long as a bound allows."
+        )
+    if any("prefill" in str(row["candidate"]) for row in rows):
+        found.append(
+            "prefill_ before a setting: of the prefill workers. Candidates of one name differ in the settings after it."
+        )
+    return found
 
 
 def candidates_section(plan: Plan, rows: Sequence[dict[str, Any]]) -> Section:
@@ -209,8 +224,9 @@ def candidates_section(plan: Plan, rows: Sequence[dict[str, Any]]) -> Section:
         id="candidates",
         short="Candidates",
         title="Candidates",
-        lead=f"{listed}{near}. Click a heading to sort.",
+        lead=f"{listed}{near}. Rank 1 is the recommendation. Click a heading to sort.",
         tables=[Table(table, columns, sortable=True, wide=("reason",), chosen=("rank", 1), id="table")],
+        notes=reading_notes(plan, table),
     )
 
 

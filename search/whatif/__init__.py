@@ -7,16 +7,7 @@ from typing import TYPE_CHECKING
 from hwdb.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from search.whatif.causes import (
-        LOAD_DOWN,
-        LOAD_DOWN_NAME,
-        LOAD_UP,
-        LOAD_UP_NAME,
-        SURER,
-        changes,
-        constraints,
-        what_if,
-    )
+    from search.whatif.causes import LOAD_DOWN, LOAD_UP, SURER, changes, constraints, load_changes, load_name, what_if
     from search.whatif.edits import read_grid
     from search.whatif.fleets import FleetTrials, try_fleet_changes
     from search.whatif.outcome import ANSWER_FIGURES, SAME, WHAT_IF_FIGURES, as_planned
@@ -26,9 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ANSWER_FIGURES",
     "LOAD_DOWN",
-    "LOAD_DOWN_NAME",
     "LOAD_UP",
-    "LOAD_UP_NAME",
     "SAME",
     "SURER",
     "VALUES",
@@ -41,6 +30,8 @@ __all__ = [
     "changes",
     "compared",
     "constraints",
+    "load_changes",
+    "load_name",
     "moved_candidates",
     "read_grid",
     "read_plan_rows",
@@ -54,16 +45,7 @@ __all__ = [
 __getattr__ = lazy_names(
     __name__,
     {
-        "causes": [
-            "LOAD_DOWN",
-            "LOAD_DOWN_NAME",
-            "LOAD_UP",
-            "LOAD_UP_NAME",
-            "SURER",
-            "changes",
-            "constraints",
-            "what_if",
-        ],
+        "causes": ["LOAD_DOWN", "LOAD_UP", "SURER", "changes", "constraints", "load_changes", "load_name", "what_if"],
         "edits": ["read_grid"],
         "fleets": ["FleetTrials", "try_fleet_changes"],
         "outcome": ["ANSWER_FIGURES", "SAME", "WHAT_IF_FIGURES", "as_planned"],

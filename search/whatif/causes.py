@@ -70,10 +70,7 @@ def changes(plan: Plan) -> list[Change]:
             Change("its price − 20 %", _with_prices(plan, dict.fromkeys(used, PRICE_DOWN))),
         ]
     if plan.scorer.sized and work.arrival in ("open", "closed"):
-        found += [
-            Change(LOAD_UP_NAME, lambda s: _with_workload(s, lambda w: _loaded(w, LOAD_UP))),
-            Change(LOAD_DOWN_NAME, lambda s: _with_workload(s, lambda w: _loaded(w, LOAD_DOWN))),
-        ]
+        found += load_changes((LOAD_UP, LOAD_DOWN))
     found += _length_changes()
     if s.slo.objectives:
         found += _slo_changes()
@@ -88,6 +85,21 @@ def changes(plan: Plan) -> list[Change]:
         without = f"without {' and '.join(used)}"
         found.append(Change(without, lambda s: replace(s, offer=replace(s.offer, devices=others))))
     return found
+
+
+def load_changes(times: Sequence[float]) -> list[Change]:
+    """List the changes to so many times the load, named by `load_name`."""
+
+    def loaded(factor: float) -> Change:
+        """Return the change to `factor` times the load."""
+        return Change(load_name(factor), lambda s: _with_workload(s, lambda w: _loaded(w, factor)))
+
+    return [loaded(factor) for factor in times]
+
+
+def load_name(factor: float) -> str:
+    """Return the name of the change to `factor` times the load."""
+    return {LOAD_UP: LOAD_UP_NAME, LOAD_DOWN: LOAD_DOWN_NAME}.get(factor, f"load × {factor:g}")
 
 
 def _device_changes(plan: Plan) -> list[Change]:
