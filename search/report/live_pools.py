@@ -83,7 +83,10 @@ def pools_of(plan: Plan) -> tuple[dict[str, Any], Roles] | None:
     shared: dict[str, Any] = {"engine": target.engine, "costs": target.costs, "known": target.known_of_pools}
     front, back = pool_parts(target.model, load, chosen, SHARES, **shared)
     at = tuple(np.searchsorted(used, rows) for rows in roles.rows)
-    names = _names(plan, chosen)
+    fronts, backs = (
+        [{**_worker(chosen, n), **name} for n, name in zip(rows.tolist(), _names(plan, chosen.take(rows)), strict=True)]
+        for rows in at
+    )
     how = chosen.hand_over
     return {
         "share": load.share[:, 0].tolist(),
@@ -97,8 +100,8 @@ def pools_of(plan: Plan) -> tuple[dict[str, Any], Roles] | None:
         "links": _links(plan),
         "constants": _constants(),
         "doubts": _doubts(plan),
-        "prefill": [{**_worker(chosen, n, names), **_prefill(front, n)} for n in at[0].tolist()],
-        "decode": [{**_worker(chosen, n, names), **_decode(back, n)} for n in at[1].tolist()],
+        "prefill": [{**worker, **_prefill(front, n)} for worker, n in zip(fronts, at[0].tolist(), strict=True)],
+        "decode": [{**worker, **_decode(back, n)} for worker, n in zip(backs, at[1].tolist(), strict=True)],
         "prefill_table": _table(
             WATTS_SHARES, front.greatest[at[0]], {"watts": short(front.watts(WATTS_SHARES)[at[0]])}
         ),
@@ -178,10 +181,9 @@ def _doubts(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _worker(layouts: Deployments, n: int, names: list[dict[str, str]]) -> dict[str, Any]:
+def _worker(layouts: Deployments, n: int) -> dict[str, Any]:
     """Return what a worker is, whatever its role."""
     return {
-        **names[n],
         "device": int(layouts.device[n]),
         "size": float(layouts.devices_per_replica[n]),
         "cap": float(layouts.power_cap[n]),

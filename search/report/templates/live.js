@@ -84,6 +84,7 @@
     { label: "mean TTFT", value: (r) => r.ttft_ms }, { label: "mean TPOT", value: (r) => r.tpot_ms },
     { label: "mean end-to-end latency", value: (r) => r.e2e_ms }];
   measures.forEach((m, i) => axis.append(made("option", { value: i }, m.label)));
+  const drawnAgainst = made("span", { class: "on-paper" });  // the name of the axis, where the control is not printed
   const chart = made("div", { class: "chart", id: "chart-live", role: "img" });
   const described = made("p", { class: "lead", id: "live-described" });
   const reset = made("button", { type: "button", class: "reset", onclick: () => {
@@ -93,7 +94,7 @@
   } }, "As planned");
   place.append(made("div", { class: "controls" }, asked, paid, data.devices.length > 1 ? offered : "", reset),
     made("div", { class: "card" }, says, exact, table),
-    made("div", { class: "card" }, made("h3", {}, made("label", { for: "live-axis" }, "Cost against "), axis), chart, described));
+    made("div", { class: "card" }, made("h3", {}, made("label", { for: "live-axis" }, "Cost against "), axis, drawnAgainst), chart, described));
 
   let found = { rows: [], doubts: [] };
   const cost = () => found.rows.some((r) => isFinite(r.usd_per_hour)) ? ["usd_per_hour", "$ per hour"] : ["power_w", "W"];
@@ -174,6 +175,7 @@
       line: { width: 1.5, dash: "dot", color: "#8a8d91" }, hoverinfo: "skip" });
     if (best) traces.push({ type: "scatter", mode: "markers", name: "chosen", x: [best.x], y: [best.y], hoverinfo: "skip",
       marker: { symbol: "star", size: 16, color: "#d62f4b", line: { width: 1, color: "#fff" } } });
+    drawnAgainst.textContent = measure.label;
     const limit = measure.limit?.(), red = "#d62f4b";
     const spans = (values) => values.length && Math.max(...values) > 10 * Math.min(...values) && Math.min(...values) > 0;
     const scale = (values) => spans(values) ? { type: "log", dtick: "D2" } : { rangemode: "tozero" };
