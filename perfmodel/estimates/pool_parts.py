@@ -133,27 +133,41 @@ def pool_parts(
     again = np.repeat(np.arange(len(layouts)), len(shares))
     rates = (greatest[:, None] * shares).ravel()
     tabulated = served(_columns(load, again, rates), layouts.take(again), (many[again], one[again]))
-    shape, prefill = (len(layouts), len(shares)), 2.0 * float(np.median(load.mean(front.alone)))
+    room = most, curve.time[-1], greatest
+    return front, _decode_parts(alone, tabulated, room, 2.0 * float(np.median(load.mean(front.alone))))
+
+
+def _decode_parts(
+    alone: ServedPair, tabulated: ServedPair, room: tuple[Array, Array, Array], prefill: float
+) -> DecodeParts:
+    """Return the decode workers of pairs in service.
+
+    Args:
+        alone: one row per layout. tabulated: K rows per layout, each at its rate.
+        room: `max_running`, `full` and `greatest`, (N,) each. prefill: seconds.
+    """
+    most, full, greatest = room
+    shape = (len(most), -1)
     worker, cost = tabulated.decode_worker, tabulated.served.costs.decode
     at_once = np.zeros_like(worker.times.prefill)
     watts = [
         tabulated.back.steps.device_watts(decode_activity(tabulated, at_once + t)).reshape(shape) for t in (0, prefill)
     ]
-    return front, DecodeParts(
+    return DecodeParts(
         max_running=most,
-        full=curve.time[-1],
+        full=full,
         greatest=greatest,
         kv_bytes=sequence_bytes(alone.back.sharding, alone.demand.input),
         request_time=alone.back.steps.request_time,
         fits=alone.back.memory.fits,
         tpot=worker.times.tpot[0].reshape(shape),
-        bound=cost.bound.reshape(-1, *shape),
+        bound=cost.bound.reshape(len(cost.bound), *shape),
         host=np.maximum(worker.steps.decode - cost.time, 0.0).reshape(shape),
         basis=cost.basis.reshape(shape),
         watts=np.stack(watts),
         prefill=prefill,
-        accepted=np.broadcast_to(alone.demand.accepted, len(layouts)),
-        doubts=_doubts(alone.back.steps, layouts),
+        accepted=np.broadcast_to(alone.demand.accepted, len(most)),
+        doubts=_doubts(alone.back.steps, alone.pools[1]),
     )
 
 

@@ -87,16 +87,12 @@ def pools_of(plan: Plan) -> tuple[dict[str, Any], Roles] | None:
         [{**_worker(chosen, n), **name} for n, name in zip(rows.tolist(), _names(plan, chosen.take(rows)), strict=True)]
         for rows in at
     )
-    how = chosen.hand_over
     return {
+        **_hand_over(chosen),
         "share": load.share[:, 0].tolist(),
         "output": np.broadcast_to(load.output[:, 0], load.share[:, 0].shape).tolist(),
         "cv": float(load.cv[0]),
         "layers": float(max(target.model.layers, 1)),
-        "place": how.place,
-        "bandwidth": how.bandwidth,
-        "delay": how.delay,
-        "layerwise": how.layerwise,
         "links": _links(plan),
         "constants": _constants(),
         "doubts": _doubts(plan),
@@ -109,6 +105,12 @@ def pools_of(plan: Plan) -> tuple[dict[str, Any], Roles] | None:
         "seconds_of_watts": back.prefill,
         "left_out": roles.left_out,
     }, roles
+
+
+def _hand_over(layouts: Deployments) -> dict[str, Any]:
+    """Return what the scenario states of the hand-over between pools."""
+    how = layouts.hand_over
+    return {"place": how.place, "bandwidth": how.bandwidth, "delay": how.delay, "layerwise": how.layerwise}
 
 
 def _roles(plan: Plan) -> Roles:
