@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,10 @@ from perfmodel.arrays import Array
 from perfmodel.costs import Roofline
 from search.planning import Plan
 from search.report import answer, live_data
+from search.report.live_data import loads_of_page
+from search.report.load_curves import GROWTH_OF_PAIRS, grown, growth_rows
+from search.report.sections import reading_notes
+from search.whatif import load_changes, what_if
 from search.whatif.again import planned_again
 from search.whatif.edits import read_edits
 from search.whatif.scenario_file import ScenarioFile
@@ -204,3 +209,41 @@ def test_the_table_of_a_layout_covers_its_load(tmp_path: Path) -> None:
     assert (np.abs(table["related_0_1"]) <= 1.0).all()
     latency = np.where(kept, table["ttft_ms"].reshape(shape), np.inf)
     assert (latency[:, -1] >= latency[:, 0]).all()
+
+
+def test_decode_workers_of_the_page_are_those_of_estimates(tmp_path: Path) -> None:
+    """Time per token and watts of a decode worker at a load are those beside prefill workers in excess."""
+    plan = planned(written(tmp_path, modes=BOTH))
+    data = live_data(plan)["pools"]
+    table = data["decode_table"]
+    tpot = np.frombuffer(base64.b64decode(table["columns"]["tpot"]), "<f4").reshape(-1, table["points"])
+    pair = plan.pairs.take(np.array([0]))
+    at = [worker["name"] for worker in data["decode"]].index(plan.name(len(plan.layouts)).split(" x ", 2)[2])
+    for point in (40, 90, 150):
+        rate = np.array([table["greatest"][at] * table["shares"][point]])
+        loads = replace(plan.scorer.loads(np.ones(1), pools=True), rate=rate)
+        found = plan.scorer.target.estimates_of_pools(
+            loads, (pair.prefill, pair.decode), (np.full(1, 4096.0), np.ones(1))
+        )
+        assert tpot[at, point] == pytest.approx(float(found.mean(found.tpot)[0]), rel=1e-6)
+
+
+def test_the_growth_of_a_plan_with_pools_is_of_whole_plans(tmp_path: Path) -> None:
+    plan = planned(written(tmp_path, modes=BOTH))
+    loads = loads_of_page(plan)
+    assert loads is not None
+    made = what_if(plan, tried=load_changes(grown(plan)))
+    rows = {row["load_times"]: row for row in growth_rows(plan, loads, made)}
+    assert tuple(rows) == GROWTH_OF_PAIRS
+    more = planned_again(plan, load_changes((4.0,))[0].make(plan.scenario))
+    assert rows[4.0]["candidate"] == more.name(more.best)
+    assert rows[4.0]["usd_per_hour"] == float(more.columns["usd_per_hour"][more.best])
+
+
+def test_columns_that_need_it_are_explained(tmp_path: Path) -> None:
+    plan = planned(written(tmp_path, modes=BOTH))
+    rows = [{"candidate": "2 x 4 h100-sxm, TP4", "utilisation": 0.6, "usd_per_hour_hi": 3.0}]
+    assert reading_notes(plan, [{**rows[0], "utilisation": np.nan}]) == []
+    (load,) = reading_notes(plan, rows)
+    assert "at most 80 %" in load
+    assert any("∞" in note for note in reading_notes(plan, [{**rows[0], "usd_per_hour_hi": np.inf}]))
