@@ -315,3 +315,10 @@ def test_frames_name_their_units_and_their_range(workload: Workload) -> None:
         np.testing.assert_allclose(frame[f"{column}_lo"] * frame[f"{column}_hi"], frame[column] ** 2)
     assert set(frame["basis"]) == {"roofline"}
     assert set(found.spread) == {"ttft", "tpot", "itl", "e2e", "throughput", "power", "energy"}
+
+
+def test_a_class_without_requests_adds_nothing_to_a_mean() -> None:
+    found = ask(lengths([200, 4000], [40, 40], share=[1.0, 0.0], rate=1.0))
+    for unknown in (np.inf, np.nan):
+        assert found.mean(np.array([[2.5], [unknown]])) == pytest.approx([2.5])
+    assert np.isinf(found.mean(np.array([[np.inf], [1.0]]))).all()

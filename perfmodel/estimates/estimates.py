@@ -146,8 +146,12 @@ class Estimates(ColumnGroup):
         return str(self.memory_use.reasons[row])
 
     def mean(self, values: Array) -> Array:
-        """Return the mean of by-class `values` (C, N), weighted by the share of requests. (N,)"""
-        return np.asarray(np.sum(np.broadcast_to(values, self.ttft.shape) * self.share, axis=0))
+        """Return the mean of by-class `values` (C, N), weighted by the share of requests. (N,)
+
+        A class without requests adds nothing, not even where its value is infinite or unknown.
+        """
+        known = np.where(self.share > 0.0, np.broadcast_to(values, self.ttft.shape), 0.0)
+        return np.asarray(np.sum(known * self.share, axis=0))
 
     def quantile(self, metric: str, statistic: str) -> Array:
         """Return a latency in seconds within each class, (C, N).

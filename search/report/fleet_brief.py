@@ -11,7 +11,7 @@ import numpy as np
 from hwdb import Infeasible
 from search.fleet import describe, greatest_growth, plan_fleet, worth_rows
 from search.output import UNKNOWN, money, number, percent
-from search.report.brief import MINUTES, SURE, monthly
+from search.report.brief import MINUTES, STEP, SURE, monthly
 from search.report.html_page import Answer, Section, Table
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ MOST_NAMED, MOST_CLASSES = 3, 3
 LEAST_GAIN = 1e-3
 #: How a surer fleet is asked for.
 AS_STATED = f"set confidence = {SURE:g} in [limits]"
-#: Difference of cost that counts as none, percent.
-SAME_PERCENT = 0.05
+#: Difference of cost that counts as none, percent, and USD per hour; below `WHOLE_PERCENT` it has a decimal.
+SAME_PERCENT, LEAST_USD, WHOLE_PERCENT = 0.05, 0.005, 2.0
 
 
 def fleet_summary(fleet: FleetPlan, chance: float) -> str:
@@ -77,7 +77,7 @@ def fleet_brief(fleet: FleetPlan, rows: Rows, others: Rows, scenario: Scenario |
         answers=[
             Answer("What would you buy?", [told], [_replicas(n, o, serves[o]) for o, n in most.items()]),
             Answer("What would change your mind?", [] if points else ["Nothing that was tried."], points),
-            Answer("What does it cost to be sure?", _sure(fleet, rows, scenario)),
+            Answer("What does it cost to be sure?", _sure(fleet, rows, others, scenario)),
         ],
         tables=[table] if why else [],
     )
@@ -99,7 +99,8 @@ def _why_not(planned: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, An
         return {"what_if": row["what_if"], "why_not": row["reason"]}
     parts, change = [row["answer"], *([row["reason"]] if row["reason"] else [])], row["change_percent"]
     if change == change:
-        more = f"{abs(change):.0f} % {'more' if change > 0 else 'less'}"
+        digits = 0 if abs(change) >= WHOLE_PERCENT else 1
+        more = f"{abs(change):.{digits}f} % {'more' if change > 0 else 'less'}"
         words = "costs the same" if abs(change) < SAME_PERCENT else f"costs {more}"
         parts.append(f"{words} (${money(row['usd_per_hour'])} per hour)")
     watts = [number(r["power_w"] / 1e3) for r in (row, planned)]
@@ -163,7 +164,7 @@ def _other_operation(fleet: FleetPlan) -> list[str]:
     return []
 
 
-def _sure(fleet: FleetPlan, rows: Rows, scenario: Scenario | None) -> list[str]:
+def _sure(fleet: FleetPlan, rows: Rows, others: Rows, scenario: Scenario | None) -> list[str]:
     """Say how sure the least sure option is, what a surer fleet costs, and what a benchmark costs."""
     chance = least_chance(rows)
     if chance != chance:
@@ -172,7 +173,8 @@ def _sure(fleet: FleetPlan, rows: Rows, scenario: Scenario | None) -> list[str]:
         least = next(r["option"] for r in rows if r["slo_chance"] == chance)
         said = [f"The least sure part is {least}: it keeps its SLOs with a chance of {percent(chance)}."]
     if chance < SURE and scenario is not None and scenario.limits.confidence < SURE:
-        said.append(_surer(fleet, scenario))
+        told, usd = _surer(fleet, scenario)
+        said += [told, *_cheaper_steps(fleet, others, usd)]
     prices = [o.usd_per_hour for o, n in zip(fleet.problem.options, fleet.replicas, strict=True) if n.any()]
     usd = float(np.sum(prices)) * MINUTES / 60.0
     priced = usd > 0 and not fleet.problem.counts_devices
@@ -183,22 +185,38 @@ def _sure(fleet: FleetPlan, rows: Rows, scenario: Scenario | None) -> list[str]:
     return said
 
 
-def _surer(fleet: FleetPlan, scenario: Scenario) -> str:
-    """Say what the fleet costs that keeps each bound of its SLOs with a chance of `SURE`."""
+def _cheaper_steps(fleet: FleetPlan, others: Rows, most_usd: float) -> list[str]:
+    """Name the alternatives that are surer than the fleet by `STEP` and cost less than `most_usd` per hour.
+
+    Each costs more than the one before, and is surer. Nothing where cost is not the objective.
+    """
+    reached, said = others[0]["slo_chance"], []
+    for row in sorted((r for r in others[1:] if r["answer"]), key=lambda r: float(r["usd_per_hour"])):
+        if row["usd_per_hour"] < most_usd and row["slo_chance"] >= reached + STEP:
+            reached, more = row["slo_chance"], row["usd_per_hour"] - fleet.usd_per_hour
+            price = f"{monthly(more)} more" if more >= LEAST_USD else "no more"
+            said.append(f"{row['answer']}, {percent(reached)} sure for {price}")
+    plain = fleet.problem.objective == "cost" and not fleet.problem.counts_devices
+    return [f"Cheaper steps on the way: {'; '.join(said[:MOST_NAMED])}."] if said and plain else []
+
+
+def _surer(fleet: FleetPlan, scenario: Scenario) -> tuple[str, float]:
+    """Say what the fleet costs that keeps each bound of its SLOs with a chance of `SURE`; with its USD per hour.
+
+    They are infinite where there is none.
+    """
+    sure = f"{percent(SURE)} sure of each bound"
     try:
         found = plan_fleet(replace(scenario, limits=replace(scenario.limits, confidence=SURE)))
     except Infeasible:
-        return f"No fleet of what is offered, within the limits, is {percent(SURE)} sure of each bound: measure."
+        return f"No fleet of what is offered, within the limits, is {sure}: measure.", float("inf")
     devices = ", ".join(f"{number(n)} {name}" for name, n in found.devices.items())
+    usd, more = found.usd_per_hour, found.usd_per_hour - fleet.usd_per_hour
     if fleet.problem.objective == "traffic":
         rates = [float(one.problem.rate.sum(axis=1).max()) for one in (found, fleet)]
         less = f"{number(rates[0])} requests per second, {100 * (1 - rates[0] / rates[1]):.0f} % less"
-        return f"To be {percent(SURE)} sure of each bound, serve {less} with {devices}: {AS_STATED}."
-    more = found.usd_per_hour - fleet.usd_per_hour
+        return f"To be {sure}, serve {less} with {devices}: {AS_STATED}.", usd
     if more != more:
-        return f"To be {percent(SURE)} sure of each bound by more hardware, take {devices}."
+        return f"To be {sure} by more hardware, take {devices}.", usd
     extra = f"{monthly(more)} more ({100 * more / fleet.usd_per_hour:+.0f} %)" if more > 0 else "no more"
-    return (
-        f"To be {percent(SURE)} sure of each bound by more hardware, take {devices} for "
-        f"${money(found.usd_per_hour)} per hour, {extra}: {AS_STATED}."
-    )
+    return f"To be {sure} by more hardware, take {devices} for ${money(usd)} per hour, {extra}: {AS_STATED}.", usd
