@@ -16,7 +16,7 @@ from benchmarks.fleet_melange import best_single, greedy, instance, melange
 from hwdb import InputError, load
 from perfmodel import Slo, Workload, deployments, engine, model
 from perfmodel.costs import Roofline
-from perfmodel.estimates import Estimates
+from perfmodel.estimates import Estimates, joint_chance
 from perfmodel.workload import Objective, load_of
 from search import FleetPlan, FleetProblem, Inventory, Option, fleet_plan, load_scenario, plan_fleet
 from search.fleet import (
@@ -32,6 +32,7 @@ from search.fleet.batches import Batch, joined, stacked
 from search.fleet.buckets import CUTS, cut, relaxed_cost
 from search.fleet.growth import bought
 from search.fleet.mix import mix_factors, slowed, tightened
+from search.fleet.operating import mixes
 from search.fleet.options import prepare
 from search.fleet.rates import Rivals, copies_within, greatest_rates
 from search.fleet.routing import WHOLE_WEIGHT, weights
@@ -357,6 +358,38 @@ def test_a_pair_of_pools_on_unlike_devices_is_an_option(tmp_path: Path) -> None:
         (tmp_path / "wrong.toml").write_text(f"{PAIR}{wrong}\n", encoding="utf-8")
         with pytest.raises(InputError, match="prefill_device"):
             load_scenario(tmp_path / "wrong.toml")
+
+
+def test_a_pair_of_pools_has_chances_a_simulation_and_hosts(tmp_path: Path) -> None:
+    """Its watts at the wall are those of its devices and its parts of both hosts; two pairs share the requests."""
+    path = tmp_path / "pair.toml"
+    nodes = '[hardware]\nnodes = ["dgx-h100", "dgx-a100-80gb"]\n'
+    path.write_text(nodes + PAIR.replace("opt-13b", "opt-6.7b"), encoding="utf-8")
+    found = plan_fleet(load_scenario(path), costs=Roofline())
+    used = int(np.nonzero(found.replicas[:, 0])[0][0])
+    option, count = found.problem.options[used], int(found.replicas[used, 0])
+    (served,) = [m for m in mixes(found, found.modelled) if m.option[0] == used]  # type: ignore[arg-type]
+    estimated = served.batch.estimates(np.array([0]), served.batch.load.rate)
+    assert served.batch.load.rate[0] * count == pytest.approx(30 * found.shares[used, 0, 0])
+    assert found.slo_chance is not None
+    assert found.slo_chance[used, 0] == pytest.approx(joint_chance(estimated, found.modelled.slos[0])[0])  # type: ignore[union-attr]
+    devices = float(estimated.power[0]) * option.devices * count
+    tariff, hosts = found.modelled.tariff, dict[str, float]()  # type: ignore[union-attr]
+    for device, share in option.nodes_of.items():
+        at = [d.name for d in tariff.devices].index(device)
+        held = np.ceil(found.problem.nodes_on(device) @ found.replicas[:, 0] - 1e-9)
+        mine = share * count / (found.problem.nodes_on(device) @ found.replicas[:, 0])
+        idle = held * 8 - found.problem.devices_on(device) @ found.replicas[:, 0]
+        devices += float(tariff.device_idle[at]) * idle * mine
+        for name, watts in tariff.host_columns(np.array([at]), np.array([held * mine])).items():
+            hosts[name] = hosts.get(name, 0.0) + float(watts[0])
+    expected = tariff.wall(np.array([devices]), {k: np.array([w]) for k, w in hosts.items()})
+    assert found.watts[used, 0] == pytest.approx(float(expected[0]), rel=1e-6)
+    assert option.power > float(estimated.power[0]) * option.devices + 200 * sum(option.nodes_of.values())
+    rows = verified(found)
+    assert {r["slo_bound"] for r in rows} == {"ttft_ms_p90", "tpot_ms_p90"}
+    assert all(0 < r["simulated_ms"] < 3 * r["closed_form_ms"] for r in rows)
+    assert latency_rows(found)[0]["slo_bound_chance"] > 0.4
 
 
 def test_what_if_plans_a_fleet_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

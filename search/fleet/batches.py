@@ -53,6 +53,10 @@ class Batch:
             **others,
         )
 
+    def take(self, rows: Index) -> Self:
+        """Return some rows of a batch."""
+        return replace(self, layouts=self.layouts.take(rows), load=rows_of(self.load, rows), slo=self.slo[rows])
+
     def estimates(self, rows: Index, rates: Array) -> Estimates:
         """Estimate the layouts at `rows` (M,), each at its rate (M,) in requests/s."""
         parts, size = [], max(CELLS // len(self.load.input), 1)

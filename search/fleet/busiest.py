@@ -85,8 +85,8 @@ def latency_rows(found: FleetPlan) -> list[dict[str, Any]]:
 
     Each option is shown in its busiest period, under the mix of classes that it serves there. `running`: mean sequences
     in a batch of one replica. `closed_form_ms`, with the network to the users, has its 80 % interval in `_lo` and
-    `_hi`. A class without an SLO has its mean TTFT and TPOT, without limit and chance. Options with stated throughputs,
-    and pairs of pools, have no rows.
+    `_hi`. A class without an SLO has its mean TTFT and TPOT, without limit and chance. Options with stated throughputs
+    have no rows.
     """
     modelled = found.modelled
     return (

@@ -11,7 +11,8 @@ from perfmodel import Deployments
 from perfmodel.arrays import Array
 from perfmodel.dtypes import FORMAT_CODE
 from search.fleet.batches import Batch
-from search.fleet.shared_replicas import SharedRates
+from search.fleet.pairs import PlacedPair
+from search.fleet.shared_replicas import SharedRates, Tenant
 from search.planning import Target, deployment_words
 from search.scenario import FleetOption, FleetSpec, Option
 from search.searchers import pareto
@@ -26,13 +27,14 @@ class Layouts:
 
     options: (L,). throughput: (L, C) requests/s that one replica serves of each of C request classes. placed: (L,) the
     deployment of each modelled option; () for a stated one. shared: (L,) the models of each replica that serves
-    several.
+    several. pairs: (L,) the pools of each pair.
     """
 
     options: tuple[Option, ...]
     throughput: Array
     placed: tuple[Deployments, ...] = ()
     shared: tuple[SharedRates, ...] = ()
+    pairs: tuple[PlacedPair, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,19 @@ def together(parts: Sequence[Layouts]) -> Layouts:
         options=tuple(o for p in parts for o in p.options),
         throughput=np.concatenate([p.throughput for p in parts]),
         placed=tuple(d for p in parts for d in p.placed),
+        pairs=tuple(d for p in parts for d in p.pairs),
     )
+
+
+def tenants_of(parts: Sequence[Layouts]) -> dict[tuple[str, str], Tenant]:
+    """Return the models of shared replicas by (name of the option, model)."""
+    both = [(o, found) for p in parts for o, found in zip(p.options, p.shared, strict=False)]
+    return {(o.name, tenant.name): tenant for o, found in both for tenant in found.tenants}
+
+
+def pairs_of(parts: Sequence[Layouts]) -> dict[tuple[str, str], PlacedPair]:
+    """Return the pools of pairs by (name of the option, model)."""
+    return {(o.name, o.model): pair for p in parts for o, pair in zip(p.options, p.pairs, strict=False)}
 
 
 def alike(spaces: Sequence[Deployments]) -> list[list[Deployments]]:

@@ -26,7 +26,9 @@ from search.fleet.layout_set import (
     alike,
     format_codes,
     layout_names,
+    pairs_of,
     stated_rates,
+    tenants_of,
     together,
     undominated,
 )
@@ -89,21 +91,16 @@ class Modeller:
             new = {(o.name, o.model): d for o, d in zip(part.options, part.placed, strict=False)}
             placed |= new
             powered |= set(new) if np.isnan(option.power) else set()
-        shared = {
-            (o.name, t.name): t
-            for part in parts
-            for o, found in zip(part.options, part.shared, strict=False)
-            for t in found.tenants
-        }
+        shared, pairs = tenants_of(parts), pairs_of(parts)
         placed |= {key: tenant.layout for key, tenant in shared.items()}
-        powered |= set(shared)
-        first: dict[str, Target] = {}
-        for option, part in zip(self.spec.options, parts, strict=True):
-            for name in {m for o in part.options for m in o.runs if m} - set(first):
-                first[name] = self._target(option, next(c for c in self.spec.classes if c.model == name))
+        powered |= {*shared, *pairs}
+        used = {m: o for o, part in zip(self.spec.options, parts, strict=True) for p in part.options for m in p.runs}
+        classes = {c.model: c for c in reversed(self.spec.classes)}
+        first = {name: self._target(option, classes[name]) for name, option in used.items() if name}
         workloads, slos = tuple(c.workload for c in self.spec.classes), tuple(c.slo for c in self.spec.classes)
         tasks = {key: tenant.targets[0] for key, tenant in shared.items()}
-        return Modelled(placed, workloads, slos, first, self.tariff, self.scenario.site.pue, frozenset(powered), tasks)
+        pue, named = self.scenario.site.pue, frozenset(powered)
+        return Modelled(placed, workloads, slos, first, self.tariff, pue, named, tasks, pairs)
 
     def _stated(self, option: FleetOption) -> Layouts:
         """Convert an option whose throughput is given. Its price is its own, else that of its devices."""
@@ -158,10 +155,10 @@ class Modeller:
             targets = [self._target(option, self.spec.classes[i]) for i in classes]
             how = replace(decode, hand_over=self.scenario.hand_over)
             found = paired(first[model], how)
-            made, speeds = best_pairs(option, found, targets, terms, self.scenario.limits.utilisation)
+            made, speeds, pools = best_pairs(option, found, targets, terms, self.scenario.limits.utilisation)
             throughput = np.zeros((len(made), len(self.spec.classes)))
             throughput[:, classes] = speeds
-            parts.append(Layouts(options=tuple(made), throughput=throughput))
+            parts.append(Layouts(options=tuple(made), throughput=throughput, pairs=pools))
         return together(parts) if parts else Layouts((), np.zeros((0, len(self.spec.classes))))
 
     def _shared(self, option: FleetOption) -> Layouts:

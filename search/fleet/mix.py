@@ -16,13 +16,12 @@ import numpy as np
 from perfmodel import Estimates, Slo
 from perfmodel.arrays import Array, Index
 from perfmodel.workload import Load
-from search.fleet.batches import Batch, ratio_of
+from search.fleet.batches import ratio_of
 from search.fleet.fleet import FleetPlan
 from search.fleet.modelled import Modelled
 from search.fleet.operating import Served, mixes
 from search.fleet.problem import FleetProblem
 from search.fleet.rates import greatest_rates
-from search.planning import rows_of
 
 #: A mix may reach less than its classes do one by one by this part before it counts. chosen: below the error of the
 #: estimates, and a few per cent of the utilisation that is left free anyway.
@@ -93,13 +92,8 @@ def _of_one_replica(served: Served, rows: Index) -> Served:
 
 def _rows(served: Served, rows: Index) -> Served:
     """Return the mixes at `rows`."""
-    batch, kind = batch_rows(served.batch, rows), served.kind[:, rows]
+    batch, kind = served.batch.take(rows), served.kind[:, rows]
     return Served(served.model, served.option[rows], served.period[rows], batch, kind)
-
-
-def batch_rows(batch: Batch, rows: Index) -> Batch:
-    """Return some rows of a batch."""
-    return replace(batch, layouts=batch.layouts.take(rows), load=rows_of(batch.load, rows), slo=batch.slo[rows])
 
 
 def tightened(

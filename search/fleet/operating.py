@@ -16,6 +16,7 @@ from perfmodel.workload import Load, load_of
 from search.fleet.batches import Batch, joined, stacked
 from search.fleet.limits import INTEGRALITY_TOLERANCE
 from search.fleet.modelled import Modelled
+from search.fleet.pairs import PairBatch, PlacedPair
 from search.fleet.problem import FleetProblem
 from search.fleet.regions import shorter
 from search.planning import Tariff
@@ -75,15 +76,16 @@ def mixes(found: FleetPlan, modelled: Modelled) -> list[Served]:
 
     A replica without requests counts as one with next to none.
     """
-    out = []
-    runs = [(o, model) for o, option in enumerate(found.problem.options) for model in option.runs]
-    # a model of a replica with several has an engine of its own, and so a batch of its own
-    for model, alone in dict.fromkeys((m, o if found.problem.options[o].together else -1) for o, m in runs):
+    out, options = [], found.problem.options
+    runs = [(o, model) for o, option in enumerate(options) for model in option.runs]
+    # pairs of pools, and a model of a replica with several, have a batch of their own
+    alone = {(o, m): o if options[o].together or (options[o].name, m) in modelled.pairs else -1 for o, m in runs}
+    for model, own in dict.fromkeys((m, alone[o, m]) for o, m in runs):
         at = [
-            (o, t, modelled.placed[found.problem.options[o].name, model])
+            (o, t, layout)
             for o, name in runs
-            if name == model and alone == (o if found.problem.options[o].together else -1)
-            if (found.problem.options[o].name, model) in modelled.placed
+            if name == model and alone[o, name] == own
+            if (layout := modelled.decodes(options[o].name, model)) is not None
             for t in np.nonzero(found.replicas[o])[0].tolist()
         ]
         if at:
@@ -111,7 +113,19 @@ def _served(found: FleetPlan, modelled: Modelled, at: Sequence[tuple[int, int, D
     load = stacked(loads)
     kind = np.stack([np.pad(k, (0, len(load.input) - len(k)), constant_values=-1) for k in kinds], axis=1)
     target = modelled.shared.get((first.name, model), modelled.targets[model])
-    return Served(model, option, period, Batch(target, layouts, load, (), option * 0), kind)
+    pair = modelled.pairs.get((first.name, model))
+    if pair is None:
+        return Served(model, option, period, Batch(target, layouts, load, (), option * 0), kind)
+    return Served(model, option, period, _of_pairs(Batch(target, layouts, load, (), option * 0), pair), kind)
+
+
+def _of_pairs(batch: Batch, pair: PlacedPair) -> PairBatch:
+    """Return a batch of one of the equal replicas of a pair of pools: requests are split evenly over them."""
+    count = batch.layouts.replicas
+    load: Load = replace(batch.load, rate=batch.load.rate / count)
+    decode, rows = replace(batch.layouts, replicas=count * 0 + 1), len(count)
+    prefill, workers = joined([pair.prefill] * rows), np.tile(pair.workers[:, None], (1, rows))
+    return PairBatch(batch.target, decode, load, (), batch.slo, prefill=prefill, workers=workers)
 
 
 @dataclass(frozen=True)
@@ -205,18 +219,17 @@ def _at_the_wall(found: FleetPlan, tariff: Tariff, number: int, periods: Index, 
     They are its part of the nodes of its device, which are paid whole. Devices that are rented singly have no host;
     hosts of unknown power count nothing. device_watts: of its devices, (T,).
     """
-    options = found.problem.options
-    names = [d.name for d in tariff.devices]
-    place = options[number].device
-    device = device_type(place)
-    if device not in names or not tariff.whole[names.index(device)]:
-        return device_watts
-    at, here = names.index(device), np.array([o.device == place for o in options], dtype=float)
-    held = (here * [o.nodes for o in options]) @ found.replicas[:, periods]
-    nodes = np.ceil(held - INTEGRALITY_TOLERANCE)
-    used = (here * [o.devices for o in options]) @ found.replicas[:, periods]
-    idle = np.maximum(nodes * tariff.per_node[at] - used, 0.0)
-    part = options[number].nodes * found.replicas[number, periods] / np.maximum(held, INTEGRALITY_TOLERANCE)
-    unused = np.where(idle > 0, idle * tariff.device_idle[at], 0.0)
-    hosts = tariff.host_columns(np.full(len(part), at), nodes * part)
-    return tariff.wall(device_watts + unused * part, hosts)
+    problem, replicas = found.problem, found.replicas[:, periods]
+    names, hosts, unused = [d.name for d in tariff.devices], dict[str, Array](), np.zeros(len(periods))
+    for place, nodes in problem.options[number].nodes_of.items():
+        at = names.index(device_type(place)) if device_type(place) in names else -1
+        if at < 0 or not tariff.whole[at]:
+            continue
+        held = problem.nodes_on(place) @ replicas
+        whole = np.ceil(held - INTEGRALITY_TOLERANCE)
+        idle = np.maximum(whole * tariff.per_node[at] - problem.devices_on(place) @ replicas, 0.0)
+        part = nodes * replicas[number] / np.maximum(held, INTEGRALITY_TOLERANCE)
+        unused += np.where(idle > 0, idle * tariff.device_idle[at], 0.0) * part
+        columns = tariff.host_columns(np.full(len(part), at), whole * part)
+        hosts = {name: hosts.get(name, 0.0) + watts for name, watts in columns.items()}
+    return tariff.wall(device_watts + unused, hosts) if hosts else device_watts

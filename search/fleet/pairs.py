@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -40,11 +40,24 @@ class PairBatch(Batch):
     prefill: Deployments
     workers: Array
 
+    def take(self, rows: Index) -> Self:
+        """Return some rows of a batch."""
+        return replace(super().take(rows), prefill=self.prefill.take(rows), workers=self.workers[:, rows])
+
     def estimates(self, rows: Index, rates: Array) -> Estimates:
         """Estimate the pairs at `rows` (M,), each at its rate (M,) in requests/s."""
         load = replace(rows_of(self.load, rows), rate=rates)
         pools = self.prefill.take(rows), self.layouts.take(rows)
         return self.target.estimates_of_pools(load, pools, (self.workers[0, rows], self.workers[1, rows]))
+
+
+@dataclass(frozen=True)
+class PlacedPair:
+    """One replica that is a pair of pools: a worker of each, and the numbers of prefill and decode workers, (2,)."""
+
+    prefill: Deployments
+    decode: Deployments
+    workers: Array
 
 
 @dataclass(frozen=True)
@@ -66,6 +79,11 @@ class Pairs:
         """Return the devices of both pools in one replica, (2, L)."""
         each = np.stack([self.prefill.devices_per_replica, self.decode.devices_per_replica])
         return np.asarray(each * self.workers)
+
+    def placed(self, row: int) -> PlacedPair:
+        """Return the pair at a row."""
+        at = np.array([row])
+        return PlacedPair(self.prefill.take(at), self.decode.take(at), self.workers[:, row])
 
     def names(self, rows: Index) -> list[str]:
         """Name the pairs at `rows`: `2 x [1 h100-sxm] + 3 x [1 l40s]`, prefill first."""
@@ -126,14 +144,30 @@ class PairTerms:
         part = owned @ sizes / sizes.sum(axis=0)
         return np.asarray(usd + np.where(part > 0, part * energy_usd(energy_kwh(watts, 1.0), self.site.usd_per_kwh), 0))
 
+    def nodes(self, pairs: Pairs) -> Array:
+        """Return the nodes of the prefill and the decode pool of one replica, (2, L)."""
+        each = [
+            self.tariff.nodes_per_replica(np.full(len(pairs), i), size / count) * count
+            for i, size, count in zip(self.at, pairs.sizes, pairs.workers, strict=True)
+        ]
+        return np.stack(each)
+
+    def power(self, pairs: Pairs, watts: Array) -> Array:
+        """Return the watts of a replica at the site's meter, (L,), with its part of the hosts of both pools.
+
+        watts: (L,) per device.
+        """
+        where = [np.full(len(pairs), i) for i in self.at]
+        first, second = (self.tariff.host_columns(i, n) for i, n in zip(where, self.nodes(pairs), strict=True))
+        hosts = {name: first[name] + second[name] for name in first}
+        drawn = self.tariff.wall(watts * pairs.sizes.sum(axis=0), hosts)
+        return site_power(drawn, 1.0, 0.0, self.site.pue)
+
     def made(self, option: FleetOption, pairs: Pairs, row: int) -> Option:
         """Return the option of the program that a pair is, without its figures."""
         sizes = pairs.sizes[:, row]
         names = [self.tariff.devices[i].name for i in self.at]
-        nodes = [
-            float(self.tariff.nodes_per_replica(np.array([i]), np.array([n / w]))[0] * w)
-            for i, n, w in zip(self.at, sizes.tolist(), pairs.workers[:, row].tolist(), strict=True)
-        ]
+        nodes = self.nodes(pairs)[:, row].tolist()
         own = f"{option.name}: " if option.name != option.device else ""
         unlike = names[0] != names[1]
         return Option(
@@ -149,18 +183,18 @@ class PairTerms:
 
 def best_pairs(
     option: FleetOption, pairs: Pairs, targets: Sequence[Target], terms: PairTerms, share: float
-) -> tuple[list[Option], Array]:
-    """Return the pairs that no other one beats as options of the program, and what they serve, (K, C) requests/s.
+) -> tuple[list[Option], Array, tuple[PlacedPair, ...]]:
+    """Return the pairs that no other one beats: options of the program, (K, C) requests/s that they serve, deployments.
 
     targets: (C,) tasks of one model. share: of the greatest rate that is planned for.
     """
     sizes = pairs.sizes
-    zero, count = np.zeros(len(pairs)), sizes.sum(axis=0)
+    zero = np.zeros(len(pairs))
     weights = np.stack([np.nan_to_num(terms.price(sizes, zero)), *sizes], axis=1)
     owned = any(bool(terms.tariff.owned[i]) for i in terms.at)
     rivals = Rivals(zero.astype(np.intp), weights if not owned else weights * np.nan)
     speeds, watts = pair_speeds(pairs, targets, rivals, share)
-    power = site_power(watts * count, 1.0, 0.0, terms.site.pue)
+    power = terms.power(pairs, watts)
     price = terms.price(sizes, power)
     able = np.nonzero(speeds.any(axis=0))[0]
     final = np.column_stack([np.nan_to_num(price), sizes.T])[able]
@@ -177,4 +211,4 @@ def best_pairs(
         )
         for row in kept.tolist()
     ]
-    return made, speeds[:, kept].T
+    return made, speeds[:, kept].T, tuple(pairs.placed(row) for row in kept.tolist())

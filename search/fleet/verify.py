@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from hwdb import InputError
-from perfmodel import Deployments, Slo, Workload, simulator
+from perfmodel import Slo, Workload, simulator
 from perfmodel.arrays import Array, Mask
 from perfmodel.estimates import overall
 from perfmodel.simulator import Simulation
@@ -18,6 +18,7 @@ from search.fleet.busiest import Mix, busiest_mixes, workload_of
 from search.fleet.fleet import FleetPlan
 from search.fleet.modelled import Modelled
 from search.fleet.operating import Served
+from search.fleet.pairs import PairBatch
 from search.fleet.regions import shorter
 from search.scenario import OVER_THE_NETWORK
 from search.searchers import Progress
@@ -50,10 +51,10 @@ def verified(found: FleetPlan, *, seed: int = 0, progress: Progress | None = Non
 def _rows(found: FleetPlan, modelled: Modelled, mix: Mix, seed: int) -> list[dict[str, Any]]:
     """Simulate one mix; return its rows."""
     served, row, o, t = mix.served, mix.row, mix.option, mix.period
-    layout = served.batch.layouts.take(np.array([row]))
-    count = float(layout.replicas[0])
-    some = min(count, MOST_REPLICAS)
-    run = _simulated(served, replace(layout, replicas=np.array([some])), workload_of(mix, modelled, some / count), seed)
+    count = int(found.replicas[o, t])
+    some = max(min(count, MOST_REPLICAS // _workers(served, row)), 1)
+    work = workload_of(mix, modelled, some / float(served.batch.layouts.replicas[row]))
+    run = _simulated(served, row, some, work, seed)
     option, out = found.problem.options[o], []
     for kind, alone in mix.by_class(mix.estimates()):
         slo, mine = modelled.slos[kind], _of_kind(run, served.kind[served.kind[:, row] >= 0, row] == kind)
@@ -71,7 +72,7 @@ def _rows(found: FleetPlan, modelled: Modelled, mix: Mix, seed: int) -> list[dic
                     "model": served.model,
                     "class": found.problem.classes[kind],
                     "period": t + 1,
-                    "replicas": int(count),
+                    "replicas": count,
                     "request_rate_rps": float(found.shares[o, kind, t] * found.problem.rate[t, kind]),
                     "slo_bound": bound.key,
                     "limit_ms": MS_PER_S * bound.limit,
@@ -84,14 +85,31 @@ def _rows(found: FleetPlan, modelled: Modelled, mix: Mix, seed: int) -> list[dic
     return out
 
 
-def _simulated(served: Served, layout: Deployments, work: Workload, seed: int) -> Simulation:
-    """Replay the requests of a mix on the replicas of one option."""
-    target, replicas = served.batch.target, float(layout.replicas[0])
-    count = int(max(simulator.COUNT, simulator.COUNT_REPLICA * replicas))
+def _workers(served: Served, row: int) -> int:
+    """Return the workers of one replica: 1, or those of both pools of a pair."""
+    return int(served.batch.workers[:, row].sum()) if isinstance(served.batch, PairBatch) else 1
+
+
+def _simulated(served: Served, row: int, replicas: int, work: Workload, seed: int) -> Simulation:
+    """Replay the requests of a mix on so many replicas of one option; pairs of pools put their workers together."""
+    batch, target, at = served.batch, served.batch.target, np.array([row])
+    pools = [batch.layouts.take(at)]
+    counts = np.array([float(replicas)])
+    if isinstance(batch, PairBatch):
+        pools, counts = [*pools, batch.prefill.take(at)], batch.workers[::-1, row] * replicas
+    decode, *prefill = (replace(p, replicas=np.array([n])) for p, n in zip(pools, counts, strict=True))
+    count = int(max(simulator.COUNT, simulator.COUNT_REPLICA * counts.sum()))
     bounds = tuple(dict.fromkeys(o for slo in _slos(served) for o in slo.objectives))
     drawn = simulator.offered(work, count=count, seed=seed)
     return simulator.simulate(
-        target.model, layout, drawn, slo=Slo(bounds), engine=target.engine, costs=target.costs, seed=seed
+        target.model,
+        decode,
+        drawn,
+        slo=Slo(bounds),
+        prefill=prefill[0] if prefill else None,
+        engine=target.engine,
+        costs=target.costs,
+        seed=seed,
     )
 
 
