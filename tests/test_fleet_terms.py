@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 
 import cli
-from hwdb import InputError
+from hwdb import InputError, load
+from perfmodel import deployments, engine, model
+from perfmodel.costs import Roofline
+from perfmodel.estimates import start_up
 from search import FleetInfeasible, FleetPlan, FleetProblem, Inventory, Option, fleet_plan, load_scenario, plan_fleet
 from search.fleet import growth_rows, supply_rows, worth_rows
 from search.fleet import split as split_periods
@@ -88,6 +91,47 @@ def test_start_up_is_paid_and_a_long_stay_keeps_replicas(tmp_path: Path) -> None
     fixed = planned(tmp_path, option="fixed = true")
     assert fixed.usd_per_hour == pytest.approx(stays.usd_per_hour)
     assert free.usd_per_hour < fixed.usd_per_hour
+
+
+MODELLED = """\
+[engine]
+name = "{engine}"
+[fleet]
+hours = [12, 12]
+elastic = true
+[[fleet.class]]
+name = "chat"
+model = "meta-llama/Llama-3.1-8B-Instruct"
+input_tokens = 200
+output_tokens = 50
+request_rate_rps = [2, 300]
+[[fleet.option]]
+device = "h100-sxm"
+tp = [1]
+usd_per_hour = 3
+{option}
+"""
+
+
+def test_a_start_that_is_not_stated_is_modelled_and_paid(tmp_path: Path) -> None:
+    """Each start costs the rent of a cold start of the same deployment, in one of 24 hours."""
+
+    def found(option: str = "", engine_name: str = "vllm") -> FleetPlan:
+        path = tmp_path / "start.toml"
+        path.write_text(MODELLED.format(option=option, engine=engine_name), encoding="utf-8")
+        return plan_fleet(load_scenario(path), costs=Roofline())
+
+    default, free, stated = found(), found("start_up_s = 0"), found("start_up_s = 7200")
+    one = deployments([load().device("h100-sxm")], tp=[1])
+    cold = float(start_up(model("meta-llama/Llama-3.1-8B-Instruct"), one, engine("vllm")).cold[0])
+    assert [r["start_up_s"] for r in default.rows()] == pytest.approx([cold, cold])
+    assert [f.rows()[0]["start_up_basis"] for f in (default, stated)] == ["modelled", "stated"]
+    more = int(default.replicas[0].max() - default.replicas[0].min())
+    assert more >= 1
+    assert default.usd_per_hour - free.usd_per_hour == pytest.approx(more * 3 * cold / 3600 / 24)
+    assert any("starts of replicas are modelled" in text for text in default.problem.remarks)
+    unknown = found(engine_name="sglang")
+    assert {(r["start_up_s"], r["start_up_basis"]) for r in unknown.rows()} == {(0.0, "unknown, counted as 0")}
 
 
 def test_keeping_what_is_there_saves_the_move(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from perfmodel.arrays import Array, Index
 from perfmodel.power import energy_per_token
-from perfmodel.workload import MS_PER_S
+from perfmodel.workload import MS_PER_S, SECONDS_PER_HOUR
 from search.fleet.bills import hourly_bills
 from search.fleet.idle import Idle
 from search.fleet.limits import INTEGRALITY_TOLERANCE, taken_of
@@ -148,6 +148,8 @@ class FleetPlan:
                 **self._power_range(int(o), int(t)),
                 "utilisation_percent": float(busy[o, t]) * problem.options[o].most_used * 100.0,
                 "slo_chance": float(sure[o, t]),
+                "start_up_s": problem.options[o].start_up_h * SECONDS_PER_HOUR,
+                "start_up_basis": problem.options[o].start_up_basis,
                 **({"remark": "; ".join(problem.remarks)} if problem.remarks else {}),
             }
             for o, t in zip(*np.nonzero(self.replicas), strict=True)

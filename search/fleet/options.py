@@ -25,6 +25,7 @@ from search.fleet.plan import FleetPlan
 from search.fleet.problem import FleetProblem
 from search.fleet.regions import Abroad, node_prices, stock_used
 from search.fleet.solve import Solver
+from search.fleet.starts import start_ups, told_of_starts
 from search.fleet.terms import on_terms, spreads_of, with_terms
 from search.manifest import manifest
 from search.planning import Tariff, dearest, tariff, tariff_of
@@ -223,7 +224,13 @@ def _prepared(scenario: Scenario, spec: FleetSpec, costs: CostModel | None, step
     own = [placed(o.device, o.terms.region) for o in spec.options if np.isfinite(o.usd_per_hour)]  # that of a replica
     per_node = node_prices(modeller.abroad, spec, bill, _per_node(bill, scenario.site), frozenset(own))
     inventory = replace(scenario.inventory(), node_usd_per_hour=per_node)
-    options = [made for o, part in zip(spec.options, parts, strict=True) for made in on_terms(part.options, o)]
+    options = [
+        made
+        for o, part in zip(spec.options, parts, strict=True)
+        for made in on_terms(part.options, o, start_ups(part, o, scenario))
+    ]
+    joined = (spec.elastic or spec.scaled) and len(spec.hours) > 1
+    late = told_of_starts(options, joined=joined or any(s.interruptions_per_hour for s in spec.terms.supplies))
     problem = _problem(spec, options, np.concatenate([part.throughput for part in parts]), inventory)
     spreads = spreads_of(spec, [len(part.options) for part in parts])
     modelled = modeller.modelled(parts)
@@ -232,7 +239,7 @@ def _prepared(scenario: Scenario, spec: FleetSpec, costs: CostModel | None, step
     beside = (f"staff ({staff:g} USD per month) is not part of the cost of a fleet",) if staff else ()
     if scenario.money.utilisation != 1.0:
         beside = (*beside, "utilisation of [money] plays no part in a fleet: its hours have loads of their own")
-    problem = replace(problem, remarks=(*problem.remarks, *useless, *beside, *scenario.readings))
+    problem = replace(problem, remarks=(*problem.remarks, *useless, *beside, *late, *scenario.readings))
     return Prepared(problem=problem, spec=spec, dates=bill.date, modelled=modelled)
 
 

@@ -33,8 +33,11 @@ OBJECTIVE_OF = {
 }
 
 
-def on_terms(made: Sequence[Option], option: FleetOption) -> tuple[Option, ...]:
-    """Return the options of the program that a scenario's option became, with its terms."""
+def on_terms(made: Sequence[Option], option: FleetOption, starts: Sequence[tuple[float, str]]) -> tuple[Option, ...]:
+    """Return the options of the program that a scenario's option became, with its terms.
+
+    starts: (hours, basis) of the start-up of each.
+    """
     told = {f.name: getattr(option.terms, f.name) for f in fields(TermsOfUse) if f.name != "parts"}
     if option.terms.parts:
         told |= {
@@ -43,8 +46,9 @@ def on_terms(made: Sequence[Option], option: FleetOption) -> tuple[Option, ...]:
             "device": " + ".join(option.terms.parts),
         }
         told |= {"part_nodes": dict.fromkeys(option.terms.parts, 1.0), "nodes": float(len(option.terms.parts))}
-    told.pop("region")
-    return tuple(in_region(replace(o, **told), option.terms.region) for o in made)
+    told = {name: value for name, value in told.items() if name not in ("region", "start_up_h")}
+    timed = [replace(o, start_up_h=h, start_up_basis=basis) for o, (h, basis) in zip(made, starts, strict=True)]
+    return tuple(in_region(replace(o, **told), option.terms.region) for o in timed)
 
 
 def with_terms(

@@ -26,6 +26,8 @@ LEAST_SAVING = 5e-3
 #: Columns that a narrow table keeps, and those that it leaves out, the least important first.
 KEPT = ("replicas", "usd_per_hour", "utilisation_percent", "slo_chance")
 LESS_IMPORTANT = ("nodes", "device", "request_rate_rps", "power_w", "devices", "model")
+#: Columns of starts, which a remark sums up.
+OF_STARTS = ("start_up_s", "start_up_basis")
 #: Columns that only rows of several periods need.
 OF_PERIODS = ("period", "start_h", "hours", "replicas_needed")
 #: The same of the table by the hour.
@@ -122,7 +124,7 @@ def print_fleet(fleet: FleetPlan, *, wide: bool = False) -> None:
         _print_hours(fleet, wide)
     rows = [{**row, "model": _short(row["model"])} for row in _busiest(fleet)]
     title = "Each option at its busiest" if fleet.problem.periods > 1 else ""
-    hidden = ("remark", *OF_PERIODS)
+    hidden = ("remark", *OF_STARTS, *OF_PERIODS)
     keep = (*KEPT, *(["model"] if len({r["model"] for r in rows}) > 1 else []))
     columns = [c for c in rows[0] if c not in hidden and not c.endswith(("_lo", "_hi"))]
     columns = [c for c in columns if any(r[c] not in ("", None) for r in rows)]

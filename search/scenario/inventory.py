@@ -62,7 +62,8 @@ class Option(TermsOfUse):
     replicas that fail together when a node fails. nodes: per replica (0.25: four replicas on one node). model: that a
     replica runs, "" where the throughput is stated. most_used: share of its capacity that its throughput is.
     part_nodes: nodes of a replica by device, as `parts`. together: models that one replica serves at once, each with
-    a load of its own; () for one. The other fields are those of `TermsOfUse`.
+    a load of its own; () for one. start_up_basis: where the start-up time comes from, in words. The other fields are
+    those of `TermsOfUse`.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Option(TermsOfUse):
     most_used: float = 1.0
     part_nodes: Mapping[str, float] = field(default_factory=dict)
     together: tuple[str, ...] = ()
+    start_up_basis: str = ""
 
     @property
     def runs(self) -> tuple[str, ...]:

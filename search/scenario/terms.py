@@ -32,12 +32,13 @@ PERCENT = 100.0
 
 @dataclass(frozen=True)
 class OptionTerms(TermsOfUse):
-    """On which terms an option of a scenario is used.
+    """On which terms an option of a scenario is used. start_up_h is NaN where it is not stated.
 
     throughput_spread: log standard deviation of the throughput of one replica, NaN for that of the fleet.
     """
 
     throughput_spread: float = NAN
+    start_up_h: float = NAN
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def read_option_terms(table: Table) -> OptionTerms:
     """Read on which terms one `[[fleet.option]]` is used, without its region."""
     return OptionTerms(
         parts={n: float(count) for n, count in _counts(table, "devices_of", 1).items()},
-        start_up_h=table.number("start_up_s", 0.0, least=0) / SECONDS_PER_HOUR,
+        start_up_h=table.number("start_up_s", NAN, least=0) / SECONDS_PER_HOUR,
         min_stay_h=table.number("min_stay_h", 0.0, least=0),
         fixed=table.flag("fixed", False),
         availability=table.number("availability", 1.0, above=0, most=1),
