@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from dataclasses import replace
 from itertools import pairwise
@@ -24,18 +25,21 @@ from search.fleet import (
     greatest_growth,
     growth_rows,
     latency_rows,
+    passing,
     routing_json,
     routing_rows,
     verified,
 )
 from search.fleet.batches import Batch, joined, stacked
 from search.fleet.buckets import CUTS, cut, relaxed_cost
+from search.fleet.busiest import Mix, busiest_mixes
 from search.fleet.growth import bought
 from search.fleet.mix import mix_factors, slowed, tightened
 from search.fleet.operating import mixes
 from search.fleet.options import prepare
 from search.fleet.rates import Rivals, copies_within, greatest_rates
 from search.fleet.routing import WHOLE_WEIGHT, weights
+from search.output import print_verified, verified_rows
 from search.planning import Target
 from search.scenario.growth import Growth
 
@@ -390,6 +394,47 @@ def test_a_pair_of_pools_has_chances_a_simulation_and_hosts(tmp_path: Path) -> N
     assert {r["slo_bound"] for r in rows} == {"ttft_ms_p90", "tpot_ms_p90"}
     assert all(0 < r["simulated_ms"] < 3 * r["closed_form_ms"] for r in rows)
     assert latency_rows(found)[0]["slo_bound_chance"] > 0.4
+
+
+@pytest.mark.parametrize(("truth", "passes"), [(0.6, True), (1e-3, False)])
+def test_a_fleet_is_planned_again_until_its_simulation_passes(
+    truth: float, passes: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A replica that keeps its bounds up to a share of what is planned gets no more than that in the end."""
+    passing_module = importlib.import_module("search.fleet.passing")
+    asked = load_scenario(two(tmp_path))
+    first = plan_fleet(asked, costs=Roofline())
+    capable = {o.name: truth * s for o, s in zip(first.problem.options, first.problem.throughput, strict=True)}
+
+    def replayed(found: FleetPlan, modelled: Any, mix: Mix, seed: int, share: float = 1.0) -> list[dict[str, Any]]:
+        """Judge a mix by the load that its replicas could bear in truth."""
+        option = found.problem.options[mix.option]
+        rate = found.shares[mix.option, :, 0] * found.problem.rate[0] / found.replicas[mix.option, 0]
+        load = share * sum(r / c for r, c in zip(rate, capable[option.name], strict=True) if r)
+        about = {"option": option.name, "model": option.model, "class": "all", "slo_bound": "ttft_ms"}
+        return [{**about, "simulated_ms": 100.0 * load, "kept": load <= 1.0 + 1e-6}]
+
+    def checked(found: FleetPlan, **_: Any) -> list[dict[str, Any]]:
+        """Judge all mixes of a fleet."""
+        every = busiest_mixes(found, found.modelled)  # type: ignore[arg-type]
+        return [row for mix in every for row in replayed(found, found.modelled, mix, 0)]
+
+    monkeypatch.setattr(passing_module, "simulated_rows", replayed)
+    monkeypatch.setattr(passing_module, "verified", checked)
+    assert not all(row["kept"] for row in checked(first))
+    last = passing(first, asked)
+    assert last.kept == passes
+    assert 1 <= last.rounds <= passing_module.MOST_ROUNDS
+    assert last.fleet.usd_per_hour > first.usd_per_hour
+    assert any("which is what its simulation served" in text for text in last.told)
+    if not passes:
+        assert last.rounds == passing_module.MOST_ROUNDS
+        return
+    assert {row["planned_again"] for row in verified_rows(last)} == {last.rounds}
+    busy = last.fleet.utilisation()
+    assert np.nanmax(busy) <= 1.0 + 1e-6
+    print_verified(last)
+    assert "has passed its simulation, planned again" in capsys.readouterr().out
 
 
 def test_what_if_plans_a_fleet_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

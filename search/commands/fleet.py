@@ -13,7 +13,7 @@ from search.commands.option_groups import grouped
 from search.commands.options import DataOutputOptions, Scenario
 
 if TYPE_CHECKING:
-    from search.fleet import FleetPlan
+    from search.fleet import FleetPlan, Passing
     from search.scenario import Scenario as ScenarioFile
 
 EXAMPLES = """\
@@ -31,7 +31,7 @@ class FleetResultOptions:
     section: ClassVar[str] = "Result"
 
     verify: Annotated[
-        bool, typer.Option("--verify", help="Also simulate what each option serves; print both results side by side.")
+        bool, typer.Option("--verify", help="Also simulate what each option serves; plan again if a bound is missed.")
     ] = False
     routing: Annotated[
         Path | None,
@@ -66,7 +66,7 @@ def fleet_command(scenario: Scenario, result: FleetResultOptions, output: DataOu
     """
     from hwdb import outfile
     from search.fleet import plan_fleet, routing_json
-    from search.output import write_text
+    from search.output import verified_rows, write_text
     from search.scenario import load_scenario
 
     form = output.form
@@ -80,6 +80,8 @@ def fleet_command(scenario: Scenario, result: FleetResultOptions, output: DataOu
             outfile.check(file, scenario)
     asked = load_scenario(scenario, output.folders)
     found = plan_fleet(asked, time_limit=time_limit, gap=gap)
+    passed = _passing(found, asked) if result.verify else None  # before anything is printed: it may be refused
+    found = found if passed is None else passed.fleet
     if result.routing is not None:
         write_text(result.routing, routing_json(found))
     if result.report is not None:
@@ -88,9 +90,10 @@ def fleet_command(scenario: Scenario, result: FleetResultOptions, output: DataOu
         page = render_fleet_report(found, form_of(result.report), str(scenario), asked.title, asked)
         write_text(result.report, page)
     if form != "table" or result.rows != ROWS[0]:
-        _print_rows(_verified(found) if result.verify else _rows(found, asked, result.rows), result.rows, output)
+        rows = _rows(found, asked, result.rows) if passed is None else verified_rows(passed)
+        _print_rows(rows, result.rows, output)
         return
-    _print_tables(found, asked, result, wide=output.wide)
+    _print_tables(found, asked, result, passed, wide=output.wide)
 
 
 def _effort(result: FleetResultOptions) -> tuple[float | None, float | None]:
@@ -116,19 +119,20 @@ def _print_rows(rows: list[dict[str, Any]], table: str, output: DataOutputOption
     print_rows(rows, output.form, Layout(footnotes=["remark"], wide=output.wide))
 
 
-def _print_tables(found: FleetPlan, asked: ScenarioFile, result: FleetResultOptions, *, wide: bool) -> None:
-    """Print the fleet, the purchases of a growing demand, and what else is asked for."""
+def _print_tables(
+    found: FleetPlan, asked: ScenarioFile, result: FleetResultOptions, passed: Passing | None, *, wide: bool
+) -> None:
+    """Print the fleet, the purchases of a growing demand, and what else is asked for. passed: by simulation."""
     from search.fleet import latency_rows
     from search.output import print_fleet, print_growth, print_latencies, print_text, print_verified
 
-    checked = _verified(found) if result.verify else None  # before anything is printed: it may be refused
     print_fleet(found, wide=wide)
-    if checked is None and (rows := latency_rows(found)):
+    if passed is None and (rows := latency_rows(found)):
         print_latencies(rows, wide=wide)
     if asked.growth is not None:
         print_growth(_rows(found, asked, "growth"), wide=wide)
-    if checked is not None:
-        print_verified(checked, wide=wide)
+    if passed is not None:
+        print_verified(passed, wide=wide)
     if result.routing is not None:
         print_text(f"{result.routing}: the share of each class that each option gets")
 
@@ -159,10 +163,10 @@ def _rows(found: FleetPlan, asked: ScenarioFile, table: str) -> list[dict[str, A
     return found.share_rows() if table == "shares" else found.binding_rows()
 
 
-def _verified(found: FleetPlan) -> list[dict[str, Any]]:
-    """Simulate the options of a fleet; return rows with closed form and simulation side by side."""
-    from search.fleet import verified
+def _passing(found: FleetPlan, asked: ScenarioFile) -> Passing:
+    """Simulate the options of a fleet, and plan it again where they miss a bound."""
+    from search.fleet import passing
     from search.output import progress_bar
 
     with progress_bar("simulating") as update:
-        return verified(found, progress=update)
+        return passing(found, asked, progress=update)

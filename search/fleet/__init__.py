@@ -10,6 +10,7 @@ from search.fleet.day import hour_rows, is_a_day
 from search.fleet.growth import greatest_growth, growth_rows
 from search.fleet.idle import Idle
 from search.fleet.options import plan_fleet
+from search.fleet.passing import Passing, passing
 from search.fleet.plan import Binding, FleetInfeasible, FleetPlan, Relaxation, fleet_plan
 from search.fleet.problem import FleetProblem, World
 from search.fleet.program import formulate
@@ -25,6 +26,7 @@ __all__ = [
     "FleetPlan",
     "FleetProblem",
     "Idle",
+    "Passing",
     "Relaxation",
     "World",
     "account",
@@ -39,6 +41,7 @@ __all__ = [
     "hour_rows",
     "is_a_day",
     "latency_rows",
+    "passing",
     "plan_fleet",
     "routing_json",
     "routing_rows",

@@ -14,7 +14,6 @@ from perfmodel.costs import CostModel, KnownSteps
 from perfmodel.workload import SECONDS_PER_HOUR
 from search.fleet.buckets import CUTS, WORTH, cut, has_auto, relaxed_cost
 from search.fleet.day import over_the_day
-from search.fleet.idle import idle_devices
 from search.fleet.layout_set import stated_rates
 from search.fleet.layouts import Modeller
 from search.fleet.limits import served_by_none, supplied
@@ -23,7 +22,7 @@ from search.fleet.modelled import Modelled
 from search.fleet.operating import at_load, output_at_load
 from search.fleet.plan import FleetPlan
 from search.fleet.problem import FleetProblem
-from search.fleet.regions import Abroad, node_prices, stock_used
+from search.fleet.regions import Abroad, node_prices, stock_left
 from search.fleet.solve import Solver
 from search.fleet.starts import start_ups, told_of_starts
 from search.fleet.terms import on_terms, spreads_of, with_terms
@@ -78,8 +77,6 @@ def plan_fleet(
 
 def _told(scenario: Scenario, prepared: Prepared, found: FleetPlan, command: str) -> FleetPlan:
     """Return a fleet with what it rests on, what it leaves idle, and where it stands. command: see `plan_fleet`."""
-    inventory = prepared.problem.inventory
-    used = stock_used(found.problem.options, found.replicas, inventory.stock)
     told = manifest(
         scenario.path,
         seed=scenario.choices.seed,
@@ -89,7 +86,7 @@ def _told(scenario: Scenario, prepared: Prepared, found: FleetPlan, command: str
         command=command,
     )
     more: dict[str, Any] = {"modelled": prepared.modelled, "options_stay": prepared.spec.scaled}
-    idle = idle_devices(used, inventory, scenario.hardware(), scenario.offer.usd_per_hour)
+    idle = stock_left(found.problem, found.replicas, scenario)
     site = Abroad(prepared.spec.terms.regions).site(scenario.site)
     return replace(found, manifest=told, idle=idle, site=site, **more)
 

@@ -17,6 +17,8 @@ from perfmodel import Slo
 from perfmodel.arrays import Array, Index, Mask
 from perfmodel.workload import MS_PER_S
 from search.fleet.account import intensities
+from search.fleet.idle import Idle, idle_devices
+from search.fleet.problem import FleetProblem
 from search.scenario import (
     OVER_THE_NETWORK,
     FleetClass,
@@ -31,6 +33,7 @@ from search.scenario import (
 
 if TYPE_CHECKING:
     from search.planning import Tariff
+    from search.scenario import Scenario
 
 
 @dataclass(frozen=True)
@@ -138,6 +141,7 @@ def node_prices(
     return out
 
 
-def stock_used(options: Sequence[Option], replicas: Index, stock: Mapping[str, float]) -> dict[str, float]:
-    """Return the devices of each stock that some replicas take, in their fullest period. replicas: (O, P)."""
-    return {name: float((np.array([o.counted(name) for o in options]) @ replicas).max()) for name in stock}
+def stock_left(problem: FleetProblem, replicas: Index, scenario: Scenario) -> tuple[Idle, ...]:
+    """Return the devices on hand that some replicas leave idle in their fullest period. replicas: (O, P)."""
+    used = {name: float((problem.stocked(name) @ replicas).max()) for name in problem.inventory.stock}
+    return idle_devices(used, problem.inventory, scenario.hardware(), scenario.offer.usd_per_hour)

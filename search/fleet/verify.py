@@ -44,16 +44,18 @@ def verified(found: FleetPlan, *, seed: int = 0, progress: Progress | None = Non
     for done, mix in enumerate(chosen):
         if progress:
             progress(done, len(chosen))
-        rows += _rows(found, modelled, mix, seed)
+        rows += simulated_rows(found, modelled, mix, seed)
     return rows
 
 
-def _rows(found: FleetPlan, modelled: Modelled, mix: Mix, seed: int) -> list[dict[str, Any]]:
-    """Simulate one mix; return its rows."""
+def simulated_rows(
+    found: FleetPlan, modelled: Modelled, mix: Mix, seed: int, share: float = 1.0
+) -> list[dict[str, Any]]:
+    """Simulate one mix at a share of its rate; return its rows. The closed form is that of the whole rate."""
     served, row, o, t = mix.served, mix.row, mix.option, mix.period
     count = int(found.replicas[o, t])
     some = max(min(count, MOST_REPLICAS // _workers(served, row)), 1)
-    work = workload_of(mix, modelled, some / float(served.batch.layouts.replicas[row]))
+    work = workload_of(mix, modelled, share * some / float(served.batch.layouts.replicas[row]))
     run = _simulated(served, row, some, work, seed)
     option, out = found.problem.options[o], []
     for kind, alone in mix.by_class(mix.estimates()):
@@ -62,7 +64,7 @@ def _rows(found: FleetPlan, modelled: Modelled, mix: Mix, seed: int) -> list[dic
         seen = simulator.window(run)
         seen = replace(seen, counted=seen.counted & mine, asked=seen.asked & mine)
         kept = simulator.attained(run, shorter(slo, far) or slo)[seen.asked]
-        share = float(kept.mean()) if seen.asked.any() else float("nan")
+        attained = float(kept.mean()) if seen.asked.any() else float("nan")
         for bound in slo.objectives:
             more = far if bound.metric in OVER_THE_NETWORK else 0.0
             value = simulator.latency(run, bound.metric, seen).at(bound.statistic) + more
@@ -79,7 +81,7 @@ def _rows(found: FleetPlan, modelled: Modelled, mix: Mix, seed: int) -> list[dic
                     "closed_form_ms": MS_PER_S * (float(overall(alone, bound.metric, bound.statistic)[0]) + more),
                     "simulated_ms": MS_PER_S * value,
                     "kept": bool(value <= bound.limit) and not simulator.unstable(run),
-                    "slo_attainment": share,
+                    "slo_attainment": attained,
                 }
             )
     return out

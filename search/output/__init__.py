@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         print_growth,
         print_latencies,
         print_verified,
+        verified_rows,
     )
     from search.output.headings import columns_of_heading, heading
     from search.output.plan_sentences import (
@@ -124,6 +125,7 @@ __all__ = [
     "reachable_confidence",
     "step_time_rows",
     "verdict",
+    "verified_rows",
     "whole_word",
     "with_kilowatts",
     "with_range",
@@ -161,6 +163,7 @@ __getattr__ = lazy_names(
             "print_growth",
             "print_latencies",
             "print_verified",
+            "verified_rows",
         ],
         "headings": ["columns_of_heading", "heading"],
         "plan_sentences": [

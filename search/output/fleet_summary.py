@@ -13,7 +13,7 @@ from search.output.terminal import print_text
 from search.output.value_format import money, number, percent
 
 if TYPE_CHECKING:
-    from search.fleet import FleetPlan
+    from search.fleet import FleetPlan, Passing
 
 #: Largest relative gap between a fleet's cost and the solver's bound at which the fleet counts as optimal
 #: (chosen: below what any price is known to).
@@ -256,10 +256,24 @@ def _next_purchase(rows: list[dict[str, Any]]) -> str:
     return f"{what}, {quantile} in month {first['month']}{early}: {first['buy']}."
 
 
-def print_verified(rows: list[dict[str, Any]], *, wide: bool = False) -> None:
+def verified_rows(passed: Passing) -> list[dict[str, Any]]:
+    """Return the rows of a simulated fleet, with how often it was planned again and what that lowered."""
+    told = "; ".join(passed.told)
+    remark = {"remark": told} if told else {}
+    return [{**row, "planned_again": passed.rounds, **remark} for row in passed.rows]
+
+
+def print_verified(passed: Passing, *, wide: bool = False) -> None:
     """Print the SLO bounds of each option's mix of classes, by the closed form and by simulation."""
+    rows = passed.rows
     missed = [r for r in rows if not r["kept"]]
     told = f"{len(missed)} of {len(rows)} bounds are missed in simulation" if missed else "all bounds are kept"
+    again = f"planned again {passed.rounds} time{'s' if passed.rounds != 1 else ''}" if passed.rounds else ""
+    notes = [f"{text[:1].upper()}{text[1:]}." for text in passed.told]
+    if missed:
+        notes.append(f"This fleet has not passed its simulation{f', {again}' if again else ''}.")
+    elif again:
+        notes.append(f"This fleet has passed its simulation, {again}.")
     shown = [{**row, "model": _short(row["model"])} for row in rows]
     columns = [c for c in rows[0] if c not in ("period", "model", "replicas", "request_rate_rps")]
     print_rows(
@@ -270,6 +284,7 @@ def print_verified(rows: list[dict[str, Any]], *, wide: bool = False) -> None:
             columns=columns,
             keep=("class", "slo_bound", "simulated_ms", "kept"),
             drop=("slo_attainment", "closed_form_ms"),
+            notes=notes,
             wide=wide,
         ),
     )

@@ -1,0 +1,120 @@
+"""Plan a fleet again until the simulation of what each option serves keeps every SLO, or say that it does not.
+
+Where the mix of an option misses a bound, the simulation is repeated at shares of its rate. The greatest share that
+keeps all bounds, times how busy the replicas were, is what the throughput of the option is multiplied by. The program
+is solved again with it, a bounded number of times.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hwdb import Infeasible, InputError
+from perfmodel.arrays import Array
+from search.fleet.busiest import Mix, busiest_mixes
+from search.fleet.day import over_the_day
+from search.fleet.fleet import FleetPlan
+from search.fleet.mix import slowed, tightened
+from search.fleet.modelled import Modelled
+from search.fleet.options import with_load
+from search.fleet.regions import stock_left
+from search.fleet.verify import simulated_rows, verified
+from search.searchers import Progress
+
+if TYPE_CHECKING:
+    from search.scenario import Scenario
+
+#: Times that a fleet is planned again at most. chosen: one or two are usual.
+MOST_ROUNDS = 3
+#: Shares of the rate that are simulated where the whole of it misses a bound. chosen: about the grid that plans are
+#: read at; an option that keeps none of them counts with half of the last.
+SHARES = (0.95, 0.9, 0.8, 0.7, 0.55, 0.4, 0.25)
+
+
+@dataclass(frozen=True)
+class Passing:
+    """A fleet, the rows of its simulation, and how often it was planned again. told: what was lowered, or why not."""
+
+    fleet: FleetPlan
+    rows: list[dict[str, Any]]
+    rounds: int = 0
+    told: tuple[str, ...] = ()
+
+    @property
+    def kept(self) -> bool:
+        """Return whether every bound is kept in simulation."""
+        return all(row["kept"] for row in self.rows)
+
+
+def passing(
+    found: FleetPlan, scenario: Scenario, *, seed: int = 0, rounds: int = MOST_ROUNDS, progress: Progress | None = None
+) -> Passing:
+    """Return the fleet whose simulation keeps every bound, with its rows, or the last one that was tried.
+
+    found: as planned for `scenario`. rounds: times that it is planned again at most. Raises `InputError` where no
+    option is modelled.
+    """
+    if found.modelled is None:
+        raise InputError("no option of this fleet is modelled: stated throughputs cannot be simulated")
+    now, told = Passing(found, verified(found, seed=seed, progress=progress)), list[str]()
+    while not now.kept and now.rounds < rounds:
+        factor = served_shares(now.fleet, found.modelled, now.rows, seed)
+        told += _lowered(now.fleet, factor)
+        try:
+            fleet = _again(now.fleet, found.modelled, factor, scenario)
+        except Infeasible as error:
+            return replace(now, told=(*told, f"no fleet that would pass is within the limits: {error}"))
+        now = Passing(fleet, verified(fleet, seed=seed, progress=progress), now.rounds + 1)
+    return replace(now, told=tuple(told))
+
+
+def served_shares(found: FleetPlan, modelled: Modelled, rows: list[dict[str, Any]], seed: int) -> Array:
+    """Return what the simulation of each option serves over what the program counts on, (O,); 1 where it passes.
+
+    rows: of `verified`.
+    """
+    out, busy = np.ones(len(found.problem.options)), np.nan_to_num(found.utilisation())
+    missed = {(row["option"], row["model"]) for row in rows if not row["kept"]}
+    for mix in busiest_mixes(found, modelled):
+        if (found.problem.options[mix.option].name, mix.served.model) in missed:
+            share = _kept_share(found, modelled, mix, seed)
+            out[mix.option] = min(out[mix.option], share * busy[mix.option, mix.period])
+    return out
+
+
+def _kept_share(found: FleetPlan, modelled: Modelled, mix: Mix, seed: int) -> float:
+    """Return the greatest of `SHARES` of the rate of a mix at which its simulation keeps every bound."""
+    for share in SHARES:
+        if all(row["kept"] for row in simulated_rows(found, modelled, mix, seed, share)):
+            return share
+    return SHARES[-1] / 2.0
+
+
+def _lowered(found: FleetPlan, factor: Array) -> list[str]:
+    """Say how much of its throughput each option counts with."""
+    return [
+        f"{o.name} counts with {100 * part:.0f} % of its throughput, which is what its simulation served"
+        for o, part in zip(found.problem.options, factor.tolist(), strict=True)
+        if part < 1.0
+    ]
+
+
+def _again(found: FleetPlan, modelled: Modelled, factor: Array, scenario: Scenario) -> FleetPlan:
+    """Plan the fleet with the throughput of each option times its factor, (O,), as it was planned before."""
+    asked = replace(found.problem, rate=found.problem.rate / found.served)
+    fleet, told = tightened(
+        slowed(asked, factor), modelled, lambda problem: over_the_day(problem, None, scaled=found.options_stay)
+    )
+    fleet = with_load(fleet, modelled)
+    return replace(
+        fleet,
+        problem=replace(fleet.problem, remarks=(*fleet.problem.remarks, *told)),
+        manifest=found.manifest,
+        site=found.site,
+        idle=stock_left(fleet.problem, fleet.replicas, scenario),
+        modelled=modelled,
+        options_stay=found.options_stay,
+    )
