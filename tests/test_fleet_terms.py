@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +17,7 @@ from perfmodel import deployments, engine, model
 from perfmodel.costs import Roofline
 from perfmodel.estimates import start_up
 from search import FleetInfeasible, FleetPlan, FleetProblem, Inventory, Option, fleet_plan, load_scenario, plan_fleet
-from search.fleet import growth_rows, supply_rows, worth_rows
+from search.fleet import growth_rows, limit_rows, slo_worth_rows, supply_rows, worth_rows
 from search.fleet import split as split_periods
 from search.fleet.terms import draws
 from search.output import fleet_headline
@@ -206,6 +208,60 @@ def test_what_one_more_of_each_limit_is_worth() -> None:
     assert {r["limit"]: r["gain"] for r in worth_rows(fleet_plan(most))} == pytest.approx(
         {"stock[a]": 1 / 7, "stock[b]": 1 / 7, "budget": 0.0}
     )
+
+
+def test_what_a_limit_is_worth_is_measured_from_the_fleet_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two limits are two solutions: the fleet itself is not solved again."""
+    options = (Option("cheap", "a", 1, 1.0, 100.0), Option("dear", "b", 1, 9.0, 90.0))
+    problem = FleetProblem(
+        options, ("x",), np.array([[6.0]]), np.ones((2, 1)), inventory=Inventory(stock={"a": 4, "b": 9})
+    )
+    found, asked = fleet_plan(problem), []
+    worth = importlib.import_module("search.fleet.worth")
+    monkeypatch.setattr(worth, "fleet_plan", lambda other: asked.append(other) or fleet_plan(other))
+    assert [r["gain"] for r in worth.worth_rows(found)] == pytest.approx([8.0, 0.0])
+    assert [other.inventory.stock for other in asked] == [{"a": 5, "b": 9}, {"a": 4, "b": 10}]
+
+
+def test_ten_more_milliseconds_are_worth_what_a_longer_bound_saves(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = MODELLED.format(option="", engine="vllm").replace("[2, 300]", "[40, 300]")
+    bound = "slo = {{ tpot_ms = {0} }}\n[[fleet.option]]"
+    path, other = tmp_path / "now.toml", tmp_path / "longer.toml"
+    path.write_text(text.replace("[[fleet.option]]", bound.format(12)), encoding="utf-8")
+    other.write_text(text.replace("[[fleet.option]]", bound.format(22)), encoding="utf-8")
+    now, longer = (plan_fleet(load_scenario(p)) for p in (path, other))
+    (row,) = slo_worth_rows(now, load_scenario(path))
+    assert (row["limit"], row["step"], row["step_unit"], row["gain_unit"]) == ("slo", 0.01, "s", "USD/h")
+    assert row["gain"] == pytest.approx(now.usd_per_hour - longer.usd_per_hour)
+    assert row["gain"] > 0.5
+    assert cli.main(["fleet", str(path), "--rows", "worth", "--json"]) == 0
+    (printed,) = json.loads(capsys.readouterr().out)
+    assert printed["gain"] == pytest.approx(row["gain"])
+    stated = tmp_path / "fleet.toml"
+    stated.write_text(DAY.format(fleet="", option="", more=""), encoding="utf-8")
+    assert slo_worth_rows(plan_fleet(load_scenario(stated)), load_scenario(stated)) == []
+
+
+def test_limits_of_a_split_day_are_those_of_the_whole_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = (Option("cheap", "a", 1.0, 1.0, 100.0), Option("dear", "b", 1.0, 5.0, 100.0))
+    supplies = tuple(Supply(d, k, p) for d, k, p in (("a", "reserved", 1.0), ("b", "on_demand", 5.0)))
+    problem = FleetProblem(
+        options,
+        ("x",),
+        np.array([[6.0], [3.0]]),
+        np.ones((2, 1)),
+        hours=np.array([12.0, 12.0]),
+        inventory=Inventory(supplies=supplies, stock={"a": 4.0, "b": 9.0}),
+        elastic=True,
+    )
+    whole = {r["limit"]: r["saving_usd_per_hour"] for r in limit_rows(fleet_plan(problem))}
+    assert whole == pytest.approx({"stock[a]": 4 + 0.5 * 2 * 5 - 6})
+    monkeypatch.setattr(split_periods, "LARGE", 1)
+    found = fleet_plan(problem)
+    assert found.binding == ()
+    assert {r["limit"]: r["saving_usd_per_hour"] for r in limit_rows(found)} == pytest.approx(whole)
 
 
 def test_a_large_day_is_split_within_its_bound() -> None:

@@ -144,7 +144,9 @@ def _rows(found: FleetPlan, asked: ScenarioFile, table: str) -> list[dict[str, A
         growth_rows,
         hour_rows,
         latency_rows,
+        limit_rows,
         routing_rows,
+        slo_worth_rows,
         supply_rows,
         worth_rows,
     )
@@ -154,13 +156,13 @@ def _rows(found: FleetPlan, asked: ScenarioFile, table: str) -> list[dict[str, A
         if asked.growth is None:
             raise InputError(f"{asked.path}: no growth is stated; add [growth] with monthly = 1.05 or the like")
         return growth_rows(found, asked.growth)
-    makers = {"options": fleet_rows, "hours": hour_rows, "routing": routing_rows, "worth": worth_rows}
+    makers = {"options": fleet_rows, "hours": hour_rows, "routing": routing_rows, "limits": limit_rows}
     makers |= {"latency": latency_rows, "alternatives": alternative_rows}
+    if table == "worth":
+        return [*worth_rows(found), *slo_worth_rows(found, asked)]
     if table == "supply":
         return supply_rows(found.problem, found.held)
-    if table in makers:
-        return makers[table](found)
-    return found.share_rows() if table == "shares" else found.binding_rows()
+    return makers[table](found) if table in makers else found.share_rows()
 
 
 def _passing(found: FleetPlan, asked: ScenarioFile) -> Passing:

@@ -17,7 +17,7 @@ from search.fleet.program import formulate
 from search.fleet.relax import describe
 from search.fleet.routing import routing_json, routing_rows
 from search.fleet.verify import verified
-from search.fleet.worth import slo_worth_rows, worth_rows
+from search.fleet.worth import limit_rows, slo_worth_rows, worth_rows
 
 __all__ = [
     "Alternative",
@@ -41,6 +41,7 @@ __all__ = [
     "hour_rows",
     "is_a_day",
     "latency_rows",
+    "limit_rows",
     "passing",
     "plan_fleet",
     "routing_json",

@@ -6,13 +6,16 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from hwdb import Infeasible
+import numpy as np
+
 from perfmodel import Slo
-from search.fleet.fleet import FleetPlan
-from search.fleet.limits import bounds
+from search.fleet.day import over_the_day
+from search.fleet.fleet import LIMIT_TOLERANCE, FleetPlan
+from search.fleet.limits import bounds, limits, with_nodes
 from search.fleet.plan import fleet_plan
-from search.fleet.problem import FleetProblem
+from search.fleet.problem import FleetProblem, checked
 from search.fleet.relax import unit
+from search.fleet.split import splits
 from search.fleet.ties import LEAST_SAVING
 
 if TYPE_CHECKING:
@@ -29,13 +32,36 @@ SLO_STEP_S = 0.01
 def worth_rows(found: FleetPlan) -> list[dict[str, Any]]:
     """Return one flat row per limit, the most valuable first: what one more step of it is worth.
 
-    `gain`: by how much the objective gets better, 0 where the limit does not bind. A fleet that nothing limits has no
-    rows.
+    `gain`: by how much the objective gets better than that of `found`, 0 where the limit does not bind. A fleet that
+    nothing limits has no rows.
     """
     problem = found.problem
-    rows = [_row(problem, name, (bound, step), _value(wider)) for name, bound, step, wider in _wider(problem)]
-    base = _value(problem) if rows else 0.0
-    return sorted((_gained(row, base) for row in rows), key=lambda r: -float(r["gain"]))
+    rows = [
+        _gained(found, _row(problem, name, (bound, step), _value(found, other)))
+        for name, bound, step, other in _wider(problem)
+    ]
+    return sorted(rows, key=lambda r: -float(r["gain"]))
+
+
+def limit_rows(found: FleetPlan) -> list[dict[str, Any]]:
+    """Return one flat row per limit that costs money, the costliest first, with the saving without the whole limit.
+
+    They are those of `FleetPlan.binding_rows`. Where a large fleet was solved period by period, these are not known
+    yet: it is planned again without each limit that one more replica of some option would exceed. A saving within the
+    gap of the fleet is none.
+    """
+    problem = found.problem
+    if not splits(checked(problem)) or found.problem.counts_devices:
+        return found.binding_rows()
+    units = np.concatenate([with_nodes(problem, found.replicas), found.held])
+    rows = []
+    for name, (bound, each) in limits(problem).items():
+        used = float((each @ units).max())
+        if bound - used < each.max() * (1.0 - LIMIT_TOLERANCE):
+            saving = found.value - _value(found, _without(problem, name))
+            if saving > max(found.gap, LEAST_SAVING) * found.value:
+                rows.append({"limit": name, "allowed": bound, "used": used, "saving_usd_per_hour": saving})
+    return sorted(rows, key=lambda r: -r["saving_usd_per_hour"])
 
 
 def _row(problem: FleetProblem, name: str, of: tuple[float, float], value: float) -> dict[str, Any]:
@@ -44,39 +70,43 @@ def _row(problem: FleetProblem, name: str, of: tuple[float, float], value: float
     return {**told, "gain": value, "gain_unit": GAINS[problem.objective]}
 
 
-def _gained(row: dict[str, Any], base: float) -> dict[str, Any]:
-    """Return a row whose `gain` is that over the value `base`; NaN is unknown.
+def _gained(found: FleetPlan, row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row whose `gain` is that over the value of `found`; NaN is unknown.
 
-    What is less than the solver's gap is no gain.
+    What is less than the solver's gap is no gain. Of the most traffic, the demand is what `found` serves: all of it.
     """
+    base = -1.0 if found.problem.objective == "traffic" else found.value
     gain = base - float(row["gain"])
-    return {**row, "gain": 0.0 if gain <= LEAST_SAVING * max(abs(base), LEAST_SAVING) else gain}
+    return {**row, "gain": 0.0 if gain <= max(LEAST_SAVING, found.gap) * max(abs(base), LEAST_SAVING) else gain}
 
 
-def _value(problem: FleetProblem) -> float:
-    """Return the value of the objective of the best fleet of a problem."""
+def _value(found: FleetPlan, problem: FleetProblem) -> float:
+    """Return the value of the objective of the best fleet of a problem; its options stay where those of `found` do."""
+    if found.options_stay and problem.periods > 1:
+        return over_the_day(problem, None, scaled=True).value
     return fleet_plan(problem).value
 
 
-def slo_worth_rows(scenario: Scenario, problem: FleetProblem) -> list[dict[str, Any]]:
+def slo_worth_rows(found: FleetPlan, scenario: Scenario) -> list[dict[str, Any]]:
     """Return one flat row: what ten more milliseconds in every bound of the SLOs are worth.
 
-    problem: of the scenario as it is. Empty where no class has an SLO or every throughput is stated.
+    found: the fleet of the scenario as it is. Empty where no class has an SLO or every throughput is stated.
     """
-    from search.fleet.options import fleet_problem
+    from search.fleet.options import plan_fleet
 
-    if scenario.fleet is None or not scenario.fleet.modelled:
+    fleet, modelled = scenario.fleet, found.modelled
+    if modelled is None or not (modelled.placed or modelled.pairs):
         return []
-    classes = tuple(replace(c, slo=_longer(c.slo)) for c in scenario.fleet.classes)
-    if all(c.slo == old.slo for c, old in zip(classes, scenario.fleet.classes, strict=True)):
+    classes = () if fleet is None else tuple(replace(c, slo=_longer(c.slo)) for c in fleet.classes)
+    bounded = [scenario.slo] if fleet is None else [c.slo for c in fleet.classes]
+    if not any(slo.objectives for slo in bounded):
         return []
-    longer = replace(scenario, slo=_longer(scenario.slo), fleet=replace(scenario.fleet, classes=classes))
-    try:
-        value = _value(fleet_problem(longer)[0])
-    except Infeasible:
-        return []
-    row = _row(problem, "slo", (float("nan"), SLO_STEP_S), value) | {"step_unit": "s"}
-    return [_gained(row, _value(problem))]
+    longer = replace(scenario, slo=_longer(scenario.slo))
+    longer = longer if fleet is None else replace(longer, fleet=replace(fleet, classes=classes))
+    value = plan_fleet(longer, time_limit=found.problem.time_limit_s, gap=found.problem.gap).value
+    value = value / found.served if found.problem.objective == "traffic" else value
+    row = _row(found.problem, "slo", (float("nan"), SLO_STEP_S), value) | {"step_unit": "s"}
+    return [_gained(found, row)]
 
 
 def _longer(slo: Slo) -> Slo:
@@ -101,3 +131,22 @@ def _wider(problem: FleetProblem) -> Iterator[tuple[str, float, float, FleetProb
             changed: dict[str, Any] = {name: bound + step}
             wider = replace(inventory, **changed)
         yield name, bound, step, replace(problem, inventory=wider)
+
+
+def _without(problem: FleetProblem, name: str) -> FleetProblem:
+    """Return the problem without one of its limits."""
+    inventory = problem.inventory
+    if name.startswith("stock["):
+        device = name.removeprefix("stock[").removesuffix("]")
+        free = replace(inventory, stock={d: n for d, n in inventory.stock.items() if d != device})
+    elif name.startswith("supply["):
+        free = replace(
+            inventory,
+            supplies=tuple(
+                replace(s, most=float("inf")) if name == f"supply[{s.name}]" else s for s in inventory.supplies
+            ),
+        )
+    else:
+        changed: dict[str, Any] = {name: float("inf")}
+        free = replace(inventory, **changed)
+    return replace(problem, inventory=free)
