@@ -129,6 +129,20 @@ def test_loads_of_the_models_do_not_add_up_and_those_of_one_model_do() -> None:
     assert greatest_growth(problem, np.array([3])) == pytest.approx(2.0)
 
 
+def test_stated_throughputs_of_two_models_hold_beside_each_other(tmp_path: Path) -> None:
+    """3 requests/s of 2 per replica, and 1 of 1: two replicas of both, not three; lengths are not needed."""
+    option = '[[fleet.option]]\nname = "both"\ndevice = "l4"\nusd_per_hour = 1\nthroughput_rps = [2, 1]\n'
+    option += f'together = ["{LLAMA}", "{QWEN}"]\n'
+    classes = "".join(
+        f'[[fleet.class]]\nname = "{n}"\nmodel = "{m}"\nrequest_rate_rps = {r}\n'
+        for n, m, r in (("chat", LLAMA, 3), ("code", QWEN, 1))
+    )
+    found = planned(tmp_path, classes + option)
+    assert found.replicas.tolist() == [[2]]
+    assert found.utilisation()[0, 0] == pytest.approx(0.75)
+    assert [r["backend"] for r in routing_rows(found)] == ["llama-3-1-8b-instruct-both", "qwen2-5-7b-instruct-both"]
+
+
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [

@@ -94,9 +94,10 @@ class Modeller:
         shared, pairs = tenants_of(parts), pairs_of(parts)
         placed |= {key: tenant.layout for key, tenant in shared.items()}
         powered |= {*shared, *pairs}
-        used = {m: o for o, part in zip(self.spec.options, parts, strict=True) for p in part.options for m in p.runs}
+        made = [(o, part.options) for o, part in zip(self.spec.options, parts, strict=True) if o.throughput is None]
+        used = {model: o for o, options in made for one in options for model in one.runs}
         classes = {c.model: c for c in reversed(self.spec.classes)}
-        first = {name: self._target(option, classes[name]) for name, option in used.items() if name}
+        first = {name: self._target(option, classes[name]) for name, option in used.items()}
         workloads, slos = tuple(c.workload for c in self.spec.classes), tuple(c.slo for c in self.spec.classes)
         tasks = {key: tenant.targets[0] for key, tenant in shared.items()}
         pue, named = self.scenario.site.pue, frozenset(powered)
