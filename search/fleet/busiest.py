@@ -16,6 +16,7 @@ from search.fleet.batches import OF_LENGTHS
 from search.fleet.fleet import FleetPlan
 from search.fleet.modelled import Modelled
 from search.fleet.operating import Served, mixes
+from search.fleet.pairs import PairBatch
 from search.fleet.regions import shorter
 from search.scenario import OVER_THE_NETWORK
 
@@ -39,6 +40,11 @@ class Mix:
     def period(self) -> int:
         """Return the number of the period, from 0."""
         return int(self.served.period[self.row])
+
+    @property
+    def paired(self) -> bool:
+        """Return whether the option is a pair of pools."""
+        return isinstance(self.served.batch, PairBatch)
 
     def estimates(self) -> Estimates:
         """Estimate the replicas of the option under its mix, one row."""

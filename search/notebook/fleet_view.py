@@ -83,7 +83,7 @@ class FleetView(FleetPlan):
 
         found = [] if self.modelled is None else busiest_mixes(self, self.modelled)
         devices = {row["option"]: row["devices"] for row in self.rows()}
-        known = {self.problem.options[mix.option].name: mix for mix in found}
+        known = {self.problem.options[mix.option].name: mix for mix in found if not mix.paired}
         name = option or max(known, key=lambda one: devices[one], default="")
         if name and name not in devices:
             near = nearest(name, list(devices)) or list(devices)
