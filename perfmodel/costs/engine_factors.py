@@ -17,7 +17,7 @@ import numpy as np
 
 from hwdb import Device
 from hwdb.tomlfile import Table, read_toml
-from perfmodel.arrays import NAN, Array, Codes, Index, Mask
+from perfmodel.arrays import NAN, Array, Codes, Index, Mask, codes_in, zero_if_unknown
 from perfmodel.costs.cost import Cost, CostModel
 from perfmodel.costs.lookup import LAUNCH_SHARE, LAUNCH_TIME
 from perfmodel.costs.roofline import Bound, bound
@@ -206,13 +206,20 @@ def factored(calls: Calls, factor: Array, *, own: bool = False) -> Array:
         factor: (..., BOUNDS) factor of each call by what limits it; broadcasts to the calls.
         own: whether the engine runs kernels of its own: what limits these is not what limits a library's.
     """
-    table = np.broadcast_to(factor, (*np.broadcast_shapes(calls.time.shape, factor.shape[:-1]), len(BOUNDS)))
-    limit = np.broadcast_to(calls.limit, table.shape[:-1])[..., None].astype(np.intp)
-    by_limit = calls.time * np.take_along_axis(table, limit, axis=-1)[..., 0]
+    by_limit = calls.time * _chosen(factor, calls.limit)
     launched = np.minimum(calls.time, LAUNCH_TIME) * factor[..., LAUNCH_BOUND]
     work = by_limit if own else _factored(calls, factor)
     work = np.fmax(work, calls.least)  # neither a factor nor a table makes a kernel faster than its device
     return np.where(calls.linked, np.maximum(by_limit, launched), work)
+
+
+def _chosen(factor: Array, limit: Codes) -> Array:
+    """Return, of the factors (..., BOUNDS), that of each limit; `limit` broadcasts to (...)."""
+    first, *others = codes_in(limit) or [LAUNCH_BOUND]
+    found = factor[..., first]
+    for code in others:
+        found = np.where(limit == code, factor[..., code], found)
+    return found
 
 
 def _as_fitted(demand: Demand, hardware: Hardware, limits: Bound) -> Bound:
@@ -235,7 +242,7 @@ def _factored(calls: Calls, factor: Array) -> Array:
 
     factor: (..., BOUNDS) by what limits the call.
     """
-    time, least = calls.time, np.nan_to_num(np.maximum(calls.compute, calls.memory))
+    time, least = calls.time, zero_if_unknown(np.maximum(calls.compute, calls.memory))
     begun = np.where(time < LAUNCH_TIME, np.minimum(time, least / LAUNCH_SHARE), time)
     launched = np.minimum(time, LAUNCH_TIME) * factor[..., LAUNCH_BOUND]
     return np.maximum(begun * _of_work(calls, factor), launched)
@@ -250,7 +257,7 @@ def _of_work(calls: Calls, factor: Array) -> Array:
 
     factor: (..., BOUNDS) by what limits the call.
     """
-    compute, memory = np.nan_to_num(calls.compute), np.nan_to_num(calls.memory)
+    compute, memory = zero_if_unknown(calls.compute), zero_if_unknown(calls.memory)
     longer = np.maximum(compute * factor[..., COMPUTE_BOUND], memory * factor[..., MEMORY_BOUND])
     whole = np.maximum(compute, memory)
     return np.where(whole > 0, longer / np.where(whole > 0, whole, 1.0), factor[..., MEMORY_BOUND])

@@ -12,6 +12,7 @@ from perfmodel.costs.cost import Cost, CostModel
 from perfmodel.costs.profiled import demand_shape, empty
 from perfmodel.hardware import Hardware
 from perfmodel.operators import Demand
+from perfmodel.vocabulary import BASIS_CODE
 
 Column = TypeVar("Column")
 
@@ -24,16 +25,32 @@ class Fallback:
 
     def cost(self, demand: Demand, hardware: Hardware) -> Cost:
         """Return the time of one call on each row of `hardware`; NaN only where no model has a price."""
-        total = empty(demand_shape(demand, hardware))
-        missing = np.isnan(total.time)
+        shape, total = demand_shape(demand, hardware), None
         for model in self.models:
-            rows = np.asarray(missing.reshape(-1, len(hardware.index)).any(axis=0))
-            if not rows.any():
+            if total is None:
+                total = _whole(model.cost(demand, hardware), shape)
+                continue
+            missing = np.isnan(total.time)
+            if not missing.any():
                 break
+            rows = np.asarray(missing.reshape(-1, len(hardware.index)).any(axis=0))
             part = model.cost(narrowed(demand, rows), hardware if rows.all() else hardware.take(np.flatnonzero(rows)))
             merge(total, part, rows)
-            missing = np.isnan(total.time)
-        return total
+        return empty(shape) if total is None else total
+
+
+def _whole(cost: Cost, shape: tuple[int, ...]) -> Cost | None:
+    """Return the prices of a model in arrays of `shape` that may be written to; None where it has no price at all."""
+    missing = np.isnan(cost.time)
+    if missing.all():
+        return None
+    total = empty(shape)
+    for name in ("time", "basis", "spread", "bound"):
+        getattr(total, name)[...] = getattr(cost, name)
+    if missing.any():
+        unpriced = np.broadcast_to(missing, shape)
+        total.basis[unpriced], total.spread[unpriced], total.bound[unpriced] = BASIS_CODE["unknown"], np.nan, 0
+    return total
 
 
 def narrowed(demand: Demand, rows: Mask) -> Demand:
@@ -61,12 +78,10 @@ def narrowed(demand: Demand, rows: Mask) -> Demand:
 
 def merge(total: Cost, part: Cost, rows: Mask) -> None:
     """Copy the prices in `part`, which holds the candidates in `rows` (mask, (N,)), into `total` where it has none."""
-    whole = total.time.shape
-    narrow = (*whole[:-1], int(rows.sum()))
-    time = np.broadcast_to(part.time, narrow)
-    fresh = np.isnan(total.time[..., rows]) & ~np.isnan(time)
+    target = (..., slice(None) if rows.all() else rows)
+    held = total.time[target]
+    fresh = np.isnan(held) & ~np.isnan(part.time)
+    every = bool(fresh.all())
     for name in ("time", "basis", "spread", "bound"):
-        old = getattr(total, name)
-        held = old[..., rows]
-        held[fresh] = np.broadcast_to(getattr(part, name), narrow)[fresh]
-        old[..., rows] = held
+        old, new = getattr(total, name), getattr(part, name)
+        old[target] = new if every else np.where(fresh, new, old[target])

@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 
 from hwdb import Device
-from perfmodel.arrays import Array, Codes, Index, Mask
+from perfmodel.arrays import Array, Codes, Index, Mask, codes_in
 from perfmodel.dtypes import COMPUTE, FALLBACK, FORMAT_NAMES, FORMATS
 from perfmodel.operators import Demand
 from perfmodel.profiles import (
@@ -188,8 +188,8 @@ def wanted(demand: Demand, routing: str) -> tuple[Index, dict[int, tuple[str, st
     codes = stored * len(COMPUTE) + act
     experts = _routing_of(demand, routing) if demand.family == "grouped_gemm" else ""
     names = {
-        int(code): (FORMAT_NAMES[int(code) // len(COMPUTE)], COMPUTE[int(code) % len(COMPUTE)], experts)
-        for code in np.unique(codes)
+        code: (FORMAT_NAMES[code // len(COMPUTE)], COMPUTE[code % len(COMPUTE)], experts)
+        for code in codes_in(codes)
     }
     return codes, names
 

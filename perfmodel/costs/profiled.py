@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from hwdb import Device
-from perfmodel.arrays import Array, Mask
+from perfmodel.arrays import Array, Mask, common_shape
 from perfmodel.costs import lookup, rated
 from perfmodel.costs.cost import Cost
 from perfmodel.costs.intervals import spread_of
@@ -90,7 +90,7 @@ class Profiled:
 def demand_shape(demand: Demand, hardware: Hardware) -> tuple[int, ...]:
     """Return the shape of a demand's cost: that of its arrays broadcast against the candidates (rows of `hardware`)."""
     columns = (np.shape(v) for v in demand.shape.values())
-    return np.broadcast_shapes(np.shape(demand.moved), np.shape(demand.message), *columns, hardware.index.shape)
+    return common_shape(np.shape(demand.moved), np.shape(demand.message), *columns, hardware.index.shape)
 
 
 def empty(shape: tuple[int, ...]) -> Cost:
@@ -136,9 +136,10 @@ def _fill(total: Cost, choice: lookup.Choice, demand: Demand, rows: Mask, hardwa
     target = (..., slice(None) if every else rows)
     better = np.isnan(total.time[target]) | (time < total.time[target])
     found = Cost(time=time, basis=basis, spread=spread_of(demand.family, basis), bound=priced.bound)
+    every_better = bool(better.all())
     for name in ("time", "basis", "spread", "bound"):
-        held = getattr(total, name)
-        held[target] = np.where(better, getattr(found, name), held[target])
+        held, new = getattr(total, name), getattr(found, name)
+        held[target] = new if every_better else np.where(better, new, held[target])
 
 
 def arithmetic(demand: Demand, hardware: Hardware, rows: Mask) -> Array:

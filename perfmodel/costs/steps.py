@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 
 import numpy as np
 
-from perfmodel.arrays import Array, Codes, Index
+from perfmodel.arrays import Array, Codes, Index, codes_in, common_shape, stack
 from perfmodel.costs.context_parallel import with_exchanges
 from perfmodel.costs.cost import Cost, CostModel
 from perfmodel.costs.fallback import merge, narrowed
@@ -93,8 +93,9 @@ def _priced(sharding: Sharding, hardware: Hardware, costs: CostModel, step: Step
             continue
         whole = _stacked(demands, len(hardware.index))
         cost = costs.cost(whole, hardware)
-        shape = np.broadcast_shapes(np.shape(whole.moved), np.shape(cost.time))
-        time, basis, spread, bound = (np.broadcast_to(getattr(cost, f.name), shape) for f in fields(Cost))
+        shape = common_shape(np.shape(whole.moved), np.shape(cost.time))
+        parts = (getattr(cost, f.name) for f in fields(Cost))
+        time, basis, spread, bound = (p if p.shape == shape else np.broadcast_to(p, shape) for p in parts)
         for n, demand in enumerate(demands):
             yield demand, Cost(time=time[n], basis=basis[n], spread=spread[n], bound=bound[n])
 
@@ -122,13 +123,8 @@ def _stacked(demands: list[Demand], count: int) -> Demand:
     first = demands[0]
     names = [k for k in first.shape if k not in _CHOOSING]
     arrays = [[d.flop, d.moved, d.message, *(d.shape[k] for k in names)] for d in demands]
-    common = np.broadcast_shapes((count,), *(np.shape(a) for each in arrays for a in each))
-
-    def stack(column: tuple[object, ...]) -> Array:
-        """Stack one quantity of all demands, broadcast to their common shape."""
-        return np.stack([np.broadcast_to(np.asarray(a, float), common) for a in column])
-
-    flop, moved, message, *rest = map(stack, zip(*arrays, strict=True))
+    common = common_shape((count,), *(np.shape(a) for each in arrays for a in each))
+    flop, moved, message, *rest = (stack(column, common) for column in zip(*arrays, strict=True))
     shape = {**{k: first.shape[k] for k in _CHOOSING if k in first.shape}, **dict(zip(names, rest, strict=True))}
     return Demand(
         name=first.family,
@@ -165,7 +161,8 @@ def summed(terms: Iterable[tuple[Demand, Cost]], shape: tuple[int, ...], launche
     calls, run, links, work = np.zeros(shape), np.zeros(shape), np.zeros((2, *shape)), np.zeros((len(WORK), *shape))
     for demand, cost in terms:
         # an absent operator (count 0) must not turn an unknown price into an unknown sum
-        time = np.where(demand.count > 0, demand.count * cost.time, 0.0)
+        called = demand.count > 0
+        time = np.where(called, demand.count * cost.time, 0.0)
         calls += demand.count * kernels.get(_LAUNCHED_AS.get(demand.family, demand.family), 1.0)
         run += demand.count
         _add_work(work, demand)
@@ -174,9 +171,8 @@ def summed(terms: Iterable[tuple[Demand, Cost]], shape: tuple[int, ...], launche
             links[0] += time - launched
             links[1] += launched
         for codes, sums in ((cost.bound, bound), (cost.basis, by_basis)):
-            for code in np.unique(codes):
-                sums[code] += np.where(codes == code, time, 0.0)
-        weighted = np.where(demand.count > 0, time * cost.spread, 0.0)
+            _add_by_code(sums, codes, time)
+        weighted = np.where(called, time * cost.spread, 0.0)
         by_family[demand.family] = by_family.get(demand.family, 0.0) + weighted
     total = bound.sum(axis=0)
     basis, spread = _certainty(total, by_basis, by_family)
@@ -191,13 +187,17 @@ def _add_work(work: Array, demand: Demand) -> None:
     if demand.family in LINK_FAMILIES:
         work[SENT] += demand.count * demand.message
         return
-    flop = demand.count * demand.flop
-    widths = _WIDTH[demand.compute]
-    if np.ndim(widths) == 0:
-        work[widths] += flop
+    _add_by_code(work, np.asarray(_WIDTH[demand.compute]), demand.count * demand.flop)
+
+
+def _add_by_code(sums: Array, codes: Codes | Index, values: Array) -> None:
+    """Add each of `values` to the row of `sums` that its code names; codes and values broadcast to a row."""
+    present = codes_in(codes)
+    if len(present) == 1:
+        sums[present[0]] += values
         return
-    for width in np.unique(widths):
-        work[width] += np.where(widths == width, flop, 0.0)
+    for code in present:
+        sums[code] += np.where(codes == code, values, 0.0)
 
 
 def _certainty(total: Array, by_basis: Array, by_family: dict[str, Array]) -> tuple[Codes, Array]:

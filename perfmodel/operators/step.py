@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from perfmodel.arrays import Array, Mask
+from perfmodel.arrays import Array, Mask, common_shape
 from perfmodel.deployment import Sharding
 
 #: Least sequences that prompt tokens are divided among, so that an absent prompt divides by no zero.
@@ -61,7 +61,7 @@ class Prompts(NamedTuple):
 
 def step_shape(step: Step, column: Array) -> tuple[int, ...]:
     """Return the shape of the cost of a step, where `column` is any column of the candidates, (N,)."""
-    return np.broadcast_shapes(column.shape, *(np.shape(getattr(step, f.name)) for f in fields(Step)))
+    return common_shape(column.shape, *(np.shape(getattr(step, f.name)) for f in fields(Step)))
 
 
 def prompt_ranks(sharding: Sharding, step: Step) -> Array:

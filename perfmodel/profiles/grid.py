@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from perfmodel.arrays import Array, Index, Mask
+from perfmodel.arrays import Array, Index, Mask, common_shape
 from perfmodel.profiles import compiled
 from perfmodel.profiles.reader import BEYOND_FIRST, BEYOND_LAST, INSIDE, ON_POINT
 
@@ -76,7 +76,7 @@ def on_grid(
     axes: tuple[Array, ...],
     which: Index,
     x: list[Array],
-    least: tuple[Array, Array] | None = None,
+    least: tuple[Array, Array, Array] | None = None,
 ) -> tuple[Array, Mask, Mask]:
     """Interpolate each row linearly in its grid, and extrapolate it beyond the ends of the axes.
 
@@ -89,21 +89,22 @@ def on_grid(
         axes: ascending coordinates of the grids, logarithms.
         which: number of the grid of each row.
         x: coordinates of each row, one array of logarithms per axis.
-        least: ln(seconds) of the bound at the grid points, (U, A1[, A2]), and at each row. With them ln(time) is
-            interpolated, without them ln(utilisation).
+        least: ln(seconds) of the bound and ln(time) at the grid points, (U, A1[, A2]) each, and ln(seconds) of the
+            bound at each row. With them ln(time) is interpolated, without them ln(utilisation).
     """
     if least is not None:
-        shape = np.broadcast_shapes(which.shape, least[1].shape, *(v.shape for v in x))
+        nodes, times, here = least
+        shape = common_shape(which.shape, here.shape, *(v.shape for v in x))
         read_rows = compiled.wanted(math.prod(shape))
         if read_rows is not None:
-            return _by_rows(read_rows, (grids, least[0], known), axes, (which, *x, least[1]), shape)
+            return _by_rows(read_rows, (grids, nodes, times, known), axes, (which, *x, here), shape)
     places = [_place(a, v) for a, v in zip(axes, x, strict=True)]
     inside = np.all(np.broadcast_arrays(*(p.inside for p in places)), axis=0)
     on_point = np.all(np.broadcast_arrays(*(p.on_point for p in places)), axis=0)
     base, corner = _corners(grids, known, which, places)
     growths = [p.beyond for p in places]
     if least is not None:
-        places, base, growths[-1] = _by_time(grids, axes, which, x, places, least)
+        places, base, growths[-1] = _by_time(axes, which, x, places, least)
     value = base
     for number, place in enumerate(places):
         if len(axes[number]) > 1 and not place.inside.all():
@@ -120,20 +121,22 @@ def _by_rows(
 ) -> tuple[Array, Mask, Mask]:
     """Do what `on_grid` does with the compiled reader.
 
-    tables: (grids, ln(bound), known) of `on_grid`. rows: (number of the grid, one coordinate per axis, ln(bound)) of
+    tables: (grids, ln(bound), ln(time), known) of `on_grid`. rows: (number of the grid, one coordinate per axis, ln(bound)) of
     each row, which broadcast to `shape`.
     """
     if len(axes) == 1:  # as the last of two axes, of which the first has one point
         tables = tuple(t.reshape(len(t), 1, -1) for t in tables)
         axes, rows = (np.zeros(1), *axes), (rows[0], np.zeros(()), *rows[1:])
-    grids, nodes, known = (_plain(t, kind) for t, kind in zip(tables, (float, float, bool), strict=True))
+    *read, known = (_plain(t, kind) for t, kind in zip(tables, (float, float, float, bool), strict=True))
     ends = (_plain(axes[0], float), _plain(axes[1], float))
     kinds = (np.intp, *(float,) * (len(rows) - 1))
-    flat = tuple(_plain(np.broadcast_to(r, shape), kind).reshape(-1) for r, kind in zip(rows, kinds, strict=True))
-    count = len(flat[0])
+    count = math.prod(shape)
+    flat = tuple(np.empty(count, kind) for kind in kinds)
+    for column, row in zip(flat, rows, strict=True):
+        column.reshape(shape)[...] = row
     value, flags = np.empty(count), np.empty(count, np.int8)
     change, growth = np.zeros((2, count)), np.zeros((2, count))
-    read_rows((grids, nodes, nodes - grids), known, ends, flat, (value, flags, change, growth), _FOR_ROWS)
+    read_rows(tuple(read), known, ends, flat, (value, flags, change, growth), _FOR_ROWS)
     for number, bit in enumerate((BEYOND_FIRST, BEYOND_LAST)):
         past = np.flatnonzero(flags & bit)
         if len(past):
@@ -148,12 +151,11 @@ def _plain(array: NDArray[Any], kind: type) -> NDArray[Any]:
 
 
 def _by_time(
-    grids: Cells | Array,
     axes: tuple[Array, ...],
     which: Index,
     x: list[Array],
     places: list[_AxisPlace],
-    least: tuple[Array, Array],
+    least: tuple[Array, Array, Array],
 ) -> tuple[list[_AxisPlace], Array, Array]:
     """Interpolate ln(time) between the grid points, held within the ends of the axes.
 
@@ -162,7 +164,7 @@ def _by_time(
     coordinate does, for cells in which the bound stays the same. Along the first of two axes the bound grows in
     proportion. Arguments: see `on_grid`.
     """
-    nodes, here = least
+    nodes, times, here = least
     *first, last = places
     other = [replace(p, fraction=np.zeros(())) for p in first]
     ends = [[*other, replace(last, fraction=np.full((), side))] for side in (0.0, 1.0)]
@@ -174,7 +176,7 @@ def _by_time(
         right - left + _BY_COORDINATE * step, _TINY
     )
     used = [*first, replace(last, fraction=np.where(last.inside, part, last.fraction))]
-    log_time, _ = _corners(nodes - grids, None, which, used)
+    log_time, _ = _corners(times, None, which, used)
     across = sum(
         (p.fraction * np.diff(a, append=a[-1])[p.left] for a, p in zip(axes, first, strict=False)), np.zeros(())
     )

@@ -16,13 +16,14 @@ combination of fixed sizes (n and k of a GEMM; heads and head size of attention)
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
 
-from perfmodel.arrays import Array, Codes, Index, Mask
+from perfmodel.arrays import Array, Codes, Index, Mask, common_shape
 from perfmodel.profiles.grid import EDGE_TOLERANCE, LEAST_OCTAVES, OCTAVE, Cells, line_in_bound, on_grid
 from perfmodel.profiles.rising import Bounds, rising
 from perfmodel.vocabulary import BASIS_CODE
@@ -142,8 +143,8 @@ def stencil(query: Array, sites: Array, scale: Array, count: int = NEIGHBOURS) -
     return Stencil(near, weight, exact & ~outside, outside)
 
 
-#: Sites to blend, grids of ln(utilisation), measured cells and grids of ln(bound).
-_Rising = tuple[Stencil, Array, Mask, Array]
+#: Sites to blend, grids of ln(utilisation), measured cells, grids of ln(bound) and of ln(time).
+_Rising = tuple[Stencil, Array, Mask, Array, Array]
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,7 @@ class Table:
                 with () the value at the border is used there.
             bound: with it, the time that follows never falls along an axis; without it, cells are read as they are.
         """
-        shape = np.broadcast_shapes(*(a.shape for a in site), *(a.shape for a in axis))
+        shape = common_shape(*(a.shape for a in site), *(a.shape for a in axis))
         which, queries = _unique_sites(site)
         power = np.array(growth) if growth else np.zeros(len(site))
         value = np.empty(shape)
@@ -212,8 +213,8 @@ class Table:
         if bound is None:
             (near, grids, known), least = self._extended(queries, power), None
         else:
-            near, grids, known, nodes = self._rising(queries, power, bound)
-            least = nodes, bound.here
+            near, grids, known, nodes, times = self._rising(queries, power, bound)
+            least = nodes, times, bound.here
         value, inside, on_point = on_grid(grids, known, self.axes, which, axis, least)
         exact, outside = near.exact[which], near.outside[which]
         basis = np.where(on_point & exact, _MEASURED, _INTERPOLATED)
@@ -238,7 +239,8 @@ class Table:
         return near, grids, self.known[heavy]
 
     def _rising(self, queries: Array, power: Array, bound: Bounds) -> _Rising:
-        """Return what `_extended` does, with times that never fall along an axis, and ln(bound) on the grids.
+        """Return what `_extended` does, with times that never fall along an axis, and ln(bound) and ln(time)
+        on the grids.
 
         The last results are kept: a search asks for the same few sites again and again.
         """
@@ -246,7 +248,8 @@ class Table:
         if key not in self.kept:
             near, grids, known = self._extended(queries, power)
             nodes = bound.at_nodes(queries, self.axes)
-            found = near, nodes - rising(nodes - grids, known), known, nodes
+            risen = nodes - rising(nodes - grids, known)
+            found = near, risen, known, nodes, nodes - risen
             if len(queries) > _MOST_SITES_KEPT:
                 return found
             while len(self.kept) >= _MOST_KEPT:
@@ -301,7 +304,9 @@ def _unique_sites(site: list[Array]) -> tuple[Index, Array]:
 
     site: d arrays of logarithms that broadcast against each other; they are not expanded first.
     """
-    shape = np.broadcast_shapes(*(a.shape for a in site))
+    shape = common_shape(*(a.shape for a in site))
+    if math.prod(shape) == 1:
+        return np.zeros(shape, np.intp), np.array([[a.item() for a in site]])
     mix = np.zeros(shape)
     for position, coordinate in enumerate(site):
         mix = mix + coordinate * (1.0 + _MIX_LINEAR * position + _MIX_SQUARE * position * position)
