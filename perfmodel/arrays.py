@@ -67,6 +67,20 @@ def stack(values: Sequence[Array | float], shape: tuple[int, ...]) -> Array:
     return out
 
 
+def as_slice(rows: Mask) -> Mask | slice:
+    """Return the slice that a mask (N,) selects, where that is one run of rows; else the mask.
+
+    A slice of an array is a view, where a mask copies. All rows are a slice, and none are an empty one.
+
+    >>> as_slice(np.array([False, True, True]))
+    slice(1, 3, None)
+    """
+    count = int(np.count_nonzero(rows))
+    first = int(rows.argmax()) if count else 0
+    run = slice(first, first + count)
+    return run if rows[run].all() else rows
+
+
 def zero_if_unknown(values: Array) -> Array:
     """Return what `np.nan_to_num` does to figures that are not negative: 0 for NaN, the greatest number for infinity.
 

@@ -9,7 +9,7 @@ donors are averaged in the logarithm, the nearest with the largest weight.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,7 +19,7 @@ import numpy as np
 
 import hwdb
 from hwdb import Device
-from perfmodel.arrays import Array, Codes, Mask
+from perfmodel.arrays import Array, Codes, Mask, as_slice
 from perfmodel.costs import lookup, rated
 from perfmodel.costs.cost import Cost
 from perfmodel.costs.distance import PLAIN, Ceilings, architecture, ceilings, device_distance
@@ -28,7 +28,7 @@ from perfmodel.costs.profiled import ROUTING, arithmetic, demand_shape, empty, f
 from perfmodel.costs.roofline import bound as physical
 from perfmodel.hardware import Hardware
 from perfmodel.operators import Demand
-from perfmodel.profiles import FAMILY, Family, Reference, Variant, bound, store
+from perfmodel.profiles import FAMILY, Asked, Reference, Variant, store
 from perfmodel.vocabulary import BASIS_CODE, LAUNCH_BOUND
 
 # The constants below rank donors by a distance without unit. They are chosen, not fitted: the scale is set by "another
@@ -133,8 +133,9 @@ class _Loan:
 
     def add(self, rows: Mask, weight: float, top: Ceilings) -> None:
         """Add `rows` (mask, (N,)) of a device with the ceilings `top`; weight: of the donor for that device."""
-        self.weight[rows] = weight
-        self.compute[rows], self.memory[rows], self.link[rows] = top.compute, top.memory, top.link
+        some = as_slice(rows)
+        self.weight[some] = weight
+        self.compute[some], self.memory[some], self.link[some] = top.compute, top.memory, top.link
 
 
 @lru_cache(maxsize=4096)
@@ -253,19 +254,22 @@ def _settle(total: Cost, loans: list[_Loan], demand: Demand, hardware: Hardware)
 
 def _carried_over(
     loans: list[_Loan], demand: Demand
-) -> Iterator[tuple[Array, tuple[EllipsisType, slice | Mask], Array, Codes, Mask]]:
+) -> Iterator[tuple[Array, tuple[EllipsisType, Mask | slice], Array, Codes, Mask]]:
     """Yield what each donor's table says of the rows that borrow from it.
 
     They are (weight of the donor, index of the rows in arrays over all rows, seconds, what limits the call, True where
     the table reaches that far).
     """
     family, shape = FAMILY[demand.family], lookup.coordinates(demand)
+    asked: dict[bytes, Asked] = {}  # donors of the same devices are asked for the same shapes
     for loan in loans:
         rows = loan.weight > 0
-        part = lookup.take(shape, None if rows.all() else rows, len(rows))
-        here = Reference(loan.compute[rows], loan.memory[rows], loan.link[rows])
-        time, limit, inside = carried(loan.donor, here, loan.variant, family, part)
-        yield loan.weight[rows], (..., slice(None) if rows.all() else rows), time, limit, inside
+        some, key = as_slice(rows), rows.tobytes()
+        if key not in asked:
+            asked[key] = Asked(family, lookup.take(shape, some, len(rows)))
+        here = Reference(loan.compute[some], loan.memory[some], loan.link[some])
+        time, limit, inside = carried(loan.donor, here, loan.variant, asked[key])
+        yield loan.weight[some], (..., some), time, limit, inside
 
 
 def _averaged(total: Cost, loans: list[_Loan], demand: Demand) -> Array:
@@ -317,9 +321,7 @@ def _bounded(time: Array, demand: Demand, hardware: Hardware) -> Array:
     return np.maximum(time, physical(demand, hardware).time)
 
 
-def carried(
-    donor: Donor, here: Reference, variant: Variant, family: Family, shape: Mapping[str, Array]
-) -> tuple[Array, Codes, Mask]:
+def carried(donor: Donor, here: Reference, variant: Variant, asked: Asked) -> tuple[Array, Codes, Mask]:
     """Convert a donor's times to N other devices.
 
     Returns (seconds per call, what limits the call, whether the table holds the shape). Derived: the donor's time above
@@ -331,17 +333,16 @@ def carried(
         donor: the measured device and its table.
         here: ceilings of the other devices, (N,) each.
         variant: formats on the other devices.
-        family: operator family of the table.
-        shape: coordinates of the family, (N,) or () each.
+        asked: the shapes, of the operator family of the table.
     """
     choice = donor.choice
-    priced = lookup.price(choice, family, shape)
+    priced = lookup.price(choice, asked)
     own = choice.priced
     top = ceilings(donor.device, own.act or PLAIN)
     if donor.own:  # the same device with other figures: its table says what limits a call
         here, top = _as_rated(choice.measured.reference, here, top)
-    there, _ = bound(family, shape, own, Reference(top.compute, top.memory, top.link))
-    least, limit = bound(family, shape, variant, here)
+    there, _ = asked.bound(own, Reference(top.compute, top.memory, top.link))
+    least, limit = asked.bound(variant, here)
     floor = np.minimum(priced.time, donor.floor)
     with np.errstate(invalid="ignore", divide="ignore"):
         ratio = np.where(there > 0, least / there, 1.0)

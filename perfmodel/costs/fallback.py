@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from perfmodel.arrays import Mask
+from perfmodel.arrays import Mask, as_slice
 from perfmodel.costs.cost import Cost, CostModel
 from perfmodel.costs.profiled import demand_shape, empty
 from perfmodel.hardware import Hardware
@@ -34,7 +34,7 @@ class Fallback:
             if not missing.any():
                 break
             rows = np.asarray(missing.reshape(-1, len(hardware.index)).any(axis=0))
-            part = model.cost(narrowed(demand, rows), hardware if rows.all() else hardware.take(np.flatnonzero(rows)))
+            part = model.cost(narrowed(demand, rows), hardware if rows.all() else hardware.take(as_slice(rows)))
             merge(total, part, rows)
         return empty(shape) if total is None else total
 
@@ -57,12 +57,12 @@ def narrowed(demand: Demand, rows: Mask) -> Demand:
     """Return the demand of the candidates in `rows` (mask over the N candidates of `demand`)."""
     if rows.all():
         return demand
-    count = len(rows)
+    count, some = len(rows), as_slice(rows)
 
     def part(value: Column) -> Column:
         """Return the candidates in `rows` of a value; a value that does not differ by candidate as it is."""
         array = np.asarray(value)
-        return value if array.ndim == 0 or array.shape[-1] != count else array[..., rows]  # type: ignore[return-value]
+        return value if array.ndim == 0 or array.shape[-1] != count else array[..., some]  # type: ignore[return-value]
 
     return Demand(
         name=demand.name,
@@ -78,7 +78,7 @@ def narrowed(demand: Demand, rows: Mask) -> Demand:
 
 def merge(total: Cost, part: Cost, rows: Mask) -> None:
     """Copy the prices in `part`, which holds the candidates in `rows` (mask, (N,)), into `total` where it has none."""
-    target = (..., slice(None) if rows.all() else rows)
+    target = (..., as_slice(rows))
     held = total.time[target]
     fresh = np.isnan(held) & ~np.isnan(part.time)
     every = bool(fresh.all())

@@ -12,18 +12,7 @@ from hwdb import Device
 from perfmodel.arrays import Array, Codes, Index, Mask, codes_in
 from perfmodel.dtypes import COMPUTE, FALLBACK, FORMAT_NAMES, FORMATS
 from perfmodel.operators import Demand
-from perfmodel.profiles import (
-    FAMILY,
-    Bounds,
-    Family,
-    Measured,
-    Profile,
-    Variant,
-    bound,
-    causal_length,
-    held_in_length,
-    shape_at,
-)
+from perfmodel.profiles import FAMILY, Asked, Bounds, Family, Measured, Profile, Variant, bound, causal_length, shape_at
 from perfmodel.vocabulary import BASIS_CODE, EVEN, EVEN_MASKED, LAUNCH_BOUND, LAYOUTS, RANK_ALONE
 
 # Distances between a table's formats and those asked for are in log2 of bits per value, plus the following. All are
@@ -188,8 +177,7 @@ def wanted(demand: Demand, routing: str) -> tuple[Index, dict[int, tuple[str, st
     codes = stored * len(COMPUTE) + act
     experts = _routing_of(demand, routing) if demand.family == "grouped_gemm" else ""
     names = {
-        code: (FORMAT_NAMES[code // len(COMPUTE)], COMPUTE[code % len(COMPUTE)], experts)
-        for code in codes_in(codes)
+        code: (FORMAT_NAMES[code // len(COMPUTE)], COMPUTE[code % len(COMPUTE)], experts) for code in codes_in(codes)
     }
     return codes, names
 
@@ -208,16 +196,15 @@ def coordinates(demand: Demand) -> Mapping[str, Array | float]:
     return demand.shape
 
 
-def take(shape: Mapping[str, Array | float], rows: Mask | None, count: int) -> dict[str, Array]:
+def take(shape: Mapping[str, Array | float], rows: Mask | slice, count: int) -> dict[str, Array]:
     """Select the coordinates of some candidates; coordinates that do not differ by candidate stay as they are.
 
-    rows: (N,) mask of the candidates, None for all. count: N.
+    rows: (N,) mask of the candidates, or their slice. count: N.
     """
     out = {}
     for key, value in shape.items():
         array = np.asarray(value, float)
-        whole = rows is None or array.ndim == 0 or array.shape[-1] != count
-        out[key] = array if whole else array[..., rows]
+        out[key] = array if array.ndim == 0 or array.shape[-1] != count else array[..., rows]
     return out
 
 
@@ -253,25 +240,21 @@ def _cells(measured: Measured, family: str) -> tuple[Array, Array]:
     return least * np.exp(-table.values[tuple(cells.T)]), np.asarray(least)
 
 
-def price(choice: Choice, family: Family, shape: Mapping[str, Array]) -> TablePrice:
-    """Read the time of N shapes from the chosen table.
-
-    family: the operator family of the table. shape: its coordinates, (N,) or () each.
-    """
-    shape = _of_rank_alone(choice, shape)
-    found = _read(choice, family, shape)
+def price(choice: Choice, asked: Asked) -> TablePrice:
+    """Read the time of N shapes of the table's operator family from the chosen table."""
+    if choice.measured.variant.routing not in (EVEN, EVEN_MASKED):
+        asked = asked.other(RANK_ALONE, _of_rank_alone)
+    found, shape = _read(choice, asked), asked.shape
     cached = np.asarray(shape.get("context", 0.0), float)
-    if "query" not in shape or not family.name.endswith("prefill") or not np.any(cached > 0):
+    if "query" not in shape or not asked.family.name.endswith("prefill") or not (cached > 0).any():
         return found
-    return replace(found, time=np.minimum(found.time, _time_of_more(choice, family, shape, cached > 0)))
+    return replace(found, time=np.minimum(found.time, _time_of_more(choice, asked.family, shape, cached > 0)))
 
 
-def _of_rank_alone(choice: Choice, shape: Mapping[str, Array]) -> Mapping[str, Array]:
-    """Return the coordinates of a rank's own experts, where an even load is asked for and the table has none."""
+def _of_rank_alone(shape: Mapping[str, Array]) -> Mapping[str, Array]:
+    """Return the coordinates of a rank's own experts, where an even load is asked for of a table that has none."""
     own = {k.removeprefix(RANK_ALONE): v for k, v in shape.items() if k.startswith(RANK_ALONE)}
-    if not own or choice.measured.variant.routing in (EVEN, EVEN_MASKED):
-        return shape
-    return {**shape, **own}
+    return {**shape, **own} if own else shape
 
 
 def _time_of_more(choice: Choice, family: Family, shape: Mapping[str, Array], behind: Mask) -> Array:
@@ -292,7 +275,7 @@ def _time_of_more(choice: Choice, family: Family, shape: Mapping[str, Array], be
         "query": np.concatenate([(query + cached)[None], np.maximum(query, more)]),
         "context": np.stack([np.zeros_like(cached), *(cached for _ in MORE_QUERIES)]),
     }
-    time = _read(choice, family, {**part, **asked}).time
+    time = _read(choice, Asked(family, {**part, **asked})).time
     time[1:][np.broadcast_to(query, time[1:].shape) >= more] = np.inf
     out = np.full(common, np.inf)
     out[rows] = time.min(axis=0)
@@ -312,21 +295,19 @@ def _bounds(choice: Choice, family: Family, least: Array) -> Bounds:
     )
 
 
-def _log_utilisation(choice: Choice, family: Family, shape: Mapping[str, Array], least: Array) -> tuple[Array, Codes]:
+def _log_utilisation(choice: Choice, asked: Asked, least: Array) -> tuple[Array, Codes]:
     """Return (ln(utilisation), basis code) of N shapes in the chosen table; least: seconds of their bound.
 
     Prefills longer than any measured have the utilisation of the longest one with as many query rows.
     """
-    table = choice.measured.table
+    table, family = choice.measured.table, asked.family
     if family.name not in PREFILLS:
-        site, axis = family.locate(shape)
-        return table.read(site, axis, family.growth, _bounds(choice, family, least))
+        return table.read_sites(asked.sites, asked.place[1], family.growth, _bounds(choice, family, least))
     longest = float(np.exp(table.axes[-1][-1]))
-    held = held_in_length(shape, longest)
-    site, axis = family.locate(held)
-    alike, _ = bound(family, held, choice.priced, choice.measured.reference)
-    value, basis = table.read(site, axis, family.growth, _bounds(choice, family, alike))
-    _, length = causal_length(shape)
+    held = asked.held(longest)
+    alike, _ = held.bound(choice.priced, choice.measured.reference)
+    value, basis = table.read_sites(held.sites, held.place[1], family.growth, _bounds(choice, family, alike))
+    _, length = causal_length(asked.shape)
     return value, np.where(length > longest, _EXTRAPOLATED, basis).astype(np.int8)
 
 
@@ -335,14 +316,14 @@ def _log_seconds(seconds: Array) -> Array:
     return np.asarray(np.log(np.maximum(seconds, LEAST_SECONDS)))
 
 
-def _read(choice: Choice, family: Family, shape: Mapping[str, Array]) -> TablePrice:
+def _read(choice: Choice, asked: Asked) -> TablePrice:
     """Read the time of N shapes from the chosen table, each by itself."""
     item = choice.measured
-    least, limit = bound(family, shape, choice.priced, item.reference)
-    value, basis = _log_utilisation(choice, family, shape, least)
+    least, limit = asked.bound(choice.priced, item.reference)
+    value, basis = _log_utilisation(choice, asked, least)
     time = least * np.exp(-value)
     # utilisation is held constant outside the table and blended inside it: a tiny shape would take no time at all
-    time = np.maximum(time, least_time(item, family.name))
+    time = np.maximum(time, least_time(item, asked.family.name))
     basis = np.maximum(basis, np.int8(max(choice.worst, _INTERPOLATED if item.fitted else 0)))
     small = (least < LAUNCH_SHARE * time) & (time < LAUNCH_TIME)
     return TablePrice(time=time, basis=basis, bound=np.where(small, LAUNCH_BOUND, limit).astype(np.int8), least=least)

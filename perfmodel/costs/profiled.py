@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from hwdb import Device
-from perfmodel.arrays import Array, Mask, common_shape
+from perfmodel.arrays import Array, Mask, as_slice, common_shape
 from perfmodel.costs import lookup, rated
 from perfmodel.costs.cost import Cost
 from perfmodel.costs.intervals import spread_of
 from perfmodel.hardware import Hardware
 from perfmodel.operators import Demand
-from perfmodel.profiles import FAMILY, Variant, store
+from perfmodel.profiles import FAMILY, Asked, Variant, store
 from perfmodel.vocabulary import BASIS_CODE
 
 #: Load of experts in mixture-of-experts layers: exponent of a power law. Chosen: 1.01, the milder of the two skews that
@@ -123,17 +123,16 @@ def formats(demand: Demand, mine: Mask, count: int, routing: str) -> Iterator[tu
 def _fill(total: Cost, choice: lookup.Choice, demand: Demand, rows: Mask, hardware: Hardware) -> None:
     """Write the times by the table `choice` for `rows` (mask, (N,)) into `total`, where it has none or a longer one."""
     family = FAMILY[demand.family]
-    count = len(rows)
-    every = bool(rows.all())
-    shape = lookup.take(lookup.coordinates(demand), None if every else rows, count)
-    priced = lookup.price(choice, family, shape)
+    some = as_slice(rows)
+    shape = lookup.take(lookup.coordinates(demand), some, len(rows))
+    priced = lookup.price(choice, Asked(family, shape))
     time = priced.time
     if family.link:
-        time = np.where(shape.get("span", shape["group"]) <= hardware.peers[rows], time, np.nan)
+        time = np.where(shape.get("span", shape["group"]) <= hardware.peers[some], time, np.nan)
     elif demand.family == "elementwise":
         time = np.maximum(time, arithmetic(demand, hardware, rows))
     basis = np.where(np.isnan(time), BASIS_CODE["unknown"], priced.basis).astype(np.int8)
-    target = (..., slice(None) if every else rows)
+    target = (..., some)
     better = np.isnan(total.time[target]) | (time < total.time[target])
     found = Cost(time=time, basis=basis, spread=spread_of(demand.family, basis), bound=priced.bound)
     every_better = bool(better.all())

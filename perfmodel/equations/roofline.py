@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import reduce
+
 import numpy as np
 
 from perfmodel.arrays import Array
@@ -44,5 +46,7 @@ def least_time(
     >>> float(least_time(2e12, 1e9, peak=1e15, bandwidth=1e12)), float(least_time(linked=4e9, link_bandwidth=2e9))
     (0.002, 2.0)
     """
-    computing, moving = np.asarray(flop) / peak, np.asarray(moved) / bandwidth
-    return np.maximum(np.maximum(computing, moving), np.asarray(linked) / link_bandwidth)
+    parts = ((flop, peak), (moved, bandwidth), (linked, link_bandwidth))
+    # what is left out takes no time: 0 at an infinite rate
+    times = [np.asarray(work) / rate for work, rate in parts if rate is not np.inf]
+    return np.asarray(reduce(np.maximum, times, np.zeros(())))

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwdb import Device
-from perfmodel.arrays import NAN, Array, Index
+from perfmodel.arrays import NAN, Array, Index, Mask
 from perfmodel.dtypes import COMPUTE, FALLBACK
 
 #: Devices whose peaks are kept in memory; more than the database and a large search space hold.
@@ -65,7 +65,7 @@ class Hardware:
         """Return the devices with a power limit of `watts` set on each, (N,); NaN, or above its own: its own."""
         return replace(self, tdp=np.fmin(self.tdp, watts)) if np.isfinite(watts).any() else self
 
-    def take(self, rows: Index | slice) -> Hardware:
+    def take(self, rows: Index | Mask | slice) -> Hardware:
         """Return the given rows."""
         columns = {f.name: getattr(self, f.name)[rows] for f in fields(self) if f.name != "devices"}
         return Hardware(devices=self.devices, **columns)

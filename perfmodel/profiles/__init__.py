@@ -6,6 +6,7 @@ Front door: `load(device)` returns a `Profile`; its `tables(family, framework)` 
 from __future__ import annotations
 
 from perfmodel.profiles import store
+from perfmodel.profiles.asked import Asked
 from perfmodel.profiles.families import FAMILY, Family, Reference, Variant, bound, causal_length, reference
 from perfmodel.profiles.rising import Bounds
 from perfmodel.profiles.shapes import held_in_length, shape_at
@@ -13,6 +14,7 @@ from perfmodel.profiles.store import Measured, Profile, folders, load, names
 
 __all__ = [
     "FAMILY",
+    "Asked",
     "Bounds",
     "Family",
     "Measured",

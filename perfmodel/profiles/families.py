@@ -349,15 +349,22 @@ def bound(family: Family, shape: Shape, variant: Variant, reference: Reference) 
     activations' format, as `Family.work` and the operators count. Tables are built and read with the same bound, so
     measured times come back exactly; the bound only scales what is stored.
     """
+    return bound_of(family, family.work(shape, counted_formats(family, variant)), reference)
+
+
+def counted_formats(family: Family, variant: Variant) -> Formats:
+    """Return the bytes per value that the bound of a table counts, see `bound`."""
     formats = variant.formats()
-    if family.name == "grouped_gemm":
-        formats = replace(formats, act=TABLE_ROW_BYTES)
-    work = family.work(shape, formats)
+    return replace(formats, act=TABLE_ROW_BYTES) if family.name == "grouped_gemm" else formats
+
+
+def bound_of(family: Family, work: Work, reference: Reference) -> tuple[Array, Codes]:
+    """Return what `bound` does, of work that is already counted."""
     if family.link:
         seconds = eq.least_time(linked=work.linked, link_bandwidth=reference.link)
         return seconds, np.full(seconds.shape, LINK_BOUND, np.int8)
-    seconds = eq.least_time(work.flop, work.moved, peak=reference.peak, bandwidth=reference.bandwidth)
     computing = eq.least_time(work.flop, peak=reference.peak)
+    seconds = np.maximum(computing, eq.least_time(moved=work.moved, bandwidth=reference.bandwidth))
     return seconds, np.where(seconds > computing, MEMORY_BOUND, COMPUTE_BOUND).astype(np.int8)
 
 

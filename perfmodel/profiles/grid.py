@@ -121,8 +121,8 @@ def _by_rows(
 ) -> tuple[Array, Mask, Mask]:
     """Do what `on_grid` does with the compiled reader.
 
-    tables: (grids, ln(bound), ln(time), known) of `on_grid`. rows: (number of the grid, one coordinate per axis, ln(bound)) of
-    each row, which broadcast to `shape`.
+    tables: (grids, ln(bound), ln(time), known) of `on_grid`. rows: (number of the grid, one coordinate per axis,
+    ln(bound)) of each row, which broadcast to `shape`.
     """
     if len(axes) == 1:  # as the last of two axes, of which the first has one point
         tables = tuple(t.reshape(len(t), 1, -1) for t in tables)
@@ -151,11 +151,7 @@ def _plain(array: NDArray[Any], kind: type) -> NDArray[Any]:
 
 
 def _by_time(
-    axes: tuple[Array, ...],
-    which: Index,
-    x: list[Array],
-    places: list[_AxisPlace],
-    least: tuple[Array, Array, Array],
+    axes: tuple[Array, ...], which: Index, x: list[Array], places: list[_AxisPlace], least: tuple[Array, Array, Array]
 ) -> tuple[list[_AxisPlace], Array, Array]:
     """Interpolate ln(time) between the grid points, held within the ends of the axes.
 

@@ -20,6 +20,7 @@ import math
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
@@ -143,6 +144,16 @@ def stencil(query: Array, sites: Array, scale: Array, count: int = NEIGHBOURS) -
     return Stencil(near, weight, exact & ~outside, outside)
 
 
+class Sites(NamedTuple):
+    """Hold the U different sites among rows.
+
+    which: number of each row's site. queries: the sites, logarithms, (U, d).
+    """
+
+    which: Index
+    queries: Array
+
+
 #: Sites to blend, grids of ln(utilisation), measured cells, grids of ln(bound) and of ln(time).
 _Rising = tuple[Stencil, Array, Mask, Array, Array]
 
@@ -177,9 +188,15 @@ class Table:
                 with () the value at the border is used there.
             bound: with it, the time that follows never falls along an axis; without it, cells are read as they are.
         """
-        shape = common_shape(*(a.shape for a in site), *(a.shape for a in axis))
-        which, queries = _unique_sites(site)
-        power = np.array(growth) if growth else np.zeros(len(site))
+        return self.read_sites(unique_sites(site), axis, growth, bound)
+
+    def read_sites(
+        self, sites: Sites, axis: list[Array], growth: tuple[float, ...] = (), bound: Bounds | None = None
+    ) -> tuple[Array, Codes]:
+        """Do as `read`, for sites whose different ones are found already."""
+        which, queries = sites
+        shape = common_shape(which.shape, *(a.shape for a in axis))
+        power = np.array(growth) if growth else np.zeros(queries.shape[1])
         value = np.empty(shape)
         basis = np.empty(shape, np.int8)
         if len(queries) <= _SITES_PER_BLOCK:
@@ -299,17 +316,17 @@ def held_past_the_edge(values: Cells, known: Mask) -> Cells:
     return out
 
 
-def _unique_sites(site: list[Array]) -> tuple[Index, Array]:
-    """Find the U different sites among all rows: return the number of each row's site, and the sites (U, d).
+def unique_sites(site: list[Array]) -> Sites:
+    """Find the U different sites among all rows.
 
     site: d arrays of logarithms that broadcast against each other; they are not expanded first.
     """
     shape = common_shape(*(a.shape for a in site))
     if math.prod(shape) == 1:
-        return np.zeros(shape, np.intp), np.array([[a.item() for a in site]])
+        return Sites(np.zeros(shape, np.intp), np.array([[a.item() for a in site]]))
     mix = np.zeros(shape)
     for position, coordinate in enumerate(site):
         mix = mix + coordinate * (1.0 + _MIX_LINEAR * position + _MIX_SQUARE * position * position)
     _, first, which = np.unique(mix.ravel(), return_index=True, return_inverse=True)
     queries = np.stack([np.broadcast_to(a, shape).ravel()[first] for a in site], axis=1)
-    return which.reshape(shape), queries
+    return Sites(which.reshape(shape), queries)
