@@ -17,7 +17,7 @@ from perfmodel.costs.intervals import calibrated_spread, spreads
 from perfmodel.dtypes import COMPUTE_CODE, FORMAT_BYTES, FORMAT_CODE
 from perfmodel.hardware.columns import hardware_of
 from perfmodel.operators.demand import Demand
-from perfmodel.profiles import store
+from perfmodel.profiles import Asked, store
 from perfmodel.profiles.build.aiconfigurator import strangled
 from perfmodel.profiles.families import FAMILY, Reference, Variant, bound
 from perfmodel.profiles.importers.rows import rows_of
@@ -273,7 +273,9 @@ def test_a_hidden_device_is_predicted_from_its_relatives() -> None:
 def told_by(relative: Donor, device: hwdb.Device, shape: dict[str, np.ndarray]) -> float:
     """Seconds of a GEMM on `device`, carried over from one relative."""
     top, plain = ceilings(device, "bf16"), Variant("bf16", "bf16")
-    return float(carried(relative, Reference(top.compute, top.memory, top.link), plain, FAMILY["gemm"], shape)[0][0])
+    return float(
+        carried(relative, Reference(top.compute, top.memory, top.link), plain, Asked(FAMILY["gemm"], shape))[0][0]
+    )
 
 
 def test_twice_the_device_takes_half_the_time_of_large_kernels() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -17,7 +18,7 @@ from perfmodel.dtypes import FORMAT_CODE
 from perfmodel.engines.catalogue import engine
 from perfmodel.estimates import estimator
 from perfmodel.estimates.estimates import Estimates
-from perfmodel.estimates.estimator import estimate, prepare
+from perfmodel.estimates.estimator import estimate, estimate_load, prepare
 from perfmodel.models import model
 from perfmodel.vocabulary import BASES
 from perfmodel.workload.load import load_of
@@ -322,3 +323,16 @@ def test_a_class_without_requests_adds_nothing_to_a_mean() -> None:
     for unknown in (np.inf, np.nan):
         assert found.mean(np.array([[2.5], [unknown]])) == pytest.approx([2.5])
     assert np.isinf(found.mean(np.array([[np.inf], [1.0]]))).all()
+
+
+def test_an_estimate_that_remembers_steps_is_the_one_that_prices_them() -> None:
+    """The second of two calls finds the prompts of the first; another device of the same name finds nothing of it."""
+    spec, h100 = model("meta-llama/Llama-3.1-8B"), hwdb.device("h100-sxm")
+    half = dict(h100.records)
+    half["memory.bandwidth"] = replace(half["memory.bandwidth"], value=half["memory.bandwidth"].value / 2.0)
+    for device in (h100, replace(h100, records=half)):
+        placed = deployments((device,), tp=[1, 2])
+        for work in (lengths(900, 100, rate=0.5), lengths(900, 100, rate=2.0), lengths(900, 100, concurrency=9)):
+            alone = estimate_load(spec, load_of(work, 2), placed, engine=engine("vllm"))
+            for name, column in estimate(spec, work, placed).columns().items():
+                np.testing.assert_array_equal(column, alone.columns()[name])

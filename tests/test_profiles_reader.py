@@ -28,7 +28,14 @@ def drawn(seed: int) -> tuple[Any, ...]:
         spread = draw.uniform(a[0] - 3, a[-1] + 3, count)
         x.append(np.where(draw.random(count) < 0.3, draw.choice(a, count), spread))
     x[0][:2] = np.nan, axes[0][0] - 0.01
-    return grids, known, axes, draw.integers(0, sites, count), x, (nodes, draw.uniform(-14.0, -6.0, count))
+    return (
+        grids,
+        known,
+        axes,
+        draw.integers(0, sites, count),
+        x,
+        (nodes, nodes - grids, draw.uniform(-14.0, -6.0, count)),
+    )
 
 
 def same(found: tuple[Any, ...], expected: tuple[Any, ...]) -> None:

@@ -11,7 +11,7 @@ import hwdb
 import perfmodel as pm
 from perfmodel.costs import Roofline, lookup
 from perfmodel.estimates import Estimates, estimate_load
-from perfmodel.profiles import FAMILY, store
+from perfmodel.profiles import FAMILY, Asked, store
 from perfmodel.profiles.rising import rising
 from perfmodel.profiles.shapes import shape_at
 from perfmodel.workload import RANKS, load_of
@@ -56,7 +56,7 @@ def test_times_of_every_measured_device_never_fall(name: str) -> None:
             held[along] = np.tile(np.linspace(ends[along][0], ends[along][1] + 3.0, POINTS), SITES)
             shape = shape_at(family, site, np.stack(held, axis=1))
             choice = lookup.Choice(measured=item, wanted=item.variant, worst=0)
-            time = lookup.price(choice, family, shape).time.reshape(SITES, POINTS)
+            time = lookup.price(choice, Asked(family, shape)).time.reshape(SITES, POINTS)
             fall = np.max(1.0 - time[:, 1:] / time[:, :-1])
             assert fall < 0.01, (family.name, family.axis[along], fall)
 

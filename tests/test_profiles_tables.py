@@ -12,7 +12,7 @@ from call_counter import calls
 import hwdb
 from hwdb import InputError
 from perfmodel.costs import lookup
-from perfmodel.profiles import families, store
+from perfmodel.profiles import Asked, families, store
 from perfmodel.profiles.build import __main__ as build
 from perfmodel.profiles.build import aiconfigurator, files, fit, heldout, package, smooth, spreads, tables
 from perfmodel.profiles.families import FAMILY, Reference, Variant
@@ -518,7 +518,7 @@ def test_a_fitted_surface_never_claims_to_be_a_measurement() -> None:
     table = plane_table()
     item = Measured(PLAIN, CONSTANTS, table, fitted=True)
     shape = {"n": np.exp(table.sites[3, :1]), "k": np.exp(table.sites[3, 1:]), "m": np.exp(table.axes[0][[2]])}
-    priced = lookup.price(lookup.Choice(item, PLAIN, 0), FAMILY["gemm"], shape)
+    priced = lookup.price(lookup.Choice(item, PLAIN, 0), Asked(FAMILY["gemm"], shape))
     assert priced.basis.tolist() == [INTERPOLATED]
 
 

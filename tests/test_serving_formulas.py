@@ -156,9 +156,11 @@ def test_waits_for_admission_are_those_of_the_states(places: int, load: float, b
 # -------------------------------------------------------------------------------- closed loops
 
 
-def batch(**fields: object) -> Any:
+def batch(steps: Any = None, **fields: object) -> Any:
     """Return a batch of eight of twelve clients, in groups of two prompts that take 0.6 s."""
-    usual = {
+    usual: dict[str, Any] = {
+        "steps": steps,
+        "load": ONE,
         "clients": row(12.0),
         "running": row(8.0),
         "decoding": row(8.0),
@@ -171,8 +173,9 @@ def batch(**fields: object) -> Any:
         "repeats": row(1.0),
         "token_time": row(0.1),
         "later_tokens": row(9.0),
+        "away": row(0.0),
     }
-    return Parts(**{**usual, **fields})
+    return closed_loop._Batch(**{**usual, **fields})
 
 
 def steps_of(**changes: object) -> Any:
@@ -192,54 +195,56 @@ def test_clients_beyond_the_batch_wait_for_those_ahead() -> None:
 
 def test_equal_requests_wait_for_half_of_the_other_groups() -> None:
     # six of eight are in other groups, of 0.3 s per prompt: 0.9 s before the prompt, 0.9 s over nine tokens behind it
-    tpot, wait = closed_loop._lockstep_times(ONE, batch())
+    tpot, wait = batch().lockstep
     assert (wait.tolist(), tpot.tolist()) == (pytest.approx([0.9]), pytest.approx([0.2]))
-    tpot, wait = closed_loop._lockstep_times(ONE, batch(running=row(1.0), later_tokens=row(0.0)))
+    tpot, wait = batch(running=row(1.0), later_tokens=row(0.0)).lockstep
     assert (wait.tolist(), tpot.tolist()) == ([0.0], [0.1])
-    tpot, wait = closed_loop._lockstep_times(ONE, batch(later_tokens=row(0.0)))
+    tpot, wait = batch(later_tokens=row(0.0)).lockstep
     assert tpot.tolist() == pytest.approx([0.1 + 0.9])
 
 
 def test_prompts_of_the_own_group_delay_nobody_where_they_share_steps() -> None:
     # half of the loop moves in groups of two: one and a half prompts of eight are one's own
-    assert closed_loop._others(MIXING, batch()).tolist() == [6.5 / 8]
-    assert closed_loop._others(APART, batch()).tolist() == [7 / 8]
+    assert batch(MIXING).others.tolist() == [6.5 / 8]
+    assert batch(APART).others.tolist() == [7 / 8]
 
 
 def test_tokens_and_prompts_of_a_loop_wait_for_prompts_of_others() -> None:
     rate, others = row(0.5), 7 / 8
-    tpot, wait = closed_loop._steady_times(rate, APART, ONE, batch())
+    tpot, wait = closed_loop._steady_times(rate, batch(APART))
     assert tpot.tolist() == pytest.approx([0.1 / (1.0 - 0.5 * 0.3 * others)])
     # prompts take 0.5 * 0.4 * 7/8 = 17.5 % of the time, of which half in groups: M/D/1, then half a step
     share = 0.175 / 2
     assert wait.tolist() == pytest.approx([(share * 0.4 / 2 / (1 - share) + 0.05) * others])
     # two prompts a step halve the time that prompts take
-    _, twice = closed_loop._steady_times(rate, APART, ONE, batch(entering=row(2.0)))
+    _, twice = closed_loop._steady_times(rate, batch(APART, entering=row(2.0)))
     assert twice.tolist() == pytest.approx([(share / 2 * 0.4 / 2 / (1 - share / 2) + 0.05) * others])
 
 
 def test_no_token_of_a_loop_takes_longer_than_in_steps_that_all_carry_prompts() -> None:
-    fast = closed_loop._steady_times(row(2.9), MIXING, ONE, batch())[0]
+    fast = closed_loop._steady_times(row(2.9), batch(MIXING))[0]
     assert fast.tolist() == pytest.approx([0.25])  # not 0.1 / (1 - 2.9 * 0.3 * 6.5 / 8) = 0.34
-    again = closed_loop._steady_times(row(2.9), MIXING, ONE, batch(repeats=row(1.1)))[0]
+    again = closed_loop._steady_times(row(2.9), batch(MIXING, repeats=row(1.1)))[0]
     assert again.tolist() == pytest.approx([0.1 * (1.0 + 1.5 * 1.1)])
-    slow = closed_loop._steady_times(row(0.1), MIXING, ONE, batch())[0]
+    slow = closed_loop._steady_times(row(0.1), batch(MIXING))[0]
     assert slow.tolist() == pytest.approx([0.1 / (1.0 - 0.03 * 6.5 / 8)])
-    apart = closed_loop._steady_times(row(2.9), APART, ONE, batch())[0]
+    apart = closed_loop._steady_times(row(2.9), batch(APART))[0]
     assert apart.tolist() == pytest.approx([0.1 / (1.0 - 0.87 * 7 / 8)])  # where prompts stop decodes nothing bounds it
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
 def test_a_loop_waits_in_part_as_in_groups(share: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(closed_loop, "_least_residence", lambda *_: row(0.0))  # which only bounds the sum of both
-    those = batch(synchronised=row(share))
-    plain, waits = closed_loop._steady_times(row(0.1), MIXING, ONE, those)
-    tpot, wait = closed_loop._times_at(row(0.1), MIXING, ONE, those)
+    # which only bounds the sum of both
+    monkeypatch.setattr(closed_loop._Batch, "least_residence", property(lambda _: row(0.0)))
+    those = batch(MIXING, synchronised=row(share))
+    plain, waits = closed_loop._steady_times(row(0.1), those)
+    tpot, wait = closed_loop._times_at(row(0.1), those)
     # eight over groups of two are four groups: the last prompt waits for a whole step
     assert wait.tolist() == pytest.approx([share * 0.5 + (1 - share) * waits[0]])
     assert tpot.tolist() == plain.tolist()
-    plain, waits = closed_loop._steady_times(row(0.1), APART, ONE, those)
-    tpot, wait = closed_loop._times_at(row(0.1), APART, ONE, those)
+    those = batch(APART, synchronised=row(share))
+    plain, waits = closed_loop._steady_times(row(0.1), those)
+    tpot, wait = closed_loop._times_at(row(0.1), those)
     assert wait.tolist() == pytest.approx([share * 0.9 + (1 - share) * waits[0]])
     assert tpot.tolist() == pytest.approx([share * 0.2 + (1 - share) * plain[0]])
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields
 from typing import Any
 
 import numpy as np
 
-from perfmodel.arrays import Array
+from hwdb import Device
+from perfmodel.arrays import Array, stack
 from perfmodel.costs.cost import CostModel
 from perfmodel.costs.distinct import layout_columns
 from perfmodel.costs.steps import LEADING, Launches, StepCost, step_cost
@@ -23,33 +25,45 @@ _CODES = ("basis", "batches")
 class KnownSteps:
     """Remember the cost of every step that was priced, by layout and by the tokens in the step.
 
-    One instance serves one model, one engine and one cost model: whoever holds it sees to that.
+    One instance serves one model, one engine, one cost model, and deployments with the same adapters, hosts and
+    settings of expert parallelism: whoever holds it sees to that. Devices are told apart as objects, which are kept.
     """
 
-    def __init__(self) -> None:
-        """Begin with no step known."""
-        self._devices: dict[str, int] = {}
+    def __init__(self, most: int = MOST_KNOWN) -> None:
+        """Begin with no step known; most: steps that are remembered at most."""
+        self._most = most
+        self._devices: dict[int, tuple[Device, int]] = {}
         self._layouts: dict[bytes, int] = {}
         self._places: dict[bytes, int] = {}
-        self._costs = np.empty((0, 0))
+        self._costs = np.empty((0, 0))  # one column per step, with room for more
         self._drafter: KnownSteps | None = None
 
     @property
     def drafter(self) -> KnownSteps:
         """Return the same for the steps of the one model that drafts for this model."""
-        self._drafter = self._drafter or KnownSteps()
+        self._drafter = self._drafter or KnownSteps(self._most)
         return self._drafter
 
     def cost(
-        self, sharding: Sharding, hardware: Hardware, costs: CostModel, step: Step, launches: Launches | None = None
+        self,
+        sharding: Sharding,
+        hardware: Hardware,
+        costs: CostModel,
+        step: Step,
+        launches: Launches | None = None,
+        *,
+        number: Array | None = None,
     ) -> StepCost:
-        """Return the cost of a step as `step_cost` does; only candidates whose step is not known yet are priced."""
+        """Return the cost of a step as `step_cost` does; only candidates whose step is not known yet are priced.
+
+        number: what `numbered` returns, where that is known already.
+        """
         shape = step_shape(step, sharding.tp)
-        if len(self._places) + int(np.prod(shape)) > MOST_KNOWN:
+        if len(self._places) + math.prod(shape) > self._most:
             return step_cost(sharding, hardware, costs, step, launches)
-        columns = [self._numbered(sharding, hardware), *(getattr(step, f.name) for f in fields(Step))]
-        table = np.stack([np.broadcast_to(np.asarray(c, float), shape) for c in columns], axis=-1)
-        table = table.reshape(-1, len(columns)) + 0.0  # of -0.0 it makes 0.0
+        number = self.numbered(sharding, hardware) if number is None else number
+        columns = [number, *(getattr(step, f.name) for f in fields(Step))]
+        table = stack(columns, shape).reshape(len(columns), -1).T + 0.0  # of -0.0 it makes 0.0
         keys = _keys(table)
         new: dict[bytes, int] = {}
         for at, key in enumerate(keys):
@@ -64,11 +78,11 @@ class KnownSteps:
         found = self._costs[:, [self._places[key] for key in keys]]
         return _unpacked(found, shape)
 
-    def _numbered(self, sharding: Sharding, hardware: Hardware) -> Array:
-        """Return a number for the layout of each candidate, (N,): equal layouts have equal numbers."""
-        names = np.array([self._devices.setdefault(d.name, len(self._devices)) for d in hardware.devices])
-        columns = [names[hardware.index], *layout_columns(sharding)]
-        table = np.stack([np.broadcast_to(np.asarray(c, float), sharding.tp.shape) for c in columns], axis=-1)
+    def numbered(self, sharding: Sharding, hardware: Hardware) -> Array:
+        """Return a number for the device and layout of each candidate, (N,): equal ones have equal numbers."""
+        numbers = [self._devices.setdefault(id(d), (d, len(self._devices)))[1] for d in hardware.devices]
+        columns = [np.array(numbers)[hardware.index], *layout_columns(sharding)]
+        table = stack(columns, sharding.tp.shape).T
         return np.array([self._layouts.setdefault(key, len(self._layouts)) for key in _keys(table)], float)
 
     def _keep(self, new: dict[bytes, int], priced: StepCost) -> None:
@@ -76,8 +90,12 @@ class KnownSteps:
         packed = np.concatenate(
             [np.reshape(getattr(priced, f.name), (LEADING.get(f.name, 1), -1)) for f in fields(StepCost)]
         )
-        self._costs = np.concatenate([self._costs, packed], axis=1) if self._places else packed.astype(float)
-        start = len(self._places)
+        start, stop = len(self._places), len(self._places) + len(new)
+        if stop > self._costs.shape[1]:  # twice the room, so that each step is moved a few times at most
+            room = np.empty((len(packed), 2 * stop))
+            room[:, :start] = self._costs[:, :start] if start else room[:, :0]
+            self._costs = room
+        self._costs[:, start:stop] = packed
         self._places.update({key: start + i for i, key in enumerate(new)})
 
 

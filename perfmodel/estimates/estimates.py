@@ -150,8 +150,8 @@ class Estimates(ColumnGroup):
 
         A class without requests adds nothing, not even where its value is infinite or unknown.
         """
-        known = np.where(self.share > 0.0, np.broadcast_to(values, self.ttft.shape), 0.0)
-        return np.asarray(np.sum(known * self.share, axis=0))
+        shared = np.where(self.share > 0.0, np.broadcast_to(values, self.ttft.shape), 0.0) * self.share
+        return np.asarray(shared[0] if len(shared) == 1 else shared.sum(axis=0))
 
     def quantile(self, metric: str, statistic: str) -> Array:
         """Return a latency in seconds within each class, (C, N).

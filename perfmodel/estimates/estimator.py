@@ -14,6 +14,7 @@ from perfmodel.engines import Engine
 from perfmodel.engines import engine as engine_of
 from perfmodel.estimates.context import check_context
 from perfmodel.estimates.estimates import Estimates
+from perfmodel.estimates.kept_steps import kept_steps
 from perfmodel.estimates.placed import placed
 from perfmodel.estimates.replicas import divide, estimate_replicas, part_of
 from perfmodel.hardware import Hardware, hardware_of
@@ -182,7 +183,9 @@ def estimate(
     """
     chosen = engine_of(engine) if isinstance(engine, str) else engine
     check_context(model, workload, allowed=allow_long_context)
-    found = estimate_load(model, load_of(workload, len(deployments)), deployments, engine=chosen, costs=costs)
+    load = load_of(workload, len(deployments))
+    known = kept_steps(model, chosen, costs, deployments, len(load.share))
+    found = estimate_load(model, load, deployments, engine=chosen, costs=costs, known=known)
     return replace(found, placed=placed(model, deployments))
 
 

@@ -23,8 +23,10 @@ from perfmodel.profiles import reader
 #: Seconds that array code takes per read and per row that is read. Measured on a server core of 2020; they decide only
 #: when compiled code is loaded.
 SECONDS_PER_READ, SECONDS_PER_ROW = 4e-4, 4e-7
-#: Seconds of reading by array code from which loading kept code pays, and from which compiling it pays. Chosen: twice
-#: what each takes.
+#: Rows that `read_rows` reads uncompiled in less time than array code, and seconds that it takes for each.
+FEW_ROWS, SECONDS_PER_FEW = 16, 2e-5
+#: Seconds of reading without compiled code from which loading kept code pays, and from which compiling it pays.
+#: Chosen: twice what each takes.
 LOAD_FROM, COMPILE_FROM = 2.0, 6.0
 #: Functions that `read_rows` calls.
 _INNER = ("_clip", "_place", "_back", "_mean", "_part", "_flags")
@@ -33,7 +35,7 @@ _OPTIONS: dict[str, Any] = {"error_model": "numpy"}
 
 
 class Effort:
-    """Counts what array code has spent on reading grids in this process."""
+    """Counts what reading grids without compiled code has taken in this process."""
 
     def __init__(self) -> None:
         """Begin with nothing spent."""
@@ -41,7 +43,8 @@ class Effort:
 
     def add(self, rows: int) -> None:
         """Count one read of `rows` rows."""
-        self.seconds += SECONDS_PER_READ + SECONDS_PER_ROW * rows
+        few = rows <= FEW_ROWS
+        self.seconds += SECONDS_PER_FEW * rows if few else SECONDS_PER_READ + SECONDS_PER_ROW * rows
 
 
 EFFORT = Effort()
@@ -58,14 +61,14 @@ NOT_COMPILED = "perfmodel: numba cannot be imported ({}); answers are the same, 
 
 
 def wanted(rows: int) -> Callable[..., None] | None:
-    """Return the compiled `read_rows` where this process reads enough for it to pay, else None.
+    """Return `read_rows`, compiled where this process reads enough for it to pay, else for few rows as it is, or None.
 
     rows: rows that are about to be read.
     """
     if not _read_rows.cache_info().currsize:
         EFFORT.add(rows)
         if EFFORT.seconds < LOAD_FROM or (EFFORT.seconds < COMPILE_FROM and not kept()):
-            return None
+            return reader.read_rows if rows <= FEW_ROWS else None
     with _LOADING:
         return _read_rows()
 

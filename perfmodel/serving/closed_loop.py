@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -34,14 +35,18 @@ _HALVINGS = 20
 class _Batch:
     """Describe the batch that a closed loop keeps full. Fields are (N,) for N candidates unless said otherwise.
 
-    clients: requests in flight; running: those in the batch; decoding: those that can decode at once. group: most
-    prompts computed together; entering: prompts per step in equilibrium. synchronised: share of the loop that still
-    moves in the groups of its opening burst, 0 to 1. decode: the decode step. prefill: prefill times in
-    equilibrium; grouped: those of full groups. repeats: prefills per request. token_time: seconds per output token
-    without interference. later_tokens: output tokens after the first. away: seconds that a client spends outside the
-    batch between two requests.
+    What does not depend on the rate is computed once, when it is asked for.
+
+    steps: computes cost and time of steps. load: of one replica. clients: requests in flight; running: those in the
+    batch; decoding: those that can decode at once. group: most prompts computed together; entering: prompts per step
+    in equilibrium. synchronised: share of the loop that still moves in the groups of its opening burst, 0 to 1.
+    decode: the decode step. prefill: prefill times in equilibrium; grouped: those of full groups. repeats: prefills
+    per request. token_time: seconds per output token without interference. later_tokens: output tokens after the
+    first. away: seconds that a client spends outside the batch between two requests.
     """
 
+    steps: StepModel
+    load: Load
     clients: Array
     running: Array
     decoding: Array
@@ -56,6 +61,68 @@ class _Batch:
     later_tokens: Array
     away: Array
 
+    @cached_property
+    def prompt(self) -> Array:
+        """Return the mean seconds until a prompt is computed, (N,)."""
+        return self.load.mean(self.prefill.shared)
+
+    @cached_property
+    def prompt_cv(self) -> Array:
+        """Return the coefficient of variation of prefill times, (N,)."""
+        return self.prefill.cv(self.load)
+
+    @cached_property
+    def others(self) -> Array:
+        """Return the share of the running sequences whose prompts delay a request. (N,)
+
+        Where prompts share steps, those of a request's own group are computed in the same steps and do not delay it.
+        """
+        mixed = self.steps.engine.mixes_prefill
+        group = 1.0 + self.synchronised * (self.group - 1.0) if mixed else np.ones_like(self.group)
+        return share_of_others(self.running, group)
+
+    @cached_property
+    def slowest_token(self) -> Array:
+        """Return the most seconds per output token, (N,): all steps carry prompts, or all prompts go before it."""
+        if not self.steps.engine.mixes_prefill:
+            return np.asarray(self.token_time + self.running * self.prefill.interference)
+        longer = np.maximum(self.prefill.mixed_step / self.decode.wall - 1.0, 0.0)
+        return np.asarray(self.token_time * (1.0 + longer * self.repeats))
+
+    @cached_property
+    def least_residence(self) -> Array:
+        """Return the least seconds that a request spends in the batch, (N,): no less than the work of all requests.
+
+        Derived: each of the others, beside the requests that share its steps, has one prompt computed per cycle of it.
+        Whether that delays it before its own prompt or after, it does so unless the request is away: cycle = away + own
+        + behind (1 - away / cycle), quadratic in the cycle.
+        """
+        own = self.prompt * self.repeats + self.later_tokens * self.token_time
+        beside = self.entering + self.synchronised * (self.group - self.entering)
+        behind = np.maximum(self.running - beside, 0.0) * self.prefill.interference
+        whole = self.away + own + behind
+        cycle = (whole + np.sqrt(np.maximum(whole * whole - 4.0 * behind * self.away, 0.0))) / 2.0
+        return np.asarray(cycle - self.away)
+
+    @cached_property
+    def spilled(self) -> Array:
+        """Return the seconds that a full group waits because decodes use part of the token budget, (N,)."""
+        return spilled_group_wait(self.running, self.group, self.grouped.mean_step)
+
+    @cached_property
+    def lockstep(self) -> tuple[Array, Array]:
+        """Return (TPOT, mean wait for a prefill), seconds, (N,) each, where equal requests start and end together.
+
+        This is for engines that prefill first, so that no sequence decodes while prompts are computed.
+
+        Derived: all sequences start, decode and end together. Prompts are computed in groups, one after the other,
+        before any sequence decodes: a request waits for half of the other groups' prefills, and its first decode step
+        for the rest.
+        """
+        prefill_per_prompt = self.load.mean(self.grouped.alone) / self.group
+        wait = np.maximum(self.running - self.group, 0.0) / 2.0 * prefill_per_prompt
+        return self.token_time + wait / np.maximum(self.later_tokens, 1.0), wait
+
 
 def closed_loop(steps: StepModel, load: Load, max_running: Array, prefills_per_request: Array) -> Served:
     """Estimate one replica with `load.concurrency` requests in flight; those beyond `max_running` queue for admission.
@@ -68,8 +135,8 @@ def closed_loop(steps: StepModel, load: Load, max_running: Array, prefills_per_r
     """
     batch = _batch(steps, load, max_running, prefills_per_request)
     request_time = steps.request_time
-    prefill = load.mean(batch.prefill.shared)
-    tpot, wait = _batch_times(steps, load, batch)
+    prefill = batch.prompt
+    tpot, wait = _batch_times(batch)
     queued = _admission(batch, prefill + wait + batch.later_tokens * tpot, request_time)
     wait = wait + queued
     opening = opening_burst(batch.running, batch.group, load.mean(batch.grouped.alone) / batch.group, prefill)
@@ -112,6 +179,8 @@ def _batch(steps: StepModel, load: Load, max_running: Array, prefills_per_reques
     synchronised = 1.0 - (1.0 - load.synchronised * steps.engine.synchronised) * drifting
     repeats = np.where(clients > max_running, prefills_per_request, 1.0)
     return _Batch(
+        steps=steps,
+        load=load,
         clients=clients,
         running=running,
         decoding=decoding,
@@ -141,113 +210,63 @@ def _drifting(answer: Array, step: Array) -> Array:
     return np.asarray(-np.expm1(-answer / np.maximum(step, TINY)))
 
 
-def _batch_times(steps: StepModel, load: Load, batch: _Batch) -> tuple[Array, Array]:
+def _batch_times(batch: _Batch) -> tuple[Array, Array]:
     """Return (TPOT, mean wait for a prefill) of an admitted request, in seconds, (N,) each.
 
     They are those at the rate X that solves Little's law, running = X x residence(X). Waits and TPOT rise with X, so
     there is one such rate, and whatever shortens a step or a prompt raises it.
     """
-    prefill = load.mean(batch.prefill.shared) * batch.repeats
+    prefill = batch.prompt * batch.repeats
     # without waits the law is quadratic; they only lengthen the residence, at most to that at this rate
     most = equilibrium_rate(
-        batch.running,
-        prefill,
-        batch.later_tokens * batch.token_time,
-        batch.prefill.interference * _others(steps, batch),
+        batch.running, prefill, batch.later_tokens * batch.token_time, batch.prefill.interference * batch.others
     )
 
     def residence(rate: Array) -> Array:
-        tpot, wait = _times_at(rate, steps, load, batch)
+        tpot, wait = _times_at(rate, batch)
         return np.asarray(prefill + wait + batch.later_tokens * tpot)
 
     least = np.minimum(batch.running / residence(most), most)
     rate, _ = bisect(least, most, lambda x: np.asarray(x * residence(x) < batch.running), _HALVINGS)
-    return _times_at(rate, steps, load, batch)
+    return _times_at(rate, batch)
 
 
-def _times_at(rate: Array, steps: StepModel, load: Load, batch: _Batch) -> tuple[Array, Array]:
+def _times_at(rate: Array, batch: _Batch) -> tuple[Array, Array]:
     """Return (TPOT, mean wait for a prefill), seconds, while `rate` requests/s enter the batch, (N,) each."""
-    tpot, wait = _steady_times(rate, steps, load, batch)
-    if steps.engine.mixes_prefill:
-        spilled = spilled_group_wait(batch.running, batch.group, batch.grouped.mean_step)
-        wait = batch.synchronised * spilled + (1.0 - batch.synchronised) * wait
-    if steps.engine.prefill_first:
-        own_tpot, own_wait = _lockstep_times(load, batch)
+    tpot, wait = _steady_times(rate, batch)
+    if batch.steps.engine.mixes_prefill:
+        wait = batch.synchronised * batch.spilled + (1.0 - batch.synchronised) * wait
+    if batch.steps.engine.prefill_first:
+        own_tpot, own_wait = batch.lockstep
         tpot = batch.synchronised * own_tpot + (1.0 - batch.synchronised) * tpot
         wait = batch.synchronised * own_wait + (1.0 - batch.synchronised) * wait
-    spent = load.mean(batch.prefill.shared) * batch.repeats + wait + batch.later_tokens * tpot
-    lacking, later = np.maximum(_least_residence(load, batch) - spent, 0.0), batch.later_tokens
+    spent = batch.prompt * batch.repeats + wait + batch.later_tokens * tpot
+    lacking, later = np.maximum(batch.least_residence - spent, 0.0), batch.later_tokens
     # prompts that arrived while a request waited are computed after its own, and delay its decode
-    met = np.minimum(lacking, later * np.maximum(_slowest_token(steps, batch) - tpot, 0.0))
+    met = np.minimum(lacking, later * np.maximum(batch.slowest_token - tpot, 0.0))
     return tpot + met / np.maximum(later, TINY), wait + lacking - met
 
 
-def _slowest_token(steps: StepModel, batch: _Batch) -> Array:
-    """Return the most seconds per output token, (N,): all steps carry prompts, or all prompts go before it."""
-    if not steps.engine.mixes_prefill:
-        return np.asarray(batch.token_time + batch.running * batch.prefill.interference)
-    longer = np.maximum(batch.prefill.mixed_step / batch.decode.wall - 1.0, 0.0)
-    return np.asarray(batch.token_time * (1.0 + longer * batch.repeats))
-
-
-def _least_residence(load: Load, batch: _Batch) -> Array:
-    """Return the least seconds that a request spends in the batch, (N,): no less than the work of all requests takes.
-
-    Derived: each of the others, beside the requests that share its steps, has one prompt computed per cycle of it.
-    Whether that delays it before its own prompt or after, it does so unless the request is away: cycle = away + own +
-    behind (1 - away / cycle), quadratic in the cycle.
-    """
-    own = load.mean(batch.prefill.shared) * batch.repeats + batch.later_tokens * batch.token_time
-    beside = batch.entering + batch.synchronised * (batch.group - batch.entering)
-    behind = np.maximum(batch.running - beside, 0.0) * batch.prefill.interference
-    whole = batch.away + own + behind
-    cycle = (whole + np.sqrt(np.maximum(whole * whole - 4.0 * behind * batch.away, 0.0))) / 2.0
-    return np.asarray(cycle - batch.away)
-
-
-def _others(steps: StepModel, batch: _Batch) -> Array:
-    """Return the share of the running sequences whose prompts delay a request. (N,)
-
-    Where prompts share steps, those of a request's own group are computed in the same steps and do not delay it.
-    """
-    group = 1.0 + batch.synchronised * (batch.group - 1.0) if steps.engine.mixes_prefill else np.ones_like(batch.group)
-    return share_of_others(batch.running, group)
-
-
-def _steady_times(rate: Array, steps: StepModel, load: Load, batch: _Batch) -> tuple[Array, Array]:
+def _steady_times(rate: Array, batch: _Batch) -> tuple[Array, Array]:
     """Return (TPOT, mean wait for a prefill) where sequences start and end independently, in seconds, (N,) each.
 
     `rate` requests/s enter the batch, (N,).
     """
-    others, prefill = _others(steps, batch), load.mean(batch.prefill.shared)
+    others, prefill = batch.others, batch.prompt
     tpot = slowed_tpot(batch.token_time, rate * batch.prefill.interference * others)
-    if steps.engine.mixes_prefill:
-        tpot = np.minimum(tpot, _slowest_token(steps, batch))
+    if batch.steps.engine.mixes_prefill:
+        tpot = np.minimum(tpot, batch.slowest_token)
     # the prompts of all others bound the wait, also at the rate at which nothing but prompts is computed
     utilisation = np.minimum(rate * others * prefill / batch.entering, 1.0 - TINY)
     queued = closed_prefill_wait(
         utilisation * (1.0 - batch.synchronised),
         prefill,
-        batch.prefill.cv(load),
+        batch.prompt_cv,
         running=batch.running,
         entering=batch.entering,
     )
     # a request that arrives also waits for the running step, if any other sequence runs
     return tpot, (queued + batch.decode.wall / 2.0) * others
-
-
-def _lockstep_times(load: Load, batch: _Batch) -> tuple[Array, Array]:
-    """Return (TPOT, mean wait for a prefill), seconds, (N,) each, where equal requests start, decode and end together.
-
-    This is for engines that prefill first, so that no sequence decodes while prompts are computed.
-
-    Derived: all sequences start, decode and end together. Prompts are computed in groups, one after the other, before
-    any sequence decodes: a request waits for half of the other groups' prefills, and its first decode step for the
-    rest.
-    """
-    prefill_per_prompt = load.mean(batch.grouped.alone) / batch.group
-    wait = np.maximum(batch.running - batch.group, 0.0) / 2.0 * prefill_per_prompt
-    return batch.token_time + wait / np.maximum(batch.later_tokens, 1.0), wait
 
 
 def _admission(batch: _Batch, residence: Array, request_time: Array) -> Array:

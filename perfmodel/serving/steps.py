@@ -109,13 +109,21 @@ class StepModel:
     def _device_cost(self, step: Step) -> StepCost:
         """Return the device time of one step without overlap, drafting included, from `known` where it is kept."""
         given = self.sharding, self.hardware, self.costs, step, self.engine.kernel_launches
-        cost = distinct_cost(self._layouts, *given) if self.known is None else self.known.cost(*given)
+        if self.known is None:
+            cost = distinct_cost(self._layouts, *given)
+        else:
+            cost = self.known.cost(*given, number=self._known_layouts)
         return with_drafting(cost, *given, known=self.known)
 
     @cached_property
     def _layouts(self) -> Index:
         """Number the devices and layouts of the candidates, (N,)."""
         return layouts(self.sharding, self.hardware)
+
+    @cached_property
+    def _known_layouts(self) -> Array | None:
+        """Number the devices and layouts of the candidates among those of the steps that are known, (N,)."""
+        return None if self.known is None else self.known.numbered(self.sharding, self.hardware)
 
     @property
     def drafts(self) -> Array | float:

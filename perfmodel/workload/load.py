@@ -73,7 +73,8 @@ class Load:
 
     def mean(self, values: Array) -> Array:
         """Return the mean of `values` (C, N) over classes, weighted by their share of requests. (N,)"""
-        mean: Array = np.sum(values * self.share, axis=0)
+        shared = values * self.share
+        mean: Array = shared[0] if len(shared) == 1 else shared.sum(axis=0)
         return mean
 
     @property

@@ -1,0 +1,69 @@
+"""Keep what steps cost between calls of `estimate`, so that the next one with the same deployment prices few.
+
+A caller who varies the load or the length of answers asks for the same prompts and many of the same batches again.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from threading import Lock
+from typing import Any
+
+import numpy as np
+
+from perfmodel.costs import CostModel, KnownSteps, StepCost
+from perfmodel.deployment import Deployments
+from perfmodel.engines import Engine
+from perfmodel.models import ModelSpec
+
+#: Candidates times request classes up to which a call uses kept steps. Chosen: beyond, telling known steps from new
+#: ones takes as long as pricing them together.
+FEW = 64
+#: Models whose steps are kept, and steps of each: some 20 MB at most. Chosen.
+_MOST_MODELS, _MOST_STEPS = 4, 20_000
+#: Columns of deployments that change what a step costs, and that `KnownSteps` does not tell apart.
+_HOSTED = ("host_weights", "host_experts", "host_kv", "drafts")
+
+
+class _Shared(KnownSteps):
+    """Known steps that several threads may ask for."""
+
+    def __init__(self) -> None:
+        """Begin with no step known."""
+        super().__init__(_MOST_STEPS)
+        self._lock = Lock()
+
+    def cost(self, *given: Any, **named: Any) -> StepCost:
+        """Do as `KnownSteps.cost`, one thread at a time."""
+        with self._lock:
+            return super().cost(*given, **named)
+
+
+#: What was kept, the latest last, by the identity of model, engine and cost model and by the settings of expert
+#: parallelism. Each entry holds these objects, so that no other object gets the identity of one of them.
+_KEPT: OrderedDict[tuple[object, ...], tuple[tuple[object, ...], _Shared]] = OrderedDict()
+_KEEPING = Lock()
+
+
+def kept_steps(
+    model: ModelSpec, engine: Engine, costs: CostModel | None, deployments: Deployments, classes: int
+) -> KnownSteps | None:
+    """Return the steps that are kept for a model, an engine and a cost model; None where none are.
+
+    None are kept for many candidates, and for deployments whose steps depend on more than `KnownSteps` tells apart:
+    low-rank adapters, data in host memory, drafts.
+
+    costs: the cost model, None for the engine's. classes: how many request classes there are.
+    """
+    if len(deployments) * classes > FEW or deployments.adapters is not None:
+        return None
+    if any(np.any(getattr(deployments, name) > 0) for name in _HOSTED):
+        return None
+    key = (id(model), id(engine), id(costs), deployments.routing)
+    with _KEEPING:
+        if key not in _KEPT:
+            _KEPT[key] = (model, engine, costs), _Shared()
+            while len(_KEPT) > _MOST_MODELS:
+                _KEPT.popitem(last=False)
+        _KEPT.move_to_end(key)
+        return _KEPT[key][1]
