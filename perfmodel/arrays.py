@@ -7,6 +7,7 @@ of the time.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,8 +56,8 @@ def common_shape(*shapes: tuple[int, ...]) -> tuple[int, ...]:
     return different.pop() if different else ()
 
 
-def stack(values: Sequence[Array | float], shape: tuple[int, ...]) -> Array:
-    """Return K arrays that broadcast to `shape`, stacked along a new first axis, (K, *shape).
+def stack(values: Sequence[Any], shape: tuple[int, ...]) -> Array:
+    """Return K arrays of numbers that broadcast to `shape`, stacked along a new first axis, (K, *shape).
 
     >>> stack([1.0, np.array([2.0, 3.0])], (2,)).tolist()
     [[1.0, 1.0], [2.0, 3.0]]

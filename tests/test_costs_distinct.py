@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -10,8 +12,8 @@ import pytest
 import hwdb
 from perfmodel import Deployments, Workload, estimate, model
 from perfmodel.arrays import Array
-from perfmodel.costs import Cost, Roofline, StepCost, default, distinct_cost, layouts, step_cost
-from perfmodel.costs.distinct import FEW, distinct
+from perfmodel.costs import Cost, Roofline, StepCost, default, distinct_cost, layouts, step_cost, steps
+from perfmodel.costs.rows import FEW, distinct
 from perfmodel.deployment import shard
 from perfmodel.deployment.columns import deployments
 from perfmodel.estimates import estimator
@@ -94,3 +96,29 @@ def test_estimates_do_not_depend_on_how_many_are_made_at_once(arrival: dict, mon
     for name in ("ttft", "tpot"):
         np.testing.assert_array_equal(getattr(whole, name), getattr(parts, name))
     np.testing.assert_array_equal(whole.output_rate, parts.output_rate)
+
+
+def test_calls_that_are_equal_are_priced_once_and_cost_what_they_do_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Candidates that differ in the format of their KV cache have the same GEMMs; measured tables, donors, roofline."""
+    draw, count, rows = np.random.default_rng(5), 300, []
+    every = [hwdb.device(name) for name in ("h100-sxm", "l40s", "mi300x")]
+    columns = {"tp": draw.choice([1.0, 2.0], count), "kv": draw.choice(["bf16", "fp8"], count)}
+    placed = deployments(
+        every, device=draw.integers(0, 3, count), **columns, weight=draw.choice(["bf16", "fp8"], count)
+    )
+    step = Step(decode_seqs=draw.integers(1, 9, count).astype(float), decode_context=draw.choice([500.0, 900.0], count))
+
+    def cost(demand: Demand, hardware: Hardware) -> Cost:
+        rows.append(len(hardware.index))
+        return default().cost(demand, hardware)
+
+    model_of_cost = cast(Any, SimpleNamespace(cost=cost))
+    given = shard(SPEC, placed), hardware_of(placed.devices, placed.device), model_of_cost, step
+    alone = step_cost(*given)
+    assert set(rows) == {count}
+    rows.clear()
+    monkeypatch.setattr(steps, "MANY", 1)
+    together = step_cost(*given)
+    assert max(rows) < count / 2
+    for f in fields(StepCost):
+        np.testing.assert_array_equal(getattr(together, f.name), getattr(alone, f.name))

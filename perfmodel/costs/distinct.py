@@ -6,13 +6,13 @@ of one model run some thousands of different steps.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import fields
 
 import numpy as np
 
 from perfmodel.arrays import Array, Index, Mask
 from perfmodel.costs.cost import CostModel
+from perfmodel.costs.rows import FEW, MOSTLY_DISTINCT, distinct, ordered
 from perfmodel.costs.steps import Launches, StepCost, step_cost
 from perfmodel.deployment import Sharding
 from perfmodel.hardware import Hardware
@@ -20,14 +20,6 @@ from perfmodel.operators import Step, step_shape
 
 #: Shares in host memory that decide what a step costs, besides the columns of the sharding.
 _HOSTED = ("weights", "experts", "kv")
-#: Steps below which all are priced. Chosen: finding equal ones then takes as long as pricing them.
-FEW = 64
-#: Share of distinct steps above which all are priced: nothing is left to gather. Chosen.
-MOSTLY_DISTINCT = 0.7
-#: Odd factors that mix the bits of a row's columns (Steele, Lea & Flood, Fast Splittable Pseudorandom Number
-#: Generators, 2014: SplitMix64).
-_MIX_1, _MIX_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
-_SHIFT_1, _SHIFT_2 = np.uint64(30), np.uint64(27)
 
 
 def layout_columns(sharding: Sharding) -> list[Array | Mask | Index | float]:
@@ -41,33 +33,6 @@ def layouts(sharding: Sharding, hardware: Hardware) -> Index:
     count = len(hardware.index)
     found = distinct([np.broadcast_to(np.asarray(c, float), (count,)) for c in columns])
     return np.arange(count) if found is None else found[1]
-
-
-def distinct(columns: Sequence[Array]) -> tuple[Index, Index] | None:
-    """Find the U different rows of a table of columns, (M,) of floats each.
-
-    Returns (row number of one of each, (U,), which of these each row equals, (M,)), or None where two different rows
-    have one hash value. Numbers count as equal by their bits, -0.0 as 0.0.
-    """
-    bits = [(np.asarray(c, float) + 0.0).view(np.uint64) for c in columns if not _constant(c)]
-    if not bits:
-        return np.zeros(1, np.intp), np.zeros(len(columns[0]), np.intp)
-    mixed = np.zeros(len(bits[0]), np.uint64)
-    for column in bits:
-        mixed ^= column
-        mixed ^= mixed >> _SHIFT_1
-        mixed *= _MIX_1
-        mixed ^= mixed >> _SHIFT_2
-        mixed *= _MIX_2
-    _, first, which = np.unique(mixed, return_index=True, return_inverse=True)
-    if any(np.any(column != column[first][which]) for column in bits):
-        return None
-    return first, which
-
-
-def _constant(column: Array) -> bool:
-    """Return whether a column was broadcast from one number."""
-    return not any(column.strides)
 
 
 def distinct_cost(
@@ -90,7 +55,7 @@ def distinct_cost(
     found = distinct(columns)
     if found is None or len(found[0]) > MOSTLY_DISTINCT * len(found[1]):
         return step_cost(sharding, hardware, costs, step, launches)
-    first, which = found
+    first, which = ordered(*found, [hardware.index[found[0] % len(number)]])
     candidate = first % len(number)
     fresh = Step(**{n: c[first] if v.ndim else v for (n, v), c in zip(given.items(), columns[1:], strict=True)})
     priced = step_cost(sharding.take(candidate), hardware.take(candidate), costs, fresh, launches)

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from perfmodel.arrays import Mask, as_slice
+from perfmodel.arrays import Index, Mask, as_slice
 from perfmodel.costs.cost import Cost, CostModel
 from perfmodel.costs.profiled import demand_shape, empty
 from perfmodel.hardware import Hardware
@@ -55,9 +55,11 @@ def _whole(cost: Cost, shape: tuple[int, ...]) -> Cost | None:
 
 def narrowed(demand: Demand, rows: Mask) -> Demand:
     """Return the demand of the candidates in `rows` (mask over the N candidates of `demand`)."""
-    if rows.all():
-        return demand
-    count, some = len(rows), as_slice(rows)
+    return demand if rows.all() else taken(demand, as_slice(rows), len(rows))
+
+
+def taken(demand: Demand, some: Mask | Index | slice, count: int) -> Demand:
+    """Return the demand of some of its `count` candidates, without what no cost model reads."""
 
     def part(value: Column) -> Column:
         """Return the candidates in `rows` of a value; a value that does not differ by candidate as it is."""

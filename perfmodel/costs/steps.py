@@ -10,9 +10,10 @@ import numpy as np
 from perfmodel.arrays import Array, Codes, Index, codes_in, common_shape, stack
 from perfmodel.costs.context_parallel import with_exchanges
 from perfmodel.costs.cost import Cost, CostModel
-from perfmodel.costs.fallback import merge, narrowed
+from perfmodel.costs.fallback import merge, narrowed, taken
 from perfmodel.costs.host_waits import with_waits
 from perfmodel.costs.profiled import demand_shape, empty
+from perfmodel.costs.rows import MOSTLY_DISTINCT, distinct, ordered
 from perfmodel.deployment import Sharding
 from perfmodel.dtypes import COMPUTE_BYTES
 from perfmodel.engines import defaults
@@ -25,6 +26,10 @@ from perfmodel.vocabulary import BASES, BOUNDS, LAUNCH_BOUND, LINK_FAMILIES, MOV
 SIGNIFICANT = 0.1
 #: Coordinates of a demand that decide which table prices it; demands are priced together only where these agree.
 _CHOOSING = ("weight", "act", "kv_bytes", "layout", "picks", "groups", "top_groups")
+#: Those of them that decide it for each candidate.
+_FORMATS = ("weight", "act", "kv_bytes")
+#: Candidates from which equal calls are looked for. Chosen: pricing fewer takes no longer than that.
+MANY = 1024
 #: Row of `WORK` that counts the FLOP of each compute type (`perfmodel.dtypes.COMPUTE`): 16 bits and more, 8, 4.
 _WIDTH = np.select([COMPUTE_BYTES >= 2.0, COMPUTE_BYTES >= 1.0], [0, 1], 2)
 #: Family without a number of launches of its own -> the family whose it has.
@@ -92,7 +97,7 @@ def _priced(sharding: Sharding, hardware: Hardware, costs: CostModel, step: Step
             yield demands[0], (_called if partly else _whole)(demands[0], hardware, costs)
             continue
         whole = _stacked(demands, len(hardware.index))
-        cost = costs.cost(whole, hardware)
+        cost = _whole(whole, hardware, costs)
         shape = common_shape(np.shape(whole.moved), np.shape(cost.time))
         parts = (getattr(cost, f.name) for f in fields(Cost))
         time, basis, spread, bound = (p if p.shape == shape else np.broadcast_to(p, shape) for p in parts)
@@ -101,8 +106,24 @@ def _priced(sharding: Sharding, hardware: Hardware, costs: CostModel, step: Step
 
 
 def _whole(demand: Demand, hardware: Hardware, costs: CostModel) -> Cost:
-    """Return the cost of a demand on every candidate."""
-    return costs.cost(demand, hardware)
+    """Return the cost of a demand on every candidate; equal calls on equal devices are priced once and gathered.
+
+    Candidates that differ in the format of their KV cache have the same GEMMs, and so on.
+    """
+    count = len(hardware.index)
+    if count < MANY:
+        return costs.cost(demand, hardware)
+    given = (hardware.index, demand.flop, demand.moved, demand.message, demand.compute, *demand.shape.values())
+    arrays = [np.asarray(v, float) for v in given if np.ndim(v) and np.shape(v)[-1] == count]
+    found = distinct([column for array in arrays for column in array.reshape(-1, count)])
+    if found is None or len(found[0]) > MOSTLY_DISTINCT * count:
+        return costs.cost(demand, hardware)
+    rows = found[0]
+    formats = [demand.shape[k][rows] for k in _FORMATS if np.shape(demand.shape.get(k, 0.0)) == (count,)]
+    first, which = ordered(*found, [hardware.index[rows], *formats])
+    part = costs.cost(taken(demand, first, count), hardware.take(first))
+    wide = (getattr(part, f.name) for f in fields(Cost))
+    return Cost(*(np.broadcast_to(w, (*w.shape[:-1], len(first)))[..., which] for w in wide))
 
 
 def _called(demand: Demand, hardware: Hardware, costs: CostModel) -> Cost:

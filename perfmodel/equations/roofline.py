@@ -47,6 +47,5 @@ def least_time(
     (0.002, 2.0)
     """
     parts = ((flop, peak), (moved, bandwidth), (linked, link_bandwidth))
-    # what is left out takes no time: 0 at an infinite rate
-    times = [np.asarray(work) / rate for work, rate in parts if rate is not np.inf]
+    times = [np.asarray(work) / rate for work, rate in parts if rate is not np.inf]  # what is left out takes none
     return np.asarray(reduce(np.maximum, times, np.zeros(())))
