@@ -102,7 +102,7 @@ def test_calls_that_are_equal_are_priced_once_and_cost_what_they_do_alone(monkey
     """Candidates that differ in the format of their KV cache have the same GEMMs; measured tables, donors, roofline."""
     draw, count, rows = np.random.default_rng(5), 300, []
     every = [hwdb.device(name) for name in ("h100-sxm", "l40s", "mi300x")]
-    columns = {"tp": draw.choice([1.0, 2.0], count), "kv": draw.choice(["bf16", "fp8"], count)}
+    columns: dict[str, Any] = {"tp": draw.choice([1.0, 2.0], count), "kv": draw.choice(["bf16", "fp8"], count)}
     placed = deployments(
         every, device=draw.integers(0, 3, count), **columns, weight=draw.choice(["bf16", "fp8"], count)
     )

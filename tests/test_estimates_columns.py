@@ -328,8 +328,8 @@ def test_a_class_without_requests_adds_nothing_to_a_mean() -> None:
 def test_an_estimate_that_remembers_steps_is_the_one_that_prices_them() -> None:
     """The second of two calls finds the prompts of the first; another device of the same name finds nothing of it."""
     spec, h100 = model("meta-llama/Llama-3.1-8B"), hwdb.device("h100-sxm")
-    half = dict(h100.records)
-    half["memory.bandwidth"] = replace(half["memory.bandwidth"], value=half["memory.bandwidth"].value / 2.0)
+    half, key = dict(h100.records), "memory.bandwidth"
+    half[key] = replace(half[key], value=float(half[key].value) / 2.0)
     for device in (h100, replace(h100, records=half)):
         placed = deployments((device,), tp=[1, 2])
         for work in (lengths(900, 100, rate=0.5), lengths(900, 100, rate=2.0), lengths(900, 100, concurrency=9)):
