@@ -18,7 +18,7 @@ from search import Exhaustive, FleetInfeasible, OptunaSearcher, Plan, load_scena
 from search.planning.explained import memory_of, memory_place, terms_of
 from search.planning.pools import estimates as pair_estimates
 from search.planning.scoring import VERDICTS
-from search.planning.sizing import greatest, least_whole
+from search.planning.turns import greatest, least_whole
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 BASE = """
@@ -139,7 +139,7 @@ def test_sizes_are_found_where_too_little_load_is_bad_too() -> None:
     """True between 10 and 300 only: the first turn is found from below, the last from above."""
     cap = np.array([1000.0])
     assert least_whole(lambda rows, n: (n >= 10) & (n <= 300), cap).tolist() == [10.0]
-    found = greatest(lambda rows, v: (v >= 10) & (v <= 300), np.array([1.0]), cap)
+    found = greatest(lambda rows, v: np.where((v >= 10) & (v <= 300), -1.0, 1.0), np.array([1.0]), cap)
     assert found[0] == pytest.approx(300, rel=1e-3)
 
 
@@ -150,7 +150,7 @@ def test_certainty_is_refused(tmp_path: Path) -> None:
 
 def test_greatest_agrees_with_the_threshold() -> None:
     threshold = np.geomspace(1e-4, 1e4, 50)
-    found = greatest(lambda rows, v: v <= threshold[rows], np.full(50, 1e-2), np.full(50, 1e2))
+    found = greatest(lambda rows, v: v / threshold[rows] - 1.0, np.full(50, 1e-2), np.full(50, 1e2))
     expected = np.where(threshold < 1e-2, np.nan, np.minimum(threshold, 1e2))
     np.testing.assert_allclose(found, expected, rtol=1e-3)
 

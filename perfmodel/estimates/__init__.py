@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from perfmodel.estimates.assembly import assemble
 from perfmodel.estimates.causes import CAUSES, LOADS, Causes, sensitivity
-from perfmodel.estimates.chance import chance, chances, keeps, overall, slo_ratio
+from perfmodel.estimates.chance import chance, chances, excess, keeps, overall, slo_ratio
 from perfmodel.estimates.context import beyond_context, check_context, check_lengths
 from perfmodel.estimates.disaggregated import estimate_disaggregated, estimate_pools, in_pools, serve_pools
 from perfmodel.estimates.estimates import Estimates
@@ -81,6 +81,7 @@ __all__ = [
     "estimate_load",
     "estimate_pools",
     "estimate_replicas",
+    "excess",
     "explain",
     "explain_disaggregated",
     "figure",

@@ -54,15 +54,28 @@ def keeps(estimates: Estimates, slo: Slo, confidence: float = 0.5) -> Mask:
 
     (N,)
     """
-    out = ~estimates.saturated
+    return np.asarray(excess(estimates, slo, confidence) <= 0.0)
+
+
+def excess(estimates: Estimates, slo: Slo, confidence: float = 0.5) -> Array:
+    """Return by how much the worst objective is missed, (N,): above 0 where `slo` is not kept, NaN where unknown.
+
+    It is the logarithm of an estimate over what is allowed. For a percentile it is that of the share of requests beyond
+    the limit over the share that may be. Saturated deployments have infinity; -infinity without objectives.
+    """
+    out = np.where(estimates.saturated, np.inf, -np.inf)
     for objective in slo.objectives:
         limit = allowed(objective, estimates, confidence)
-        if objective.statistic in RANKS:
-            share = percentiles.share_within(estimates, objective.metric, limit)
-            out &= share >= RANKS[objective.statistic] * (1 - _TOLERANCE)
-        else:
-            out &= overall(estimates, objective.metric, objective.statistic) <= limit
-    return out
+        with np.errstate(divide="ignore", invalid="ignore"):
+            if objective.statistic in RANKS:
+                share = percentiles.share_within(estimates, objective.metric, limit)
+                rank = RANKS[objective.statistic] * (1 - _TOLERANCE)
+                kept, over = share >= rank, np.log((1.0 - share) / (1.0 - rank))
+            else:
+                value = overall(estimates, objective.metric, objective.statistic)
+                kept, over = value <= limit, np.log(value / limit)
+        out = np.maximum(out, np.where(kept, np.minimum(over, 0.0), np.maximum(over, TINY)))
+    return np.asarray(out)
 
 
 def slo_ratio(estimates: Estimates, slo: Slo, confidence: float = 0.5) -> tuple[Array, Index]:

@@ -26,10 +26,10 @@ from perfmodel.serving import (
     Served,
     StepCosts,
     StepTimes,
-    bisect,
     decode_curve,
     eased,
     opening_share,
+    rising_root,
     slots_limit,
 )
 from perfmodel.workload import Load
@@ -38,9 +38,6 @@ from perfmodel.workload import Load
 _KNOTS = 6
 #: Fewest sequences that run on average, and lowest rate (requests/s) that is searched from.
 _LEAST_RUNNING, _LEAST_RATE = 1e-6, 1e-9
-#: Iterations of the fixed point of running sequences. Chosen: step times rise slowly with their number, so each
-#: iteration shrinks the error several times.
-_ITERATIONS = 12
 
 
 @dataclass(frozen=True)
@@ -76,13 +73,10 @@ class Tandem:
     def running(self, rate: Array) -> Array:
         """Return the sequences on one decode worker at `rate` requests/s per worker, (N,).
 
-        It solves Little's law, running = rate x later tokens x token time(running), by fixed-point iteration.
+        It solves Little's law, running = rate x later tokens x token time(running).
         """
-        running = np.full_like(self.max_running, 1.0)
-        for _ in range(_ITERATIONS):
-            found = rate * self.later_tokens * self.curve.at(running)
-            running = np.clip(found, _LEAST_RUNNING, self.max_running)
-        return np.asarray(running)
+        found = self.curve.sequences(rate * self.later_tokens, self.max_running)
+        return np.asarray(np.clip(found, _LEAST_RUNNING, self.max_running))
 
 
 def serve_tandem(front: Prepared, back: Prepared, demand: Load, prompts: PromptPool, transfer: Transfer) -> Served:
@@ -215,7 +209,7 @@ def backlog_wait(demand: Load, rate: Array) -> Array:
 
 
 def _closed_rate(tandem: Tandem) -> tuple[Array, Array]:
-    """Do as `_rate`, for a fixed number of requests in flight: solve Little's law over both pools by bisection."""
+    """Do as `_rate`, for a fixed number of requests in flight: solve Little's law over both pools."""
     demand, prompts, before = tandem.demand, tandem.prompts, tandem.before
     offline = demand.arrival == "offline"
     population = demand.n_requests if offline else demand.concurrency
@@ -226,17 +220,18 @@ def _closed_rate(tandem: Tandem) -> tuple[Array, Array]:
     def handed_over(rate: Array) -> Array:
         return before + tandem.transfer.wait(rate, _others(demand, population))
 
-    def below(rate: Array) -> Mask:
+    def share_inside(rate: Array) -> Array:
+        """Return the requests that are somewhere in the pools at `rate`, over those in flight, (N,)."""
         wait = arrival_theorem_wait(prompts, rate, population)
         inside = rate * (handed_over(rate) + prompts.prefill_time(rate, wait) + wait)
-        return np.asarray(inside + decoding(rate) < population)
+        return np.asarray((inside + decoding(rate)) / population)
 
     most = tandem.max_rate()
-    root, tried = bisect(np.full_like(most, _LEAST_RATE), most, below)
+    root = rising_root(np.full_like(most, _LEAST_RATE), most, share_inside)
     # over a network of unknown bandwidth a hand-over takes an unknown time
     rate = np.where(np.isnan(before), np.nan, root)
     # requests that are neither decoded nor prefilled wait for a prefill worker; an offline queue runs dry: half of that
-    prefill = prompts.prefill_time(rate, arrival_theorem_wait(prompts, tried, population))
+    prefill = prompts.prefill_time(rate, arrival_theorem_wait(prompts, root, population))
     wait = np.maximum((population - decoding(rate)) / rate - handed_over(rate) - prefill, 0.0)
     return rate, wait / 2.0 if offline else wait
 

@@ -8,7 +8,7 @@ from perfmodel.serving.curve import DecodeCurve, decode_curve
 from perfmodel.serving.limits import MAX_RUNNING, MAX_UTILISATION, SATURATED_SHARE, TINY
 from perfmodel.serving.planned_step import PlannedPrompts, PlannedStep
 from perfmodel.serving.prefill_pool import PromptPool, prompt_pool
-from perfmodel.serving.queueing import bisect, eased, opening_share
+from perfmodel.serving.queueing import eased, opening_share, rising_root
 from perfmodel.serving.served import MOST_GAIN, Gains, RequestTimes, Served, StepCosts, StepTimes, WaitShape
 from perfmodel.serving.steps import StepModel
 
@@ -29,11 +29,11 @@ __all__ = [
     "StepModel",
     "StepTimes",
     "WaitShape",
-    "bisect",
     "decode_curve",
     "eased",
     "opening_share",
     "prompt_pool",
+    "rising_root",
     "serve",
     "slots_limit",
 ]

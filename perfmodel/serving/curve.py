@@ -29,6 +29,23 @@ class DecodeCurve:
         """Interpolate the seconds of a decode step with `running` sequences. (N,)"""
         return interpolate(self.running, self.time, running)
 
+    def sequences(self, rate: Array, most: Array) -> Array:
+        """Return the sequences n that decode at once where they yield `rate` tokens/s together, (N,), at most `most`.
+
+        By Little's law n = rate x time(n), with the seconds per token held at their first value below the first knot.
+        The least n is taken, and it is exact: n - rate x time(n) is linear between knots. It is `most`, (N,), where the
+        last knot yields less.
+        """
+        excess = self.running - rate * self.time
+        enough = excess >= 0.0
+        upper = np.argmax(enough, axis=0)
+        lower, column = np.maximum(upper - 1, 0), np.arange(excess.shape[1])
+        short, rise = excess[lower, column], excess[upper, column] - excess[lower, column]
+        part = -short / np.where(rise > 0.0, rise, 1.0)
+        start, end = self.running[lower, column], self.running[upper, column]
+        between = np.where(upper > 0, start + part * (end - start), rate * self.time[0])
+        return np.asarray(np.where(enough.any(axis=0), np.minimum(between, most), most))
+
     def per_token(self, accepted: Array) -> DecodeCurve:
         """Return the curve of seconds per output token, where a step yields `accepted` tokens per sequence (N,)."""
         return replace(self, time=self.time / accepted)

@@ -17,6 +17,8 @@ from perfmodel.serving.limits import MAX_UTILISATION, TINY
 
 #: Halvings of a bisection. Chosen: brackets of a factor 1e10 shrink to a relative width below 1e-10.
 _BISECTIONS = 40
+#: Relative error at which a root counts as found. Chosen: far below what any figure is rounded to.
+_ROOT_TOLERANCE = 1e-11
 #: Newton steps for the parameter of a Poisson law, known by the mean of its numbers above zero. Chosen: the error
 #: squares with each step.
 _NEWTON = 5
@@ -243,3 +245,31 @@ def bisect(low: Array, high: Array, below: Callable[[Array], Mask], halvings: in
         above = below(middle)
         low, high = np.where(above, middle, low), np.where(above, high, middle)
     return np.sqrt(low * high), middle
+
+
+def rising_root(low: Array, high: Array, ratio: Callable[[Array], Array]) -> Array:
+    """Solve ratio(x) = 1 per candidate, (N,), for a `ratio` that rises with x from `low` to `high`, all above 0.
+
+    It is `high` where the ratio stays below 1, and `low` where it is above 1 already or unknown. The Illinois method
+    (Dowell & Jarratt, BIT 11, 1971) on logarithms, in which a law of queues is nearly a straight line: a few steps
+    where bisection takes `_BISECTIONS`.
+    """
+    left, right = np.log(low), np.log(high)
+    with np.errstate(divide="ignore"):
+        below, above = np.log(ratio(low)), np.log(ratio(high))
+    start, end, open_ = left, right, (below < 0.0) & (above > 0.0)
+    out, side = np.where(below < 0.0, end, start), np.zeros(len(start))
+    for _ in range(_BISECTIONS):
+        if not open_.any():
+            break
+        tried = np.where(open_, left - below * (right - left) / np.where(open_, above - below, 1.0), out)
+        found = np.log(ratio(np.exp(tried)))
+        out, under = np.where(open_, tried, out), found < 0.0
+        # an end that stays twice in a row counts half
+        below, above = (
+            np.where(under, found, np.where(side > 0.0, below / 2.0, below)),
+            np.where(under, np.where(side < 0.0, above / 2.0, above), found),
+        )
+        left, right, side = np.where(under, tried, left), np.where(under, right, tried), np.where(under, -1.0, 1.0)
+        open_ = open_ & (np.abs(found) > _ROOT_TOLERANCE) & (right - left > _ROOT_TOLERANCE)
+    return np.asarray(np.exp(out))

@@ -24,18 +24,10 @@ if TYPE_CHECKING:
     from search.planning.ranked_plan import Plan
     from search.planning.repricing import repriced
     from search.planning.rows import candidate_rows
-    from search.planning.sizing import (
-        LEAST_LOAD,
-        OVER_SATURATED,
-        RATE_TOLERANCE,
-        SATURATING_RATE,
-        Asks,
-        Target,
-        greatest_rate,
-        rows_of,
-    )
+    from search.planning.sizing import LEAST_LOAD, OVER_SATURATED, SATURATING_RATE, Asks, Target, greatest_rate, rows_of
     from search.planning.surest import greatest_confidence
     from search.planning.together import together
+    from search.planning.turns import RATE_TOLERANCE
     from search.planning.ways import ways_to_pay
 
 __all__ = [
@@ -118,11 +110,12 @@ __getattr__ = lazy_names(
         "repricing": ["repriced"],
         "rows": ["candidate_rows"],
         "sizing": [
-            *("LEAST_LOAD", "OVER_SATURATED", "RATE_TOLERANCE", "SATURATING_RATE"),
+            *("LEAST_LOAD", "OVER_SATURATED", "SATURATING_RATE"),
             *("Asks", "Target", "greatest_rate", "rows_of"),
         ],
         "surest": ["greatest_confidence"],
         "together": ["together"],
+        "turns": ["RATE_TOLERANCE"],
         "ways": ["ways_to_pay"],
     },
 )

@@ -25,7 +25,8 @@ from search.planning.disaggregated import pair_loads, pair_workers
 from search.planning.pools import estimates as pair_estimates
 from search.planning.prices import usd_per_million_tokens
 from search.planning.scoring import Scorer
-from search.planning.sizing import SATURATING_RATE, least_whole
+from search.planning.sizing import SATURATING_RATE
+from search.planning.turns import least_whole
 
 #: Most times the replicas of a plan that are tried. chosen: beyond, no number of replicas is taken to keep the SLO.
 MOST_TIMES = 32.0

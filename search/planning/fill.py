@@ -13,7 +13,7 @@ from perfmodel.arrays import Array, Index, Mask
 from perfmodel.power import site_power
 from search.planning.account import dearest
 from search.planning.prices import Tariff
-from search.planning.sizing import least_whole
+from search.planning.turns import least_whole
 
 if TYPE_CHECKING:
     from search.scenario import Limits, Site

@@ -13,7 +13,8 @@ from perfmodel.arrays import Array, Index, Mask
 from perfmodel.workload import Load
 from search.planning.candidates import Candidates
 from search.planning.scoring import MAX_CONCURRENCY
-from search.planning.sizing import LEAST_LOAD, OVER_SATURATED, RATE_TOLERANCE, SATURATING_RATE, greatest, rows_of
+from search.planning.sizing import LEAST_LOAD, OVER_SATURATED, SATURATING_RATE, rows_of
+from search.planning.turns import RATE_TOLERANCE, greatest
 
 #: Loads between the asked and the greatest one whose rates are compared. chosen: a rate may fall where sequences are
 #: preempted, long before an SLO breaks.
@@ -86,12 +87,12 @@ def _greatest_rates(shown: _Shown) -> tuple[Array, Array]:
     now = shown.at(everyone, own)
     kept = target.met_by(now)
 
-    def test(rows: Index, values: Array) -> Mask:
-        """Return True where the candidates at `rows` meet the target under so many requests."""
-        return target.met_by(shown.at(rows, values))
+    def missed(rows: Index, values: Array) -> Array:
+        """Return by how much the candidates at `rows` miss the target under so many requests."""
+        return target.missed_by(shown.at(rows, values))
 
     replicas = shown.candidates.columns["replicas"][shown.numbers]
-    most = np.floor(greatest(test, np.ones(count), np.maximum(MAX_CONCURRENCY * replicas, own)))
+    most = np.floor(greatest(missed, np.ones(count), np.maximum(MAX_CONCURRENCY * replicas, own)))
     able = np.nonzero(np.isfinite(most))[0]
     steps = np.linspace(0.0, 1.0, LOADS_COMPARED)[:, None]
     tried = np.maximum(np.floor(most[able] ** steps), 1.0)

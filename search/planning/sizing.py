@@ -1,7 +1,7 @@
 """Find the least replicas, or the greatest load per replica, that keep the SLO, for many candidates at once.
 
 An SLO only gets easier to keep with less load per replica. So the least number of replicas, and the greatest rate, are
-found by bisection on columns. Each round estimates only the candidates that are still undecided.
+found by narrowing brackets (`search.planning.turns`).
 """
 
 from __future__ import annotations
@@ -15,16 +15,12 @@ import numpy as np
 from perfmodel import Deployments, Engine, Estimates, ModelSpec, Slo, Workload
 from perfmodel.arrays import Array, Index, Mask
 from perfmodel.costs import CostModel, KnownSteps
-from perfmodel.estimates import estimate_load, estimate_pools, keeps, slo_ratio
+from perfmodel.estimates import estimate_load, estimate_pools, excess, slo_ratio
 from perfmodel.workload import Load, load_of
+from search.planning.turns import greatest, least_whole
 
-#: Largest number of replicas that is tried. Chosen: above it, a float no longer holds every whole number twice over.
-MOST_COUNTED = 2.0**51
 #: Called with rows (M,) and a load (M,) for each: estimates of these candidates under their loads.
 LoadedEstimates = Callable[[Index, Array], Estimates]
-#: Called with rows (M,) and a value (M,) for each: True where the SLO is kept there. A row may occur several times.
-Test = Callable[[Index, Array], Mask]
-
 #: Most replicas that are tried, per replica that the load alone would saturate. chosen: at 1000 each is idle.
 MAX_OVERPROVISION = 1000.0
 #: Times what the load saturates that is shown where no number of replicas keeps the SLO: half of each stays free.
@@ -36,16 +32,6 @@ MULTIPLES_TRIED = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
 SAME_MISS = 0.05
 #: Replicas that the load is assumed to need where one replica is not saturated by it, or its rate is unknown.
 REPLICAS_UNSATURATED = 2.0
-#: Values of all candidates together on the grid of the first round. chosen: a fine grid for few candidates.
-VALUES_OF_GRID = 2048
-#: Estimates per later round, about. chosen: so many take as long as the round itself.
-ESTIMATES_PER_ROUND = 128
-#: Values of a row that are tried first, from the end of the grid where the turn is expected. chosen: mostly enough.
-TRIED_FIRST = 3
-#: Least values tried inside the bracket in the first round. chosen: shows where a test turns more than once.
-FIRST_ROUND_VALUES = 6
-#: Most values tried inside a bracket in one round. chosen: narrows it 16-fold.
-MAX_VALUES_PER_ROUND = 15
 #: Request rate that saturates any replica, requests/s.
 SATURATING_RATE = 1e6
 #: Least rate that is tried, as a share of the rate at which a replica saturates. chosen: an idle replica.
@@ -53,10 +39,6 @@ LEAST_LOAD = 1e-3
 #: Highest rate that is tried, over what a replica serves at a rate that saturates it. chosen: sequences that preempt
 #: each other cost less than half of the rate.
 OVER_SATURATED = 2.0
-#: Relative width of the bracket at which a rate or concurrency counts as found.
-RATE_TOLERANCE = 5e-4
-
-
 #: Answers a question: in place of the target that asks it, where several plans are made at once.
 Asks = Callable[["Question"], Estimates]
 
@@ -128,102 +110,11 @@ class Target:
 
     def met_by(self, estimates: Estimates) -> Mask:
         """Return (N,) booleans: True where the memory suffices and every SLO bound holds with at least `confidence`."""
-        return np.asarray(estimates.fits & keeps(estimates, self.slo, self.confidence), dtype=bool)
+        return np.asarray(self.missed_by(estimates) <= 0.0)
 
-
-def least_whole(test: Test, cap: Array, sure: Array | float = 1.0) -> Array:
-    """Find the least whole number from 1 to `cap` that passes `test`, for each row, (N,); NaN where none does.
-
-    Args:
-        test: False up to some number, True from there on; several numbers of a row are tested per call. Where it turns
-            False again further up, the first turn that the first, coarse round shows is the one that counts.
-        cap: (N,) largest number tried; beyond `MOST_COUNTED` none is.
-        sure: (N,) numbers below which the test is False for sure: it is not made there.
-
-    >>> least_whole(lambda rows, n: n >= np.array([3, 1, 9])[rows], np.array([8.0, 8.0, 8.0])).tolist()
-    [3.0, 1.0, nan]
-    """
-    cap = np.minimum(np.floor(np.asarray(cap, dtype=float)), MOST_COUNTED)
-    sure = np.broadcast_to(sure, cap.shape)
-    low, high = np.zeros(len(cap)), np.full(len(cap), np.nan)  # greatest that fails, least that passes
-    rows = np.nonzero(cap >= 1)[0]
-    first = True
-    while len(rows):
-        bottom = np.maximum(low[rows], 1.0)
-        top = np.where(np.isnan(high[rows]), cap[rows], high[rows])
-        steps = np.linspace(0.0, 1.0, _values_per_row(len(rows), first) + 2)[:, None]
-        points = np.rint(bottom * (top / bottom) ** steps)  # (K, n), on a log axis, ends included
-        if not first:
-            middle = np.floor(0.5 * (bottom + top))
-            points = np.clip(points[1:-1], np.minimum(bottom + 1, middle), np.maximum(top - 1, middle))
-        passed = _up_to_first(test, rows, points, points >= sure[rows])
-        least = np.where(passed, points, np.inf).min(axis=0)
-        below = np.where(passed | (points >= least), 0.0, points).max(axis=0)
-        high[rows] = np.where(np.isfinite(least), least, high[rows])
-        low[rows] = np.maximum(low[rows], below)
-        rows, first = rows[high[rows] - low[rows] > 1.0], False
-    return high
-
-
-def greatest(test: Test, low: Array, high: Array) -> Array:
-    """Find the greatest value from `low` to `high` that passes `test`, (N,); NaN where none does.
-
-    Args:
-        test: True up to some value, False from there on; several values of a row are tested per call. Where it turns
-            True again further up, the last turn that the first, coarse round shows is the one that counts.
-        low, high: (N,) ends of the bracket, above 0. Values are tried on a grid between them, whose steps are at most
-            `RATE_TOLERANCE`, relative: a row gets the same result whatever rows are searched with it.
-
-    >>> float(greatest(lambda rows, v: v <= 2.5, np.array([0.01]), np.array([100.0]))[0].round(2))
-    2.5
-    """
-    span = np.log(high / low)
-    last = np.maximum(np.ceil(span / np.log1p(RATE_TOLERANCE)), 1.0)
-    passes, fails = np.zeros(len(low)), last.copy()  # steps: greatest that passes, least that fails
-    out = np.full(len(low), np.nan)
-    rows = np.arange(len(low))
-    first = True
-    while len(rows):
-        parts = np.linspace(0.0, 1.0, _values_per_row(len(rows), first) + 2)[:, None]
-        steps = np.rint(passes[rows] + (fails[rows] - passes[rows]) * (parts if first else parts[1:-1]))
-        points = low[rows] * np.exp(span[rows] * steps / last[rows])
-        passed = _up_to_first(test, rows, points[::-1])[::-1]
-        most = np.where(passed, steps, -np.inf).max(axis=0)
-        above = np.where(passed | (steps < most), np.inf, steps).min(axis=0)
-        fails[rows] = np.minimum(fails[rows], above)
-        passes[rows] = np.maximum(passes[rows], most)
-        if first:  # the ends were tried too: some rows fail everywhere, some pass at the upper end
-            rows, above = rows[np.isfinite(most)], above[np.isfinite(most)]
-        out[rows] = low[rows] * np.exp(span[rows] * passes[rows] / last[rows])
-        rows = rows[np.isfinite(above)] if first else rows
-        rows, first = rows[fails[rows] - passes[rows] > 1.0], False
-    return out
-
-
-def _up_to_first(test: Test, rows: Index, points: Array, wanted: Mask | bool = True) -> Mask:
-    """Test points (K, n) in their order until the first of each row passes; those after it count as failed, (K, n).
-
-    rows: (n,) of the columns. wanted: (K, n) False where a point fails for sure. A point like the one before is not
-    tested again.
-    """
-    wanted = wanted & np.concatenate([np.ones((1, len(rows)), dtype=bool), points[1:] != points[:-1]])
-    place, passed = np.cumsum(wanted, axis=0), np.zeros(points.shape, dtype=bool)
-    done, ahead = 0, TRIED_FIRST
-    while True:
-        now = wanted & (place > done) & (place <= done + ahead) & ~passed.any(axis=0)
-        if not now.any():
-            return passed
-        passed[now] = test(np.broadcast_to(rows, points.shape)[now], points[now])
-        done, ahead = done + ahead, 2 * ahead
-
-
-def _values_per_row(rows: int, first: bool) -> int:
-    """Return how many values to try between the ends of a bracket in one round of `rows` candidates.
-
-    first: True in the first round, which tries at least `FIRST_ROUND_VALUES`.
-    """
-    many, least = (VALUES_OF_GRID, FIRST_ROUND_VALUES) if first else (ESTIMATES_PER_ROUND, 1)
-    return int(np.clip(many // max(rows, 1), least, MAX_VALUES_PER_ROUND))
+    def missed_by(self, estimates: Estimates) -> Array:
+        """Return by how much each misses the target, (N,): `estimates.excess`, infinite where the memory is short."""
+        return np.where(estimates.fits, excess(estimates, self.slo, self.confidence), np.inf)
 
 
 def least_replicas(target: Target, deployments: Deployments, cap: Array) -> tuple[Array, Array]:
@@ -291,12 +182,12 @@ def greatest_rate(target: Target, at: LoadedEstimates, count: int) -> Array:
     saturated = at(np.arange(count), np.full(count, SATURATING_RATE))
     fits, ceiling = np.nonzero(saturated.fits)[0], saturated.request_rate
 
-    def test(rows: Index, rates: Array) -> Mask:
-        """Return True where the candidates at `rows` (among those that fit) meet the target at these rates."""
-        return target.met_by(at(fits[rows], rates))
+    def missed(rows: Index, rates: Array) -> Array:
+        """Return by how much the candidates at `rows` (among those that fit) miss the target at these rates."""
+        return target.missed_by(at(fits[rows], rates))
 
     rate = np.zeros(count)
-    rate[fits] = np.nan_to_num(greatest(test, ceiling[fits] * LEAST_LOAD, ceiling[fits] * OVER_SATURATED))
+    rate[fits] = np.nan_to_num(greatest(missed, ceiling[fits] * LEAST_LOAD, ceiling[fits] * OVER_SATURATED))
     return rate
 
 
@@ -314,11 +205,11 @@ def greatest_load(target: Target, at: LoadedEstimates, most: Array, *, open_loop
         rate = greatest_rate(target, at, len(most))
         return np.where(rate > 0, rate, np.nan)
 
-    def test(rows: Index, values: Array) -> Mask:
-        """Return True where the candidates at `rows` meet the target with so many requests in flight."""
-        return target.met_by(at(rows, values))
+    def missed(rows: Index, values: Array) -> Array:
+        """Return by how much the candidates at `rows` miss the target with so many requests in flight."""
+        return target.missed_by(at(rows, values))
 
-    return np.floor(greatest(test, np.ones(len(most)), most))
+    return np.floor(greatest(missed, np.ones(len(most)), most))
 
 
 def rows_of(loads: Load, rows: Index) -> Load:
