@@ -63,6 +63,8 @@ DIMENSIONS: dict[Callable[..., object], tuple[dict[str, tuple[int, int, int]], t
     eq.tree_time: ({**_COLLECTIVE, "passes": NONE}, SECOND),
     eq.one_shot_time: (_COLLECTIVE, SECOND),
     eq.all_to_all_time: ({**_COLLECTIVE, "distance": NONE}, SECOND),
+    eq.normal_chance: ({"deviate": NONE}, NONE),
+    eq.normal_deviate: ({"chance": NONE}, NONE),
     eq.places_reached: ({"places": NONE, "top_k": NONE}, NONE),
     eq.scattered_time: (
         {"far": BYTE, "near": BYTE, "net_bandwidth": BYTE_RATE, "link_bandwidth": BYTE_RATE, "latency": SECOND},
@@ -93,6 +95,8 @@ RANGES = {
     "position": st.integers(1, 16).map(float),
     "drafts": st.integers(0, 16).map(float),
     "acceptance": st.floats(0.0, 1.0),
+    "chance": st.floats(0.001, 0.999),
+    "deviate": st.floats(-6.0, 6.0),
     "decay": st.floats(0.5, 1.0),
     "servers": st.integers(1, 64).map(float),
     "group": st.integers(1, 512).map(float),
@@ -426,3 +430,14 @@ def test_a_full_server_makes_everybody_wait_for_ever() -> None:
     assert np.isinf(eq.queue_wait(np.array([1.0, 1.5]), 1.0)).all()
     assert float(eq.queue_wait(0.0, 1.0)) == 0.0
     assert float(eq.queue_wait(0.9, 1.0, 0.0, 0.0)) == 0.0  # a clockwork never queues
+
+
+def test_the_normal_distribution_is_the_same_for_few_values_and_for_many() -> None:
+    """The standard library's values, one by one, against SciPy's; each is the inverse of the other."""
+    deviates = np.linspace(-8.0, 8.0, 100_001)
+    few, many = eq.normal_chance(deviates[::100]), eq.normal_chance(deviates)
+    np.testing.assert_allclose(few, many[::100], rtol=1e-12)
+    chances = np.linspace(0.0, 1.0, 100_001)
+    np.testing.assert_allclose(eq.normal_deviate(chances[::100]), eq.normal_deviate(chances)[::100], rtol=1e-9)
+    np.testing.assert_allclose(eq.normal_chance(eq.normal_deviate(chances)), chances, atol=1e-12)
+    assert np.isnan(eq.normal_deviate(np.array([-0.1, 1.1, np.nan]))).all()

@@ -25,8 +25,16 @@ from perfmodel.models import model
 from perfmodel.operators.demand import Demand
 from perfmodel.operators.step import Step
 from perfmodel.serving.closed_form import serve
+from perfmodel.serving.curve import DecodeCurve
 from perfmodel.serving.offline import prefill_line
-from perfmodel.serving.queueing import bisect, equilibrium_rate, mean_over_poisson, poisson_nodes, queue_variability
+from perfmodel.serving.queueing import (
+    bisect,
+    equilibrium_rate,
+    mean_over_poisson,
+    poisson_nodes,
+    queue_variability,
+    rising_root,
+)
 from perfmodel.serving.served import Served
 from perfmodel.serving.steps import StepModel
 from perfmodel.workload.load import Load, load_of
@@ -505,6 +513,33 @@ def test_bisection_finds_the_root_of_each_row() -> None:
     wanted = np.array([1e-5, 0.3, 7.0, 4000.0])
     found, _ = bisect(np.full(4, 1e-6), np.full(4, 1e4), lambda x: x < wanted)
     np.testing.assert_allclose(found, wanted, rtol=1e-9)
+
+
+def test_a_rising_root_is_found_in_few_steps_whatever_bends_on_the_way() -> None:
+    """A power law, a pole just above the root, a kink, a root beyond the bracket, one below it."""
+    calls = []
+
+    def ratio(x: np.ndarray) -> np.ndarray:
+        calls.append(x)
+        pole = x / 3.0 + 0.1 / np.maximum(5.0 - x, 1e-9)
+        kink = np.where(x < 2.0, x / 10.0, 0.2 + 40.0 * (x - 2.0))
+        return np.array([(x[0] / 0.02) ** 3, pole[1], kink[2], x[3] / 1e6, 2.0 + x[4]])
+
+    found = rising_root(np.full(5, 1e-9), np.full(5, 4.9), ratio)
+    np.testing.assert_allclose(ratio(found)[:3], 1.0, rtol=1e-9)
+    np.testing.assert_allclose(found[3:], [4.9, 1e-9])
+    assert len(calls) <= 20
+
+
+def test_sequences_at_a_rate_solve_littles_law() -> None:
+    """Below the first knot, between knots, at the last one and beyond it; time rises ever faster along the knots."""
+    knots, time = np.array([[1.0], [4.0], [16.0], [64.0]]), np.array([[0.01], [0.012], [0.02], [0.06]])
+    rates = np.array([20.0, 250.0, 700.0, 64.0 / 0.06, 2000.0])
+    curve = DecodeCurve(running=np.tile(knots, 5), time=np.tile(time, 5))
+    found = curve.sequences(rates, np.full(5, 64.0))
+    np.testing.assert_allclose(found[:4], (rates * curve.at(found))[:4], rtol=1e-12)
+    assert found[0] < 1.0 < found[1] < found[2] < found[3]
+    assert found[4] == 64.0
 
 
 def test_the_three_point_rule_is_exact_for_polynomials_up_to_the_fifth_degree() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from perfmodel import equations as eq
 from perfmodel.arrays import Array, Index, Mask
 from perfmodel.estimates import percentiles
 from perfmodel.estimates.estimates import Estimates
@@ -32,20 +33,19 @@ def chance(value: Array, limit: float, spread: Array) -> Array:
     >>> float(chance(np.ones(1), np.exp(0.2), np.full(1, 0.2))[0].round(3))
     0.9
     """
-    from scipy.special import ndtr
-
     with np.errstate(divide="ignore"):
         deviate = np.log(limit / value) / np.maximum(spread, TINY) * DEVIATE_80
-    return np.asarray(ndtr(deviate))
+    return np.asarray(eq.normal_chance(deviate))
 
 
-def allowed(objective: Objective, estimates: Estimates, confidence: float) -> Array:
-    """Return the highest estimate with which `objective` holds with probability `confidence`, in its unit, (N,)."""
-    from scipy.special import ndtri
+def allowed(objective: Objective, estimates: Estimates, confidence: Array | float) -> Array:
+    """Return the highest estimate with which `objective` holds with probability `confidence`, in its unit, (N,).
 
-    if confidence == 0.5:  # the median itself, whatever the width
+    confidence: for all, or (N,).
+    """
+    if np.all(np.asarray(confidence) == 0.5):  # the median itself, whatever the width
         return np.full(len(estimates), objective.limit)
-    shift = -ndtri(confidence) * estimates.half_width(objective.metric, objective.statistic) / DEVIATE_80
+    shift = -eq.normal_deviate(confidence) * estimates.half_width(objective.metric, objective.statistic) / DEVIATE_80
     return np.asarray(objective.limit * np.exp(shift))
 
 
@@ -57,11 +57,12 @@ def keeps(estimates: Estimates, slo: Slo, confidence: float = 0.5) -> Mask:
     return np.asarray(excess(estimates, slo, confidence) <= 0.0)
 
 
-def excess(estimates: Estimates, slo: Slo, confidence: float = 0.5) -> Array:
+def excess(estimates: Estimates, slo: Slo, confidence: Array | float = 0.5) -> Array:
     """Return by how much the worst objective is missed, (N,): above 0 where `slo` is not kept, NaN where unknown.
 
     It is the logarithm of an estimate over what is allowed. For a percentile it is that of the share of requests beyond
     the limit over the share that may be. Saturated deployments have infinity; -infinity without objectives.
+    confidence: probability that each has to hold with, for all or (N,).
     """
     out = np.where(estimates.saturated, np.inf, -np.inf)
     for objective in slo.objectives:
@@ -70,7 +71,7 @@ def excess(estimates: Estimates, slo: Slo, confidence: float = 0.5) -> Array:
             if objective.statistic in RANKS:
                 share = percentiles.share_within(estimates, objective.metric, limit)
                 rank = RANKS[objective.statistic] * (1 - _TOLERANCE)
-                kept, over = share >= rank, np.log((1.0 - share) / (1.0 - rank))
+                kept, over = share >= rank, np.log(np.maximum(1.0 - share, 0.0) / (1.0 - rank))
             else:
                 value = overall(estimates, objective.metric, objective.statistic)
                 kept, over = value <= limit, np.log(value / limit)

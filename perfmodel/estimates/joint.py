@@ -10,10 +10,12 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from perfmodel import equations as eq
 from perfmodel.arrays import Array
 from perfmodel.estimates.causes import CAUSES
 from perfmodel.estimates.chance import chances
@@ -59,18 +61,16 @@ def joint_chance(found: Estimates, slo: Slo) -> Array:
     That of correlated normals below their limits, one after the other: those that remain count as normal again, with
     the mean and the variance that is left (Mendell & Elston, Biometrics 30, 1974). Never above the least single chance.
     """
-    from scipy.special import ndtr, ndtri
-
     alone = chances(found, slo)
     if len(alone) < 2:
         return alone[0] if len(alone) else np.ones(len(found))
-    limits = np.clip(ndtri(alone), -_FARTHEST, _FARTHEST)
+    limits = np.clip(eq.normal_deviate(alone), -_FARTHEST, _FARTHEST)
     related = correlations(found, slo)
     out = np.ones(len(found))
     for first in range(len(alone)):
         at = limits[first]
-        out = out * ndtr(at)
-        tail = np.exp(-0.5 * np.square(at)) / np.sqrt(2.0 * np.pi) / np.maximum(ndtr(at), 1e-12)
+        out = out * eq.normal_chance(at)
+        tail = np.exp(-0.5 * np.square(at)) / np.sqrt(2.0 * np.pi) / np.maximum(eq.normal_chance(at), 1e-12)
         shrinks = np.clip(tail * (tail + at), 0.0, 1.0)
         later = related[first]
         left = np.sqrt(np.maximum(1.0 - np.square(later) * shrinks, 1e-9))
@@ -136,13 +136,17 @@ def _owner(cause: str, place: Place) -> str:
     return place.engine if cause in _OF_ENGINE else f"{place.device} under {place.engine}"
 
 
+@cache
+def _middles() -> Array:
+    """Return the deviates in the middles of D equally likely classes, ascending, (D,)."""
+    return eq.normal_deviate((np.arange(DRAWS) + 0.5) / DRAWS)
+
+
 def _deviates(key: tuple[str, str]) -> Array:
     """Return the standard normal deviates of a factor, (D,): the same for whoever asks.
 
     They are the middles of D equally likely classes in random order (Latin hypercube sampling; McKay, Beckman &
     Conover, Technometrics 21, 1979).
     """
-    from scipy.special import ndtri
-
     random = np.random.default_rng(zlib.crc32("|".join(key).encode()))
-    return np.asarray(ndtri((random.permutation(DRAWS) + 0.5) / DRAWS))
+    return np.asarray(_middles()[random.permutation(DRAWS)])

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from perfmodel import equations as eq
 from perfmodel.arrays import Array
 
 #: Seconds over which what servers share is averaged. Chosen: load changes in minutes, a step in milliseconds.
@@ -45,10 +46,8 @@ class ServerPower:
         """Return the share of time in which a row of `servers` draws more than `budget` watts."""
         if servers <= 0:
             return 0.0
-        from scipy.special import ndtr
-
         apart = np.maximum(np.sqrt(servers) * self.spread, _LEAST_SPREAD)
-        return float(np.mean(ndtr((servers * self.mean - budget) / apart)))
+        return float(np.mean(eq.normal_chance((servers * self.mean - budget) / apart)))
 
     def most_servers(self, budget: float, risk: float) -> int:
         """Return the greatest number of servers that exceed `budget` watts for at most a share `risk` of the time."""

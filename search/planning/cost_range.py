@@ -24,7 +24,7 @@ from search.planning.columns import power_columns
 from search.planning.disaggregated import pair_loads, pair_workers
 from search.planning.pools import estimates as pair_estimates
 from search.planning.prices import usd_per_million_tokens
-from search.planning.scoring import Scorer
+from search.planning.scoring import LEAST_OFFERED, Scorer
 from search.planning.sizing import SATURATING_RATE
 from search.planning.turns import least_whole
 
@@ -105,19 +105,35 @@ def _of_colocated(candidates: Candidates, at: Index) -> Ends:
     shown, offered = candidates.columns["replicas"][at], candidates.columns["offered"][at]
     spare, out = asked.spare_replicas(layouts), {}
     needed = _replicas(candidates, at) if asked.sized else {}
+    loads = {} if asked.sized else _at_ends(asked.greatest_load(layouts.take(_twice(at)), _sure(at)))
     for confidence in (GOOD, BAD):
         scorer, replicas, load = _with(asked, confidence), shown, offered
         if asked.sized:
             replicas = needed[confidence] + spare
             met = np.isfinite(replicas)
         else:
-            each = scorer.greatest_load(layouts)
+            each = loads[confidence]
             met, load = np.isfinite(each), np.where(np.isfinite(each), each, 1.0) * np.maximum(shown - spare, 1.0)
         placed = replace(layouts, replicas=np.where(met, replicas, 1.0))
         found = partial(_estimated, scorer, load, placed)
         pool = (layouts.device, layouts.devices_per_replica, placed.replicas)
         out[confidence] = _priced(scorer, found, scorer.tariff.bill(pool, caps=(layouts.power_cap,)), met)
     return out
+
+
+def _twice(at: Index) -> Index:
+    """Return the positions of N candidates twice over, (2 N,): once for each end."""
+    return np.tile(np.arange(len(at)), 2)
+
+
+def _sure(at: Index) -> Array:
+    """Return the confidences that go with `_twice`, (2 N,)."""
+    return np.repeat([GOOD, BAD], len(at))
+
+
+def _at_ends(found: Array) -> dict[float, Array]:
+    """Return the values (2 N,) by confidence, (N,) each."""
+    return {GOOD: found[: len(found) // 2], BAD: found[len(found) // 2 :]}
 
 
 def _estimated(scorer: Scorer, offered: Array, placed: Deployments) -> Estimates:
@@ -173,6 +189,11 @@ def _of_pairs(candidates: Candidates, at: Index) -> Ends:
     """Return the costs of pairs of pools at both ends, (N,) each."""
     pairs, columns, out = candidates.pairs.take(at - len(candidates.layouts)), candidates.columns, {}
     shown, offered = (columns["prefill_workers"][at], columns["decode_workers"][at]), columns["offered"][at]
+    loads = {}
+    if not candidates.scorer.sized:
+        both = _twice(at)
+        loaded = pair_loads(candidates.scorer, pairs.take(both), (shown[0][both], shown[1][both]), _sure(at))
+        loads = _at_ends(np.where(loaded[1], loaded[0], NAN))
     for confidence in (GOOD, BAD):
         scorer, workers, load = _with(candidates.scorer, confidence), shown, offered
         if scorer.sized:
@@ -184,9 +205,10 @@ def _of_pairs(candidates: Candidates, at: Index) -> Ends:
             workers, met = pair_workers(scorer, pairs, (fewest[0], fewest[1]))
             workers = workers[0] + spares[0], workers[1] + spares[1]
         else:
-            load, met = pair_loads(scorer, pairs, workers)
-        both = zip((pairs.prefill, pairs.decode), workers, strict=True)
-        pools = [(p.device, p.devices_per_replica, n) for p, n in both]
+            met = np.isfinite(loads[confidence])
+            load = np.where(met, loads[confidence], LEAST_OFFERED)
+        sized = zip((pairs.prefill, pairs.decode), workers, strict=True)
+        pools = [(p.device, p.devices_per_replica, n) for p, n in sized]
         bill = scorer.tariff.bill(*pools, caps=(pairs.prefill.power_cap, pairs.decode.power_cap))
         out[confidence] = _priced(scorer, partial(pair_estimates, scorer, pairs, workers, load), bill, met)
     return out

@@ -202,15 +202,18 @@ def _loaded(scorer: Scorer, pairs: Pairs, workers: Workers) -> tuple[Workers, Ar
     return workers, *pair_loads(scorer, pairs, workers)
 
 
-def pair_loads(scorer: Scorer, pairs: Pairs, workers: Workers) -> tuple[Array, Mask]:
-    """Find the greatest load of each whole pair that keeps the SLO; returns (load, True where any load keeps it)."""
+def pair_loads(scorer: Scorer, pairs: Pairs, workers: Workers, confidence: Array | None = None) -> tuple[Array, Mask]:
+    """Find the greatest load of each whole pair that keeps the SLO; returns (load, True where any load keeps it).
+
+    confidence: (N,) with which the SLO is to be kept, in place of that of the scorer's target.
+    """
 
     def at(rows: Index, load: Array) -> Estimates:
         """Estimate the pairs at `rows`, each under its load."""
         return estimates(scorer, pairs.take(rows), (workers[0][rows], workers[1][rows]), load)
 
     most = most_in_flight(scorer, np.maximum(*workers))
-    found = greatest_load(scorer.target, at, most, open_loop=scorer.open_loop)
+    found = greatest_load(scorer.target, at, most, open_loop=scorer.open_loop, confidence=confidence)
     met = np.isfinite(found)
     return np.where(met, found, LEAST_OFFERED), met
 

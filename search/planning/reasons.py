@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from hwdb import counted
+from perfmodel import equations as eq
 from search.planning.candidates import Candidates
 from search.planning.columns import MS_PER_S, W_PER_KW, node_watts
 from search.planning.scoring import NEEDED, VERDICTS
@@ -197,9 +198,7 @@ def _chance_within(limit: float, value: float, allowed: float, confidence: float
 
     value: its median. allowed: the median with which it would stay within the limit with the chance `confidence`.
     """
-    from scipy.special import ndtr, ndtri
-
-    return float(ndtr(ndtri(confidence) * np.log(limit / value) / np.log(limit / allowed)))
+    return float(eq.normal_chance(eq.normal_deviate(confidence) * np.log(limit / value) / np.log(limit / allowed)))
 
 
 def _percent_over(ratio: float) -> str:

@@ -259,10 +259,11 @@ class Scorer:
         rented = self.tariff.failing(d.device, d.devices_per_replica)
         return np.maximum(np.where(np.isfinite(most), most, rented + spare), 1.0 + spare)
 
-    def greatest_load(self, d: Deployments) -> Array:
+    def greatest_load(self, d: Deployments, confidence: Array | None = None) -> Array:
         """Return the greatest load of one replica that keeps the SLO, (N,): requests/s or requests in flight.
 
-        It is the least one where `least_loaded`. NaN where no load keeps the SLO.
+        It is the least one where `least_loaded`. NaN where no load keeps the SLO. confidence: (N,) in place of that of
+        the target.
         """
 
         def at(rows: Index, values: Array) -> Estimates:
@@ -271,11 +272,13 @@ class Scorer:
 
         def test(rows: Index, values: Array) -> Mask:
             """Return True where one replica of the deployments at `rows` meets the target under its load."""
-            return self.target.met_by(at(rows, values))
+            sure = None if confidence is None else confidence[rows]
+            return np.asarray(self.target.missed_by(at(rows, values), sure) <= 0.0)
 
         if self.open_loop or not self.concurrency:
             most = LEAST_OFFERED if self.least_loaded else MAX_CONCURRENCY
-            return greatest_load(self.target, at, np.full(len(d), most), open_loop=self.open_loop)
+            cap = np.full(len(d), most)
+            return greatest_load(self.target, at, cap, open_loop=self.open_loop, confidence=confidence)
         best, everyone = np.full(len(d), np.nan), np.arange(len(d))
         for value in sorted(self.concurrency)[: 1 if self.least_loaded else None]:
             best = np.where(test(everyone, np.full(len(d), float(value))), float(value), best)

@@ -112,9 +112,13 @@ class Target:
         """Return (N,) booleans: True where the memory suffices and every SLO bound holds with at least `confidence`."""
         return np.asarray(self.missed_by(estimates) <= 0.0)
 
-    def missed_by(self, estimates: Estimates) -> Array:
-        """Return by how much each misses the target, (N,): `estimates.excess`, infinite where the memory is short."""
-        return np.where(estimates.fits, excess(estimates, self.slo, self.confidence), np.inf)
+    def missed_by(self, estimates: Estimates, confidence: Array | None = None) -> Array:
+        """Return by how much each misses the target, (N,): `estimates.excess`, infinite where the memory is short.
+
+        confidence: (N,) in place of that of the target.
+        """
+        sure = self.confidence if confidence is None else confidence
+        return np.where(estimates.fits, excess(estimates, self.slo, sure), np.inf)
 
 
 def least_replicas(target: Target, deployments: Deployments, cap: Array) -> tuple[Array, Array]:
@@ -173,25 +177,28 @@ def _saturated_by(target: Target, alone: Estimates) -> Array:
     return np.nan_to_num(needed, nan=REPLICAS_UNSATURATED, posinf=REPLICAS_UNSATURATED)
 
 
-def greatest_rate(target: Target, at: LoadedEstimates, count: int) -> Array:
+def greatest_rate(target: Target, at: LoadedEstimates, count: int, confidence: Array | None = None) -> Array:
     """Find the greatest request rate at which each of `count` candidates meets the target, requests/s, (count,).
 
     The rate is 0 where even an idle candidate misses the SLO, or where the memory does not suffice.
-    at: estimates the candidates at rows (M,), each at its rate (M,).
+    at: estimates the candidates at rows (M,), each at its rate (M,). confidence: (count,) in place of the target's.
     """
     saturated = at(np.arange(count), np.full(count, SATURATING_RATE))
     fits, ceiling = np.nonzero(saturated.fits)[0], saturated.request_rate
 
     def missed(rows: Index, rates: Array) -> Array:
         """Return by how much the candidates at `rows` (among those that fit) miss the target at these rates."""
-        return target.missed_by(at(fits[rows], rates))
+        sure = None if confidence is None else confidence[fits[rows]]
+        return target.missed_by(at(fits[rows], rates), sure)
 
     rate = np.zeros(count)
     rate[fits] = np.nan_to_num(greatest(missed, ceiling[fits] * LEAST_LOAD, ceiling[fits] * OVER_SATURATED))
     return rate
 
 
-def greatest_load(target: Target, at: LoadedEstimates, most: Array, *, open_loop: bool) -> Array:
+def greatest_load(
+    target: Target, at: LoadedEstimates, most: Array, *, open_loop: bool, confidence: Array | None = None
+) -> Array:
     """Find the greatest load with which candidates meet `target`, (N,): requests/s, or whole requests in flight.
 
     NaN where none does.
@@ -200,14 +207,15 @@ def greatest_load(target: Target, at: LoadedEstimates, most: Array, *, open_loop
         at: estimates the candidates at rows (M,), each under its load (M,).
         most: (N,) requests in flight at which the search for them ends.
         open_loop: True where the load is a rate of requests.
+        confidence: (N,) in place of that of the target.
     """
     if open_loop:
-        rate = greatest_rate(target, at, len(most))
+        rate = greatest_rate(target, at, len(most), confidence)
         return np.where(rate > 0, rate, np.nan)
 
     def missed(rows: Index, values: Array) -> Array:
         """Return by how much the candidates at `rows` miss the target with so many requests in flight."""
-        return target.missed_by(at(rows, values))
+        return target.missed_by(at(rows, values), None if confidence is None else confidence[rows])
 
     return np.floor(greatest(missed, np.ones(len(most)), most))
 
