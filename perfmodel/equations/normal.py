@@ -19,11 +19,13 @@ def normal_chance(deviate: Array | float) -> Array:
 
     Parameters
     ----------
-    deviate: the value, in standard deviations from the mean.
+    deviate : array or float
+        The value, in standard deviations from the mean.
 
     Returns
     -------
-    Probability, of the same shape.
+    Array
+        Probability, of the same shape.
 
     References
     ----------
@@ -48,11 +50,13 @@ def normal_deviate(chance: Array | float) -> Array:
 
     Parameters
     ----------
-    chance: the probability.
+    chance : array or float
+        The probability, 0 to 1.
 
     Returns
     -------
-    Standard deviations from the mean, of the same shape; infinite at 0 and 1, NaN beyond.
+    Array
+        Standard deviations from the mean, of the same shape; infinite at 0 and 1, NaN beyond.
 
     References
     ----------
