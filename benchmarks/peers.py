@@ -1,13 +1,14 @@
 """Comparison with other simulators: our predictions against those of Vidur, GenZ and AIConfigurator, and our speed.
 
     python -m benchmarks.peers [--vidur vidur.csv --trace AzureLLMInferenceTrace_conv_2023.csv.gz] [--genz genz.csv]
-                               [--aic aic.csv] [--cases CASES.csv --truth TRUTH.csv] [-o docs/peers.md]
+                               [--aic aic.csv] [--cases CASES.csv --truth TRUTH.csv] [--search search.md]
+                               [-o docs/peers.md]
 
 Each file holds what a peer predicts. Vidur has a row per scenario: `id, model, device, tp, pp, replicas, scheduler,
 chunk, batch_cap, qps, n_req, max_num_batched_tokens, prefill_tokens, decode_tokens`, percentiles in seconds, `cpu_sim`
 and `cpu_init` in CPU seconds. GenZ and AIConfigurator have a row per batch: `hardware` or `system`, `model, tp, batch,
 isl, osl, ttft_ms, tpot_ms`. Nothing is fitted. With CASES and TRUTH, those of the batches that were measured are
-scored.
+scored. search.md is what `benchmarks.peers_search` wrote; it ends the page.
 """
 
 from __future__ import annotations
@@ -147,7 +148,7 @@ ran on a two-core machine. This command wrote the page:
 
 ```sh
 python -m benchmarks.peers --vidur vidur.csv --trace AzureLLMInferenceTrace_conv_2023.csv.gz \\
-    --genz genz.csv --aic aic.csv --cases CASES.csv --truth TRUTH.csv
+    --genz genz.csv --aic aic.csv --cases CASES.csv --truth TRUTH.csv --search search.md
 ```
 
 A ratio of 1 means that both tools predict the same value, not that the value is right. Errors against measurements are
@@ -159,7 +160,7 @@ tools would choose the same deployments.
 def main(arguments: list[str] | None = None) -> None:
     """Write the page from the files that are given."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("vidur", "trace", "genz", "aic", "cases", "truth"):
+    for name in ("vidur", "trace", "genz", "aic", "cases", "truth", "search"):
         parser.add_argument(f"--{name}", type=Path)
     parser.add_argument("-o", "--output", type=Path, default=ROOT / "docs" / "peers.md")
     asked = parser.parse_args(arguments)
@@ -174,6 +175,8 @@ def main(arguments: list[str] | None = None) -> None:
     if asked.aic:
         by = ("device", "mode", "engine")
         parts.append(static_part("AIConfigurator", "AIConfigurator: measured operators", asked.aic, by, known))
+    if asked.search:
+        parts.append(asked.search.read_text(encoding="utf-8"))
     asked.output.write_text("\n".join(parts), encoding="utf-8")
     print("\n".join(parts))
 

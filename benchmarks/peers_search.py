@@ -1,10 +1,12 @@
-"""A whole search against AIConfigurator's: CPU seconds of the process, candidates, and what each picks.
+"""A whole search against AIConfigurator's: CPU seconds of the process, candidates, what each picks, and its regret.
 
-    python benchmarks/peers_search.py --aic PATH/TO/aiconfigurator [--case llama|deepseek] [--timeout 600]
+    python -m benchmarks.peers_search [--aic PATH/TO/aiconfigurator] [--case llama|deepseek] [--timeout 3600]
+        [--cases CASES.csv --truth TRUTH.csv --predictions AIC.csv] [-o search.md]
 
 Both are asked for the most output tokens/s per device of 32 devices under mean TTFT <= 1,000 ms and TPOT <= 30 ms,
-1,000 tokens in and 200 out, colocated or with prefill and decode apart, each in its default search. Prints a Markdown
-table.
+1,000 tokens in and 200 out, colocated or with prefill and decode apart, each in its default search. With CASES, TRUTH
+and AIC (what AIConfigurator predicts for the cases), the picks of both among the measured configurations of these
+models are judged too (`perfmodel.calibration.decisions`). Writes a section for `benchmarks.peers --search`.
 """
 
 from __future__ import annotations
@@ -19,12 +21,43 @@ import tempfile
 import time
 from pathlib import Path
 
+import pandas as pd
+
+from benchmarks.accuracy_tables import markdown
+from perfmodel.calibration import counted, decisions, summary
+from perfmodel.cases import predict
+
 ROOT = Path(__file__).resolve().parents[1]
 #: Case -> (model, engine, AIConfigurator's system, our device).
 CASES = {
     "llama": ("meta-llama/Llama-3.1-70B", "vllm", "h100_sxm", "h100-sxm"),
     "deepseek": ("deepseek-ai/DeepSeek-V3", "sglang", "h200_sxm", "h200-sxm"),
 }
+#: Models whose measured configurations are decided on: those of the cases, and later ones of the same shape.
+MODELS = r"Llama-3\.[13]-70B|DeepSeek-(?:V3|R1)(?:-0528|-0324)?$"
+#: Data set that the predictions of AIConfigurator are for.
+PREDICTED = "aiconfigurator_silicon"
+#: Variables of the environment that are not passed on: programs start from compiled files, as after an installation.
+UNSET = ("PYTHONDONTWRITEBYTECODE",)
+HEAD = """## A whole search, and picks among measured configurations
+
+Both are asked for the most output tokens/s per device of 32 devices under mean TTFT of 1,000 ms and TPOT of 30 ms,
+1,000 tokens in and 200 out, colocated or with prefill and decode apart: `perfmodel plan` and `aiconfigurator cli
+default`, each the whole process in its default search, on one thread, compiled files at hand. Llama-3.1-70B on H100
+under vLLM and DeepSeek-V3 on H200 under SGLang:
+
+```sh
+python -m benchmarks.peers_search --aic PATH/TO/aiconfigurator --cases CASES.csv --truth TRUTH.csv \\
+    --predictions AIC.csv -o search.md
+```
+
+"""
+PICKS = """
+Picks among the configurations that were measured on one device (data set aiconfigurator_silicon, all rows and those
+that nothing was fitted on; the terms are those of [decisions](decisions.md)). Limits are on TPOT. In the last column a
+broken limit, or no pick, counts as a regret of 100 %:
+
+"""
 SCENARIO = """[model]
 name = "{model}"
 [engine]
@@ -51,7 +84,8 @@ AIC_NAMES = {"meta-llama/Llama-3.1-70B": "meta-llama/Meta-Llama-3.1-70B"}
 def run(command: list[str], timeout: float) -> tuple[float, float, str, bool]:
     """(CPU seconds, wall seconds, what it printed, whether it finished) of a process on one thread."""
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "COLUMNS": "250"}
+    kept = {name: value for name, value in os.environ.items() if name not in UNSET}
+    environment = {**kept, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "COLUMNS": "250"}
     try:
         done = subprocess.run(
             command, env=environment, timeout=timeout, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
@@ -69,30 +103,90 @@ def picked(text: str) -> str:
     return "; ".join(" ".join(line.split()) for line in text.splitlines() if re.match(r"^[|\s]*1\s{2,}", line))
 
 
+def candidates(text: str) -> str:
+    """How many candidates a tool says it compared; `-` where it says nothing."""
+    ours = re.search(r"of ([\d,]+) legal candidates", text)
+    theirs = [int(n) for n in re.findall(r"completed with (\d+) results", text)]
+    return ours[1] if ours else f"{sum(theirs):,}" if theirs else "-"
+
+
+def searched(aic: str, case: str, timeout: float) -> dict[str, dict[str, object]]:
+    """A line per tool for one case. Ours runs once before, so that its files are compiled as theirs are."""
+    name, engine, system, device = CASES[case]
+    slo = ["--isl", "1000", "--osl", "200", "--ttft", "1000", "--tpot", "30"]
+    theirs = [aic, "cli", "default", "--model-path", AIC_NAMES.get(name, name), "--total-gpus", "32"]
+    theirs += ["--system", system, "--backend", engine, "--no-color", *slo]
+    lines: dict[str, dict[str, object]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        scenario = Path(folder) / "scenario.toml"
+        scenario.write_text(SCENARIO.format(model=name, engine=engine, device=device), encoding="utf-8")
+        ours = [sys.executable, "-m", "cli", "plan", str(scenario)]
+        run(ours, timeout)
+        for tool, command in (("perfmodel", ours), ("AIConfigurator", theirs)):
+            cpu, wall, text, finished = run(command, timeout)
+            best = picked(text).replace("|", "/") if finished else f"stopped after {timeout:.0f} s"
+            figures = {"CPU s": round(cpu, 1), "wall s": round(wall, 1), "candidates": candidates(text), "best": best}
+            lines[f"{name}, {tool}"] = figures
+            print(f"{name}, {tool}: {figures}", flush=True)
+    return lines
+
+
+def picks(cases: pd.DataFrame, truth: pd.DataFrame, peer: pd.DataFrame) -> dict[str, dict[str, object]]:
+    """A line per model, device and tool: how its picks among measured configurations turn out.
+
+    cases: every run of the table, as text. peer: what AIConfigurator predicts for them.
+    """
+    about = cases[cases.model.str.contains(MODELS) & (cases.dataset == PREDICTED)]
+    lines: dict[str, dict[str, object]] = {}
+    for rows, splits in (("all rows", ("train", "test")), ("split test", ("test",))):
+        mine = pd.concat([about[counted(about, split)] for split in splits])
+        tables = {"perfmodel": predict(mine), "AIConfigurator": peer}
+        made = {tool: decisions(mine, table, truth) for tool, table in tables.items()}
+        keys = made["perfmodel"][["model", "device"]].drop_duplicates().sort_values(["model", "device"])
+        for model, device in [*keys.itertuples(index=False), ("all", "")]:
+            for tool, table in made.items():
+                of = table if not device else table[(table.model == model) & (table.device == device)]
+                lines[f"{rows}: {model} {device}; {tool}".replace(" ;", ";")] = _judged(of)
+    return lines
+
+
+def _judged(made: pd.DataFrame) -> dict[str, object]:
+    """One line of decisions: their number, shares, and the regret of picks that kept the limit."""
+    figures = summary(made)
+    return {
+        "decisions": figures["decisions"],
+        "no pick": figures["no_pick"],
+        "limit kept": figures["limit_kept"],
+        "kept, within 5 % of the best": figures["within_5"],
+        "median regret of kept": figures["regret_median"],
+        "mean regret of kept": figures["regret_mean"],
+        "mean regret of all": float(made.regret.clip(lower=0.0).where(made.limit_kept, 1.0).mean()),
+    }
+
+
 def main() -> None:
-    """Run both tools on each case and print."""
+    """Run both tools on each case, judge their picks, and write the section."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--aic", required=True, help="the program aiconfigurator, in an environment of its own")
+    parser.add_argument("--aic", help="the program aiconfigurator, in an environment of its own")
     parser.add_argument("--case", choices=tuple(CASES), action="append")
-    parser.add_argument("--timeout", type=float, default=600.0, help="wall seconds per process")
+    parser.add_argument("--timeout", type=float, default=3600.0, help="wall seconds per process")
+    for name in ("cases", "truth", "predictions"):
+        parser.add_argument(f"--{name}", type=Path)
+    parser.add_argument("-o", "--output", type=Path)
     asked = parser.parse_args()
-    print("| case | tool | CPU, s | wall, s | candidates | best |\n|---|---|---|---|---|---|")
-    for case in asked.case or CASES:
-        name, engine, system, device = CASES[case]
-        with tempfile.TemporaryDirectory() as folder:
-            scenario = Path(folder) / "scenario.toml"
-            scenario.write_text(SCENARIO.format(model=name, engine=engine, device=device), encoding="utf-8")
-            ours = [sys.executable, "-m", "cli", "plan", str(scenario)]
-            slo = ["--isl", "1000", "--osl", "200", "--ttft", "1000", "--tpot", "30"]
-            theirs = [asked.aic, "cli", "default", "--model-path", AIC_NAMES.get(name, name), "--total-gpus", "32"]
-            theirs += ["--system", system, "--backend", engine, "--no-color", *slo]
-            for tool, command in (("perfmodel", ours), ("AIConfigurator", theirs)):
-                cpu, wall, text, finished = run(command, asked.timeout)
-                count = re.search(r"of ([\d,]+) legal candidates", text)
-                found = picked(text).replace("|", "/") if finished else f"stopped after {asked.timeout:.0f} s"
-                print(
-                    f"| {case} | {tool} | {cpu:.1f} | {wall:.1f} | {count[1] if count else '-'} | {found} |", flush=True
-                )
+    text = HEAD
+    if asked.aic:
+        lines: dict[str, dict[str, object]] = {}
+        for case in asked.case or CASES:
+            lines |= searched(asked.aic, case, asked.timeout)
+        text += markdown("search", lines)
+    if asked.cases and asked.truth and asked.predictions:
+        cases = pd.read_csv(asked.cases, dtype=str, keep_default_na=False)
+        judged = picks(cases, pd.read_csv(asked.truth), pd.read_csv(asked.predictions))
+        text += PICKS + markdown("rows; picks by", judged)
+    if asked.output:
+        asked.output.write_text(text, encoding="utf-8")
+    print(text)
 
 
 if __name__ == "__main__":

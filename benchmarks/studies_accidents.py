@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import shutil
+import re
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from benchmarks import postgres_server
+from benchmarks import postgres_server, ray_cluster
 from search.planning import Plan, plan
 from search.scenario import load_scenario
 from search.studies import Budget, Executor, Storage, Tuned, executor_of, tune
@@ -63,7 +62,7 @@ def rows(scenario: Path, *, ray: bool) -> tuple[list[dict[str, Any]], str]:
                 )
             )
     if ray:
-        found += _ray(made, whole)
+        found += _ray(scenario, made, whole)
     else:
         notes.append("The Ray cluster was not tried (`--ray`).")
     return found, "\n".join(notes)
@@ -122,12 +121,7 @@ def _crash_of(server: postgres_server.Server) -> Callable[[], None]:
 
 def _driver(scenario: Path, made: Plan, name: str, url: str, whole: Tuned) -> dict[str, Any]:
     """Kill the command itself in the middle of a study, resume it, and return the row."""
-    words = ["tune", str(scenario), "--trials", str(BUDGET.trials), "--requests", str(BUDGET.requests)]
-    words += ["--storage", url, "--study", "driver"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "cli", *words], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL
-    )
+    process = subprocess.Popen(_command(scenario, url), cwd=ROOT, env=_environment(), stdout=subprocess.DEVNULL)
     end = time.monotonic() + 300
     while _finished(url) < MIDDLE and time.monotonic() < end and process.poll() is None:
         time.sleep(0.2)
@@ -136,6 +130,19 @@ def _driver(scenario: Path, made: Plan, name: str, url: str, whole: Tuned) -> di
     before = _finished(url)
     tuned = tune(made, budget=BUDGET, storage=Storage(url, "driver", True))
     return _told("the command is killed and resumed", name, whole, (tuned, before))
+
+
+def _command(scenario: Path, url: str, cluster: ray_cluster.Cluster | None = None) -> list[str]:
+    """Return the command of the study, which keeps it at `url`; on a Ray cluster where one is given."""
+    words = ["tune", str(scenario), "--trials", str(BUDGET.trials), "--requests", str(BUDGET.requests)]
+    words += ["--storage", url, "--study", "driver"]
+    words += ["--executor", "ray", "--address", cluster.address] if cluster else []
+    return [sys.executable, "-m", "cli", *words]
+
+
+def _environment() -> dict[str, str]:
+    """Return the environment in which commands of this checkout run."""
+    return {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
 def _finished(url: str) -> int:
@@ -152,81 +159,39 @@ def _finished(url: str) -> int:
             closed(place)
 
 
-@contextmanager
-def _cluster() -> Iterator[tuple[str, subprocess.Popen[bytes], subprocess.Popen[bytes]]]:
-    """Start a Ray cluster of two nodes with one CPU each; yield its address and the processes of both nodes."""
-    program = shutil.which("ray") or str(Path(sys.executable).parent / "ray")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    address = f"127.0.0.1:{port}"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0"}
-    common = ["--num-cpus", "1", "--object-store-memory", "100000000", "--block"]
-
-    def node(*words: str) -> subprocess.Popen[bytes]:
-        quietly = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        return subprocess.Popen([program, "start", *words, *common], env=environment, start_new_session=True, **quietly)  # type: ignore[call-overload,no-any-return]
-
-    head = node("--head", "--port", str(port), "--include-dashboard=false")
-    time.sleep(20)
-    second = node("--address", address)
-    time.sleep(15)
-    try:
-        yield address, head, second
-    finally:
-        for one in (second, head):
-            _end(one)
-
-
-def _end(node: subprocess.Popen[bytes]) -> None:
-    """End a node of the cluster with all processes of its session."""
-    for sign in (signal.SIGTERM, signal.SIGKILL):
-        for pid in _session(node.pid):
-            try:
-                os.kill(pid, sign)
-            except ProcessLookupError:
-                continue
-        time.sleep(2)
-
-
-def _session(leader: int) -> list[int]:
-    """Return the processes of the session that `leader` began, and those below them."""
+def _ray(scenario: Path, made: Plan, whole: Tuned) -> list[dict[str, Any]]:
+    """Return the rows of a Ray cluster of two nodes: a worker is killed, by command and in process, then a node."""
     found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            fields = (folder / "stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[3]) == leader:
-            found.append(int(folder.name))
-    children = {int(f.name): _parent(f) for f in Path("/proc").glob("[0-9]*")}
-    while more := [pid for pid, parent in children.items() if parent in found and pid not in found]:
-        found += more
+    with ray_cluster.cluster() as cluster:
+        found.append(_by_command(scenario, made, cluster, whole))
+        executor = executor_of("ray", address=cluster.address)
+        shot = _in_process(made, executor, lambda: bool(cluster.kill_worker()))
+        found.append(_told("a worker of a Ray cluster is killed", "memory", whole, shot))
+        lost = _in_process(made, executor, cluster.lose_node)
+        found.append(_told("a node of a Ray cluster is lost", "memory", whole, lost))
     return found
 
 
-def _parent(folder: Path) -> int:
-    """Return the parent of a process; 0 where it has ended."""
-    try:
-        return int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-    except OSError:
-        return 0
+def _by_command(scenario: Path, made: Plan, cluster: ray_cluster.Cluster, whole: Tuned) -> dict[str, Any]:
+    """Kill a worker of the cluster that `perfmodel tune --executor ray` uses, and return the row.
 
-
-def _ray(made: Plan, whole: Tuned) -> list[dict[str, Any]]:
-    """Return the rows of a Ray cluster of two nodes: a worker is killed, then a node."""
-    found = []
-    with _cluster() as (address, head, second):
-        executor = executor_of("ray", address=address)
-
-        def shoot() -> None:
-            for pid in (*_session(second.pid), *_session(head.pid)):
-                if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::_call_with"):
-                    os.kill(pid, signal.SIGKILL)
-                    return
-
-        found.append(_told("a worker of a Ray cluster is killed", "memory", whole, _in_process(made, executor, shoot)))
-        found.append(
-            _told("a node of a Ray cluster is lost", "memory", whole, _in_process(made, executor, lambda: _end(second)))
+    The trials are read from the storage in which the command kept them: resuming its finished study replays nothing.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        url = f"sqlite:///{folder}/ray.db"
+        process = subprocess.Popen(
+            _command(scenario, url, cluster), cwd=ROOT, env=_environment(), stdout=subprocess.PIPE
         )
-    return found
+        end = time.monotonic() + 300
+        while _finished(url) < MIDDLE and time.monotonic() < end and process.poll() is None:
+            time.sleep(0.2)
+        before = _finished(url)
+        while not cluster.kill_worker() and time.monotonic() < end and process.poll() is None:
+            time.sleep(0.05)
+        said = " ".join(process.communicate()[0].decode().split())
+        tuned = tune(made, budget=BUDGET, storage=Storage(url, "driver", True))
+        row = _told("a worker of `perfmodel tune --executor ray` is killed", "SQLite", whole, (tuned, before))
+    counted = re.search(r"(\d+) replays?", said), re.search(r"(\d+) lost workers?", said)
+    return row | {
+        name: match[1] if match else "0" for name, match in zip(("replays told", "workers lost"), counted, strict=True)
+    }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -146,7 +148,8 @@ def tune_command(
     form = output.form
     vary, executor = [read_axis(text) for text in study.vary or ()], workers.chosen()
     found = plan_of(scenario, output.folders)
-    with progress_bar("tuning") as update:
+    # Ray prints what befalls its workers to stdout, where a table for programs would end up with it
+    with progress_bar("tuning") as update, redirect_stdout(sys.stderr):
         tuned = tune(
             found,
             objectives=study.objective or (),

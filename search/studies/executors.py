@@ -7,6 +7,7 @@ as they finish. A worker that dies loses the task that it had, which is given to
 from __future__ import annotations
 
 import multiprocessing
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -21,6 +22,8 @@ Work = Callable[[Any, Any], Any]
 EXECUTORS = ("serial", "processes", "ray")
 #: Times in a row that workers may die without any task being finished. Chosen: chance does not do that three times.
 MOST_DEATHS = 3
+#: Seconds that the head of a Ray cluster may take to answer.
+ANSWER_S = 10.0
 
 
 class Workers(Protocol):
@@ -192,13 +195,21 @@ class RayCluster:
         if not self.address:
             raise InputError("--executor ray needs a cluster; give --address HOST:PORT, or --address auto")
         try:
+            _answers(self.address)
             ray.init(address=self.address, log_to_driver=False, logging_level="ERROR", ignore_reinit_error=True)
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             said = str(error).strip().partition("\n")[0]
             raise InputError(
                 f"--address {self.address}: no Ray cluster answers ({said}); start one: ray start"
             ) from None
         return _Cluster(ray, (work, shared))
+
+
+def _answers(address: str) -> None:
+    """Raise `OSError` where nothing listens at HOST:PORT, which Ray would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdigit() and "/" not in host:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_S).close()
 
 
 class _Cluster:
