@@ -9,32 +9,21 @@ public, the line says what was assumed, and direction and size are compared.
 from __future__ import annotations
 
 import argparse
-import tempfile
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
+from benchmarks import fleet_splitwise
 from benchmarks.fleet_melange import outcomes, summary
-from hwdb import Infeasible, outfile
-from search import load_scenario
-from search.fleet import FleetPlan, FleetProblem, fleet_plan
-from search.fleet.options import prepare
+from benchmarks.fleet_setup import Line, Setup, least, problem_of
+from hwdb import outfile
 
 #: USD per hour of one GPU (Melange, arXiv:2404.14527, table 1). Its repository has A10G and A100 (tyler-griggs/
 #: melange-release README.md @044124f and melange/config/example.json @c9622d5, read 2026-11). assumed: L4 and H100, for
 #: which no stored copy of the table was found.
 MELANGE_PRICES = {"l4": 0.7, "a10g": 1.01, "a100-sxm-80gb": 3.67, "h100-sxm": 7.516}
 MELANGE_RATES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
-#: USD per hour of a machine of eight GPUs over eight (Splitwise, arXiv:2311.18677, table I: 17.6 and 38 per machine;
-#: Mutinifni/splitwise-sim notebooks/utils.py @3780880 has 2.21 and 4.76 per GPU, read 2026-11).
-SPLITWISE_PRICES = {"a100-sxm-80gb": 17.6 / 8.0, "h100-sxm": 38.0 / 8.0}
-#: Requests/s at which the designs of Splitwise are compared. assumed: a cluster of tens of machines, as in its study.
-SPLITWISE_RATE = 70.0
-
-
 #: Most seconds for one of Melange's programs. chosen: four in five are solved to the end.
 SECONDS = 2.0
 #: Mean tokens of prompts and answers of LMSYS-Chat-1M, the chats of Melange's short requests (arXiv:2309.11998, table
@@ -43,50 +32,6 @@ SECONDS = 2.0
 CHATS = ((69.5, 1.2), (214.5, 0.9))
 #: Quantiles between which the lengths of chats are cut.
 CHAT_QUANTILES = ((0.0, 0.4, 0.7, 0.9, 0.98, 1.0), (0.0, 0.5, 0.85, 1.0))
-
-
-class Line(NamedTuple):
-    """One line of the page: what was studied, published and ours, and what was assumed."""
-
-    study: str
-    published: str
-    ours: str
-    told: str
-
-
-class Setup(NamedTuple):
-    """The scenario of a study: one class, and options as (name, lines of TOML)."""
-
-    model: str
-    lengths: str
-    slo: str
-    options: Sequence[tuple[str, str]]
-    more: str = ""
-
-
-def problem_of(setup: Setup) -> FleetProblem:
-    """Model the options of a study; its class has 1 request/s."""
-    text = [setup.more, '[[fleet.class]]\nname = "requests"', f'model = "{setup.model}"', setup.lengths]
-    text += ["request_rate_rps = 1", f"slo = {{ {setup.slo} }}"]
-    text += [f'[[fleet.option]]\nname = "{name}"\n{lines}' for name, lines in setup.options]
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "study.toml"
-        path.write_text("\n".join(text), encoding="utf-8")
-        return prepare(load_scenario(path)).problem
-
-
-def least(problem: FleetProblem, rate: float, names: Iterable[str] = ()) -> FleetPlan | None:
-    """Return the least-cost fleet at `rate` times the problem's rates, of the options whose names begin so; None
-    without one."""
-    some, starts = problem, tuple(f"{name}:" for name in names)
-    if starts:
-        some = problem.of_options(np.array([o.name.startswith(starts) for o in problem.options]))
-    if not len(some.options):
-        return None
-    try:
-        return fleet_plan(replace(some, rate=some.rate * rate))
-    except Infeasible:
-        return None
 
 
 # -- Melange --------------------------------------------------------------------------------------------------------
@@ -187,50 +132,6 @@ def distserve_lines() -> list[Line]:
     ]
 
 
-# -- Splitwise ------------------------------------------------------------------------------------------------------
-
-
-def splitwise_lines() -> list[Line]:
-    """Return what the designs of Splitwise cost at an equal rate: H and A colocated, and pairs HH, HA, AA."""
-    one = {"H": "h100-sxm", "A": "a100-sxm-80gb"}
-    prices = ", ".join(f"{d} = {usd:g}" for d, usd in SPLITWISE_PRICES.items())
-    options = [(f"baseline {k}", f'device = "{d}"\ntp = 8') for k, d in one.items()]
-    options += [
-        (f"Splitwise-{p}{d}", f'prefill_device = "{one[p]}"\ndevice = "{one[d]}"\ntp = 8')
-        for p, d in ("HH", "HA", "AA")
-    ]
-    setup = Setup(
-        "meta-llama/Llama-2-70b-hf",
-        'dataset = "azure-conv-2023"',
-        "ttft_ms_p90 = 3000, tpot_ms_p90 = 100",
-        options,
-        f"[hardware]\nusd_per_hour = {{ {prices} }}\n[limits]\nutilisation = 1.0\n[model]\nallow_long_context = true",
-    )
-    problem = problem_of(setup)
-    found = {name: least(problem, SPLITWISE_RATE, [name]) for name, _ in options}
-    costs = {name: one.usd_per_hour for name, one in found.items() if one is not None}
-    if not costs:
-        return []
-    base = min(v for k, v in costs.items() if k.startswith("baseline"))
-    every = least(problem, SPLITWISE_RATE)
-    told = "arXiv:2311.18677 abstract and sec. VI (simulated): prices of machines as published, Llama-2-70B, Azure "
-    told += "conversations; TTFT and TPOT limits assumed, because those of the paper are slowdowns of a lone request."
-    sheet = ", ".join(f"{name} ${cost:,.0f}" for name, cost in costs.items())
-    best = min((k for k in costs if k.startswith("Splitwise")), key=lambda k: costs[k], default="")
-    lines = [Line(f"Splitwise, USD per hour at {SPLITWISE_RATE:g} requests/s", "HA and AA below HH", sheet, told)]
-    if best and every is not None:
-        less = 100.0 * (1.0 - costs[best] / base)
-        lines.append(
-            Line(
-                "Splitwise, cost of the cheapest design against the best baseline",
-                "20 % less at 1.4 x the rate",
-                f"{less:.0f} % less with {best}; all options together ${every.usd_per_hour:,.0f}",
-                told,
-            )
-        )
-    return lines
-
-
 # -- a greedy buyer, and the page -----------------------------------------------------------------------------------
 
 
@@ -276,7 +177,7 @@ page is written by `python -m benchmarks.fleet_studies -o docs/fleet-studies.md`
 
 def page(lines: Sequence[Line]) -> str:
     """Return the page."""
-    return HEAD + "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return HEAD + "".join(f"| {' | '.join(line)} |\n" for line in lines) + fleet_splitwise.NOTES
 
 
 def main() -> None:
@@ -285,7 +186,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path)
     parser.add_argument("--instances", type=int, default=100)
     told = parser.parse_args()
-    text = page([*melange_lines(), *distserve_lines(), *splitwise_lines(), *drawn_lines(told.instances)])
+    text = page([*melange_lines(), *distserve_lines(), *fleet_splitwise.lines(), *drawn_lines(told.instances)])
     if told.output is None:
         print(text)
     else:
