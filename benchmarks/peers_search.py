@@ -52,10 +52,16 @@ python -m benchmarks.peers_search --aic PATH/TO/aiconfigurator --cases CASES.csv
 ```
 
 """
+#: What a candidate is.
+COUNTED = """
+A candidate of perfmodel is a layout, or a pair of pools, whose load is searched. AIConfigurator counts each batch of a
+layout.
+"""
 PICKS = """
 Picks among the configurations that were measured on one device (data set aiconfigurator_silicon, all rows and those
-that nothing was fitted on; the terms are those of [decisions](decisions.md)). Limits are on TPOT. In the last column a
-broken limit, or no pick, counts as a regret of 100 %:
+that nothing was fitted on; the terms are those of [decisions](decisions.md)). Llama-3.3-70B and DeepSeek-V3 were not
+measured there; DeepSeek-R1 has the shape of V3. Limits are on TPOT. In the last column a broken limit, or no pick, counts
+as a regret of 100 %:
 
 """
 SCENARIO = """[model]
@@ -99,8 +105,17 @@ def run(command: list[str], timeout: float) -> tuple[float, float, str, bool]:
 
 
 def picked(text: str) -> str:
-    """The first line of rank 1 of each table that a tool printed."""
-    return "; ".join(" ".join(line.split()) for line in text.splitlines() if re.match(r"^[|\s]*1\s{2,}", line))
+    """What a tool ranks first in each table that it printed, with its tokens/s per device."""
+    found = []
+    for line in text.splitlines():
+        if re.match(r"^\|\s*1\s*\|", line):  # AIConfigurator: rank, engine, tokens/s per device, ..., layouts
+            cells = [cell.strip() for cell in line.split("|")[1:-1]]
+            layouts = " + ".join(cell for cell in cells if re.match(r"tp\d+pp\d+", cell))
+            replica = next((cell for cell in cells if re.match(r"\d+ \(=\d+x\d+\+", cell)), "")
+            found.append(f"{layouts} {replica.partition('(=')[2].rstrip(')')} {cells[2]}".replace("  ", " "))
+        elif ours := re.match(r"^\s*1\s{2,}(\S.*?)\s{2,}([\d.,]+)\s", line):
+            found.append(f"{ours[1]}: {ours[2]}")
+    return "; ".join(dict.fromkeys(found))
 
 
 def candidates(text: str) -> str:
@@ -124,9 +139,10 @@ def searched(aic: str, case: str, timeout: float) -> dict[str, dict[str, object]
         run(ours, timeout)
         for tool, command in (("perfmodel", ours), ("AIConfigurator", theirs)):
             cpu, wall, text, finished = run(command, timeout)
-            best = picked(text).replace("|", "/") if finished else f"stopped after {timeout:.0f} s"
-            figures = {"CPU s": round(cpu, 1), "wall s": round(wall, 1), "candidates": candidates(text), "best": best}
-            lines[f"{name}, {tool}"] = figures
+            best = picked(text) if finished else f"stopped after {timeout:.0f} s"
+            figures = {"CPU s": f"{cpu:.1f}", "wall s": f"{wall:.1f}", "candidates": candidates(text)}
+            figures |= {"first in rank, tokens/s per device": best}
+            lines[f"{name}, {tool}"] = dict(figures)
             print(f"{name}, {tool}: {figures}", flush=True)
     return lines
 
@@ -179,7 +195,7 @@ def main() -> None:
         lines: dict[str, dict[str, object]] = {}
         for case in asked.case or CASES:
             lines |= searched(asked.aic, case, asked.timeout)
-        text += markdown("search", lines)
+        text += markdown("search", lines) + COUNTED
     if asked.cases and asked.truth and asked.predictions:
         cases = pd.read_csv(asked.cases, dtype=str, keep_default_na=False)
         judged = picks(cases, pd.read_csv(asked.truth), pd.read_csv(asked.predictions))
