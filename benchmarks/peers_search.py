@@ -60,8 +60,8 @@ layout.
 PICKS = """
 Picks among the configurations that were measured on one device (data set aiconfigurator_silicon, all rows and those
 that nothing was fitted on; the terms are those of [decisions](decisions.md)). Llama-3.3-70B and DeepSeek-V3 were not
-measured there; DeepSeek-R1 has the shape of V3. Limits are on TPOT. In the last column a broken limit, or no pick, counts
-as a regret of 100 %:
+measured there; DeepSeek-R1 has the shape of V3. Limits are on TPOT. In the last column a broken limit, or no pick,
+counts as a regret of 100 %:
 
 """
 SCENARIO = """[model]
