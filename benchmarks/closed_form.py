@@ -143,9 +143,10 @@ def loads(base: Workload, rate: float) -> list[tuple[str, float, Workload]]:
     return made
 
 
-def estimated(scenario: Scenario) -> Estimates:
+def estimated(scenario: Scenario, *, endless: bool = False) -> Estimates:
     """The closed form's estimate. In the simulator, requests of equal length that start together stay together for
-    good; the closed form is told to assume the same here. On real servers they drift apart (`Engine.synchronised`)."""
+    good; the closed form is told to assume the same here. On real servers they drift apart (`Engine.synchronised`).
+    An open loop is the run of `COUNT` requests that is replayed, or one without end where that is asked."""
     if scenario.workers is not None:
         front, back = scenario.workers
         return perfmodel.estimate_disaggregated(
@@ -157,7 +158,9 @@ def estimated(scenario: Scenario) -> Estimates:
             decode_workers=back,
             engine=scenario.engine,
         )
-    demand = load_of(scenario.work, 1, float("inf"))  # the simulated closed loops are steady
+    open_run = scenario.work.arrival == "open" and not endless
+    work = replace(scenario.work, n_requests=float(COUNT)) if open_run else scenario.work
+    demand = load_of(work, 1, float("inf"))  # the simulated closed loops are steady
     demand = replace(demand, synchronised=np.full(1, float(scenario.alike)))
     return estimate_load(scenario.spec, demand, scenario.row, engine=scenario.engine.changed(synchronised=1.0))
 
@@ -187,7 +190,9 @@ def compared(scenario: Scenario) -> dict[str, Any]:
     own, truth = estimated(scenario), simulated(scenario)
     share, work = scenario.work.share, scenario.work
     means = {m: 1e3 * float(own.mean(getattr(own, m[:-3]))[0]) for m in METRICS if m.endswith("_ms")}
-    means["output_tok_s"] = float(own.output_rate[0])
+    # the simulator counts what it serves between start-up and drain
+    steady = estimated(scenario, endless=True) if scenario.work.arrival == "open" else own
+    means["output_tok_s"] = float(steady.output_rate[0])
     return {
         "deployment": scenario.deployment,
         "kind": scenario.kind,

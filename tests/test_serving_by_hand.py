@@ -835,7 +835,8 @@ def test_one_place_waits_as_a_single_server(variability: float) -> None:
 
 def test_few_running_complete_in_proportion() -> None:
     knots, completed = np.array([[2.0], [6.0]]), np.array([[4.0], [8.0]])
-    assert [one(completed_rate(knots, completed, col(n))) for n in (1.0, 2.0, 4.0, 6.0)] == [2.0, 4.0, 6.0, 8.0]
+    # half a second each up to two, three quarters at six, and linear between them
+    assert [one(completed_rate(knots, completed, col(n))) for n in (1.0, 2.0, 4.0, 6.0)] == [2.0, 4.0, 4 / 0.625, 8.0]
 
 
 def test_waits_by_rank_are_quantiles_of_an_exponential_or_of_a_growing_queue() -> None:

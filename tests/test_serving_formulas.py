@@ -16,7 +16,7 @@ from perfmodel.estimates.estimator import prepare
 from perfmodel.models import model
 from perfmodel.operators.step import Step
 from perfmodel.serving import closed_loop, finite_run, offline, open_loop
-from perfmodel.serving.admission import admission_wait
+from perfmodel.serving.admission import admission_wait, chance_of_full
 from perfmodel.serving.curve import DecodeCurve
 from perfmodel.serving.prefill_pool import PromptPool
 from perfmodel.serving.prefills import largest_group
@@ -147,10 +147,23 @@ def test_waits_for_admission_are_those_of_the_states(places: int, load: float, b
     exact = (waiting * np.arange(1, 3001)).sum() / (states.sum() + waiting.sum()) / rate
     one = np.ones(1)
     for variability in (1.0, 2.5):
-        found = admission_wait(rate * one, numbers[:, None], completed[:, None], places * one, variability * one)
-        assert found[0] == pytest.approx(variability * exact, rel=0.13, abs=1e-4 / rate)
+        found = admission_wait(rate * one, numbers[:, None], completed[:, None], completed[-1] * one, variability * one)
+        assert found[0] == pytest.approx(variability * exact, rel=0.02, abs=1e-4 / rate)
     full = completed[-1] * one
-    assert np.isinf(admission_wait(full, numbers[:, None], completed[:, None], places * one, one)).all()
+    assert np.isinf(admission_wait(full, numbers[:, None], completed[:, None], full, one)).all()
+
+
+@pytest.mark.parametrize(("places", "load"), [(9, 0.3), (500, 0.95), (500, 0.99), (16384, 0.05), (16384, 0.995)])
+def test_few_knots_find_how_often_a_replica_is_full(places: int, load: float) -> None:
+    # requests that slow each other down by a time linear in their number, known at five numbers alone
+    numbers = np.arange(1, places + 1, dtype=float)
+    completed = numbers / (1.0 + 3.0 * numbers / places)
+    rate = load * completed[-1]
+    logs = np.concatenate([[0.0], np.cumsum(np.log(rate / completed))])
+    states = np.exp(logs - logs.max())
+    knots = np.exp(np.linspace(0, 1, 5) * np.log(places))[:, None]
+    found = chance_of_full(rate * np.ones(1), knots, knots / (1.0 + 3.0 * knots / places))
+    assert found[0] == pytest.approx(states[-1] / states.sum(), rel=0.03, abs=1e-9)
 
 
 # -------------------------------------------------------------------------------- closed loops
@@ -282,20 +295,31 @@ def point(**fields: object) -> Any:
         "decode": Parts(wall=row(0.16)),
         "step": row(0.15),
         "prefill": Parts(shared=row(0.3)[None], interference=row(0.2), cv=lambda _load: row(0.5)),
-        "mixed": Parts(
-            met=lambda running, _step, _output: 0.1 * (running - 1.0),
-            per_prompt=lambda _step, _seen: row(0.25),
-            cv_squared=lambda _entering, _seconds, _seen: row(0.2),
-        ),
+        "mixed": mixed(),
     }
     return Parts(**{**usual, **fields})
 
 
+def mixed(interference: float = 0.1) -> Any:
+    """Return steps with prompts, each of which adds `interference` seconds where prompts come at random."""
+    return Parts(
+        met=lambda running, _step, _output: 0.1 * (running - 1.0),
+        interference=lambda rate, _step, _running: np.full_like(rate, interference),
+        per_prompt=lambda _step, _seen: row(0.25),
+        cv_squared=lambda _entering, _seconds, _seen: row(0.2),
+    )
+
+
 def test_a_replica_completes_what_runs_over_the_time_that_it_takes() -> None:
-    found = open_loop._throughput(replica(), point(), row(8.0))
-    # one running: 0.3 s for the prompt, nine tokens of 0.1 s; eight: prompts again in one of four, 0.7 s of others
-    expected = [1 / (0.3 + 0.9), 4 / (0.3 + 0.3 + 1.44), 8 / ((0.3 + 0.7) * 1.25 + 1.8)]
-    assert found.completed[:, 0].tolist() == pytest.approx(expected)
+    found = open_loop._throughput(replica(), point())
+    # one running: 0.3 s for the prompt, nine tokens of 0.1 s, which prompts stretch that take 0.1 s each
+    for running, decode, rate in zip((1, 4, 8), (0.9, 1.44, 1.8), found.completed[:, 0].tolist(), strict=True):
+        assert rate * (0.3 + decode / (1 - 0.1 * rate)) == pytest.approx(running)
+    # with a queue: prompts again in one of four, 0.7 s of others, which is more than where prompts come at random
+    assert found.drain.tolist() == pytest.approx([8 / ((0.3 + 0.7) * 1.25 + 1.8)])
+    clustered = open_loop._throughput(replica(), point(mixed=mixed(interference=0.01)))
+    rate = float(clustered.drain[0])  # prompts that enter together as they came take less
+    assert rate * (0.3 * 1.25 + 1.8 / (1 - 0.01 * 1.25 * rate)) == pytest.approx(8)
     assert (found.rate.tolist(), found.saturated.tolist()) == ([2.0], [False])
 
 
@@ -305,8 +329,6 @@ def test_a_replica_completes_what_runs_over_the_time_that_it_takes() -> None:
         ({"load": loaded(1, rate=row(3.0))}, {}, True),  # more than 2.62 requests/s
         ({"load": loaded(1, rate=row(3.0)), "run_length": row(8.0)}, {}, False),  # all eight fit at once
         ({"load": loaded(1, rate=row(3.0)), "run_length": row(9.0)}, {}, True),
-        ({}, {"running": row(8.0)}, True),  # every place is taken
-        ({"run_length": row(5.0)}, {"running": row(8.0)}, False),
         (
             {"run_length": row(5.0)},
             {"prefill": Parts(shared=row(0.3)[None], interference=row(0.6))},
@@ -316,9 +338,9 @@ def test_a_replica_completes_what_runs_over_the_time_that_it_takes() -> None:
 )
 def test_what_saturates_a_replica(change: dict[str, Any], of: dict[str, Any], saturated: bool) -> None:
     asked, at = replica(**change), point(**of)
-    found = open_loop._throughput(asked, at, row(8.0))
+    found = open_loop._throughput(asked, at)
     assert found.saturated.tolist() == [saturated]
-    most = float(found.completed[-1, 0])
+    most = float(found.drain[0])
     assert found.rate[0] == (min(float(asked.load.rate[0]), most) if saturated else float(asked.load.rate[0]))
 
 
@@ -335,13 +357,13 @@ def test_an_arriving_prompt_waits_for_the_step_and_for_prompts_ahead() -> None:
 
 
 def test_tokens_of_an_open_loop_meet_prompts_that_came_before() -> None:
-    rates = open_loop._throughput(replica(), point(), row(8.0))
+    rates = open_loop._throughput(replica(), point())
     found = open_loop._tpot(replica(), point(), rates, row(0.6))
     # prompts take 2 * 0.2 = 40 % of the time; while a request waited 0.6 s and its prompt took 0.3 s, 1.8 others came
     met = 1.8 * 0.2 / 9
     assert found.tolist() == pytest.approx([(0.15 + met) / 0.6])
     # no more than a full replica: eight tokens of 0.2 s, beside the prompts of 2.62 requests/s
-    most = 0.2 / (1 - float(rates.completed[-1, 0]) * 0.2)
+    most = 0.2 / (1 - float(rates.drain[0]) * 0.2)
     assert open_loop._tpot(replica(), point(), rates, row(60.0)).tolist() == pytest.approx([most])
     lone = replica(later_tokens=row(0.0))
     assert open_loop._tpot(lone, point(), rates, row(0.3)).tolist() == pytest.approx([min((0.15 + 0.24) / 0.6, most)])
@@ -350,14 +372,13 @@ def test_tokens_of_an_open_loop_meet_prompts_that_came_before() -> None:
 def test_runs_that_fit_never_queue_and_those_beyond_capacity_grow_instead() -> None:
     def queued(**fields: object) -> tuple[float, float]:
         those = replica(**fields)
-        rates = open_loop._throughput(those, point(), row(8.0))
+        rates = open_loop._throughput(those, point())
         steady, most = open_loop._queued(those, rates, row(8.0))
         return float(steady[0]), float(most[0])
 
     steady, most = queued()
-    exact = admission_wait(
-        row(2.0), KNOTS, open_loop._throughput(replica(), point(), row(8.0)).completed, row(8.0), row(0.5)
-    )
+    rates = open_loop._throughput(replica(), point())
+    exact = admission_wait(row(2.0), KNOTS, rates.completed, rates.drain, row(0.5))
     assert steady == pytest.approx(exact[0])  # answers do not vary: half of (1 + 0)
     assert most == np.inf
     assert queued(run_length=row(8.0)) == (0.0, 0.0)

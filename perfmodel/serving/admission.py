@@ -14,14 +14,19 @@ from perfmodel.workload import RANKS, Load
 #: Most recomputed prefills per request. Chosen: a bound for outputs far longer than prompts, where the law grows as
 #: the square of their ratio.
 _MAX_EVICTIONS = 4.0
-#: Cells of the birth-death chain from an empty to a full replica; more of them change no wait by 1 %.
+#: Cells of the birth-death chain; twice as many change no wait by 1 %.
 _CELLS = 32
-#: Least departure rate (requests/s) in a logarithm.
-_TINY_RATE = 1e-300
+#: Standard deviations on either side of the likeliest number of running sequences, and numbers beyond these, that the
+#: chain covers. Chosen: states further off have less than a millionth of the probability.
+_WIDE = 5.0
+#: Least relative rise of completions with the number running, for the width of the chain.
+_LEAST_RISE = 1e-3
+#: Factor over which that rise is taken.
+_STEP = 1.05
 
 
 def admission_wait(
-    rate: Array, knots: Array, completed: Array, max_running: Array, variability: Array | float = 1.0
+    rate: Array, knots: Array, completed: Array, drain: Array, variability: Array | float = 1.0
 ) -> Array:
     """Return the mean seconds that an arriving request queues for admission, (N,); infinite at or beyond capacity.
 
@@ -30,28 +35,55 @@ def admission_wait(
 
     Args:
         rate: arrivals, requests/s, (N,).
-        knots: running sequences, rising up to `max_running`, (K, N).
+        knots: running sequences, rising up to the most that run at once, (K, N).
         completed: requests/s that the replica completes with so many running, (K, N).
-        max_running: sequences that run at once, (N,).
+        drain: requests/s that a full replica completes while others queue, (N,).
         variability: (c_a^2 + c_s^2) / 2, with the coefficients of variation of gaps between arrivals and of lengths.
     """
-    width = max_running / _CELLS
-    log_probability = np.zeros_like(max_running)  # of a number of running sequences, relative to none
-    logs_by_cell = [log_probability]
-    for cell in range(_CELLS):
-        at = (cell + 0.5) * width + 0.5
-        departures = np.maximum(completed_rate(knots, completed, at), _TINY_RATE)
-        log_probability = log_probability + width * np.log(rate / departures)
-        logs_by_cell.append(log_probability)
-    logs = np.stack(logs_by_cell)
+    full, utilisation = chance_of_full(rate, knots, completed), rate / drain
+    with np.errstate(divide="ignore", invalid="ignore"):
+        queued = full * utilisation / (1.0 - utilisation)
+        wait = queued / (1.0 + queued) / (1.0 - utilisation) / rate * variability
+    return np.where(utilisation < 1.0, wait, np.inf)
+
+
+def chance_of_full(rate: Array, knots: Array, completed: Array) -> Array:
+    """Return the probability that a replica in which nobody queues runs all that fit, (N,); arguments as above.
+
+    The chain of 0 to `knots[-1]` running sequences goes up at `rate` and down at `completed_rate`. Only the states
+    around the likeliest number are followed, in `_CELLS` cells at most, each at least one sequence wide.
+    """
+    most, likeliest = knots[-1], _likeliest(rate, knots, completed)
+    aside = _WIDE * (1.0 + np.sqrt(likeliest / _rise(knots, completed, likeliest)))
+    low, high = np.maximum(likeliest - aside, 0.0), np.minimum(likeliest + aside, most)
+    cells = np.clip(np.ceil(high - low), 1.0, _CELLS)
+    width = (high - low) / cells
+    number = np.arange(_CELLS)[:, None]
+    middles = low + (number + 0.5) * width + 0.5
+    rises = np.where(number < cells, width * np.log(rate / completed_rate(knots, completed, middles)), 0.0)
+    logs = np.concatenate([np.zeros_like(rises[:1]), np.cumsum(rises, axis=0)])
     states = np.exp(logs - logs.max(axis=0))
     # the sum over whole numbers, as an integral with half a state at either end
-    inside = width * (states.sum(axis=0) - 0.5 * (states[0] + states[-1])) + 0.5 * (states[0] + states[-1])
-    utilisation = rate / completed[-1]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        queued = states[-1] * utilisation / (1.0 - utilisation)
-        wait = queued / (inside + queued) / (1.0 - utilisation) / rate * variability
-    return np.where(utilisation < 1.0, wait, np.inf)
+    number = np.arange(_CELLS + 1)[:, None]
+    inner = np.where((number > 0) & (number < cells), width, 0.0)
+    ends = np.where((number == 0) | (number == cells), (width + 1.0) / 2.0, 0.0)
+    return np.where(high >= most, states[-1] / (states * (inner + ends)).sum(axis=0), 0.0)
+
+
+def _likeliest(rate: Array, knots: Array, completed: Array) -> Array:
+    """Return the number of running sequences that completes `rate` requests/s, at most the last knot, (N,)."""
+    lacking = knots - rate * knots / completed  # rises from below zero to above at that number
+    found = np.minimum(rate * knots[0] / completed[0], knots[0])
+    for below, above, left, right in zip(lacking[:-1], lacking[1:], knots[:-1], knots[1:], strict=True):
+        inside = left + (right - left) * below / np.minimum(below - above, -_LEAST_RISE)
+        found = np.where((below < 0) & (above >= 0), inside, np.where(above < 0, right, found))
+    return np.asarray(found)
+
+
+def _rise(knots: Array, completed: Array, running: Array) -> Array:
+    """Return d ln(completions) / d ln(running sequences), (N,), of which the chain's variance is the inverse."""
+    more = [completed_rate(knots, completed, running * factor) for factor in (1.0, _STEP)]
+    return np.asarray(np.maximum(np.log(more[1] / more[0]) / np.log(_STEP), _LEAST_RISE))
 
 
 def finite_run_wait(rate: Array, count: Array, variability: Array) -> Array:
@@ -88,13 +120,12 @@ def chance_by_rank(prefill: Array, queue: Array, most: Array) -> Array:
 
 
 def completed_rate(knots: Array, completed: Array, at: Array) -> Array:
-    """Interpolate the requests/s that a replica completes while `at` sequences run. (N,)
+    """Interpolate the requests/s that a replica completes while `at` sequences run, (N,) or (J, N).
 
-    `completed` holds requests/s at each of K numbers of running sequences, `knots`; both are (K, N).
-
-    Below the first knot the rate is proportional to the number running.
+    `completed` holds requests/s at each of K numbers of running sequences, `knots`; both are (K, N). The time of a
+    request, the number running over the rate, is linear between knots, as steps are; below the first it is constant.
     """
-    return np.asarray(interpolate(knots, completed, at) * np.minimum(at / knots[0], 1.0))
+    return np.asarray(np.minimum(at, knots[-1]) / interpolate(knots, knots / completed, at))
 
 
 def evictions_per_request(prompt: Array, output: Array, reserved: Array) -> Array:

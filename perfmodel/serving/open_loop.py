@@ -16,6 +16,7 @@ from perfmodel.serving.planned_step import PricedStep
 from perfmodel.serving.prefills import PrefillTimes, prefill_times
 from perfmodel.serving.queueing import (
     bisect,
+    equilibrium_rate,
     mean_over_poisson,
     poisson_nodes,
     queue_variability,
@@ -28,6 +29,8 @@ from perfmodel.workload import Load
 
 #: Fewest mean running sequences that the fixed point is searched from.
 _LEAST_RUNNING = 1e-6
+#: Passes of the fixed point of the rate that prompts enter at and the steps that they stretch.
+_PASSES = 4
 #: Share by which the rate is raised for the gain of waits. Chosen: small against the distance of most loads to
 #: capacity, large against the tolerance of the fixed point.
 _RISE = 0.02
@@ -74,11 +77,13 @@ class _Point:
 class _Throughput:
     """State what a replica can complete.
 
-    completed: requests/s completed at each of the K numbers of sequences of the decode curve, (K, N). rate: requests/s
-    served, (N,). saturated: whether demand exceeds that, (N,).
+    completed: requests/s completed at each of the K numbers of sequences of the decode curve while nobody queues,
+    (K, N). drain: requests/s completed by a full replica while others queue, (N,). rate: requests/s served, (N,).
+    saturated: whether demand exceeds that, (N,).
     """
 
     completed: Array
+    drain: Array
     rate: Array
     saturated: Mask
 
@@ -109,11 +114,11 @@ def open_loop(steps: StepModel, load: Load, max_running: Array, prefills_per_req
         prefills_per_request=prefills_per_request,
     )
     point = _operating_point(replica)
-    throughput = _throughput(replica, point, max_running)
+    throughput = _throughput(replica, point)
     steady = _served(replica, point, throughput, max_running)
     if not finite.any():
         return steady
-    crowded = finite & (load.rate > throughput.completed[-1])
+    crowded = finite & (load.rate > throughput.drain)
     return finite_run(steady, steps, load, (max_running, prefills_per_request), crowded)
 
 
@@ -163,23 +168,43 @@ def _token_at(replica: _Replica, mixed: MixedSteps, running: Array) -> Array:
     return slowed_tpot(token_time, load.rate * interference)
 
 
-def _throughput(replica: _Replica, point: _Point, max_running: Array) -> _Throughput:
+def _throughput(replica: _Replica, point: _Point) -> _Throughput:
     """Compute the requests/s that the replica completes, and whether it is saturated.
 
-    It saturates where arrivals exceed that rate, where all its sequence slots are taken, or where prefill takes all the
-    time. A run of no more than `max_running` requests never queues, so arrivals and slots cannot saturate it.
+    It saturates where arrivals exceed what it completes while others queue, or where prefill takes all the time. A run
+    of no more than `max_running` requests never queues, so arrivals cannot saturate it.
     """
-    curve, load = replica.curve, replica.load
-    rate, prefill = load.rate, load.mean(point.prefill.shared)
-    met = np.stack([_met(replica, point.mixed, knot) for knot in range(len(curve.running))])
-    # prompts are prefilled again only where the replica is full: at the last knot
-    repeats = np.concatenate([np.ones_like(curve.running[:-1]), replica.prefills_per_request[None]])
-    completed = curve.running / ((prefill + met) * repeats + replica.later_tokens * curve.time)
-    full = (rate > completed[-1]) | (point.running >= replica.max_running * SATURATED_SHARE)
-    saturated = full & (replica.run_length > max_running) | (rate * point.prefill.interference >= MAX_UTILISATION)
+    rate = replica.load.rate
+    completed, drain = _completed(replica, point)
+    full = (rate > drain) & (replica.run_length > replica.max_running)
+    saturated = full | (rate * point.prefill.interference >= MAX_UTILISATION)
     return _Throughput(
-        completed=completed, rate=np.where(saturated, np.minimum(rate, completed[-1]), rate), saturated=saturated
+        completed=completed, drain=drain, rate=np.where(saturated, np.minimum(rate, drain), rate), saturated=saturated
     )
+
+
+def _completed(replica: _Replica, point: _Point) -> tuple[Array, Array]:
+    """Return (requests/s completed at each knot while nobody queues, (K, N); by a full replica with a queue, (N,)).
+
+    While nobody queues, prompts come at random: Little's law over a prefill and over decode steps that those prompts
+    stretch. Where others queue, a prompt enters when a sequence ends. Sequences that began together end together where
+    lengths are equal, and then enter as clustered as they once arrived, in fewer steps: the larger rate of both counts.
+    Prompts are prefilled again only where others queue.
+    """
+    curve, load, repeats = replica.curve, replica.load, replica.prefills_per_request
+    step, prefill, decode = (
+        curve.time * load.accepted,
+        load.mean(point.prefill.shared),
+        replica.later_tokens * curve.time,
+    )
+    met = point.mixed.met(curve.running, step, load.mean(load.output) / load.accepted)
+    rate, each = curve.running / (prefill + met + decode), np.zeros_like(step)
+    for _ in range(_PASSES):
+        each = point.mixed.interference(rate, step, curve.running)
+        rate = equilibrium_rate(curve.running, prefill, decode, each)
+    most, last = curve.running[-1], decode[-1]
+    by_ends = most / ((prefill + met[-1]) * repeats + last)
+    return rate, np.maximum(by_ends, equilibrium_rate(most, prefill * repeats, last, each[-1] * repeats))
 
 
 def _met(replica: _Replica, mixed: MixedSteps, knot: int) -> Array:
@@ -225,7 +250,7 @@ def _tpot(replica: _Replica, point: _Point, throughput: _Throughput, prefill_wai
     token_time = point.step / replica.load.accepted
     before = replica.load.mean(point.prefill.shared) + prefill_wait
     met = throughput.rate * interference * before / np.maximum(replica.later_tokens, 1.0)
-    full = slowed_tpot(replica.curve.time[-1], throughput.completed[-1] * interference)
+    full = slowed_tpot(replica.curve.time[-1], throughput.drain * interference)
     slowest = np.maximum(full, token_time / (1.0 - prefill_share))
     return np.minimum((token_time + met) / (1.0 - prefill_share), slowest)
 
@@ -238,7 +263,7 @@ def _queued(replica: _Replica, throughput: _Throughput, max_running: Array) -> t
     load = replica.load
     variability = queue_variability(load.cv, load.output, load.length_cv, load.mean)
     steady = admission_wait(
-        throughput.rate, replica.curve.running, throughput.completed, replica.max_running, variability / 2.0
+        throughput.rate, replica.curve.running, throughput.completed, throughput.drain, variability / 2.0
     )
     most = finite_run_wait(throughput.rate, replica.run_length - max_running, variability)
     never = (replica.run_length <= max_running) | (throughput.saturated & np.isinf(replica.run_length))
@@ -263,7 +288,7 @@ def _gains(replica: _Replica, point: _Point, throughput: _Throughput, max_runnin
     token = 1.0 / np.maximum((1.0 - np.clip(elastic, 0.0, 1.0)) * (1.0 - prompts), 1.0 / MOST_GAIN)
     with np.errstate(divide="ignore", invalid="ignore"):
         waits = 1.0 + np.log(more / wait) / rise
-        load = replica.load.rate / throughput.completed[-1]
+        load = replica.load.rate / throughput.drain
     full = (
         point.running >= replica.max_running * SATURATED_SHARE
     )  # no more sequences fit: the time per token is bounded
