@@ -159,7 +159,7 @@ class Reference:
             sequence.issued, sequence.replica = time, replica.index
             if replica.policy.serial_front_end:
                 ready = max(time, replica.front)
-            ready += replica.policy.request_time
+            ready += replica.policy.request_time + replica.policy.tokenize_time * sequence.prompt
             replica.front = ready
         sequence.ready = ready
         replica.waiting.append(sequence)

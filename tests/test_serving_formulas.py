@@ -92,7 +92,7 @@ RUN = {"n_requests": row(10, 10, 10, 10, np.inf), "rate": np.full(5, 2.0)}
 def ended(monkeypatch: pytest.MonkeyPatch, **fields: object) -> Served:
     """Return what becomes of `STEADY` as a run of ten requests, which arrive within five seconds."""
     monkeypatch.setattr(finite_run, "offline", lambda _steps, _load, *_limits: AT_ONCE)
-    steps, limits = cast(Any, Parts(engine=PLAIN, request_time=FRONT)), (np.full(5, 8.0), np.ones(5))
+    steps, limits = cast(Any, Parts(engine=PLAIN, request_time=lambda _prompt: FRONT)), (np.full(5, 8.0), np.ones(5))
     return finite_run.finite_run(STEADY, steps, loaded(5, **{**RUN, **fields}), limits, CROWDED)
 
 

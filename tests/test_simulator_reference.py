@@ -18,7 +18,7 @@ COUNTS = ("emitted", "preempted", "cached", "replica", "prefiller")
 
 def random_policy(draw, block: int, hashed: bool, static: bool) -> Policy:
     """Scheduling rules chosen at random."""
-    return Policy(
+    policy = Policy(
         max_num_batched_tokens=float(draw.choice([16, 64, 1e9])),
         max_num_seqs=int(draw.choice([2, 8, 64])),
         batching="static" if static else "continuous",
@@ -32,6 +32,7 @@ def random_policy(draw, block: int, hashed: bool, static: bool) -> Policy:
         request_time=float(draw.choice([0, 0.01])),
         serial_front_end=bool(draw.random() < 0.5),
     )
+    return policy.changed(tokenize_time=policy.request_time / 100.0)
 
 
 def random_case(seed: int):

@@ -139,7 +139,8 @@ class Engine:
         graph_counts_tokens: graph_seqs counts the tokens of a step, of which drafts give a sequence several.
         eager_launch_time: host seconds per operator of a step where no graph is captured at all (`eager_launch`).
         no_graphs: vendors on whose devices the engine captures no graphs, whatever graph_capture says.
-        request_time: seconds that a request spends in the front end, before and after the engine (HTTP, tokens).
+        request_time: seconds that a request spends in the front end, before and after the engine (HTTP, answers).
+        tokenize_time: further seconds per token of its prompt there, which is text when it comes.
 
     Experts: library_all_to_all: whether experts on other nodes are reached by a library's collectives, unless the
         routing asks for other kernels.
@@ -189,6 +190,7 @@ class Engine:
     request_time: float
     batching: str
     front_end_token: float = 0.0
+    tokenize_time: float = 0.0
     admission: str = "grow"
     memory_rule: str = "total"
     step_host_parallel: float = 0.0

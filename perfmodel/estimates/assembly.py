@@ -87,7 +87,7 @@ def _by_class(steps: StepModel, load: Load, served: Served) -> tuple[Latency, Re
     }
     classes = {"input": load.input, "output": load.output, "share": load.share}
     shape = np.broadcast_shapes(*(np.shape(v) for v in (*latency.values(), *classes.values())))
-    front_end = steps.request_time
+    front_end = load.mean(steps.request_time(load.input))
     return (
         Latency(front_end=front_end, **{name: np.broadcast_to(v, shape) for name, v in latency.items()}),
         RequestClasses(**{name: np.broadcast_to(v, shape) for name, v in classes.items()}),

@@ -35,7 +35,7 @@ class PrefillParts:
 
     groups, times, alone, time_cv: as of `perfmodel.serving.PromptPool`, (G, N), (G, N), (C, N), (N,). kv_bytes: of a
     prompt on one device, (C, N). bound: seconds per request by what limits them, (4, N). n_steps: mean steps per
-    prompt, (N,). request_time: seconds in the front end, (N,). basis: codes of `BASES`, (N,). fits: (N,).
+    prompt, (N,). request_time: seconds in the front end, (C, N). basis: codes of `BASES`, (N,). fits: (N,).
     """
 
     groups: Array
@@ -66,8 +66,8 @@ class DecodeParts:
     """Describe N layouts as decode workers, under K rates of requests per worker.
 
     max_running: sequences that a worker has room for, (N,). full: seconds per output token with so many, (N,).
-    greatest: requests/s of a worker that has room for so many at any time, (N,). kv_bytes, request_time, fits: as of
-    `PrefillParts`. tpot: seconds, (N, K). bound: seconds of a step by what limits them, (4, N, K). host: seconds of a
+    greatest: requests/s of a worker that has room for so many at any time, (N,). kv_bytes, fits: as of `PrefillParts`.
+    request_time: mean seconds in the front end, (N,). tpot: seconds, (N, K). bound: seconds of a step by what limits them, (4, N, K). host: seconds of a
     step that the host adds, (N, K). basis: codes of `BASES`, (N, K). watts: mean of a device, (2, N, K), where a
     request is prefilled and handed over at once, and where that takes `prefill` seconds. accepted: tokens per step and
     sequence, (N,). doubts: see `Doubts`.
@@ -158,7 +158,7 @@ def _decode_parts(
         full=full,
         greatest=greatest,
         kv_bytes=sequence_bytes(alone.back.sharding, alone.demand.input),
-        request_time=alone.back.steps.request_time,
+        request_time=alone.demand.mean(alone.back.steps.request_time(alone.demand.input)),
         fits=alone.back.memory.fits,
         tpot=worker.times.tpot[0].reshape(shape),
         bound=cost.bound.reshape(len(cost.bound), *shape),
@@ -198,7 +198,7 @@ def _prefill_parts(pair: ServedPair) -> PrefillParts:
         kv_bytes=sequence_bytes(pair.front.sharding, demand.input),
         bound=by_limit,
         n_steps=demand.mean(prompts.n_steps),
-        request_time=pair.front.steps.request_time,
+        request_time=pair.front.steps.request_time(demand.input),
         basis=prompts.cost.basis.max(axis=0),
         fits=pair.front.memory.fits,
         pair=pair,

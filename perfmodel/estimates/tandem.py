@@ -90,9 +90,9 @@ def serve_tandem(front: Prepared, back: Prepared, demand: Load, prompts: PromptP
         prompts: the prefill pool.
         transfer: hand-over of requests to the decode pool.
     """
-    workers, request_time = transfer.workers[1], front.steps.request_time
+    workers, request_time = transfer.workers[1], front.steps.request_time(demand.input)
     handed_over = transfer.after(prompts.alone)
-    tandem = _tandem(back, demand, prompts, transfer, demand.mean(handed_over) + request_time)
+    tandem = _tandem(back, demand, prompts, transfer, demand.mean(handed_over + request_time))
     rate, wait = _rate(tandem)
     running = tandem.running(rate / workers)
     decode = back.steps.decode(np.maximum(running, _LEAST_RUNNING), demand.decode_context, demand.drafts)

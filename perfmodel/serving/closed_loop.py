@@ -134,10 +134,10 @@ def closed_loop(steps: StepModel, load: Load, max_running: Array, prefills_per_r
         prefills_per_request: expected prefills per request while others queue for admission, (N,).
     """
     batch = _batch(steps, load, max_running, prefills_per_request)
-    request_time = steps.request_time
+    request_time = steps.request_time(load.input)
     prefill = batch.prompt
     tpot, wait = _batch_times(batch)
-    queued = _admission(batch, prefill + wait + batch.later_tokens * tpot, request_time)
+    queued = _admission(batch, prefill + wait + batch.later_tokens * tpot, load.mean(request_time))
     wait = wait + queued
     opening = opening_burst(batch.running, batch.group, load.mean(batch.grouped.alone) / batch.group, prefill)
     opening = eased(opening, load.ramp)
@@ -194,7 +194,7 @@ def _batch(steps: StepModel, load: Load, max_running: Array, prefills_per_reques
         token_time=decode.wall / load.accepted,
         later_tokens=later,
         # where others queue for admission, one of them takes the place at once
-        away=np.where(clients > max_running, 0.0, steps.request_time),
+        away=np.where(clients > max_running, 0.0, load.mean(steps.request_time(load.input))),
     )
 
 

@@ -46,7 +46,7 @@ def finite_run(steady: Served, steps: StepModel, load: Load, limits: tuple[Array
     return replace(
         steady,
         gains=Gains(np.where(crowded, 1.0, steady.gains.token), wait_gain, steady.gains.load),
-        times=replace(steady.times, ttft=prefill + wait + steps.request_time, tpot=tpot, wait=wait),
+        times=replace(steady.times, ttft=prefill + wait + steps.request_time(load.input), tpot=tpot, wait=wait),
         rate=np.where(finite, count / makespan, steady.rate),
         waits=WaitShape(
             uniform_share=np.where(crowded, 1.0, steady.waits.uniform_share), by_rank=np.where(finite, by_rank, np.nan)

@@ -160,7 +160,7 @@ def _served(
     decode = steps.decode(drained.running, load.decode_context, load.drafts)
     return Served(
         times=RequestTimes(
-            ttft=own + wait + steps.request_time,
+            ttft=own + wait + steps.request_time(load.input),
             tpot=zero + drained.tpot / load.accepted,
             wait=zero + wait,
             burst=zero,
@@ -169,7 +169,7 @@ def _served(
         steps=StepTimes(decode=drained.step, mixed=grouped.mixed_step, interference=single.interference_by_class),
         costs=StepCosts(decode=decode.cost, prefill=single.cost, prefill_steps=single.n_steps, prompts=single.planned),
         running=drained.running,
-        rate=count / (drained.makespan + steps.request_time),
+        rate=count / (drained.makespan + load.mean(steps.request_time(load.input))),
         saturated=np.zeros(len(count), bool),
         waits=WaitShape(uniform_share=1.0, by_rank=np.maximum(drained.entry - mean_own, 0.0)),
     )

@@ -311,7 +311,7 @@ def _served(replica: _Replica, point: _Point, throughput: _Throughput, max_runni
     zero = np.zeros_like(prefill.shared)
     return Served(
         times=RequestTimes(
-            ttft=prefill.shared + wait + endless + replica.steps.request_time,
+            ttft=prefill.shared + wait + endless + replica.steps.request_time(replica.load.input),
             tpot=zero + _tpot(replica, point, throughput, prefill_wait),
             wait=zero + wait + endless,
             burst=zero,

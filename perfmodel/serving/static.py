@@ -62,7 +62,7 @@ def _run(steps: StepModel, load: Load, batch: Array) -> _Run:
     )
     prefill = prompts.pipelined(steps.sharding.pp)
     tpot = decode.wall / load.accepted
-    first = prefill + steps.request_time
+    first = prefill + steps.request_time(load.input)
     duration = load.mean(first + np.maximum(load.output - 1.0, 0.0) * tpot)
     return _Run(decode=decode, prompts=prompts, prefill=prefill, first=first, tpot=tpot, duration=duration)
 

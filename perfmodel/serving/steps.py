@@ -201,10 +201,13 @@ class StepModel:
         more = ready + (power - ready) * self.own_factor("power")
         return np.asarray(np.minimum(np.where(power > ready, more, power), self.hardware.tdp))
 
-    @property
-    def request_time(self) -> Array:
-        """Return the seconds that a request spends in the front end, (N,)."""
-        return np.full(len(self.token_budget), self.engine.request_time) * self.own_factor("front_end")
+    def request_time(self, prompt: Array | float) -> Array:
+        """Return the seconds that a request spends in the front end, (N,) or (C, N).
+
+        prompt: its prompt tokens, cached ones included, same shape: all of them come as text.
+        """
+        seconds = self.engine.request_time + self.engine.tokenize_time * np.asarray(prompt)
+        return (seconds + np.zeros(len(self.token_budget))) * self.own_factor("front_end")
 
     def captured(self, seqs: Array | float) -> Mask:
         """Return True where a step with `seqs` decoding sequences on the replica is replayed from a captured graph.

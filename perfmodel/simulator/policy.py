@@ -50,6 +50,7 @@ class Policy:
         preemption: What happens to the sequence admitted last when KV blocks run out: `recompute` or `swap`.
         prefix_cache: Keep the blocks of prompts and let later requests use them.
         request_time: Seconds that a request spends in the front end before it can be scheduled.
+        tokenize_time: Further seconds per token of its prompt.
         serial_front_end: The front end takes requests one by one, as a single-process server does.
     """
 
@@ -66,6 +67,7 @@ class Policy:
     preemption: Literal["recompute", "swap"] = "recompute"
     prefix_cache: bool = False
     request_time: float = 0.0
+    tokenize_time: float = 0.0
     serial_front_end: bool = False
 
     def changed(self, **settings: Any) -> Policy:
@@ -115,6 +117,7 @@ def of_engine(engine: Engine, limits: Limits, *, max_model_len: float = math.nan
         preemption="swap" if engine.preemption == "swap" else "recompute",
         prefix_cache=engine.prefix_cache,
         request_time=_known(engine.request_time, 0.0),
+        tokenize_time=engine.tokenize_time,
     )
 
 

@@ -195,10 +195,10 @@ def _worker(layouts: Deployments, n: int) -> dict[str, Any]:
 
 def _prefill(front: PrefillParts, n: int) -> dict[str, Any]:
     """Return the figures of a prefill worker."""
-    columns = {name: getattr(front, name) for name in ("groups", "times", "alone", "kv_bytes", "bound")}
+    columns = {name: getattr(front, name) for name in ("groups", "times", "alone", "kv_bytes", "bound", "request_time")}
     return {
         **{name: np.broadcast_to(v, (len(v), len(front.n_steps)))[:, n].tolist() for name, v in columns.items()},
-        **{name: float(getattr(front, name)[n]) for name in ("time_cv", "n_steps", "request_time")},
+        **{name: float(getattr(front, name)[n]) for name in ("time_cv", "n_steps")},
         "basis": int(front.basis[n]),
         "fits": bool(front.fits[n]),
     }

@@ -67,7 +67,7 @@ def _pass_front_end(arrays: Arrays, i: int, r: int, time: float) -> float:
     replica.outstanding += 1
     replica.outstanding_tokens += request.prompt
     begin = max(time, replica.front_end_free_at) if replica.front_end_serial else time
-    ready: float = begin + replica.front_end_time
+    ready: float = begin + replica.front_end_time + replica.tokenize_time * request.prompt
     replica.front_end_free_at = ready
     return ready
 

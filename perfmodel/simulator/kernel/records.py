@@ -90,6 +90,7 @@ REPLICA = _record(
     prefix_cache=_B,
     blocks_per_hash=_I,  # KV blocks that one prefix hash stands for
     front_end_time=_F,  # s per request
+    tokenize_time=_F,  # s per token of its prompt
     front_end_serial=_B,
     link_latency=_F,  # s per transfer to the decode pool
     link_time_per_token=_F,  # s per token of KV

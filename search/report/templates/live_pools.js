@@ -110,7 +110,7 @@ function byClass(pools, s, metric, statistic) {
   if (metric === "itl") return s.prefill.map(() => s.tpot * d.accepted);
   const first = isRank(pools, statistic)
     ? s.prefill.map((own) => own + d.request_time - s.wait * Math.log1p(-pools.constants.ranks[statistic]))
-    : s.prefill.map((own) => own + s.wait + p.request_time);
+    : s.prefill.map((own, c) => own + s.wait + p.request_time[c]);
   return metric === "ttft" ? first : first.map((own, c) => own + Math.max(pools.output[c] - 1, 0) * s.tpot);
 }
 
