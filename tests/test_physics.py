@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -388,6 +389,18 @@ def test_changing_the_engine_changes_the_answer() -> None:
     place = pm.deployments([hwdb.device("h100-sxm")])
     before, after = (pm.estimate(pm.model(DENSE), workload, place, engine=e) for e in (engine, slower))
     assert one(after.ttft) - one(before.ttft) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("load", [{"concurrency": 1.0}, {"concurrency": 1.0, "arrival": "static"}, {"rate": 0.01}])
+def test_a_prompt_is_tokenised_whole_though_most_of_it_is_cached(load: dict[str, Any]) -> None:
+    slower = pm.engine("vllm").changed(tokenize_time=1e-4)
+    workload = pm.Workload.from_lengths(20_000, 128, prefix_hit=0.9, **load)
+    place = pm.deployments([hwdb.device("h100-sxm")])
+    engines = slower.changed(tokenize_time=0.0), slower
+    before, after = (one(pm.estimate(pm.model(DENSE), workload, place, engine=e).ttft) for e in engines)
+    assert after - before == pytest.approx(2.0)
+    runs = [pm.simulate(pm.model(DENSE), place, workload, engine=e, count=3, seed=0) for e in engines]
+    assert (runs[1].first - runs[1].issued)[0] - (runs[0].first - runs[0].issued)[0] == pytest.approx(2.0)
 
 
 # -------------------------------------------------------------------------------------------------------- fallback
