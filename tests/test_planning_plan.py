@@ -165,6 +165,18 @@ def test_sizes_are_the_least_that_keep_the_objectives(base: Plan) -> None:
         assert target.met_by(target.estimates(tried)).tolist() == [False] * (len(counts) - 1) + [True]
 
 
+def test_the_best_of_each_device_is_listed_and_named(base: Plan) -> None:
+    """By plain minima over the candidates of a device, however short the list is."""
+    rows = base.rows(1)
+    named = {word: row for row in rows for word in row["best_of"].split("; ")}
+    device = np.array([d.name for d in base.scorer.tariff.devices])[base.layouts.device]
+    for name in np.unique(device[base.qualifies]):
+        least = base.columns["usd_per_hour"][(device == name) & base.qualifies].min()
+        assert named[name]["device"] == name
+        assert named[name]["usd_per_hour"] == pytest.approx(least)
+    assert named["colocated"]["rank"] == 1
+
+
 def test_costs_power_and_energy_follow_from_devices_and_rates(base: Plan) -> None:
     c, price = base.columns, np.array([2.5, 0.8])[base.layouts.device]
     np.testing.assert_allclose(c["usd_per_hour"], c["devices"] * price)

@@ -185,6 +185,7 @@ def _print_ranking(plan: Plan, rows: Sequence[dict[str, Any]], wide: bool) -> No
         *remarks,
         *getattr(plan, "notes", ()),
         *_offers(plan),
+        *_beyond_the_list(rows),
         *_same_figures(rows),
         *([f"Sure %: {SURE}"] if plan.scenario.slo.objectives else []),
     ]
@@ -192,6 +193,16 @@ def _print_ranking(plan: Plan, rows: Sequence[dict[str, Any]], wide: bool) -> No
         plan, rows, columns, number="rank", notes=notes, without_range=["usd_per_million_tokens"], wide=wide
     )
     print_rows(with_kilowatts(rows), layout=layout)
+
+
+def _beyond_the_list(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Say in one line why rows below the best are listed; nothing where there are none."""
+    told = [
+        f"rank {row['rank']} is the best of {row['best_of'].replace('; ', ' and of ')}"
+        for place, row in enumerate(rows, start=1)
+        if row["rank"] != place and row.get("best_of")
+    ]
+    return [f"Listed besides: {'; '.join(told)}."] if told else []
 
 
 def _same_figures(rows: Sequence[dict[str, Any]]) -> list[str]:

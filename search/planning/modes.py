@@ -41,6 +41,23 @@ def device_winners(plan: Candidates, most: int) -> list[int]:
     return [int(n) for n in numbers[np.sort(first)][:most]]
 
 
+def best_of(plan: Candidates) -> dict[int, str]:
+    """Return candidate number -> the modes and devices that it is the best of, in words: `colocated; h100-sxm`.
+
+    A pair of pools on two devices is the best of its pair: `h100-sxm + a100-sxm-80gb`, prefill first.
+    """
+    found: dict[int, list[str]] = {}
+    for mode, number in winners(plan).items():
+        found.setdefault(number, []).append(mode)
+    names = [device.name for device in plan.scorer.tariff.devices]
+    for number in device_winners(plan, len(plan)):
+        pair = plan.pair(number) if plan.disaggregated(number) else None
+        placed = [pair.prefill, pair.decode] if pair else [plan.deployment(number)]
+        devices = dict.fromkeys(names[int(one.device[0])] for one in placed)
+        found.setdefault(number, []).append(" + ".join(devices))
+    return {number: "; ".join(words) for number, words in found.items()}
+
+
 def best_by_mode(plan: Candidates) -> list[dict[str, Any]]:
     """Return one flat row per mode: its best candidate, best mode first.
 

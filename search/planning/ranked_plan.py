@@ -14,7 +14,7 @@ from hwdb import Infeasible
 from search.manifest import Manifest
 from search.planning.candidates import Candidates
 from search.planning.folded import folded, stands_for
-from search.planning.modes import best_by_mode, comparison, device_winners, winners
+from search.planning.modes import best_by_mode, best_of, comparison, device_winners, winners
 from search.planning.names import told_apart
 from search.planning.reasons import nearest_misses, notes, reason
 from search.planning.rows import candidate_rows
@@ -78,6 +78,7 @@ class Plan(Candidates):
 
         The best of each mode of serving and of up to `DEVICES_SHOWN` devices are among them, with their ranks.
         Candidates that differ only in settings that do not bind are one row; `stands_for` names their values.
+        `best_of` names the modes and devices that a row is the best of.
 
         misses: so many of the rows of `misses()` follow; their rank is None.
         """
@@ -177,7 +178,7 @@ class Plan(Candidates):
     ) -> list[dict[str, Any]]:
         """Return the flat rows of the candidates `numbers`, with their ranks. alike: what each stands for."""
         alike = self._folded if alike is None else alike
-        load = self._load_columns()
+        load, best = self._load_columns(), best_of(self)
         return [
             {
                 "rank": rank,
@@ -185,6 +186,7 @@ class Plan(Candidates):
                 **row,
                 **load,
                 "stands_for": stands_for(self, alike[number]),
+                "best_of": best.get(number, ""),
             }
             for number, rank, row in zip(numbers, ranks, candidate_rows(self, numbers), strict=True)
         ]

@@ -14,7 +14,7 @@ OF_A_PLAN = ("rank", "candidate", "qualifies")
 #: Columns that say what a candidate is, compared before its figures.
 CONFIGURATION = ("candidate", "mode", "device", "weight", "kv", "engine", "price", "basis")
 #: Columns that say nothing of the candidate itself.
-LEFT_OUT = (*OF_A_PLAN, "front", "reason", "stands_for", "remark", "launch")
+LEFT_OUT = (*OF_A_PLAN, "front", "reason", "stands_for", "best_of", "remark", "launch")
 WAY_OUT = "write one with perfmodel plan SCENARIO.toml --json > FILE"
 
 
