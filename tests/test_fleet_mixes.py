@@ -39,7 +39,7 @@ from search.fleet.operating import mixes
 from search.fleet.options import prepare
 from search.fleet.rates import Rivals, copies_within, greatest_rates
 from search.fleet.routing import WHOLE_WEIGHT, weights
-from search.output import print_verified, verified_rows
+from search.output import fleet_power_notes, print_verified, verified_rows
 from search.planning import Target
 from search.scenario.growth import Growth
 
@@ -394,6 +394,9 @@ def test_a_pair_of_pools_has_chances_a_simulation_and_hosts(tmp_path: Path) -> N
     assert {r["slo_bound"] for r in rows} == {"ttft_ms_p90", "tpot_ms_p90"}
     assert all(0 < r["simulated_ms"] < 3 * r["closed_form_ms"] for r in rows)
     assert latency_rows(found)[0]["slo_bound_chance"] > 0.4
+    assert fleet_power_notes(found) == []
+    path.write_text(PAIR, encoding="utf-8")
+    assert "no host is counted for a100-sxm-80gb, h100-sxm" in fleet_power_notes(plan_fleet(load_scenario(path)))[0]
 
 
 @pytest.mark.parametrize(("truth", "passes"), [(0.6, True), (1e-3, False)])

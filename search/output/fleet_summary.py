@@ -11,6 +11,7 @@ from search.output.row_printer import print_rows
 from search.output.table_fit import Layout
 from search.output.terminal import print_text
 from search.output.value_format import money, number, percent
+from search.scenario import device_type
 
 if TYPE_CHECKING:
     from search.fleet import FleetPlan, Passing
@@ -81,9 +82,10 @@ def fleet_power_notes(fleet: FleetPlan) -> list[str]:
     if fleet.modelled is None:
         return []
     tariff, used = fleet.modelled.tariff, set(fleet.devices)
-    modelled = {o.device for o in fleet.problem.options if (o.name, o.model) in fleet.modelled.powered}
+    powered = [o for o in fleet.problem.options if any((o.name, m) in fleet.modelled.powered for m in o.runs)]
+    modelled = {place for o in powered for place in o.devices_of}
     whole = {d.name for d, node in zip(tariff.devices, tariff.whole, strict=True) if node}
-    alone = ", ".join(sorted((used & modelled) - whole))
+    alone = ", ".join(sorted({device_type(place) for place in used & modelled} - whole))
     way_out = "name their node in [hardware] nodes to count it and to pay whole nodes"
     return [f"Power: the mean draw of devices; no host is counted for {alone}: {way_out}."] if alone else []
 
