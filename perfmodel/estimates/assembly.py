@@ -80,6 +80,7 @@ def _by_class(steps: StepModel, load: Load, served: Served) -> tuple[Latency, Re
         "e2e": times.ttft + np.maximum(load.output - 1.0, 0.0) * times.tpot,
         "prefill": times.prefill,
         "wait": times.wait + times.burst,
+        "front_end": steps.request_time(load.input),
         "step": served.steps.decode / load.accepted,
         "itl_tail": served.steps.mixed,
         "interference": served.steps.interference,
@@ -87,9 +88,8 @@ def _by_class(steps: StepModel, load: Load, served: Served) -> tuple[Latency, Re
     }
     classes = {"input": load.input, "output": load.output, "share": load.share}
     shape = np.broadcast_shapes(*(np.shape(v) for v in (*latency.values(), *classes.values())))
-    front_end = load.mean(steps.request_time(load.input))
     return (
-        Latency(front_end=front_end, **{name: np.broadcast_to(v, shape) for name, v in latency.items()}),
+        Latency(**{name: np.broadcast_to(v, shape) for name, v in latency.items()}),
         RequestClasses(**{name: np.broadcast_to(v, shape) for name, v in classes.items()}),
     )
 

@@ -193,7 +193,7 @@ def drafts_spread(found: Answered, metric: str) -> Array:
 def _first_token(found: Answered, statistic: str) -> Array:
     """Return the sensitivities of TTFT to all causes, (K, N): of its prompt, its wait and the front end."""
     causes, time = found.causes, found.latency
-    prompt, front = found.mean(time.prefill), time.front_end
+    prompt, front = found.mean(time.prefill), found.mean(time.front_end)
     if statistic in RANKS:
         wait = found.mean(percentiles.wait_percentile(time.wait, found.waits, statistic))
     else:

@@ -94,7 +94,7 @@ def _groups(terms: Sequence[Term], phase: str) -> dict[str, float]:
 def _of_ttft(row: Row) -> dict[str, float]:
     """Return what adds up to the mean TTFT, in ms."""
     time, mean = row.found.latency, row.found.mean
-    wait, front, ttft = (float(mean(v)[0]) * MS_PER_S for v in (time.wait, time.front_end + 0.0 * time.ttft, time.ttft))
+    wait, front, ttft = (float(mean(v)[0]) * MS_PER_S for v in (time.wait, time.front_end, time.ttft))
     groups = _groups(row.terms, "prefill")
     rest = ttft - wait - front - sum(groups.values())
     return {"wait": wait, "front end": front, **groups, "other steps": rest}
