@@ -19,7 +19,7 @@ from perfmodel import Slo, Workload, deployments, engine, model
 from perfmodel.costs import Roofline
 from perfmodel.estimates import Estimates, joint_chance
 from perfmodel.workload import Objective, load_of
-from search import FleetPlan, FleetProblem, Inventory, Option, fleet_plan, load_scenario, plan_fleet
+from search import FleetInfeasible, FleetPlan, FleetProblem, Inventory, Option, fleet_plan, load_scenario, plan_fleet
 from search.fleet import (
     alternative_rows,
     greatest_growth,
@@ -33,14 +33,16 @@ from search.fleet import (
 from search.fleet.batches import Batch, joined, stacked
 from search.fleet.buckets import CUTS, cut, relaxed_cost
 from search.fleet.busiest import Mix, busiest_mixes
-from search.fleet.growth import bought
+from search.fleet.growth import extended
 from search.fleet.mix import mix_factors, slowed, tightened
 from search.fleet.operating import mixes
 from search.fleet.options import prepare
+from search.fleet.problem import World
 from search.fleet.rates import Rivals, copies_within, greatest_rates
 from search.fleet.routing import WHOLE_WEIGHT, weights
 from search.output import fleet_power_notes, print_verified, verified_rows
 from search.planning import Target
+from search.scenario import Supply
 from search.scenario.growth import Growth
 
 MODEL = "meta-llama/Llama-3.1-8B-Instruct"
@@ -168,6 +170,19 @@ def test_a_mix_that_reaches_less_lowers_its_option_and_the_fleet_still_serves(tm
     assert len(said) > len(told)
 
 
+def test_a_mix_that_keeps_the_slos_at_no_rate_leaves_its_option_out(tmp_path: Path) -> None:
+    made = prepare(load_scenario(two(tmp_path)), Roofline())
+    found = fleet_plan(made.problem)
+    mixed = (found.shares[:, :, 0] > 0).sum(axis=1) > 1
+    assert mixed.any()
+    never = Slo(tuple(replace(o, limit=1e-9) for o in made.modelled.slos[0].objectives))
+    unkept = replace(made.modelled, slos=(never, *made.modelled.slos[1:]))
+    assert (mix_factors(found, unkept)[mixed] == 0.0).all()
+    assert (mix_factors(found, unkept)[~mixed] == 1.0).all()
+    with pytest.raises(FleetInfeasible, match="is left out: the mix of classes that it was given keeps"):
+        tightened(made.problem, unkept, fleet_plan)
+
+
 @pytest.mark.parametrize("cuts", [(1, 1), (2, 1), (3, 2), (8, 4)])
 def test_buckets_keep_the_requests_of_a_class(cuts: tuple[int, int], tmp_path: Path) -> None:
     spec = load_scenario(two(tmp_path, '"auto"')).fleet
@@ -238,8 +253,8 @@ def test_a_fleet_serves_up_to_its_next_purchase_and_no_more(seed: int) -> None:
     problem, held = replace(found.problem, elastic=False), found.replicas.max(axis=1)
     most = greatest_growth(problem, held)
     assert most >= 1.0 - 1e-6
-    assert not bought(problem, held, most * 0.999).any()
-    assert bought(problem, held, most * 1.01).any()
+    assert (extended(problem, held, most * 0.999).replicas[:, 0] == held).all()
+    assert (extended(problem, held, most * 1.01).replicas[:, 0] > held).any()
     rows = growth_rows(found, Growth((1.3,) * 4, quantiles=(0.5,)))
     assert [r["month"] for r in rows] == [0, 1, 2, 3, 4]
     for before, row in pairwise(rows):
@@ -247,6 +262,40 @@ def test_a_fleet_serves_up_to_its_next_purchase_and_no_more(seed: int) -> None:
         assert row["devices"] == before["devices"] + row["buy_devices"]
     whole = fleet_plan(replace(problem, rate=problem.rate * 1.3**4))
     assert rows[-1]["usd_per_hour"] >= whole.usd_per_hour - 1e-6
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_next_purchase_counts_cases_worlds_and_losses_of_spot_devices(seed: int) -> None:
+    """The program itself, with the replicas of today and no others, says whether it serves a little less, or more."""
+    rng = np.random.default_rng(seed)
+    kinds = (Supply("d0", "on_demand", 3.0), Supply("d0", "spot", 1.0, lost_share=0.5))
+    options = tuple(Option(f"o{i}", f"d{i}", 1.0, 2.0, availability=0.9) for i in range(2))
+    speed = rng.uniform(0.5, 2.0, (2, 2))
+    draws = [World(f"w{i}", speed * rng.uniform(0.6, 1.1, (2, 1))) for i in range(5)]
+    problem = FleetProblem(
+        options,
+        ("x", "y"),
+        rng.uniform(1.0, 5.0, (2, 2)),
+        speed,
+        hours=np.ones(2),
+        inventory=Inventory(spare_nodes=seed % 2, supplies=kinds),
+        worlds=(World("outputs x 2", speed / 2, must=True), *draws) if seed > 1 else tuple(draws),
+        worlds_kept=0.8,
+    )
+    found = fleet_plan(problem)
+    held, spot = found.replicas[:, 0], found.spot[:, 0]
+    most = greatest_growth(problem, held, spot)
+    assert 1.0 - 1e-6 <= most < np.inf
+    assert most <= greatest_growth(replace(problem, worlds=()), held, spot) + 1e-9
+    steady = replace(kinds[0], most=float((held - spot)[0]))
+    limits = replace(problem.inventory, nodes=float(held.sum()), supplies=(steady, kinds[1]))
+    here = replace(problem, kept=held, inventory=limits, options=tuple(replace(o, nodes=1.0) for o in options))
+    assert (fleet_plan(replace(here, rate=problem.rate * most * 0.999)).replicas[:, 0] == held).all()
+    with pytest.raises(FleetInfeasible):
+        fleet_plan(replace(here, rate=problem.rate * most * 1.001))
+    assert growth_rows(found, Growth((1.0,), quantiles=(0.5,)))[0]["next_purchase_rps"] == pytest.approx(
+        most * problem.rate.sum(axis=1).max()
+    )
 
 
 def test_a_forecast_spreads_with_the_months_and_a_full_house_is_named(tmp_path: Path) -> None:

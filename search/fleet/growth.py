@@ -1,7 +1,7 @@
 """Say when a growing demand outgrows a fleet, and what has to be bought then.
 
 Today's replicas stay. Each month of the forecast asks whether they still serve the demand. Where they do not, the
-program is solved again with the replicas on hand free of charge, and what it adds is the purchase.
+program is solved again with at least the replicas on hand, and what it adds is the purchase.
 """
 
 from __future__ import annotations
@@ -12,43 +12,53 @@ from typing import Any
 import numpy as np
 
 from perfmodel.arrays import Array, Index
+from search.fleet.cases import FAILURES, cases
 from search.fleet.fleet import FleetPlan
-from search.fleet.limits import failures, supplied, taken_of
+from search.fleet.limits import supplied
 from search.fleet.plan import FleetInfeasible, fleet_plan
 from search.fleet.problem import FleetProblem
 from search.fleet.solve import Solver
-from search.scenario import Growth, Inventory, Option, Supply
+from search.scenario import Growth
 
-#: What a replica on hand costs more.
-FREE: dict[str, Any] = {"usd_per_hour": 0.0, "migration_usd": 0.0, "penalty_usd_per_hour": 0.0, "current": 0}
-#: Beginning of the device under which replicas on hand are counted.
-ON_HAND = "on hand "
 #: A fleet serves a demand that is above what it can by no more than this share: rounding of the linear program.
 SERVED_TOLERANCE = 1e-6
 
 
-def greatest_growth(problem: FleetProblem, replicas: Index) -> float:
-    """Return the greatest factor on the demand of all classes and periods that some replicas serve, whatever fails.
+def greatest_growth(problem: FleetProblem, replicas: Index, spot: Array | None = None) -> float:
+    """Return the greatest factor on the demand of all classes and periods that some replicas serve in every case.
 
-    replicas: (O,) of each option, the same in all periods. A linear program per period and failure gives it.
+    replicas: (O,) of each option, the same in all periods. spot: (O,) of them on spot devices, none by default. The
+    cases are those of `search.fleet.cases`: failures, losses of spot devices, cases to survive, and all draws of the
+    throughput but those that may be missed. A linear program per distinct period and case gives the factor.
     """
-    held = np.nonzero(replicas)[0]
-    most = np.inf
-    for rate in np.unique(problem.rate, axis=0):
-        for lost in np.unique(np.stack([lost[held] for lost in failures(problem)]), axis=0):
-            alive = np.maximum(replicas[held] - lost, 0.0)
-            most = min(most, _factor(problem, held, rate, alive))
-    return most
+    on_spot = np.zeros(len(replicas)) if spot is None else spot
+    most, draws = float(np.inf), dict[int, float]()
+    for case in cases(problem):
+        if case.kind in FAILURES and not any(replicas[o] for o in case.options if case.touches(o)):
+            continue  # it takes nothing
+        held = np.array([o for o in case.options if replicas[o]], dtype=np.intp)
+        alive = case.alive(problem, replicas.astype(float), on_spot)[held]
+        mine = np.isin(np.arange(len(problem.classes)), case.classes)
+        rates = np.unique(problem.rate * mine, axis=0)
+        factor = min(_factor(problem, held, (rate, case.throughput[held]), alive) for rate in rates)
+        if case.kind == "chance":
+            draws[case.world] = min(draws.get(case.world, np.inf), factor)
+        else:
+            most = min(most, factor)
+    return min([most, *sorted(draws.values())[problem.may_miss :]])
 
 
-def _factor(problem: FleetProblem, held: Index, rate: Array, alive: Array) -> float:
-    """Return the greatest factor on `rate` (C,) that so many replicas (K,) of the options `held` (K,) serve."""
+def _factor(problem: FleetProblem, held: Index, load_of: tuple[Array, Array], alive: Array) -> float:
+    """Return the greatest factor on the demand that so many replicas (K,) of the options `held` (K,) serve.
+
+    load_of: rate (C,) of each class, and throughput (K, C) of one replica.
+    """
     from scipy.optimize import linprog
 
+    rate, speed = load_of
     wanted = np.nonzero(rate > 0)[0]
     if not len(wanted):
         return float("inf")
-    speed = np.nan_to_num(problem.throughput[held])
     options, classes = len(alive), len(wanted)
     able = speed[:, wanted] > 0
     load = np.where(able, rate[wanted] / np.where(able, speed[:, wanted], 1.0), 0.0)
@@ -79,16 +89,19 @@ def growth_rows(found: FleetPlan, growth: Growth, solver: Solver | None = None) 
     rows = []
     for quantile in growth.quantiles:
         held = found.replicas.max(axis=1)
-        enough = greatest_growth(problem, held)
+        spot = held - (found.replicas - found.spot).max(axis=1)
+        enough = greatest_growth(problem, held, spot)
         for month, factor in enumerate(growth.factors(quantile).tolist()):
             before, added, told = enough, np.zeros_like(held), ""
             if factor > enough * (1.0 + SERVED_TOLERANCE):
                 try:
-                    added = bought(problem, held, factor, solver)
+                    more = extended(problem, held, factor, solver)
                 except FleetInfeasible as error:
-                    told = str(error.only(lambda name: ON_HAND not in name))
-                held = held + added
-                enough = greatest_growth(problem, held)
+                    told = str(error)
+                else:
+                    added, spot = more.replicas[:, 0] - held, more.spot[:, 0]
+                    held = held + added
+                    enough = greatest_growth(problem, held, spot)
             rows.append(_row(problem, growth, (quantile, month, factor), (held, added), before))
             if told:
                 rows[-1]["remark"] = told
@@ -96,47 +109,9 @@ def growth_rows(found: FleetPlan, growth: Growth, solver: Solver | None = None) 
     return rows
 
 
-def bought(problem: FleetProblem, held: Index, factor: float, solver: Solver | None = None) -> Index:
-    """Return the replicas of each option, (O,), to buy so that the demand times `factor` is served at the least cost.
-
-    held: (O,) replicas on hand, which cost nothing more.
-    """
-    at = np.nonzero(held)[0]
-    stock = {f"{ON_HAND}{o}": float(held[o]) for o in at.tolist()}
-    left = {d: n - float(problem.stocked(d) @ held) for d, n in problem.inventory.stock.items()}
-    ours = tuple(_on_hand(problem, o) for o in at.tolist())
-    supplies = _supplies_left(problem, held)
-    inventory: Inventory = replace(problem.inventory, stock={**left, **stock}, supplies=supplies)
-    wider = replace(
-        problem,
-        options=(*problem.options, *ours),
-        throughput=np.concatenate([problem.throughput, problem.throughput[at]]),
-        worlds=tuple(replace(w, throughput=np.concatenate([w.throughput, w.throughput[at]])) for w in problem.worlds),
-        rate=problem.rate * factor,
-        inventory=inventory,
-    )
-    return np.asarray(fleet_plan(wider, solver).replicas[: len(held)].max(axis=1))
-
-
-def _on_hand(problem: FleetProblem, o: int) -> Option:
-    """Return option o as it is on hand: free, and counted as a device of its own. It fails with its device's others."""
-    option, pools = problem.options[o], problem.inventory.spare
-    pool = next((d for d in option.pools if d in pools), "") if not problem.inventory.spare_domains else ""
-    alone: dict[str, Any] = {"device": f"{ON_HAND}{o}", "devices": 1.0, "parts": {}, "part_nodes": {}, "region": ""}
-    nodes = sum(option.nodes_of.values())
-    return replace(option, **alone, **FREE, nodes=nodes, domain=option.domain or pool)
-
-
-def _supplies_left(problem: FleetProblem, held: Index) -> tuple[Supply, ...]:
-    """Return the supplies without the devices of the replicas on hand, (O,), which are those of the cheapest."""
-    supplies = list(problem.inventory.supplies)
-    taken = {d: float(taken_of(problem, d) @ held) for d in {s.device for s in supplies}}
-    for k in sorted(range(len(supplies)), key=lambda k: supplies[k].usd_per_hour):
-        some = min(supplies[k].most, taken[supplies[k].device])
-        taken[supplies[k].device] -= some
-        least = max(supplies[k].least - some, 0.0)
-        supplies[k] = replace(supplies[k], most=supplies[k].most - some, least=least)
-    return tuple(supplies)
+def extended(problem: FleetProblem, held: Index, factor: float, solver: Solver | None = None) -> FleetPlan:
+    """Return the least-cost fleet that keeps the replicas on hand, (O,), and serves the demand times `factor`."""
+    return fleet_plan(replace(problem, rate=problem.rate * factor, kept=held), solver)
 
 
 def _devices(problem: FleetProblem, replicas: Index) -> dict[str, float]:

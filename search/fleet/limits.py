@@ -163,7 +163,8 @@ def most_steady(problem: FleetProblem) -> Index:
     if problem.objective == "traffic":
         return _most_within_limits(problem)
     current = np.array([o.current if o.migration_usd else 0 for o in problem.options])
-    return np.asarray(np.maximum(_alone(problem) + np.max(failures(problem), axis=0), current), dtype=np.intp)
+    kept = np.maximum(current, 0 if problem.kept is None else problem.kept)
+    return np.asarray(np.maximum(_alone(problem) + np.max(failures(problem), axis=0), kept), dtype=np.intp)
 
 
 def most_spot(problem: FleetProblem) -> Index:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from perfmodel import Estimates, Slo
-from perfmodel.arrays import Array, Index
+from perfmodel.arrays import Array, Index, Mask
 from perfmodel.workload import Load
 from search.fleet.batches import ratio_of
 from search.fleet.fleet import FleetPlan
@@ -22,6 +22,7 @@ from search.fleet.modelled import Modelled
 from search.fleet.operating import Served, mixes
 from search.fleet.problem import FleetProblem
 from search.fleet.rates import greatest_rates
+from search.fleet.relax import FleetInfeasible
 
 #: A mix may reach less than its classes do one by one by this part before it counts. chosen: below the error of the
 #: estimates, and a few per cent of the utilisation that is left free anyway.
@@ -58,7 +59,7 @@ def mix_factors(found: FleetPlan, modelled: Modelled) -> Array:
     """Return what each option serves of the mixes that it has, as a share of what the program counts on, (O,).
 
     It is 1 where that is enough within `TOLERANCE`, where an option serves one class at a time, and where its
-    throughput is stated.
+    throughput is stated; 0 where the mix keeps the SLOs at no rate.
     """
     problem, out = found.problem, np.ones(len(found.problem.options))
     each = found.shares * problem.rate.T[None] / np.where(problem.serves(), problem.throughput, np.inf)[:, :, None]
@@ -78,7 +79,7 @@ def mix_factors(found: FleetPlan, modelled: Modelled) -> Array:
         if len(short):
             less = _Mixed(_rows(served, short), modelled.slos, problem)
             reached = greatest_rates(less, len(short))[0] / full[short]
-            np.minimum.at(out, served.option[short], np.where(reached > 0, reached, 1.0))
+            np.minimum.at(out, served.option[short], reached)
     return out
 
 
@@ -101,7 +102,7 @@ def tightened(
 ) -> tuple[FleetPlan, tuple[str, ...]]:
     """Solve a fleet until every replica serves the mix that it is given; returns it and remarks on what was lowered.
 
-    solve: finds the fleet of a problem.
+    solve: finds the fleet of a problem. Raises `FleetInfeasible` where no fleet is left, with what was lowered.
     """
     found, whole = solve(problem), np.ones(len(problem.options))
     for _ in range(MOST_ROUNDS):
@@ -109,14 +110,25 @@ def tightened(
         if (factors >= 1.0).all():
             break
         whole = whole * factors
-        found = solve(slowed(problem, whole))
-    lowered = np.nonzero((whole < 1.0) & found.replicas.any(axis=1))[0]
-    told = tuple(
-        f"{problem.options[o].name} counts with {whole[o]:.0%} of its throughput: the mix of classes that it was given "
-        "reaches no more than that within the SLOs of all of them"
-        for o in lowered
-    )
-    return found, tuple(text.replace("%", " %", 1) for text in told)
+        try:
+            found = solve(slowed(problem, whole))
+        except FleetInfeasible as error:
+            told = _lowered(problem, whole, whole < 1.0)
+            raise FleetInfeasible("; ".join([error.message, *told]), error.relaxations) from None
+    return found, _lowered(problem, whole, (whole < 1.0) & (found.replicas.any(axis=1) | (whole == 0.0)))
+
+
+def _lowered(problem: FleetProblem, whole: Array, named: Mask) -> tuple[str, ...]:
+    """Return a sentence about each of the `named` options, (O,), that counts with a share `whole`, (O,), of itself."""
+    told = []
+    for o in np.nonzero(named)[0]:
+        name, mix = problem.options[o].name, "the mix of classes that it was given"
+        if whole[o]:
+            share = f"counts with {100.0 * whole[o]:.0f} % of its throughput"
+            told.append(f"{name} {share}: {mix} reaches no more than that within the SLOs of all of them")
+        else:
+            told.append(f"{name} is left out: {mix} keeps the SLOs of all of them at no rate")
+    return tuple(told)
 
 
 def slowed(problem: FleetProblem, factor: Array) -> FleetProblem:

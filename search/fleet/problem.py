@@ -46,7 +46,8 @@ class FleetProblem:
     regions by name, (P,) each. network: seconds of a round trip by (region of an option, class).
     class_models: (C,) model of each class, () where no replica serves several. horizon_h: hours over
     which the cost of moving to new replicas is spread. time_limit_s, gap: seconds per solution, and the relative
-    distance from the optimum at which the solver may stop.
+    distance from the optimum at which the solver may stop. kept: (O,) replicas that stay in every period, None
+    for none.
     """
 
     options: tuple[Option, ...]
@@ -68,6 +69,7 @@ class FleetProblem:
     horizon_h: float = HOURS_PER_MONTH
     time_limit_s: float = TIME_LIMIT_S
     gap: float = DEFAULT_GAP
+    kept: Index | None = None
 
     @property
     def device_names(self) -> tuple[str, ...]:
@@ -132,7 +134,8 @@ class FleetProblem:
         few = np.arange(len(self.options))[rows]
         worlds = tuple(replace(w, throughput=np.asarray(w.throughput)[few]) for w in self.worlds)
         options = tuple(self.options[i] for i in few)
-        return replace(self, options=options, throughput=np.asarray(self.throughput)[few], worlds=worlds)
+        kept = None if self.kept is None else self.kept[few]
+        return replace(self, options=options, throughput=np.asarray(self.throughput)[few], worlds=worlds, kept=kept)
 
     @property
     def periods(self) -> int:

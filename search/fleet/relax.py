@@ -59,10 +59,6 @@ class FleetInfeasible(Infeasible):
         super().__init__(message + (f": {ways}" if ways else ""))
         self.message, self.relaxations = message, relaxations
 
-    def only(self, names: Callable[[str], bool]) -> FleetInfeasible:
-        """Return the same error with only the changes all of whose limits `names` accepts."""
-        return FleetInfeasible(self.message, tuple(r for r in self.relaxations if all(names(n) for n in r.limits)))
-
 
 def describe(limit: str) -> str:
     """Describe a limit in words: `stock[h100-sxm]` is "the stock of h100-sxm"."""

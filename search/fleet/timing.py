@@ -21,7 +21,7 @@ def changes(problem: FleetProblem, option: int) -> bool:
 
 
 def add_replicas(program: Program) -> None:
-    """Add the variables replicas[o,t], whole numbers.
+    """Add the variables replicas[o,t], whole numbers, at least kept[o] where some replicas stay.
 
     They are the same in all periods unless the fleet is elastic; in an elastic fleet, those of an option that is fixed
     are, and those of one that has to stay the whole day.
@@ -37,8 +37,8 @@ def add_replicas(program: Program) -> None:
             if t and same:
                 program.replicas[o, t] = program.replicas[o, 0]
                 continue
-            name = f"replicas_{o}_{t}"
-            program.replicas[o, t] = program.linear.add_variable(name, 0, int(program.most[o]), pulp.LpInteger)
+            name, least = f"replicas_{o}_{t}", 0 if problem.kept is None else int(problem.kept[o])
+            program.replicas[o, t] = program.linear.add_variable(name, least, int(program.most[o]), pulp.LpInteger)
 
 
 def add_starts(program: Program) -> None:
