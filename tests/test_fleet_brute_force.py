@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from search import FleetInfeasible, FleetProblem, Option, fleet_plan
-from search.fleet import World
+from search.fleet import World, levels
+from search.fleet.split import relaxed
 from search.scenario import Supply
 
 #: Instances of each kind.
@@ -482,3 +483,37 @@ def test_every_kind_of_constraint_agrees_with_brute_force(kind: str) -> None:
         assert found.gap <= 1e-5
         outcomes.append(True)
     assert any(outcomes), "no instance has a fleet"
+
+
+@pytest.mark.parametrize("kind", ["spare", "two_spare", "pool", "spot", "mixed"])
+def test_levels_of_the_worst_failure_change_no_optimum(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(levels, "LEAST_SIZE", 1)
+    test_every_kind_of_constraint_agrees_with_brute_force(kind)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_levels_raise_the_bound_of_the_linear_program_and_keep_the_fleet(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Five options on spot and other devices, of which nodes fail; one level only for odd seeds."""
+    rng = np.random.default_rng(seed)
+    price, on = rng.uniform(1, 4, 5), range(5)
+    supplies = [Supply(f"d{d}", "on_demand", float(price[d])) for d in on]
+    supplies += [Supply(f"d{d}", "spot", float(price[d]) / 2, lost_share=0.5, most=4.0) for d in on[:3]]
+    problem = with_inventory(
+        FleetProblem(
+            tuple(Option(f"o{d}", f"d{d}", 1.0, 1.0) for d in on),
+            ("x",),
+            rng.uniform(4, 8, (1, 1)),
+            rng.uniform(0.7, 1.4, (5, 1)) * price[:, None],
+        ),
+        supplies=tuple(supplies),
+        spare_nodes=1 + seed // 4,
+    )
+    plain, loose = fleet_plan(problem), relaxed(problem)
+    monkeypatch.setattr(levels, "LEAST_SIZE", 1)
+    monkeypatch.setattr(levels, "MOST_LEVELS", 1 if seed % 2 else 8)
+    assert fleet_plan(problem).usd_per_hour == pytest.approx(plain.usd_per_hour, rel=2e-6)
+    gain = relaxed(problem) - loose
+    assert gain > 1e-3 if seed % 2 == 0 else gain > -1e-6
+    assert loose + gain <= plain.usd_per_hour + 1e-6

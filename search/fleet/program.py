@@ -20,6 +20,7 @@ load[o,t,f]     the replicas alive keep the SLO; load[o,m,t,f] where a replica s
 capacity[t,f]   both in one, for a class that shares no option with another
 alive[o,t,f]    a failure takes its replicas
 gone[o,t,f]     but no more than there are
+level[k,g,t]    tighter: the worst failure of a group is at one of a few levels (`search.fleet.levels`)
 chance          no more worlds are missed than may be
 house[d,t]      replicas share whole nodes (`search.fleet.paying`)
 source[d,t]     every device comes from a supply
@@ -42,6 +43,7 @@ from __future__ import annotations
 import numpy as np
 
 from search.fleet.cases import cases
+from search.fleet.levels import add_levels
 from search.fleet.limits import bounds, limits, max_replicas, mean_limits, most_spot, most_steady
 from search.fleet.paying import add_house, add_limit, add_mean_limit, add_moves, add_supplies
 from search.fleet.problem import FleetProblem
@@ -79,6 +81,7 @@ def formulate(problem: FleetProblem, ask: Ask | None = None) -> Program:
     for number, case in enumerate(cases(problem, ask.without)):
         for t in range(problem.periods):
             add_case(program, case, number, t)
+    add_levels(program)
     for number, (name, limit) in enumerate(limits(problem).items()):
         if name not in ask.without:
             add_limit(program, name, limit, number)

@@ -11,8 +11,6 @@ from search.fleet.program import Ask, Program, formulate
 from search.scenario import DEFAULT_GAP, TIME_LIMIT_S
 
 Solver = Literal["highs", "cbc"]
-#: Part of the gap that the periods of a fleet that is split may have; the split itself takes the rest. chosen.
-PART_OF_GAP = 0.8
 
 
 @dataclass(frozen=True)
@@ -33,9 +31,10 @@ class Effort:
         solver = self.solver or available_solver()
         return program if run_solver(program, solver, self.time_limit, self.gap) else None
 
-    def part(self, problem: FleetProblem, ask: Ask, share: float) -> Program | None:
-        """Solve one of several programs, to part of the gap and within a share of the time."""
-        return replace(self, time_limit=self.time_limit * share, gap=self.gap * PART_OF_GAP).solve(problem, ask)
+    def part(self, problem: FleetProblem, ask: Ask, shares: tuple[float, float]) -> Program | None:
+        """Solve one of several programs, within shares of the time and of the gap."""
+        time, gap = shares
+        return replace(self, time_limit=self.time_limit * time, gap=self.gap * gap).solve(problem, ask)
 
 
 def run_solver(program: Program, solver: Solver, time_limit: float, gap: float) -> bool:

@@ -28,8 +28,10 @@ LARGE = 400
 AT_ONCE = 2
 #: Kinds of cases that the linear program of the prices leaves out.
 LEFT_OUT = frozenset({"chance"})
-#: Parts of the time for the bounds and for the fleets of all periods, times those that are solved at once. chosen.
-BOUND_TIME, FLEET_TIME = 0.35 * AT_ONCE, 0.45 * AT_ONCE
+#: Parts of the time for the bounds and for the fleets of all periods, times those that are solved at once; and parts of
+#: the gap at which each period may stop. chosen: bounds hardly rise after a second, and the split takes the rest.
+BOUND_TIME, FLEET_TIME = 0.2 * AT_ONCE, 0.55 * AT_ONCE
+BOUND_GAP, FLEET_GAP = 0.8, 0.2
 #: Kind of a reserved supply in the problem of one period. It has a name of its own, so that it can stand beside others.
 AT_ITS_WORTH = "at its worth"
 #: A mean price below this is none, USD per hour.
@@ -37,8 +39,8 @@ SMALLEST = 1e-12
 #: Kinds of cases that need no place in the last program: its replicas have been found to survive them.
 SETTLED = frozenset({"spare", "domain", "spot", "chance", "case"})
 
-#: Solves one program within a share of the time; None where it has no solution.
-Solve = Callable[[FleetProblem, Ask, float], Program | None]
+#: Solves one program within shares of the time and of the gap; None where it has no solution.
+Solve = Callable[[FleetProblem, Ask, tuple[float, float]], Program | None]
 
 
 def splits(problem: FleetProblem) -> bool:
@@ -70,7 +72,7 @@ def split(problem: FleetProblem, solve: Solve) -> Program | None:
         """
         alone = one_period(problem, worth, t)
         try:
-            found = solve(alone, Ask(objective="cost"), BOUND_TIME / problem.periods)
+            found = solve(alone, Ask(objective="cost"), (BOUND_TIME / problem.periods, BOUND_GAP))
         except Infeasible:
             return relaxed(alone)
         if found is None:
@@ -79,7 +81,7 @@ def split(problem: FleetProblem, solve: Solve) -> Program | None:
 
     def fleet_of(t: int) -> Program | None:
         """Return the solved program of period t with the devices that are reserved, or more where these are too few."""
-        part = FLEET_TIME / problem.periods
+        part = (FLEET_TIME / problem.periods, FLEET_GAP)
         try:
             found = solve(one_period(problem, kept, t, level), Ask(objective="cost"), part)
         except Infeasible:

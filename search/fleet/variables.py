@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from perfmodel.arrays import NAN, Array, Index
-from search.fleet.cases import Case
 from search.fleet.limits import INTEGRALITY_TOLERANCE, bounds, limits, mean_limits, with_nodes
 from search.fleet.problem import FleetProblem
 from search.fleet.quantities import Numbers, weights
@@ -46,8 +45,7 @@ class Program:
     replicas[o,t], share[o,c,t] (of the normal case), housed[d,t],
     held[k,t], spot[o,t], started[o,t], moved[o], worst[g,t],
     alive[o,t,lost], missed[w]: variables. served: factor on the demand, a
-    number or a variable. excess: by name, the variable by which an elastic limit may be exceeded. pending: cases that
-    are not in the program yet. bound: lower bound on the objective, NaN before solving.
+    number or a variable. excess: by name, the variable by which an elastic limit may be exceeded. bound: lower bound on the objective, NaN before solving.
     """
 
     problem: FleetProblem
@@ -71,7 +69,6 @@ class Program:
     served: Expression = 1.0
     most_served: float = 1.0
     excess: dict[str, Expression] = field(default_factory=dict)
-    pending: list[tuple[int, Case]] = field(default_factory=list)
     bound: float = NAN
     solver: str = ""
 
