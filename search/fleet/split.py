@@ -15,7 +15,7 @@ import numpy as np
 
 from hwdb import Infeasible
 from perfmodel.arrays import Array
-from search.fleet.limits import INTEGRALITY_TOLERANCE, mean_limits
+from search.fleet.limits import mean_limits
 from search.fleet.periods import options_join
 from search.fleet.problem import FleetProblem
 from search.fleet.program import Ask, Program, formulate
@@ -134,7 +134,7 @@ def _fix(variable: object, value: float) -> None:
 def reserved(problem: FleetProblem) -> tuple[dict[str, Array], dict[str, float]]:
     """Return what a reserved device is worth in each period, device -> (P,) USD per hour, and how many are reserved.
 
-    The worths are the duals of the constraint `source` in the linear program, scaled so that their mean is the price.
+    How many are reserved is the number of the linear program, rounded. The worths are the duals of the constraint `source` in the linear program, scaled so that their mean is the price.
     """
     import pulp
 
@@ -149,7 +149,7 @@ def reserved(problem: FleetProblem) -> tuple[dict[str, Array], dict[str, float]]
             dual = np.array([rows.get(f"source_{first}_{t}", 0.0) for t in range(problem.periods)])
             each = np.maximum(dual / share + supply.usd_per_hour - dual.sum(), 0.0)
             worth[supply.device] = each * supply.usd_per_hour / max(float(share @ each), SMALLEST)
-            level[supply.device] = float(np.ceil((program.held[k, 0].varValue or 0.0) - INTEGRALITY_TOLERANCE))
+            level[supply.device] = float(np.rint(program.held[k, 0].varValue or 0.0))
     return worth, level
 
 

@@ -45,7 +45,8 @@ class Program:
     replicas[o,t], share[o,c,t] (of the normal case), housed[d,t],
     held[k,t], spot[o,t], started[o,t], moved[o], worst[g,t],
     alive[o,t,lost], missed[w]: variables. served: factor on the demand, a
-    number or a variable. excess: by name, the variable by which an elastic limit may be exceeded. bound: lower bound on the objective, NaN before solving.
+    number or a variable. excess: by name, the variable by which an elastic limit may be exceeded. bound: lower
+    bound on the objective, NaN before solving.
     """
 
     problem: FleetProblem
