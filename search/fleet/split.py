@@ -134,7 +134,8 @@ def _fix(variable: object, value: float) -> None:
 def reserved(problem: FleetProblem) -> tuple[dict[str, Array], dict[str, float]]:
     """Return what a reserved device is worth in each period, device -> (P,) USD per hour, and how many are reserved.
 
-    How many are reserved is the number of the linear program, rounded. The worths are the duals of the constraint `source` in the linear program, scaled so that their mean is the price.
+    How many are reserved is the number of the linear program, rounded. The worths are the duals of its constraint
+    `source`, scaled so that their mean is the price.
     """
     import pulp
 
