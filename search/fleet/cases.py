@@ -91,7 +91,7 @@ def cases(problem: FleetProblem, without: frozenset[str] = frozenset()) -> list[
     for options, classes in groups(problem):
         base = Case("normal", options, classes, np.where(problem.serves(), problem.throughput, 0.0))
         others = [*_spare(base, lost), *_domains(problem, base), *_spot(problem, base), *_worlds(problem, base)]
-        found += [c for c in (base, *others) if c.kind not in without]
+        found += [base, *[c for c in others if c.kind not in without]]
     return found
 
 
