@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from search import FleetInfeasible, FleetProblem, Option, fleet_plan
+from search import FleetInfeasible, FleetProblem, Inventory, Option, fleet_plan
 from search.fleet import World, levels
 from search.fleet.split import relaxed
 from search.scenario import Supply
@@ -517,3 +517,20 @@ def test_levels_raise_the_bound_of_the_linear_program_and_keep_the_fleet(
     gain = relaxed(problem) - loose
     assert gain > 1e-3 if seed % 2 == 0 else gain > -1e-6
     assert loose + gain <= plain.usd_per_hour + 1e-6
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_fleet_that_stays_the_same_survives_its_cases_in_every_period(seed: int) -> None:
+    """Two models that are busiest in different periods: each alone at its busiest hour, and both over the day."""
+    rng = np.random.default_rng(seed)
+    options = tuple(Option(f"o{i}", f"d{i}", 1.0, float(rng.uniform(1, 3))) for i in range(4))
+    speed = np.kron(np.eye(2), np.ones((2, 1))) * rng.uniform(0.5, 2.0, (4, 1))
+    rate = np.array([[5.0, 1.0], [1.0, 6.0], [3.0, 3.0]]) * rng.uniform(0.8, 1.2, (3, 2))
+    day = FleetProblem(
+        options, ("x", "y"), rate, speed, hours=np.ones(3), inventory=Inventory(spare_nodes=1 + seed % 2)
+    )
+    apart = [
+        fleet_plan(replace(day.without_throughput(np.arange(2) != c), rate=day.rate * (np.arange(2) == c)[None]))
+        for c in range(2)
+    ]
+    assert fleet_plan(day).usd_per_hour == pytest.approx(sum(one.usd_per_hour for one in apart))

@@ -26,6 +26,7 @@ import numpy as np
 from perfmodel.arrays import Array
 from search.fleet.cases import groups
 from search.fleet.limits import failures
+from search.fleet.periods import deciding
 from search.fleet.variables import Expression, Program
 
 #: Options times periods from which a program is tightened. chosen: smaller ones take less than a second without.
@@ -45,7 +46,7 @@ def add_levels(program: Program) -> None:
     if len(problem.options) * problem.periods < LEAST_SIZE or "spare" in without or not (whole and fails.any()):
         return
     for number, (options, classes) in enumerate(groups(problem)):
-        for t in range(problem.periods):
+        for t in deciding(problem, classes):
             rate = float(problem.rate[t, classes[0]])
             if len(classes) == 1 and rate:
                 part = np.nan_to_num(problem.throughput[:, classes[0]]) / rate

@@ -38,6 +38,16 @@ def busiest(rate: Array) -> tuple[Index, Index]:
     return kept, np.argmax(covers[kept], axis=0)
 
 
+def deciding(problem: FleetProblem, classes: tuple[int, ...]) -> list[int]:
+    """List the periods in which a case of some classes has to be survived: the others follow from them.
+
+    In a fleet that stays the same, these are the busiest of the classes; in an elastic one, all.
+    """
+    if problem.elastic:
+        return list(range(problem.periods))
+    return [int(t) for t in busiest(problem.rate[:, list(classes)])[0]]
+
+
 def of_busiest(problem: FleetProblem) -> tuple[FleetProblem, Index]:
     """Return the problem of the busiest periods alone, and for each period the position of one that stands for it."""
     kept, stands = busiest(problem.rate)

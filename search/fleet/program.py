@@ -46,6 +46,7 @@ from search.fleet.cases import cases
 from search.fleet.levels import add_levels
 from search.fleet.limits import bounds, limits, max_replicas, mean_limits, most_spot, most_steady
 from search.fleet.paying import add_house, add_limit, add_mean_limit, add_moves, add_supplies
+from search.fleet.periods import deciding
 from search.fleet.problem import FleetProblem
 from search.fleet.serving import add_case, add_chance
 from search.fleet.timing import add_replicas, add_starts
@@ -79,7 +80,7 @@ def formulate(problem: FleetProblem, ask: Ask | None = None) -> Program:
     add_chance(program)
     add_objective(program)
     for number, case in enumerate(cases(problem, ask.without)):
-        for t in range(problem.periods):
+        for t in range(problem.periods) if case.kind == "normal" else deciding(problem, case.classes):
             add_case(program, case, number, t)
     add_levels(program)
     for number, (name, limit) in enumerate(limits(problem).items()):
