@@ -33,9 +33,10 @@ if TYPE_CHECKING:
     from search.searchers import Progress
 
 #: Columns of the tables of the cost over the load.
-BREAK_EVEN = "The cheapest, from which load on"
-BREAK_EVEN_OF_ONE = "The cheapest single pool, from which load on"
-OVER_LOAD = ("offered_load", "candidate", "usd_per_hour", "usd_per_million_tokens")
+BREAK_EVEN = "Whose replicas are the cheapest, from which load on"
+BREAK_EVEN_OF_ONE = "Whose replicas of one pool are the cheapest, from which load on"
+OVER_LOAD = ("offered_load", "candidate", "replicas", "usd_per_hour", "usd_per_million_tokens")
+GROWN = ("offered_load", "candidate", "usd_per_hour", "usd_per_million_tokens")
 
 
 def answer_of(
@@ -75,7 +76,10 @@ def _lead_over_load(plan: Plan, *, breaks: bool) -> str:
     """Say what the curves of the cost over the load show. breaks: whether the cheapest changes."""
     said = ["Each step is a replica or a node more; the dashed line is the planned load."]
     if breaks:
-        said.append("Diamonds are break-even points: from there on another configuration is the cheapest.")
+        said.append(
+            "Diamonds are break-even points: from there on replicas of another configuration are the cheapest; the "
+            "table has how many that load takes and what they cost. A higher load takes more of them."
+        )
     if growth(plan) is GROWTH_OF_PAIRS:
         said.append(
             "The curves and the break-even points are of single pools; squares, and the table of growth, are whole "
@@ -113,7 +117,7 @@ def load_sections(
             lead=_lead_over_load(plan, breaks=bool(changed[1:])),
             tables=[
                 *([_break_even(plan, changed)] if changed[1:] else []),
-                Table(rows, ("load_times", *OVER_LOAD), title="If the load grows", wide=("candidate",), id="growth"),
+                Table(rows, ("load_times", *GROWN), title="If the load grows", wide=("candidate",), id="growth"),
             ],
         )
     ]

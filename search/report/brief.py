@@ -87,6 +87,7 @@ def _change(plan: Plan, what_ifs: Sequence[Mapping[str, Any]]) -> Answer:
         f"{r['what_if']}: take {r['answer']} for ${money(r['usd_per_hour'])} per hour ({r['change_percent']:+.0f} %)"
         for r in sorted(other, key=lambda r: -abs(r["change_percent"]))[:MOST_NAMED]
     ]
+    points += [f"{len(other) - MOST_NAMED} more: see the what-ifs"] if len(other) > MOST_NAMED else []
     points += [f"{'; '.join(none[:MOST_NAMED])}: nothing on offer would do"] if none else []
     points += _break_even_prices(plan)
     points += [f"the answer stays the same with: {'; '.join(same[:MOST_NAMED])}"] if same else []
@@ -141,9 +142,9 @@ def _sure(plan: Plan, what_ifs: Sequence[Mapping[str, Any]]) -> list[str]:
         what = "the pair of pools" if plan.disaggregated(plan.best) else "one replica"
         said.append(
             f"To be sure by measuring, benchmark {what} at {number(row['request_rate_rps_per_replica'])} requests "
-            f"per second before you sign: {MINUTES:.0f} minutes of {_billed_as(plan)} cost about "
-            f"${money(price * MINUTES / 60.0)}. The run shows whether the SLOs are kept; perfmodel calibrate reads it "
-            f"and gives the new chance of every candidate, perfmodel next says which run is worth its price."
+            f"per second before you sign: {MINUTES:.0f} minutes of {_billed_as(plan)}, their start included, cost "
+            f"about ${money(price * MINUTES / 60.0)}. The run shows whether the SLOs are kept; perfmodel calibrate "
+            f"reads it and gives the new chance of every candidate, perfmodel next says which run is worth its price."
         )
     return said or ["No SLO and no price was given, so there is nothing to be sure of."]
 

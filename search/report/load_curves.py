@@ -135,7 +135,7 @@ def _mean(values: Array) -> float:
 
 
 def _changes(plan: Plan, costs: LoadCosts) -> list[dict[str, Any]]:
-    """Return rows of the loads from which another layout is the cheapest, with what it costs there.
+    """Return rows of the loads from which another layout is the cheapest, with how many replicas it takes there.
 
     Where the last winner costs as little, it stays.
     """
@@ -146,7 +146,8 @@ def _changes(plan: Plan, costs: LoadCosts) -> list[dict[str, Any]]:
         if best is None:
             break
         if last is None or not costs.usd[last, at] <= costs.usd[best, at] * (1 + SAME_COST):
-            found.append(load_row(plan, costs, at, best))
+            replicas = float(costs.replicas[best, at])
+            found.append(load_row(plan, costs, at, best) | {"candidate": costs.names[best], "replicas": replicas})
             last = best
     return found[:MOST_CHANGES]
 
