@@ -3,6 +3,8 @@
 // Equations are those of search/planning (sizing, scoring, columns) and search/searchers/front.py.
 
 const LOG10_DIGITS = 6, SURE_ENOUGH = 0.8, DEVIATE_80 = 1.2815515655446004, TOLERANCE = 1 + 1e-9, FARTHEST = 6, LEAST_SLACK = 5e-4;
+// Relative error of a latency between two loads of the table where it rises by steps. chosen: above what was seen.
+const STEP_DOUBT = 4e-3;
 const ALIKE = "the best candidates are so nearly alike that another may come first";
 const MONEY_KEYS = ["usd_per_hour", "usd_per_million_tokens", "usd_per_million_total_tokens"];
 
@@ -113,7 +115,9 @@ function greatestLoad(data, i, bounds, deviate) {
   if (!known) return { load: here * (1 + step / 2), slack: step / 2 };
   const line = crossing(data, i, here, next, bounds, deviate, true), curve = crossing(data, i, here, next, bounds, deviate, false);
   const doubt = at > 0 && at < n - 2 ? (2 * Math.abs(curve - line)) / here : 0.15 * step;
-  return { load: curve, slack: Math.max(LEAST_SLACK, doubt) };
+  // Where a latency hardly rises with the load, a small error of it moves the load by much.
+  const rises = bounds.map((_, o) => (excess(at + 1, o) - excess(at, o)) / step).filter((_, o) => excess(at + 1, o) > 0);
+  return { load: curve, slack: Math.max(LEAST_SLACK, doubt, Math.min(STEP_DOUBT / Math.min(...rises), step)) };
 }
 
 // Load between two of the table up to which layout `i` keeps every bound, by bisection; straight: as of `interpolated`.
