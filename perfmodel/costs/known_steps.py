@@ -32,6 +32,7 @@ class KnownSteps:
     def __init__(self, most: int = MOST_KNOWN) -> None:
         """Begin with no step known; most: steps that are remembered at most."""
         self._most = most
+        self.full = False  # whether steps were priced that there was no room to remember
         self._devices: dict[int, tuple[Device, int]] = {}
         self._layouts: dict[bytes, int] = {}
         self._places: dict[bytes, int] = {}
@@ -60,6 +61,7 @@ class KnownSteps:
         """
         shape = step_shape(step, sharding.tp)
         if len(self._places) + math.prod(shape) > self._most:
+            self.full = True
             return step_cost(sharding, hardware, costs, step, launches)
         number = self.numbered(sharding, hardware) if number is None else number
         columns = [number, *(getattr(step, f.name) for f in fields(Step))]

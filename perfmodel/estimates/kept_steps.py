@@ -6,20 +6,22 @@ A caller who varies the load or the length of answers asks for the same prompts 
 from __future__ import annotations
 
 from collections import OrderedDict
-from threading import Lock
+from threading import Lock, RLock
 from typing import Any
 
 import numpy as np
 
+from perfmodel.arrays import Array
 from perfmodel.costs import CostModel, KnownSteps, StepCost
-from perfmodel.deployment import Deployments
+from perfmodel.deployment import Deployments, Sharding
 from perfmodel.engines import Engine
+from perfmodel.hardware import Hardware
 from perfmodel.models import ModelSpec
 
 #: Candidates times request classes up to which a call uses kept steps. Chosen: beyond, telling known steps from new
 #: ones takes as long as pricing them together.
 FEW = 64
-#: Models whose steps are kept, and steps of each: some 20 MB at most. Chosen.
+#: Models whose steps are kept, and steps of each: some 40 MB at most. Chosen.
 _MOST_MODELS, _MOST_STEPS = 4, 20_000
 #: Columns of deployments that change what a step costs, and that `KnownSteps` does not tell apart.
 _HOSTED = ("host_weights", "host_experts", "host_kv", "drafts")
@@ -31,12 +33,17 @@ class _Shared(KnownSteps):
     def __init__(self) -> None:
         """Begin with no step known."""
         super().__init__(_MOST_STEPS)
-        self._lock = Lock()
+        self._lock = RLock()  # pricing steps numbers their layouts
 
     def cost(self, *given: Any, **named: Any) -> StepCost:
         """Do as `KnownSteps.cost`, one thread at a time."""
         with self._lock:
             return super().cost(*given, **named)
+
+    def numbered(self, sharding: Sharding, hardware: Hardware) -> Array:
+        """Do as `KnownSteps.numbered`, one thread at a time: no two layouts get one number."""
+        with self._lock:
+            return super().numbered(sharding, hardware)
 
 
 #: What was kept, the latest last, by the identity of model, engine and cost model and by the settings of expert
@@ -61,7 +68,7 @@ def kept_steps(
         return None
     key = (id(model), id(engine), id(costs), deployments.routing)
     with _KEEPING:
-        if key not in _KEPT:
+        if key not in _KEPT or _KEPT[key][1].full:  # a full one would keep its first steps for ever
             _KEPT[key] = (model, engine, costs), _Shared()
             while len(_KEPT) > _MOST_MODELS:
                 _KEPT.popitem(last=False)
