@@ -223,3 +223,7 @@ def test_factors_of_front_end_and_power_reach_simulator_and_pools() -> None:
     workers = {"prefill_workers": 1, "decode_workers": 1}
     both = [estimate_disaggregated(spec, work, placed, placed, engine=by, **workers).power[0] for by in (plain, own)]
     assert both[1] > both[0]
+    slower = deployments([hwdb.device("l40s")])  # decodes alone, so its front end is of no account
+    found = estimate_disaggregated(spec, work, placed, slower, engine=own, **workers)
+    assert found.latency.front_end == pytest.approx(21.0 * (plain.request_time + 500 * plain.tokenize_time))
+    assert found.ttft == pytest.approx(found.latency.prefill + found.latency.wait + found.latency.front_end)

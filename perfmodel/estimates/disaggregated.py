@@ -206,8 +206,11 @@ def _combined(pair: ServedPair) -> Estimates:
     )
     power, activity = _power(pair, devices)
     front, back = pair.front.memory, pair.back.memory
+    time = worker.latency
+    received = np.broadcast_to(pair.front.steps.request_time(demand.input), time.front_end.shape)
     return replace(
         worker,
+        latency=replace(time, front_end=received),  # requests reach the prefill worker's front end
         devices=devices,
         rates=rates,
         memory_use=replace(

@@ -66,8 +66,8 @@ class DecodeParts:
     """Describe N layouts as decode workers, under K rates of requests per worker.
 
     max_running: sequences that a worker has room for, (N,). full: seconds per output token with so many, (N,).
-    greatest: requests/s of a worker that has room for so many at any time, (N,). kv_bytes, request_time, fits: as
-    of `PrefillParts`. tpot: seconds, (N, K). bound: seconds of a step by what limits them, (4, N, K). host: seconds
+    greatest: requests/s of a worker that has room for so many at any time, (N,). kv_bytes, fits: as of
+    `PrefillParts`. tpot: seconds, (N, K). bound: seconds of a step by what limits them, (4, N, K). host: seconds
     of a step that the host adds, (N, K). basis: codes of `BASES`, (N, K). watts: mean of a device, (2, N, K), where
     a request is prefilled and handed over at once, and where that takes `prefill` seconds. accepted: tokens per
     step and sequence, (N,). doubts: see `Doubts`.
@@ -77,7 +77,6 @@ class DecodeParts:
     full: Array
     greatest: Array
     kv_bytes: Array
-    request_time: Array
     fits: Mask
     tpot: Array
     bound: Array
@@ -158,7 +157,6 @@ def _decode_parts(
         full=full,
         greatest=greatest,
         kv_bytes=sequence_bytes(alone.back.sharding, alone.demand.input),
-        request_time=alone.back.steps.request_time(alone.demand.input),
         fits=alone.back.memory.fits,
         tpot=worker.times.tpot[0].reshape(shape),
         bound=cost.bound.reshape(len(cost.bound), *shape),

@@ -209,7 +209,7 @@ def _decode(back: DecodeParts, n: int) -> dict[str, Any]:
     own = back.doubts.own_spreads
     return {
         **{name: float(getattr(back, name)[n]) for name in ("max_running", "full")},
-        **{name: getattr(back, name)[:, n].tolist() for name in ("kv_bytes", "request_time")},
+        "kv_bytes": back.kv_bytes[:, n].tolist(),
         "fits": bool(back.fits[n]),
         "accepted": float(back.accepted[n]),
         "drafts_doubt": float(back.doubts.drafts[n]),

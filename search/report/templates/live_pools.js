@@ -109,7 +109,7 @@ function byClass(pools, s, metric, statistic) {
   if (metric === "tpot") return s.prefill.map(() => s.tpot);
   if (metric === "itl") return s.prefill.map(() => s.tpot * d.accepted);
   const first = isRank(pools, statistic)
-    ? s.prefill.map((own, c) => own + d.request_time[c] - s.wait * Math.log1p(-pools.constants.ranks[statistic]))
+    ? s.prefill.map((own, c) => own + p.request_time[c] - s.wait * Math.log1p(-pools.constants.ranks[statistic]))
     : s.prefill.map((own, c) => own + s.wait + p.request_time[c]);
   return metric === "ttft" ? first : first.map((own, c) => own + Math.max(pools.output[c] - 1, 0) * s.tpot);
 }
@@ -160,7 +160,7 @@ function errorsOf(pools, s) {
   const host = s.at("host"), decode = asShares([0, 1, 2, 3].map((k) => s.at("bound_" + k)).concat(host));
   const prompts = asShares(p.bound.concat(host * p.n_steps)), basis = Math.max(p.basis, Math.round(s.at("basis")));
   const answer = meanOf(pools.share, later) * s.tpot, prompt = meanOf(pools.share, s.prefill);
-  const front = meanOf(pools.share, d.request_time);
+  const front = meanOf(pools.share, p.request_time);
   const early = prompt / (prompt + answer), residence = prompts.map((share, k) => early * share + (1 - early) * decode[k]);
   const all = (steps) => doubts.causes.map((_, k) => steps[k] ?? 0);
   const first = (statistic) => {
