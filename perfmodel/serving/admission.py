@@ -16,6 +16,8 @@ from perfmodel.workload import RANKS, Load
 _MAX_EVICTIONS = 4.0
 #: Cells of the birth-death chain; twice as many change no wait by 1 %.
 _CELLS = 32
+#: Part of a sequence that is rounding: the last knot is the exponential of a logarithm.
+_ROUNDING = 1e-9
 #: Standard deviations on either side of the likeliest number of running sequences, and numbers beyond these, that the
 #: chain covers. Chosen: states further off have less than a millionth of the probability.
 _WIDE = 5.0
@@ -34,7 +36,7 @@ def admission_wait(
     each admitted request ends at its own rate. The queue behind a full replica is scaled as in M/G/c (Allen-Cunneen).
 
     Args:
-        rate: arrivals, requests/s, (N,).
+        rate: arrivals, requests/s above 0, (N,).
         knots: running sequences, rising up to the most that run at once, (K, N).
         completed: requests/s that the replica completes with so many running, (K, N).
         drain: requests/s that a full replica completes while others queue, (N,).
@@ -51,12 +53,12 @@ def chance_of_full(rate: Array, knots: Array, completed: Array) -> Array:
     """Return the probability that a replica in which nobody queues runs all that fit, (N,); arguments as above.
 
     The chain of 0 to `knots[-1]` running sequences goes up at `rate` and down at `completed_rate`. Only the states
-    around the likeliest number are followed, in `_CELLS` cells at most, each at least one sequence wide.
+    around the likeliest number are followed, in cells of one sequence, or wider ones, `_CELLS` at most.
     """
     most, likeliest = knots[-1], _likeliest(rate, knots, completed)
     aside = _WIDE * (1.0 + np.sqrt(likeliest / _rise(knots, completed, likeliest)))
     low, high = np.maximum(likeliest - aside, 0.0), np.minimum(likeliest + aside, most)
-    cells = np.clip(np.ceil(high - low), 1.0, _CELLS)
+    cells = np.clip(np.ceil(high - low - _ROUNDING), 1.0, _CELLS)
     width = (high - low) / cells
     number = np.arange(_CELLS)[:, None]
     middles = low + (number + 0.5) * width + 0.5

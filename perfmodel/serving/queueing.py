@@ -248,7 +248,7 @@ def bisect(low: Array, high: Array, below: Callable[[Array], Mask], halvings: in
 
 
 def rising_root(low: Array, high: Array, ratio: Callable[[Array], Array]) -> Array:
-    """Solve ratio(x) = 1 per candidate, (N,), for a `ratio` that rises with x from `low` to `high`, all above 0.
+    """Solve ratio(x) = 1 per candidate, (N,), for a finite `ratio` that rises with x from `low` to `high`, all above 0.
 
     It is `high` where the ratio stays below 1, and `low` where it is above 1 already or unknown. The Illinois method
     (Dowell & Jarratt, BIT 11, 1971) on logarithms, in which a law of queues is nearly a straight line: a few steps
