@@ -140,7 +140,8 @@ class Engine:
         eager_launch_time: host seconds per operator of a step where no graph is captured at all (`eager_launch`).
         no_graphs: vendors on whose devices the engine captures no graphs, whatever graph_capture says.
         request_time: seconds that a request spends in the front end, before and after the engine (HTTP, answers).
-        tokenize_time: further seconds per token of its prompt there, which is text when it comes.
+        tokenize_time: further seconds per token of its prompt there, which is text when it comes. Processes beside
+            the engine's tokenise, so it costs latency and no throughput.
 
     Experts: library_all_to_all: whether experts on other nodes are reached by a library's collectives, unless the
         routing asks for other kernels.

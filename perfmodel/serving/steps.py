@@ -206,8 +206,13 @@ class StepModel:
 
         prompt: its prompt tokens, cached ones included, same shape: all of them come as text.
         """
-        seconds = self.engine.request_time + self.engine.tokenize_time * np.asarray(prompt)
-        return (seconds + np.zeros(len(self.token_budget))) * self.own_factor("front_end")
+        own = np.full(len(self.token_budget), self.engine.request_time) * self.own_factor("front_end")
+        return np.asarray(own + self.tokenize_time * np.asarray(prompt))
+
+    @property
+    def tokenize_time(self) -> Array:
+        """Return the seconds of the front end per token of a prompt, (N,). Prompts are tokenised beside each other."""
+        return np.full(len(self.token_budget), self.engine.tokenize_time) * self.own_factor("front_end")
 
     def captured(self, seqs: Array | float) -> Mask:
         """Return True where a step with `seqs` decoding sequences on the replica is replayed from a captured graph.

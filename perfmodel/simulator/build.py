@@ -104,7 +104,7 @@ def _engine_policy(setup: Prepared, engine: Engine, deployments: Deployments, tr
         max_num_batched_tokens=float(setup.steps.token_budget[0] * deployments.pp[0]),
         max_num_seqs=max(float(slots_limit(setup.sharding.adapters, load, seqs)[0]), 1.0),
         request_time=float(np.nan_to_num(setup.steps.request_time(0.0)[0])),
-        tokenize_time=float(np.nan_to_num(np.diff(setup.steps.request_time(np.array([[0.0], [1.0]]))[:, 0])[0])),
+        tokenize_time=float(setup.steps.tokenize_time[0]),
     )
 
 
