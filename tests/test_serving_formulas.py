@@ -153,7 +153,9 @@ def test_waits_for_admission_are_those_of_the_states(places: int, load: float, b
     assert np.isinf(admission_wait(full, numbers[:, None], completed[:, None], full, one)).all()
 
 
-@pytest.mark.parametrize(("places", "load"), [(3, 0.3), (9, 0.3), (500, 0.95), (500, 0.99), (16384, 0.05), (16384, 0.995)])
+@pytest.mark.parametrize(
+    ("places", "load"), [(3, 0.3), (9, 0.3), (500, 0.95), (500, 0.99), (16384, 0.05), (16384, 0.995)]
+)
 def test_few_knots_find_how_often_a_replica_is_full(places: int, load: float) -> None:
     # requests that slow each other down by a time linear in their number, known at five numbers alone
     numbers = np.arange(1, places + 1, dtype=float)
