@@ -247,6 +247,20 @@ def test_routes_share_every_class_out(seed: int) -> None:
     assert weights(np.zeros(3)).tolist() == [0, 0, 0]
 
 
+def test_names_of_routes_and_backends_are_short_and_each_is_given_once() -> None:
+    """Names that differ in what Kubernetes does not allow or after its longest name, and ones without a letter."""
+    names = ["A b", "a-b", "a.b", "x" * 70, "x" * 63 + "y", "\u804a", "\u5929"]
+    options = tuple(Option(name, f"d{i}", 1.0, 1.0) for i, name in enumerate(names))
+    found = fleet_plan(FleetProblem(options, tuple(names), np.ones((1, 7)), np.eye(7)))
+    routes = json.loads(routing_json(found))["items"]
+    refs = [ref["name"] for r in routes for ref in r["spec"]["rules"][0]["backendRefs"]]
+    for given in ([r["metadata"]["name"] for r in routes], refs):
+        assert given[:3] == ["a-b", "a-b-2", "a-b-3"]
+        assert given[5:] == ["unnamed", "unnamed-2"]
+        assert len(set(given)) == 7
+        assert all(len(name) <= 63 for name in given)
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_a_fleet_serves_up_to_its_next_purchase_and_no_more(seed: int) -> None:
     found = drawn(seed)
@@ -487,6 +501,40 @@ def test_a_fleet_is_planned_again_until_its_simulation_passes(
     assert np.nanmax(busy) <= 1.0 + 1e-6
     print_verified(last)
     assert "has passed its simulation, planned again" in capsys.readouterr().out
+
+
+BURSTS = """\
+[hardware]
+usd_per_hour = { h100-sxm = 3.0 }
+[limits]
+utilisation = 1.0
+[[fleet.class]]
+name = "chat"
+model = "meta-llama/Llama-3.1-8B-Instruct"
+input_tokens = 800
+output_tokens = 60
+cv = 6.0
+request_rate_rps = 20
+slo = { ttft_ms_p99 = 300 }
+[[fleet.option]]
+device = "h100-sxm"
+tp = 1
+"""
+
+
+def test_bursts_that_the_simulator_finds_too_long_take_more_replicas(tmp_path: Path) -> None:
+    """The closed form has long bursts shorter than they are, so that the first fleet misses its bound."""
+    path = tmp_path / "bursts.toml"
+    path.write_text(BURSTS, encoding="utf-8")
+    asked = load_scenario(path)
+    first = plan_fleet(asked)
+    (missed,) = verified(first)
+    assert missed["simulated_ms"] > missed["limit_ms"] >= missed["closed_form_ms"]
+    last = passing(first, asked)
+    (row,) = last.rows
+    assert (last.kept, last.rounds) == (True, 1)
+    assert row["simulated_ms"] <= row["limit_ms"]
+    assert row["replicas"] > missed["replicas"]
 
 
 def test_what_if_plans_a_fleet_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ import hwdb
 from hwdb import InputError
 from hwdb.tomlfile import Table, parse_toml
 from perfmodel.vocabulary import FORMER_NAMES
-from search.fleet.options import table_problem
+from search.fleet.options import fleet_problem
 from search.scenario.engine import ENGINE_KEYS
 from search.scenario.rankings import FORMER_RANKINGS, RANKINGS
 from search.scenario.scenario import Scenario, load_scenario
@@ -151,8 +151,7 @@ def test_prefix_hits_are_the_sources_own_unless_switched_off(tmp_path: Path) -> 
 def test_melange_table_keeps_its_numbers() -> None:
     """Shares [[0.2, 0.1], [0.5, 0.2]] of 30 requests/s; melange-release, its example input."""
     s = load_scenario(EXAMPLES / "melange-fleet.toml")
-    assert s.fleet is not None
-    problem = table_problem(s.fleet, s.inventory())
+    problem, _ = fleet_problem(s)
     assert problem.rate.tolist() == [[6, 3, 15, 6]]
     assert problem.throughput.tolist() == [[2, 1, 5, 2], [20, 20, 40, 20]]
     assert [o.usd_per_hour for o in problem.options] == [1.01, 3.67]
@@ -166,8 +165,6 @@ def test_modelled_options_are_told_from_tables() -> None:
     assert len(s.fleet.modelled) == 4
     assert s.fleet.classes[0].rate == (2, 12, 8)
     assert s.fleet.classes[1].slo.limit("tpot") == 0.04
-    with pytest.raises(InputError, match="has no throughput_rps; it has to be modelled"):
-        table_problem(s.fleet, s.inventory())
 
 
 def test_throughput_may_be_named_by_class(tmp_path: Path) -> None:
@@ -177,8 +174,7 @@ def test_throughput_may_be_named_by_class(tmp_path: Path) -> None:
         'request_rate_rps = 3\n[[fleet.option]]\nname = "o"\ndevice = "own card"\nusd_per_hour = 1\n'
         "[fleet.option.throughput_rps]\nb = 4\n",
     )
-    assert s.fleet is not None
-    problem = table_problem(s.fleet, s.inventory())
+    problem, _ = fleet_problem(s)
     assert problem.rate.tolist() == [[1, 3], [2, 3]]
     assert problem.throughput.tolist() == [[0, 4]]
 

@@ -14,7 +14,6 @@ from perfmodel.costs import CostModel, KnownSteps
 from perfmodel.workload import SECONDS_PER_HOUR
 from search.fleet.buckets import CUTS, WORTH, cut, has_auto, relaxed_cost
 from search.fleet.day import over_the_day
-from search.fleet.layout_set import stated_rates
 from search.fleet.layouts import Modeller
 from search.fleet.limits import served_by_none, supplied
 from search.fleet.mix import tightened
@@ -276,22 +275,6 @@ def priced(problem: FleetProblem) -> FleetProblem:
     return replace(
         problem, options=counted, inventory=inventory, remarks=(*problem.remarks, remark), counts_devices=True
     )
-
-
-def table_problem(spec: FleetSpec, inventory: Inventory) -> FleetProblem:
-    """Build the input of the fleet program where every option gives its throughput.
-
-    Raises `InputError` when an option does not.
-    """
-    if spec.modelled:
-        raise InputError(
-            f"fleet option {spec.modelled[0].name!r} has no throughput_rps; it has to be modelled (plan_fleet)"
-        )
-    options = [
-        Option(name=o.name, device=o.device, devices=max(o.devices, 1), usd_per_hour=o.usd_per_hour, power=o.power)
-        for o in spec.options
-    ]
-    return _problem(spec, options, np.array([stated_rates(o, spec) for o in spec.options]), inventory)
 
 
 def _fleet_of_workload(scenario: Scenario) -> FleetSpec:

@@ -60,8 +60,8 @@ def routing_json(found: FleetPlan) -> str:
             refs = [_backend(r) for r in mine]
             key = json.dumps([c, refs])
             if refs and key not in routes:
-                alike = sum(r["metadata"]["annotations"]["perfmodel/class"] == name for r in routes.values())
-                routes[key] = _route(name, mine, f"-{alike + 1}" if alike else "")
+                used = {r["metadata"]["name"] for r in routes.values()}
+                routes[key] = _route(name, mine, _unused(_dns(name), used))
             if refs:
                 hours = f"{starts[t]:g}-{starts[t] + problem.hours[t]:g}"
                 marks = routes[key]["metadata"]["annotations"]
@@ -88,10 +88,23 @@ def backend_names(found: FleetPlan) -> dict[tuple[int, str], str]:
     names: dict[tuple[int, str], str] = {}
     for o, option in enumerate(found.problem.options):
         for model in option.runs:
-            name = _dns(f"{model.rsplit('/', 1)[-1]} {option.name}" if model else option.name)
-            alike = sum(n == name or n.startswith(f"{name}-again-") for n in names.values())
-            names[o, model] = f"{name}-again-{alike}" if alike else name
+            text = f"{model.rsplit('/', 1)[-1]} {option.name}" if model else option.name
+            names[o, model] = _unused(_dns(text), set(names.values()))
     return names
+
+
+def _unused(name: str, used: set[str]) -> str:
+    """Return a name that is not among the `used` ones: itself, else with a number, cut so that it is not too long.
+
+    >>> _unused("chat", {"chat", "chat-2"})
+    'chat-3'
+    """
+    found, number = name, 1
+    while found in used:
+        number += 1
+        ending = f"-{number}"
+        found = name[: LONGEST_NAME - len(ending)].rstrip("-") + ending
+    return found
 
 
 def _dns(text: str) -> str:
@@ -105,8 +118,11 @@ def _backend(row: dict[str, Any]) -> dict[str, Any]:
     return {**pool, "weight": row["route_weight"]}
 
 
-def _route(name: str, rows: list[dict[str, Any]], ending: str) -> dict[str, Any]:
-    """Return the HTTPRoute of a class. rows: of its backends in one period. Where they stand is in an annotation."""
+def _route(name: str, rows: list[dict[str, Any]], called: str) -> dict[str, Any]:
+    """Return the HTTPRoute of a class. rows: of its backends in one period. Where they stand is in an annotation.
+
+    name: of the class. called: the name of the route.
+    """
     refs, model = [_backend(r) for r in rows], rows[0]["model"]
     marks = {"perfmodel/class": name, "perfmodel/hours": "", **({"perfmodel/model": model} if model else {})}
     places = ", ".join(f"{r['backend']}: {r['region']}" for r in rows if r["region"])
@@ -115,6 +131,6 @@ def _route(name: str, rows: list[dict[str, Any]], ending: str) -> dict[str, Any]
     return {
         "apiVersion": "gateway.networking.k8s.io/v1",
         "kind": "HTTPRoute",
-        "metadata": {"name": _dns(name) + ending, "annotations": marks},
+        "metadata": {"name": called, "annotations": marks},
         "spec": {"rules": [{"matches": [match], "backendRefs": refs}]},
     }
