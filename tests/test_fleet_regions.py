@@ -89,6 +89,9 @@ def test_carbon_of_the_account_is_that_of_the_regions(tmp_path: Path) -> None:
     grams = 0.1 * (1 * 400 + 3 * 50)
     assert account(found)["fleet_gco2_per_request"] == pytest.approx(grams / (4 * 3600))
     assert found.site.carbon.endswith("50 gCO2e per kWh, given by the user in region west")
+    path = tmp_path / "regions.toml"
+    path.write_text(path.read_text(encoding="utf-8").replace("power_w = 100\n", ""), encoding="utf-8")
+    assert np.isnan(account(plan_fleet(load_scenario(path)))["fleet_gco2_per_request"])  # of unknown watts
 
 
 def test_a_network_that_takes_up_the_bound_leaves_a_region_out(tmp_path: Path) -> None:

@@ -37,10 +37,10 @@ def account(fleet: FleetPlan) -> dict[str, float]:
 
 
 def hourly_grams(fleet: FleetPlan) -> Array:
-    """Return the grams of CO2e per hour that the fleet emits in each period, (P,)."""
+    """Return the grams of CO2e per hour that the fleet emits in each period, (P,); NaN where power is not known."""
     site = intensities(fleet.site, fleet.problem.hours)
     each = np.where(np.isnan(fleet.problem.gco2), site, fleet.problem.gco2)
-    used = fleet.watts > 0  # the carbon of an option that is not used plays no part
+    used = fleet.watts != 0  # the carbon of an option that is not used plays no part; unknown watts do
     return np.asarray(np.where(used, carbon_g(energy_kwh(fleet.watts, 1.0), each), 0.0).sum(axis=0))
 
 
