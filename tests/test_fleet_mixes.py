@@ -462,7 +462,7 @@ def test_a_pair_of_pools_has_chances_a_simulation_and_hosts(tmp_path: Path) -> N
     assert "no host is counted for a100-sxm-80gb, h100-sxm" in fleet_power_notes(plan_fleet(load_scenario(path)))[0]
 
 
-@pytest.mark.parametrize(("truth", "passes"), [(0.6, True), (1e-3, False)])
+@pytest.mark.parametrize(("truth", "passes"), [(0.6, True), (1e-4, False)])
 def test_a_fleet_is_planned_again_until_its_simulation_passes(
     truth: float, passes: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -472,11 +472,11 @@ def test_a_fleet_is_planned_again_until_its_simulation_passes(
     first = plan_fleet(asked, costs=Roofline())
     capable = {o.name: truth * s for o, s in zip(first.problem.options, first.problem.throughput, strict=True)}
 
-    def replayed(found: FleetPlan, modelled: Any, mix: Mix, seed: int, share: float = 1.0) -> list[dict[str, Any]]:
+    def replayed(found: FleetPlan, modelled: Any, mix: Mix, seed: int, added: int = 0) -> list[dict[str, Any]]:
         """Judge a mix by the load that its replicas could bear in truth."""
         option = found.problem.options[mix.option]
-        rate = found.shares[mix.option, :, 0] * found.problem.rate[0] / found.replicas[mix.option, 0]
-        load = share * sum(r / c for r, c in zip(rate, capable[option.name], strict=True) if r)
+        rate = found.shares[mix.option, :, 0] * found.problem.rate[0] / (found.replicas[mix.option, 0] + added)
+        load = sum(r / c for r, c in zip(rate, capable[option.name], strict=True) if r)
         about = {"option": option.name, "model": option.model, "class": "all", "slo_bound": "ttft_ms"}
         return [{**about, "simulated_ms": 100.0 * load, "kept": load <= 1.0 + 1e-6}]
 
@@ -528,13 +528,11 @@ def test_bursts_that_the_simulator_finds_too_long_take_more_replicas(tmp_path: P
     path.write_text(BURSTS, encoding="utf-8")
     asked = load_scenario(path)
     first = plan_fleet(asked)
-    (missed,) = verified(first)
-    assert missed["simulated_ms"] > missed["limit_ms"] >= missed["closed_form_ms"]
     last = passing(first, asked)
     (row,) = last.rows
     assert (last.kept, last.rounds) == (True, 1)
     assert row["simulated_ms"] <= row["limit_ms"]
-    assert row["replicas"] > missed["replicas"]
+    assert 1 < row["replicas"] / first.replicas[0, 0] <= 2
 
 
 def test_what_if_plans_a_fleet_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

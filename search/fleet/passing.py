@@ -1,8 +1,9 @@
 """Plan a fleet again until the simulation of what each option serves keeps every SLO, or say that it does not.
 
-Where the mix of an option misses a bound, the simulation is repeated at shares of its rate. The greatest share that
-keeps all bounds, times how busy the replicas were, is what the throughput of the option is multiplied by. The program
-is solved again with it, a bounded number of times.
+Where the mix of an option misses a bound, the simulation is repeated on more replicas: a burst is then shared by all of
+them, which fewer requests for the same replicas would not show. The greatest load per replica that keeps all bounds,
+relative to its throughput, is what the throughput of the option is multiplied by. The program is solved again with it,
+a bounded number of times. A fleet that passes is not made smaller again.
 """
 
 from __future__ import annotations
@@ -29,9 +30,9 @@ if TYPE_CHECKING:
 
 #: Times that a fleet is planned again at most. chosen: one or two are usual.
 MOST_ROUNDS = 3
-#: Shares of the rate that are simulated where the whole of it misses a bound. chosen: about the grid that plans are
-#: read at; an option that keeps none of them counts with half of the last.
-SHARES = (0.95, 0.9, 0.8, 0.7, 0.55, 0.4, 0.25)
+#: Loads per replica, relative to that of the fleet, for which replicas are added where it misses a bound. chosen: about
+#: the grid that plans are read at; an option that keeps its bounds at none of them counts with half of the last.
+SHARES = (0.95, 0.9, 0.8, 0.7, 0.55, 0.4, 0.25, 0.18)
 
 
 @dataclass(frozen=True)
@@ -86,10 +87,11 @@ def served_shares(found: FleetPlan, modelled: Modelled, rows: list[dict[str, Any
 
 
 def _kept_share(found: FleetPlan, modelled: Modelled, mix: Mix, seed: int) -> float:
-    """Return the greatest of `SHARES` of the rate of a mix at which its simulation keeps every bound."""
-    for share in SHARES:
-        if all(row["kept"] for row in simulated_rows(found, modelled, mix, seed, share)):
-            return share
+    """Return the greatest load per replica, relative to that of a mix, at which its simulation keeps every bound."""
+    count = int(found.replicas[mix.option, mix.period])
+    for replicas in dict.fromkeys(int(np.ceil(count / share)) for share in SHARES):
+        if all(row["kept"] for row in simulated_rows(found, modelled, mix, seed, replicas - count)):
+            return count / replicas
     return SHARES[-1] / 2.0
 
 

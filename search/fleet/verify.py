@@ -48,14 +48,13 @@ def verified(found: FleetPlan, *, seed: int = 0, progress: Progress | None = Non
     return rows
 
 
-def simulated_rows(
-    found: FleetPlan, modelled: Modelled, mix: Mix, seed: int, share: float = 1.0
-) -> list[dict[str, Any]]:
-    """Simulate one mix at a share of its rate; return its rows. The closed form is that of the whole rate."""
+def simulated_rows(found: FleetPlan, modelled: Modelled, mix: Mix, seed: int, added: int = 0) -> list[dict[str, Any]]:
+    """Simulate one mix and return its rows; `added` replicas share its requests, which the closed form is without."""
     served, row, o, t = mix.served, mix.row, mix.option, mix.period
     count = int(found.replicas[o, t])
-    some = max(min(count, MOST_REPLICAS // _workers(served, row)), 1)
-    work = workload_of(mix, modelled, share * some / float(served.batch.layouts.replicas[row]))
+    some = max(min(count + added, MOST_REPLICAS // _workers(served, row)), 1)
+    load = count / (count + added)  # of one replica, relative to what it has without more of them
+    work = workload_of(mix, modelled, load * some / float(served.batch.layouts.replicas[row]))
     run = _simulated(served, row, some, work, seed)
     option, out = found.problem.options[o], []
     for kind, alone in mix.by_class(mix.estimates()):
