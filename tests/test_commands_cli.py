@@ -20,8 +20,8 @@ from perfmodel import __version__, deployments, estimate, model
 from perfmodel.dtypes import FORMAT_CODE
 from perfmodel.workload.workload import Workload
 from search.commands import command_tree
-from search.commands.export import ExportOptions
 from search.commands.option_groups import grouped
+from search.commands.profile import ImportOptions
 from search.options import DeploymentOptions, SloOptions
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -103,14 +103,14 @@ def test_a_plan_names_a_deployment_as_an_estimate_does(capsys: pytest.CaptureFix
 
 def test_options_reach_a_command_as_groups() -> None:
     @grouped
-    def command(export: ExportOptions, deployment: DeploymentOptions, slo: SloOptions) -> tuple[int, float | None]:
+    def command(imported: ImportOptions, deployment: DeploymentOptions, slo: SloOptions) -> tuple[int, float | None]:
         return deployment.tp, slo.ttft_ms
 
     parameters = inspect.signature(command).parameters
     assert {"model", "device", "tp", "ttft_ms"} <= set(parameters)
     assert parameters["tp"].default == 1
-    assert parameters["to"].default is inspect.Parameter.empty
-    given = {name: p.default for name, p in parameters.items()} | {"to": "vllm", "model": "m", "device": "d", "tp": 4}
+    assert parameters["output"].default is inspect.Parameter.empty
+    given = {name: p.default for name, p in parameters.items()} | {"output": Path("own"), "tp": 4}
     assert command(**given) == (4, None)
 
 

@@ -124,8 +124,8 @@ pp = [1]
     ("lengths", "said"),
     [
         ("input_tokens = 100000\noutput_tokens = 1000", "100,000 prompt"),
-        ("input_tokens = [100, 9000]\noutput_tokens = [10, 10]", "1 of 2 length classes (50.00%)"),
-        ('trace = "t.csv"', "1 of 200 requests (0.50%)"),
+        ("input_tokens = [100, 9000]\noutput_tokens = [10, 10]", "1 of 2 length classes (50.00 %)"),
+        ('trace = "t.csv"', "1 of 200 requests (0.50 %)"),
     ],
 )
 def test_plan_names_the_classes_and_the_share_that_are_too_long(tmp_path: Path, lengths: str, said: str) -> None:

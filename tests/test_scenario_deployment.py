@@ -131,7 +131,7 @@ def test_a_plan_chooses_the_least_share_that_fits() -> None:
     shares = found.layouts.host_experts
     assert shares.tolist() == [0.0, 0.5, 0.75, 0.85, 1.0]
     assert found.row(found.best)["host_experts"] == 0.75
-    assert "75% of experts in host memory" in found.name(found.best)
+    assert "75 % of experts in host memory" in found.name(found.best)
     assert [bool(q) for q in found.qualifies] == [False, False, True, True, True]
     assert memory_of(found)["host_gb"] == pytest.approx(0.75 * 61, rel=0.03)  # of 36 layers x 128 experts in 4.25 bits
     assert {"host_memory"} <= {t["operator"] for t in terms_of(found)}
@@ -155,7 +155,7 @@ def test_flags_ask_for_adapters_and_host_memory(capsys: pytest.CaptureFixture[st
     lora = asked(capsys, *load, "--lora-rank", "16", "--lora-count", "20")
     away = asked(capsys, *load, "--host-weights", "0.5", "--host-prefetch")
     assert "20 adapters of rank 16" in str(lora["layout"])
-    assert "50% of weights in host memory" in str(away["layout"])
+    assert "50 % of weights in host memory" in str(away["layout"])
     for slower in (lora, away):
         assert float(str(slower["tpot_ms"])) > float(str(base["tpot_ms"]))
     assert float(str(away["memory_gb_per_device"])) < float(str(base["memory_gb_per_device"]))

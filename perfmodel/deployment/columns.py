@@ -175,7 +175,7 @@ def deployments(
     """
     unknown = set(columns) - set(DEFAULTS)
     if unknown:
-        raise TypeError(f"unknown deployment column(s): {', '.join(sorted(unknown))}")
+        raise TypeError(f"unknown deployment columns: {', '.join(sorted(unknown))}")
     values = {c: _column(c, columns.get(c, d)) for c, d in DEFAULTS.items()}
     rows = max(len(v) for v in values.values())
     wrong = {c: len(v) for c, v in values.items() if len(v) not in (1, rows)}

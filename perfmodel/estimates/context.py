@@ -49,7 +49,7 @@ def check_context(model: ModelSpec, workload: Workload, *, allowed: bool = False
     which = ""
     if len(total) > 1:
         which = (
-            f"{int(beyond.sum())} of {len(total)} length classes ({float(workload.share[beyond].sum()):.2%}), up to "
+            f"{int(beyond.sum())} of {len(total)} length classes ({100.0 * float(workload.share[beyond].sum()):.2f} %), up to "
         )
     raise InputError(f"{which}{lengths}{_exceed(model)}; {_ways_out(way_out)}")
 
@@ -64,7 +64,7 @@ def check_lengths(
     beyond = beyond_context(model, tokens)
     if allowed or not beyond.any():
         return
-    count = f"{int(beyond.sum()):,} of {len(beyond):,} requests ({float(beyond.mean()):.2%}) of {what}"
+    count = f"{int(beyond.sum()):,} of {len(beyond):,} requests ({100.0 * float(beyond.mean()):.2f} %) of {what}"
     longest = f"the longest of {float(np.max(tokens)):,.0f} tokens"
     raise InputError(f"{count}, {longest},{_exceed(model)}; {_ways_out(way_out)}")
 

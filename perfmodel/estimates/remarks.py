@@ -93,7 +93,7 @@ def _low_limits(deployments: Deployments) -> NDArray[Any]:
     texts = np.full(len(deployments), "", dtype=object)
     for row in np.flatnonzero(is_beyond_evidence(hardware)):
         share = hardware.tdp[row] / hardware.rated_tdp[row]
-        texts[row] = f"a limit of {share:.0%} of the rated power is lower than any measured: rates are extrapolated"
+        texts[row] = f"a limit of {100.0 * share:.0f} % of the rated power is lower than any measured: rates are extrapolated"
     return texts
 
 

@@ -32,9 +32,8 @@ def script(launch: Launch) -> str:
 
 def heading(launch: Launch) -> list[str]:
     """Return the comment lines that say what is launched and how sure it is."""
-    sure = (
-        "" if launch.chance is None else f"; the SLO holds with a chance of {launch.chance:.0%} before any measurement"
-    )
+    chance = None if launch.chance is None else f"{100.0 * launch.chance:.0f} %"
+    sure = "" if chance is None else f"; the SLO holds with a chance of {chance} before any measurement"
     lines = [f"# Written by perfmodel export for: {launch.words or launch.model}{sure}"]
     lines += [f"# Flags of {launch.engine} {launch.version}. Check the versions of images before use."]
     if launch.max_model_len:

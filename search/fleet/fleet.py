@@ -174,7 +174,7 @@ class FleetPlan:
         of."""
         shares = self.shares[option, :, period] * (self.problem.rate[period] > 0)
         named = [(self.problem.classes[c], shares[c]) for c in np.nonzero(shares)[0]]
-        return ", ".join(name if share > WHOLE_SHARE else f"{share:.0%} of {name}" for name, share in named)
+        return ", ".join(name if share > WHOLE_SHARE else f"{100.0 * share:.0f} % of {name}" for name, share in named)
 
     def hourly(self) -> Array:
         """Return USD per hour of each option in each period, (O, P); NaN where no prices are known.

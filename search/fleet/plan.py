@@ -51,7 +51,8 @@ def fleet_plan(
     unserved = served_by_none(problem)
     if unserved:
         names = ", ".join(repr(problem.classes[c]) for c in unserved)
-        raise FleetInfeasible(f"no option serves request class(es) {names} within the SLO; relax it or offer others")
+        classes = "classes" if len(unserved) > 1 else "class"
+        raise FleetInfeasible(f"no option serves request {classes} {names} within the SLO; relax it or offer others")
     few, stands = of_busiest(problem)
     if problem.elastic and problem.periods > 1:
         if periods_joined(problem):

@@ -205,16 +205,14 @@ def _check_prices(problem: FleetProblem) -> None:
     bare = [o for o in problem.options if not supplied.issuperset(o.devices_of)]
     unpriced = [o.name for o in bare if not (np.isfinite(o.usd_per_hour) and o.usd_per_hour >= 0)]
     if unpriced:
-        raise InputError(
-            f"fleet: no price for option(s) {', '.join(unpriced)}; give them usd_per_hour, or leave them out"
-        )
+        raise InputError(f"fleet: no price for {', '.join(unpriced)}; give usd_per_hour, or leave options out")
     weighed = problem.objective in ("power", "carbon") or np.isfinite(problem.inventory.carbon)
     unknown = [o.name for o in problem.options if not np.isfinite(o.power)]
     if unknown and (np.isfinite(problem.inventory.power) or weighed):
         what = "a power limit is set" if np.isfinite(problem.inventory.power) else "power counts"
         raise InputError(
-            f"fleet: {what}, but option(s) {', '.join(unknown)} have no known power; "
-            "give them one (power_w in a scenario), or drop the limit"
+            f"fleet: {what}, but the power of {', '.join(unknown)} is not known; "
+            "give it (power_w in a scenario), or drop the limit"
         )
     if (problem.objective == "carbon" or np.isfinite(problem.inventory.carbon)) and (np.isnan(problem.gco2).any()):
         where = next(o for o, grams in zip(problem.options, problem.gco2, strict=True) if np.isnan(grams).any())

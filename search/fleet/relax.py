@@ -42,7 +42,7 @@ class Relaxation:
     def __str__(self) -> str:
         def phrase(name: str, before: float, after: float) -> str:
             if name == "demand":
-                return f"lower the demand to {after:.1%} of what is asked"
+                return f"lower the demand to {100.0 * after:.1f} % of what is asked"
             if name.startswith("world["):
                 return f"leave out the case {name.removeprefix('world[').removesuffix(']')!r}"
             change = "lower" if after < before else "raise"

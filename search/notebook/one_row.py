@@ -126,7 +126,7 @@ def roofline(row: Row) -> Figure:
                 "name": phase,
                 "x": [x for _, x in own],
                 "y": [t.flop / t.time / 1e12 for t, _ in own],
-                "text": [f"{t.operator}, {t.share:.1%} of {phase}, {t.bound}" for t, _ in own],
+                "text": [f"{t.operator}, {100.0 * t.share:.1f} % of {phase}, {t.bound}" for t, _ in own],
                 "marker": {"color": colour, "size": [8 + 30 * max(t.share, 0.0) for t, _ in own], "opacity": 0.75},
                 "hovertemplate": "%{text}<br>%{x:.3g} FLOP/B, %{y:.3g} TFLOP/s<extra></extra>",
             }

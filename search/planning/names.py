@@ -45,7 +45,7 @@ def deployment_words(deployment: Deployments, checkpoints: Collection[int] = ())
     parts += [f"{d.speculation.known.title} {d.drafts[0]:g}"] if d.drafts[0] > 0 else []
     parts += [f"limit {d.power_cap[0]:g} W"] if d.power_cap[0] == d.power_cap[0] else []
     shares = {what: float(getattr(d, f"host_{what}")[0]) for what in OFFLOADED}
-    offloaded = [f"{share:.0%} of {what}" for what, share in shares.items() if share]
+    offloaded = [f"{100.0 * share:.0f} % of {what}" for what, share in shares.items() if share]
     return ", ".join([*parts, *([f"{' and '.join(offloaded)} in host memory"] if offloaded else [])])
 
 

@@ -63,7 +63,6 @@ def fleet_brief(fleet: FleetPlan, rows: Rows, others: Rows, scenario: Scenario |
     rows: of the fleet. others: of `alternative_rows`. scenario: of the fleet, to plan one that is surer; None for none.
     """
     options = list(dict.fromkeys((r["option"], r["serves"]) for r in rows if r["serves"]))
-    options = [(name, told.replace("% of", " % of")) for name, told in options]
     most = {o: max(r["replicas"] for r in rows if r["option"] == o) for o in dict.fromkeys(o for o, _ in options)}
     serves = {o: " or ".join(dict.fromkeys(s for name, s in options if name == o)) for o in most}
     points, told = _changes(fleet, others), fleet_summary(fleet, least_chance(rows))

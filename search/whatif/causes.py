@@ -67,7 +67,7 @@ def changes(plan: Plan) -> list[Change]:
     if any(np.isfinite(plan.scorer.tariff.usd_per_hour[i]) for i in types):
         found += [
             Change("its price + 20 %", _with_prices(plan, dict.fromkeys(used, PRICE_UP))),
-            Change("its price − 20 %", _with_prices(plan, dict.fromkeys(used, PRICE_DOWN))),
+            Change("its price - 20 %", _with_prices(plan, dict.fromkeys(used, PRICE_DOWN))),
         ]
     if plan.scorer.sized and work.arrival in ("open", "closed"):
         found += load_changes((LOAD_UP, LOAD_DOWN))
@@ -127,7 +127,7 @@ def _device_changes(plan: Plan) -> list[Change]:
     if not offered:
         return [alone(name) for name in _devices_next_in_price(plan)]
     dear = [n for n in offered[:MOST_PRICES] if np.isfinite(prices[n]) and plan.scenario.minimise in MONEY]
-    return found + [Change(f"price of {n} − 20 %", _with_prices(plan, {n: PRICE_DOWN})) for n in dear]
+    return found + [Change(f"price of {n} - 20 %", _with_prices(plan, {n: PRICE_DOWN})) for n in dear]
 
 
 def _nodes_for(plan: Plan, name: str) -> tuple[tuple[str, ...], str]:

@@ -115,7 +115,7 @@
     let text = (planned ? "As planned: " : same ? "The answer stays " : "Take ") + best.name + (planned ? ", " : ": ") + money(now) + " per hour";
     if (was && isFinite(was.usd_per_hour) && Math.abs(now / was.usd_per_hour - 1) > 5e-4) {
       const change = 100 * (now / was.usd_per_hour - 1);
-      text += ` (${change > 0 ? "+" : "−"}${Math.abs(change).toFixed(0)} % against ${money(was.usd_per_hour)} as planned)`;
+      text += ` (${change > 0 ? "+" : "-"}${Math.abs(change).toFixed(0)} % against ${money(was.usd_per_hour)} as planned)`;
     }
     text += `, ${number(best.devices)} devices, ${number(best.power_w / 1e3)} kW`;
     if (data.objectives.length) text += `; all bounds are kept with a chance of ${percent(best.slo_chance)}`;

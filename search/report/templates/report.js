@@ -7,20 +7,20 @@ function colour(name) {
 }
 
 // PAPER: width of a chart on A4 between the margins of the style sheet, pixels.
-const NARROW = 560, LINE_LETTERS = 24, PAPER = 660;
+const NARROW = 560, LINE_LETTERS = 24, NAME_LETTERS = 34, PAPER = 660;
 let printing = false;
 
-// A title on several lines, where the window is narrow.
-function wrapped(text) {
+// A title, or the name of a bar, on several lines, where the window is narrow.
+function wrapped(text, letters = LINE_LETTERS) {
   const lines = [""];
   for (const word of text.split(" ")) {
-    if ((lines[lines.length - 1] + word).length > LINE_LETTERS) lines.push("");
+    if ((lines[lines.length - 1] + word).length > letters) lines.push("");
     lines[lines.length - 1] += (lines[lines.length - 1] ? " " : "") + word;
   }
   return lines.filter(Boolean).join("<br>");
 }
 
-function themed(layout) {
+function themed(layout, names = []) {
   const axis = { gridcolor: colour("line"), zerolinecolor: colour("line"), linecolor: colour("line") };
   const out = Object.assign({}, layout, {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
@@ -34,7 +34,11 @@ function themed(layout) {
       out[key].title = { text: wrapped(layout[key].title.text), font: { size: 12 } };
       out[key].nticks = 5;
     }
-    if (/^yaxis/.test(key) && innerWidth < NARROW) out[key].tickfont = { size: 10.5 };
+    if (/^yaxis/.test(key) && innerWidth < NARROW) {
+      out[key].tickfont = { size: 10.5 };
+      const long = names.some((name) => String(name).length > NAME_LETTERS);
+      if (long) Object.assign(out[key], { tickvals: names, ticktext: names.map((name) => wrapped(name, NAME_LETTERS)) });
+    }
   }
   return out;
 }
@@ -43,7 +47,8 @@ function draw() {
   for (const [name, figure] of Object.entries(charts)) {
     const place = document.getElementById("chart-" + name);
     if (place && printing) Plotly.purge(place);  // margins are those of legends at the new width
-    if (place) Plotly.react(place, figure.data, themed(figure.layout), { displayModeBar: false, responsive: true });
+    const bars = figure.data.find((trace) => trace.orientation === "h");
+    if (place) Plotly.react(place, figure.data, themed(figure.layout, bars?.y), { displayModeBar: false, responsive: true });
   }
   if (window.drawLive) window.drawLive();
   root.dataset.drawn = "yes";
