@@ -10,7 +10,9 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import pytest
 import typer
@@ -21,7 +23,6 @@ from perfmodel.dtypes import FORMAT_CODE
 from perfmodel.workload.workload import Workload
 from search.commands import command_tree
 from search.commands.option_groups import grouped
-from search.commands.profile import ImportOptions
 from search.options import DeploymentOptions, SloOptions
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -101,16 +102,23 @@ def test_a_plan_names_a_deployment_as_an_estimate_does(capsys: pytest.CaptureFix
     assert row["layout"] == "1 x 4 h100-sxm, TP4, fp8"
 
 
+@dataclass(frozen=True)
+class RequiredOptions:
+    """A group with an option that has no default."""
+
+    to: Annotated[str, typer.Option()]
+
+
 def test_options_reach_a_command_as_groups() -> None:
     @grouped
-    def command(imported: ImportOptions, deployment: DeploymentOptions, slo: SloOptions) -> tuple[int, float | None]:
+    def command(own: RequiredOptions, deployment: DeploymentOptions, slo: SloOptions) -> tuple[int, float | None]:
         return deployment.tp, slo.ttft_ms
 
     parameters = inspect.signature(command).parameters
     assert {"model", "device", "tp", "ttft_ms"} <= set(parameters)
     assert parameters["tp"].default == 1
-    assert parameters["output"].default is inspect.Parameter.empty
-    given = {name: p.default for name, p in parameters.items()} | {"output": Path("own"), "tp": 4}
+    assert parameters["to"].default is inspect.Parameter.empty
+    given = {name: p.default for name, p in parameters.items()} | {"to": "vllm", "model": "m", "device": "d", "tp": 4}
     assert command(**given) == (4, None)
 
 

@@ -25,6 +25,7 @@ def started(*more: str) -> subprocess.Popen[str]:
     return subprocess.Popen(words, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
+@pytest.mark.slow
 def test_the_command_gets_the_same_trials_from_a_cluster_that_loses_a_worker() -> None:
     with ray_cluster.cluster() as cluster:
         process, killed, end = started("--executor", "ray", "--address", cluster.address), False, time.monotonic() + 120

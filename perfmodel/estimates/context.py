@@ -48,9 +48,8 @@ def check_context(model: ModelSpec, workload: Workload, *, allowed: bool = False
     lengths = f"{workload.input_tokens[at]:,.0f} prompt + {workload.output_tokens[at]:,.0f} output tokens"
     which = ""
     if len(total) > 1:
-        which = (
-            f"{int(beyond.sum())} of {len(total)} length classes ({100.0 * float(workload.share[beyond].sum()):.2f} %), up to "
-        )
+        percent = 100.0 * float(workload.share[beyond].sum())
+        which = f"{int(beyond.sum())} of {len(total)} length classes ({percent:.2f} %), up to "
     raise InputError(f"{which}{lengths}{_exceed(model)}; {_ways_out(way_out)}")
 
 

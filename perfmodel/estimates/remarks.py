@@ -92,8 +92,8 @@ def _low_limits(deployments: Deployments) -> NDArray[Any]:
     hardware = hardware_of(deployments.devices, deployments.device).capped(deployments.power_cap)
     texts = np.full(len(deployments), "", dtype=object)
     for row in np.flatnonzero(is_beyond_evidence(hardware)):
-        share = hardware.tdp[row] / hardware.rated_tdp[row]
-        texts[row] = f"a limit of {100.0 * share:.0f} % of the rated power is lower than any measured: rates are extrapolated"
+        percent = 100.0 * hardware.tdp[row] / hardware.rated_tdp[row]
+        texts[row] = f"a limit of {percent:.0f} % of the rated power is lower than any measured: rates are extrapolated"
     return texts
 
 
