@@ -1,12 +1,12 @@
 """A whole search against AIConfigurator's: CPU seconds of the process, candidates, what each picks, and its regret.
 
     python -m benchmarks.peers_search [--aic PATH/TO/aiconfigurator] [--case llama|deepseek] [--timeout 3600]
-        [--cases CASES.csv --truth TRUTH.csv --predictions AIC.csv] [-o search.md]
+        [--cases CASES.csv --truth TRUTH.csv --predictions PREDICTIONS.csv] [-o search.md]
 
 Both are asked for the most output tokens/s per device of 32 devices under mean TTFT <= 1,000 ms and TPOT <= 30 ms,
 1,000 tokens in and 200 out, colocated or with prefill and decode apart, each in its default search. With CASES, TRUTH
-and AIC (what AIConfigurator predicts for the cases), the picks of both among the measured configurations of these
-models are judged too (`perfmodel.calibration.decisions`). Writes a section for `benchmarks.peers --search`.
+and PREDICTIONS (what AIConfigurator predicts for the cases), the picks of both among the measured configurations of
+these models are judged too (`perfmodel.calibration.decisions`). Writes a section for `benchmarks.peers --search`.
 """
 
 from __future__ import annotations
@@ -48,8 +48,11 @@ under vLLM and DeepSeek-V3 on H200 under SGLang:
 
 ```sh
 python -m benchmarks.peers_search --aic PATH/TO/aiconfigurator --cases CASES.csv --truth TRUTH.csv \\
-    --predictions AIC.csv -o search.md
+    --predictions PREDICTIONS.csv -o search.md
 ```
+
+All figures of this section are of one run of this command. PREDICTIONS.csv holds what AIConfigurator predicts for the
+rows of CASES.csv, one row per case, as for [decisions](decisions.md).
 
 """
 #: What a candidate is.

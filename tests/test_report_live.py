@@ -16,7 +16,7 @@ from benchmarks.live_report import compared, page_answers
 from perfmodel.arrays import Array
 from perfmodel.costs import Roofline
 from search.planning import Plan
-from search.report import answer, live_data
+from search.report import answer, live_data, live_pools
 from search.report.live_data import loads_of_page
 from search.report.load_curves import GROWTH_OF_PAIRS, grown, growth_rows
 from search.report.sections import reading_notes
@@ -226,6 +226,16 @@ def test_decode_workers_of_the_page_are_those_of_estimates(tmp_path: Path) -> No
             loads, (pair.prefill, pair.decode), (np.full(1, 4096.0), np.ones(1))
         )
         assert tpot[at, point] == pytest.approx(float(found.mean(found.tpot)[0]), rel=1e-6)
+
+
+def test_pairs_of_layouts_that_the_page_leaves_out_stand_for_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_pools, "MOST_IN_ROLE", 2)
+    plan = planned(written(tmp_path, modes=BOTH))
+    keys = [tuple(pair["key"]) for pair in live_data(plan)["fixed"]]
+    listed = [key for key in keys if min(key) >= 0]
+    assert len(set(listed)) == len(listed) < len(keys)
 
 
 def test_the_growth_of_a_plan_with_pools_is_of_whole_plans(tmp_path: Path) -> None:

@@ -44,6 +44,8 @@ SHARES = np.concatenate([np.geomspace(0.0005, 0.05, 24, endpoint=False), np.lins
 WATTS_SHARES = np.linspace(0.0, 1.0, 17)
 #: Most layouts in a role. chosen: tables of 600 kB.
 MOST_IN_ROLE = 128
+#: Place of a layout that the page does not hold.
+NOT_LISTED = -1
 #: Settings that tell layouts of one name apart.
 TOLD_BY = ("max_num_batched_tokens", "max_num_seqs")
 
@@ -57,10 +59,13 @@ class Roles:
     left_out: int
 
     def key(self, plan: Plan, number: int) -> list[int]:
-        """Return (place of the prefill worker, of the decode worker, their numbers) of the pair `number` of a plan."""
+        """Return (place of the prefill worker, of the decode worker, their numbers) of the pair `number` of a plan.
+
+        A worker that has no place is at `NOT_LISTED`.
+        """
         pair, c = plan.pair(number), plan.columns
         places = [
-            int(np.searchsorted(rows, row[0]))
+            rows.tolist().index(row[0]) if row[0] in rows else NOT_LISTED
             for rows, row in zip(self.rows, (pair.prefill_row, pair.decode_row), strict=True)
         ]
         return [*places, *(int(c[f"{pool}_workers"][number]) for pool in ("prefill", "decode"))]
