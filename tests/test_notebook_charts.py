@@ -200,7 +200,7 @@ def test_a_fleet_has_a_table_charts_and_operators() -> None:
     for wrong, said in (
         (lambda: fleet.plot("cots"), "did you mean 'cost'"),
         (lambda: fleet.plot("limits"), "nothing to show for this fleet"),
-        (lambda: fleet.explain("stated"), "option 'stated' has a stated throughput"),
+        (lambda: fleet.explain("stated"), "option 'stated' has no operators"),
         (lambda: fleet.explain("l40s"), "option 'l40s' is not in use"),
         (lambda: search.plan_fleet(3), "plan_fleet: scenario 3 is no scenario"),
     ):

@@ -32,8 +32,8 @@ def checked(kind: str, kinds: Iterable[str]) -> str:
     known = list(kinds)
     if kind not in known:
         near = nearest(str(kind), known)
-        offer = f"did you mean {near[0]!r}?" if near else f"give one of {', '.join(known)}"
-        raise InputError(f"plot: kind {kind!r} is unknown; {offer} Known are {', '.join(known)}.")
+        offer = f"did you mean {near[0]!r}? Known are" if near else "give one of"
+        raise InputError(f"plot: kind {kind!r} is unknown; {offer} {', '.join(known)}")
     return kind
 
 
