@@ -67,7 +67,9 @@ def fleet_brief(fleet: FleetPlan, rows: Rows, others: Rows, scenario: Scenario |
     serves = {o: " or ".join(dict.fromkeys(s for name, s in options if name == o)) for o in most}
     points, told = _changes(fleet, others), fleet_summary(fleet, least_chance(rows))
     why = [_why_not(others[0], row) for row in others[1:]]
-    table = Table(why, ["what_if", "why_not"], title="Why this and not the next?", wide=("why_not",), id="why")
+    table = Table(
+        why, ["what_if", "why_not"], title="Why this and not the next?", wide=("what_if", "why_not"), id="why"
+    )
     return Section(
         id="brief",
         short="In short",
