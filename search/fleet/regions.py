@@ -97,7 +97,7 @@ class Abroad:
 def shorter(slo: Slo, seconds: float) -> Slo | None:
     """Return an SLO whose bounds on TTFT and E2E are shorter by some seconds; None where one is 0 or less.
 
-    >>> shorter(Slo.of(ttft_ms=300.0, tpot_ms=50.0), 0.1).limit("ttft")
+    >>> round(shorter(Slo.of(ttft_ms=300.0, tpot_ms=50.0), 0.1).limit("ttft"), 6)
     0.2
     """
     if not seconds:
