@@ -143,6 +143,7 @@ def test_the_page_answers_three_questions_and_names_the_next(plan: Plan, html: s
     for section in ("load", "replay", "confidence", "constraints", "inputs", "winners"):
         assert f'<section id="{section}"' in html
     assert re.search(r'role="img" aria-label="Points: Cost against time to first token[^"]{40,}"', html)
+    assert re.search(r"minutes of it, (paid by the node and )?with its start, cost about \$[0-9]", html)
 
 
 def test_the_curve_of_the_cost_holds_the_plan(plan: Plan) -> None:

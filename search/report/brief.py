@@ -142,7 +142,7 @@ def _sure(plan: Plan, what_ifs: Sequence[Mapping[str, Any]]) -> list[str]:
         what = "the pair of pools" if plan.disaggregated(plan.best) else "one replica"
         said.append(
             f"To be sure by measuring, benchmark {what} at {number(row['request_rate_rps_per_replica'])} requests "
-            f"per second before you sign: {MINUTES:.0f} minutes of {_billed_as(plan)}, their start included, cost "
+            f"per second before you sign: {MINUTES:.0f} minutes of it, {_billed_as(plan)}, cost "
             f"about ${money(price * MINUTES / 60.0)}. The run shows whether the SLOs are kept; perfmodel calibrate "
             f"reads it and gives the new chance of every candidate, perfmodel next says which run is worth its price."
         )
@@ -168,8 +168,9 @@ def _cheaper_steps(plan: Plan, most_usd: float) -> list[str]:
 
 
 def _billed_as(plan: Plan) -> str:
-    """Return what is paid during a benchmark: whole nodes where devices are offered so."""
-    return "it, paid by the node," if plan.scorer.tariff.whole[list(plan.device_types(plan.best))].any() else "it"
+    """Say what is paid during a benchmark: its start too, and whole nodes where devices are offered so."""
+    by_node = plan.scorer.tariff.whole[list(plan.device_types(plan.best))].any()
+    return "paid by the node and with its start" if by_node else "with its start"
 
 
 def _price_of_a_replica(plan: Plan) -> float:

@@ -179,7 +179,7 @@ def _sure(fleet: FleetPlan, rows: Rows, others: Rows, scenario: Scenario | None)
     prices = [o.usd_per_hour for o, n in zip(fleet.problem.options, fleet.replicas, strict=True) if n.any()]
     usd = float(np.sum(prices)) * MINUTES / 60.0
     priced = usd > 0 and not fleet.problem.counts_devices
-    cost = f": {MINUTES:.0f} minutes of them, their start included, cost about ${money(usd)}" if priced else ""
+    cost = f": {MINUTES:.0f} minutes of them, with their start, cost about ${money(usd)}" if priced else ""
     said.append(
         f"To be sure by measuring, benchmark one replica of each option under its classes before you sign{cost}."
     )
