@@ -10,15 +10,24 @@ import typer
 
 from hwdb import Infeasible
 from search.commands.option_groups import grouped
-from search.commands.options import DataOutputOptions, Scenario
-from search.commands.searching import plan_of
+from search.commands.options import DataOutputOptions
+from search.commands.searching import planned
+from search.options import AskedWorkloadOptions, OfferOptions, SloOptions
 
 if TYPE_CHECKING:
     from search.planning import Plan
 
 EXAMPLES = """\
-perfmodel plan examples/chat-70b-h100.toml
+perfmodel plan Qwen/Qwen3-32B --request-rate-rps 12 --slo ttft_ms_p90=500
 perfmodel plan examples/chat-70b-h100.toml --top 3 --verify"""
+Asked = Annotated[
+    str,
+    typer.Argument(
+        metavar="SCENARIO.toml|MODEL",
+        help="A scenario file, or the name of a model: the options below then say what to serve, on what, within which "
+        "SLOs.",
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -48,19 +57,28 @@ class ResultOptions:
 
 
 @grouped
-def plan_command(scenario: Scenario, result: ResultOptions, output: DataOutputOptions) -> int:
+def plan_command(  # the help has a section per group
+    scenario: Asked,
+    workload: AskedWorkloadOptions,
+    slo: SloOptions,
+    offer: OfferOptions,
+    result: ResultOptions,
+    output: DataOutputOptions,
+) -> int:
     """Rank the configurations that serve a scenario within its SLOs.
 
     Searches every legal configuration of the hardware on offer, at the number of devices that the load needs. Where
-    none qualifies, the exit code is 1, and the message names the nearest one and what to relax.
+    none qualifies, the exit code is 1, and the message names the nearest one and what to relax. With a file, options
+    take the place of what it says.
     """
+    from search.commands.asked_scenario import asked_scenario
     from search.deploy import with_launches
     from search.output import print_rows
     from search.planning import terms_of
 
     form = output.form
-    changes = {"objective": {"rank_by": result.objective}} if result.objective else None
-    found = plan_of(scenario, output.folders, changes=changes)
+    own = {"objective": {"rank_by": result.objective}} if result.objective else {}
+    found = planned(asked_scenario(scenario, workload, slo, offer, output.folders, own))
     if form == "table":
         return _print_tables(found, result, output.wide)
     if result.explain:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from search.planning import Plan
+    from search.scenario import Scenario
 
 
 def plan_of(
@@ -22,9 +23,15 @@ def plan_of(
     folders: with the user's own hardware files. command: noted in the plan's manifest. changes: table -> key -> value,
     which replace what the file says.
     """
-    from search.output import progress_bar
-    from search.planning import plan
     from search.scenario import load_scenario
 
+    return planned(load_scenario(scenario, folders, changes), command=command)
+
+
+def planned(scenario: Scenario, *, command: str = "") -> Plan:
+    """Make the plan of a scenario. command: noted in the plan's manifest."""
+    from search.output import progress_bar
+    from search.planning import plan
+
     with progress_bar("searching") as update:
-        return plan(load_scenario(scenario, folders, changes), progress=update, command=command)
+        return plan(scenario, progress=update, command=command)

@@ -10,6 +10,7 @@ from search.options.deployment_options import DeploymentOptions, EngineOptions, 
 from search.options.expert_options import ExpertOptions
 from search.options.memory_options import HostOptions, LoraOptions
 from search.options.money_options import MoneyOptions
+from search.options.scenario_options import AskedWorkloadOptions, OfferOptions, Tables, bounds_of
 from search.options.site_options import SiteOptions
 from search.options.speculation_options import SpeculationOptions
 from search.options.words import COUNT, NAME, SHARE, TOKENS, ModelName
@@ -29,6 +30,7 @@ __all__ = [
     "SHARE",
     "SHEET",
     "TOKENS",
+    "AskedWorkloadOptions",
     "Colocated",
     "DeploymentOptions",
     "EngineOptions",
@@ -38,12 +40,15 @@ __all__ = [
     "LoraOptions",
     "ModelName",
     "MoneyOptions",
+    "OfferOptions",
     "PoolOptions",
     "SiteOptions",
     "SloOptions",
     "SpeculationOptions",
+    "Tables",
     "WorkloadOptions",
     "answered",
+    "bounds_of",
     "check_number",
     "colocated",
     "estimate_row",

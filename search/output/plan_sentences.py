@@ -38,6 +38,8 @@ NEXT_RANKS = 10
 #: Costs that differ by less, relative, count as the same, and the chance by which a candidate of the same cost has to
 #: be surer to be named. chosen: below what prices are known to; shows beside the errors of a chance.
 SAME_COST, SURER_BY = 0.01, 0.05
+#: Most devices on offer that are named one by one. chosen: two lines of a terminal.
+MOST_OFFERED = 8
 
 
 def headline(plan: Plan) -> str:
@@ -348,7 +350,7 @@ def question(plan: Plan) -> str:
         load = "one request in flight" if plan.scorer.least_loaded else "as much traffic as possible"
     lengths = f"{work.mean_input:,.0f} tokens in, {work.mean_output:,.0f} out"
     slo = "; ".join(f"{o.title} ≤ {_exact(o.limit * 1e3)} ms" for o in s.slo.objectives)
-    offered = ", ".join(s.offer.devices)
+    offered = ", ".join(s.offer.devices) if len(s.offer.devices) <= MOST_OFFERED else f"{len(s.offer.devices)} devices"
     read = "".join(f". Trace: {text}" for text in (s.request.remarks if s.request is not None else ()))
     return f"{s.model.split('/')[-1]}, {load} of {lengths} on average; {slo or 'no SLO'}; on offer: {offered}{read}"
 

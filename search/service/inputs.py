@@ -10,7 +10,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from hwdb import InputError
-from hwdb.tomlfile import parse_values, quoted
+from hwdb.tomlfile import parse_values
+from hwdb.tomltext import as_toml
 
 #: Text that names a place on a machine: absolute, of a user, of a drive, or above the folder.
 _PLACE = re.compile(r"^\s*(?:[/\\~]|[A-Za-z]:[/\\]|\.{1,2}(?:[/\\]|$))|(?:^|[/\\])\.\.(?:[/\\]|$)|\0")
@@ -18,8 +19,6 @@ _PLACE = re.compile(r"^\s*(?:[/\\~]|[A-Za-z]:[/\\]|\.{1,2}(?:[/\\]|$))|(?:^|[/\\
 SPOKEN = ("title", "note", "source")
 WAY_OUT = "the server reads no file of its machine; send its content in `files` and name it as there"
 SCENARIO = "scenario.toml"
-#: Nested tables of a scenario that is given as an object. chosen: scenarios have three.
-DEEPEST = 20
 
 
 def refuse_place(value: str, where: str) -> None:
@@ -53,34 +52,6 @@ def refuse_places_in_change(text: str, where: str) -> None:
     _, _, value = text.partition("=")
     for part in re.split(r"[,\[\]]", value):
         refuse_place(part.strip().strip("\"'"), where)
-
-
-def as_toml(values: Mapping[str, Any], where: str) -> str:
-    """Return an object as TOML text; `InputError` for values that TOML does not have."""
-    return "".join(f"{_key(key)} = {_value(value, f'{where}.{key}', 1)}\n" for key, value in values.items())
-
-
-def _key(key: str) -> str:
-    """Return a key as TOML writes it."""
-    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else quoted(key)
-
-
-def _value(value: Any, where: str, depth: int) -> str:
-    """Return a value as TOML writes it. depth: of the table that it is in."""
-    if depth > DEEPEST:
-        raise InputError(f"{where}: nested more than {DEEPEST} deep; give the tables of a scenario")
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int | float):
-        return repr(value)
-    if isinstance(value, str):
-        return quoted(value)
-    if isinstance(value, Mapping):
-        inside = (f"{_key(str(k))} = {_value(v, f'{where}.{k}', depth + 1)}" for k, v in value.items())
-        return "{" + ", ".join(inside) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(_value(v, where, depth + 1) for v in value) + "]"
-    raise InputError(f"{where}: null is no value; leave the key out")
 
 
 @contextmanager

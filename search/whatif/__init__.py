@@ -8,9 +8,10 @@ from hwdb.lazy import lazy_names
 
 if TYPE_CHECKING:
     from search.whatif.causes import LOAD_DOWN, LOAD_UP, SURER, changes, constraints, load_changes, load_name, what_if
-    from search.whatif.edits import read_grid
+    from search.whatif.edits import read_edit, read_grid
     from search.whatif.fleets import FleetTrials, try_fleet_changes
     from search.whatif.outcome import ANSWER_FIGURES, SAME, WHAT_IF_FIGURES, as_planned
+    from search.whatif.scenario_file import meant_as_text
     from search.whatif.tried import VALUES, Trial, Trials, trial_count, try_changes
     from search.whatif.written_plans import best_row, compared, moved_candidates, read_plan_rows, shared_columns
 
@@ -32,7 +33,9 @@ __all__ = [
     "constraints",
     "load_changes",
     "load_name",
+    "meant_as_text",
     "moved_candidates",
+    "read_edit",
     "read_grid",
     "read_plan_rows",
     "shared_columns",
@@ -46,9 +49,10 @@ __getattr__ = lazy_names(
     __name__,
     {
         "causes": ["LOAD_DOWN", "LOAD_UP", "SURER", "changes", "constraints", "load_changes", "load_name", "what_if"],
-        "edits": ["read_grid"],
+        "edits": ["read_edit", "read_grid"],
         "fleets": ["FleetTrials", "try_fleet_changes"],
         "outcome": ["ANSWER_FIGURES", "SAME", "WHAT_IF_FIGURES", "as_planned"],
+        "scenario_file": ["meant_as_text"],
         "tried": ["VALUES", "Trial", "Trials", "trial_count", "try_changes"],
         "written_plans": ["best_row", "compared", "moved_candidates", "read_plan_rows", "shared_columns"],
     },

@@ -133,7 +133,7 @@ class ScenarioFile:
         table = _table(edit, values, above)
         present = table.get(key) if isinstance(table, dict) else table[int(key)]
         if edit.operator == "=":
-            new: Any = edit.raw if _is_text(edit, present) else edit.value
+            new: Any = edit.raw if meant_as_text(edit, present) else edit.value
         else:
             if present is None:
                 present = self._known(edit)
@@ -245,7 +245,7 @@ def _computed(edit: Edit, present: Any) -> Any:
     return new if isinstance(present, list) else new[0]
 
 
-def _is_text(edit: Edit, present: Any) -> bool:
+def meant_as_text(edit: Edit, present: Any) -> bool:
     """Return True where a value that looks like a number or switch is meant as text, as in `engine.version=0.8`."""
     if isinstance(edit.value, str | list | dict) or edit.value is None:
         return False

@@ -1,0 +1,159 @@
+"""`plan` with the name of a model in place of a file: the same answers as from a file, saved ones included."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import cli
+from hwdb import load
+from search.commands.asked_scenario import asked_scenario
+from search.options import AskedWorkloadOptions, OfferOptions, SloOptions
+from search.scenario import Scenario, load_scenario
+
+SMALL = ["--on", "rtx-4090=4", "--isl", "512", "--osl", "64", "--request-rate-rps", "2", "--slo", "ttft_ms_p90=900"]
+FILE = """
+[model]
+name = "meta-llama/Llama-3.1-8B"
+[workload]
+input_tokens = 512
+output_tokens = 64
+request_rate_rps = 2
+[slo]
+ttft_ms_p90 = 900
+[hardware]
+devices = ["rtx-4090"]
+stock = { rtx-4090 = 4 }
+"""
+
+
+def told(capsys: pytest.CaptureFixture[str], *words: str) -> list[dict[str, object]]:
+    """Return the rows that a plan prints as JSON."""
+    assert cli.main(["plan", *words, "--json"]) == 0
+    rows: list[dict[str, object]] = json.loads(capsys.readouterr().out)
+    return rows
+
+
+def asked(written: str, *, workload: dict[str, object] | None = None, **offer: object) -> Scenario:
+    """Return the scenario of a command line without bounds."""
+    return asked_scenario(
+        written,
+        AskedWorkloadOptions(**workload or {}),
+        SloOptions(),
+        OfferOptions(**offer),
+        (),
+        {},  # type: ignore[arg-type]
+    )
+
+
+def test_a_model_and_options_plan_as_the_file_that_says_the_same(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Options, the file that they save, and the same file by hand: one answer."""
+    by_hand, saved = tmp_path / "by-hand.toml", tmp_path / "saved.toml"
+    by_hand.write_text(FILE, encoding="utf-8")
+    expected = told(capsys, str(by_hand))
+    assert told(capsys, "meta-llama/Llama-3.1-8B", *SMALL, "--save", str(saved)) == expected
+    assert told(capsys, str(saved)) == expected
+
+
+def test_options_take_the_place_of_what_a_file_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A load and a bound replace the file's; lengths and hardware that no option states stay."""
+    path, other = tmp_path / "one.toml", tmp_path / "other.toml"
+    path.write_text(FILE, encoding="utf-8")
+    changed = FILE.replace("request_rate_rps = 2", "concurrency = 8").replace("ttft_ms_p90 = 900", "ttft_ms_p90 = 700")
+    other.write_text(changed, encoding="utf-8")
+    options = ["--concurrency", "8", "--slo", "ttft_ms_p90=700"]
+    assert told(capsys, str(path), *options) == told(capsys, str(other))
+    assert told(capsys, str(path), *options) != told(capsys, str(path))
+
+
+def test_lengths_replace_a_data_set_and_a_load_replaces_a_load(tmp_path: Path) -> None:
+    """What says the same thing in another way goes, so that the two do not contradict each other."""
+    path = tmp_path / "set.toml"
+    lengths = 'dataset = "azure-conv-2023"\nrequest_rate_rps = 3'
+    path.write_text(FILE.replace("input_tokens = 512\noutput_tokens = 64\nrequest_rate_rps = 2", lengths), "utf-8")
+    work = asked(str(path), workload={"isl": 100.0, "batch": 4.0}).workload
+    assert (work.mean_input, work.arrival, work.concurrency) == (100.0, "static", 4.0)
+    assert asked(str(path)).workload.mean_input == load_scenario(path).workload.mean_input
+
+
+def test_hardware_that_no_option_names_is_all_that_has_a_price() -> None:
+    """Every device with a known price is on offer, and no other."""
+    database, offered = load(), asked("meta-llama/Llama-3.1-8B").offer.devices
+    priced = {price.device for price in database.prices()}
+    assert {"h100-sxm", "mi300x", "l4"} <= set(offered)
+    assert {d for d in offered if database.device(d).name not in priced} == set()
+
+
+def test_nodes_and_numbers_on_hand_are_read() -> None:
+    """A node is offered as a node; `=N` states the devices on hand."""
+    offer = asked("meta-llama/Llama-3.1-8B", on=["dgx-h100, l40s=4"]).offer
+    assert offer.nodes == ("dgx-h100",)
+    assert set(offer.devices) == {"l40s", "h100-sxm"}
+    assert dict(offer.stock) == {"l40s": 4.0}
+
+
+def test_a_checkpoint_is_named_by_its_folder_or_its_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The saved scenario names the file by its whole path, wherever the command was given."""
+    config = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 512, "num_hidden_layers": 4}
+    config |= {"num_attention_heads": 8, "num_key_value_heads": 8, "intermediate_size": 1024, "vocab_size": 1000}
+    folder, saved = tmp_path / "mine", tmp_path / "saved.toml"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine", "mine/config.json"):
+        assert asked(name, on=["l4"], save=saved).model == str(folder / "config.json")
+        assert load_scenario(saved).model == str(folder / "config.json")
+
+
+def test_any_key_is_set(tmp_path: Path) -> None:
+    """`--set` reaches every table; a text that looks like a number stays a text, and nothing takes a key out."""
+    path = tmp_path / "one.toml"
+    path.write_text(FILE, encoding="utf-8")
+    keys = ["search.tp=1,2", "limits.power_kw=3", "engine.version=0.8", "slo.ttft_ms_p90="]
+    found = asked(str(path), set_=keys)
+    assert found.choices.tp == (1, 2)
+    assert found.limits.power == 3e3
+    path.write_text(FILE + '[engine]\nversion = "0.8"\n', encoding="utf-8")
+    assert found.engine == load_scenario(path).engine
+    assert not found.slo.objectives
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        (["no-such-model"], ["no-such-model", "scenario file", "unknown model"]),
+        (["nowhere.toml"], ["nowhere.toml", "no such scenario"]),
+        (["Qwen3-32B", "--on", "h10"], ["h10", "h20"]),
+        (["Qwen3-32B", "--on", "h100-sxm=some"], ["h100-sxm=some", "number of devices"]),
+        (["Qwen3-32B", "--on", "h100-sxm", "--set", "power=3"], ["power=3", "TABLE.KEY=VALUE"]),
+        (["Qwen3-32B", "--on", "h100-sxm", "--set", "limits.power=3"], ["command line", "power_kw"]),
+        (["Qwen3-32B", "--on", "h100-sxm", "--set", "model.name.x=3"], ["name has no keys"]),
+        (["Qwen3-32B", "--on", "h100-sxm", "--slo", "tftt=3"], ["tftt", "ttft_ms"]),
+        (["Qwen3-32B", "--concurrency", "4", "--batch", "3"], ["--concurrency and --batch exclude each other"]),
+        (["Qwen3-32B", "--on", "h100-sxm", "--save", "no/folder/x.toml"], ["no such folder"]),
+    ],
+)
+def test_what_is_asked_wrongly_is_refused_with_the_way_out(
+    words: list[str], names: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The exit code is 2, and one line names the option or the value."""
+    assert cli.main(["plan", *words]) == 2
+    message = capsys.readouterr().err
+    assert all(name in message for name in names), message
+
+
+def test_a_scenario_is_not_saved_over_itself_nor_away_from_its_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """File names in a scenario are relative to its folder."""
+    path, elsewhere = tmp_path / "one.toml", tmp_path / "sub"
+    path.write_text(FILE, encoding="utf-8")
+    elsewhere.mkdir()
+    for target in (path, elsewhere / "one.toml"):
+        assert cli.main(["plan", str(path), "--save", str(target)]) == 2
+    assert "relative to its folder" in capsys.readouterr().err
+    assert path.read_text(encoding="utf-8") == FILE
