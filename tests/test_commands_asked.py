@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from pathlib import Path
 
 import pytest
 
 import cli
-from hwdb import load
+from hwdb import InputError, load
 from search.commands.asked_scenario import asked_scenario
 from search.options import AskedWorkloadOptions, OfferOptions, SloOptions
+from search.planning import plan
 from search.scenario import Scenario, load_scenario
 
 SMALL = ["--on", "rtx-4090=4", "--isl", "512", "--osl", "64", "--request-rate-rps", "2", "--slo", "ttft_ms_p90=900"]
@@ -107,6 +109,17 @@ def test_a_checkpoint_is_named_by_its_folder_or_its_config(tmp_path: Path, monke
     for name in ("mine", "mine/config.json"):
         assert asked(name, on=["l4"], save=saved).model == str(folder / "config.json")
         assert load_scenario(saved).model == str(folder / "config.json")
+
+
+def test_a_mapping_states_what_a_file_does(tmp_path: Path) -> None:
+    """The tables of a file, given as a mapping, have the same plan; a mistake names the table and the key."""
+    path = tmp_path / "one.toml"
+    path.write_text(FILE, encoding="utf-8")
+    values = tomllib.loads(FILE)
+    assert plan(load_scenario(values)).rows() == plan(load_scenario(path)).rows()
+    with pytest.raises(InputError, match=r"scenario, \[slo\].*tftt_ms"):
+        load_scenario({**values, "slo": {"tftt_ms": 3}})
+    assert values == tomllib.loads(FILE)
 
 
 def test_any_key_is_set(tmp_path: Path) -> None:

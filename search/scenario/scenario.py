@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,9 @@ from search.scenario.offer import Offer, read_offer
 from search.scenario.rankings import CARBON, MOST_SERVED, RANKINGS, read_ranking
 from search.scenario.speculation import Drafting, read_drafting
 from search.scenario.workload import WORKLOAD_KEYS, Request, read_request, read_slo
+
+#: What messages call a scenario that no file holds.
+STATED = "scenario"
 
 
 @dataclass(frozen=True)
@@ -122,21 +126,30 @@ class Scenario:
 
 
 def load_scenario(
-    path: str | Path, folders: Iterable[str | Path] = (), changes: Mapping[str, Mapping[str, Any]] | None = None
+    path: str | Path | Mapping[str, Any],
+    folders: Iterable[str | Path] = (),
+    changes: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Scenario:
-    """Read the scenario in the TOML file at `path`.
+    """Read the scenario in the TOML file at `path`, or that of a mapping with the tables of such a file.
 
-    folders: folders of the hardware database in addition to those that the file names. changes: table -> key -> value,
+    folders: of the hardware database in addition to those that the file names. changes: table -> key -> value,
     which replace what the file says; None takes a key out. Raises `InputError` with file, line, key, value and remedy.
+
+    >>> asked = {"model": {"name": "Qwen3-32B"}, "workload": {"dataset": "azure-conv-2023"}}
+    >>> load_scenario(asked | {"hardware": {"devices": ["h100-sxm"]}}).offer.devices
+    ('h100-sxm',)
     """
-    top = read_toml(path, "scenario", FORMER_NAMES)
+    if isinstance(path, Mapping):
+        top, folder = Table(deepcopy(dict(path)), STATED, former=FORMER_NAMES), Path()
+    else:
+        top, folder = read_toml(path, "scenario", FORMER_NAMES), Path(path).parent
     for table, values in (changes or {}).items():
         own = top.values.get(table, {})
         told = {**own, **values} if isinstance(own, dict) else own
         kept = {k: v for k, v in told.items() if v is not None} if isinstance(told, dict) else told
         top.values = {**top.values, table: kept}
     try:
-        return read_scenario(top, Path(path).parent, folders)
+        return read_scenario(top, folder, folders)
     except UnknownKey as error:
         raise _misplaced(error, top) from None
 
