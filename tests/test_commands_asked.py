@@ -116,7 +116,8 @@ def test_a_mapping_states_what_a_file_does(tmp_path: Path) -> None:
     path = tmp_path / "one.toml"
     path.write_text(FILE, encoding="utf-8")
     values = tomllib.loads(FILE)
-    assert plan(load_scenario(values)).rows() == plan(load_scenario(path)).rows()
+    of_mapping, of_file = (repr(plan(load_scenario(given)).rows()) for given in (values, path))  # NaN is not NaN
+    assert of_mapping == of_file
     with pytest.raises(InputError, match=r"scenario, \[slo\].*tftt_ms"):
         load_scenario({**values, "slo": {"tftt_ms": 3}})
     assert values == tomllib.loads(FILE)
