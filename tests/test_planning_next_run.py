@@ -12,6 +12,7 @@ import pytest
 
 import cli
 from search import planning
+from search.commands.next_run import worth_showing
 from search.planning import next_run
 from search.planning.runs import Run
 from search.scenario import load_scenario
@@ -118,3 +119,15 @@ def test_command_names_the_run(
     monkeypatch.setattr(planning, "next_runs", original)
     path.write_text(SCENARIO.replace("tpot_ms = 40", "tpot_ms = 0.1"), encoding="utf-8")
     assert cli.main(["next", str(path), "--draws", "2"]) == 1
+
+
+def test_a_terminal_leaves_out_devices_that_no_draw_finds_cheapest() -> None:
+    """All that may be the cheapest, or whose run gains, are shown, in their order; the rest up to ten rows."""
+    names = [f"d{n}" for n in range(15)]
+    rows = [{"device": d, "gain_usd_per_month": 0.0, "cheapest_percent": 0.0} for d in (*names, "d0")]
+    rows[12]["cheapest_percent"], rows[14]["gain_usd_per_month"] = 8.0, 5.0
+    shown, left = worth_showing(rows)
+    assert [row["device"] for row in shown] == [*names[:8], "d12", "d14"]
+    assert left == 5
+    every = [{**row, "cheapest_percent": 1.0} for row in rows]
+    assert [row["device"] for row in worth_showing(every)[0]] == names

@@ -53,15 +53,31 @@ def next_command(scenario: Scenario, run: RunOptions, output: DataOutputOptions)
     if form != "table":
         print_rows(rows, form)
         return
-    rows = [row for n, row in enumerate(rows) if row["device"] not in {one["device"] for one in rows[:n]}]
+    rows, left = worth_showing(rows)
     print_text(verdict(found, run.draws))
-    layout = Layout(title="What a run is worth", columns=SHOWN, notes=[NOTE], wide=output.wide)
+    notes = [NOTE, f"{left} more devices are never the cheapest and gain nothing; --csv has them."][: 1 + (left > 0)]
+    layout = Layout(title="What a run is worth", columns=SHOWN, notes=notes, wide=output.wide)
     print_rows(rows, layout=layout)
     if found.runs and found.runs[0].pays:
         print_text(f"Run: {command_of(found.runs[0], found)}")
         print_text(f"then: {learn_command_of(found.runs[0])} --scenario {scenario}")
 
 
+def worth_showing(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], int]:
+    """Return the first row of each device as far as a terminal shows them, and how many devices are left out.
+
+    rows: in their order of worth. Left out are, beyond `MOST_SHOWN`, devices that no draw finds cheapest and whose run
+    gains nothing.
+    """
+    best = [row for n, row in enumerate(rows) if row["device"] not in {one["device"] for one in rows[:n]}]
+    idle = [not row["gain_usd_per_month"] > 0 and not row["cheapest_percent"] > 0 for row in best]
+    room = max(MOST_SHOWN - idle.count(False), 0)
+    shown = [row for n, row in enumerate(best) if not idle[n] or sum(idle[:n]) < room]
+    return shown, len(best) - len(shown)
+
+
+#: Devices that a terminal shows where most are never the cheapest. chosen: they fit a screen.
+MOST_SHOWN = 10
 #: Requests of the benchmark: those of so many seconds, but at least so many. Chosen: means within a few per cent.
 SECONDS, LEAST_REQUESTS, MOST_REQUESTS = 300.0, 20.0, 20_000.0
 MS_PER_S = 1e3
