@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
+import pytest
 
-from perfmodel.calibration.pooling import Pulls, Slopes, errors_left_out, left_out, pool
-from perfmodel.costs import BOUNDS, KERNELS
-
-FACTORS = len(BOUNDS) + len(KERNELS)
+from perfmodel.calibration.pooling import OF_DEVICES, Pulls, Slopes, errors_left_out, left_out, pool
+from perfmodel.costs import BOUNDS, FACTORS
 
 
 def pooled_runs(values: dict[str, int], off: dict[str, float]) -> Slopes:
     """Return values on some devices, all off by `off` (log ratio), that depend on the factor of memory alone."""
     device = np.repeat(list(values), list(values.values()))
-    slopes = np.zeros((len(device), 1 + FACTORS))
+    slopes = np.zeros((len(device), 1 + len(FACTORS)))
     slopes[:, 1 + BOUNDS.index("memory")] = 1.0
     groups = [f"{d}|{n // 4}" for n, d in enumerate(device)]
     rows = pd.DataFrame({"device": device, "group": groups})
@@ -43,3 +44,26 @@ def test_devices_that_differ_are_told_apart() -> None:
     errors = errors_left_out(runs, {"slow": "gpu", "fast": "gpu"}, 4)
     loose, firm = (errors[Pulls(engine=8.0, device=d)][0] for d in (2.0, 4.0))
     assert loose < firm
+
+
+def test_a_class_is_drawn_to_its_members_and_its_strangers_are_not() -> None:
+    runs = pooled_runs({"a": 40, "b": 40, "new": 2, "far": 40}, {"a": -0.4, "b": -0.4, "new": -0.4, "far": 0.0})
+    kinds = {"a": "card", "b": "card", "new": "card", "far": "gpu"}
+    places = pool(runs, kinds, OF_DEVICES).places
+    memory = {p: f[BOUNDS.index("memory")] for p, f in places.items()}
+    assert abs(memory[""]) < 1e-3, "the engine stays as it is"
+    assert 0.25 < memory["card"] < memory["a"] < 0.45
+    assert memory["new"] == pytest.approx(memory["card"], abs=0.03)
+    assert abs(memory["far"]) < 0.01
+
+
+def test_a_device_that_is_slow_throughout_is_told_by_its_level() -> None:
+    runs = pooled_runs({"slow": 6}, {"slow": -0.8})
+    for bound in ("compute", "launch"):  # a third of the time each
+        runs.slopes[:, 1 + BOUNDS.index(bound)] = 1.0 / 3.0
+    runs.slopes[:, 1 + BOUNDS.index("memory")] = 1.0 / 3.0
+    with_level, without = (
+        pool(runs, {"slow": "gpu"}, pulls).places["slow"][BOUNDS.index("memory")]
+        for pulls in (OF_DEVICES, replace(OF_DEVICES, level=np.inf))
+    )
+    assert with_level > 0.5 > 2.0 * without

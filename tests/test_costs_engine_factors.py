@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import hwdb
-from perfmodel.costs import BOUNDS, KERNELS, EngineFactors, Roofline
+from perfmodel.costs import BOUNDS, FACTORS, KERNELS, EngineFactors, Roofline
 from perfmodel.costs import engine_factors as module
 from perfmodel.costs.engine_factors import combined, factors, kernel
 from perfmodel.dtypes import COMPUTE_CODE, FORMAT_CODE
@@ -62,9 +62,9 @@ def test_every_family_has_a_kind_of_kernel() -> None:
 
 
 def test_a_call_takes_the_factor_of_its_limit_times_that_of_its_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    by_bound, by_kernel = np.array([2.0, 3.0, 1.0, 1.0]), np.ones(len(KERNELS))
-    by_kernel[KERNELS.index("gemm_8")] = 5.0
-    monkeypatch.setattr(module, "_table", lambda: {("mine", ""): combined(by_bound, by_kernel)})
+    given = {"compute": 2.0, "memory": 3.0, "gemm_8": 5.0}
+    by_name = np.array([given.get(name, 1.0) for name in FACTORS])
+    monkeypatch.setattr(module, "_table", lambda: {("mine", ""): combined(by_name)})
     there = h100()
     for weight, expected in (("bf16", 2.0), ("fp8", 10.0)):
         plain = Roofline().cost(gemm(weight), there)
@@ -73,8 +73,18 @@ def test_a_call_takes_the_factor_of_its_limit_times_that_of_its_kernel(monkeypat
         assert found.time == pytest.approx(plain.time * expected)
 
 
+def test_a_factor_of_arithmetic_leaves_what_memory_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    by_name = np.array([3.0 if name == "compute_gemm_8" else 1.0 for name in FACTORS])
+    monkeypatch.setattr(module, "_table", lambda: {("mine", ""): combined(by_name)})
+    mine, there = EngineFactors(Roofline(), replace(engine("vllm"), name="mine")), h100()
+    busy, read = gemm("fp8"), replace(gemm("fp8"), flop=np.full(2, 1e9))
+    assert mine.cost(busy, there).time == pytest.approx(3.0 * Roofline().cost(busy, there).time)
+    assert mine.cost(read, there).time == pytest.approx(Roofline().cost(read, there).time)
+    assert mine.cost(gemm("bf16"), there).time == pytest.approx(Roofline().cost(gemm("bf16"), there).time)
+
+
 def test_no_factor_beats_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    tiny = combined(np.full(len(BOUNDS), 1e-3), np.ones(len(KERNELS)))
+    tiny = combined(np.array([1e-3 if name in BOUNDS else 1.0 for name in FACTORS]))
     monkeypatch.setattr(module, "_table", lambda: {("mine", ""): tiny})
     there = h100()
     found = EngineFactors(Roofline(), replace(engine("vllm"), name="mine")).cost(gemm("bf16"), there)

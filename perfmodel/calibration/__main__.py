@@ -11,12 +11,12 @@
 
 `engines` fits host constants and kernel factors of all devices at once, each device drawn to what they share; the
 strength of the pull is judged on groups of runs that a fit left out (`--cross-validate`). `devices` fits kernel factors
-of single devices alone, `intervals` the spreads behind 80 % intervals of whole deployments (some minutes), `power` the
-constants of watts with their intervals, `caps` how power limits slow work, on sweeps of the limit among the runs and in
-a table (RATES.csv: device, op, tok_s, note), `kernels` makes the table of watts of single kernels from a folder of
-AIConfigurator's tables, `transfer` fits the spreads of operator times that are borrowed from other devices. `decisions`
-scores whether the configuration with the best prediction is the one that measured best. CASES and TRUTH are described
-in `perfmodel/calibration/measured.py`.
+of some devices, drawn to those of their class, while engines stay as they are. `intervals` fits the spreads behind 80 %
+intervals of whole deployments (some minutes), `power` the constants of watts with their intervals, `caps` how power
+limits slow work, on sweeps of the limit among the runs and in a table (RATES.csv: device, op, tok_s, note). `kernels`
+makes the table of watts of single kernels from a folder of AIConfigurator's tables, `transfer` fits the spreads of
+operator times that are borrowed from other devices. `decisions` scores whether the configuration with the best
+prediction is the one that measured best. CASES and TRUTH are described in `perfmodel/calibration/measured.py`.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def _engines(asked: argparse.Namespace) -> None:
 
 
 def _devices(asked: argparse.Namespace) -> None:
-    """Fit kernel factors of single devices; engines keep their constants and their own factors."""
+    """Fit kernel factors of devices and their classes; engines keep their constants and their own factors."""
     fits = []
     for engine, part in fit_devices(asked.cases, asked.truth, asked.device, engines=asked.engine):
         print("\n".join(device_lines(engine.name, part)), flush=True)

@@ -12,7 +12,7 @@ import numpy as np
 from hwdb import outfile
 from hwdb.tomlfile import read_toml
 from perfmodel.calibration.engine_fit import CONSTANTS, EngineFit, FactorFit
-from perfmodel.costs import BOUNDS, KERNELS
+from perfmodel.costs import FACTORS
 from perfmodel.engines import FOLDER, Engine
 
 #: The kernel factors that cost models read.
@@ -48,10 +48,10 @@ def write_factors(fits: Iterable[EngineFit], path: Path = CORRECTIONS) -> None:
 
 
 def write_device_factors(fits: Iterable[tuple[Engine, FactorFit]], path: Path = CORRECTIONS) -> None:
-    """Write factors of single devices into the table at `path`, in place of theirs; all other entries stay."""
+    """Write factors of classes and devices into the table at `path`, in place of theirs; all other entries stay."""
     entries = [_factor_entry(engine.name, part) for engine, part in fits]
-    new = {(e["engine"], e["device"]) for e in entries}
-    _put(path, entries, lambda old: (old["engine"], old.get("device")) in new)
+    new = {(e["engine"], e.get("device"), e.get("kind")) for e in entries}
+    _put(path, entries, lambda old: (old["engine"], old.get("device"), old.get("kind")) in new)
 
 
 def _put(path: Path, entries: list[dict[str, Any]], superseded: Callable[[dict[str, Any]], bool]) -> None:
@@ -71,7 +71,7 @@ def _factor_entry(engine: str, part: FactorFit) -> dict[str, Any]:
     return {
         "engine": engine,
         **part.place,
-        **{n: _three_digits(f) for n, f in zip((*BOUNDS, *KERNELS), part.factors, strict=True)},
+        **{n: _three_digits(f) for n, f in zip(FACTORS, part.factors, strict=True)},
         "values": len(part.target.rows),
     }
 

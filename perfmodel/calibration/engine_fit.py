@@ -2,7 +2,7 @@
 
 Least squares on log ratios of prediction over measurement, linear beyond 15 %. Each group of runs weighs the square
 root of its size, so that large groups do not dominate. All devices of an engine are fitted at once by partial pooling,
-see `perfmodel.calibration.pooling`; factors of a single device can be fitted again alone.
+see `perfmodel.calibration.pooling`; so are some of them again, with their class, while the engine stays as it is.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import numpy as np
 from hwdb import Hwdb
 from hwdb import load as load_hwdb
 from perfmodel.arrays import Array
-from perfmodel.calibration.pooling import MIN_VALUES, SOFT_FROM, Pulls, errors_left_out, factor_table, pool, slopes_of
+from perfmodel.calibration.pooling import MIN_VALUES, OF_DEVICES, Pulls, errors_left_out, factor_table, pool, slopes_of
 from perfmodel.calibration.targets import Part, PoolGroup, RunGroup, Target, run_groups, target_of
-from perfmodel.costs import place_factors, shared_factors
+from perfmodel.costs import device_class, place_factors, shared_factors
 from perfmodel.engines import Engine
 
 if TYPE_CHECKING:
@@ -51,33 +51,20 @@ CONSTANTS = {
     "launch_time": Constant(key="launch_us", scale=1e6, least=0.5, most=120.0),
     "synchronised": Constant(key="synchronised", scale=1.0, least=0.02, most=1.0),
 }
-#: Weights of the residuals that draw the factors of a device that is fitted alone, and constants, to where they start.
-#: Chosen on the training runs.
-DEVICE_PULL, CONSTANT_PULL = 2.5, 0.3
 #: Factors outside these bounds would hide a fault of the model rather than describe an engine. Chosen.
 LEAST_FACTOR, MOST_FACTOR = 0.4, 2.5
-#: Factors of a device are kept if they lower the mean |log ratio| by this share at least. Chosen: smaller gains did
-#: not hold on groups of runs that the factors were not fitted on (llama.cpp on RTX 3090 and Ryzen AI Max, 3 parts).
-LEAST_GAIN = 0.2
 #: An engine's fit is kept if the median |log ratio| rises by this share at most. Chosen: above the difference between
 #: firmly and loosely drawn factors on their own data (vLLM 0.8 to 0.13: 2 %), far below that of engines whose kernels
 #: the factors do not describe (ik_llama 16 %, llama.cpp 27 %).
 MOST_LOSS = 0.05
-#: Starting points are kept this far inside their bounds, as the solver demands.
-_INSIDE = 1e-6
-#: A factor this close to its bound counts as at it.
-_AT_BOUND = 0.01
-#: The solver's step for derivatives in logarithms, most evaluations, and tolerance. Chosen: constants are rounded to
-#: three digits, and a further evaluation takes minutes on all runs.
-_DIFF_STEP, _MOST_EVALUATIONS, _TOLERANCE = 0.05, 12, 1e-3
 
 
 @dataclass(frozen=True)
 class FactorFit:
-    """Holds the kernel factors fitted for one place: the engine everywhere, a kind of device, or one device.
+    """Holds the kernel factors fitted for one place: the engine everywhere, a class of devices, or one device.
 
-    place: {} for the engine everywhere, {"kind": ...} for a kind of device, {"device": ...} for one device. factors:
-    (BOUNDS + KERNELS,), one per limit (such as compute or memory), then one per kind of kernel. target: the measured
+    place: {} for the engine everywhere, {"kind": ...} for a class of devices, {"device": ...} for one device. factors:
+    (FACTORS,), one per limit (such as compute or memory), then one per kind of kernel. target: the measured
     values that they were fitted to. before, after: (V,) log ratios of these values under the old and the new factors.
     """
 
@@ -141,36 +128,42 @@ def fit_engines(
 def fit_devices(
     cases: str | Path, truth: str | Path, devices: Collection[str], *, engines: Collection[str] = ()
 ) -> Iterator[tuple[Engine, FactorFit]]:
-    """Fit kernel factors of single devices under every engine that ran on them; engines stay as they are.
+    """Fit kernel factors of devices under every engine that ran on them; engines stay as they are.
 
-    Yields (engine, fit of one device). A device starts from the factors that it would have without its own, which are
-    those of its kind or of the engine everywhere, and is drawn towards them. A device is left out if it has fewer
-    than `MIN_VALUES` values, if the fit gains less than `LEAST_GAIN`, or if a factor ends at its bound.
+    Yields (engine, fit of a class of devices or of one device). Factors of a class are drawn to those of the engine,
+    those of a device to those of its class. Open loops count too, below saturation.
 
     Args:
         cases, truth: as of `fit_engines`.
-        devices: names of devices.
+        devices: names of devices. Those of a class are fitted with each other.
         engines: names of engines to fit on; all by default.
     """
     database, measured = load_hwdb(), _measured(cases, truth)
-    for name, members in run_groups(cases, database, devices=devices).items():
-        if engines and name not in engines:
-            continue
-        for device in sorted({group.device for _, group in members}):
-            target = target_of([group for _, group in members if group.device == device], measured)
-            if len(target.rows) >= MIN_VALUES:
-                engine, start = members[0][0], shared_factors(name, database.device(device).kind)
-                _, own = solve(engine, target, start, (), DEVICE_PULL)
-                found = _compared(engine, target, {"device": device}, start, own)
-                if _holds(found):
-                    yield engine, found
+    for name, members in run_groups(cases, database, devices=devices, opened=True).items():
+        if not engines or name in engines:
+            engine, groups = members[0][0], [group for _, group in members]
+            for part in _device_parts(engine, groups, measured, database):
+                yield engine, part
 
 
-def _holds(found: FactorFit) -> bool:
-    """Return whether the factors of a device gain enough, and none of them ends at its bound."""
-    before, after = (float(np.abs(r).mean()) for r in (found.before, found.after))
-    inside = (found.factors > LEAST_FACTOR * (1 + _AT_BOUND)) & (found.factors < MOST_FACTOR * (1 - _AT_BOUND))
-    return after <= (1 - LEAST_GAIN) * before and bool(inside.all())
+def _device_parts(
+    engine: Engine, groups: Sequence[RunGroup | PoolGroup], truth: pd.DataFrame, database: Hwdb
+) -> Sequence[FactorFit]:
+    """Fit the factors of classes and devices among `groups` under an engine that stays as it is, classes first."""
+    devices = sorted({g.device for g in groups})
+    kinds = {d: device_class(database.device(d)) for d in devices}
+    old = {d: place_factors(engine.name, database.device(d)) for d in devices}
+    slopes = slopes_of(engine, groups, truth, (), old)
+    shared = np.log(shared_factors(engine.name, ""))
+    found = pool(replace(slopes, ratios=slopes.ratios + slopes.slopes @ shared), kinds, OF_DEVICES).places
+    new = {p: np.clip(np.exp(f + shared), LEAST_FACTOR, MOST_FACTOR) for p, f in found.items()}
+    judged = _Judged(engine, engine, old, {d: new.get(d, new.get(kinds[d], new[""])) for d in devices})
+    parts = []
+    for name in sorted(set(new) - {""}, key=lambda n: (n in devices, n)):
+        mine = [g for g in groups if name in (g.device, kinds[g.device])]
+        place = {"device" if name in devices else "kind": name}
+        parts.append(judged.part(place, new[name], target_of(mine, truth)))
+    return parts
 
 
 def _measured(cases: str | Path, truth: str | Path) -> pd.DataFrame:
@@ -201,7 +194,7 @@ def fit_engine(
         folds: as of `fit_engines`.
     """
     devices = sorted({g.device for g in groups})
-    kinds = {d: database.device(d).kind for d in devices}
+    kinds = {d: device_class(database.device(d)) for d in devices}
     starts = {d: place_factors(engine.name, database.device(d)) for d in devices}
     constants = tuple(n for n in CONSTANTS if getattr(engine, n) > 0)  # 0 and NaN: the engine has no such time
     slopes = slopes_of(engine, groups, truth, constants, starts)
@@ -244,73 +237,3 @@ class _Judged:
         before = target.by_device(self.engine, {d: factor_table(f) for d, f in self.old.items()})
         after = target.by_device(self.better, {d: factor_table(f) for d, f in self.new.items()})
         return FactorFit(place=place, factors=factors, target=target, before=before, after=after)
-
-
-def _compared(engine: Engine, target: Target, place: Mapping[str, str], old: Array, new: Array) -> FactorFit:
-    """Return the fit of a place, with log ratios under its old and its new factors, (BOUNDS + KERNELS,) each."""
-    before, after = (target.ratios(engine, factor_table(f)) for f in (old, new))
-    return FactorFit(place=place, factors=new, target=target, before=before, after=after)
-
-
-def solve(
-    engine: Engine, target: Target, start: Array, constants: tuple[str, ...], pull: float
-) -> tuple[Engine, Array]:
-    """Fit constants and kernel factors; return (engine with fitted constants, fitted factors).
-
-    engine: with the constants that the fit starts from. target: measured values. start: (BOUNDS + KERNELS,) factors
-    that the fit starts from and is drawn towards, with the weight `pull`. constants: keys of `CONSTANTS` that are
-    fitted.
-    """
-    from scipy.optimize import least_squares
-
-    low, high, begin = _bounds(engine, start, constants)
-    n = len(constants)
-
-    def made(point: Array) -> tuple[Engine, Array]:
-        """Split a point of the solver into the engine with its constants, and the kernel factors."""
-        values = np.exp(point)
-        settings = {c: v / CONSTANTS[c].scale for c, v in zip(constants, values, strict=False)}
-        return replace(engine, **settings), values[n:]
-
-    def misses(point: Array) -> Array:
-        better, factors = made(point)
-        ratios = target.ratios(better, factor_table(factors)) * target.weight
-        drawn = pull * (point[n:] - np.log(start))
-        # an engine's factors serve every device; a device's own may lie far off where its kernels do
-        drawn = _unsoftened(drawn) if constants else drawn
-        return np.concatenate([ratios, drawn, CONSTANT_PULL * (point - begin)[:n]])
-
-    found = least_squares(
-        misses,
-        begin,
-        bounds=(low, high),
-        loss="soft_l1",
-        f_scale=SOFT_FROM,
-        diff_step=np.full(len(begin), _DIFF_STEP),
-        max_nfev=_MOST_EVALUATIONS,
-        xtol=_TOLERANCE,
-        ftol=_TOLERANCE,
-    )
-    return made(found.x)
-
-
-def _bounds(engine: Engine, start: Array, constants: tuple[str, ...]) -> tuple[Array, Array, Array]:
-    """Return (least, most, start) of the logarithms that are fitted: constants in their files' units, then factors."""
-    fitted = [CONSTANTS[c] for c in constants]
-    low = np.array([np.log(c.least) for c in fitted] + [np.log(LEAST_FACTOR)] * len(start))
-    high = np.array([np.log(c.most) for c in fitted] + [np.log(MOST_FACTOR)] * len(start))
-    own = [getattr(engine, n) * c.scale for n, c in zip(constants, fitted, strict=True)]
-    first = [np.log(max(v, c.least)) for v, c in zip(own, fitted, strict=True)]
-    begin = np.clip(np.array([*first, *np.log(start)]), low + _INSIDE, high - _INSIDE)
-    return low, high, begin
-
-
-def _unsoftened(values: Array) -> Array:
-    """Return residuals whose softened loss (soft_l1) is the square of `values`.
-
-    What draws factors to their start must not weaken far from it. Derived: soft_l1 of z is 2 s^2 (sqrt(1 + z^2 / s^2) -
-    1) with s = `SOFT_FROM`; solved for z where that is v^2.
-    """
-    scaled = np.square(1.0 + np.square(values) / (2.0 * SOFT_FROM**2)) - 1.0
-    firm: Array = SOFT_FROM * np.sqrt(scaled) * np.sign(values)
-    return firm

@@ -1,7 +1,9 @@
 """Partial pooling: fit the kernel factors of one engine on all its devices at once, each drawn to what they share.
 
-A factor is a product: what the engine shares on every device, times what a kind of device other than GPUs adds, times
-what one device adds. Each part is drawn to 1, so a device with few measurements keeps what its neighbours share.
+A factor is a product: what the engine shares on every device, times what a class of devices other than accelerators
+with HBM adds, times what one device adds. Each part is drawn to 1, so a device with few measurements keeps what its
+neighbours share. The part of a class or a device has a level beside its factors: how much longer all of its kernels
+take. The level is drawn less firmly, because a device that is slow throughout would need many factors at once.
 
 Log ratios of prediction over measurement are taken as linear in the logarithms of constants and factors near where a
 fit starts (`Slopes`). So one pass over the runs serves any strength of the pull, and leaving out parts of the runs.
@@ -18,7 +20,7 @@ import numpy as np
 from perfmodel.arrays import Array, Mask
 from perfmodel.calibration.measured import fold_of
 from perfmodel.calibration.targets import MOST_LOG_RATIO, PoolGroup, RunGroup, Target, group_weights, target_of
-from perfmodel.costs import BOUNDS, KERNELS, combined
+from perfmodel.costs import BOUNDS, FACTORS, KERNELS, MULTIPLIERS, combined
 from perfmodel.engines import Engine
 from perfmodel.vocabulary import LINK_BOUND
 
@@ -35,13 +37,20 @@ SOFT_FROM = 0.15
 ROUNDS = 10
 #: Pulls of an engine's and of a device's part that `errors_left_out` compares.
 ENGINE_PULLS, DEVICE_PULLS = (1.5, 3.0, 8.0), (2.0, 4.0)
-#: Keeps a parameter without data finite.
-LEAST_PULL = 1e-4
+#: Factors that the level of a device moves together: of all that runs on it, not of links.
+_LEVEL = [n for n in range(len(BOUNDS)) if n != LINK_BOUND]
+#: Values of open loops count where times grow by at most this power of what kernels take. Chosen: nearer saturation the
+#: queue rules them, and slopes hold for small changes only.
+MOST_STEEP = 2.0
+#: Keeps a parameter without data finite; keeps one where it starts.
+LEAST_PULL, MOST_PULL = 1e-4, 1e3
 
 
 @dataclass(frozen=True)
 class Pulls:
-    """Weights of the residuals that draw logarithms to where they start: constants, and parts of factors.
+    """Weights of the residuals that draw logarithms to where they start: constants, parts of factors, levels of parts.
+
+    least: fewest values of a device that has a part of its own.
 
     Chosen by the error on groups of runs that a fit left out (train split, four parts, vLLM from 0.14 on, mean absolute
     log ratio): an engine's part 1.5, 3, 5, 8, 12: 0.195, 0.192, 0.190, 0.187, 0.187; a device's 2, 4: 0.187, 0.193;
@@ -53,6 +62,15 @@ class Pulls:
     engine: float = 8.0
     kind: float = 2.0
     device: float = 2.0
+    level: float = np.inf
+    least: int = MIN_VALUES
+
+
+#: Pulls where the factors of an engine on any device stay as they are and devices are fitted on few values each. Chosen
+#: as above, on graphics cards, CPUs, NPUs and SoCs under all engines with kernels of libraries, five parts, mean
+#: absolute log ratio in closed and in open loops: without classes and levels 0.219 and 0.288; classes and devices drawn
+#: by 2: 0.216 and 0.282, by 3: 0.214 and 0.281; with levels drawn by 1: 0.211 and 0.268.
+OF_DEVICES = Pulls(engine=MOST_PULL, kind=3.0, device=3.0, level=1.0, least=2)
 
 
 @dataclass(frozen=True)
@@ -60,7 +78,7 @@ class Slopes:
     """Holds the V measured values of an engine, and how their log ratios change with constants and factors.
 
     rows: a line per value, with `group` and `device`. ratios: (V,) log ratios where all factors are 1, by the slopes.
-    slopes: (V, C + BOUNDS + KERNELS) change per unit of the logarithm, of C constants and of factors. weight: (V,).
+    slopes: (V, C + FACTORS) change per unit of the logarithm, of C constants and of factors. weight: (V,).
     """
 
     rows: pd.DataFrame
@@ -77,7 +95,7 @@ class Slopes:
 class Pooled:
     """Holds fitted logarithms.
 
-    constants: (C,) changes. places: "" for the engine, a kind of device, or a device -> (BOUNDS + KERNELS,) factors.
+    constants: (C,) changes. places: "" for the engine, a kind of device, or a device -> (FACTORS,) factors.
     """
 
     constants: Array
@@ -98,13 +116,16 @@ def slopes_of(
         groups: its measured runs.
         truth: `case_id, metric, value, group`, a line per measured value.
         constants: fields of `Engine` that are fitted.
-        starts: device -> (BOUNDS + KERNELS,) factors around which slopes are taken.
+        starts: device -> (FACTORS,) factors around which slopes are taken.
     """
     import pandas as pd
 
     targets = [(target_of([g], truth), g) for g in groups]
     targets = [(t, g) for t, g in targets if len(t.rows)]
-    found = [_slopes(engine, t, constants, starts[g.device], _used(g)) for t, g in targets]
+    found = [
+        _slopes(engine, t, constants, starts[g.device], _used(g), opened=isinstance(g, RunGroup) and g.opened)
+        for t, g in targets
+    ]
     rows = pd.concat([t.rows.assign(device=g.device) for t, g in targets], ignore_index=True)
     return Slopes(
         rows=rows,
@@ -114,10 +135,13 @@ def slopes_of(
     )
 
 
-def _slopes(engine: Engine, target: Target, constants: Sequence[str], start: Array, used: Mask) -> tuple[Array, Array]:
+def _slopes(
+    engine: Engine, target: Target, constants: Sequence[str], start: Array, used: Mask, *, opened: bool = False
+) -> tuple[Array, Array]:
     """Return (log ratios where all factors are 1, slopes) of the values of a target, (V,) and (V, parameters).
 
-    start: (BOUNDS + KERNELS,) factors around which slopes are taken. used: which of them the runs depend on.
+    start: (FACTORS,) factors around which slopes are taken. used: which of them the runs depend on. opened: whether the
+    runs are open loops.
     """
     table = factor_table(start)
     here = target.ratios(engine, table)
@@ -132,23 +156,26 @@ def _slopes(engine: Engine, target: Target, constants: Sequence[str], start: Arr
     slopes = np.stack(columns, axis=1)
     there = here - slopes[:, len(constants) :] @ np.log(start)
     known = (here != 0) | (slopes != 0).any(axis=1)  # a value without prediction has the ratio 0 whatever the factors
-    return np.where(known & (np.abs(here) < MOST_LOG_RATIO), there, np.nan), slopes
+    known &= np.abs(here) < MOST_LOG_RATIO
+    if opened:
+        known &= slopes[:, len(constants) :][:, : len(BOUNDS)].sum(axis=1) <= MOST_STEEP
+    return np.where(known, there, np.nan), slopes
 
 
 def _used(group: RunGroup | PoolGroup) -> Mask:
-    """Return which factors the steps of a group depend on, (BOUNDS + KERNELS,); all where its steps are not kept."""
+    """Return which factors the steps of a group depend on, (FACTORS,); all where its steps are not kept."""
     kernels = np.ones(len(KERNELS), bool)
     if isinstance(group, RunGroup) and group.memo:
         there = [np.unique(t.kernels[t.count > 0]) for t in group.memo.values()]
         kernels = np.isin(np.arange(len(KERNELS)), np.concatenate(there))
     limits = np.ones(len(BOUNDS), bool)
     limits[LINK_BOUND] = kernels[KERNELS.index("collective")]
-    return np.concatenate([limits, kernels])
+    return np.concatenate([limits, kernels, kernels[[KERNELS.index(k) for k in MULTIPLIERS]]])
 
 
 def factor_table(factors: Array) -> Array:
-    """Expand fitted factors, (BOUNDS + KERNELS,), to a table by limit and kind of kernel, (BOUNDS, KERNELS)."""
-    return combined(factors[: len(BOUNDS)], factors[len(BOUNDS) :])
+    """Expand fitted factors, (FACTORS,), to a table by limit and kind of kernel, (BOUNDS, KERNELS)."""
+    return combined(factors)
 
 
 def pool(slopes: Slopes, kinds: Mapping[str, str], pulls: Pulls, among: Mask | None = None) -> Pooled:
@@ -156,28 +183,41 @@ def pool(slopes: Slopes, kinds: Mapping[str, str], pulls: Pulls, among: Mask | N
 
     Args:
         slopes: the values.
-        kinds: device -> its kind.
+        kinds: device -> its class, "gpu" for those without one.
         pulls: how firmly parts are drawn to where they start.
         among: values to fit on, (V,); None: all.
     """
-    device = slopes.rows.device.to_numpy()
-    kind = np.array([kinds[d] for d in device])
-    number = len(BOUNDS) + len(KERNELS)
+    number = len(FACTORS)
     constants, factors = slopes.slopes[:, :-number], slopes.slopes[:, -number:]
-    known = slopes.known()
-    shared = [k for k in np.unique(kind[known]) if k != "gpu"]
-    shared = shared if len(np.unique(kind)) > 1 else []
-    single = [d for d in np.unique(device) if (device[known] == d).sum() >= MIN_VALUES]
-    members = [*(kind == k for k in shared), *(device == d for d in single)]
-    design = np.concatenate([constants, factors, *(factors * m[:, None] for m in members)], axis=1)
-    strengths = [pulls.engine, *[pulls.kind] * len(shared), *[pulls.device] * len(single)]
-    pull = np.concatenate([np.full(constants.shape[1], pulls.constants), np.repeat(strengths, number)])
-    keep = known if among is None else known & among
+    members = _members(slopes, kinds, pulls)
+    leveled = members.values() if np.isfinite(pulls.level) else ()
+    levels = [factors[:, _LEVEL].sum(axis=1, keepdims=True) * m[:, None] for m in leveled]
+    design = np.concatenate([constants, factors, *(factors * m[:, None] for m in members.values()), *levels], axis=1)
+    strengths = [pulls.engine, *(pulls.device if name in kinds else pulls.kind for name in members)]
+    pull = np.concatenate(
+        [np.full(constants.shape[1], pulls.constants), np.repeat(strengths, number), np.full(len(levels), pulls.level)]
+    )
+    keep = slopes.known() if among is None else slopes.known() & among
     point = _solved(design[keep], slopes.ratios[keep], slopes.weight[keep], pull)
-    parts = dict(zip(("", *shared, *single), point[constants.shape[1] :].reshape(-1, number), strict=True))
-    places = {"": parts[""], **{k: parts[""] + parts[k] for k in shared}}
-    places |= {d: places.get(kinds[d], parts[""]) + parts[d] for d in single}
-    return Pooled(constants=point[: constants.shape[1]], places=places)
+    first, last = constants.shape[1], len(point) - len(levels)
+    each = point[first:last].reshape(-1, number)
+    each[1 : 1 + len(levels), _LEVEL] += point[last:, None]
+    parts = dict(zip(("", *members), each, strict=True))
+    places = {"": parts[""], **{k: parts[""] + parts[k] for k in members if k not in kinds}}
+    places |= {d: places.get(kinds[d], parts[""]) + parts[d] for d in members if d in kinds}
+    return Pooled(constants=point[:first], places=places)
+
+
+def _members(slopes: Slopes, kinds: Mapping[str, str], pulls: Pulls) -> dict[str, Mask]:
+    """Return which values each class, then each device that has a part of its own, holds: name -> (V,)."""
+    device = slopes.rows.device.to_numpy()
+    kind, known = np.array([kinds[d] for d in device]), slopes.known()
+    apart = (
+        len(np.unique(kind)) > 1 or pulls.engine >= MOST_PULL
+    )  # one class alone adds nothing to what is fitted for all
+    shared = [k for k in np.unique(kind[known]) if k != "gpu" and apart]
+    single = [d for d in np.unique(device) if (device[known] == d).sum() >= pulls.least]
+    return {**{k: kind == k for k in shared}, **{d: device == d for d in single}}
 
 
 def _solved(design: Array, ratios: Array, weight: Array, pull: Array) -> Array:
@@ -196,10 +236,11 @@ def _solved(design: Array, ratios: Array, weight: Array, pull: Array) -> Array:
     return point
 
 
-def ratios_at(slopes: Slopes, fitted: Pooled) -> Array:
-    """Return the log ratios of all values under a fit, by the slopes, (V,)."""
-    factors = np.array([fitted.places[d] if d in fitted.places else fitted.places[""] for d in slopes.rows.device])
-    number = len(BOUNDS) + len(KERNELS)
+def ratios_at(slopes: Slopes, fitted: Pooled, kinds: Mapping[str, str]) -> Array:
+    """Return the log ratios of all values under a fit, by the slopes, (V,). kinds: device -> its class."""
+    places = fitted.places
+    factors = np.array([places.get(d, places.get(kinds[d], places[""])) for d in slopes.rows.device])
+    number = len(FACTORS)
     by_constants: Array = slopes.slopes[:, :-number] @ fitted.constants
     by_factors: Array = (slopes.slopes[:, -number:] * factors).sum(axis=1)
     return slopes.ratios + by_constants + by_factors
@@ -213,7 +254,7 @@ def left_out(slopes: Slopes, kinds: Mapping[str, str], pulls: Pulls, folds: int)
     part = np.array([fold_of(g, folds) for g in slopes.rows.group])
     out = np.full(len(part), np.nan)
     for number in range(folds):
-        out = np.where(part == number, ratios_at(slopes, pool(slopes, kinds, pulls, part != number)), out)
+        out = np.where(part == number, ratios_at(slopes, pool(slopes, kinds, pulls, part != number), kinds), out)
     return out
 
 

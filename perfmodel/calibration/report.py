@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from perfmodel.calibration.engine_fit import CONSTANTS, EngineFit, FactorFit, TooFew
-from perfmodel.costs import BOUNDS, KERNELS
+from perfmodel.costs import FACTORS
 
 #: Factors closer to 1 than this are not printed. Chosen: runs repeat within a percent.
 SHOWN = 0.01
@@ -34,10 +34,10 @@ def engine_lines(fitted: EngineFit | TooFew) -> Iterator[str]:
 
 
 def device_lines(engine: str, part: FactorFit) -> Iterator[str]:
-    """Yield lines of text about the factors of one device under the engine called `engine`."""
-    named = zip((*BOUNDS, *KERNELS), part.factors, strict=True)
+    """Yield lines of text about the factors of one device or class of devices under the engine called `engine`."""
+    named = zip(FACTORS, part.factors, strict=True)
     factors = ", ".join(f"{n} {f:.2f}" for n, f in named if abs(f - 1.0) >= SHOWN)
-    yield from _part_lines(f"{engine} on {part.place['device']} ({factors})", part)
+    yield from _part_lines(f"{engine} on {part.place.get('device') or part.place['kind']} ({factors})", part)
 
 
 def _part_lines(title: str, part: FactorFit) -> Iterator[str]:

@@ -48,6 +48,8 @@ METRICS = (
     "prefill_tok_s",
     "decode_tok_s",
 )
+#: Metrics that count of open loops, whose throughput is what is offered and whose first tokens wait in a queue.
+OPEN_METRICS = ("tpot_ms", "tpot_ms_p50")
 #: Log ratios are clipped at a factor of 12: a measurement further off says nothing about constants. Chosen.
 MOST_LOG_RATIO = 2.5
 #: A group of n values weighs n^0.5 in the loss: each residual gets the power -0.25 of n, because the loss squares it.
@@ -58,7 +60,8 @@ WEIGHT_EXPONENT = -0.25
 class RunGroup:
     """Holds measured runs of one model, engine, mode and device, prepared once so that constants can be tried quickly.
 
-    ids: (N,) case_id of each run. memo: step times computed so far, filled as constants are tried.
+    ids: (N,) case_id of each run. opened: whether they are open loops. memo: step times computed so far, filled as
+    constants are tried.
     """
 
     setup: Prepared
@@ -66,6 +69,7 @@ class RunGroup:
     placed: Deployments
     ids: NDArray[Any]
     device: str
+    opened: bool = False
     memo: dict[int, StepTimes] = field(default_factory=dict)
 
     def predict(self, engine: Engine, factors: Array) -> dict[str, Array]:
@@ -106,12 +110,19 @@ class Part:
 
 
 def run_groups(
-    cases: str | Path, database: Hwdb, part: Part | None = None, devices: Collection[str] = (), *, pools: bool = False
+    cases: str | Path,
+    database: Hwdb,
+    part: Part | None = None,
+    devices: Collection[str] = (),
+    *,
+    pools: bool = False,
+    opened: bool = False,
 ) -> dict[str, list[tuple[Engine, RunGroup | PoolGroup]]]:
     """Return the runs to fit on by name of the engine: split `train`, setup known, no speculative decoding.
 
-    Open loops and disaggregated runs are left out, because the steps they run change with the constants. part: the part
-    of the groups that is left out. devices: names of the devices whose runs are returned; all by default.
+    Open loops and disaggregated runs are left out unless asked for (`opened`, `pools`), because the steps they run
+    change with the constants. part: the part of the groups that is left out. devices: names of the devices whose runs
+    are returned; all by default.
     """
     part = part or Part()
     table = read_cases(cases)
@@ -124,7 +135,7 @@ def run_groups(
     out: dict[str, list[tuple[Engine, RunGroup | PoolGroup]]] = defaultdict(list)
     devices = frame.device.to_numpy()
     for whole in groups_of(settings):
-        if whole.mode == "open" or (whole.pooled and not pools):
+        if (whole.mode == "open" and not opened) or (whole.pooled and not pools):
             continue
         for device in np.unique(devices[whole.rows]):
             group = replace(whole, rows=whole.rows[devices[whole.rows] == device])
@@ -146,6 +157,7 @@ def _laid_out(settings: Settings, group: Group, device: str) -> RunGroup:
         placed=placed,
         ids=settings.cases.frame.case_id.to_numpy()[group.rows],
         device=device,
+        opened=group.mode == "open",
     )
 
 
@@ -187,9 +199,11 @@ def target_of(groups: Sequence[RunGroup | PoolGroup], truth: pd.DataFrame) -> Ta
 
     spans, start = [], 0
     for group in groups:
-        spans.append(pd.DataFrame({"case_id": group.ids, "at": np.arange(start, start + len(group.ids))}))
+        span = pd.DataFrame({"case_id": group.ids, "at": np.arange(start, start + len(group.ids))})
+        counted = OPEN_METRICS if isinstance(group, RunGroup) and group.opened else METRICS
+        spans.append(span.merge(truth[truth.metric.isin(counted)], on="case_id"))
         start += len(group.ids)
-    rows = pd.concat(spans).merge(truth[truth.metric.isin(METRICS)], on="case_id")
+    rows = pd.concat(spans, ignore_index=True)
     return Target(groups=tuple(groups), rows=rows, weight=group_weights(rows))
 
 

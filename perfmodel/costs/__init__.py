@@ -9,11 +9,14 @@ from perfmodel.costs.device_remarks import REMARK, remark_column, remarks, remar
 from perfmodel.costs.distinct import distinct_cost, layouts
 from perfmodel.costs.drafting import draft_passes, with_drafting
 from perfmodel.costs.engine_factors import (
+    FACTORS,
     KERNELS,
+    MULTIPLIERS,
     Calls,
     EngineFactors,
     calls_of,
     combined,
+    device_class,
     factored,
     kernel,
     place_factors,
@@ -32,7 +35,9 @@ from perfmodel.vocabulary import BOUNDS
 
 __all__ = [
     "BOUNDS",
+    "FACTORS",
     "KERNELS",
+    "MULTIPLIERS",
     "REMARK",
     "TWIN_DISTANCE",
     "UNRELATED_DEVICE",
@@ -54,6 +59,7 @@ __all__ = [
     "cheaper",
     "combined",
     "default",
+    "device_class",
     "distinct_cost",
     "donors",
     "draft_passes",

@@ -2,8 +2,10 @@
 
 An engine runs its own kernels between others, with cold caches, fused or split, and not always those that the tables
 timed. A factor for each kind of limit (arithmetic, memory, links, launches) times one for each kind of kernel, by
-engine and where known by device or kind of device, says how much longer a call really takes. The factors are fitted on
-measured serving runs by `perfmodel.calibration`; without an entry they are 1.
+engine and where known by device or class of devices, says how much longer a call really takes. Where arithmetic limits
+a multiplication or attention, a third factor joins them: how weights are unpacked and which instructions multiply them
+slows prompts and large batches down, not the reading of weights. The factors are fitted on measured serving runs by
+`perfmodel.calibration`; without an entry they are 1.
 """
 
 from __future__ import annotations
@@ -47,6 +49,12 @@ KERNELS = (
     "elementwise",
     "collective",
 )
+#: Kinds of kernel that have a factor of their own where arithmetic limits them.
+MULTIPLIERS = tuple(k for k in KERNELS if k.startswith(("gemm", "experts", "attention")))
+#: Names of all factors of an entry: of limits, of kinds of kernel, and of kinds of kernel that arithmetic limits.
+FACTORS = (*BOUNDS, *KERNELS, *(f"compute_{k}" for k in MULTIPLIERS))
+#: (MULTIPLIERS,) index into `KERNELS` of each.
+_MULTIPLIERS = np.array([KERNELS.index(k) for k in MULTIPLIERS])
 #: Operator family with weights -> index of its 16-bit kind in `KERNELS`; 8 bits, 4 bits and 4-bit integers follow.
 _FIRST_BY_BITS = {"gemm": KERNELS.index("gemm_16"), "grouped_gemm": KERNELS.index("experts_16")}
 #: Bytes per weight above which a kernel counts as 16-bit and as 8-bit. Chosen between 2, 1 and 0.5 bytes, block scales
@@ -72,27 +80,44 @@ def kernel(demand: Demand) -> Index:
     return np.array(KERNELS.index(demand.family.partition("_")[0]))
 
 
-def combined(by_bound: Array, by_kernel: Array) -> Array:
-    """Multiply the factors of what limits a call, (BOUNDS,), by those of its kind of kernel, (KERNELS,).
+def combined(factors: Array) -> Array:
+    """Multiply the factors of an entry, (FACTORS,): of what limits a call, of its kind of kernel, and of both together.
 
     Returns a table (BOUNDS, KERNELS).
     """
-    return np.asarray(by_bound)[:, None] * np.asarray(by_kernel)[None, :]
+    by_bound, by_kernel, by_both = np.split(np.asarray(factors), [len(BOUNDS), len(BOUNDS) + len(KERNELS)])
+    table = by_bound[:, None] * by_kernel[None, :]
+    table[COMPUTE_BOUND, _MULTIPLIERS] *= by_both
+    return np.asarray(table)
 
 
-def shared_factors(engine: str, kind: str) -> Array:
-    """Return the fitted factors (BOUNDS + KERNELS,) that devices of a kind share under an engine.
+def device_class(device: Device) -> str:
+    """Return the name of the class of devices that share factors where one has none of its own: its kind ("cpu").
 
-    They are those of the engine on the kind of device, else of the engine on any device, else 1.
+    Graphics cards, which have GDDR memory, run kernels that were tuned for accelerators with HBM: they are a class of
+    their own by vendor.
+
+    >>> import hwdb
+    >>> [device_class(hwdb.device(name)) for name in ("rtx-4090", "h100-sxm", "gaudi2")]
+    ['NVIDIA card', 'gpu', 'npu']
+    """
+    graphics = device.kind == "gpu" and device.memory_type.startswith("GDDR")
+    return f"{device.vendor} card" if graphics else device.kind
+
+
+def shared_factors(engine: str, name: str) -> Array:
+    """Return the fitted factors (FACTORS,) that a class of devices, "" for all, has under an engine.
+
+    They are those of the engine on the class, else of the engine on any device, else 1.
     """
     fitted = _fitted()
-    ones: Array = np.ones(len(BOUNDS) + len(KERNELS))
-    return fitted.get((engine, kind), fitted.get((engine, ""), ones))
+    ones: Array = np.ones(len(FACTORS))
+    return fitted.get((engine, name), fitted.get((engine, ""), ones))
 
 
 @cache
 def _fitted() -> dict[tuple[str, str], Array]:
-    """Read the table as {(engine, device or kind of device or ""): factors (BOUNDS + KERNELS,)}; "" is any device."""
+    """Read the table as {(engine, device or class of devices or ""): factors (FACTORS,)}; "" is any device."""
     top = read_toml(TABLE, "table of engine factors")
     return dict(_entry(table) for table in top.tables("correction"))
 
@@ -100,25 +125,26 @@ def _fitted() -> dict[tuple[str, str], Array]:
 @cache
 def _table() -> dict[tuple[str, str], Array]:
     """Return the factors of `_fitted` by limit and kind of kernel, (BOUNDS, KERNELS)."""
-    return {place: combined(f[: len(BOUNDS)], f[len(BOUNDS) :]) for place, f in _fitted().items()}
+    return {place: combined(f) for place, f in _fitted().items()}
 
 
 def _entry(table: Table) -> tuple[tuple[str, str], Array]:
-    """Read one `[[correction]]`: ((engine, device or kind of device or ""), factors (BOUNDS + KERNELS,))."""
+    """Read one `[[correction]]`: ((engine, device or class of devices or ""), factors (FACTORS,))."""
     place = table.text("device", table.text("kind", ""))
     by_bound = [table.number(b, above=0) for b in BOUNDS]
     given = {k: table.number(k, NAN, above=0) for k in KERNELS}
     known = {k: v for k, v in given.items() if not np.isnan(v)}
     by_kernel = [known.get(k, known.get(_STANDS_FOR.get(k, k), 1.0)) for k in KERNELS]
     table.number("values", 0.0, least=0)  # measured values behind the entry, for readers
+    by_both = [table.number(f, 1.0, above=0) for f in FACTORS[len(BOUNDS) + len(KERNELS) :]]
     key = (table.text("engine"), place)
     table.done()
-    return key, np.array([*by_bound, *by_kernel])
+    return key, np.array([*by_bound, *by_kernel, *by_both])
 
 
 def place_factors(engine: str, device: Device) -> Array:
-    """Return the fitted factors (BOUNDS + KERNELS,) of an engine on a device, from the closest entry that there is."""
-    return _closest(_fitted(), engine, device, np.ones(len(BOUNDS) + len(KERNELS)))
+    """Return the fitted factors (FACTORS,) of an engine on a device, from the closest entry that there is."""
+    return _closest(_fitted(), engine, device, np.ones(len(FACTORS)))
 
 
 def factors(engine: str, device: Device) -> Array:
@@ -127,11 +153,11 @@ def factors(engine: str, device: Device) -> Array:
 
 
 def _closest(table: Mapping[tuple[str, str], Array], engine: str, device: Device, otherwise: Array) -> Array:
-    """Return the entry of the device, else of the device that it is a variant of, else of its kind, else of the engine.
+    """Return the entry of the device, else of the one that it is a variant of, else of its class, else of the engine.
 
     otherwise: what is returned where the engine has no entry at all.
     """
-    places = (*(kin.name for kin in device.lineage), device.kind, "")
+    places = (*(kin.name for kin in device.lineage), device_class(device), "")
     known = ((engine, place) for place in places if (engine, place) in table)
     return next((table[key] for key in known), otherwise)
 
