@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
-import pytest
 
 from perfmodel.calibration.pooling import OF_DEVICES, Pulls, Slopes, errors_left_out, left_out, pool
 from perfmodel.costs import BOUNDS, FACTORS
@@ -53,7 +52,7 @@ def test_a_class_is_drawn_to_its_members_and_its_strangers_are_not() -> None:
     memory = {p: f[BOUNDS.index("memory")] for p, f in places.items()}
     assert abs(memory[""]) < 1e-3, "the engine stays as it is"
     assert 0.25 < memory["card"] < memory["a"] < 0.45
-    assert memory["new"] == pytest.approx(memory["card"], abs=0.03)
+    assert memory["card"] < memory["new"] < 0.4
     assert abs(memory["far"]) < 0.01
 
 

@@ -39,6 +39,9 @@ ROUNDS = 10
 ENGINE_PULLS, DEVICE_PULLS = (1.5, 3.0, 8.0), (2.0, 4.0)
 #: Factors that the level of a device moves together: of all that runs on it, not of links.
 _LEVEL = [n for n in range(len(BOUNDS)) if n != LINK_BOUND]
+#: Log ratio by which a measured value may beat the limits of its devices. Chosen: clocks and rated figures are that far
+#: off.
+MOST_BEATEN = 0.1
 #: Values of open loops count where times grow by at most this power of what kernels take. Chosen: nearer saturation the
 #: queue rules them, and slopes hold for small changes only.
 MOST_STEEP = 2.0
@@ -156,10 +159,21 @@ def _slopes(
     slopes = np.stack(columns, axis=1)
     there = here - slopes[:, len(constants) :] @ np.log(start)
     known = (here != 0) | (slopes != 0).any(axis=1)  # a value without prediction has the ratio 0 whatever the factors
-    known &= np.abs(here) < MOST_LOG_RATIO
+    known &= (np.abs(here) < MOST_LOG_RATIO) & _possible(engine, target)
     if opened:
         known &= slopes[:, len(constants) :][:, : len(BOUNDS)].sum(axis=1) <= MOST_STEEP
     return np.where(known, there, np.nan), slopes
+
+
+def _possible(engine: Engine, target: Target) -> Mask:
+    """Return which values of a target the devices can reach at all, (V,).
+
+    A value that beats arithmetic, memory traffic and the host's share at their limits was measured with something else
+    than its description says, such as narrower weights, and says nothing of kernels. Factors near 0 leave those limits.
+    """
+    rate = target.rows.metric.str.endswith("_tok_s").to_numpy()
+    least = target.ratios(engine, np.full((len(BOUNDS), len(KERNELS)), LEAST_PULL))
+    return np.where(rate, -least, least) < MOST_BEATEN
 
 
 def _used(group: RunGroup | PoolGroup) -> Mask:
