@@ -65,7 +65,14 @@ def test_unpacking_is_paid_once_a_tile() -> None:
     unpack, multiply = 0.7, 0.3  # seconds a weight, and a weight and token
     time = (unpack / np.minimum(tokens, TILE) + multiply) * tokens
     prompt, single = 1.0 / (unpack / TILE + multiply), 1.0 / (unpack + multiply)
-    np.testing.assert_allclose(tokens / tiled(prompt, single, tokens), time, rtol=1e-12)
+    np.testing.assert_allclose(tokens / tiled(prompt, single, np.nan, tokens), time, rtol=1e-12)
+
+
+def test_kernels_for_single_tokens_take_as_long_for_each_of_a_few() -> None:
+    tokens = np.array([1.0, 2.0, 4.0, TILE, TILE + 1.0, 100.0, 1000.0])
+    time = tokens / tiled(50.0, 50.0, 1.0, tokens)
+    np.testing.assert_allclose(time, np.maximum(np.minimum(tokens, TILE), tokens / 50.0), rtol=1e-12)
+    assert (np.diff(time) >= -1e-12).all()
 
 
 def test_other_devices_and_formats_are_left_to_the_next_model() -> None:

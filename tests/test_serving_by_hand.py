@@ -233,6 +233,10 @@ def test_a_decode_step_takes_its_sequences() -> None:
     deep, _ = ready(lengths(100, 50, concurrency=4.0), pp=4)
     for seqs, micro in ((12.0, 3.0), (2.0, 1.0)):
         assert one(deep.decode(col(seqs), col(60.0), col(0.0)).wall) == pytest.approx(BASE + EACH * micro)
+    whole = replace(deep, engine=replace(deep.engine, whole_batch_decode=True))
+    assert one(whole.decode(col(12.0), col(60.0), col(0.0)).wall) == pytest.approx(BASE + EACH * 12)
+    beside = whole.mixed_steps(col(300.0), col(0.0), col(1.0), col(101.0), col(60.0))
+    assert one(beside.parts[0].step.decode_seqs) == 101.0
     ranks, _ = ready(lengths(100, 50, concurrency=4.0), dp=4)
     assert one(ranks.decode(col(12.0), col(60.0), col(0.0)).wall) == pytest.approx(BASE + EACH * 3)
     planned = STEPS.decode_step(col(12.0), col(60.0), col(2.0))

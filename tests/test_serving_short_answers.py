@@ -66,6 +66,17 @@ def test_a_pipeline_serves_what_its_simulation_does() -> None:
     assert float(found.e2e[0, 0]) * 1e3 == pytest.approx(played["e2e_ms"], rel=0.1)
 
 
+def test_layers_split_without_micro_batches_serve_what_their_simulation_does() -> None:
+    cards = [hwdb.device("rtx-3090")]
+    placed, work = deployments(cards, pp=4, weight="q4_k_m"), lengths(200, 200, concurrency=4)
+    found = estimate(LLAMA, work, placed, engine=engine("llamacpp"))
+    played = simulator.summary(simulator.simulate(LLAMA, placed, work, count=40, engine=engine("llamacpp")))
+    assert float(found.request_rate[0]) == pytest.approx(played["request_rate_rps"], rel=0.1)
+    # four streams share the stages in turn: they take longer together than one does alone
+    alone = estimate(LLAMA, lengths(200, 200, concurrency=1), placed, engine=engine("llamacpp"))
+    assert 1.2 < float(found.tpot[0, 0] / alone.tpot[0, 0]) < 4.0
+
+
 @pytest.mark.parametrize(
     ("tp", "pp", "by", "prompt", "answer", "share"),
     [

@@ -30,6 +30,8 @@ TABLE = Path(__file__).with_name("own_kernels.toml")
 TILE = 8.0
 _GEMM = ("gemm", "grouped_gemm")
 _ATTENTION = ("attention_prefill", "attention_decode", "mla_prefill", "mla_decode")
+#: Fields of `KernelRate`, and of `Rates` by format.
+_SHARES = ("prompt", "single", "column")
 #: Rates of a device that kernel rates may be relative to: fp32 of the vector units, 16-bit of the matrix units.
 _YARDSTICKS = ("vector", "tensor")
 
@@ -38,13 +40,15 @@ _YARDSTICKS = ("vector", "tensor")
 class KernelRate:
     """Holds the rates of multiplications for some formats of weights, as shares of a rate of the device (`yardstick`).
 
-    prompt: where many tokens use each weight. single: where one token does.
+    prompt: where many tokens use each weight. single: where one token does. column: of each of up to `TILE` tokens that
+    use a weight, NaN where they share all work.
     """
 
     formats: tuple[str, ...]
     yardstick: str
     prompt: float
     single: float
+    column: float
 
 
 @dataclass(frozen=True)
@@ -71,13 +75,14 @@ class Entry:
 class Rates:
     """Holds what an engine's kernels reach on a device, in FLOP/s, NaN where unknown.
 
-    prompt, single: (formats,) by format code, where many tokens use each weight and where one does. attention: of
-    prefill and decode attention. experts, experts_stream: shares of the rate and of the memory bandwidth that are left
+    prompt, single, column: (formats,) by format code, as of `KernelRate`. attention: of prefill and decode attention.
+    experts, experts_stream: shares of the rate and of the memory bandwidth that are left
     to experts.
     """
 
     prompt: Array
     single: Array
+    column: Array
     attention: float
     experts: float
     experts_stream: float
@@ -122,6 +127,7 @@ def _kernel(table: Table) -> KernelRate:
         yardstick=table.text("of", "vector", choices=_YARDSTICKS),
         prompt=table.number("prompt", above=0),
         single=table.number("single", above=0),
+        column=table.number("column", NAN, above=0),
     )
     table.text("source")
     table.done()
@@ -133,14 +139,15 @@ def rates(engine: str, device: Device) -> Rates:
     """Return the rates of the kernels of `engine` on `device`, from the first entry for its kind and make."""
     entry = next((e for e in _entries() if e.holds(engine, device)), _UNKNOWN)
     dotted = 1.0 if np.isfinite(device.peak("int8")) else entry.undotted
-    prompt, single = np.full((2, len(FORMAT_NAMES)), np.nan)
+    prompt, single, column = np.full((3, len(FORMAT_NAMES)), np.nan)
     for kernel in entry.kernels:
         codes = [FORMAT_NAMES.index(name) for name in kernel.formats]
         top = _yardstick(device, kernel.yardstick) * dotted
-        prompt[codes], single[codes] = kernel.prompt * top, kernel.single * top
+        prompt[codes], single[codes], column[codes] = kernel.prompt * top, kernel.single * top, kernel.column * top
     return Rates(
         prompt=prompt,
         single=single,
+        column=column,
         attention=entry.attention * _yardstick(device, "vector"),
         experts=entry.experts,
         experts_stream=entry.experts_stream,
@@ -189,22 +196,27 @@ def _pace(demand: Demand, found: list[Rates], hardware: Hardware) -> tuple[Array
     if demand.family in _ATTENTION:
         return np.array([r.attention for r in found])[row], 1.0
     weight = np.asarray(shape["weight"], int)
-    prompt, single = (np.array([getattr(r, k) for r in found])[row, weight] for k in ("prompt", "single"))
+    prompt, single, column = (np.array([getattr(r, k) for r in found])[row, weight] for k in _SHARES)
     if demand.family == "gemm":
-        return tiled(prompt, single, shape["m"]), 1.0
+        return tiled(prompt, single, column, shape["m"]), 1.0
     tokens = np.maximum(np.asarray(shape["tokens"], float) * shape["top_k"] / shape["experts"], 1.0)  # per expert
     experts, stream = (np.array([getattr(r, k) for r in found])[row] for k in ("experts", "experts_stream"))
-    return tiled(prompt, single, tokens) * experts, stream
+    return tiled(prompt, single, column, tokens) * experts, stream
 
 
-def tiled(prompt: Array | float, single: Array | float, tokens: Array | float) -> Array:
+def tiled(prompt: Array | float, single: Array | float, column: Array | float, tokens: Array | float) -> Array:
     """Return FLOP/s where `tokens` use each weight, between `single` (one token) and `prompt` (`TILE` tokens and more).
 
     Derived: a weight is unpacked once per tile of up to `TILE` tokens, so the times of unpacking and multiplying add.
+    Where kernels for single tokens take small batches too, each token up to `TILE` takes its time at the rate `column`,
+    and a larger batch takes no less than `TILE` tokens do.
 
-    >>> float(tiled(2.0, 0.5, 1.0)), float(tiled(2.0, 0.5, 8.0)), float(tiled(2.0, 0.5, 64.0))
+    >>> float(tiled(2.0, 0.5, np.nan, 1.0)), float(tiled(2.0, 0.5, np.nan, 8.0)), float(tiled(2.0, 0.5, np.nan, 64.0))
     (0.5, 2.0, 2.0)
+    >>> float(tiled(8.0, 8.0, 1.0, 4.0)), float(tiled(8.0, 8.0, 1.0, 16.0)), float(tiled(8.0, 8.0, 1.0, 640.0))
+    (1.0, 2.0, 8.0)
     """
     share = np.clip(tokens, 1.0, TILE)
     unpacking = (TILE / share - 1.0) / (TILE - 1.0)
-    return np.asarray(1.0 / (1.0 / prompt + (1.0 / single - 1.0 / prompt) * unpacking))
+    shared = 1.0 / (1.0 / prompt + (1.0 / single - 1.0 / prompt) * unpacking)
+    return np.asarray(np.fmin(shared, column * np.maximum(tokens / TILE, 1.0)))

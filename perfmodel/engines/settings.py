@@ -162,6 +162,7 @@ SETTINGS = (
     Setting("pads_shards", "pads_shards", _flag, optional=True, inherited=True),
     Setting("encoder_data_parallel", "encoder_data_parallel", _flag, optional=True, inherited=True),
     Setting("layer_split", "layer_split", _flag, optional=True, inherited=True),
+    Setting("whole_batch_decode", "whole_batch_decode", _flag, optional=True, inherited=True),
     Setting("budget_split_over_ranks", "budget_split_over_ranks", _flag, optional=True, inherited=True),
     Setting("quantised_peak_runs", "quantised_peak_runs", _flag, optional=True, inherited=True),
     Setting("kernel_source", "kernel_source", _choice(KERNEL_SOURCES), optional=True, inherited=True),

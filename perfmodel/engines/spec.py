@@ -149,6 +149,9 @@ class Engine:
     Kernels: kernel_source: see `KERNEL_SOURCES`. library_kernels: operator families whose kernels are libraries that
         all frameworks can call, so that the fastest measured ones serve.
 
+    Pipelines: whole_batch_decode: all running sequences go through the stages together, one stage at work at a time;
+        else they are cut into micro-batches that fill all stages.
+
     Shards: pads_shards: shards that cut the blocks of a quantised checkpoint are padded, or matrices are not split; see
         `perfmodel.deployment.uneven_shards`. encoder_data_parallel: every device runs the whole vision encoder, so that
         TP need not divide its heads (vLLM --mm-encoder-tp-mode data, SGLang --mm-enable-dp-encoder).
@@ -222,6 +225,7 @@ class Engine:
     host_launches: tuple[tuple[str, float], ...] = ()
     no_graphs: tuple[str, ...] = ()
     layer_split: bool = False
+    whole_batch_decode: bool = False
     pads_shards: bool = False
     encoder_data_parallel: bool = False
     quantised_peak_runs: bool = False

@@ -156,7 +156,8 @@ def activity_of(steps: StepModel, load: Load, served: Served) -> Activity:
         prompt = np.sum(prefill * load.share * costs.prefill_steps, axis=1) / steps.sharding.pp
         return np.asarray(decode * n_steps * stages + prompt)
 
-    stages = np.minimum(running / steps.sharding.pp, 1.0)  # fewer sequences than stages leave stages without work
+    filled = np.minimum(running, steps.decode_batches)  # fewer micro-batches than stages leave stages without work
+    stages = np.minimum(filled / steps.sharding.pp, 1.0)
     device_time = per_request(costs.decode.bound, costs.prefill.bound).sum(axis=0)
     in_steps = device_time + costs.decode.time * n_steps * (1.0 - stages)
     wall = np.maximum(1.0 / np.maximum(served.rate, TINY), in_steps)

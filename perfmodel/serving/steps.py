@@ -79,7 +79,9 @@ class StepModel:
         The limiter acts on the mean of some steps, so that stages of a pipeline which wait for others draw less.
         """
         time = np.maximum(cost.time, LEAST_TIME)
-        alone = (np.asarray(step.prefill_tokens) <= 0) & (np.asarray(step.decode_seqs) <= 1.0)
+        alone = np.asarray(step.prefill_tokens) <= 0
+        if not self.engine.whole_batch_decode:
+            alone &= np.asarray(step.decode_seqs) <= 1.0
         share = np.where(alone, 1.0 / self.sharding.pp, 1.0)
         activity = Activity(
             np.ones_like(time), share * np.ones_like(time), use_of(self.hardware, share * cost.work / time)
@@ -124,6 +126,12 @@ class StepModel:
     def _known_layouts(self) -> Array | None:
         """Number the devices and layouts of the candidates among those of the steps that are known, (N,)."""
         return None if self.known is None else self.known.numbered(self.sharding, self.hardware)
+
+    @property
+    def decode_batches(self) -> Array:
+        """Return the micro-batches that decoding sequences are cut into, (N,): one per stage of a pipeline, or one."""
+        stages = np.asarray(self.sharding.pp)
+        return np.ones_like(stages) if self.engine.whole_batch_decode else stages
 
     @property
     def drafts(self) -> Array | float:
@@ -251,12 +259,12 @@ class StepModel:
     def decode_step(self, seqs: Array, context: Array, drafts: Array) -> PlannedStep:
         """Plan one decode step with `seqs` sequences running on the replica, (N,).
 
-        `context` is the mean tokens that a sequence attends to, (N,). A pipeline cuts the sequences into PP
-        micro-batches in flight at once. Each takes the whole step, and all of them advance in it. With speculative
+        `context` is the mean tokens that a sequence attends to, (N,). A pipeline cuts the sequences into
+        `decode_batches` in flight at once. Each takes the whole step, and all of them advance in it. With speculative
         decoding it verifies `drafts` tokens more per sequence (arXiv:2211.17192).
         """
         seqs = np.maximum(np.asarray(seqs, float), 1.0)  # the mean may be below one: a step that runs has a sequence
-        micro = np.maximum(seqs / self.sharding.pp, 1.0)
+        micro = np.maximum(seqs / self.decode_batches, 1.0)
         step = Step(decode_seqs=micro, decode_context=context, decode_tokens=1.0 + drafts)
         return PlannedStep(step, seqs, self.captured(seqs), np.ones_like(seqs))
 
@@ -304,7 +312,7 @@ class StepModel:
         ranks = self._ranks(seqs)
         others = np.maximum(running - 1.0, 0.0)  # a sequence whose prompt is computed does not decode yet
         tokens_each = 1.0 + self.drafts
-        left = prefill_budget(self.token_budget, others * tokens_each / self.sharding.pp)
+        left = prefill_budget(self.token_budget, others * tokens_each / self.decode_batches)
         free = self._budget(self._share(new, seqs, left, ranks), ranks)
         parts = []
         for n_steps, tokens, prompts, before in chunks(new, cached, seqs, free, ranks):
@@ -313,7 +321,7 @@ class StepModel:
                 prefill_context=before,
                 prefill_seqs=prompts,
                 prefill_hit=cached,
-                decode_seqs=np.where(others > 0, np.maximum(running / self.sharding.pp, 1.0), 0.0),
+                decode_seqs=np.where(others > 0, np.maximum(running / self.decode_batches, 1.0), 0.0),
                 decode_context=context,
                 decode_tokens=tokens_each,
             )

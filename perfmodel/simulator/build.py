@@ -187,8 +187,8 @@ def step_time(setup: Prepared) -> StepTime:
 
     Its arguments are those of `StepTime`; least times (`step_floor`) are not applied. Prompt tokens that attend to k
     keys on average are taken as one sequence where k is large enough, else as several sequences without a cached
-    prefix. A pipeline of PP stages advances PP micro-batches per step: decodes and prompts are spread over them, whole
-    prompts or chunks at least.
+    prefix. A pipeline of PP stages advances PP micro-batches per step: prompts are spread over them, whole ones or
+    chunks at least, and so are decodes unless the engine takes them through the stages together.
     """
     steps = setup.steps
 
@@ -209,9 +209,9 @@ def _step(setup: Prepared, prompt: Array, keys: Array, seqs: Array, context: Arr
 
     Columns are (K, 1): request classes lead, candidates come last, and every step is a class of the one candidate.
     """
-    pp = float(setup.sharding.pp[0])
+    cut = float(setup.steps.decode_batches[0])
     chunk = _Prompts.of(setup, prompt, keys)
-    decoding = np.maximum(seqs / pp, np.minimum(seqs, 1.0))
+    decoding = np.maximum(seqs / cut, np.minimum(seqs, 1.0))
     verified = np.full_like(decoding, _step_tokens(setup))
     columns = (chunk.tokens, chunk.before, np.maximum(chunk.prompts, 1.0), decoding, context, verified)
     return Step(*(c.reshape(-1, 1) for c in columns)), chunk.prompts.reshape(-1, 1)
@@ -274,10 +274,10 @@ def step_floor(setup: Prepared) -> Floor:
     A step cannot be shorter than its kernel launches that no captured graph replays, nor than the host's work that runs
     in parallel with the device, which grows with the sequences and prompts of the step.
     """
-    steps, pp = setup.steps, float(setup.sharding.pp[0])
+    steps, cut = setup.steps, float(setup.steps.decode_batches[0])
 
     def least(prompt: float, seqs: Array, prompts: Array) -> Array:
-        decoding = np.maximum(seqs / pp, np.minimum(seqs, 1.0)).reshape(-1, 1)
+        decoding = np.maximum(seqs / cut, np.minimum(seqs, 1.0)).reshape(-1, 1)
         each = np.full_like(decoding, _step_tokens(setup))
         cost = steps.price(Step(np.full_like(decoding, prompt), 0.0, 1.0, decoding, np.ones_like(decoding), each))
         captured = steps.captured(seqs).reshape(-1, 1) if prompt == 0 else np.zeros((len(seqs), 1), bool)
@@ -316,7 +316,13 @@ def _table(setup: Prepared, policy: Policy, traffic: Traffic) -> StepTable:
 def _micro(setup: Prepared) -> Micro:
     """Return how a step of the one deployment is cut."""
     sharding, budget = setup.sharding, float(setup.steps.token_budget[0])
-    return Micro(pp=float(sharding.pp[0]), budget=budget, ranks=float(sharding.dp[0]), each=_step_tokens(setup))
+    return Micro(
+        pp=float(sharding.pp[0]),
+        budget=budget,
+        ranks=float(sharding.dp[0]),
+        each=_step_tokens(setup),
+        decode_batches=float(setup.steps.decode_batches[0]),
+    )
 
 
 def _captured_seqs(setup: Prepared) -> list[float]:

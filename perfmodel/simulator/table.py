@@ -101,7 +101,8 @@ class Usual(NamedTuple):
 class Micro(NamedTuple):
     """Say how a step is cut.
 
-    A pipeline cuts it into `pp` micro-batches, of which each takes up to `budget` prompt tokens. The sequences of a
+    A pipeline cuts its prompts into `pp` micro-batches, of which each takes up to `budget` tokens, and its decodes into
+    `decode_batches`. The sequences of a
     micro-batch are spread over `ranks` of attention data parallelism, and each prompt stays on one rank. A decode step
     computes `each` tokens per sequence: one, and the drafts that it verifies.
     """
@@ -110,6 +111,7 @@ class Micro(NamedTuple):
     budget: float = math.inf
     ranks: float = 1.0
     each: float = 1.0
+    decode_batches: float = 1.0
 
     def tokens(self, prompt: Array, keys: Array, seqs: Array) -> Array:
         """Return the tokens of the fullest rank in a micro-batch, times the ranks; arguments as in `StepTime`.
@@ -119,7 +121,8 @@ class Micro(NamedTuple):
         alone = np.minimum(self.budget, np.maximum(2.0 * keys, 1.0))
         prompts = np.maximum(prompt / self.pp, np.minimum(prompt, alone))
         used = np.clip(prompts / np.maximum(2.0 * keys, 1.0), 1.0, self.ranks)
-        return np.asarray(prompts * self.ranks / used + self.each * np.maximum(seqs / self.pp, np.minimum(seqs, 1.0)))
+        decodes = np.maximum(seqs / self.decode_batches, np.minimum(seqs, 1.0))
+        return np.asarray(prompts * self.ranks / used + self.each * decodes)
 
     def step(self, tokens: Array, keys: float) -> tuple[Array, Array]:
         """Return (prompt tokens, mean keys of each, at most `keys`) of a step whose ranks have `tokens` in all."""
@@ -144,7 +147,7 @@ class StepTable:
         shared: (P, N) s.
         floor: (2, n) s, of steps without and with prompt tokens.
         crowd: (p, k) s.
-        cut: (4,) pipeline stages, prompt tokens of a micro-batch, ranks, tokens per decoding sequence, as in `Micro`.
+        cut: (5,) the fields of `Micro`.
     """
 
     total: Array
@@ -199,7 +202,7 @@ class StepTable:
             some_seqs=grid(most_seqs, per_octave=4),
             floor=np.zeros((2, len(seqs))) if floor is None else np.stack(floor.seqs(seqs)),
             crowd=_crowd(floor, tokens, keys),
-            cut=np.array([micro.pp, min(micro.budget, _UNBOUNDED), micro.ranks, micro.each]),
+            cut=np.array([micro.pp, min(micro.budget, _UNBOUNDED), *micro[2:]]),
         )
         return replace(made, shared=grids.shared(made))
 

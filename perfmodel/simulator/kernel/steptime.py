@@ -111,9 +111,10 @@ def dense_time(arrays: Arrays, k: int, prompt: int, keys: float, seqs: int) -> f
     """Seconds of the dense layers of a step, by the tokens of its fullest micro-batch and rank (`Micro.tokens`)."""
     v, t = arrays.values, arrays.tables[k]
     pp, budget, ranks, each = v[t.cut], v[t.cut + 1], v[t.cut + 2], v[t.cut + 3]
+    decodes = max(seqs / v[t.cut + 4], min(float(seqs), 1.0))
     prompts = max(prompt / pp, min(float(prompt), budget, max(2.0 * keys, 1.0)))
     used = min(max(prompts / max(2.0 * keys, 1.0), 1.0), ranks)
-    tokens = prompts * ranks / used + each * max(seqs / pp, min(float(seqs), 1.0))
+    tokens = prompts * ranks / used + each * decodes
     a = locate(v, t.at_total, t.total, tokens)
     f = fraction(v, t.at_total + a, tokens)
     time: float = (1.0 - f) * v[t.dense + a] + f * v[t.dense + a + 1]
