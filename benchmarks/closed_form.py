@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ import perfmodel
 from perfmodel import Deployments, ModelSpec, Workload, simulator
 from perfmodel.engines import Engine
 from perfmodel.engines import engine as engine_of
-from perfmodel.estimates import Estimates, estimate_load
+from perfmodel.estimates import Estimates, estimate_load, overall
 from perfmodel.workload import load_of
 
 #: (model, device, layout, engine)
@@ -65,6 +65,11 @@ PIPELINE_LEVELS = (0.5, 0.8, 0.9, 0.95)
 #: Requests and seeds of open loops. Near full load one run of a queue says little, so they are long and repeated.
 COUNT, SEEDS = 3000, (0, 1, 2)
 METRICS = {"ttft_ms": "TTFT", "tpot_ms": "TPOT", "e2e_ms": "E2E", "output_tok_s": "output tok/s"}
+#: Percentiles over all requests, in tables of their own.
+TAILS = {
+    f"{metric}_ms_{rank}": f"{metric.upper()} {rank}" for metric in ("ttft", "tpot", "e2e") for rank in ("p50", "p99")
+}
+COMPARED = (*METRICS, *TAILS)
 #: Lines of a page that its tables are put between.
 MARKS = ("<!-- measured by benchmarks/closed_form.py -->", "<!-- end -->")
 
@@ -181,7 +186,8 @@ def simulated(scenario: Scenario) -> dict[str, float]:
         pool = found.pools[-1]
         lasted = found.runs["step"] * found.runs["steps"]
         used = float(np.average(found.runs["used"], weights=lasted) * pool.policy.kv_block / pool.kv_tokens)
-        drawn.append({**{m: simulator.summary(found)[m] for m in METRICS}, "kv_share": used})
+        figures = simulator.summary(found)
+        drawn.append({**{m: figures[m] for m in COMPARED}, "kv_share": used})
     return {name: float(np.mean([d[name] for d in drawn])) for name in drawn[0]}
 
 
@@ -190,6 +196,9 @@ def compared(scenario: Scenario) -> dict[str, Any]:
     own, truth = estimated(scenario), simulated(scenario)
     share, work = scenario.work.share, scenario.work
     means = {m: 1e3 * float(own.mean(getattr(own, m[:-3]))[0]) for m in METRICS if m.endswith("_ms")}
+    for name in TAILS:
+        metric, _, rank = name.split("_")
+        means[name] = 1e3 * float(overall(own, metric, rank)[0])
     # the simulator counts what it serves between start-up and drain
     steady = estimated(scenario, endless=True) if scenario.work.arrival == "open" else own
     means["output_tok_s"] = float(steady.output_rate[0])
@@ -202,8 +211,8 @@ def compared(scenario: Scenario) -> dict[str, Any]:
         "output_tokens": float(share @ work.output_tokens),
         "kv_share": truth["kv_share"],
         **means,
-        **{f"simulated_{m}": truth[m] for m in METRICS},
-        **{f"{m}_ratio": means[m] / truth[m] for m in METRICS},
+        **{f"simulated_{m}": truth[m] for m in COMPARED},
+        **{f"{m}_ratio": means[m] / truth[m] for m in COMPARED},
     }
 
 
@@ -246,15 +255,17 @@ REGIMES: dict[str, list[tuple[str, Rows]]] = {
     ],
     "all": [("all", lambda f: f.kind != "")],
 }
+#: Tables that percentiles have too.
+_OF_TAILS = ("arrivals", "all")
 
 
-def table(rows: pd.DataFrame, name: str) -> str:
-    """Markdown of one table of `REGIMES`."""
-    lines = [f"| {name} | scenarios | {' | '.join(METRICS.values())} |", "|---|---|" + "---|" * len(METRICS)]
+def table(rows: pd.DataFrame, name: str, metrics: Mapping[str, str]) -> str:
+    """Markdown of one table of `REGIMES`. metrics: its columns, with their titles."""
+    lines = [f"| {name} | scenarios | {' | '.join(metrics.values())} |", "|---|---|" + "---|" * len(metrics)]
     for title, which in REGIMES[name]:
         mine = rows[which(rows)]
         if len(mine):
-            cells = [_cell(mine[f"{m}_ratio"].to_numpy()) for m in METRICS]
+            cells = [_cell(mine[f"{m}_ratio"].to_numpy()) for m in metrics]
             lines.append(f"| {title} | {len(mine)} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
@@ -288,8 +299,11 @@ def worst(rows: pd.DataFrame, count: int = 12) -> str:
 
 def report(rows: pd.DataFrame) -> str:
     """All tables as Markdown."""
-    parts = [table(rows, name) for name in REGIMES]
-    return "\n".join([*parts, "The twelve scenarios that differ most:\n", worst(rows)])
+    parts = [table(rows, name, METRICS) for name in REGIMES]
+    tails = [table(rows, name, TAILS) for name in _OF_TAILS]
+    return "\n".join(
+        [*parts, "Percentiles over all requests:\n", *tails, "The twelve scenarios that differ most:\n", worst(rows)]
+    )
 
 
 def placed(page: str, tables: str) -> str:

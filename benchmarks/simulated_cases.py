@@ -50,10 +50,12 @@ METRICS = (
     "ttft_ms_p99",
     "tpot_ms",
     "tpot_ms_p50",
+    "tpot_ms_p90",
     "tpot_ms_p99",
     "itl_ms_p50",
     "itl_ms_p99",
     "e2e_ms",
+    "e2e_ms_p99",
     "output_tok_s",
 )
 COLUMNS = ("case_id", *METRICS, "total_tok_s", "req_s", "error", "made_with")

@@ -21,6 +21,7 @@ from perfmodel.workload import (
     Load,
     length_cv,
     measured_per_client,
+    prompt_spread,
     synchronised,
 )
 
@@ -104,11 +105,12 @@ def group_load(settings: Settings, group: Group) -> Load:
         cv=np.where(np.isfinite(number["cv"]), number["cv"], one),
         requests_per_client=per_client,
         synchronised=synchronised(spread),
-        length_cv=length_cv(spread, number["osl"] / longest),
+        length_cv=length_cv(spread, number["osl"] / longest, settings.output_tail[rows]),
         longest=np.where(np.isfinite(longest), longest, np.inf),
         drafts=np.zeros(len(rows)),
         accepted=one,
         ramp=np.nan_to_num(number["ramp_s"]),
+        prompt_spread=prompt_spread(spread, settings.prompt_tail[rows]),
     )
 
 

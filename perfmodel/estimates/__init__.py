@@ -10,7 +10,7 @@ from perfmodel.estimates.disaggregated import estimate_disaggregated, estimate_p
 from perfmodel.estimates.estimates import Estimates
 from perfmodel.estimates.estimator import Prepared, check, engine_limits, estimate, estimate_load, per_replica, prepare
 from perfmodel.estimates.explanation import Term, explain, explain_disaggregated
-from perfmodel.estimates.groups import Latency, MemoryUse, PowerUse, Rates, RequestClasses, WaitShape
+from perfmodel.estimates.groups import Latency, MemoryUse, PowerUse, Rates, RequestClasses, TokenShape, WaitShape
 from perfmodel.estimates.intervals import (
     BUSY,
     CLASSES,
@@ -62,6 +62,7 @@ __all__ = [
     "RequestClasses",
     "StartUp",
     "Term",
+    "TokenShape",
     "Uncertainty",
     "WaitShape",
     "assemble",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import numpy as np
 
 from perfmodel.arrays import Array
 from perfmodel.deployment import Deployments
 from perfmodel.estimates.causes import causes_of
 from perfmodel.estimates.estimates import Estimates
-from perfmodel.estimates.groups import Latency, MemoryUse, PowerUse, Rates, RequestClasses, WaitShape
+from perfmodel.estimates.groups import Latency, MemoryUse, PowerUse, Rates, RequestClasses, TokenShape, WaitShape
 from perfmodel.estimates.intervals import DEVIATE_80
 from perfmodel.memory import Memory
 from perfmodel.power import Activity, energy_per_token, use_of
@@ -42,6 +44,9 @@ def assemble(steps: StepModel, memory: Memory, load: Load, served: Served, deplo
         waits=WaitShape(
             uniform_share=np.broadcast_to(served.waits.uniform_share, devices.shape),
             by_rank=np.broadcast_to(served.waits.by_rank, (len(RANKS), len(devices))),
+        ),
+        tokens=TokenShape(
+            **{f.name: np.broadcast_to(getattr(served.tokens, f.name), devices.shape) for f in fields(TokenShape)}
         ),
         classes=classes,
         rates=rates,
@@ -88,9 +93,10 @@ def _by_class(steps: StepModel, load: Load, served: Served) -> tuple[Latency, Re
     }
     classes = {"input": load.input, "output": load.output, "share": load.share}
     shape = np.broadcast_shapes(*(np.shape(v) for v in (*latency.values(), *classes.values())))
+    spread = {"output_cv": load.length_cv, "output_max": load.longest, "prompt_spread": load.prompt_spread}
     return (
         Latency(**{name: np.broadcast_to(v, shape) for name, v in latency.items()}),
-        RequestClasses(**{name: np.broadcast_to(v, shape) for name, v in classes.items()}),
+        RequestClasses(**{name: np.broadcast_to(v, shape) for name, v in classes.items()}, **spread),
     )
 
 

@@ -10,9 +10,18 @@ import numpy as np
 
 from hwdb import InputError
 from perfmodel.arrays import Array, Codes, Mask
-from perfmodel.estimates import intervals, percentiles
+from perfmodel.estimates import intervals, percentiles, within_class
 from perfmodel.estimates.causes import Causes
-from perfmodel.estimates.groups import ColumnGroup, Latency, MemoryUse, PowerUse, Rates, RequestClasses, WaitShape
+from perfmodel.estimates.groups import (
+    ColumnGroup,
+    Latency,
+    MemoryUse,
+    PowerUse,
+    Rates,
+    RequestClasses,
+    TokenShape,
+    WaitShape,
+)
 from perfmodel.estimates.placed import Placed
 from perfmodel.memory import GB
 from perfmodel.vocabulary import BASES
@@ -32,6 +41,9 @@ _WITH_INTERVAL = {
     "power": "power_w_per_device",
     "energy": "energy_j_per_output_token",
 }
+
+#: Percentiles within a class by metric; those of gaps between tokens need no lengths.
+_WITHIN = {"ttft": within_class.ttft, "tpot": within_class.tpot, "e2e": within_class.e2e}
 
 #: Columns, and rows, that a notebook shows.
 SHOWN = (
@@ -59,6 +71,7 @@ class Estimates(ColumnGroup):
 
     latency: Latency
     waits: WaitShape
+    tokens: TokenShape
     classes: RequestClasses
     rates: Rates
     memory_use: MemoryUse
@@ -158,41 +171,29 @@ class Estimates(ColumnGroup):
 
         metric: ttft, tpot, itl or e2e. statistic: mean, p50, p90, p95 or p99.
 
-        The laws are those of `perfmodel.estimates.percentiles`. Raises `InputError` for an unknown metric or statistic.
+        The laws are those of `perfmodel.estimates.within_class`. Raises `InputError` for an unknown metric or
+        statistic.
         """
         if metric not in METRICS or statistic not in STATISTICS:
             known = f"{', '.join(METRICS)} at {', '.join(STATISTICS)}"
             raise InputError(f"no quantile {statistic!r} of {metric!r}; known are {known}")
         time = self.latency
         if statistic not in RANKS:
-            return {"ttft": time.ttft, "tpot": time.tpot, "itl": time.tpot * time.tokens_per_step, "e2e": time.e2e}[
-                metric
-            ]
-        if metric == "ttft":
-            certain = time.prefill + time.front_end
-            return certain + percentiles.wait_percentile(time.wait, self.waits, statistic)
-        # a gap lies between steps, each of which may bring several tokens at once
+            if metric == "tpot":
+                return within_class.tpot_mean(self)
+            return {"ttft": time.ttft, "itl": time.tpot * time.tokens_per_step, "e2e": time.e2e}[metric]
+        if metric != "itl":
+            return _WITHIN[metric](self, statistic)
         gap, usual = time.tpot * time.tokens_per_step, time.step * time.tokens_per_step
         interrupted = percentiles.interrupted_share(gap, usual, time.itl_tail)
-        if metric == "itl":
-            return percentiles.itl_percentile(usual + 0.0 * time.tpot, time.itl_tail, interrupted, statistic)
-        if metric == "tpot":
-            deviation = percentiles.tpot_deviation(
-                interrupted,
-                np.maximum(time.itl_tail - usual, 0.0) / time.tokens_per_step,
-                steps=np.maximum((self.classes.output - 1.0) / time.tokens_per_step, 1.0),
-                unevenness=percentiles.unevenness(time.interference, self.mean),
-            )
-            return percentiles.normal_percentile(time.tpot, deviation, statistic)
-        decode = np.maximum(self.classes.output - 1.0, 0.0) * self.quantile("tpot", statistic)
-        return self.quantile("ttft", statistic) + decode
+        return percentiles.itl_percentile(usual + 0.0 * time.tpot, time.itl_tail, interrupted, statistic)
 
     def columns(self) -> dict[str, Array]:
         """Return columns over all requests, (N,) each, by name with unit, as in tables, CSV and JSON."""
         out: dict[str, Any] = {}
         for metric, statistics in _SHOWN.items():
             if metric != "itl":
-                out[f"{metric}_ms"] = self.mean(getattr(self, metric)) * MS
+                out[f"{metric}_ms"] = self.mean(self.quantile(metric, "mean")) * MS
             for statistic in statistics:
                 out[f"{metric}_ms_{statistic}"] = percentiles.overall(self, metric, statistic) * MS
         out["request_rate_rps"] = self.rates.requests

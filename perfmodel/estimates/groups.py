@@ -93,12 +93,32 @@ class WaitShape(ColumnGroup):
 
 
 @dataclass(frozen=True)
+class TokenShape(ColumnGroup):
+    """Describe how times per output token differ between the requests of a run, (N,), as `perfmodel.serving.TokenShape`
+    does.
+    """
+
+    settling: Array
+    settling_share: Array
+    settling_most: Array
+    drift: Array
+
+
+@dataclass(frozen=True)
 class RequestClasses(ColumnGroup):
-    """Describe the request classes, (C, N). input, output: mean tokens. share: share of requests."""
+    """Describe the request classes.
+
+    input, output: mean tokens, (C, N). share: share of requests, (C, N). output_cv: coefficient of variation of outputs
+    within a class, (N,). output_max: tokens of the longest output allowed, infinite where nothing cuts them, (N,).
+    prompt_spread: standard deviation of the logarithm of prompt lengths within a class, (N,).
+    """
 
     input: Array
     output: Array
     share: Array
+    output_cv: Array
+    output_max: Array
+    prompt_spread: Array
 
 
 @dataclass(frozen=True)

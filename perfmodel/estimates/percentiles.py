@@ -124,20 +124,43 @@ _BELOW_MEDIAN = _survival(0.5) / (_survival(0.9) - _survival(0.5))
 _BISECTIONS = 40
 
 
-def _values_at_knots(estimates: ByClass, metric: str) -> Array:
-    """Return the latency of each class at the K ranks of `_KNOTS`, made non-decreasing, seconds. (K, C, N)"""
-    known = [estimates.quantile(metric, statistic) for statistic in RANKS]
+def values_at_knots(known: list[Array]) -> Array:
+    """Return latencies at the K ranks of `_KNOTS`, made non-decreasing, seconds, (K, C, ...).
+
+    known: latencies at `workload.RANKS`, seconds, (C, ...) each.
+    """
     lowest = np.maximum(known[0] - _BELOW_MEDIAN * (known[1] - known[0]), 0.0)
-    return np.maximum.accumulate(np.stack([np.minimum(lowest, known[0]), *known]), axis=0)
+    return np.asarray(np.maximum.accumulate(np.stack([np.minimum(lowest, known[0]), *known]), axis=0))
+
+
+def mixed(known: list[Array], share: Array, own: Array, rank: float) -> Array:
+    """Return a percentile of a mixture, seconds, by bisection between the lowest and the highest of its parts.
+
+    Args:
+        known: latencies of the C parts at `workload.RANKS`, seconds, (C, ...) each.
+        share: shares of the parts, which broadcast to (C, ...).
+        own: latencies of the parts at the rank that is asked for, seconds, (C, ...).
+        rank: that rank, 0 to 1.
+    """
+    asked = share > 0
+    with np.errstate(invalid="ignore"):
+        values = values_at_knots(known)
+        low = np.where(asked, own, np.inf).min(axis=0)
+        high = np.where(asked, own, -np.inf).max(axis=0)
+        for _ in range(_BISECTIONS):
+            middle = 0.5 * (low + high)
+            enough = _share_below(values, share, middle) >= rank
+            low, high = np.where(enough, low, middle), np.where(enough, middle, high)
+    return np.asarray(high)
 
 
 def _share_below(values: Array, share: Array, limit: Array) -> Array:
-    """Return the share of all requests at or below a limit, (N,).
+    """Return the share of all requests at or below a limit, (...).
 
     Args:
-        values: seconds, (K, C, N): quantiles of each class at `_KNOTS`. Beyond the last knot the tail is exponential.
-        share: share of requests of each class, (C, N).
-        limit: seconds, (N,).
+        values: seconds, (K, C, ...): quantiles of each class at `_KNOTS`. Beyond the last knot the tail is exponential.
+        share: share of requests of each class, which broadcasts to (C, ...).
+        limit: seconds, (...).
     """
     depth = np.zeros(values.shape[1:])
     for k in range(len(_KNOTS) - 1):
@@ -153,7 +176,8 @@ def _share_below(values: Array, share: Array, limit: Array) -> Array:
 def share_within(estimates: ByClass, metric: str, limit: Array) -> Array:
     """Return the share (0 to 1) of all requests whose `metric` is at or below `limit`, seconds. Both (N,)."""
     with np.errstate(invalid="ignore"):
-        return _share_below(_values_at_knots(estimates, metric), estimates.share, limit)
+        values = values_at_knots([estimates.quantile(metric, statistic) for statistic in RANKS])
+        return _share_below(values, estimates.share, limit)
 
 
 def overall(estimates: ByClass, metric: str, statistic: str) -> Array:
@@ -170,13 +194,5 @@ def overall(estimates: ByClass, metric: str, statistic: str) -> Array:
         return estimates.mean(own)
     if len(own) == 1:
         return np.asarray(own[0])
-    asked = estimates.share > 0
-    with np.errstate(invalid="ignore"):
-        values = _values_at_knots(estimates, metric)
-        low = np.where(asked, own, np.inf).min(axis=0)
-        high = np.where(asked, own, -np.inf).max(axis=0)
-        for _ in range(_BISECTIONS):
-            middle = 0.5 * (low + high)
-            enough = _share_below(values, estimates.share, middle) >= RANKS[statistic]
-            low, high = np.where(enough, low, middle), np.where(enough, middle, high)
-    return np.asarray(high)
+    known = [own if rank == statistic else estimates.quantile(metric, rank) for rank in RANKS]
+    return mixed(known, estimates.share, own, RANKS[statistic])

@@ -23,8 +23,9 @@ from perfmodel.serving.queueing import (
     slowed_tpot,
     spilled_group_wait,
 )
-from perfmodel.serving.served import RequestTimes, Served, StepCosts, StepTimes, WaitShape
+from perfmodel.serving.served import RequestTimes, Served, StepCosts, StepTimes, TokenShape, WaitShape
 from perfmodel.serving.steps import StepModel
+from perfmodel.serving.token_spread import longest_delay
 from perfmodel.workload import Load
 
 #: Halvings of the bracket of a closed loop's rate, which spans a factor of 100 at most: it ends within 1e-6.
@@ -136,7 +137,7 @@ def closed_loop(steps: StepModel, load: Load, max_running: Array, prefills_per_r
     batch = _batch(steps, load, max_running, prefills_per_request)
     request_time = steps.request_time(load.input)
     prefill = batch.prompt
-    tpot, wait = _batch_times(batch)
+    tpot, wait, met = _batch_times(batch)
     queued = _admission(batch, prefill + wait + batch.later_tokens * tpot, load.mean(request_time))
     wait = wait + queued
     opening = opening_burst(batch.running, batch.group, load.mean(batch.grouped.alone) / batch.group, prefill)
@@ -162,6 +163,7 @@ def closed_loop(steps: StepModel, load: Load, max_running: Array, prefills_per_r
         rate=batch.clients / (load.mean(ttft) + batch.later_tokens * tpot),  # Little's law over all that a client waits
         saturated=np.zeros(len(batch.running), bool),
         waits=WaitShape(uniform_share=queued / np.maximum(wait + load.mean(burst), TINY)),
+        tokens=TokenShape(settling=met, settling_most=longest_delay(steps, load, batch.decode.wall, batch.prefill)),
     )
 
 
@@ -210,8 +212,8 @@ def _drifting(answer: Array, step: Array) -> Array:
     return np.asarray(-np.expm1(-answer / np.maximum(step, TINY)))
 
 
-def _batch_times(batch: _Batch) -> tuple[Array, Array]:
-    """Return (TPOT, mean wait for a prefill) of an admitted request, in seconds, (N,) each.
+def _batch_times(batch: _Batch) -> tuple[Array, Array, Array]:
+    """Return the times of an admitted request as `_times_at` does.
 
     They are those at the rate X that solves Little's law, running = X x residence(X). Waits and TPOT rise with X, so
     there is one such rate, and whatever shortens a step or a prompt raises it.
@@ -223,7 +225,7 @@ def _batch_times(batch: _Batch) -> tuple[Array, Array]:
     )
 
     def residence(rate: Array) -> Array:
-        tpot, wait = _times_at(rate, batch)
+        tpot, wait, _ = _times_at(rate, batch)
         return np.asarray(prefill + wait + batch.later_tokens * tpot)
 
     least = np.minimum(batch.running / residence(most), most)
@@ -231,8 +233,11 @@ def _batch_times(batch: _Batch) -> tuple[Array, Array]:
     return _times_at(rate, batch)
 
 
-def _times_at(rate: Array, batch: _Batch) -> tuple[Array, Array]:
-    """Return (TPOT, mean wait for a prefill), seconds, while `rate` requests/s enter the batch, (N,) each."""
+def _times_at(rate: Array, batch: _Batch) -> tuple[Array, Array, Array]:
+    """Return (TPOT, mean wait for a prefill, delay by prompts behind it) while `rate` requests/s enter, seconds.
+
+    (N,) each. The delay is part of TPOT, once per request.
+    """
     tpot, wait = _steady_times(rate, batch)
     if batch.steps.engine.mixes_prefill:
         wait = batch.synchronised * batch.spilled + (1.0 - batch.synchronised) * wait
@@ -244,7 +249,7 @@ def _times_at(rate: Array, batch: _Batch) -> tuple[Array, Array]:
     lacking, later = np.maximum(batch.least_residence - spent, 0.0), batch.later_tokens
     # prompts that arrived while a request waited are computed after its own, and delay its decode
     met = np.minimum(lacking, later * np.maximum(batch.slowest_token - tpot, 0.0))
-    return tpot + met / np.maximum(later, TINY), wait + lacking - met
+    return tpot + met / np.maximum(later, TINY), wait + lacking - met, met
 
 
 def _steady_times(rate: Array, batch: _Batch) -> tuple[Array, Array]:

@@ -39,7 +39,8 @@ class Drained:
     first: mean seconds until a prompt is prefilled, (N,). makespan: seconds until the last output ends, (N,). tpot:
     mean seconds per decode step of a request, (C, N). running: mean sequences in a decode step, weighted by the tokens
     that it makes, (N,). step: mean seconds of a decode step, weighted alike, (N,). entry: seconds until each of the Q
-    shares `workload.RANKS` of all prompts is prefilled, (Q, N).
+    shares `workload.RANKS` of all prompts is prefilled, (Q, N). settling: mean seconds that a request loses, once, to
+    prompts that were admitted together with its own, part of tpot, (N,). together: share of such requests, (N,).
     """
 
     first: Array
@@ -48,6 +49,8 @@ class Drained:
     running: Array
     step: Array
     entry: Array
+    settling: Array
+    together: Array
 
 
 def drain(batch: OfflineBatch) -> Drained:
@@ -81,7 +84,8 @@ class _Run:
     played: requests that are simulated. width: decode steps per cell. instant, gradual: requests admitted in each cell,
     at its start and evenly over it. delays: seconds per cell that admitted requests meet at each age, summed over them.
     clock: seconds elapsed. entered: requests admitted. first: sum of their times to prefill. made, squares, spent: sums
-    over cells of running sequences, of their squares, and of sequences x step time. clocks, counts: seconds elapsed and
+    over cells of running sequences, of their squares, and of sequences x step time. settled: seconds that requests lose
+    to prompts admitted with theirs, summed over them. clocks, counts: seconds elapsed and
     requests admitted at the moments when admission begins and ends in each cell.
     """
 
@@ -92,7 +96,7 @@ class _Run:
         self.lockstep = lockstep(batch.outputs)
         self.instant, self.gradual, self.delays = (np.zeros((CELLS, len(played))) for _ in range(3))
         self.clock, self.entered, self.first = (np.zeros_like(self.width) for _ in range(3))
-        self.made, self.squares, self.spent = (np.zeros_like(self.width) for _ in range(3))
+        self.made, self.squares, self.spent, self.settled = (np.zeros_like(self.width) for _ in range(4))
         self.clocks: list[Array] = []
         self.counts: list[Array] = []
 
@@ -130,11 +134,12 @@ class _Run:
 
         Derived: steps of age j cells are in cell j after their own where requests were admitted at the start of a cell,
         and half of them in the next one where they were admitted evenly over it. Those admitted at the start of this
-        cell meet on average half of its prompts.
+        cell meet on average half of its prompts, all before they decode far: however short their answer is.
         """
         whole, halves = self.instant[: cell + 1][::-1], self.gradual[: cell + 1][::-1] / 2.0
         self.delays[: cell + 1] += (whole + halves) * (met + prompts)
-        self.delays[0] -= whole[0] * prompts / 2.0
+        self.delays[0] -= whole[0] * prompts
+        self.settled = self.settled + whole[0] * prompts / 2.0
         self.delays[:cell] += halves[1:] * (met + prompts)
 
     def _admitted(self, cell: int, older: Array) -> tuple[Array, Array, Array]:
@@ -194,7 +199,8 @@ def _extrapolated(run: _Run) -> Drained:
     ranked = np.array(list(RANKS.values()))[:, None] * batch.count
     late = np.maximum(ranked - counts[-1], 0.0) * gap
     entry = np.stack([interpolate(counts, clocks, np.minimum(r, counts[-1])) for r in ranked]) + late
-    tpot = _tpot(batch.outputs, run.width, run.delays / (run.entered * run.width))
+    settling = run.settled / run.entered
+    tpot = _tpot(batch.outputs, run.width, run.delays / (run.entered * run.width)) + settling / batch.outputs.mean
     return Drained(
         first=(1.0 - part) * (run.first / run.played) + part * (last + rest * gap / 2.0),
         makespan=run.clock + rest * gap,
@@ -202,6 +208,8 @@ def _extrapolated(run: _Run) -> Drained:
         running=(1.0 - full) * (run.squares / run.made) + full * batch.steady.running,
         step=(1.0 - full) * (run.spent / run.made) + full * batch.steady.step,
         entry=entry,
+        settling=(1.0 - part) * settling,
+        together=(1.0 - part) * run.instant.sum(axis=0) / run.entered,
     )
 
 

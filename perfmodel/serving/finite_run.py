@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 
 from perfmodel.arrays import Array, Mask
 from perfmodel.serving.limits import TINY
 from perfmodel.serving.offline import offline
-from perfmodel.serving.served import MOST_GAIN, Gains, Served, WaitShape
+from perfmodel.serving.served import MOST_GAIN, Gains, Served, TokenShape, WaitShape
 from perfmodel.serving.steps import StepModel
 from perfmodel.workload import RANKS, Load, longest
 
@@ -40,6 +40,10 @@ def finite_run(steady: Served, steps: StepModel, load: Load, limits: tuple[Array
     tail = np.minimum(last, np.maximum(load.longest, load.mean(load.output))) * load.mean(tpot)
     makespan = np.maximum(count / batch.rate, arriving + load.mean(steady.times.prefill) + tail)
     prefill = steady.times.prefill
+    shapes = {
+        f.name: np.where(crowded, getattr(batch.tokens, f.name), getattr(steady.tokens, f.name))
+        for f in fields(TokenShape)
+    }
     # a backlog is the small difference of two times, of which only the batch's is in error
     gain = np.clip(batch.times.wait.mean(axis=0) / np.maximum(backlog - least, TINY).mean(axis=0), 1.0, MOST_GAIN)
     wait_gain = np.where(crowded, gain, steady.gains.wait)
@@ -51,4 +55,5 @@ def finite_run(steady: Served, steps: StepModel, load: Load, limits: tuple[Array
         waits=WaitShape(
             uniform_share=np.where(crowded, 1.0, steady.waits.uniform_share), by_rank=np.where(finite, by_rank, np.nan)
         ),
+        tokens=TokenShape(**shapes),
     )

@@ -13,8 +13,9 @@ from perfmodel.serving.output_ages import OutputLengths
 from perfmodel.serving.planned_step import prefill_budget
 from perfmodel.serving.prefills import PrefillTimes, largest_group, most_decoding, prefill_times
 from perfmodel.serving.queueing import equilibrium_rate, prompts_per_step, share_of_others, slowed_tpot
-from perfmodel.serving.served import RequestTimes, Served, StepCosts, StepTimes, WaitShape
+from perfmodel.serving.served import RequestTimes, Served, StepCosts, StepTimes, TokenShape, WaitShape
 from perfmodel.serving.steps import StepModel
+from perfmodel.serving.token_spread import longest_delay
 from perfmodel.workload import Load
 
 #: Groups less than this above one prompt have no slope per prompt.
@@ -172,4 +173,9 @@ def _served(
         rate=count / (drained.makespan + load.mean(steps.request_time(load.input))),
         saturated=np.zeros(len(count), bool),
         waits=WaitShape(uniform_share=1.0, by_rank=np.maximum(drained.entry - mean_own, 0.0)),
+        tokens=TokenShape(
+            settling=drained.settling,
+            settling_share=drained.together,
+            settling_most=longest_delay(steps, load, drained.step, grouped),
+        ),
     )

@@ -23,14 +23,17 @@ from perfmodel.serving.queueing import (
     slowed_tpot,
     step_residual,
 )
-from perfmodel.serving.served import MOST_GAIN, Gains, RequestTimes, Served, StepCosts, StepTimes, WaitShape
+from perfmodel.serving.served import MOST_GAIN, Gains, RequestTimes, Served, StepCosts, StepTimes, TokenShape, WaitShape
 from perfmodel.serving.steps import StepModel
+from perfmodel.serving.token_spread import drift_of, longest_delay
 from perfmodel.workload import Load
 
 #: Fewest mean running sequences that the fixed point is searched from.
 _LEAST_RUNNING = 1e-6
 #: Passes of the fixed point of the rate that prompts enter at and the steps that they stretch.
 _PASSES = 4
+#: Standard deviations within which times per token lie, for the bound on their drift.
+_FAR = 2.33
 #: Share by which the rate is raised for the gain of waits. Chosen: small against the distance of most loads to
 #: capacity, large against the tolerance of the fixed point.
 _RISE = 0.02
@@ -240,19 +243,37 @@ def _prefill_wait(replica: _Replica, point: _Point, rate: Array) -> Array:
     return np.asarray(np.minimum(wait, replica.run_length * prefill / point.entering / 2.0))
 
 
-def _tpot(replica: _Replica, point: _Point, throughput: _Throughput, prefill_wait: Array) -> Array:
-    """Return the mean seconds per output token, (N,), with delays by other prompts; at most that of a full replica.
+def _tpot(
+    replica: _Replica, point: _Point, throughput: _Throughput, prefill_wait: Array, elastic: Array
+) -> tuple[Array, TokenShape]:
+    """Return (mean seconds per output token, (N,), with delays by other prompts; how it differs between requests).
 
-    Prompts that arrived while a request waited and was prefilled are computed after it, and delay its decode.
+    It is at most that of a full replica. Prompts that arrived while a request waited and was prefilled are computed
+    after it, and delay its decode. elastic: as `_elasticity` returns it, (N,).
     """
     interference = point.prefill.interference
     prefill_share = np.minimum(throughput.rate * interference, MAX_UTILISATION)
     token_time = point.step / replica.load.accepted
-    before = replica.load.mean(point.prefill.shared) + prefill_wait
-    met = throughput.rate * interference * before / np.maximum(replica.later_tokens, 1.0)
+    queued_behind = throughput.rate * (replica.load.mean(point.prefill.shared) + prefill_wait)
     full = slowed_tpot(replica.curve.time[-1], throughput.drain * interference)
-    slowest = np.maximum(full, token_time / (1.0 - prefill_share))
-    return np.minimum((token_time + met) / (1.0 - prefill_share), slowest)
+    usual = token_time / (1.0 - prefill_share)
+    later = np.maximum(replica.later_tokens, 1.0)
+    met = np.minimum(queued_behind * interference / later / (1.0 - prefill_share), np.maximum(full - usual, 0.0))
+    drift = drift_of(elastic, point.running, replica.load.cv)
+    shape = TokenShape(
+        settling=met * later,
+        settling_share=-np.expm1(-queued_behind),
+        settling_most=longest_delay(replica.steps, replica.load, point.decode.wall, point.prefill),
+        drift=np.minimum(drift, np.maximum(full / (usual + met) - 1.0, 0.0) / _FAR),
+    )
+    return usual + met, shape
+
+
+def _elasticity(replica: _Replica, point: _Point) -> Array:
+    """Return d ln(seconds per output token) / d ln(running sequences), 0 to 1, (N,)."""
+    slower = _token_at(replica, point.mixed, point.running * (1.0 + _RISE))
+    usual = np.maximum(_token_at(replica, point.mixed, point.running), TINY)
+    return np.clip(np.log(slower / usual) / np.log1p(_RISE), 0.0, 1.0)
 
 
 def _queued(replica: _Replica, throughput: _Throughput, max_running: Array) -> tuple[Array, Array]:
@@ -270,22 +291,22 @@ def _queued(replica: _Replica, throughput: _Throughput, max_running: Array) -> t
     return np.where(never, 0.0, steady), np.where(never & np.isfinite(replica.run_length), 0.0, most)
 
 
-def _gains(replica: _Replica, point: _Point, throughput: _Throughput, max_running: Array, wait: Array) -> Gains:
+def _gains(
+    replica: _Replica, point: _Point, throughput: _Throughput, max_running: Array, wait: Array, elastic: Array
+) -> Gains:
     """Return how much the load magnifies an error of all times.
 
     Derived: with all times longer by a factor, a queue under the same arrivals is that under a rate as much higher, in
     longer seconds; so d ln(wait) / d ln(times) = 1 + d ln(wait) / d ln(rate). Sequences in flight rise with the time
     per token, which rises with them: the time per token grows by 1 / (1 - its elasticity in their number), and by the
-    share of time that prompts take. wait: mean seconds at the rate served, (N,).
+    share of time that prompts take. wait: mean seconds at the rate served, (N,). elastic: that elasticity, (N,).
     """
     rise = np.log1p(_RISE)
     busier = replace(throughput, rate=throughput.rate * (1.0 + _RISE))
     queue, most = _queued(replica, busier, max_running)
     more = _prefill_wait(replica, point, busier.rate) + np.minimum(queue, most)
-    slower = _token_at(replica, point.mixed, point.running * (1.0 + _RISE))
-    elastic = np.log(slower / np.maximum(_token_at(replica, point.mixed, point.running), TINY)) / rise
     prompts = np.minimum(throughput.rate * point.prefill.interference, MAX_UTILISATION)
-    token = 1.0 / np.maximum((1.0 - np.clip(elastic, 0.0, 1.0)) * (1.0 - prompts), 1.0 / MOST_GAIN)
+    token = 1.0 / np.maximum((1.0 - elastic) * (1.0 - prompts), 1.0 / MOST_GAIN)
     with np.errstate(divide="ignore", invalid="ignore"):
         waits = 1.0 + np.log(more / wait) / rise
         load = replica.load.rate / throughput.drain
@@ -309,10 +330,12 @@ def _served(replica: _Replica, point: _Point, throughput: _Throughput, max_runni
     endless = np.where(over & np.isinf(replica.run_length), np.inf, 0.0)
     prefill = point.prefill
     zero = np.zeros_like(prefill.shared)
+    elastic = _elasticity(replica, point)
+    tpot, tokens = _tpot(replica, point, throughput, prefill_wait, elastic)
     return Served(
         times=RequestTimes(
             ttft=prefill.shared + wait + endless + replica.steps.request_time(replica.load.input),
-            tpot=zero + _tpot(replica, point, throughput, prefill_wait),
+            tpot=zero + tpot,
             wait=zero + wait + endless,
             burst=zero,
             prefill=prefill.shared,
@@ -329,5 +352,6 @@ def _served(replica: _Replica, point: _Point, throughput: _Throughput, max_runni
         rate=throughput.rate,
         saturated=throughput.saturated,
         waits=WaitShape(uniform_share=np.isinf(endless) * 1.0, by_rank=chance_by_rank(prefill_wait, queue, most)),
-        gains=_gains(replica, point, throughput, max_running, wait),
+        gains=_gains(replica, point, throughput, max_running, wait, elastic),
+        tokens=tokens,
     )

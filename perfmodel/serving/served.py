@@ -41,6 +41,22 @@ class WaitShape:
 
 
 @dataclass(frozen=True)
+class TokenShape:
+    """Describe how times per output token differ between the requests of a run, (N,).
+
+    settling: mean seconds that a request loses once, after its first token and however long its answer is, to prompts
+    that queued behind its own. settling_share: share of the requests that lose any: from none to twice their mean,
+    uniformly. settling_most: most seconds per output token that this takes. drift: standard deviation over mean of the
+    time per token, because now more and now fewer sequences run than on average.
+    """
+
+    settling: Array | float = 0.0
+    settling_share: Array | float = 1.0
+    settling_most: Array | float = np.inf
+    drift: Array | float = 0.0
+
+
+@dataclass(frozen=True)
 class StepTimes:
     """Hold the wall times of steps, in seconds.
 
@@ -104,3 +120,4 @@ class Served:
     saturated: Mask
     waits: WaitShape = field(default_factory=WaitShape)
     gains: Gains = field(default_factory=Gains)
+    tokens: TokenShape = field(default_factory=TokenShape)

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from perfmodel.workload.datasets import LengthStats, histogram, lengths
 from perfmodel.workload.histograms import MOST_CLASSES, Histogram, read_histogram
-from perfmodel.workload.length_spread import SPREADS, length_cv, longest_over_mean, spread_kind, synchronised
+from perfmodel.workload.length_spread import (
+    SPREADS,
+    length_cv,
+    longest_over_mean,
+    prompt_spread,
+    spread_kind,
+    synchronised,
+)
 from perfmodel.workload.load import (
     DEFAULT_REQUESTS_PER_CLIENT,
     POOLED_REQUESTS_PER_CLIENT,
@@ -13,6 +20,7 @@ from perfmodel.workload.load import (
     measured_per_client,
 )
 from perfmodel.workload.output_lengths import LEAST_LENGTH_CV, OUTPUT_LENGTH_CV, longest, survival, truncated_cv
+from perfmodel.workload.output_lengths import quantile as output_quantile
 from perfmodel.workload.slo import METRICS, MS_PER_S, RANKS, SLO_KEYS, STATISTICS, Objective, Slo
 from perfmodel.workload.traces import (
     LONGEST,
@@ -62,8 +70,10 @@ __all__ = [
     "longest",
     "longest_over_mean",
     "measured_per_client",
+    "output_quantile",
     "peak_of",
     "periods_of",
+    "prompt_spread",
     "read_histogram",
     "read_trace",
     "spread_kind",

@@ -21,7 +21,7 @@ TABLE = Path(__file__).with_name("datasets.toml")
 #: How a number was obtained: see the head of `datasets.toml`.
 KINDS = ("published", "computed", "observed", "inferred")
 #: Numbers that a data set may leave out.
-OPTIONAL = ("input_median", "input_p90", "output_median", "output_p90", "output_max")
+OPTIONAL = ("input_median", "input_p90", "output_median", "output_p90", "output_p99", "output_max")
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class LengthStats:
     input_p90: float
     output_median: float
     output_p90: float
+    output_p99: float
     output_max: float
     kind: str
     source: str

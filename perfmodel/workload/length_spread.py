@@ -18,7 +18,7 @@ import numpy as np
 
 from hwdb import InputError
 from perfmodel.arrays import Array
-from perfmodel.workload.output_lengths import OUTPUT_LENGTH_CV, truncated_cv
+from perfmodel.workload.output_lengths import OUTPUT_LENGTH_CV, cv_of_tail, truncated_cv
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,6 +28,11 @@ if TYPE_CHECKING:
 #: starts scatter by 0.058 sqrt(10) = 0.18 of a residence time (standard deviation): far from evenly. Assumed for
 #: lengths of which nothing but the mean is known: no groups.
 SYNCHRONISED = {"": 0.0, "fixed": 1.0, "uniform": 0.4, "trace": 0.05}
+#: Standard deviation of the logarithm of prompt lengths in recorded traffic of which only the mean is known: OpenOrca
+#: 0.8, Azure conversations 2023 0.9, CNN/DailyMail 0.45, ShareGPT 1.7 (90th percentiles over means, `datasets.toml`).
+PROMPT_SPREAD = 0.8
+#: Standard normal deviate of the 90th percentile.
+_NINETY = 1.2816
 #: How `isl_dist` is written, for messages.
 SPREADS = "fixed, uniform:LOW-HIGH (shares of the nominal length, as in uniform:0.8-1.0) or trace"
 #: The shares of the nominal length between which lengths are uniform.
@@ -72,11 +77,27 @@ def synchronised(kinds: Sequence[str]) -> Array:
     return np.array([SYNCHRONISED[k] for k in kinds], dtype=float)
 
 
-def length_cv(kinds: Sequence[str], fullness: Array) -> Array:
+def length_cv(kinds: Sequence[str], fullness: Array, tail: Array | float = np.nan) -> Array:
     """Return the coefficient of variation of output lengths within a class, (N,).
 
     kinds: N keys of `SYNCHRONISED`. fullness: (N,) mean output over the longest output allowed, NaN or 0 without one.
+    tail: 99th percentile of outputs over their mean, which recorded traffic is then taken to have, (N,); NaN: unknown.
     """
     names: NDArray[np.str_] = np.array(kinds, dtype=str)
     cut = np.where(fullness > 0.0, fullness, np.nan)
-    return np.select([names == k for k in OUTPUT_LENGTH_CV], [truncated_cv(k, cut) for k in OUTPUT_LENGTH_CV], 0.0)
+    usual = np.select([names == k for k in OUTPUT_LENGTH_CV], [truncated_cv(k, cut) for k in OUTPUT_LENGTH_CV], 0.0)
+    known = (names == "trace") & np.isfinite(tail)
+    return np.where(known, cv_of_tail(np.where(known, tail, 1.0)), usual)
+
+
+def prompt_spread(kinds: Sequence[str], tail: Array | float = np.nan) -> Array:
+    """Return the standard deviation of the logarithm of prompt lengths within a class, (N,); log-normal.
+
+    kinds: N keys of `SYNCHRONISED`. tail: 90th percentile of prompts over their mean, (N,); NaN: unknown. Derived: with
+    deviation s a log-normal law has its 90th percentile at exp(1.2816 s - s^2 / 2) times its mean, at most
+    exp(1.2816^2 / 2).
+    """
+    recorded = np.array(kinds, dtype=str) == "trace"
+    over = np.clip(2.0 * np.log(np.where(np.isfinite(tail), tail, 1.0)), 0.0, _NINETY**2)
+    known = _NINETY - np.sqrt(_NINETY**2 - over)
+    return np.where(recorded, np.where(np.isfinite(tail), known, PROMPT_SPREAD), 0.0)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from perfmodel.arrays import Array
-from perfmodel.workload.length_spread import length_cv, spread_kind, synchronised
+from perfmodel.workload.length_spread import length_cv, prompt_spread, spread_kind, synchronised
 from perfmodel.workload.workload import Arrival, Workload
 
 #: Requests per client of a closed loop where the workload does not say: InferenceMAX sends 10 x concurrency.
@@ -37,6 +37,7 @@ class Load:
             Infinite where the burst is not measured.
         ramp: seconds over which the clients of a closed loop start, evenly.
         synchronised: how far requests that start together stay together, 0 to 1 (see `length_spread`).
+        prompt_spread: standard deviation of the logarithm of prompt lengths within a class.
     Decoding, (N,):
         length_cv: coefficient of variation of output lengths within a class.
         longest: tokens of the longest output allowed; infinite where nothing cuts outputs.
@@ -60,6 +61,7 @@ class Load:
     drafts: Array
     accepted: Array
     ramp: Array
+    prompt_spread: Array
 
     @property
     def new(self) -> Array:
@@ -140,4 +142,5 @@ def load_of(workload: Workload, candidates: int, requests_per_client: float = DE
         drafts=column(0.0),
         accepted=column(1.0),
         ramp=column(0.0),
+        prompt_spread=column(float(prompt_spread([kind])[0])),
     )

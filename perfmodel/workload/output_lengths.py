@@ -22,6 +22,8 @@ _LARGEST = 0.56
 _SHAPE_EXPONENT = -1.086
 #: Grid of output lengths, in means, that cut laws are integrated on: to 12 means in steps of 0.001.
 _GRID_END, _GRID_POINTS = 12.0, 12001
+#: Coefficients of variation that `cv_of_tail` looks between.
+_TAILED = np.geomspace(LEAST_LENGTH_CV, 3.0, 200)
 
 
 def survival(outputs: Array, cv: Array, ages: Array) -> Array:
@@ -35,6 +37,29 @@ def survival(outputs: Array, cv: Array, ages: Array) -> Array:
     shape = _shape(cv)
     with np.errstate(over="ignore", under="ignore"):
         return np.exp(-np.power(np.maximum(ages, 0.0) * _gamma(1.0 + 1.0 / shape) / outputs, shape))
+
+
+def quantile(outputs: Array, cv: Array, ranks: Array, most: Array) -> Array:
+    """Return the tokens that a share `ranks` (0 to 1) of outputs does not exceed, cut at `most` tokens.
+
+    Other arguments as in `survival`; all broadcast together.
+
+    >>> quantile(np.array(100.0), np.array(1.0), np.array([0.5, 0.99]), np.array(400.0)).round(1).tolist()
+    [69.3, 400.0]
+    """
+    shape = _shape(cv)
+    tokens = outputs / _gamma(1.0 + 1.0 / shape) * np.power(-np.log1p(-ranks), 1.0 / shape)
+    return np.asarray(np.minimum(tokens, np.maximum(most, outputs)))
+
+
+def cv_of_tail(tail: Array) -> Array:
+    """Return the coefficient of variation of the law whose 99th percentile is `tail` times its mean, (N,); 0 to 3.
+
+    >>> cv_of_tail(np.array([1.0, np.log(100.0)])).round(2).tolist()
+    [0.02, 1.0]
+    """
+    ratios = quantile(np.ones(1), _TAILED, np.array(0.99), np.array(np.inf))
+    return np.interp(tail, ratios, _TAILED)
 
 
 def longest(outputs: Array, cv: Array, count: Array) -> Array:

@@ -1,0 +1,152 @@
+"""Compute how latencies are spread over the requests of one class: their lengths, their waits, the prompts they meet.
+
+Requests of a class differ in length where `isl_dist` says so. A class is then split into J parts of equal lengths, each
+with percentiles of its own, and its percentile is that of their mixture. Short answers spread most: whatever delays a
+request once, after its first token, is shared by few tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+
+from perfmodel import equations as eq
+from perfmodel.arrays import Array
+from perfmodel.estimates import percentiles
+from perfmodel.estimates.groups import Latency, RequestClasses, TokenShape, WaitShape
+from perfmodel.workload import RANKS, output_quantile
+
+#: Shares of requests, by rising length, between which the parts of a class lie. Chosen: narrow at both ends, since
+#: short answers rule the 99th percentile of TPOT and long ones that of end-to-end latency; twice as many parts move no
+#: percentile by 1 %.
+_EDGES = np.array([0.0, 0.004, 0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.96, 0.985, 0.995, 1.0])
+_WEIGHTS = np.diff(_EDGES)
+_MIDDLES = (_EDGES[1:] + _EDGES[:-1]) / 2.0
+
+
+class Spread(Protocol):
+    """Declare what the spread within classes needs of an estimate; `perfmodel.Estimates` provides it."""
+
+    @property
+    def latency(self) -> Latency:
+        """Return the mean times of a request."""
+
+    @property
+    def waits(self) -> WaitShape:
+        """Return how waits are distributed."""
+
+    @property
+    def tokens(self) -> TokenShape:
+        """Return how times per token differ between requests."""
+
+    @property
+    def classes(self) -> RequestClasses:
+        """Return the request classes."""
+
+    def mean(self, values: Array) -> Array:
+        """Return the mean over classes of `values` (C, N), (N,)."""
+
+
+def ttft(found: Spread, statistic: str) -> Array:
+    """Return a percentile of TTFT within each class, seconds, (C, N). statistic: a key of `workload.RANKS`.
+
+    Derived: a prompt of x times the mean length takes (x - 1) times longer by what one prompt adds to a step.
+    """
+    time, classes = found.latency, found.classes
+    parts = [time.prefill]
+    if np.any(classes.prompt_spread > 0.0):
+        lengths = np.exp(eq.normal_deviate(_MIDDLES)[:, None] * classes.prompt_spread)
+        lengths = lengths / np.sum(_WEIGHTS[:, None] * lengths, axis=0)
+        parts = [time.prefill + (x - 1.0) * np.minimum(time.interference, time.prefill) for x in lengths]
+    own = np.stack(parts) + time.front_end
+
+    def at(rank: str) -> Array:
+        return np.asarray(own + percentiles.wait_percentile(time.wait, found.waits, rank))
+
+    return _mixture(at, statistic)
+
+
+def tpot_mean(found: Spread) -> Array:
+    """Return the mean over requests of their time per output token, seconds, (C, N).
+
+    It is above the time per token of a request of mean length where requests are delayed once, however short.
+    """
+    if not _varies(found):
+        return found.latency.tpot
+    return np.asarray(np.sum(_WEIGHTS[:, None, None] * _means(found, _outputs(found)), axis=0))
+
+
+def tpot(found: Spread, statistic: str) -> Array:
+    """Return a percentile of TPOT within each class, seconds, (C, N). statistic: a key of `workload.RANKS`."""
+    outputs = _outputs(found)
+    return _mixture(lambda rank: _tpot(found, outputs, rank), statistic)
+
+
+def e2e(found: Spread, statistic: str) -> Array:
+    """Return a percentile of end-to-end latency within each class, seconds, (C, N).
+
+    Requests that wait long are taken to decode slowly as well. statistic: a key of `workload.RANKS`.
+    """
+    outputs = _outputs(found)
+    if len(outputs) == 1:
+        return ttft(found, statistic) + np.maximum(outputs[0] - 1.0, 0.0) * _tpot(found, outputs, statistic)[0]
+    first = {rank: ttft(found, rank) for rank in RANKS}
+    later = np.maximum(outputs - 1.0, 0.0)
+    return _mixture(lambda rank: first[rank] + later * _tpot(found, outputs, rank), statistic)
+
+
+def _varies(found: Spread) -> bool:
+    """Return whether answers within a class differ in length."""
+    return bool(np.any(found.classes.output_cv > 0.0))
+
+
+def _outputs(found: Spread) -> Array:
+    """Return the output tokens of each part of a class, (J, C, N); one part, the mean, where lengths are equal."""
+    classes = found.classes
+    mean = classes.output[None]
+    if not _varies(found):
+        return mean
+    ranks = _MIDDLES[:, None, None]
+    tokens = output_quantile(mean, classes.output_cv, ranks, classes.output_max)
+    return np.where(classes.output_cv > 0.0, np.maximum(tokens, 1.0), mean)
+
+
+def _settling(found: Spread, outputs: Array) -> Array:
+    """Return the seconds per output token that a single delay after the first token adds to requests, (J, C, N)."""
+    shape = found.tokens
+    return np.asarray(np.minimum(shape.settling / np.maximum(outputs - 1.0, 1.0), shape.settling_most))
+
+
+def _means(found: Spread, outputs: Array) -> Array:
+    """Return the mean TPOT of requests of so many output tokens, seconds, (J, C, N)."""
+    usual = _settling(found, found.classes.output[None])
+    return np.asarray(found.latency.tpot + _settling(found, outputs) - usual)
+
+
+def _tpot(found: Spread, outputs: Array, statistic: str) -> Array:
+    """Return a percentile of TPOT of requests of so many output tokens, seconds, (J, C, N)."""
+    time, shape = found.latency, found.tokens
+    mean, later = _means(found, outputs), np.maximum(outputs - 1.0, 1.0)
+    # a gap lies between steps, each of which may bring several tokens at once
+    gap, usual = time.tpot * time.tokens_per_step, time.step * time.tokens_per_step
+    met = percentiles.tpot_deviation(
+        percentiles.interrupted_share(gap, usual, time.itl_tail),
+        np.maximum(time.itl_tail - usual, 0.0) / time.tokens_per_step,
+        steps=np.maximum(later / time.tokens_per_step, 1.0),
+        unevenness=percentiles.unevenness(time.interference, found.mean),
+    )
+    # uniform from none to twice the mean over a share s of the requests: its variance is (4 / (3 s) - 1) mean^2
+    once = _settling(found, outputs) * np.sqrt(4.0 / (3.0 * np.clip(shape.settling_share, 0.01, 1.0)) - 1.0)
+    deviation = np.sqrt(np.square(met) + np.square(once) + np.square(shape.drift * time.tpot))
+    return percentiles.normal_percentile(mean, deviation, statistic)
+
+
+def _mixture(at: Callable[[str], Array], statistic: str) -> Array:
+    """Return a percentile of each class, (C, N), from those of its parts. at: the latter by statistic, (J, C, N)."""
+    own = at(statistic)
+    if len(own) == 1:
+        return np.asarray(own[0])
+    known = [own if rank == statistic else at(rank) for rank in RANKS]
+    return percentiles.mixed(known, _WEIGHTS[:, None, None], own, RANKS[statistic])
