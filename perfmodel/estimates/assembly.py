@@ -14,7 +14,7 @@ from perfmodel.estimates.groups import Latency, MemoryUse, PowerUse, Rates, Requ
 from perfmodel.estimates.intervals import DEVIATE_80
 from perfmodel.memory import Memory
 from perfmodel.power import Activity, energy_per_token, use_of
-from perfmodel.serving import TINY, Served, StepModel
+from perfmodel.serving import SHORT_WAITS, TINY, Served, StepModel
 from perfmodel.workload import RANKS, Load
 
 
@@ -41,10 +41,7 @@ def assemble(steps: StepModel, memory: Memory, load: Load, served: Served, deplo
     latency, classes = _by_class(steps, load, served)
     return Estimates(
         latency=latency,
-        waits=WaitShape(
-            uniform_share=np.broadcast_to(served.waits.uniform_share, devices.shape),
-            by_rank=np.broadcast_to(served.waits.by_rank, (len(RANKS), len(devices))),
-        ),
+        waits=_waits(served, len(devices)),
         tokens=TokenShape(
             **{f.name: np.broadcast_to(getattr(served.tokens, f.name), devices.shape) for f in fields(TokenShape)}
         ),
@@ -58,6 +55,19 @@ def assemble(steps: StepModel, memory: Memory, load: Load, served: Served, deplo
         saturated=served.saturated,
         basis=basis,
     )
+
+
+def _waits(served: Served, count: int) -> WaitShape:
+    """Collect how waits are distributed as columns of `count` deployments."""
+    shape = served.waits
+    columns = {n: np.broadcast_to(getattr(shape, n), count) for n in ("uniform_share", "queued", "long_share")}
+    ranks = {n: np.broadcast_to(getattr(shape, n), (len(RANKS), count)) for n in ("by_rank", "queued_by_rank")}
+    short = {}
+    for name in ("short_shares", "short_longest"):
+        given = getattr(shape, name)
+        rows = [np.broadcast_to(v, count) for v in (*given, *([0.0] * (SHORT_WAITS - len(given))))]
+        short[name] = np.stack(rows)
+    return WaitShape(**columns, **ranks, **short)
 
 
 def drafts_doubt(deployments: Deployments) -> Array:

@@ -81,15 +81,19 @@ class Latency(ColumnGroup):
 
 @dataclass(frozen=True)
 class WaitShape(ColumnGroup):
-    """Describe how waits are distributed over the requests of a run.
+    """Describe how waits are distributed over the requests of a run, as `perfmodel.serving.WaitShape` does.
 
-    uniform_share: part of the wait that is spread uniformly, from none for the first request to twice the mean for the
-    last, as in a queue that fills or drains, (N,); the rest is exponential. by_rank: waits at the Q ranks
-    `workload.RANKS`, seconds, (Q, N), where a run of known length gives them, else NaN.
+    uniform_share, queued, long_share: (N,). by_rank, queued_by_rank: (Q, N), at the ranks `workload.RANKS`.
+    short_shares, short_longest: (U, N), with `SHORT_WAITS` rows.
     """
 
     uniform_share: Array
     by_rank: Array
+    queued: Array
+    queued_by_rank: Array
+    short_shares: Array
+    short_longest: Array
+    long_share: Array
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,10 @@ from perfmodel.estimates.groups import WaitShape
 from perfmodel.serving import TINY
 from perfmodel.workload import RANKS
 
+#: Halvings of the bracket of a wait: it ends within 1e-6 of its longest value.
+_WAIT_BISECTIONS = 20
+#: Exponents beyond those of the long waits alone at which no short wait is left to count.
+_SURE = 1.0
 #: Standard normal deviates of the ranks, to four digits.
 _NORMAL_DEVIATE = {"p50": 0.0, "p90": 1.2816, "p95": 1.6449, "p99": 2.3263}
 
@@ -27,16 +31,48 @@ _NORMAL_DEVIATE = {"p50": 0.0, "p90": 1.2816, "p95": 1.6449, "p99": 2.3263}
 def wait_percentile(wait: Array, shape: WaitShape, statistic: str) -> Array:
     """Return a percentile of the wait before the prefill, seconds, (C, N).
 
-    At rank q an exponential wait is -ln(1 - q) times its mean, one uniform from 0 to twice its mean 2 q times.
+    The parts of a wait are taken to be long for the same requests, so that their percentiles add up: at rank q one that
+    is uniform from 0 to twice its mean is 2 q times its mean.
 
     Args:
         wait: mean wait, seconds, (C, N).
-        shape: what part of it is uniform over the run, and waits at the ranks where a run of known length gives them.
+        shape: how it is distributed.
         statistic: a key of `workload.RANKS`.
     """
-    rank, known = RANKS[statistic], shape.by_rank[list(RANKS).index(statistic)]
-    usual = wait * (shape.uniform_share * 2.0 * rank - (1.0 - shape.uniform_share) * np.log1p(-rank))
+    rank, place = RANKS[statistic], list(RANKS).index(statistic)
+    known = shape.by_rank[place]
+    with np.errstate(invalid="ignore"):
+        even = np.where(shape.uniform_share > 0.0, wait * shape.uniform_share, 0.0)
+        rest = np.where(shape.uniform_share < 1.0, wait - even - shape.queued, 0.0)
+    usual = even * 2.0 * rank + shape.queued_by_rank[place] + step_wait(np.maximum(rest, 0.0), shape, rank)
     return np.asarray(np.where(np.isfinite(known), known, usual))
+
+
+def step_wait(mean: Array, shape: WaitShape, rank: float) -> Array:
+    """Return a percentile of the wait for a step that computes the prompt, seconds, (C, N).
+
+    Derived: the share of requests that waits longer than w is that of the short waits, share (1 - w / longest), and
+    that of the long ones, share exp(-w / m), with m such that all together have the mean. rank: 0 to 1.
+
+    mean: seconds, (C, N).
+    """
+    if not np.any(shape.short_shares):
+        return np.asarray(-np.log1p(-rank) * mean)
+    shares, longest = shape.short_shares[:, None], shape.short_longest[:, None]
+    long_share = np.maximum(shape.long_share, TINY)
+    long_mean = np.maximum(mean - np.sum(shares * longest, axis=0) / 2.0, 0.0) / long_share
+    low = np.zeros(np.broadcast_shapes(mean.shape, long_mean.shape))
+    high = np.maximum(np.max(longest, axis=0), long_mean * np.maximum(np.log(long_share / (1.0 - rank)) + _SURE, 1.0))
+    high = low + high
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        for _ in range(_WAIT_BISECTIONS):
+            middle = 0.5 * (low + high)
+            beyond = long_share * np.exp(-middle / np.maximum(long_mean, TINY))
+            for share, most in zip(shares, longest, strict=True):
+                beyond = beyond + share * np.maximum(1.0 - middle / np.maximum(most, TINY), 0.0)
+            later = beyond > 1.0 - rank
+            low, high = np.where(later, middle, low), np.where(later, high, middle)
+    return np.asarray(high)
 
 
 def interrupted_share(tpot: Array, step: Array, tail: Array) -> Array:

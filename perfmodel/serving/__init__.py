@@ -9,7 +9,17 @@ from perfmodel.serving.limits import MAX_RUNNING, MAX_UTILISATION, SATURATED_SHA
 from perfmodel.serving.planned_step import PlannedPrompts, PlannedStep
 from perfmodel.serving.prefill_pool import PromptPool, prompt_pool
 from perfmodel.serving.queueing import eased, opening_share, rising_root
-from perfmodel.serving.served import MOST_GAIN, Gains, RequestTimes, Served, StepCosts, StepTimes, TokenShape, WaitShape
+from perfmodel.serving.served import (
+    MOST_GAIN,
+    SHORT_WAITS,
+    Gains,
+    RequestTimes,
+    Served,
+    StepCosts,
+    StepTimes,
+    TokenShape,
+    WaitShape,
+)
 from perfmodel.serving.steps import StepModel
 
 __all__ = [
@@ -17,6 +27,7 @@ __all__ = [
     "MAX_UTILISATION",
     "MOST_GAIN",
     "SATURATED_SHARE",
+    "SHORT_WAITS",
     "TINY",
     "DecodeCurve",
     "Gains",

@@ -104,21 +104,18 @@ def finite_run_wait(rate: Array, count: Array, variability: Array) -> Array:
     return np.where(np.isfinite(count), np.sqrt(2.0 * variability * finite / np.pi) * 2.0 / 3.0 / rate, np.inf)
 
 
-def chance_by_rank(prefill: Array, queue: Array, most: Array) -> Array:
-    """Return the waits that build up by chance at the Q ranks `workload.RANKS`, seconds, (Q, N); NaN in endless runs.
+def queued_by_rank(queue: Array, most: Array) -> Array:
+    """Return the waits for admission at the Q ranks `workload.RANKS`, seconds, (Q, N).
 
     A steady wait is exponential. In a run that ends before its queue is steady, the wait of request k grows as sqrt(k)
     (`finite_run_wait`): at rank q it is 3/2 sqrt(q) times its mean.
 
     Args:
-        prefill: mean wait for a step that computes the prompt, seconds, (N,).
         queue: mean wait for admission where the queue is steady, seconds, (N,).
         most: longest mean wait for admission of the run, seconds, (N,); infinite for a run without end.
     """
     ranks = np.array(list(RANKS.values()))[:, None]
-    exponential = -np.log1p(-ranks)
-    waits = prefill * exponential + np.minimum(queue * exponential, most * 1.5 * np.sqrt(ranks))
-    return np.where(np.isfinite(most), waits, np.nan)
+    return np.asarray(np.minimum(-np.log1p(-ranks) * queue, most * 1.5 * np.sqrt(ranks)))
 
 
 def completed_rate(knots: Array, completed: Array, at: Array) -> Array:

@@ -162,8 +162,31 @@ def closed_loop(steps: StepModel, load: Load, max_running: Array, prefills_per_r
         running=batch.running,
         rate=batch.clients / (load.mean(ttft) + batch.later_tokens * tpot),  # Little's law over all that a client waits
         saturated=np.zeros(len(batch.running), bool),
-        waits=WaitShape(uniform_share=queued / np.maximum(wait + load.mean(burst), TINY)),
+        waits=_waits(batch, (prefill, wait, load.mean(burst), queued), opening),
         tokens=TokenShape(settling=met, settling_most=longest_delay(steps, load, batch.decode.wall, batch.prefill)),
+    )
+
+
+def _waits(batch: _Batch, means: tuple[Array, Array, Array, Array], opening: Array) -> WaitShape:
+    """Return how the waits of a closed loop are distributed.
+
+    Derived: the requests of the opening burst wait uniformly, from none to twice their mean. Of the others, those that
+    meet no prompt wait uniformly for the end of a step, and the rest exponentially.
+
+    Args:
+        means: mean seconds of a prompt, of its wait, of what the opening burst adds to that, and of the part of the
+            wait that is for admission, (N,) each.
+        opening: mean seconds until a prompt of the opening burst is computed, (N,).
+    """
+    prefill, wait, burst, queued = means
+    first = np.where(burst > 0.0, opening_share(batch.load.requests_per_client), 0.0)
+    rate = batch.running / np.maximum(prefill + wait - queued + batch.later_tokens * batch.token_time, TINY)
+    busy = np.minimum(rate * batch.others * prefill / batch.entering, 1.0)
+    return WaitShape(
+        uniform_share=queued / np.maximum(wait + burst, TINY),
+        short_shares=(first, (1.0 - first) * (1.0 - busy) * batch.others),
+        short_longest=(2.0 * np.maximum(opening - prefill, 0.0), batch.decode.wall),
+        long_share=(1.0 - first) * busy,
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from perfmodel.arrays import Array, Mask
 from perfmodel.serving.limits import TINY
 from perfmodel.serving.offline import offline
-from perfmodel.serving.served import MOST_GAIN, Gains, Served, TokenShape, WaitShape
+from perfmodel.serving.served import MOST_GAIN, Gains, Served, TokenShape
 from perfmodel.serving.steps import StepModel
 from perfmodel.workload import RANKS, Load, longest
 
@@ -32,8 +32,8 @@ def finite_run(steady: Served, steps: StepModel, load: Load, limits: tuple[Array
     wait = np.where(crowded, np.maximum(backlog, chance), chance)
     ranks = np.array(list(RANKS.values()))[:, None]
     late = least + np.maximum(batch.waits.by_rank - ranks * arriving, 0.0)
-    by_rank = np.minimum(steady.waits.by_rank, least + batch.waits.by_rank)
-    by_rank = np.where(crowded, np.maximum(late, by_rank), by_rank)
+    queued = np.minimum(steady.waits.queued_by_rank, batch.waits.by_rank)
+    by_rank = np.where(crowded, np.maximum(late, least + queued), np.nan)
     tpot = np.where(crowded, batch.times.tpot, np.minimum(steady.times.tpot, batch.times.tpot))
     tpot = np.where(finite, tpot, steady.times.tpot)
     last = longest(load.mean(load.output), load.length_cv, np.minimum(steady.running, count))
@@ -52,8 +52,12 @@ def finite_run(steady: Served, steps: StepModel, load: Load, limits: tuple[Array
         gains=Gains(np.where(crowded, 1.0, steady.gains.token), wait_gain, steady.gains.load),
         times=replace(steady.times, ttft=prefill + wait + steps.request_time(load.input), tpot=tpot, wait=wait),
         rate=np.where(finite, count / makespan, steady.rate),
-        waits=WaitShape(
-            uniform_share=np.where(crowded, 1.0, steady.waits.uniform_share), by_rank=np.where(finite, by_rank, np.nan)
+        waits=replace(
+            steady.waits,
+            uniform_share=np.where(crowded, 1.0, steady.waits.uniform_share),
+            by_rank=by_rank,
+            queued=np.where(finite, np.minimum(steady.waits.queued, load.mean(batch.times.wait)), steady.waits.queued),
+            queued_by_rank=np.where(finite, queued, steady.waits.queued_by_rank),
         ),
         tokens=TokenShape(**shapes),
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from perfmodel.arrays import Array, Mask
-from perfmodel.serving.admission import admission_wait, chance_by_rank, finite_run_wait
+from perfmodel.serving.admission import admission_wait, finite_run_wait, queued_by_rank
 from perfmodel.serving.curve import DecodeCurve, decode_curve
 from perfmodel.serving.finite_run import finite_run
 from perfmodel.serving.limits import MAX_UTILISATION, SATURATED_SHARE, TINY
@@ -232,15 +232,44 @@ def _prefill_wait(replica: _Replica, point: _Point, rate: Array) -> Array:
     """
     load = replica.load
     prefill = load.mean(point.prefill.shared)
-    busy = np.minimum(rate * prefill / point.entering, 1.0)
+    busy, loaded, per_prompt = _utilisation(replica, point, rate)
     variability = np.square(load.cv) + np.square(point.prefill.cv(load))
-    per_prompt = point.mixed.per_prompt(point.decode.wall, point.seen)
-    loaded = np.minimum(rate * per_prompt, MAX_UTILISATION)
     uneven = 1.0 + point.mixed.cv_squared(point.entering, prefill, point.seen)
     queued = busy * variability / 2.0 * (prefill * uneven + loaded / (1.0 - loaded) * per_prompt)
     wait = queued + (1.0 - busy) * step_residual(point.running, point.step)
     # a run holds no more prompts
     return np.asarray(np.minimum(wait, replica.run_length * prefill / point.entering / 2.0))
+
+
+def _utilisation(replica: _Replica, point: _Point, rate: Array) -> tuple[Array, Array, Array]:
+    """Return (share of time that steps with prompts take, load of the queue of prompts, seconds per prompt of full
+    steps), (N,) each. rate: requests/s, (N,).
+    """
+    busy = np.minimum(rate * replica.load.mean(point.prefill.shared) / point.entering, 1.0)
+    per_prompt = point.mixed.per_prompt(point.decode.wall, point.seen)
+    return busy, np.minimum(rate * per_prompt, MAX_UTILISATION), per_prompt
+
+
+def _waits(replica: _Replica, point: _Point, rate: Array, queue: Array, most: Array) -> WaitShape:
+    """Return how the waits of an open loop are distributed.
+
+    Derived: a prompt that finds no other waits uniformly for the end of a decode step, if one runs, or of a step with
+    prompts; one that finds others, a share of the busy time as large as the load, waits exponentially.
+
+    Args:
+        rate: requests/s, (N,).
+        queue, most: as of `_queued`, (N,) each.
+    """
+    busy, loaded, _ = _utilisation(replica, point, rate)
+    idle = (1.0 - busy) * -np.expm1(-point.running)
+    prefill = replica.load.mean(point.prefill.shared)
+    return WaitShape(
+        queued=np.minimum(queue, most),
+        queued_by_rank=queued_by_rank(queue, most),
+        short_shares=(idle, busy * (1.0 - loaded)),
+        short_longest=(point.step, prefill),
+        long_share=busy * loaded,
+    )
 
 
 def _tpot(
@@ -351,7 +380,7 @@ def _served(replica: _Replica, point: _Point, throughput: _Throughput, max_runni
         running=point.running,
         rate=throughput.rate,
         saturated=throughput.saturated,
-        waits=WaitShape(uniform_share=np.isinf(endless) * 1.0, by_rank=chance_by_rank(prefill_wait, queue, most)),
+        waits=replace(_waits(replica, point, throughput.rate, queue, most), uniform_share=np.isinf(endless) * 1.0),
         gains=_gains(replica, point, throughput, max_running, wait, elastic),
         tokens=tokens,
     )

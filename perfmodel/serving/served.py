@@ -27,17 +27,29 @@ class RequestTimes:
     prefill: Array
 
 
+#: Most kinds of short waits of a `WaitShape`: for the running step, for prompts in progress, in an opening burst.
+SHORT_WAITS = 3
+
+
 @dataclass(frozen=True)
 class WaitShape:
     """Describe how waits are distributed over the requests of a run.
 
     uniform_share: part of the wait that is spread uniformly over the requests, from none for the first to twice the
-    mean for the last, as in a queue that fills or drains, (N,); the rest is exponential. by_rank: waits at the Q ranks
-    `workload.RANKS`, seconds, (Q, N), where a run of known length gives them, else NaN.
+    mean for the last, as in a queue that fills or drains, (N,). by_rank: waits at the Q ranks `workload.RANKS`,
+    seconds, (Q, N), where a run of known length gives them, else NaN. queued: mean wait for admission, seconds, part of
+    the wait, (N,); queued_by_rank: it at those ranks, (Q, N). The rest of the wait is that for a step: shares
+    `short_shares` of the requests wait uniformly from none to `short_longest` seconds, (N,) each, a share `long_share`
+    exponentially, (N,), with the mean that all of them together have, and what remains not at all.
     """
 
     uniform_share: Array | float = 0.0
     by_rank: Array | float = np.nan
+    queued: Array | float = 0.0
+    queued_by_rank: Array | float = 0.0
+    short_shares: tuple[Array, ...] = ()
+    short_longest: tuple[Array, ...] = ()
+    long_share: Array | float = 1.0
 
 
 @dataclass(frozen=True)
