@@ -9,6 +9,7 @@ import numpy as np
 
 from perfmodel.arrays import Array, interpolate
 from perfmodel.engines import Engine
+from perfmodel.serving.limits import TINY
 from perfmodel.workload import RANKS, Load
 
 #: Most recomputed prefills per request. Chosen: a bound for outputs far longer than prompts, where the law grows as
@@ -88,34 +89,42 @@ def _rise(knots: Array, completed: Array, running: Array) -> Array:
     return np.asarray(np.maximum(np.log(more[1] / more[0]) / np.log(_STEP), _LEAST_RISE))
 
 
-def finite_run_wait(rate: Array, count: Array, variability: Array) -> Array:
-    """Return the longest mean wait in seconds, (N,), that `count` requests arriving at `rate` build up by chance.
+def finite_run_wait(rate: Array, run: Array, room: Array, variability: Array) -> Array:
+    """Return the longest mean wait in seconds, (N,), that the requests of a run build up by chance.
 
-    At full load the queue is a random walk reflected at zero: after k requests it is sqrt(2 v k / pi) requests long on
-    average, and two thirds of its final length over the whole run (derived: the mean of sqrt(k) up to n is 2/3
-    sqrt(n)). A short run ends before the queue reaches its steady length; for a run without end this bound is infinite.
+    At full load the queue is a random walk reflected at zero: k requests after the first `room`, all of which run at
+    once, it is sqrt(2 v k / pi) requests long on average, and two thirds of its final length over all that come after
+    (derived: the mean of sqrt(k) up to n is 2/3 sqrt(n)). A short run ends before the queue reaches its steady length;
+    for a run without end this bound is infinite.
 
     Args:
         rate: arrivals, requests/s, (N,).
-        count: requests of the run, (N,); infinite for a run without end.
+        run: requests of the run, (N,); infinite for a run without end.
+        room: requests that run at once, (N,).
         variability: v = c_a^2 + c_s^2 of gaps between arrivals and of lengths, (N,).
     """
-    finite = np.where(np.isfinite(count), np.maximum(count, 0.0), 0.0)
-    return np.where(np.isfinite(count), np.sqrt(2.0 * variability * finite / np.pi) * 2.0 / 3.0 / rate, np.inf)
+    finite = np.where(np.isfinite(run), run, 1.0)
+    later = np.maximum(finite - room, 0.0)
+    mean = np.sqrt(2.0 * variability * later / np.pi) * 2.0 / 3.0 / rate * later / finite
+    return np.where(np.isfinite(run), mean, np.inf)
 
 
-def queued_by_rank(queue: Array, most: Array) -> Array:
+def queued_by_rank(queue: Array, most: Array, fitting: Array) -> Array:
     """Return the waits for admission at the Q ranks `workload.RANKS`, seconds, (Q, N).
 
-    A steady wait is exponential. In a run that ends before its queue is steady, the wait of request k grows as sqrt(k)
-    (`finite_run_wait`): at rank q it is 3/2 sqrt(q) times its mean.
+    A steady wait is exponential. In a run that ends before its queue is steady, the first requests fit and do not wait,
+    and the wait of the k-th after them grows as sqrt(k) (`finite_run_wait`).
 
     Args:
         queue: mean wait for admission where the queue is steady, seconds, (N,).
         most: longest mean wait for admission of the run, seconds, (N,); infinite for a run without end.
+        fitting: share of the requests of the run that run at once, (N,); 0 for a run without end.
     """
     ranks = np.array(list(RANKS.values()))[:, None]
-    return np.asarray(np.minimum(-np.log1p(-ranks) * queue, most * 1.5 * np.sqrt(ranks)))
+    later = np.maximum(1.0 - fitting, TINY)
+    grown = most * 1.5 / later * np.sqrt(np.maximum(ranks - fitting, 0.0) / later)
+    grown = np.where(np.isfinite(most), grown, np.inf)
+    return np.asarray(np.minimum(-np.log1p(-ranks) * queue, grown))
 
 
 def completed_rate(knots: Array, completed: Array, at: Array) -> Array:

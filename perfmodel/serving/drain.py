@@ -22,6 +22,11 @@ from perfmodel.workload import RANKS, longest
 CELLS = 40
 #: The clock runs until the longest of this many times the concurrent outputs would be done: hardly any ends later.
 _TAIL_SAMPLES = 20.0
+#: Further passes of the requests that arrive during a cell and of its seconds. Chosen: each one moves a tenth of the
+#: one before.
+_PASSES = 2
+#: Parts of the time that requests take to arrive, in which the batch is as full as in their middles.
+_ARRIVAL_PARTS = 4
 #: Margin on the tail's length, so that the last cell holds its end.
 _TAIL_MARGIN = 1.02
 #: A batch of more than this many times `max_running` requests is extrapolated from its middle beyond that.
@@ -66,7 +71,7 @@ def decode_steps(batch: OfflineBatch, played: Array) -> Array:
     """Return an upper bound on the decode steps of `played` requests, from the first prompt to the last token. (N,)
 
     Derived: steps to prefill all prompts where they share steps with decodes, one mean output for each refill of the
-    batch, and the longest output of the last fill.
+    batch, and the longest output of the last fill; before that, steps while requests arrive, of a batch that fills.
     """
     outputs, prefill = batch.outputs, batch.prefill
     mean = np.sum(outputs.mean * outputs.share, axis=0)
@@ -75,7 +80,28 @@ def decode_steps(batch: OfflineBatch, played: Array) -> Array:
     tail = np.minimum(tail * _TAIL_MARGIN, np.maximum(outputs.longest, mean)) + 1.0
     filling = 0.0 if prefill.separate else played * prefill.prompt / prefill_budget(prefill.budget, concurrent)
     refills = np.ceil(played / batch.max_running - _SAME) - 1.0
-    return np.asarray(filling + refills * mean + tail)
+    parts = (np.arange(_ARRIVAL_PARTS)[:, None] + 0.5) / _ARRIVAL_PARTS
+    arriving = played * batch.gap * np.mean(1.0 / batch.curve.at(np.maximum(parts * concurrent, 1.0)), axis=0)
+    return np.asarray(arriving + filling + refills * mean + tail)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """Describe one cell, (N,).
+
+    came: requests admitted. over: share of the cell over which they come. running: sequences. met: seconds of its
+    decode steps; decoding: those while any sequence runs. prompts: seconds that prompts add. beside: decode steps that
+    carry prompts, seconds. filling: mean seconds until a prompt is done.
+    """
+
+    came: Array
+    over: Array
+    running: Array
+    met: Array
+    decoding: Array
+    prompts: Array
+    beside: Array
+    filling: Array
 
 
 class _Run:
@@ -102,16 +128,29 @@ class _Run:
 
     def advance(self, cell: int) -> None:
         """Simulate one cell: admit requests, prefill them, and decode the running sequences."""
-        batch, prefill = self.batch, self.batch.prefill
         ages = slice(cell, 0, -1)
         older = total(self.instant[:cell], self.whole[ages]) + total(self.gradual[:cell], self.half[ages])
-        came, over, per_step = self._admitted(cell, older)
-        self.instant[cell], self.gradual[cell] = came * (1.0 - over), came * over
-        running = older + self.instant[cell] * self.whole[0] + self.gradual[cell] * self.half[0]
-        self.entered = self.entered + came
-        step = batch.curve.at(running)
-        met = self.width * step  # by a request that runs: then the replica does
-        decoding = met * any_running(running, np.maximum(self.entered, 1.0))
+        lasting = self.width * self.batch.curve.at(np.maximum(older, 1.0))
+        work = self._work(older, self._admitted(cell, older, lasting))
+        if np.any(np.asarray(self.batch.gap) > 0.0):  # how many arrive depends on how long the cell lasts
+            for _ in range(_PASSES):
+                work = self._work(older, self._admitted(cell, older, work.decoding + work.prompts))
+        self.instant[cell], self.gradual[cell] = work.came * (1.0 - work.over), work.came * work.over
+        self.first = self.first + work.came * (self.clock + work.filling)
+        self._delay(cell, work.met, work.prompts)
+        self.clocks += [self.clock, self.clock + work.prompts + work.beside]
+        self.counts += [self.entered, self.entered + work.came]
+        self.entered = self.entered + work.came
+        self.clock = self.clock + work.decoding + work.prompts
+        self.made, self.squares = self.made + work.running, self.squares + np.square(work.running)
+        self.spent = self.spent + work.running * work.met / self.width
+
+    def _work(self, older: Array, admitted: tuple[Array, Array, Array]) -> _Work:
+        """Return what a cell does in which `admitted` requests come (see `_admitted`) beside `older` ones, (N,)."""
+        batch, prefill, (came, over, per_step) = self.batch, self.batch.prefill, admitted
+        running = older + came * ((1.0 - over) * self.whole[0] + over * self.half[0])
+        met = self.width * batch.curve.at(running)  # by a request that runs: then the replica does
+        decoding = met * any_running(running, np.maximum(self.entered + came, 1.0))
         at_once = (over < 1.0) | self.lockstep
         steps = prefill_steps(came, per_step, self.width, at_once=at_once)
         prompts = prefill.seconds(came, steps, running, batch.curve, at_once=at_once)
@@ -121,13 +160,7 @@ class _Run:
         # a prompt is done with its group, on average half a group later than half of all
         groups = np.maximum(came / np.maximum(per_step, 1.0), np.minimum(came, 1.0))
         filling = (prompts + beside) / 2.0 * (1.0 + 1.0 / np.maximum(groups, 1.0))
-        self.first = self.first + came * (self.clock + filling)
-        self._delay(cell, met, prompts)
-        self.clocks += [self.clock, self.clock + prompts + beside]
-        self.counts += [self.entered - came, self.entered]
-        self.clock = self.clock + decoding + prompts
-        self.made, self.squares = self.made + running, self.squares + np.square(running)
-        self.spent = self.spent + running * step
+        return _Work(came, over, running, met, decoding, prompts, beside + np.zeros_like(prompts), filling)
 
     def _delay(self, cell: int, met: Array, prompts: Array) -> None:
         """Add the seconds of a cell, decode steps `met` and `prompts` (N,), to the delays of those admitted so far.
@@ -142,22 +175,38 @@ class _Run:
         self.settled = self.settled + whole[0] * prompts / 2.0
         self.delays[:cell] += halves[1:] * (met + prompts)
 
-    def _admitted(self, cell: int, older: Array) -> tuple[Array, Array, Array]:
+    def _admitted(self, cell: int, older: Array, lasting: Array) -> tuple[Array, Array, Array]:
         """Return (requests admitted in a cell, share of the cell over which they come, prompts per step), (N,) each.
 
         They come at once where slots are free, else as other sequences end. `older` is the number of running sequences
-        that were admitted in earlier cells, (N,).
+        that were admitted in earlier cells, (N,). lasting: seconds of the cell, (N,).
         """
         batch, prefill = self.batch, self.batch.prefill
         per_step = prefill_budget(prefill.budget, 0.0 if prefill.separate else older) / prefill.prompt
-        left, free = self.played - self.entered, np.maximum(batch.max_running - older, 0.0)
+        free = np.maximum(batch.max_running - older, 0.0)
+        waiting, fresh = self._arrived(lasting)
+        left = waiting + fresh
         came = np.minimum(left, free)
         if prefill.separate:
             over = np.zeros_like(came)
         else:
             came = np.minimum(came, per_step * self.width)
             over = np.minimum(came / (per_step * self.width), 1.0)
+        # those that arrive during the cell come over all of it
+        over = np.maximum(over, np.clip(came - waiting, 0.0, fresh) / np.maximum(came, _SAME))
         return came, (over if cell == 0 else np.where(left <= free, over, 1.0)), per_step
+
+    def _arrived(self, lasting: Array) -> tuple[Array, Array]:
+        """Return the requests that wait at the start of a cell of `lasting` seconds, and those that arrive during it.
+
+        (N,) each
+        """
+        left, gap = self.played - self.entered, np.asarray(self.batch.gap)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            there = np.where(gap > 0.0, np.minimum(self.clock / gap + 1.0, self.played), self.played)
+            coming = np.where(gap > 0.0, lasting / gap, 0.0)
+        waiting = np.clip(there - self.entered, 0.0, left)
+        return waiting, np.minimum(coming, left - waiting)
 
 
 def prefill_steps(came: Array, per_step: Array, width: Array, *, at_once: Mask) -> Array:

@@ -17,15 +17,15 @@ from perfmodel.workload import RANKS, Load, longest
 def finite_run(steady: Served, steps: StepModel, load: Load, limits: tuple[Array, Array], crowded: Mask) -> Served:
     """Turn a steady-state estimate into that of a run of `load.n_requests`, which lasts until the last output ends.
 
-    Where more requests arrive than can be served (`crowded`, (N,)), the run is treated as an offline batch of all
-    requests, less the time that they took to arrive. Even a request that is admitted at once waits for the running
-    step, and a run waits no less than one that arrives as fast as it can be served, which queues by chance. No run
-    waits longer, or meets a fuller replica, than one whose requests all arrive at once. `limits` is (max_running:
-    sequences that run at once, prefills_per_request), (N,) each.
+    Where more requests arrive than can be served (`crowded`, (N,)), the run is followed on the clock as an offline
+    batch is, with requests that arrive evenly; waits are less the time that they took to arrive. Even a request that is
+    admitted at once waits for the running step, and a run waits no less than one that arrives as fast as it can be
+    served, which queues by chance. No run waits longer, or meets a fuller replica, than one whose requests all arrive
+    at once. `limits` is (max_running: sequences that run at once, prefills_per_request), (N,) each.
     """
     finite = np.isfinite(load.n_requests)
     count = np.where(finite, load.n_requests, 1.0)
-    batch = offline(steps, replace(load, n_requests=count), *limits)
+    batch = offline(steps, replace(load, n_requests=count), *limits, np.where(crowded, 1.0 / load.rate, 0.0))
     arriving, least = count / load.rate, steady.steps.decode / 2.0
     backlog = least + np.maximum(batch.times.wait - arriving / 2.0, 0.0)
     chance = np.where(finite, np.minimum(steady.times.wait, least + batch.times.wait), steady.times.wait)

@@ -22,14 +22,19 @@ from perfmodel.workload import Load
 _LONE_GROUP = 1.0 + 1e-6
 
 
-def offline(steps: StepModel, load: Load, max_running: Array, prefills_per_request: Array) -> Served:
+def offline(
+    steps: StepModel, load: Load, max_running: Array, prefills_per_request: Array, gap: Array | float = 0.0
+) -> Served:
     """Estimate a run whose requests are all queued at the start: the replica fills, works through the queue and drains.
+
+    Where they arrive one after the other, waits are counted from the start of the run.
 
     Args:
         steps: computes cost and time of steps of the N candidates.
         load: load of one replica.
         max_running: sequences that run at once, (N,).
         prefills_per_request: expected prefills per request while others queue for admission, (N,).
+        gap: seconds between the arrivals of two requests, (N,); 0: all are queued at the start.
     """
     count = np.maximum(load.n_requests, TINY_COUNT)
     outputs = _output_lengths(load)
@@ -49,6 +54,7 @@ def offline(steps: StepModel, load: Load, max_running: Array, prefills_per_reque
             max_running=running,
             outputs=outputs,
             curve=curve,
+            gap=gap,
             prefill=PrefillCost(
                 few=PrefillLine(few.fixed * repeats, few.each * repeats),
                 full=PrefillLine(full.fixed * repeats, full.each * repeats),

@@ -87,7 +87,8 @@ class OfflineBatch:
     """Describe requests that are all queued at the start, on each of N candidates.
 
     count: requests, (N,). max_running: sequences that run at once, (N,). outputs: output lengths in decode steps.
-    curve: time of a decode step with up to `max_running` sequences.
+    curve: time of a decode step with up to `max_running` sequences. gap: seconds between the arrivals of two requests,
+    0 where all are queued at the start, (N,).
     """
 
     count: Array
@@ -96,3 +97,4 @@ class OfflineBatch:
     curve: DecodeCurve
     prefill: PrefillCost
     steady: SteadyState
+    gap: Array | float = 0.0

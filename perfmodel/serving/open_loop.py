@@ -265,7 +265,7 @@ def _waits(replica: _Replica, point: _Point, rate: Array, queue: Array, most: Ar
     prefill = replica.load.mean(point.prefill.shared)
     return WaitShape(
         queued=np.minimum(queue, most),
-        queued_by_rank=queued_by_rank(queue, most),
+        queued_by_rank=queued_by_rank(queue, most, np.minimum(replica.max_running / replica.run_length, 1.0)),
         short_shares=(idle, busy * (1.0 - loaded)),
         short_longest=(point.step, prefill),
         long_share=busy * loaded,
@@ -315,7 +315,7 @@ def _queued(replica: _Replica, throughput: _Throughput, max_running: Array) -> t
     steady = admission_wait(
         throughput.rate, replica.curve.running, throughput.completed, throughput.drain, variability / 2.0
     )
-    most = finite_run_wait(throughput.rate, replica.run_length - max_running, variability)
+    most = finite_run_wait(throughput.rate, replica.run_length, max_running, variability)
     never = (replica.run_length <= max_running) | (throughput.saturated & np.isinf(replica.run_length))
     return np.where(never, 0.0, steady), np.where(never & np.isfinite(replica.run_length), 0.0, most)
 
