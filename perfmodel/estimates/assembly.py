@@ -60,7 +60,8 @@ def assemble(steps: StepModel, memory: Memory, load: Load, served: Served, deplo
 def _waits(served: Served, count: int) -> WaitShape:
     """Collect how waits are distributed as columns of `count` deployments."""
     shape = served.waits
-    columns = {n: np.broadcast_to(getattr(shape, n), count) for n in ("uniform_share", "queued", "long_share")}
+    single = ("uniform_share", "queued", "long_share", "long_cv")
+    columns = {n: np.broadcast_to(getattr(shape, n), count) for n in single}
     ranks = {n: np.broadcast_to(getattr(shape, n), (len(RANKS), count)) for n in ("by_rank", "queued_by_rank")}
     short = {}
     for name in ("short_shares", "short_longest"):

@@ -83,7 +83,7 @@ class Latency(ColumnGroup):
 class WaitShape(ColumnGroup):
     """Describe how waits are distributed over the requests of a run, as `perfmodel.serving.WaitShape` does.
 
-    uniform_share, queued, long_share: (N,). by_rank, queued_by_rank: (Q, N), at the ranks `workload.RANKS`.
+    uniform_share, queued, long_share, long_cv: (N,). by_rank, queued_by_rank: (Q, N), at the ranks `workload.RANKS`.
     short_shares, short_longest: (U, N), with `SHORT_WAITS` rows.
     """
 
@@ -94,6 +94,7 @@ class WaitShape(ColumnGroup):
     short_shares: Array
     short_longest: Array
     long_share: Array
+    long_cv: Array
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,7 @@ class TokenShape(ColumnGroup):
     settling_share: Array
     settling_most: Array
     drift: Array
+    gain: Array
 
 
 @dataclass(frozen=True)

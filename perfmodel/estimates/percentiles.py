@@ -18,12 +18,10 @@ import numpy as np
 from perfmodel.arrays import Array
 from perfmodel.estimates.groups import WaitShape
 from perfmodel.serving import TINY
-from perfmodel.workload import RANKS
+from perfmodel.workload import RANKS, output_quantile, survival
 
 #: Halvings of the bracket of a wait: it ends within 1e-6 of its longest value.
 _WAIT_BISECTIONS = 20
-#: Exponents beyond those of the long waits alone at which no short wait is left to count.
-_SURE = 1.0
 #: Standard normal deviates of the ranks, to four digits.
 _NORMAL_DEVIATE = {"p50": 0.0, "p90": 1.2816, "p95": 1.6449, "p99": 2.3263}
 
@@ -52,7 +50,7 @@ def step_wait(mean: Array, shape: WaitShape, rank: float) -> Array:
     """Return a percentile of the wait for a step that computes the prompt, seconds, (C, N).
 
     Derived: the share of requests that waits longer than w is that of the short waits, share (1 - w / longest), and
-    that of the long ones, share exp(-w / m), with m such that all together have the mean. rank: 0 to 1.
+    that of the long ones, by a Weibull law with such a mean that all together have theirs. rank: 0 to 1.
 
     mean: seconds, (C, N).
     """
@@ -62,12 +60,12 @@ def step_wait(mean: Array, shape: WaitShape, rank: float) -> Array:
     long_share = np.maximum(shape.long_share, TINY)
     long_mean = np.maximum(mean - np.sum(shares * longest, axis=0) / 2.0, 0.0) / long_share
     low = np.zeros(np.broadcast_shapes(mean.shape, long_mean.shape))
-    high = np.maximum(np.max(longest, axis=0), long_mean * np.maximum(np.log(long_share / (1.0 - rank)) + _SURE, 1.0))
-    high = low + high
+    last = output_quantile(long_mean, shape.long_cv, np.array(rank), np.array(np.inf))
+    high = low + np.maximum(np.max(longest, axis=0), last)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         for _ in range(_WAIT_BISECTIONS):
             middle = 0.5 * (low + high)
-            beyond = long_share * np.exp(-middle / np.maximum(long_mean, TINY))
+            beyond = long_share * survival(np.maximum(long_mean, TINY), shape.long_cv, middle)
             for share, most in zip(shares, longest, strict=True):
                 beyond = beyond + share * np.maximum(1.0 - middle / np.maximum(most, TINY), 0.0)
             later = beyond > 1.0 - rank
@@ -125,12 +123,13 @@ def tpot_deviation(interrupted: Array, longer: Array, *, steps: Array, unevennes
     return np.asarray(np.sqrt(interrupted * steps) * longer * np.maximum(unevenness, 1.0) / steps)
 
 
-def normal_percentile(mean: Array, deviation: Array, statistic: str) -> Array:
-    """Return a percentile of a normal quantity, in the shape of `mean` and `deviation`.
+def skewed_percentile(mean: Array, deviation: Array, skew: Array | float, statistic: str) -> Array:
+    """Return a percentile of a nearly normal quantity by the first term of Cornish and Fisher (1938).
 
-    statistic: a key of `workload.RANKS`.
+    In the shape of `mean` and `deviation`. skew: its skewness. statistic: a key of `workload.RANKS`.
     """
-    return mean + _NORMAL_DEVIATE[statistic] * deviation
+    normal = _NORMAL_DEVIATE[statistic]
+    return np.asarray(mean + (normal + skew * (normal**2 - 1.0) / 6.0) * deviation)
 
 
 class ByClass(Protocol):

@@ -16,6 +16,7 @@ from perfmodel import equations as eq
 from perfmodel.arrays import Array
 from perfmodel.estimates import percentiles
 from perfmodel.estimates.groups import Latency, RequestClasses, TokenShape, WaitShape
+from perfmodel.serving import TINY
 from perfmodel.workload import RANKS, output_quantile
 
 #: Shares of requests, by rising length, between which the parts of a class lie. Chosen: narrow at both ends, since
@@ -24,6 +25,10 @@ from perfmodel.workload import RANKS, output_quantile
 _EDGES = np.array([0.0, 0.004, 0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.96, 0.985, 0.995, 1.0])
 _WEIGHTS = np.diff(_EDGES)
 _MIDDLES = (_EDGES[1:] + _EDGES[:-1]) / 2.0
+
+
+#: Most skewness of the delays by prompts. Chosen: that of a Poisson number of mean 1/4.
+_MOST_SKEW = 2.0
 
 
 class Spread(Protocol):
@@ -87,14 +92,21 @@ def tpot(found: Spread, statistic: str) -> Array:
 def e2e(found: Spread, statistic: str) -> Array:
     """Return a percentile of end-to-end latency within each class, seconds, (C, N).
 
-    Requests that wait long are taken to decode slowly as well. statistic: a key of `workload.RANKS`.
+    Waits and times per token are taken to be independent: what both are above their means adds up as deviations do.
+    statistic: a key of `workload.RANKS`.
     """
     outputs = _outputs(found)
-    if len(outputs) == 1:
-        return ttft(found, statistic) + np.maximum(outputs[0] - 1.0, 0.0) * _tpot(found, outputs, statistic)[0]
-    first = {rank: ttft(found, rank) for rank in RANKS}
     later = np.maximum(outputs - 1.0, 0.0)
-    return _mixture(lambda rank: first[rank] + later * _tpot(found, outputs, rank), statistic)
+    means = _means(found, outputs)
+
+    def at(rank: str) -> Array:
+        with np.errstate(invalid="ignore"):
+            parts = ttft(found, rank) - found.latency.ttft, later * (_tpot(found, outputs, rank) - means)
+            squares = sum(part * np.abs(part) for part in parts)
+            whole = found.latency.ttft + later * means + np.sign(squares) * np.sqrt(np.abs(squares))
+        return np.where(np.isfinite(found.latency.ttft), whole, found.latency.ttft)
+
+    return _mixture(at, statistic)
 
 
 def _varies(found: Spread) -> bool:
@@ -131,16 +143,18 @@ def _tpot(found: Spread, outputs: Array, statistic: str) -> Array:
     mean, later = _means(found, outputs), np.maximum(outputs - 1.0, 1.0)
     # a gap lies between steps, each of which may bring several tokens at once
     gap, usual = time.tpot * time.tokens_per_step, time.step * time.tokens_per_step
-    met = percentiles.tpot_deviation(
-        percentiles.interrupted_share(gap, usual, time.itl_tail),
-        np.maximum(time.itl_tail - usual, 0.0) / time.tokens_per_step,
-        steps=np.maximum(later / time.tokens_per_step, 1.0),
-        unevenness=percentiles.unevenness(time.interference, found.mean),
-    )
+    interrupted = percentiles.interrupted_share(gap, usual, time.itl_tail)
+    steps = np.maximum(later / time.tokens_per_step, 1.0)
+    uneven = percentiles.unevenness(time.interference, found.mean)
+    longer = np.maximum(time.itl_tail - usual, 0.0) / time.tokens_per_step
+    met = shape.gain * percentiles.tpot_deviation(interrupted, longer, steps=steps, unevenness=uneven)
     # uniform from none to twice the mean over a share s of the requests: its variance is (4 / (3 s) - 1) mean^2
     once = _settling(found, outputs) * np.sqrt(4.0 / (3.0 * np.clip(shape.settling_share, 0.01, 1.0)) - 1.0)
     deviation = np.sqrt(np.square(met) + np.square(once) + np.square(shape.drift * time.tpot))
-    return percentiles.normal_percentile(mean, deviation, statistic)
+    # a Poisson number of delays has the skewness 1 / sqrt(mean number)
+    skew = np.minimum(uneven / np.sqrt(np.maximum(interrupted * steps, TINY)), _MOST_SKEW)
+    skew = skew * (met / np.maximum(deviation, TINY)) ** 3
+    return percentiles.skewed_percentile(mean, deviation, skew, statistic)
 
 
 def _mixture(at: Callable[[str], Array], statistic: str) -> Array:

@@ -22,6 +22,7 @@ from perfmodel.serving.queueing import (
     share_of_others,
     slowed_tpot,
     spilled_group_wait,
+    wait_cv,
 )
 from perfmodel.serving.served import RequestTimes, Served, StepCosts, StepTimes, TokenShape, WaitShape
 from perfmodel.serving.steps import StepModel
@@ -171,7 +172,7 @@ def _waits(batch: _Batch, means: tuple[Array, Array, Array, Array], opening: Arr
     """Return how the waits of a closed loop are distributed.
 
     Derived: the requests of the opening burst wait uniformly, from none to twice their mean. Of the others, those that
-    meet no prompt wait uniformly for the end of a step, and the rest exponentially.
+    meet no prompt wait uniformly for the end of a step, and the rest as in an open loop.
 
     Args:
         means: mean seconds of a prompt, of its wait, of what the opening burst adds to that, and of the part of the
@@ -187,6 +188,7 @@ def _waits(batch: _Batch, means: tuple[Array, Array, Array, Array], opening: Arr
         short_shares=(first, (1.0 - first) * (1.0 - busy) * batch.others),
         short_longest=(2.0 * np.maximum(opening - prefill, 0.0), batch.decode.wall),
         long_share=(1.0 - first) * busy,
+        long_cv=wait_cv(busy, batch.prompt_cv),
     )
 
 

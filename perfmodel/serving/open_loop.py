@@ -22,6 +22,7 @@ from perfmodel.serving.queueing import (
     queue_variability,
     slowed_tpot,
     step_residual,
+    wait_cv,
 )
 from perfmodel.serving.served import MOST_GAIN, Gains, RequestTimes, Served, StepCosts, StepTimes, TokenShape, WaitShape
 from perfmodel.serving.steps import StepModel
@@ -253,22 +254,21 @@ def _utilisation(replica: _Replica, point: _Point, rate: Array) -> tuple[Array, 
 def _waits(replica: _Replica, point: _Point, rate: Array, queue: Array, most: Array) -> WaitShape:
     """Return how the waits of an open loop are distributed.
 
-    Derived: a prompt that finds no other waits uniformly for the end of a decode step, if one runs, or of a step with
-    prompts; one that finds others, a share of the busy time as large as the load, waits exponentially.
+    Derived: a prompt that meets no other waits uniformly for the end of a decode step, if one runs. The others wait as
+    in an M/G/1 queue.
 
     Args:
         rate: requests/s, (N,).
         queue, most: as of `_queued`, (N,) each.
     """
     busy, loaded, _ = _utilisation(replica, point, rate)
-    idle = (1.0 - busy) * -np.expm1(-point.running)
-    prefill = replica.load.mean(point.prefill.shared)
     return WaitShape(
         queued=np.minimum(queue, most),
         queued_by_rank=queued_by_rank(queue, most, np.minimum(replica.max_running / replica.run_length, 1.0)),
-        short_shares=(idle, busy * (1.0 - loaded)),
-        short_longest=(point.step, prefill),
-        long_share=busy * loaded,
+        short_shares=((1.0 - busy) * -np.expm1(-point.running),),
+        short_longest=(point.step,),
+        long_share=busy,
+        long_cv=wait_cv(loaded, point.prefill.cv(replica.load)),
     )
 
 
@@ -294,6 +294,7 @@ def _tpot(
         settling_share=-np.expm1(-queued_behind),
         settling_most=longest_delay(replica.steps, replica.load, point.decode.wall, point.prefill),
         drift=np.minimum(drift, np.maximum(full / (usual + met) - 1.0, 0.0) / _FAR),
+        gain=1.0 / (1.0 - prefill_share),
     )
     return usual + met, shape
 

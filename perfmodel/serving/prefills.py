@@ -43,8 +43,15 @@ class PrefillTimes:
     apart: PricedPrompts
 
     def cv(self, load: Load) -> Array:
-        """Return the coefficient of variation of prefill times over the request classes of `load`. (N,)"""
-        return cv_over_classes(self.shared, load.mean)
+        """Return the coefficient of variation of prefill times over the requests of `load`, (N,).
+
+        Classes differ, and prompts within a class: by what a longer prompt adds to a step.
+        """
+        apart = cv_over_classes(self.shared, load.mean)
+        if not np.any(load.prompt_spread > 0.0):
+            return apart
+        within = np.sqrt(np.expm1(np.square(load.prompt_spread))) * np.minimum(self.interference_by_class, self.shared)
+        return np.sqrt(np.square(apart) + load.mean(np.square(within)) / np.square(load.mean(self.shared)))
 
     def longer(self, factor: Array) -> PrefillTimes:
         """Return these times where the steps of prompts take `factor` (N,) times as long."""

@@ -27,8 +27,8 @@ class RequestTimes:
     prefill: Array
 
 
-#: Most kinds of short waits of a `WaitShape`: for the running step, for prompts in progress, in an opening burst.
-SHORT_WAITS = 3
+#: Most kinds of short waits of a `WaitShape`: for the running step, and in an opening burst.
+SHORT_WAITS = 2
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,8 @@ class WaitShape:
     seconds, (Q, N), where a run of known length gives them, else NaN. queued: mean wait for admission, seconds, part of
     the wait, (N,); queued_by_rank: it at those ranks, (Q, N). The rest of the wait is that for a step: shares
     `short_shares` of the requests wait uniformly from none to `short_longest` seconds, (N,) each, a share `long_share`
-    exponentially, (N,), with the mean that all of them together have, and what remains not at all.
+    by a Weibull law with coefficient of variation `long_cv`, (N,) each, with the mean that all of them together have,
+    and what remains not at all.
     """
 
     uniform_share: Array | float = 0.0
@@ -50,6 +51,7 @@ class WaitShape:
     short_shares: tuple[Array, ...] = ()
     short_longest: tuple[Array, ...] = ()
     long_share: Array | float = 1.0
+    long_cv: Array | float = 1.0
 
 
 @dataclass(frozen=True)
@@ -59,13 +61,15 @@ class TokenShape:
     settling: mean seconds that a request loses once, after its first token and however long its answer is, to prompts
     that queued behind its own. settling_share: share of the requests that lose any: from none to twice their mean,
     uniformly. settling_most: most seconds per output token that this takes. drift: standard deviation over mean of the
-    time per token, because now more and now fewer sequences run than on average.
+    time per token, because now more and now fewer sequences run than on average. gain: how much a delay by prompts
+    lengthens an answer, with the prompts that come meanwhile; 1 where a fixed number of requests is in flight.
     """
 
     settling: Array | float = 0.0
     settling_share: Array | float = 1.0
     settling_most: Array | float = np.inf
     drift: Array | float = 0.0
+    gain: Array | float = 1.0
 
 
 @dataclass(frozen=True)
