@@ -14,7 +14,7 @@ import numpy as np
 from perfmodel.arrays import Array
 from perfmodel.models import Adapters
 from perfmodel.serving.limits import TINY
-from perfmodel.serving.served import Served, WaitShape
+from perfmodel.serving.served import Served
 from perfmodel.workload import Load
 
 #: Estimates one replica under a load.
@@ -67,4 +67,4 @@ def through_slots(adapters: Adapters | None, load: Load, server: Server) -> Serv
     times = replace(served.times, ttft=served.times.ttft + ahead, wait=served.times.wait + ahead)
     before = load.mean(served.times.wait + served.times.burst)
     uniform = (served.waits.uniform_share * before + ahead) / np.maximum(before + ahead, TINY)
-    return replace(served, times=times, rate=rate, waits=WaitShape(uniform_share=uniform, by_rank=served.waits.by_rank))
+    return replace(served, times=times, rate=rate, waits=replace(served.waits, uniform_share=uniform))

@@ -50,6 +50,17 @@ def admission_wait(
     return np.where(utilisation < 1.0, wait, np.inf)
 
 
+def waiting_share(wait: Array, rate: Array, drain: Array, variability: Array | float = 1.0) -> Array:
+    """Return the share of requests that queue for admission at all, (N,), where they wait `wait` seconds on average.
+
+    Other arguments as in `admission_wait`, whose law this inverts: those that queue wait variability / (drain - rate)
+    seconds on average, beyond capacity all do.
+    """
+    with np.errstate(invalid="ignore"):
+        share = wait * (1.0 - rate / drain) * rate / np.maximum(variability, TINY)
+    return np.where(rate < drain, np.clip(share, 0.0, 1.0), 1.0)
+
+
 def chance_of_full(rate: Array, knots: Array, completed: Array) -> Array:
     """Return the probability that a replica in which nobody queues runs all that fit, (N,); arguments as above.
 
@@ -109,22 +120,25 @@ def finite_run_wait(rate: Array, run: Array, room: Array, variability: Array) ->
     return np.where(np.isfinite(run), mean, np.inf)
 
 
-def queued_by_rank(queue: Array, most: Array, fitting: Array) -> Array:
+def queued_by_rank(queue: tuple[Array, Array], most: Array, fitting: Array) -> Array:
     """Return the waits for admission at the Q ranks `workload.RANKS`, seconds, (Q, N).
 
-    A steady wait is exponential. In a run that ends before its queue is steady, the first requests fit and do not wait,
-    and the wait of the k-th after them grows as sqrt(k) (`finite_run_wait`).
+    A steady wait, where there is one, is exponential. In a run that ends before its queue is steady, the first requests
+    fit and do not wait, and the wait of the k-th after them grows as sqrt(k) (`finite_run_wait`).
 
     Args:
-        queue: mean wait for admission where the queue is steady, seconds, (N,).
+        queue: mean wait for admission where the queue is steady, seconds, and the share of requests that wait, (N,).
         most: longest mean wait for admission of the run, seconds, (N,); infinite for a run without end.
         fitting: share of the requests of the run that run at once, (N,); 0 for a run without end.
     """
-    ranks = np.array(list(RANKS.values()))[:, None]
+    ranks, (mean, chance) = np.array(list(RANKS.values()))[:, None], queue
     later = np.maximum(1.0 - fitting, TINY)
     grown = most * 1.5 / later * np.sqrt(np.maximum(ranks - fitting, 0.0) / later)
     grown = np.where(np.isfinite(most), grown, np.inf)
-    return np.asarray(np.minimum(-np.log1p(-ranks) * queue, grown))
+    chance = np.maximum(chance, TINY)
+    beyond = np.maximum(np.log(chance / (1.0 - ranks)), 0.0)
+    steady = np.where(beyond > 0.0, mean / chance * np.maximum(beyond, TINY), 0.0)
+    return np.asarray(np.minimum(steady, grown))
 
 
 def completed_rate(knots: Array, completed: Array, at: Array) -> Array:

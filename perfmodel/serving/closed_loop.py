@@ -7,6 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
+from perfmodel import equations as eq
 from perfmodel.arrays import Array
 from perfmodel.serving.limits import TINY, TINY_COUNT
 from perfmodel.serving.planned_step import PricedStep
@@ -19,6 +20,7 @@ from perfmodel.serving.queueing import (
     opening_burst,
     opening_share,
     prompts_per_step,
+    queue_variability,
     share_of_others,
     slowed_tpot,
     spilled_group_wait,
@@ -27,7 +29,7 @@ from perfmodel.serving.queueing import (
 from perfmodel.serving.served import RequestTimes, Served, StepCosts, StepTimes, TokenShape, WaitShape
 from perfmodel.serving.steps import StepModel
 from perfmodel.serving.token_spread import longest_delay
-from perfmodel.workload import Load
+from perfmodel.workload import RANKS, Load
 
 #: Halvings of the bracket of a closed loop's rate, which spans a factor of 100 at most: it ends within 1e-6.
 _HALVINGS = 20
@@ -171,8 +173,10 @@ def closed_loop(steps: StepModel, load: Load, max_running: Array, prefills_per_r
 def _waits(batch: _Batch, means: tuple[Array, Array, Array, Array], opening: Array) -> WaitShape:
     """Return how the waits of a closed loop are distributed.
 
-    Derived: the requests of the opening burst wait uniformly, from none to twice their mean. Of the others, those that
-    meet no prompt wait uniformly for the end of a step, and the rest as in an open loop.
+    Derived: the requests of the opening burst wait uniformly, from none to twice their mean, as do those of groups that
+    stay together, one group after the other. Of the rest, those that meet no prompt wait uniformly for the end of a
+    step, and the others as in an open loop. Whoever queues for admission waits for a fixed number n of completions, and
+    so by the variation of their gaps over sqrt(n).
 
     Args:
         means: mean seconds of a prompt, of its wait, of what the opening burst adds to that, and of the part of the
@@ -181,13 +185,18 @@ def _waits(batch: _Batch, means: tuple[Array, Array, Array, Array], opening: Arr
     """
     prefill, wait, burst, queued = means
     first = np.where(burst > 0.0, opening_share(batch.load.requests_per_client), 0.0)
+    grouped, apart = (1.0 - first) * batch.synchronised, (1.0 - first) * (1.0 - batch.synchronised)
     rate = batch.running / np.maximum(prefill + wait - queued + batch.later_tokens * batch.token_time, TINY)
     busy = np.minimum(rate * batch.others * prefill / batch.entering, 1.0)
+    ranks = eq.normal_deviate(np.array(list(RANKS.values())))[:, None]
+    varied = queue_variability(np.zeros_like(wait), batch.load.output, batch.load.length_cv, batch.load.mean)
+    varied = np.sqrt(varied / np.maximum(batch.clients - batch.running, 1.0))
     return WaitShape(
-        uniform_share=queued / np.maximum(wait + burst, TINY),
-        short_shares=(first, (1.0 - first) * (1.0 - busy) * batch.others),
-        short_longest=(2.0 * np.maximum(opening - prefill, 0.0), batch.decode.wall),
-        long_share=(1.0 - first) * busy,
+        queued=queued,
+        queued_by_rank=queued * np.maximum(1.0 + ranks * varied, 0.0),
+        short_shares=(first, grouped, apart * (1.0 - busy) * batch.others),
+        short_longest=(2.0 * np.maximum(opening - prefill, 0.0), 2.0 * (wait - queued), batch.decode.wall),
+        long_share=apart * busy,
         long_cv=wait_cv(busy, batch.prompt_cv),
     )
 

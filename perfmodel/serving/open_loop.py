@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from perfmodel.arrays import Array, Mask
-from perfmodel.serving.admission import admission_wait, finite_run_wait, queued_by_rank
+from perfmodel.serving.admission import admission_wait, finite_run_wait, queued_by_rank, waiting_share
 from perfmodel.serving.curve import DecodeCurve, decode_curve
 from perfmodel.serving.finite_run import finite_run
 from perfmodel.serving.limits import MAX_UTILISATION, SATURATED_SHARE, TINY
@@ -57,6 +57,12 @@ class _Replica:
     curve: DecodeCurve
     later_tokens: Array
     prefills_per_request: Array
+
+    @property
+    def variability(self) -> Array:
+        """Return c_a^2 + c_s^2 of gaps between arrivals and of output lengths (`queue_variability`), (N,)."""
+        load = self.load
+        return queue_variability(load.cv, load.output, load.length_cv, load.mean)
 
 
 @dataclass(frozen=True)
@@ -251,20 +257,20 @@ def _utilisation(replica: _Replica, point: _Point, rate: Array) -> tuple[Array, 
     return busy, np.minimum(rate * per_prompt, MAX_UTILISATION), per_prompt
 
 
-def _waits(replica: _Replica, point: _Point, rate: Array, queue: Array, most: Array) -> WaitShape:
+def _waits(replica: _Replica, point: _Point, throughput: _Throughput, queued: tuple[Array, Array]) -> WaitShape:
     """Return how the waits of an open loop are distributed.
 
     Derived: a prompt that meets no other waits uniformly for the end of a decode step, if one runs. The others wait as
     in an M/G/1 queue.
 
-    Args:
-        rate: requests/s, (N,).
-        queue, most: as of `_queued`, (N,) each.
+    queued: as `_queued` returns it, (N,) each.
     """
+    rate, (queue, most) = throughput.rate, queued
     busy, loaded, _ = _utilisation(replica, point, rate)
+    share = waiting_share(queue, rate, throughput.drain, replica.variability / 2.0)
     return WaitShape(
         queued=np.minimum(queue, most),
-        queued_by_rank=queued_by_rank(queue, most, np.minimum(replica.max_running / replica.run_length, 1.0)),
+        queued_by_rank=queued_by_rank((queue, share), most, np.minimum(replica.max_running / replica.run_length, 1.0)),
         short_shares=((1.0 - busy) * -np.expm1(-point.running),),
         short_longest=(point.step,),
         long_share=busy,
@@ -311,8 +317,7 @@ def _queued(replica: _Replica, throughput: _Throughput, max_running: Array) -> t
 
     The latter is what a run of this length can build up by chance, infinite for a run without end.
     """
-    load = replica.load
-    variability = queue_variability(load.cv, load.output, load.length_cv, load.mean)
+    variability = replica.variability
     steady = admission_wait(
         throughput.rate, replica.curve.running, throughput.completed, throughput.drain, variability / 2.0
     )
@@ -381,7 +386,7 @@ def _served(replica: _Replica, point: _Point, throughput: _Throughput, max_runni
         running=point.running,
         rate=throughput.rate,
         saturated=throughput.saturated,
-        waits=replace(_waits(replica, point, throughput.rate, queue, most), uniform_share=np.isinf(endless) * 1.0),
+        waits=replace(_waits(replica, point, throughput, (queue, most)), uniform_share=np.isinf(endless) * 1.0),
         gains=_gains(replica, point, throughput, max_running, wait, elastic),
         tokens=tokens,
     )

@@ -143,9 +143,9 @@ def closed_prefill_wait(
 def wait_cv(load: Array, prefill_cv: Array) -> Array:
     """Return the coefficient of variation of the waits of prompts that meet others, (N,).
 
-    Derived: in an M/G/1 queue at the load r, E[W^2] = 2 E[W]^2 + r E[S^3] / (3 E[S] (1 - r)), so that waits, where there
-    is one, have the squared coefficient 4/3 (1 - r) E[S^3] E[S] / E[S^2]^2 + 2 r - 1; the ratio of moments is that of
-    log-normal prefill times, 1 + c^2.
+    Derived: in an M/G/1 queue at the load r, E[W^2] = 2 E[W]^2 + r E[S^3] / (3 E[S] (1 - r)), so that waits, where
+    there is one, have the squared coefficient 4/3 (1 - r) E[S^3] E[S] / E[S^2]^2 + 2 r - 1; the ratio of moments is
+    that of log-normal prefill times, 1 + c^2.
 
     load: 0 to 1, (N,). prefill_cv: c, coefficient of variation of prefill times, (N,).
     """

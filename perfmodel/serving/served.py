@@ -27,8 +27,8 @@ class RequestTimes:
     prefill: Array
 
 
-#: Most kinds of short waits of a `WaitShape`: for the running step, and in an opening burst.
-SHORT_WAITS = 2
+#: Most kinds of short waits of a `WaitShape`: for the running step, in an opening burst, in groups that stay together.
+SHORT_WAITS = 3
 
 
 @dataclass(frozen=True)
