@@ -9,7 +9,7 @@ import numpy as np
 from perfmodel.arrays import Array, Mask
 from perfmodel.serving.limits import TINY
 from perfmodel.serving.offline import offline
-from perfmodel.serving.served import MOST_GAIN, Gains, Served, TokenShape
+from perfmodel.serving.served import MOST_GAIN, Gains, Served, StepTimes, TokenShape
 from perfmodel.serving.steps import StepModel
 from perfmodel.workload import RANKS, Load, longest
 
@@ -40,15 +40,17 @@ def finite_run(steady: Served, steps: StepModel, load: Load, limits: tuple[Array
     tail = np.minimum(last, np.maximum(load.longest, load.mean(load.output))) * load.mean(tpot)
     makespan = np.maximum(count / batch.rate, arriving + load.mean(steady.times.prefill) + tail)
     prefill = steady.times.prefill
-    shapes = {
-        f.name: np.where(crowded, getattr(batch.tokens, f.name), getattr(steady.tokens, f.name))
-        for f in fields(TokenShape)
-    }
     # a backlog is the small difference of two times, of which only the batch's is in error
     gain = np.clip(batch.times.wait.mean(axis=0) / np.maximum(backlog - least, TINY).mean(axis=0), 1.0, MOST_GAIN)
     wait_gain = np.where(crowded, gain, steady.gains.wait)
+    times_of_steps = {
+        f.name: np.where(crowded, getattr(batch.steps, f.name), getattr(steady.steps, f.name))
+        for f in fields(StepTimes)
+    }
     return replace(
         steady,
+        steps=StepTimes(**_chosen(StepTimes, crowded, batch.steps, steady.steps)),
+        running=np.where(crowded, batch.running, steady.running),
         gains=Gains(np.where(crowded, 1.0, steady.gains.token), wait_gain, steady.gains.load),
         times=replace(steady.times, ttft=prefill + wait + steps.request_time(load.input), tpot=tpot, wait=wait),
         rate=np.where(finite, count / makespan, steady.rate),
@@ -59,5 +61,10 @@ def finite_run(steady: Served, steps: StepModel, load: Load, limits: tuple[Array
             queued=np.where(finite, np.minimum(steady.waits.queued, load.mean(batch.times.wait)), steady.waits.queued),
             queued_by_rank=np.where(finite, queued, steady.waits.queued_by_rank),
         ),
-        tokens=TokenShape(**shapes),
+        tokens=TokenShape(**_chosen(TokenShape, crowded, batch.tokens, steady.tokens)),
     )
+
+
+def _chosen(kind: type, crowded: Mask, batch: object, steady: object) -> dict[str, Array]:
+    """Return the fields of a dataclass `kind`: those of the batch where the run is crowded, else of the steady state."""
+    return {f.name: np.where(crowded, getattr(batch, f.name), getattr(steady, f.name)) for f in fields(kind)}

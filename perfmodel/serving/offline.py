@@ -183,5 +183,6 @@ def _served(
             settling=drained.settling,
             settling_share=drained.together,
             settling_most=longest_delay(steps, load, drained.step, grouped),
+            drift=drained.drift,
         ),
     )
