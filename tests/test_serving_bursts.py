@@ -221,7 +221,7 @@ def test_a_short_run_at_full_load_waits_as_a_random_walk_does() -> None:
         steps = rng.exponential(1.0, 400) - rng.exponential(1.0, 400)
         path = np.concatenate([[0.0], np.cumsum(steps)])
         waits.append((path - np.minimum.accumulate(path))[:-1].mean())
-    found = finite_run_wait(np.ones(1), np.array([400.0]), np.full(1, 2.0))
+    found = finite_run_wait(np.ones(1), np.array([400.0]), np.zeros(1), np.full(1, 2.0))
     assert one(found) == pytest.approx(np.mean(waits), rel=0.1)
 
 

@@ -65,7 +65,8 @@ STEADY = Served(
     saturated=np.zeros(5, bool),
     waits=WaitShape(
         uniform_share=0.25,
-        by_rank=np.array(
+        queued=row(1.0, 8.0, 1.0, 3.0, 0.7),
+        queued_by_rank=np.array(
             [
                 [1.0, 8.0, 1.0, 3.0, 1.0],
                 [2.0, 9.2, 2.0, 3.0, 2.0],
@@ -107,10 +108,13 @@ def test_waits_of_runs_that_end(monkeypatch: pytest.MonkeyPatch) -> None:
     by_rank = np.asarray(found.waits.by_rank)
     # a request at rank q of a crowded run arrives q * 5 s after the first one
     assert by_rank[:, 0].tolist() == pytest.approx([2.6, 4.6, 4.85, 5.05])
-    assert by_rank[:, 1].tolist() == pytest.approx([5.1, 9.1, 9.5, 10.0])
-    assert by_rank[:, 2].tolist() == pytest.approx([1.0, 2.0, 2.5, 3.0])
-    assert by_rank[:, 3].tolist() == pytest.approx([0.5, 0.9, 1.0, 1.1])
-    assert np.isnan(by_rank[:, 4]).all()
+    assert by_rank[:, 1].tolist() == pytest.approx([5.1, 9.1, 9.6, 10.0])
+    assert np.isnan(by_rank[:, 2:]).all()
+    queued = np.asarray(found.waits.queued_by_rank)
+    assert queued[:, 2].tolist() == pytest.approx([1.0, 2.0, 2.5, 3.0])
+    assert queued[:, 3].tolist() == pytest.approx([0.4, 0.8, 0.9, 1.0])
+    assert queued[:, 4].tolist() == pytest.approx([1.0, 2.0, 3.0, 4.0])
+    assert np.asarray(found.waits.queued).tolist() == pytest.approx([1.0, 6.0, 1.0, 0.4, 0.7])
 
 
 def test_rates_of_runs_that_end(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,13 +257,13 @@ def test_a_loop_waits_in_part_as_in_groups(share: float, monkeypatch: pytest.Mon
     monkeypatch.setattr(closed_loop._Batch, "least_residence", property(lambda _: row(0.0)))
     those = batch(MIXING, synchronised=row(share))
     plain, waits = closed_loop._steady_times(row(0.1), those)
-    tpot, wait = closed_loop._times_at(row(0.1), those)
+    tpot, wait, _ = closed_loop._times_at(row(0.1), those)
     # eight over groups of two are four groups: the last prompt waits for a whole step
     assert wait.tolist() == pytest.approx([share * 0.5 + (1 - share) * waits[0]])
     assert tpot.tolist() == plain.tolist()
     those = batch(APART, synchronised=row(share))
     plain, waits = closed_loop._steady_times(row(0.1), those)
-    tpot, wait = closed_loop._times_at(row(0.1), those)
+    tpot, wait, _ = closed_loop._times_at(row(0.1), those)
     assert wait.tolist() == pytest.approx([share * 0.9 + (1 - share) * waits[0]])
     assert tpot.tolist() == pytest.approx([share * 0.2 + (1 - share) * plain[0]])
 
@@ -285,6 +289,7 @@ def replica(**fields: object) -> Any:
         "curve": CURVE,
         "later_tokens": row(9.0),
         "prefills_per_request": row(1.25),
+        "variability": row(1.0),
     }
     return Parts(**{**usual, **fields})
 
@@ -360,15 +365,23 @@ def test_an_arriving_prompt_waits_for_the_step_and_for_prompts_ahead() -> None:
 
 def test_tokens_of_an_open_loop_meet_prompts_that_came_before() -> None:
     rates = open_loop._throughput(replica(), point())
-    found = open_loop._tpot(replica(), point(), rates, row(0.6))
+    found, shape = open_loop._tpot(replica(), point(), rates, row(0.6), row(0.0))
     # prompts take 2 * 0.2 = 40 % of the time; while a request waited 0.6 s and its prompt took 0.3 s, 1.8 others came
     met = 1.8 * 0.2 / 9
     assert found.tolist() == pytest.approx([(0.15 + met) / 0.6])
+    # those delay it once, however long its answer is: a Poisson number of them, so that some requests meet none
+    assert np.asarray(shape.settling).tolist() == pytest.approx([1.8 * 0.2 / 0.6])
+    assert np.asarray(shape.settling_share).tolist() == pytest.approx([1.0 - np.exp(-1.8)])
+    assert np.asarray(shape.gain).tolist() == pytest.approx([1.0 / 0.6])
+    assert np.isinf(shape.settling_most).all()  # prompts go first: all that queue fall into one gap
     # no more than a full replica: eight tokens of 0.2 s, beside the prompts of 2.62 requests/s
     most = 0.2 / (1 - float(rates.drain[0]) * 0.2)
-    assert open_loop._tpot(replica(), point(), rates, row(60.0)).tolist() == pytest.approx([most])
+    slow, shape = open_loop._tpot(replica(), point(), rates, row(60.0), row(0.5))
+    assert slow.tolist() == pytest.approx([most])
+    assert np.asarray(shape.drift).tolist() == pytest.approx([0.0])  # nor does it drift beyond that
     lone = replica(later_tokens=row(0.0))
-    assert open_loop._tpot(lone, point(), rates, row(0.3)).tolist() == pytest.approx([min((0.15 + 0.24) / 0.6, most)])
+    short, _ = open_loop._tpot(lone, point(), rates, row(0.3), row(0.0))
+    assert short.tolist() == pytest.approx([min((0.15 + 0.24) / 0.6, most)])
 
 
 def test_runs_that_fit_never_queue_and_those_beyond_capacity_grow_instead() -> None:
@@ -385,7 +398,8 @@ def test_runs_that_fit_never_queue_and_those_beyond_capacity_grow_instead() -> N
     assert most == np.inf
     assert queued(run_length=row(8.0)) == (0.0, 0.0)
     steady, most = queued(run_length=row(58.0))
-    assert most == pytest.approx(np.sqrt(2 * 50 / np.pi) * 2 / 3 / 2.0)  # fifty requests more than fit
+    # fifty requests more than fit, of fifty-eight
+    assert most == pytest.approx(np.sqrt(2 * 50 / np.pi) * 2 / 3 / 2.0 * 50 / 58)
     assert steady == pytest.approx(exact[0])
     assert queued(load=loaded(1, rate=row(3.0))) == (0.0, np.inf)  # told apart: its wait has no end
     endless = queued(load=loaded(1, rate=row(3.0)), run_length=row(58.0))

@@ -53,11 +53,11 @@ def admission_wait(
 def waiting_share(wait: Array, rate: Array, drain: Array, variability: Array | float = 1.0) -> Array:
     """Return the share of requests that queue for admission at all, (N,), where they wait `wait` seconds on average.
 
-    Other arguments as in `admission_wait`, whose law this inverts: those that queue wait variability / (drain - rate)
-    seconds on average, beyond capacity all do.
+    Other arguments as in `admission_wait`. Derived: requests leave a full replica at `drain`, so that those that queue
+    wait variability / (drain - rate) seconds on average; beyond capacity all queue.
     """
     with np.errstate(invalid="ignore"):
-        share = wait * (1.0 - rate / drain) * rate / np.maximum(variability, TINY)
+        share = wait * (drain - rate) / np.maximum(variability, TINY)
     return np.where(rate < drain, np.clip(share, 0.0, 1.0), 1.0)
 
 

@@ -24,8 +24,8 @@ CELLS = 40
 _TAIL_SAMPLES = 20.0
 #: Moments at which requests begin that the drift of a batch is taken over. Chosen: twice as many change it by 2 %.
 _STARTS = 8
-#: A batch has a slowest time per token: deviations of a law whose 99th percentile is that of a uniform one, 1.70 instead
-#: of 2.33 standard deviations above the mean.
+#: A batch has a slowest time per token: its deviations are those of a law whose 99th percentile is that of a uniform
+#: one, 1.70 instead of 2.33 standard deviations above the mean.
 _EVEN = 1.70 / 2.33
 #: Seconds that no step is shorter than.
 _TINY_SECONDS = 1e-12
@@ -204,8 +204,9 @@ class _Run:
         else:
             came = np.minimum(came, per_step * self.width)
             over = np.minimum(came / (per_step * self.width), 1.0)
-        # those that arrive during the cell come over all of it
-        over = np.maximum(over, np.clip(came - waiting, 0.0, fresh) / np.maximum(came, _SAME))
+        # those that arrive during the cell come for as long as they arrive
+        spread = np.minimum(fresh * batch.gap / np.maximum(lasting, _TINY_SECONDS), 1.0)
+        over = np.maximum(over, spread * np.clip(came - waiting, 0.0, fresh) / np.maximum(came, _SAME))
         return came, (over if cell == 0 else np.where(left <= free, over, 1.0)), per_step
 
     def _arrived(self, lasting: Array) -> tuple[Array, Array]:
@@ -253,13 +254,14 @@ def _extrapolated(run: _Run) -> Drained:
     counts, clocks = np.stack(run.counts), np.stack(run.clocks)
     gap = batch.steady.request_gap
     rest = np.maximum(batch.count - counts[-1], 0.0)
-    last = interpolate(counts, clocks, counts[-1] * (1.0 - _SAME))
+    end = counts[-1] * (1.0 - _SAME)  # where the count stays, the moment that it is reached
+    last = interpolate(counts, clocks, end)
     part = rest / batch.count  # of the requests
     more = rest * np.sum(batch.outputs.mean * batch.outputs.share, axis=0)
     full = more / (tokens + more)  # of the tokens, made by a full replica
     ranked = np.array(list(RANKS.values()))[:, None] * batch.count
     late = np.maximum(ranked - counts[-1], 0.0) * gap
-    entry = np.stack([interpolate(counts, clocks, np.minimum(r, counts[-1])) for r in ranked]) + late
+    entry = np.stack([interpolate(counts, clocks, np.minimum(r, end)) for r in ranked]) + late
     settling = run.settled / run.entered
     tpot = _tpot(batch.outputs, run.width, run.delays / (run.entered * run.width)) + settling / batch.outputs.mean
     return Drained(

@@ -9,7 +9,7 @@ import numpy as np
 from perfmodel.arrays import Array, Mask
 from perfmodel.serving.limits import TINY
 from perfmodel.serving.offline import offline
-from perfmodel.serving.served import MOST_GAIN, Gains, Served, StepTimes, TokenShape
+from perfmodel.serving.served import MOST_GAIN, Gains, Served, StepTimes, TokenShape, WaitShape
 from perfmodel.serving.steps import StepModel
 from perfmodel.workload import RANKS, Load, longest
 
@@ -30,10 +30,6 @@ def finite_run(steady: Served, steps: StepModel, load: Load, limits: tuple[Array
     backlog = least + np.maximum(batch.times.wait - arriving / 2.0, 0.0)
     chance = np.where(finite, np.minimum(steady.times.wait, least + batch.times.wait), steady.times.wait)
     wait = np.where(crowded, np.maximum(backlog, chance), chance)
-    ranks = np.array(list(RANKS.values()))[:, None]
-    late = least + np.maximum(batch.waits.by_rank - ranks * arriving, 0.0)
-    queued = np.minimum(steady.waits.queued_by_rank, batch.waits.by_rank)
-    by_rank = np.where(crowded, np.maximum(late, least + queued), np.nan)
     tpot = np.where(crowded, batch.times.tpot, np.minimum(steady.times.tpot, batch.times.tpot))
     tpot = np.where(finite, tpot, steady.times.tpot)
     last = longest(load.mean(load.output), load.length_cv, np.minimum(steady.running, count))
@@ -43,10 +39,6 @@ def finite_run(steady: Served, steps: StepModel, load: Load, limits: tuple[Array
     # a backlog is the small difference of two times, of which only the batch's is in error
     gain = np.clip(batch.times.wait.mean(axis=0) / np.maximum(backlog - least, TINY).mean(axis=0), 1.0, MOST_GAIN)
     wait_gain = np.where(crowded, gain, steady.gains.wait)
-    times_of_steps = {
-        f.name: np.where(crowded, getattr(batch.steps, f.name), getattr(steady.steps, f.name))
-        for f in fields(StepTimes)
-    }
     return replace(
         steady,
         steps=StepTimes(**_chosen(StepTimes, crowded, batch.steps, steady.steps)),
@@ -54,17 +46,29 @@ def finite_run(steady: Served, steps: StepModel, load: Load, limits: tuple[Array
         gains=Gains(np.where(crowded, 1.0, steady.gains.token), wait_gain, steady.gains.load),
         times=replace(steady.times, ttft=prefill + wait + steps.request_time(load.input), tpot=tpot, wait=wait),
         rate=np.where(finite, count / makespan, steady.rate),
-        waits=replace(
-            steady.waits,
-            uniform_share=np.where(crowded, 1.0, steady.waits.uniform_share),
-            by_rank=by_rank,
-            queued=np.where(finite, np.minimum(steady.waits.queued, load.mean(batch.times.wait)), steady.waits.queued),
-            queued_by_rank=np.where(finite, queued, steady.waits.queued_by_rank),
-        ),
+        waits=_waits(steady, batch, load, (least, arriving), crowded),
         tokens=TokenShape(**_chosen(TokenShape, crowded, batch.tokens, steady.tokens)),
     )
 
 
+def _waits(steady: Served, batch: Served, load: Load, times: tuple[Array, Array], crowded: Mask) -> WaitShape:
+    """Return how the waits of a run are distributed: none waits longer for admission than in the `batch`.
+
+    times: least wait, and the time that all requests take to arrive, seconds, (N,) each. crowded: as in `finite_run`.
+    """
+    (least, arriving), shape, finite = times, steady.waits, np.isfinite(load.n_requests)
+    ranks = np.array(list(RANKS.values()))[:, None]
+    late = np.maximum(batch.waits.by_rank - ranks * arriving, 0.0)
+    queued = np.minimum(shape.queued_by_rank, batch.waits.by_rank)
+    return replace(
+        shape,
+        uniform_share=np.where(crowded, 1.0, shape.uniform_share),
+        by_rank=np.where(crowded, least + np.maximum(late, queued), np.nan),
+        queued=np.where(finite, np.minimum(shape.queued, load.mean(batch.times.wait)), shape.queued),
+        queued_by_rank=np.where(finite, queued, shape.queued_by_rank),
+    )
+
+
 def _chosen(kind: type, crowded: Mask, batch: object, steady: object) -> dict[str, Array]:
-    """Return the fields of a dataclass `kind`: those of the batch where the run is crowded, else of the steady state."""
+    """Return the fields of a dataclass `kind`: the batch's where the run is crowded, else those of the steady state."""
     return {f.name: np.where(crowded, getattr(batch, f.name), getattr(steady, f.name)) for f in fields(kind)}

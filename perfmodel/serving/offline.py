@@ -46,7 +46,7 @@ def offline(
     _, (single, steady, grouped) = prefill_times(steps, load, crowd, (least, entering, most))
     # prompts are prefilled again only while others queue
     repeats = 1.0 + (prefills_per_request - 1.0) * np.maximum(1.0 - max_running / count, 0.0)
-    few, full = _prefill_lines(steps, load, curve.time[0], (single, grouped), (least, most))
+    lines = _prefill_lines(steps, load, curve.time[0], (single, grouped), (least, most))
     least_gap = load.mean(grouped.apart.busy(steps.sharding.pp)) / most * repeats
     drained = drain(
         OfflineBatch(
@@ -55,19 +55,33 @@ def offline(
             outputs=outputs,
             curve=curve,
             gap=gap,
-            prefill=PrefillCost(
-                few=PrefillLine(few.fixed * repeats, few.each * repeats),
-                full=PrefillLine(full.fixed * repeats, full.each * repeats),
-                running=crowd,
-                prompt=load.mean(load.new),
-                budget=_tokens_per_step(steps, load),
-                separate=not steps.engine.mixes_prefill,
-                alone=least_gap,
-            ),
+            prefill=_prefill_cost(steps, load, lines, (crowd, repeats, least_gap)),
             steady=_steady_state(load, crowd, curve, steady, (outputs.mean, repeats)).no_faster(least_gap),
         )
     )
     return _served(steps, load, drained, count, (single, grouped))
+
+
+def _prefill_cost(
+    steps: StepModel, load: Load, lines: tuple[PrefillLine, PrefillLine], columns: tuple[Array, Array, Array]
+) -> PrefillCost:
+    """Return what prompts cost on top of decode steps.
+
+    Args:
+        lines: as `_prefill_lines` returns them.
+        columns: sequences that the second of them is of, prefills per request, and least seconds per prompt, (N,) each.
+    """
+    running, repeats, least_gap = columns
+    few, full = (PrefillLine(line.fixed * repeats, line.each * repeats) for line in lines)
+    return PrefillCost(
+        few=few,
+        full=full,
+        running=running,
+        prompt=load.mean(load.new),
+        budget=_tokens_per_step(steps, load),
+        separate=not steps.engine.mixes_prefill,
+        alone=least_gap,
+    )
 
 
 def _whole_group(steps: StepModel, load: Load, running: Array) -> Array:

@@ -1,0 +1,142 @@
+"""Percentiles within a class of requests, against draws of the lengths, waits and delays that they stand for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import hwdb
+import perfmodel as pm
+from perfmodel.estimates import percentiles, within_class
+from perfmodel.estimates.groups import WaitShape
+from perfmodel.serving.token_spread import drift_of
+from perfmodel.workload import RANKS, output_quantile, prompt_spread
+from perfmodel.workload.output_lengths import cv_of_tail
+
+SHAPE = np.array(0.75)
+DRAWS = 400_000
+
+
+def estimates(**work: Any) -> pm.Estimates:
+    """Estimate Llama-3.1-8B on one H100 under a load of recorded traffic: 800 tokens in, 200 out."""
+    asked = pm.Workload.from_lengths(800, 200, **{"isl_dist": "trace", "rate": 4.0, "arrival": "open", **work})
+    chosen = pm.deployments([hwdb.device("h100-sxm")])
+    return pm.estimate(pm.model("meta-llama/Llama-3.1-8B"), asked, chosen, engine="vllm")
+
+
+def waits(mean: float, **fields: Any) -> tuple[np.ndarray, WaitShape]:
+    """Return a mean wait and its shape, of one request class on one deployment."""
+    zero = np.zeros(1)
+    usual: dict[str, Any] = {
+        "uniform_share": zero,
+        "by_rank": np.full((len(RANKS), 1), np.nan),
+        "queued": zero,
+        "queued_by_rank": np.zeros((len(RANKS), 1)),
+        "short_shares": np.zeros((2, 1)),
+        "short_longest": np.zeros((2, 1)),
+        "long_share": np.ones(1),
+        "long_cv": np.ones(1),
+    }
+    return np.full((1, 1), mean), WaitShape(**{**usual, **fields})
+
+
+def test_lengths_are_quantiles_of_the_law_and_their_tail_gives_it_back() -> None:
+    rng = np.random.default_rng(0)
+    shape = float(SHAPE) ** -1.086
+    drawn = np.minimum(rng.weibull(shape, DRAWS), 2.0)
+    drawn = drawn / rng.weibull(shape, DRAWS).mean() * 100.0
+    for rank in (0.01, 0.5, 0.9):
+        found = output_quantile(np.array(100.0), SHAPE, np.array(rank), np.array(np.inf))
+        assert float(found) == pytest.approx(np.quantile(drawn, rank), rel=0.05)
+    assert float(output_quantile(np.array(100.0), SHAPE, np.array(0.999), np.array(150.0))) == 150.0
+    for cv in (0.1, 0.5, 1.0, 2.0):
+        tail = output_quantile(np.array(1.0), np.array(cv), np.array(0.99), np.array(np.inf))
+        assert float(cv_of_tail(tail)) == pytest.approx(cv, rel=1e-2)
+
+
+@pytest.mark.parametrize("spread", [0.3, 0.8, 1.2])
+def test_prompts_spread_as_their_ninetieth_percentile_says(spread: float) -> None:
+    tail = np.exp(1.2816 * spread - spread**2 / 2.0)
+    found = prompt_spread(["trace", "fixed", "trace"], np.array([tail, tail, np.nan]))
+    assert found.tolist() == pytest.approx([spread, 0.0, 0.8])
+
+
+def test_waits_are_quantiles_of_short_and_long_ones() -> None:
+    rng = np.random.default_rng(1)
+    drawn = np.where(rng.random(DRAWS) < 0.7, rng.uniform(0.0, 0.2, DRAWS), rng.exponential(1.0, DRAWS))
+    mean, shape = waits(
+        drawn.mean(),
+        short_shares=np.array([[0.7], [0.0]]),
+        short_longest=np.array([[0.2], [9.0]]),
+        long_share=np.array([0.3]),
+    )
+    for name, rank in RANKS.items():
+        found = float(percentiles.wait_percentile(mean, shape, name)[0, 0])
+        assert found == pytest.approx(np.quantile(drawn, rank), rel=0.02)
+
+
+def test_waits_of_a_single_server_are_those_of_lindley() -> None:
+    """M/D/1 at 60 %: one in 0.6 finds the server busy, and waits with the moments of the closed form."""
+    rng = np.random.default_rng(2)
+    load = 0.6
+    steps = 1.0 - rng.exponential(1.0 / load, DRAWS)
+    path = np.concatenate([[0.0], np.cumsum(steps)])
+    drawn = path - np.minimum.accumulate(path)
+    mean, shape = waits(
+        load / (2.0 * (1.0 - load)),
+        short_shares=np.array([[1.0 - load], [0.0]]),
+        long_share=np.array([load]),
+        long_cv=np.sqrt(np.array([(1.0 + 2.0 * load) / 3.0])),
+    )
+    for name in ("p90", "p95", "p99"):
+        found = float(percentiles.wait_percentile(mean, shape, name)[0, 0])
+        assert found == pytest.approx(np.quantile(drawn, RANKS[name]), rel=0.07)
+
+
+def test_equal_lengths_have_no_spread_of_their_own() -> None:
+    fixed, varied = estimates(isl_dist="fixed"), estimates()
+    for metric in ("ttft", "tpot", "e2e"):
+        low, high = (varied.quantile(metric, s)[0, 0] for s in ("p50", "p99"))
+        assert high / low > fixed.quantile(metric, "p99")[0, 0] / fixed.quantile(metric, "p50")[0, 0]
+    # an answer of mean length; one in a hundred is more than three times as long
+    assert varied.quantile("e2e", "p99")[0, 0] > 2.5 * fixed.quantile("e2e", "p99")[0, 0]
+
+
+@pytest.mark.parametrize("kind", ["open", "offline", "closed"])
+def test_percentiles_rise_and_the_mean_tpot_counts_short_answers(kind: str) -> None:
+    load = {
+        "open": {},
+        "offline": {"arrival": "offline", "n_requests": 300},
+        "closed": {"arrival": "closed", "concurrency": 64},
+    }
+    found = estimates(**{"rate": 4.0 if kind == "open" else float("nan"), **load[kind]})
+    for metric in ("ttft", "tpot", "e2e"):
+        values = [float(found.quantile(metric, s)[0, 0]) for s in RANKS]
+        assert values == sorted(values)
+    assert float(found.quantile("tpot", "mean")[0, 0]) >= float(found.tpot[0, 0])
+    drawn = np.linspace(0.0005, 0.9995, 1000)
+    tokens = output_quantile(np.array(200.0), found.classes.output_cv[0], drawn, np.array(np.inf))
+    mean = np.mean(within_class._means(found, np.maximum(tokens, 1.0)[:, None, None])[:, 0, 0])
+    assert float(found.quantile("tpot", "mean")[0, 0]) == pytest.approx(mean, rel=0.03)
+
+
+@pytest.mark.parametrize("elastic", [0.2, 0.6])
+def test_the_batch_drifts_as_a_birth_death_process_does(elastic: float) -> None:
+    """Play running sequences whose time per token grows as a power of their number; follow what requests see."""
+    rng = np.random.default_rng(3)
+    mean, stay = 40.0, 1.0
+    rate = mean / stay
+    number, clock, seen = int(mean), 0.0, []
+    times, numbers = [], []
+    for _ in range(60_000):
+        deaths = number / stay * (mean / max(number, 1)) ** elastic
+        clock += rng.exponential(1.0 / (rate + deaths))
+        number += 1 if rng.random() < rate / (rate + deaths) else -1
+        times.append(clock)
+        numbers.append(number)
+    at = np.interp(np.arange(5.0, clock - 5.0, 0.02), times, np.maximum(numbers, 1.0) ** elastic)
+    window = np.convolve(at, np.ones(50) / 50, mode="valid")  # one residence
+    seen = window.std() / window.mean()
+    assert float(drift_of(np.array([elastic]), np.array([mean]), np.ones(1))[0]) == pytest.approx(seen, rel=0.12)
