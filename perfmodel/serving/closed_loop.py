@@ -175,8 +175,7 @@ def _waits(batch: _Batch, means: tuple[Array, Array, Array, Array], opening: Arr
 
     Derived: the requests of the opening burst wait uniformly, from none to twice their mean, as do those of groups that
     stay together, one group after the other. Of the rest, those that meet no prompt wait uniformly for the end of a
-    step, and the others as in an open loop. Whoever queues for admission waits for a fixed number n of completions, and
-    so by the variation of their gaps over sqrt(n).
+    step, and the others as in an open loop.
 
     Args:
         means: mean seconds of a prompt, of its wait, of what the opening burst adds to that, and of the part of the
@@ -188,17 +187,26 @@ def _waits(batch: _Batch, means: tuple[Array, Array, Array, Array], opening: Arr
     grouped, apart = (1.0 - first) * batch.synchronised, (1.0 - first) * (1.0 - batch.synchronised)
     rate = batch.running / np.maximum(prefill + wait - queued + batch.later_tokens * batch.token_time, TINY)
     busy = np.minimum(rate * batch.others * prefill / batch.entering, 1.0)
-    ranks = eq.normal_deviate(np.array(list(RANKS.values())))[:, None]
-    varied = queue_variability(np.zeros_like(wait), batch.load.output, batch.load.length_cv, batch.load.mean)
-    varied = np.sqrt(varied / np.maximum(batch.clients - batch.running, 1.0))
     return WaitShape(
         queued=queued,
-        queued_by_rank=queued * np.maximum(1.0 + ranks * varied, 0.0),
+        queued_by_rank=_queued_by_rank(batch, queued) if np.any(queued > 0.0) else 0.0,
         short_shares=(first, grouped, apart * (1.0 - busy) * batch.others),
         short_longest=(2.0 * np.maximum(opening - prefill, 0.0), 2.0 * (wait - queued), batch.decode.wall),
         long_share=apart * busy,
         long_cv=wait_cv(busy, batch.prompt_cv),
     )
+
+
+def _queued_by_rank(batch: _Batch, queued: Array) -> Array:
+    """Return the waits for admission at the Q ranks `workload.RANKS`, seconds, (Q, N). queued: their mean, (N,).
+
+    Derived: who queues waits for a fixed number n of completions, whose gaps vary as output lengths do, and so by that
+    variation over sqrt(n).
+    """
+    ranks = eq.normal_deviate(np.array(list(RANKS.values())))[:, None]
+    varied = queue_variability(np.zeros_like(queued), batch.load.output, batch.load.length_cv, batch.load.mean)
+    varied = np.sqrt(varied / np.maximum(batch.clients - batch.running, 1.0))
+    return np.asarray(queued * np.maximum(1.0 + ranks * varied, 0.0))
 
 
 def _batch(steps: StepModel, load: Load, max_running: Array, prefills_per_request: Array) -> _Batch:
