@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -177,6 +177,18 @@ class Estimates(ColumnGroup):
         if metric not in METRICS or statistic not in STATISTICS:
             known = f"{', '.join(METRICS)} at {', '.join(STATISTICS)}"
             raise InputError(f"no quantile {statistic!r} of {metric!r}; known are {known}")
+        known = self._quantiles
+        if (metric, statistic) not in known:
+            known[metric, statistic] = self._quantile(metric, statistic)
+        return known[metric, statistic]
+
+    @cached_property
+    def _quantiles(self) -> dict[tuple[str, str], Array]:
+        """Keep what `quantile` has returned: ranges, columns and chances ask for the same."""
+        return {}
+
+    def _quantile(self, metric: str, statistic: str) -> Array:
+        """Compute `quantile` of a metric and a statistic that are known."""
         time = self.latency
         if statistic not in RANKS:
             if metric == "tpot":

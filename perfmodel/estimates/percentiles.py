@@ -168,7 +168,7 @@ def values_at_knots(known: list[Array]) -> Array:
     return np.asarray(np.maximum.accumulate(np.stack([np.minimum(lowest, known[0]), *known]), axis=0))
 
 
-def mixed(known: list[Array], share: Array, own: Array, rank: float) -> Array:
+def mixed(known: list[Array], share: Array, own: Array, rank: float, halvings: int = _BISECTIONS) -> Array:
     """Return a percentile of a mixture, seconds, by bisection between the lowest and the highest of its parts.
 
     Args:
@@ -176,13 +176,14 @@ def mixed(known: list[Array], share: Array, own: Array, rank: float) -> Array:
         share: shares of the parts, which broadcast to (C, ...).
         own: latencies of the parts at the rank that is asked for, seconds, (C, ...).
         rank: that rank, 0 to 1.
+        halvings: of the bracket.
     """
     asked = share > 0
     with np.errstate(invalid="ignore"):
         values = values_at_knots(known)
         low = np.where(asked, own, np.inf).min(axis=0)
         high = np.where(asked, own, -np.inf).max(axis=0)
-        for _ in range(_BISECTIONS):
+        for _ in range(halvings):
             middle = 0.5 * (low + high)
             enough = _share_below(values, share, middle) >= rank
             low, high = np.where(enough, low, middle), np.where(enough, middle, high)

@@ -27,6 +27,8 @@ _WEIGHTS = np.diff(_EDGES)
 _MIDDLES = (_EDGES[1:] + _EDGES[:-1]) / 2.0
 
 
+#: Halvings of the bracket of a percentile within a class: its parts differ by a factor of 100, and it ends within 1e-5.
+_HALVINGS = 24
 #: Most skewness of the delays by prompts. Chosen: that of a Poisson number of mean 1/4.
 _MOST_SKEW = 2.0
 
@@ -52,6 +54,9 @@ class Spread(Protocol):
 
     def mean(self, values: Array) -> Array:
         """Return the mean over classes of `values` (C, N), (N,)."""
+
+    def quantile(self, metric: str, statistic: str) -> Array:
+        """Return a latency in seconds within each class, (C, N)."""
 
 
 def ttft(found: Spread, statistic: str) -> Array:
@@ -101,7 +106,7 @@ def e2e(found: Spread, statistic: str) -> Array:
 
     def at(rank: str) -> Array:
         with np.errstate(invalid="ignore"):
-            parts = ttft(found, rank) - found.latency.ttft, later * (_tpot(found, outputs, rank) - means)
+            parts = found.quantile("ttft", rank) - found.latency.ttft, later * (_tpot(found, outputs, rank) - means)
             squares = sum(part * np.abs(part) for part in parts)
             whole = found.latency.ttft + later * means + np.sign(squares) * np.sqrt(np.abs(squares))
         return np.where(np.isfinite(found.latency.ttft), whole, found.latency.ttft)
@@ -163,4 +168,4 @@ def _mixture(at: Callable[[str], Array], statistic: str) -> Array:
     if len(own) == 1:
         return np.asarray(own[0])
     known = [own if rank == statistic else at(rank) for rank in RANKS]
-    return percentiles.mixed(known, _WEIGHTS[:, None, None], own, RANKS[statistic])
+    return percentiles.mixed(known, _WEIGHTS[:, None, None], own, RANKS[statistic], _HALVINGS)
