@@ -27,7 +27,7 @@ import perfmodel
 from perfmodel import Deployments, ModelSpec, Workload, simulator
 from perfmodel.engines import Engine
 from perfmodel.engines import engine as engine_of
-from perfmodel.estimates import Estimates, estimate_load, overall
+from perfmodel.estimates import Estimates, estimate_load, estimate_pools, overall
 from perfmodel.workload import load_of
 
 #: (model, device, layout, engine)
@@ -153,16 +153,10 @@ def estimated(scenario: Scenario, *, endless: bool = False) -> Estimates:
     good; the closed form is told to assume the same here. On real servers they drift apart (`Engine.synchronised`).
     An open loop is the run of `COUNT` requests that is replayed, or one without end where that is asked."""
     if scenario.workers is not None:
-        front, back = scenario.workers
-        return perfmodel.estimate_disaggregated(
-            scenario.spec,
-            scenario.work,
-            scenario.row,
-            scenario.row,
-            prefill_workers=front,
-            decode_workers=back,
-            engine=scenario.engine,
-        )
+        steady = load_of(scenario.work, 1, float("inf"))
+        workers = tuple(np.full(1, float(n)) for n in scenario.workers)
+        pools = (scenario.row, scenario.row)
+        return estimate_pools(scenario.spec, steady, pools, (workers[0], workers[1]), engine=scenario.engine)
     open_run = scenario.work.arrival == "open" and not endless
     work = replace(scenario.work, n_requests=float(COUNT)) if open_run else scenario.work
     demand = load_of(work, 1, float("inf"))  # the simulated closed loops are steady

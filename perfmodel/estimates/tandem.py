@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from perfmodel import equations as eq
 from perfmodel.arrays import Array, Mask
 from perfmodel.estimates.estimator import Prepared
 from perfmodel.estimates.kv_transfer import Transfer
@@ -26,13 +27,15 @@ from perfmodel.serving import (
     Served,
     StepCosts,
     StepTimes,
+    WaitShape,
     decode_curve,
     eased,
     opening_share,
+    queue_variability,
     rising_root,
     slots_limit,
 )
-from perfmodel.workload import Load
+from perfmodel.workload import RANKS, Load
 
 #: Knots of the decode curve of a worker. Chosen: one more than of a single deployment, whose batches are smaller.
 _KNOTS = 6
@@ -111,7 +114,36 @@ def serve_tandem(front: Prepared, back: Prepared, demand: Load, prompts: PromptP
         running=running,
         rate=rate,
         saturated=_saturated(demand, rate),
+        waits=_waits(demand, rate, wait, burst),
         gains=_gains(tandem, rate),
+    )
+
+
+def _waits(demand: Load, rate: Array, wait: Array, burst: Array) -> WaitShape:
+    """Return how the waits for a prefill worker are distributed, exponentially in an open loop.
+
+    Derived: in a closed loop a prompt waits for those ahead of it, rate x wait of them, and so by the variation of
+    their times over the root of that number. The requests of the opening burst wait longer by up to twice what the mean
+    one does, uniformly.
+
+    Args:
+        rate: requests/s of all workers, (N,).
+        wait: mean wait for a prefill worker, seconds, (N,).
+        burst: what the opening burst adds to it, seconds, (N,).
+    """
+    if demand.arrival != "closed":
+        return WaitShape()
+    first = opening_share(demand.requests_per_client)
+    within = np.sqrt(np.expm1(np.square(demand.prompt_spread)))
+    prompts = queue_variability(np.zeros_like(wait), demand.new, within, demand.mean)
+    varied = np.sqrt(prompts / np.maximum(rate * wait, 1.0))
+    ranks = eq.normal_deviate(np.array(list(RANKS.values())))[:, None]
+    return WaitShape(
+        queued=wait,
+        queued_by_rank=wait * np.maximum(1.0 + ranks * varied, 0.0),
+        short_shares=(first,),
+        short_longest=(2.0 * burst / np.maximum(first, TINY),),
+        long_share=0.0,
     )
 
 

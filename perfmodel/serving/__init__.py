@@ -8,7 +8,7 @@ from perfmodel.serving.curve import DecodeCurve, decode_curve
 from perfmodel.serving.limits import MAX_RUNNING, MAX_UTILISATION, SATURATED_SHARE, TINY
 from perfmodel.serving.planned_step import PlannedPrompts, PlannedStep
 from perfmodel.serving.prefill_pool import PromptPool, prompt_pool
-from perfmodel.serving.queueing import eased, opening_share, rising_root
+from perfmodel.serving.queueing import eased, opening_share, queue_variability, rising_root
 from perfmodel.serving.served import (
     MOST_GAIN,
     SHORT_WAITS,
@@ -45,6 +45,7 @@ __all__ = [
     "eased",
     "opening_share",
     "prompt_pool",
+    "queue_variability",
     "rising_root",
     "serve",
     "slots_limit",
