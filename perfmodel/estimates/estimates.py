@@ -177,10 +177,10 @@ class Estimates(ColumnGroup):
         if metric not in METRICS or statistic not in STATISTICS:
             known = f"{', '.join(METRICS)} at {', '.join(STATISTICS)}"
             raise InputError(f"no quantile {statistic!r} of {metric!r}; known are {known}")
-        known = self._quantiles
-        if (metric, statistic) not in known:
-            known[metric, statistic] = self._quantile(metric, statistic)
-        return known[metric, statistic]
+        kept, key = self._quantiles, (metric, statistic)
+        if key not in kept:
+            kept[key] = self._quantile(metric, statistic)
+        return kept[key]
 
     @cached_property
     def _quantiles(self) -> dict[tuple[str, str], Array]:

@@ -309,7 +309,7 @@ def _elasticity(replica: _Replica, point: _Point) -> Array:
     """Return d ln(seconds per output token) / d ln(running sequences), 0 to 1, (N,)."""
     slower = _token_at(replica, point.mixed, point.running * (1.0 + _RISE))
     usual = np.maximum(_token_at(replica, point.mixed, point.running), TINY)
-    return np.clip(np.log(slower / usual) / np.log1p(_RISE), 0.0, 1.0)
+    return np.asarray(np.clip(np.log(slower / usual) / np.log1p(_RISE), 0.0, 1.0))
 
 
 def _queued(replica: _Replica, throughput: _Throughput, max_running: Array) -> tuple[Array, Array]:
