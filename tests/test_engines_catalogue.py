@@ -58,7 +58,11 @@ def test_the_engines_that_benchmarks_name_are_there() -> None:
         ("vllm", "0.20.1+transformers-5.8.1", "vllm"),
         ("vllm", "nightly-5b8c30d62b754b57", "vllm"),
         ("trtllm", "0.9", "trtllm-v0"),
-        ("trtllm", "1.0.0rc3", "trtllm"),
+        ("trtllm", "1.0.0rc3", "trtllm-v1"),
+        ("trtllm", "1.1.0rc2.post2", "trtllm-v1"),
+        ("trtllm", "1.2.0rc6.post2", "trtllm"),
+        ("trtllm", "gpt-oss-dev", "trtllm-v1"),
+        ("trtllm", "unheard-of", "trtllm"),
         ("trtllm", "TensorRT 10.11, CUDA 12.9", "trtllm"),
         ("tensorrt-llm", "0.14.0", "trtllm-v0"),
         ("other", "MLC-LLM 2023-11", "generic"),
@@ -325,7 +329,7 @@ def test_a_file_of_ones_own_inherits_the_facts_of_its_family(tmp_path: Path) -> 
 def test_facts_of_one_era_stay_with_it() -> None:
     assert engine("vllm", "0.6").admission_watermark == 0.01
     assert engine("vllm").admission_watermark == 0.0
-    assert engine("trtllm", "0.14").pooled_as == "trtllm"
+    assert engine("trtllm", "0.14").pooled_as == engine("trtllm", "1.1").pooled_as == "trtllm"
     assert engine("trtllm").pooled_as == ""
     assert {e for e in names() if engine(e).admission_headroom} == {"sglang"}
     assert {e for e in names() if engine(e).host_launch("Huawei")} == {

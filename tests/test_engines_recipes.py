@@ -311,6 +311,13 @@ def test_a_file_that_makes_no_sense_is_refused(tmp_path: Path, old: str, new: st
     assert says in str(refused.value)
 
 
+def test_undated_runs_of_tensorrt_llm_on_hopper_are_of_the_release_that_their_image_had() -> None:
+    for name, weight in (("openai/gpt-oss-120b", "mxfp4"), ("deepseek-ai/DeepSeek-R1", "fp8")):
+        old, new = recipe(name, "trtllm", HOPPER, weight), recipe(name, "trtllm", BLACKWELL, weight)
+        assert (old.era, new.era) == ("trtllm-v1", "")
+        assert old.tuned(engine("trtllm")).name == "trtllm"  # planning keeps the newer release
+
+
 def test_settings_to_assume_are_those_of_the_answer() -> None:
     assert set(ASSUMABLE) == set(assumed.__globals__["Assumed"]._fields)
 

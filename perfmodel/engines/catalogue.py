@@ -45,8 +45,8 @@ def _fork(name: str, version: str) -> str:
 def _of_version(family: str, eras: list[Engine], version: str) -> Engine:
     """Return the engine of `family` whose era the text `version` falls into; `eras` lists its engines, oldest first.
 
-    Decided by release number, else by date (year-month). Unreleased builds belong to the newest era, any other text to
-    the era that has the family's own name.
+    Decided by release number, else by date (year-month). Unreleased builds belong to the newest era, builds that an era
+    lists (`Engine.builds`) to that one, any other text to the era that has the family's own name.
     """
     default = next((e for e in eras if e.name == family), eras[-1])
     numbers, date = numbers_in(version), YEAR_MONTH.search(version)
@@ -58,7 +58,7 @@ def _of_version(family: str, eras: list[Engine], version: str) -> Engine:
         return [e for e in eras if e.since_month <= month][-1]
     if version.lower().startswith(_UNRELEASED):
         return eras[-1]
-    return default
+    return next((e for e in eras if version.lower() in e.builds), default)
 
 
 @lru_cache(maxsize=512)

@@ -74,6 +74,7 @@ def load_engine(path: str | Path) -> Engine:
         era=table.text("era"),
         since=numbers_in(table.text("since", "")),
         aliases=table.texts("aliases", ()),
+        builds=table.texts("builds", ()),
         tiers=tuple(_tier(t) for t in table.tables("tier", ())),
         own_words=tuple(stated.own_words.items()),
         facts=stated.facts,

@@ -169,7 +169,8 @@ class Engine:
 
     Stated: seqs_stated: whether `max_num_seqs` is the user's and no default (`changed` sets it).
 
-    Names: since: first release; since_month: its (year, month); aliases: other names of the engine; fork_of: family
+    Names: since: first release; since_month: its (year, month); aliases: other names of the engine; builds: how
+    versions of its images are called that give no number; fork_of: family
         that tables list a fork under; own_words: (name in the engine's own command line, setting), see
         `perfmodel.engines.own_words`.
     """
@@ -233,6 +234,7 @@ class Engine:
     since: tuple[int, ...] = ()
     since_month: tuple[int, int] = (0, 0)
     aliases: tuple[str, ...] = ()
+    builds: tuple[str, ...] = ()
     fork_of: str = ""
     own_words: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     seqs_stated: bool = False
