@@ -332,7 +332,7 @@ def test_published_pools_of_tensorrt_llm_cap_small_decode_workers_at_a_power_of_
     assert found(16) == found(16, max_num_seqs=8)
     for more, cells in ((12, {"recipe": "default"}), (12, {"engine": "vllm"}), (96, {}), (12, {"max_num_seqs": 64})):
         asked = {"max_num_seqs": 64, **cells}
-        assert found(more, **cells) == pytest.approx(found(more, **asked), rel=1e-3)
+        assert found(more, **cells) == pytest.approx(found(more, **asked), rel=0.01)  # a cap that does not bind
 
 
 def test_disaggregated_rows_are_those_of_pools() -> None:
