@@ -34,7 +34,7 @@ from perfmodel.calibration.interval_fit import fit_spreads, spreads_of
 from perfmodel.calibration.intervals import intervals_text, quantile
 from perfmodel.calibration.measured import fold_of
 from perfmodel.calibration.memo import TrialCosts, memoised
-from perfmodel.calibration.pooling import factor_table, slopes_of
+from perfmodel.calibration.pooling import Pulls, factor_table, slopes_of
 from perfmodel.calibration.report import device_lines, engine_lines
 from perfmodel.calibration.targets import run_groups
 from perfmodel.costs import FACTORS, default, engine_factors, unfitted
@@ -187,6 +187,23 @@ def test_a_fit_takes_the_bias_out(fitted: EngineFit) -> None:
     lines = list(engine_lines(fitted))
     assert "14 values" in lines[0]
     assert any("on h100-sxm" in line for line in lines)
+
+
+def test_constants_that_are_held_stay_and_firm_pulls_move_factors_less(fitted: EngineFit, tmp_path: Path) -> None:
+    runs = measured(tmp_path, 1.25)
+    (held,) = fit_engines(*runs, hold=True)
+    (firm,) = fit_engines(*runs, hold=True, pulls=Pulls(engine=100.0, device=100.0))
+    assert isinstance(held, EngineFit)
+    assert isinstance(firm, EngineFit)
+    assert held.constants == ()
+    assert held.engine == engine_of("vllm", "0.9") != fitted.engine
+    near, far = (np.abs(np.log(f.parts[-1].factors)).max() for f in (firm, held))
+    assert near < 0.02 < far
+    path = tmp_path / f"{held.engine.name}.toml"
+    shutil.copy(FOLDER / path.name, path)
+    text = path.read_text(encoding="utf-8")
+    write_constants(held, tmp_path)
+    assert path.read_text(encoding="utf-8") == text
 
 
 def test_memoised_steps_cost_what_the_parts_add_up_to(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Command line of the fits.
 
     python -m perfmodel.calibration engines CASES.csv TRUTH.csv [--engine NAME ...] [--cross-validate 4] [--write]
+                                         [--engine-pull 8] [--device-pull 2] [--hold-constants]
     python -m perfmodel.calibration devices CASES.csv TRUTH.csv --device NAME ... [--engine NAME ...] [--write]
     python -m perfmodel.calibration intervals CASES.csv TRUTH.csv [--keep FOLDER] [--write]
     python -m perfmodel.calibration power CASES.csv TRUTH.csv [--write]
@@ -24,6 +25,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 from hwdb import PerfmodelError
 from perfmodel.calibration import (
@@ -53,6 +55,7 @@ from perfmodel.calibration import (
     write_power,
     write_transfer_spreads,
 )
+from perfmodel.calibration.pooling import Pulls
 from perfmodel.calibration.report import device_lines, engine_lines
 
 
@@ -60,7 +63,9 @@ def _engines(asked: argparse.Namespace) -> None:
     """Fit engines one after the other; write them when all are done."""
     fits = []
     part = Part(folds=asked.folds, left_out=asked.left_out)
-    for fitted in fit_engines(asked.cases, asked.truth, engines=asked.engine, part=part, folds=asked.cross_validate):
+    pulls = Pulls(engine=asked.engine_pull, device=asked.device_pull)
+    how: dict[str, Any] = {"part": part, "pulls": pulls, "hold": asked.hold_constants, "folds": asked.cross_validate}
+    for fitted in fit_engines(asked.cases, asked.truth, engines=asked.engine, **how):
         print("\n".join(engine_lines(fitted)), flush=True)
         if isinstance(fitted, EngineFit) and fitted.holds:
             fits.append(fitted)
@@ -161,6 +166,13 @@ def _add_fits(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
             )
             command.add_argument("--folds", type=int, default=1, help="parts that groups of runs are dealt into")
             command.add_argument("--left-out", type=int, default=-1, help="the part to leave out of the fit")
+            command.add_argument(
+                "--engine-pull", type=float, default=Pulls.engine, help="weight that draws shared factors to 1"
+            )
+            command.add_argument(
+                "--device-pull", type=float, default=Pulls.device, help="weight that draws a device to them"
+            )
+            command.add_argument("--hold-constants", action="store_true", help="fit kernel factors alone")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -24,7 +24,7 @@ HEAD = (
 
 
 def write_constants(fitted: EngineFit, folder: Path = FOLDER) -> None:
-    """Write the fitted constants into the engine's file in `folder`, each with its source."""
+    """Write the constants that were fitted into the engine's file in `folder`, each with its source."""
     path = folder / f"{fitted.engine.name}.toml"
     text = path.read_text(encoding="utf-8")
     whole = fitted.parts[0]
@@ -33,7 +33,8 @@ def write_constants(fitted: EngineFit, folder: Path = FOLDER) -> None:
         f"perfmodel.calibration on {len(whole.target.rows)} measured values of the train split: "
         f"mean absolute log ratio {before:.3f} to {after:.3f}"
     )
-    for field, constant in CONSTANTS.items():
+    for field in fitted.constants:
+        constant = CONSTANTS[field]
         value = _three_digits(getattr(fitted.engine, field) * constant.scale)
         line = f'{constant.key} = {{ value = {value:g}, kind = "fitted", source = "{source}" }}'
         text = re.sub(rf"(?m)^{constant.key} = .*$", line, text)

@@ -105,7 +105,14 @@ class TooFew:
 
 
 def fit_engines(
-    cases: str | Path, truth: str | Path, *, engines: Collection[str] = (), part: Part | None = None, folds: int = 1
+    cases: str | Path,
+    truth: str | Path,
+    *,
+    engines: Collection[str] = (),
+    part: Part | None = None,
+    pulls: Pulls | None = None,
+    hold: bool = False,
+    folds: int = 1,
 ) -> Iterator[EngineFit | TooFew]:
     """Fit every engine that the cases name, newest eras first, one after the other.
 
@@ -114,6 +121,7 @@ def fit_engines(
         truth: path of the measured values.
         engines: names of engines to fit; all by default.
         part: part of the runs that is left out, to judge the fit on it.
+        pulls, hold: as of `fit_engine`.
         folds: parts that groups of runs are dealt into to compare pulls on what a fit left out; 1: not done.
     """
     database, measured = load_hwdb(), _measured(cases, truth)
@@ -122,7 +130,8 @@ def fit_engines(
     )
     for name, members in found:
         if not engines or name in engines:
-            yield fit_engine(members[0][0], [group for _, group in members], measured, database, folds=folds)
+            groups = [group for _, group in members]
+            yield fit_engine(members[0][0], groups, measured, database, pulls=pulls, hold=hold, folds=folds)
 
 
 def fit_devices(
@@ -181,6 +190,7 @@ def fit_engine(
     database: Hwdb,
     *,
     pulls: Pulls | None = None,
+    hold: bool = False,
     folds: int = 1,
 ) -> EngineFit | TooFew:
     """Fit one engine: its constants, and its factors on all devices at once.
@@ -191,12 +201,14 @@ def fit_engine(
         truth: `case_id, metric, value, group`, a line per measured value.
         database: where devices are looked up.
         pulls: how firmly constants and factors are drawn to where they start; None: as chosen on left-out groups.
+        hold: keep the constants, and fit factors alone.
         folds: as of `fit_engines`.
     """
     devices = sorted({g.device for g in groups})
     kinds = {d: device_class(database.device(d)) for d in devices}
     starts = {d: place_factors(engine.name, database.device(d)) for d in devices}
-    constants = tuple(n for n in CONSTANTS if getattr(engine, n) > 0)  # 0 and NaN: the engine has no such time
+    # 0 and NaN: the engine has no such time
+    constants = () if hold else tuple(n for n in CONSTANTS if getattr(engine, n) > 0)
     slopes = slopes_of(engine, groups, truth, constants, starts)
     if slopes.known().sum() < MIN_VALUES:
         return TooFew(engine=engine.name, values=int(slopes.known().sum()))
