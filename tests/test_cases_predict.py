@@ -316,25 +316,6 @@ def test_versions_around_pooled_engines_are_dynamos() -> None:
     assert old != new
 
 
-def test_published_pools_of_tensorrt_llm_cap_small_decode_workers_at_a_power_of_two() -> None:
-    pools = {"model": BIG, "prefill_workers": 2, "prefill_tp": 2, "decode_tp": 4, "decode_workers": 2, "batch": ""}
-
-    def found(clients: int, engine: str = "trtllm", **cells: object) -> tuple[float, float]:
-        cells = {"concurrency": clients, "decode_dp": 1, **cells}
-        answer = only(**{**pools, "mode": "closed", "isl_dist": "fixed", "engine": engine, **cells})
-        return float(answer["ttft_ms"]), float(answer["tpot_ms"])
-
-    assert found(12) == found(12, max_num_seqs=4)  # six clients each share four places
-    (wait, token), (_, at_four) = found(12), found(8)
-    assert token == pytest.approx(at_four, rel=0.02)
-    queued = (12 - 8) / 8 * (100 - 1) * token  # Little's law: those beyond the places wait for their share of an answer
-    assert wait == pytest.approx(queued, rel=0.35)
-    assert found(16) == found(16, max_num_seqs=8)
-    for more, cells in ((12, {"recipe": "default"}), (12, {"engine": "vllm"}), (96, {}), (12, {"max_num_seqs": 64})):
-        asked = {"max_num_seqs": 64, **cells}
-        assert found(more, **cells) == pytest.approx(found(more, **asked), rel=0.01)  # a cap that does not bind
-
-
 def test_disaggregated_rows_are_those_of_pools() -> None:
     found = only(
         model=BIG, request_rate_rps=1, prefill_workers=2, prefill_tp=2, decode_workers=1, decode_tp=4, engine="trtllm"

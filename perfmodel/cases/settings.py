@@ -15,13 +15,7 @@ from perfmodel.cases.publications import with_published_versions
 from perfmodel.cases.read import Cases, Texts
 from perfmodel.cases.resolve import Named, Resolved, resolve, resolve_names
 from perfmodel.cases.table import POOL_COLUMNS
-from perfmodel.cases.unstated import (
-    check_degrees,
-    check_experts_spread,
-    decode_batch_cap,
-    longest_prompt,
-    unstated_weights,
-)
+from perfmodel.cases.unstated import check_degrees, check_experts_spread, longest_prompt, unstated_weights
 from perfmodel.engines import Engine, assumed
 from perfmodel.engines import engine as engine_of
 from perfmodel.models import Adapters
@@ -95,9 +89,7 @@ def settle(cases: Cases, database: Hwdb) -> Settings:
         classes=classes,
         adapters=_adapters(cases),
     )
-    published = (cases.error == "") & _published(cases, mode)
-    settings = _with_recipes(settings, np.flatnonzero(published))
-    settings = _with_pool_caps(settings, published & pooled)
+    settings = _with_recipes(settings, np.flatnonzero((cases.error == "") & _published(cases, mode)))
     engines = _with_memory_share(settings.names.engines, cases.number["gpu_memory_utilization"])
     return replace(settings, names=replace(settings.names, engines=engines))
 
@@ -262,20 +254,6 @@ def _with_recipes(settings: Settings, rows: Index) -> Settings:
         cases=replace(settings.cases, number={**settings.cases.number, **limits}),
         names=replace(names, kv=kv, engines=Named(values=tuple(engines), index=which)),
     )
-
-
-def _with_pool_caps(settings: Settings, rows: Mask) -> Settings:
-    """Fill blank caps on the sequences of decode workers in `rows`, (R,), where their engine's published runs have one.
-
-    See `Engine.capped_pool_batch`; for closed loops, and workers without attention data parallelism.
-    """
-    cases = settings.cases
-    caps = cases.number["max_num_seqs"]
-    below = settings.names.engines.per_row(lambda e: e.capped_pool_batch, 0.0)
-    cap = decode_batch_cap(cases.number, below)
-    fill = rows & (settings.mode == "closed") & np.isnan(caps)
-    number = {**cases.number, "max_num_seqs": np.where(fill, cap, caps)}
-    return replace(settings, cases=replace(cases, number=number))
 
 
 def _fill(settings: Settings, engine: Engine, rows: Index, kv: Index, limits: Mapping[str, Array]) -> Texts:

@@ -129,23 +129,6 @@ def unstated_weights(weight: Index, devices: Sequence[Device], device: Index, *,
     return np.where((weight < 0) & tuned, codes[device], weight)
 
 
-def decode_batch_cap(number: Mapping[str, Array], below: Array) -> Array:
-    """Return the cap on the sequences of each row's decode worker, (R,): the power of two at or below its clients.
-
-    NaN where workers have `below` (R,) clients or more each, or attention data parallelism, or are not stated. More
-    clients than that share a worker of one size over several loads.
-
-    number: columns `concurrency`, `decode_workers` and `decode_dp`, (R,) each.
-
-    >>> clients = {"concurrency": np.array([24.0, 36, 192]), "decode_workers": np.full(3, 4.0), "decode_dp": np.ones(3)}
-    >>> decode_batch_cap(clients, np.full(3, 32.0)).tolist()
-    [4.0, 8.0, nan]
-    """
-    each = number["concurrency"] / number["decode_workers"]
-    known = (each >= 1.0) & (each < below) & (np.nan_to_num(number["decode_dp"], nan=1.0) == 1.0)
-    return np.where(known, np.exp2(np.floor(np.log2(np.where(known, each, 1.0)))), np.nan)
-
-
 def longest_prompt(mean: Array, spread: Texts) -> Array:
     """Return the tokens of the longest prompt of each row. (N,)
 

@@ -165,7 +165,6 @@ SETTINGS = (
     Setting("whole_batch_decode", "whole_batch_decode", _flag, optional=True, inherited=True),
     Setting("budget_split_over_ranks", "budget_split_over_ranks", _flag, optional=True, inherited=True),
     Setting("quantised_peak_runs", "quantised_peak_runs", _flag, optional=True, inherited=True),
-    Setting("capped_pool_batch", "capped_pool_batch", _number(), optional=True, inherited=True),
     Setting("kernel_source", "kernel_source", _choice(KERNEL_SOURCES), optional=True, inherited=True),
     Setting("library_kernels", "library_kernels", _families, optional=True, inherited=True),
     Setting("kernel_launches", "kernel_launches", _by_family, optional=True, inherited=True),

@@ -164,7 +164,6 @@ class Engine:
         equal. layer_split: runs that do not say how they are split over devices are split by layers (pipeline), not by
         tensor parallelism. quantised_peak_runs: runs at the highest rate that name no weight format use the narrowest
         floats of the device. pooled_as: engine file that workers of disaggregated deployments run in place of this one.
-        capped_pool_batch: decode workers with fewer clients than this each are capped at a power of two.
 
     Measured by the user: adjustments: factors on the parts of a step by device, from the user's own benchmarks.
 
@@ -231,7 +230,6 @@ class Engine:
     pads_shards: bool = False
     encoder_data_parallel: bool = False
     quantised_peak_runs: bool = False
-    capped_pool_batch: float = 0.0
     pooled_as: str = ""
     since: tuple[int, ...] = ()
     since_month: tuple[int, int] = (0, 0)
