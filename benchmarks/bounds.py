@@ -58,7 +58,8 @@ def with_errors(cases: pd.DataFrame, truth: pd.DataFrame, predicted: pd.DataFram
     answers = predicted.melt("case_id", list(METRICS), "metric", "answer")
     rows = measured.merge(answers, on=["case_id", "metric"])
     rows["ratio"] = np.log(pd.to_numeric(rows.answer, errors="coerce") / rows.value)
-    return rows[np.isfinite(rows.ratio)].drop(columns="answer")
+    known: pd.DataFrame = rows[np.isfinite(rows.ratio)].drop(columns="answer")
+    return known
 
 
 def levelled(rows: pd.DataFrame, by: list[str]) -> pd.Series:
