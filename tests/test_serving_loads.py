@@ -28,7 +28,6 @@ from perfmodel.serving.closed_form import serve
 from perfmodel.serving.curve import DecodeCurve
 from perfmodel.serving.offline import prefill_line
 from perfmodel.serving.queueing import (
-    bisect,
     equilibrium_rate,
     mean_over_poisson,
     poisson_nodes,
@@ -507,12 +506,6 @@ def test_equilibrium_rate_solves_its_equation(
     assert 0 <= share < 1  # 0 only where there is no interference, or so little that the product underflows
     if share < 0.999:
         assert rate * (prefill + decode / (1 - share)) == pytest.approx(running, rel=1e-6)
-
-
-def test_bisection_finds_the_root_of_each_row() -> None:
-    wanted = np.array([1e-5, 0.3, 7.0, 4000.0])
-    found, _ = bisect(np.full(4, 1e-6), np.full(4, 1e4), lambda x: x < wanted)
-    np.testing.assert_allclose(found, wanted, rtol=1e-9)
 
 
 def test_a_rising_root_is_found_in_few_steps_whatever_bends_on_the_way() -> None:

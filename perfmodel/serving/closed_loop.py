@@ -13,7 +13,6 @@ from perfmodel.serving.limits import TINY, TINY_COUNT
 from perfmodel.serving.planned_step import PricedStep
 from perfmodel.serving.prefills import PrefillTimes, blend, largest_group, most_decoding, prefill_times
 from perfmodel.serving.queueing import (
-    bisect,
     closed_prefill_wait,
     eased,
     equilibrium_rate,
@@ -21,6 +20,7 @@ from perfmodel.serving.queueing import (
     opening_share,
     prompts_per_step,
     queue_variability,
+    rising_root,
     share_of_others,
     slowed_tpot,
     spilled_group_wait,
@@ -30,9 +30,6 @@ from perfmodel.serving.served import RequestTimes, Served, StepCosts, StepTimes,
 from perfmodel.serving.steps import StepModel
 from perfmodel.serving.token_spread import longest_delay
 from perfmodel.workload import RANKS, Load
-
-#: Halvings of the bracket of a closed loop's rate, which spans a factor of 100 at most: it ends within 1e-6.
-_HALVINGS = 20
 
 
 @dataclass(frozen=True)
@@ -271,7 +268,7 @@ def _batch_times(batch: _Batch) -> tuple[Array, Array, Array]:
         return np.asarray(prefill + wait + batch.later_tokens * tpot)
 
     least = np.minimum(batch.running / residence(most), most)
-    rate, _ = bisect(least, most, lambda x: np.asarray(x * residence(x) < batch.running), _HALVINGS)
+    rate = rising_root(least, most, lambda x: np.asarray(x * residence(x) / batch.running))
     return _times_at(rate, batch)
 
 

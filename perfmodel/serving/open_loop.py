@@ -15,7 +15,7 @@ from perfmodel.serving.mixed_steps import MixedSteps, mixed_steps
 from perfmodel.serving.planned_step import PricedStep
 from perfmodel.serving.prefills import PrefillTimes, prefill_times
 from perfmodel.serving.queueing import (
-    bisect,
+    bracketed_root,
     equilibrium_rate,
     mean_over_poisson,
     poisson_nodes,
@@ -161,12 +161,12 @@ def _running(replica: _Replica, mixed: MixedSteps) -> Array:
 
     At most `max_running`.
     """
-    most, load = replica.max_running, replica.load
+    most, arriving = replica.max_running, replica.load.rate * replica.later_tokens
 
-    def below(running: Array) -> Mask:
-        return np.asarray(load.rate * replica.later_tokens * _token_at(replica, mixed, running) - running > 0)
+    def ratio(running: Array) -> Array:
+        return np.asarray(running / np.maximum(arriving * _token_at(replica, mixed, running), TINY))
 
-    return bisect(np.full_like(most, _LEAST_RUNNING), most, below)[0]
+    return bracketed_root(np.full_like(most, _LEAST_RUNNING), most, ratio)
 
 
 def _token_at(replica: _Replica, mixed: MixedSteps, running: Array) -> Array:

@@ -12,11 +12,13 @@ from functools import lru_cache
 import numpy as np
 
 from perfmodel import equations as eq
-from perfmodel.arrays import Array, Mask
+from perfmodel.arrays import Array
 from perfmodel.serving.limits import MAX_UTILISATION, TINY
 
-#: Halvings of a bisection. Chosen: brackets of a factor 1e10 shrink to a relative width below 1e-10.
-_BISECTIONS = 40
+#: Halvings of a bracket before the root in it is searched. Chosen: of a factor 1e10 they leave some per cent.
+_HALVINGS = 8
+#: Most steps to a root. Chosen: halving alone would shrink a bracket of a factor 1e10 to a relative width below 1e-10.
+_STEPS_TO_ROOT = 40
 #: Relative error at which a root counts as found. Chosen: far below what any figure is rounded to.
 _ROOT_TOLERANCE = 1e-11
 #: Newton steps for the parameter of a Poisson law, known by the mean of its numbers above zero. Chosen: the error
@@ -245,18 +247,17 @@ def cv_over_classes(values: Array, mean: Callable[[Array], Array]) -> Array:
     return np.sqrt(mean(np.square(values / np.maximum(mean(values), TINY) - 1.0)))
 
 
-def bisect(low: Array, high: Array, below: Callable[[Array], Mask], halvings: int = _BISECTIONS) -> tuple[Array, Array]:
-    """Solve an equation in one positive unknown per candidate; return (root, last value tried), (N,) each.
+def bracketed_root(low: Array, high: Array, ratio: Callable[[Array], Array]) -> Array:
+    """Solve ratio(x) = 1 per candidate, (N,), where `ratio` may fall on the way, as `rising_root` does.
 
-    Bisects the ratio high / low `halvings` times. `low` and `high` bracket the root, (N,); `below(x)` is True where x
-    is below it, (N,).
+    An overloaded replica may have several equilibria. Halving the logarithm of the bracket first settles which one is
+    taken, whatever the shape of the law; within what is left the law rises, nearly along a straight line.
     """
-    middle = low
-    for _ in range(halvings):
+    for _ in range(_HALVINGS):
         middle = np.sqrt(low * high)
-        above = below(middle)
-        low, high = np.where(above, middle, low), np.where(above, high, middle)
-    return np.sqrt(low * high), middle
+        under = ratio(middle) < 1.0
+        low, high = np.where(under, middle, low), np.where(under, high, middle)
+    return rising_root(low, high, ratio)
 
 
 def rising_root(low: Array, high: Array, ratio: Callable[[Array], Array]) -> Array:
@@ -264,14 +265,14 @@ def rising_root(low: Array, high: Array, ratio: Callable[[Array], Array]) -> Arr
 
     It is `high` where the ratio stays below 1, and `low` where it is above 1 already or unknown. The Illinois method
     (Dowell & Jarratt, BIT 11, 1971) on logarithms, in which a law of queues is nearly a straight line: a few steps
-    where bisection takes `_BISECTIONS`.
+    where bisection takes forty.
     """
     left, right = np.log(low), np.log(high)
     with np.errstate(divide="ignore"):
         below, above = np.log(ratio(low)), np.log(ratio(high))
     start, end, open_ = left, right, (below < 0.0) & (above > 0.0)
     out, side = np.where(below < 0.0, end, start), np.zeros(len(start))
-    for _ in range(_BISECTIONS):
+    for _ in range(_STEPS_TO_ROOT):
         if not open_.any():
             break
         tried = np.where(open_, left - below * (right - left) / np.where(open_, above - below, 1.0), out)
