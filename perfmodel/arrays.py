@@ -34,14 +34,28 @@ def interpolate(knots: Array, values: Array, at: Array) -> Array:
     >>> interpolate(np.array([[0.0], [2.0]]), np.array([[1.0], [3.0]]), np.array([0.5])).tolist()
     [1.5]
     """
-    knots, values = np.asarray(knots, float), np.asarray(values, float)
-    along = (-1, *(1 for _ in range(np.ndim(at) - 1)), *knots.shape[1:])
-    start, width = knots[:-1].reshape(along), np.maximum(knots[1:] - knots[:-1], _LEAST_WIDTH).reshape(along)
-    part = np.minimum(np.maximum((at - start) / width, 0.0), 1.0)  # np.clip takes several times as long on few columns
-    out: Array = values[0].copy()
-    for share, rise in zip(part, values[1:] - values[:-1], strict=True):
-        out = out + share * rise
-    return out
+    return interpolate_all(knots, (values,), at)[0]
+
+
+def interpolate_all(knots: Array, curves: Sequence[Array], at: Array) -> tuple[Array, ...]:
+    """Interpolate several curves over the same knots as `interpolate` does, and return the values of each at `at`.
+
+    >>> [v.tolist() for v in interpolate_all(np.array([[0.0], [2.0]]), [np.array([[1.0], [3.0]])] * 2, np.array([1.0]))]
+    [[2.0], [2.0]]
+    """
+    knots = np.asarray(knots, float)
+    lower, upper = knots[:-1], knots[1:]
+    if np.ndim(at) > 1:
+        along = (-1, *(1 for _ in range(np.ndim(at) - 1)), *knots.shape[1:])
+        lower, upper = lower.reshape(along), upper.reshape(along)
+    part = np.minimum(np.maximum((at - lower) / np.maximum(upper - lower, _LEAST_WIDTH), 0.0), 1.0)
+    found = []
+    for values in curves:
+        out: Array = values[0].copy()
+        for share, rise in zip(part, values[1:] - values[:-1], strict=True):
+            out = out + share * rise
+        found.append(out)
+    return tuple(found)
 
 
 def common_shape(*shapes: tuple[int, ...]) -> tuple[int, ...]:

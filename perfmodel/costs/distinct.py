@@ -6,8 +6,6 @@ of one model run some thousands of different steps.
 
 from __future__ import annotations
 
-from dataclasses import fields
-
 import numpy as np
 
 from perfmodel.arrays import Array, Index, Mask
@@ -50,14 +48,14 @@ def distinct_cost(
     shape = step_shape(step, sharding.tp)
     if np.prod(shape) < FEW:
         return step_cost(sharding, hardware, costs, step, launches)
-    given = {f.name: np.asarray(getattr(step, f.name), float) for f in fields(Step)}
-    columns = [_flat(c, shape) for c in (number.astype(float), *given.values())]
+    given = [np.asarray(c, float) for c in step.columns()]
+    columns = [_flat(c, shape) for c in (number.astype(float), *given)]
     found = distinct(columns)
     if found is None or len(found[0]) > MOSTLY_DISTINCT * len(found[1]):
         return step_cost(sharding, hardware, costs, step, launches)
     first, which = ordered(*found, [hardware.index[found[0] % len(number)]])
     candidate = first % len(number)
-    fresh = Step(**{n: c[first] if v.ndim else v for (n, v), c in zip(given.items(), columns[1:], strict=True)})
+    fresh = Step(*(c[first] if v.ndim else v for v, c in zip(given, columns[1:], strict=True)))
     priced = step_cost(sharding.take(candidate), hardware.take(candidate), costs, fresh, launches)
     return priced.gathered(which, shape)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from hwdb import Device
 from perfmodel.arrays import Array, stack
 from perfmodel.costs.cost import CostModel
 from perfmodel.costs.distinct import layout_columns
-from perfmodel.costs.steps import LEADING, Launches, StepCost, step_cost
+from perfmodel.costs.steps import COST_FIELDS, LEADING, Launches, StepCost, step_cost
 from perfmodel.deployment import Sharding
 from perfmodel.hardware import Hardware
 from perfmodel.operators import Step, step_shape
@@ -64,7 +63,7 @@ class KnownSteps:
             self.full = True
             return step_cost(sharding, hardware, costs, step, launches)
         number = self.numbered(sharding, hardware) if number is None else number
-        columns = [number, *(getattr(step, f.name) for f in fields(Step))]
+        columns = [number, *step.columns()]
         table = stack(columns, shape).reshape(len(columns), -1).T + 0.0  # of -0.0 it makes 0.0
         keys = _keys(table)
         new: dict[bytes, int] = {}
@@ -74,7 +73,7 @@ class KnownSteps:
         if new:
             rows = np.array(list(new.values()), dtype=np.intp)
             of_candidate = np.broadcast_to(np.arange(len(sharding.tp)), shape).ravel()[rows]
-            fresh = Step(**{f.name: table[rows, i] for i, f in enumerate(fields(Step), start=1)})
+            fresh = Step(*table[rows, 1:].T)
             priced = step_cost(sharding.take(of_candidate), hardware.take(of_candidate), costs, fresh, launches)
             self._keep(new, priced)
         found = self._costs[:, [self._places[key] for key in keys]]
@@ -89,9 +88,7 @@ class KnownSteps:
 
     def _keep(self, new: dict[bytes, int], priced: StepCost) -> None:
         """Remember the costs of the steps `new`, in their order."""
-        packed = np.concatenate(
-            [np.reshape(getattr(priced, f.name), (LEADING.get(f.name, 1), -1)) for f in fields(StepCost)]
-        )
+        packed = np.concatenate([np.reshape(getattr(priced, name), (LEADING.get(name, 1), -1)) for name in COST_FIELDS])
         start, stop = len(self._places), len(self._places) + len(new)
         if stop > self._costs.shape[1]:  # twice the room, so that each step is moved a few times at most
             room = np.empty((len(packed), 2 * stop))
@@ -113,9 +110,9 @@ def _unpacked(packed: Array, shape: tuple[int, ...]) -> StepCost:
     """Return the cost whose fields are the rows of `packed`, one column per step; `shape` is that of its arrays."""
     arrays: dict[str, Any] = {}
     start = 0
-    for f in fields(StepCost):
-        stop = start + LEADING.get(f.name, 1)
-        part = packed[start:stop].reshape((-1, *shape)) if f.name in LEADING else packed[start].reshape(shape)
-        arrays[f.name] = part.astype(np.int8) if f.name in _CODES else part
+    for name in COST_FIELDS:
+        stop = start + LEADING.get(name, 1)
+        part = packed[start:stop].reshape((-1, *shape)) if name in LEADING else packed[start].reshape(shape)
+        arrays[name] = part.astype(np.int8) if name in _CODES else part
         start = stop
     return StepCost(**arrays)

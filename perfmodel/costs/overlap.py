@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import numpy as np
 
 from perfmodel.arrays import Array, Mask
-from perfmodel.costs.steps import StepCost
+from perfmodel.costs.steps import COST_FIELDS, StepCost
 from perfmodel.engines import Overlap
 
 
@@ -63,5 +63,4 @@ def overlapped(cost: StepCost, way: Overlap) -> StepCost:
 
 def cheaper(plain: StepCost, other: StepCost, use_other: Mask) -> StepCost:
     """Return the cost of a step from `other` where the mask `use_other` is True, else from `plain`, in every field."""
-    names = (f.name for f in fields(StepCost))
-    return StepCost(**{n: np.where(use_other, getattr(other, n), getattr(plain, n)) for n in names})
+    return StepCost(**{n: np.where(use_other, getattr(other, n), getattr(plain, n)) for n in COST_FIELDS})

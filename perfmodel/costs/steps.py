@@ -65,13 +65,17 @@ class StepCost:
     def take(self, turn: int, shape: tuple[int, ...]) -> StepCost:
         """Return step number `turn` of several that were priced together along a first axis, reshaped to `shape`."""
         leading = {n: getattr(self, n)[:, turn].reshape(-1, *shape) for n in LEADING}
-        names = (f.name for f in fields(self) if f.name not in leading)
-        return StepCost(**leading, **{n: getattr(self, n)[turn].reshape(shape) for n in names})
+        return StepCost(**leading, **{n: getattr(self, n)[turn].reshape(shape) for n in _PLAIN})
 
     def gathered(self, which: Index, shape: tuple[int, ...]) -> StepCost:
         """Return the costs of the steps number `which` of several that lie along the last axis, reshaped to `shape`."""
-        arrays = {f.name: getattr(self, f.name)[..., which] for f in fields(self)}
+        arrays = {name: getattr(self, name)[..., which] for name in COST_FIELDS}
         return StepCost(**{n: v.reshape((-1, *shape) if n in LEADING else shape) for n, v in arrays.items()})
+
+
+#: Fields of a `StepCost` in their order, and those without a leading axis of their own.
+COST_FIELDS = tuple(f.name for f in fields(StepCost))
+_PLAIN = tuple(name for name in COST_FIELDS if name not in LEADING)
 
 
 def priced(sharding: Sharding, hardware: Hardware, costs: CostModel, step: Step) -> Iterator[tuple[Demand, Cost]]:

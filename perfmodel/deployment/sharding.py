@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -96,12 +97,17 @@ class Sharding:
         """Return the number of devices that split each routed expert. (N,)"""
         return np.maximum(self.group / self.ep, 1.0)
 
+    @cached_property
+    def _stored(self) -> tuple[list[ModelSpec], Index]:
+        """Return the model in each format that is asked for, and which of these each candidate has, (N,)."""
+        codes, where = np.unique(self.asked, return_inverse=True)
+        return [self.model if c < 0 else self.model.with_weights(FORMAT_NAMES[c]) for c in codes], where
+
     def weight(self, part: str, gemm: str = "") -> Index:
         """Return the storage-format codes of the matrix `gemm` of a `part` of the model. (N,)"""
         key = (part, gemm)
         if key not in self._formats:
-            codes, where = np.unique(self.asked, return_inverse=True)
-            specs = [self.model if c < 0 else self.model.with_weights(FORMAT_NAMES[c]) for c in codes]
+            specs, where = self._stored
             each = np.array([FORMAT_CODE[s.format_of(part, gemm).name] for s in specs], dtype=np.intp)
             self._formats[key] = each[where]
         return self._formats[key]

@@ -216,6 +216,8 @@ def estimate_load(
 
 def _of_used_devices(deployments: Deployments) -> Deployments:
     """Return the same deployments without device types that none of them uses, which take time all the same."""
+    if len(deployments.devices) == 1:
+        return deployments
     used = np.unique(deployments.device)
     if len(used) == len(deployments.devices):
         return deployments

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from operator import attrgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -35,6 +36,11 @@ class Step:
     decode_tokens: Array | float = 1.0
     prefill_hit: Array | float = 0.0
 
+    def columns(self) -> tuple[Array | float, ...]:
+        """Return the value of every field, in their order."""
+        values: tuple[Array | float, ...] = _VALUES(self)
+        return values
+
     @property
     def tokens(self) -> Array:
         """Return the tokens of the step, prompts and decodes together. (C, N)"""
@@ -44,6 +50,9 @@ class Step:
         """Return one of `pieces` equal micro-batches: sequences are divided, their lengths stay."""
         shared = ("prefill_tokens", "prefill_seqs", "decode_seqs")
         return replace(self, **{name: np.asarray(getattr(self, name), float) / pieces for name in shared})
+
+
+_VALUES = attrgetter(*(f.name for f in fields(Step)))
 
 
 class Prompts(NamedTuple):
@@ -61,7 +70,7 @@ class Prompts(NamedTuple):
 
 def step_shape(step: Step, column: Array) -> tuple[int, ...]:
     """Return the shape of the cost of a step, where `column` is any column of the candidates, (N,)."""
-    return common_shape(column.shape, *(np.shape(getattr(step, f.name)) for f in fields(Step)))
+    return common_shape(column.shape, *(getattr(c, "shape", ()) for c in step.columns()))
 
 
 def prompt_ranks(sharding: Sharding, step: Step) -> Array:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
-from perfmodel.arrays import Array, interpolate
+from perfmodel.arrays import Array, interpolate_all
 from perfmodel.serving.curve import DecodeCurve
 from perfmodel.serving.limits import MAX_UTILISATION, TINY
 from perfmodel.serving.queueing import at_least, mean_at_least
@@ -44,7 +45,12 @@ class MixedSteps:
 
     def at(self, running: Array) -> tuple[Array, Array]:
         """Return (base, each) of steps in which `running` sequences decode, (N,) each."""
-        return interpolate(self.knots, self.base, running), interpolate(self.knots, self.each, running)
+        return interpolate_all(self.knots, (self.base, self.each), running)
+
+    @cached_property
+    def side_by_side(self) -> bool:
+        """Return whether micro-batches of any candidate compute prompts side by side."""
+        return bool(np.any(self.abreast > 1.0))
 
     def fewest(self, running: Array) -> Array:
         """Return the fewest prompts that enter together while `running` sequences decode, (N,)."""
@@ -59,11 +65,15 @@ class MixedSteps:
 
         rate: requests/s, (N,). step: seconds of a decode step, (N,). running: decoding sequences, (N,).
         """
-        base, each = self.at(running)
+        return self._entering(rate, step, running, self.at(running))
+
+    def _entering(self, rate: Array, step: Array, running: Array, line: tuple[Array, Array]) -> Array:
+        """Do as `entering`; line: what `at` returns for `running`."""
+        base, each = line
         base = np.maximum(base - step, 0.0) if self.separate else base
         free = 1.0 - np.minimum(rate * each, MAX_UTILISATION)
         met = np.maximum(rate * base / free, 1.0)
-        if np.any(self.abreast > 1.0):
+        if self.side_by_side:
             for _ in range(_PASSES):
                 found = (rate * base + (1.0 - free) * (self.fullest(met) - met)) / free
                 met = np.clip(0.5 * (met + found), 1.0, self.most)
@@ -79,9 +89,7 @@ class MixedSteps:
         Derived: fewer prompts than micro-batches (`abreast`, a) take as long as one each, so that a step with g prompts
         takes as long as one with max(g, a). The mean over a Poisson number that is not zero is m + E[(a - g)+].
         """
-        if np.all(self.abreast <= 1.0):
-            return entering
-        return mean_at_least(entering, self.abreast)
+        return mean_at_least(entering, self.abreast) if self.side_by_side else entering
 
     def uneven(self, entering: Array) -> Array:
         """Return how much longer steps with `entering` prompts on average, (N,), are than one with just so many."""
@@ -97,11 +105,16 @@ class MixedSteps:
 
     def interference(self, rate: Array, step: Array, running: Array) -> Array:
         """Return the seconds that one prompt adds to the decode of the others, (N,); arguments as in `entering`."""
-        return self.added(step, self.entering(rate, step, running), running)
+        line = self.at(running)
+        return self._added(step, self._entering(rate, step, running, line), line)
 
     def added(self, step: Array, entering: Array, running: Array) -> Array:
         """Return the seconds that one of `entering` prompts adds to a step, (N,); other arguments as in `entering`."""
-        base, each = self.at(running)
+        return self._added(step, entering, self.at(running))
+
+    def _added(self, step: Array, entering: Array, line: tuple[Array, Array]) -> Array:
+        """Do as `added`; line: what `at` returns for the decoding sequences."""
+        base, each = line
         return np.asarray(np.maximum((base - step + each * self.fullest(entering)) / entering, 0.0))
 
     def met(self, running: Array, step: Array, output_tokens: Array) -> Array:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import NamedTuple
 
 import numpy as np
 
-from perfmodel.arrays import Array, Mask
+from perfmodel.arrays import Array, Mask, stack
 from perfmodel.costs import StepCost
 from perfmodel.operators import Step
 
@@ -173,14 +172,11 @@ def stacked(steps: list[Step], common: tuple[int, ...]) -> Step:
 
     `common` is the shape that the arrays of each step are broadcast to.
     """
-
-    def column(name: str) -> Array:
-        values = (np.asarray(getattr(s, name), float) for s in steps)
-        return np.stack([np.broadcast_to(v.reshape(_trimmed(v, common)), common) for v in values])
-
-    return Step(**{f.name: column(f.name) for f in fields(Step)})
+    by_step = [[_trimmed(value, common) for value in step.columns()] for step in steps]
+    return Step(*(stack(values, common) for values in zip(*by_step, strict=True)))
 
 
-def _trimmed(values: Array, common: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the shape of `values` without the leading axes of length one that the shape `common` does not have."""
-    return values.shape[max(values.ndim - len(common), 0) :]
+def _trimmed(values: Array | float, common: tuple[int, ...]) -> Array | float:
+    """Return `values` without the leading axes of length one that the shape `common` does not have."""
+    more = np.ndim(values) - len(common)
+    return np.reshape(values, np.shape(values)[more:]) if more > 0 else values
