@@ -15,7 +15,7 @@ from perfmodel.engines.catalogue import engine
 from perfmodel.estimates.estimates import Estimates
 from perfmodel.estimates.estimator import estimate, estimate_load
 from perfmodel.models import model
-from perfmodel.serving.queueing import at_least, mean_at_least
+from perfmodel.serving.queueing import MeanAtLeast, at_least
 from perfmodel.workload.load import load_of
 from perfmodel.workload.workload import Workload
 
@@ -121,7 +121,7 @@ def test_a_round_is_as_long_as_its_fullest_micro_batch() -> None:
             mean, variance = at_least(np.array([parameter / -np.expm1(-parameter)]), np.array([float(stages)]))
             counted = np.maximum(numbers, stages)
             assert mean[0] == pytest.approx(counted.mean(), rel=0.01)
-            quick = mean_at_least(np.array([parameter / -np.expm1(-parameter)]), np.array([stages - 0.5]))
+            quick = MeanAtLeast(np.array([stages - 0.5]))(np.array([parameter / -np.expm1(-parameter)]))
             assert quick[0] == pytest.approx(np.maximum(numbers, stages - 0.5).mean(), rel=0.01)
             assert variance[0] == pytest.approx(counted.var(), rel=0.03, abs=1e-3)
 

@@ -10,7 +10,7 @@ import numpy as np
 from perfmodel.arrays import Array, interpolate_all
 from perfmodel.serving.curve import DecodeCurve
 from perfmodel.serving.limits import MAX_UTILISATION, TINY
-from perfmodel.serving.queueing import at_least, mean_at_least
+from perfmodel.serving.queueing import MeanAtLeast, at_least
 from perfmodel.serving.steps import StepModel
 from perfmodel.workload import Load
 
@@ -48,9 +48,9 @@ class MixedSteps:
         return interpolate_all(self.knots, (self.base, self.each), running)
 
     @cached_property
-    def side_by_side(self) -> bool:
-        """Return whether micro-batches of any candidate compute prompts side by side."""
-        return bool(np.any(self.abreast > 1.0))
+    def _mean_abreast(self) -> MeanAtLeast:
+        """Return what gives the mean of the prompts that set the time of a step."""
+        return MeanAtLeast(self.abreast)
 
     def fewest(self, running: Array) -> Array:
         """Return the fewest prompts that enter together while `running` sequences decode, (N,)."""
@@ -73,7 +73,7 @@ class MixedSteps:
         base = np.maximum(base - step, 0.0) if self.separate else base
         free = 1.0 - np.minimum(rate * each, MAX_UTILISATION)
         met = np.maximum(rate * base / free, 1.0)
-        if self.side_by_side:
+        if self._mean_abreast.any:
             for _ in range(_PASSES):
                 found = (rate * base + (1.0 - free) * (self.fullest(met) - met)) / free
                 met = np.clip(0.5 * (met + found), 1.0, self.most)
@@ -89,7 +89,7 @@ class MixedSteps:
         Derived: fewer prompts than micro-batches (`abreast`, a) take as long as one each, so that a step with g prompts
         takes as long as one with max(g, a). The mean over a Poisson number that is not zero is m + E[(a - g)+].
         """
-        return mean_at_least(entering, self.abreast) if self.side_by_side else entering
+        return self._mean_abreast(entering)
 
     def uneven(self, entering: Array) -> Array:
         """Return how much longer steps with `entering` prompts on average, (N,), are than one with just so many."""

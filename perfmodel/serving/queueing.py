@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 
 from perfmodel import equations as eq
-from perfmodel.arrays import Array
+from perfmodel.arrays import Array, common_shape
 from perfmodel.serving.limits import MAX_UTILISATION, TINY
 
 #: Halvings of a bracket before the root in it is searched. Chosen: of a factor 1e10 they leave some per cent.
@@ -88,21 +88,41 @@ def at_least(mean: Array, wanted: Array) -> tuple[Array, Array]:
     return first, np.maximum(second - np.square(first), 0.0)
 
 
-def mean_at_least(mean: Array, wanted: Array) -> Array:
-    """Return the mean of `at_least` from a table, (N,), which is quick; arguments as there.
+class MeanAtLeast:
+    """Gives the mean of `at_least` from tables, which is quick, for the same `wanted` again and again.
 
-    Exact in `wanted`, in which the mean is linear between whole numbers; in `mean` to 0.1 %.
+    Exact in `wanted`, in which the mean is linear between whole numbers; in the mean to 0.1 %.
     """
-    mean, wanted = np.broadcast_arrays(np.asarray(mean, float), np.asarray(wanted, float))
-    out, below = np.array(mean), np.floor(wanted)
-    for whole in np.unique(below[wanted > 1.0]):
-        rows = (below == whole) & (wanted > 1.0)
-        part, some = wanted[rows] - whole, mean[rows]
-        at = np.interp(some, *_means_at_least(int(whole)))
-        if np.any(part > 0):
-            at = at + part * (np.interp(some, *_means_at_least(int(whole) + 1)) - at)
-        out[rows] = np.maximum(at, some)  # beyond the table, hardly any number is less
-    return out
+
+    def __init__(self, wanted: Array) -> None:
+        """Sort the candidates by the tables that they need. wanted: as in `at_least`, (N,)."""
+        self._shape, below = np.shape(wanted), np.floor(wanted)
+        more = wanted > 1.0
+        self._groups = []
+        for whole in np.unique(below[more]):
+            rows = np.flatnonzero(more & (below == whole))
+            self._groups.append((int(whole), rows, wanted[rows] - whole))
+
+    @property
+    def any(self) -> bool:
+        """Return whether more than one is wanted of any candidate."""
+        return bool(self._groups)
+
+    def __call__(self, mean: Array) -> Array:
+        """Return the mean of the larger of a Poisson number that is not zero and `wanted`, (N,) or (K, N).
+
+        mean: of that number, same shape.
+        """
+        if not self._groups:
+            return mean
+        out = np.array(np.broadcast_to(mean, common_shape(np.shape(mean), self._shape)))
+        for whole, rows, part in self._groups:
+            some = out[..., rows]
+            at = np.interp(some, *_means_at_least(whole))
+            if np.any(part > 0):
+                at = at + part * (np.interp(some, *_means_at_least(whole + 1)) - at)
+            out[..., rows] = np.maximum(at, some)  # beyond the table, hardly any number is less
+        return out
 
 
 @lru_cache(maxsize=64)
