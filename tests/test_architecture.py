@@ -64,7 +64,7 @@ MAY_IMPORT = {
         "costs": "deployment engines hardware operators profiles",
         "serving": "costs deployment engines hardware models operators power",
         "estimates": "costs deployment engines hardware memory models operators power serving",
-        "cases": "costs deployment engines estimates hardware memory models operators power serving",
+        "cases": "costs deployment engines estimates hardware memory models operators power profiles serving",
         "feedback": "cases engines estimates models",
         "calibration": "cases costs deployment engines estimates hardware operators power profiles serving",
         "simulator": "costs deployment engines estimates hardware memory models operators power serving",

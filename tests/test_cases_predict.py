@@ -14,7 +14,7 @@ from hwdb import InputError
 from perfmodel import predict
 from perfmodel.cases.table import INPUT, columns
 from perfmodel.cases.unstated import placement
-from perfmodel.cases.write import INTERVALS, OUTPUT, PREDICTED
+from perfmodel.cases.write import BOUNDS, FLAGS, INTERVALS, OUTPUT, PREDICTED
 from perfmodel.deployment import METHODS
 from perfmodel.deployment.columns import deployments
 from perfmodel.dtypes import FORMAT_CODE
@@ -349,11 +349,13 @@ def test_rows_do_not_see_one_another() -> None:
             (2, 2, "a100-sxm-80gb", LLAMA, ""),
         ]
     ]
+    rows += [row(request_rate_rps=2), row(isl="", osl="", trace="azure-conv", request_rate_rps=1), row(batch=32)]
     together = predict(table(*rows))
     for number, cells in enumerate(rows):
         alone = predict(table(cells)).iloc[0]
-        for column in OUTPUT:
-            assert together[column][number] == pytest.approx(alone[column], rel=1e-6), (number, column)
+        for column in (*OUTPUT, *BOUNDS):
+            assert together[column][number] == pytest.approx(alone[column], rel=1e-9), (number, column)
+        assert [together[c][number] for c in (*FLAGS, "basis")] == [alone[c] for c in (*FLAGS, "basis")]
 
 
 def test_intervals_hold_their_value() -> None:

@@ -81,6 +81,20 @@ def test_short_runs_never_load_compiled_code(monkeypatch: pytest.MonkeyPatch) ->
     assert made
 
 
+def test_who_is_about_to_read_much_gets_kept_code_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "EFFORT", compiled.Effort())
+    monkeypatch.setattr(compiled, "kept", lambda: True)
+
+    def load() -> Any:
+        return reader.read_rows
+
+    load.cache_info = lambda: type("Info", (), {"currsize": 0})  # type: ignore[attr-defined]
+    monkeypatch.setattr(compiled, "_read_rows", load)
+    assert compiled.wanted(1000) is None
+    compiled.expect_many_reads()
+    assert compiled.wanted(1000) is not None
+
+
 @pytest.fixture
 def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder for compiled code of its own, and a process that has read much and loaded nothing yet."""

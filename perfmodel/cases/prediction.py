@@ -27,18 +27,21 @@ from perfmodel.cases.write import (
     INTERVALS,
     LOAD_REMARK,
     PREDICTED,
-    Answer,
-    answer_of,
+    Evaluated,
+    answers_of,
     output_frame,
 )
 from perfmodel.costs import REMARK, CostModel
 from perfmodel.engines import Adjustment
 from perfmodel.estimates import CAUSES, LOADS, Estimates, figure, sensitivity
+from perfmodel.profiles import expect_many_reads
 from perfmodel.vocabulary import BASES
 
 if TYPE_CHECKING:
     import pandas as pd
 
+#: Cases from which tables are read by compiled code from the start. Chosen: some seconds of work.
+MANY_CASES = 2000
 #: Called with (rows done, rows) after each group.
 Progress = Callable[[int, int], None]
 
@@ -129,17 +132,19 @@ def _predicted(
     groups = [replace(g, engine=g.engine.adjusted_by(adjustments, g.spec.name)) for g in groups_of(settings)]
     hosts = hosts_of(settings, database, psu)
     done = int((settings.cases.error != "").sum())
-    answers: list[Answer] = []
+    if len(cases) >= MANY_CASES:
+        expect_many_reads()
+    evaluated: list[Evaluated] = []
     for group in groups:
         try:
             found, share = evaluate_kept(settings, group, costs)
             if each:
                 each(group.rows, found)
             loads = load_remarks(settings, group, found, share)
-            answers.append(answer_of(group.rows, found, remarks_on(settings, group), loads, hosts.take(group.rows)))
+            evaluated.append(Evaluated(group.rows, found, remarks_on(settings, group), loads))
         except PerfmodelError as problem:
             settings.cases.refuse(np.isin(np.arange(len(cases)), group.rows), str(problem))
         done += len(group.rows)
         if progress:
             progress(done, len(cases))
-    return output_frame(settings, answers)
+    return output_frame(settings, answers_of(evaluated, hosts))

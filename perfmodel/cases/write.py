@@ -83,12 +83,43 @@ class Answer:
     columns: dict[str, NDArray[Any]]
 
 
-def answer_of(rows: Index, found: Estimates, remarks: NDArray[Any], loads: NDArray[Any], hosts: Hosts) -> Answer:
-    """Turn the estimates of `rows` into output columns, with intervals and flags.
-
-    remarks: on the configurations, (N,). loads: on what the answer rests near and beyond capacity, (N,). hosts: the
-    nodes that the devices are in.
+@dataclass(frozen=True)
+class Evaluated:
+    """Holds the estimates of N rows of cases. rows: their row numbers in the table. remarks: on the configurations,
+    (N,). loads: on what the answer rests near and beyond capacity, (N,).
     """
+
+    rows: Index
+    found: Estimates
+    remarks: NDArray[Any]
+    loads: NDArray[Any]
+
+
+def answers_of(parts: Sequence[Evaluated], hosts: Hosts) -> list[Answer]:
+    """Turn estimates into output columns. Groups with as many request classes are answered in one call.
+
+    hosts: the nodes that the devices of all rows of the table are in.
+    """
+    alike: dict[tuple[int, bool], list[Evaluated]] = {}
+    for part in parts:
+        key = len(part.found.share), part.found.causes.own_spreads is None
+        alike.setdefault(key, []).append(part)
+    return [_answer_of(_together(some), hosts) for some in alike.values()]
+
+
+def _together(parts: list[Evaluated]) -> Evaluated:
+    """Join the estimates of several groups of rows."""
+    return Evaluated(
+        rows=np.concatenate([p.rows for p in parts]),
+        found=Estimates.concatenate([p.found for p in parts]),
+        remarks=np.concatenate([p.remarks for p in parts]),
+        loads=np.concatenate([p.loads for p in parts]),
+    )
+
+
+def _answer_of(part: Evaluated, of_rows: Hosts) -> Answer:
+    """Turn estimates into output columns, with intervals and flags; of_rows: the nodes of all rows of the table."""
+    found, hosts = part.found, of_rows.take(part.rows)
     estimated = {**found.columns(), "req_s": found.request_rate}
     estimated["itl_ms"] = estimated["tpot_ms"]  # the mean gap of a request is its time per output token
     estimated["e2e_ms_p50"] = overall(found, "e2e", "p50") * MS_PER_S
@@ -99,8 +130,8 @@ def answer_of(rows: Index, found: Estimates, remarks: NDArray[Any], loads: NDArr
         columns[f"{column}_lo"] = estimated[column] * np.exp(-widths[figure])
         columns[f"{column}_hi"] = estimated[column] * np.exp(widths[figure])
     columns |= {flag: np.where(estimated[flag], "true", "false") for flag in FLAGS}
-    columns |= {"basis": np.asarray(estimated["basis"]), CONFIGURATION_REMARK: remarks, LOAD_REMARK: loads}
-    return Answer(rows=rows, columns=columns)
+    columns |= {"basis": np.asarray(estimated["basis"]), CONFIGURATION_REMARK: part.remarks, LOAD_REMARK: part.loads}
+    return Answer(rows=part.rows, columns=columns)
 
 
 def output_frame(settings: Settings, answers: Sequence[Answer]) -> pd.DataFrame:

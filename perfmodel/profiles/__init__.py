@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from perfmodel.profiles import store
 from perfmodel.profiles.asked import Asked
+from perfmodel.profiles.compiled import expect_many_reads
 from perfmodel.profiles.families import FAMILY, Family, Reference, Variant, bound, causal_length, reference
 from perfmodel.profiles.rising import Bounds
 from perfmodel.profiles.shapes import held_in_length, shape_at
@@ -23,6 +24,7 @@ __all__ = [
     "Variant",
     "bound",
     "causal_length",
+    "expect_many_reads",
     "folders",
     "held_in_length",
     "load",

@@ -48,6 +48,13 @@ class Effort:
 
 
 EFFORT = Effort()
+
+
+def expect_many_reads() -> None:
+    """Say that this process is about to read much, so that kept compiled code is loaded at once."""
+    EFFORT.seconds = max(EFFORT.seconds, LOAD_FROM)
+
+
 #: Held while compiled code is loaded, so that it is compiled once.
 _LOADING = threading.Lock()
 LOG = logging.getLogger("perfmodel.profiles")

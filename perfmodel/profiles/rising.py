@@ -53,8 +53,8 @@ def rising(log_time: Array, known: Mask) -> Array:
     """
     falls = _falls(log_time)
     out = np.array(log_time)
-    # a grid that rises stays as it is to the last digit, whatever other grids are asked for
-    out[falls] = _made_rising(log_time[falls], np.where(known[falls], 1.0, FILLED_WEIGHT))
+    if falls.any():  # a grid that rises stays as it is to the last digit, whatever other grids are asked for
+        out[falls] = _made_rising(log_time[falls], np.where(known[falls], 1.0, FILLED_WEIGHT))
     return out
 
 
@@ -62,6 +62,8 @@ def _made_rising(log_time: Array, weight: Array) -> Array:
     """Return what `rising` does for grids that fall somewhere; weight: of each cell, same shape."""
     out = log_time
     for _ in range(ROUNDS if log_time.ndim > 2 else 1):
+        if not _falls(out).any():
+            return out
         for axis in range(1, log_time.ndim):
             moved = _isotonic(np.moveaxis(out, axis, -1), np.moveaxis(weight, axis, -1))
             out = np.moveaxis(moved, -1, axis)
@@ -84,6 +86,8 @@ def _isotonic(values: Array, weight: Array) -> Array:
     It is the max-min formula: the value at i is the largest over j <= i of the least over k >= i of the mean of j to k.
     """
     falls = np.any(np.diff(values, axis=-1) < 0, axis=-1)
+    if not falls.any():
+        return values
     out = np.array(values)
     rows, by = values[falls], weight[falls]
     size = values.shape[-1]

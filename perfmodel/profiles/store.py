@@ -130,10 +130,13 @@ def folders() -> tuple[Path, ...]:
 def beside(device: Device) -> tuple[Path, ...]:
     """Return the existing profile folders that belong to the file `device` was read from: DIR/profiles for
     DIR/devices/x.toml."""
-    if device.origin is None:
-        return ()
-    around = (device.origin.parent.parent / "profiles", device.origin.parent / "profiles")
-    return tuple(place for place in around if place.is_dir())
+    return () if device.origin is None else _beside(device.origin.parent)
+
+
+@lru_cache(maxsize=512)
+def _beside(folder: Path) -> tuple[Path, ...]:
+    """Return the existing profile folders that belong to the device files in `folder`."""
+    return tuple(place for place in (folder.parent / "profiles", folder / "profiles") if place.is_dir())
 
 
 @lru_cache(maxsize=512)
