@@ -48,4 +48,4 @@ def least_time(
     """
     parts = ((flop, peak), (moved, bandwidth), (linked, link_bandwidth))
     times = [np.asarray(work) / rate for work, rate in parts if rate is not np.inf]  # what is left out takes none
-    return np.asarray(reduce(np.maximum, times, np.zeros(())))
+    return np.asarray(reduce(np.maximum, times) if times else 0.0)

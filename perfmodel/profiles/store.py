@@ -130,13 +130,14 @@ def folders() -> tuple[Path, ...]:
 def beside(device: Device) -> tuple[Path, ...]:
     """Return the existing profile folders that belong to the file `device` was read from: DIR/profiles for
     DIR/devices/x.toml."""
-    return () if device.origin is None else _beside(device.origin.parent)
+    return () if device.origin is None else _beside(device.origin)
 
 
 @lru_cache(maxsize=512)
-def _beside(folder: Path) -> tuple[Path, ...]:
-    """Return the existing profile folders that belong to the device files in `folder`."""
-    return tuple(place for place in (folder.parent / "profiles", folder / "profiles") if place.is_dir())
+def _beside(origin: Path) -> tuple[Path, ...]:
+    """Return the existing profile folders that belong to the device file `origin`."""
+    around = origin.parent.parent / "profiles", origin.parent / "profiles"
+    return tuple(place for place in around if place.is_dir())
 
 
 @lru_cache(maxsize=512)

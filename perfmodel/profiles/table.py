@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from perfmodel.arrays import Array, Codes, Index, Mask, common_shape
+from perfmodel.arrays import Array, Codes, Index, Mask, common_shape, different
 from perfmodel.profiles.grid import EDGE_TOLERANCE, LEAST_OCTAVES, OCTAVE, Cells, line_in_bound, on_grid
 from perfmodel.profiles.rising import Bounds, rising
 from perfmodel.vocabulary import BASIS_CODE
@@ -327,6 +327,9 @@ def unique_sites(site: list[Array]) -> Sites:
     mix = np.zeros(shape)
     for position, coordinate in enumerate(site):
         mix = mix + coordinate * (1.0 + _MIX_LINEAR * position + _MIX_SQUARE * position * position)
-    _, first, which = np.unique(mix.ravel(), return_index=True, return_inverse=True)
-    queries = np.stack([np.broadcast_to(a, shape).ravel()[first] for a in site], axis=1)
+    first, which = different(mix.ravel())
+    queries = np.empty((len(first), len(site)))
+    for position, coordinate in enumerate(site):
+        whole = coordinate if coordinate.ndim == 0 else np.broadcast_to(coordinate, shape).ravel()[first]
+        queries[:, position] = whole
     return Sites(which.reshape(shape), queries)
