@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property, reduce
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,7 @@ class _AxisPlace:
     fraction: Array
     beyond: Array
 
-    @property
+    @cached_property
     def inside(self) -> Mask:
         """True where the coordinate lies on the axis, or at most `EDGE_TOLERANCE` past its end."""
         return np.abs(self.beyond) <= EDGE_TOLERANCE
@@ -63,10 +64,10 @@ class _AxisPlace:
 
 def _place(axis: Array, x: Array) -> _AxisPlace:
     """Locate the coordinates `x` (logarithms, any shape) on the ascending grid points `axis`."""
-    held = np.clip(x, axis[0], axis[-1])
+    held = np.minimum(np.maximum(x, axis[0]), axis[-1])  # np.clip takes several times as long on few numbers
     if len(axis) == 1:
         return _AxisPlace(np.zeros(x.shape, np.intp), np.zeros(x.shape), x - held)
-    left = np.clip(np.searchsorted(axis, held, side="right") - 1, 0, len(axis) - 2)
+    left = np.minimum(np.maximum(np.searchsorted(axis, held, side="right") - 1, 0), len(axis) - 2)
     return _AxisPlace(left, (held - axis[left]) / (axis[left + 1] - axis[left]), x - held)
 
 
@@ -99,12 +100,14 @@ def on_grid(
         if read_rows is not None:
             return _by_rows(read_rows, (grids, nodes, times, known), axes, (which, *x, here), shape)
     places = [_place(a, v) for a, v in zip(axes, x, strict=True)]
-    inside = np.all(np.broadcast_arrays(*(p.inside for p in places)), axis=0)
-    on_point = np.all(np.broadcast_arrays(*(p.on_point for p in places)), axis=0)
-    base, corner = _corners(grids, known, which, places)
-    growths = [p.beyond for p in places]
-    if least is not None:
-        places, base, growths[-1] = _by_time(axes, which, x, places, least)
+    inside: Mask = reduce(np.logical_and, (p.inside for p in places))
+    on_point: Mask = reduce(np.logical_and, (p.on_point for p in places))
+    cells, weights, growths = _cells(grids.shape, which, places), _weights(places), [p.beyond for p in places]
+    corner = _seen(known, cells, weights)
+    if least is None:
+        base = _mean(grids, cells, weights)
+    else:
+        places, base, growths[-1] = _by_time(axes, cells, x, places, least)
     value = base
     for number, place in enumerate(places):
         if len(axes[number]) > 1 and not place.inside.all():
@@ -151,20 +154,22 @@ def _plain(array: NDArray[Any], kind: type) -> NDArray[Any]:
 
 
 def _by_time(
-    axes: tuple[Array, ...], which: Index, x: list[Array], places: list[_AxisPlace], least: tuple[Array, Array, Array]
+    axes: tuple[Array, ...],
+    cells: list[Index],
+    x: list[Array],
+    places: list[_AxisPlace],
+    least: tuple[Array, Array, Array],
 ) -> tuple[list[_AxisPlace], Array, Array]:
     """Interpolate ln(time) between the grid points, held within the ends of the axes.
 
     Returns (places with the fractions that were used, ln(utilisation), signed growth of ln(bound) past the ends of the
     last axis). Along the last axis time goes from one grid point to the next as the bound does, and a little as the
     coordinate does, for cells in which the bound stays the same. Along the first of two axes the bound grows in
-    proportion. Arguments: see `on_grid`.
+    proportion. cells: of each corner of each row. Other arguments: see `on_grid`.
     """
     nodes, times, here = least
     *first, last = places
-    other = [replace(p, fraction=np.zeros(())) for p in first]
-    ends = [[*other, replace(last, fraction=np.full((), side))] for side in (0.0, 1.0)]
-    left, right = (_corners(nodes, None, which, end)[0] for end in ends)
+    left, right = nodes.reshape(-1)[cells[0]], nodes.reshape(-1)[cells[len(cells) // 2]]
     along = here - sum(((v - a[p.left]) for v, a, p in zip(x, axes, first, strict=False)), np.zeros(()))
     held = np.clip(along, left, right)
     step = np.diff(axes[-1], append=axes[-1][-1])[last.left]
@@ -172,36 +177,51 @@ def _by_time(
         right - left + _BY_COORDINATE * step, _TINY
     )
     used = [*first, replace(last, fraction=np.where(last.inside, part, last.fraction))]
-    log_time, _ = _corners(times, None, which, used)
+    log_time = _mean(times, cells, _weights(used))
     across = sum(
         (p.fraction * np.diff(a, append=a[-1])[p.left] for a, p in zip(axes, first, strict=False)), np.zeros(())
     )
     return used, held + across - log_time, np.where(last.beyond != 0.0, along - held, 0.0)
 
 
-def _corners(grids: Cells | Array, known: Mask | None, which: Index, places: list[_AxisPlace]) -> tuple[Array, Mask]:
-    """Return the weighted sum over the corners of each row's grid cell, and True where a corner with a weight above
-    `_CORNER_WEIGHT` was measured.
+def _cells(shape: tuple[int, ...], which: Index, places: list[_AxisPlace]) -> list[Index]:
+    """Return the number of the cell at each of the 2^A corners around each row, in grids laid out flat.
 
-    known: None where the second result is not needed. places: position of each row on each axis. Other arguments: see
-    `on_grid`.
+    Corner c lies to the right on axis a where bit a of c is set. shape: of the grids, (U, A1[, A2]).
     """
-    shape = grids.shape[1:]
-    flat, seen = grids.reshape(-1), None if known is None else known.reshape(-1)
-    base = which * int(np.prod(shape))
+    cells = [which * math.prod(shape[1:])]
+    for number, place in enumerate(places):
+        stride = math.prod(shape[number + 2 :])
+        left, right = place.left * stride, np.minimum(place.left + 1, shape[number + 1] - 1) * stride
+        cells = [*(c + left for c in cells), *(c + right for c in cells)]
+    return cells
+
+
+def _weights(places: list[_AxisPlace]) -> list[Array]:
+    """Return the weight of each corner of `_cells` at the fractions of `places`."""
+    weights: list[Array] = [np.ones(())]
+    for place in places:
+        before = 1.0 - place.fraction
+        weights = [*(w * before for w in weights), *(w * place.fraction for w in weights)]
+    return weights
+
+
+def _mean(grids: Cells | Array, cells: list[Index], weights: list[Array]) -> Array:
+    """Return the weighted sum over the corners of each row's grid cell."""
+    flat = grids.reshape(-1)
     value: Array = np.zeros(())
-    corner: Mask = np.zeros((), bool)
-    for choice in range(2 ** len(shape)):
-        cell, weight = base, np.ones(())
-        for number, place in enumerate(places):
-            right = (choice >> number) & 1
-            stride = int(np.prod(shape[number + 1 :]))
-            cell = cell + np.minimum(place.left + right, shape[number] - 1) * stride
-            weight = weight * (place.fraction if right else 1.0 - place.fraction)
+    for cell, weight in zip(cells, weights, strict=True):
         value = value + weight * flat[cell]
-        if seen is not None:
-            corner = corner | (seen[cell] & (weight > _CORNER_WEIGHT))
-    return value, corner
+    return value
+
+
+def _seen(known: Mask, cells: list[Index], weights: list[Array]) -> Mask:
+    """Return True where a corner with a weight above `_CORNER_WEIGHT` was measured."""
+    flat = known.reshape(-1)
+    corner: Mask = np.zeros((), bool)
+    for cell, weight in zip(cells, weights, strict=True):
+        corner = corner | (flat[cell] & (weight > _CORNER_WEIGHT))
+    return corner
 
 
 def _beyond_axis(
@@ -227,7 +247,7 @@ def _beyond_axis(
     held = np.where(beyond > 0, axis[-1], axis[0])
     back = np.clip(held - np.sign(beyond) * OCTAVE, axis[0], axis[-1])
     moved = [*places[:number], _place(axis, back), *places[number + 1 :]]
-    earlier, _ = _corners(grids, None, which, moved)
+    earlier = _mean(grids, _cells(grids.shape, which, moved), _weights(moved))
     octaves = np.maximum(np.abs(held - back) / OCTAVE, LEAST_OCTAVES)
     change = line_in_bound(growth, value - earlier, np.asarray(octaves, float))
     return np.where(np.abs(beyond) > EDGE_TOLERANCE, change, 0.0)
