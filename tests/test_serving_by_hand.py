@@ -200,18 +200,14 @@ def test_steps_pass_a_pipeline_one_behind_the_other(walls: list[float], stages: 
     none = np.zeros(1, bool)
     parts = tuple(PlannedStep(Step(), np.ones(1), none, col(n)) for _, n in kinds)
     priced = PricedPrompts(
-        PlannedPrompts(parts),
-        None,
-        col(np.mean(walls)),
-        col(len(walls)),
-        tuple(col(w) for w, _ in kinds),  # type: ignore[arg-type]
+        PlannedPrompts(parts), (), col(np.mean(walls)), col(len(walls)), tuple(col(w) for w, _ in kinds)
     )
     assert one(priced.pipelined(col(stages))) == pytest.approx(done[-1, -1])
     assert one(priced.longest) == max(walls)
     assert one(priced.longer_than(col(0.12))) == pytest.approx(sum(max(w - 0.12, 0.0) for w in walls))
     assert one(PlannedPrompts(parts).n_steps) == len(walls)
     absent = PlannedStep(Step(), np.ones(1), none, col(0.0))
-    lone = PricedPrompts(PlannedPrompts((absent, parts[-1])), None, col(0.1), col(1.0), (col(9.0), col(0.1)))  # type: ignore[arg-type]
+    lone = PricedPrompts(PlannedPrompts((absent, parts[-1])), (), col(0.1), col(1.0), (col(9.0), col(0.1)))
     assert one(lone.longest) == 0.1
     assert one(lone.pipelined(col(stages))) == pytest.approx(0.1)
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from perfmodel.arrays import Array, Mask, stack
-from perfmodel.costs import StepCost
+from perfmodel.costs import StepCost, mean_cost
 from perfmodel.operators import Step
 
 #: Share of the token budget that prefill keeps at least, however many sequences decode in the same step. Chosen:
@@ -61,15 +61,22 @@ class PlannedPrompts(NamedTuple):
 class PricedPrompts(NamedTuple):
     """Hold what the steps of a `PlannedPrompts` take; arrays are (C, N) or (N,).
 
-    planned: the steps. cost: mean device cost of a step. wall: mean seconds of a step. n_steps: number of steps. walls:
-    seconds of a step of each kind.
+    planned: the steps. costs: device cost of a step of each kind. wall: mean seconds of a step. n_steps: number of
+    steps. walls: seconds of a step of each kind.
     """
 
     planned: PlannedPrompts
-    cost: StepCost
+    costs: tuple[StepCost, ...]
     wall: Array
     n_steps: Array
     walls: tuple[Array, ...]
+
+    @property
+    def cost(self) -> StepCost:
+        """Return the mean device cost of a step."""
+        if len(self.costs) == 1:
+            return self.costs[0]
+        return mean_cost(list(self.costs), [np.asarray(n, float) / self.n_steps for n in self.counts])
 
     @property
     def counts(self) -> tuple[Array, ...]:
@@ -178,5 +185,6 @@ def stacked(steps: list[Step], common: tuple[int, ...]) -> Step:
 
 def _trimmed(values: Array | float, common: tuple[int, ...]) -> Array | float:
     """Return `values` without the leading axes of length one that the shape `common` does not have."""
-    more = np.ndim(values) - len(common)
-    return np.reshape(values, np.shape(values)[more:]) if more > 0 else values
+    if not isinstance(values, np.ndarray) or values.ndim <= len(common):
+        return values
+    return values.reshape(values.shape[values.ndim - len(common) :])

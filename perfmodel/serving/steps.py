@@ -9,17 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from perfmodel.arrays import Array, Index, Mask
-from perfmodel.costs import (
-    CostModel,
-    KnownSteps,
-    StepCost,
-    cheaper,
-    distinct_cost,
-    layouts,
-    mean_cost,
-    overlapped,
-    with_drafting,
-)
+from perfmodel.costs import CostModel, KnownSteps, StepCost, cheaper, distinct_cost, layouts, overlapped, with_drafting
 from perfmodel.deployment import Sharding
 from perfmodel.engines import Engine, overlap_of
 from perfmodel.hardware import Hardware
@@ -390,10 +380,10 @@ def _regrouped(planned: Sequence[PlannedPrompts], priced: list[PricedStep]) -> l
 def _together(planned: PlannedPrompts, priced: list[PricedStep]) -> PricedPrompts:
     """Combine the prices of the kinds of step that compute some prompts."""
     counts = tuple(np.asarray(p.n_steps, float) for p in planned.parts)
-    walls = tuple(p.wall for p in priced)
+    walls, costs = tuple(p.wall for p in priced), tuple(p.cost for p in priced)
     if len(priced) == 1:
-        return PricedPrompts(planned, priced[0].cost, walls[0], counts[0], walls)
+        return PricedPrompts(planned, costs, walls[0], counts[0], walls)
     whole = np.asarray(sum(counts))
     shares = [n / whole for n in counts]
     wall = np.asarray(sum(w * share for w, share in zip(walls, shares, strict=True)))
-    return PricedPrompts(planned, mean_cost([p.cost for p in priced], shares), wall, whole, walls)
+    return PricedPrompts(planned, costs, wall, whole, walls)
