@@ -211,7 +211,7 @@ def _format_gap(profile: store.Profile, family: str, want: Variant) -> float:
 
     Read from the profile's run.toml, so that tables of far donors are not loaded.
     """
-    have = [Variant.parse(k) for t in profile.run["table"] if t["family"] == family for k in t["variants"]]
+    have = profile.variants.get(family, ())
     gap = min((lookup.distance(v, want) for v in have), default=float("inf"))
     if gap == 0.0:
         return 0.0

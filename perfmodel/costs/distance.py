@@ -67,6 +67,7 @@ def _measured_share(device: Device, act: str) -> float:
     return next((share for share in measured if not np.isnan(share)), NAN)
 
 
+@lru_cache(maxsize=16384)
 def device_distance(device: Device, other: Device, link: bool = False) -> float:
     """Return how far two devices are apart (no unit): 0 for equal architecture and balance of compute and bandwidth.
 

@@ -90,6 +90,7 @@ def effective(act: str, device: Device) -> str:
     return next((t for t in (act, *FALLBACK[act]) if not np.isnan(device.peak(t))), act)
 
 
+@lru_cache(maxsize=16384)
 def distance(have: Variant, want: Variant) -> float:
     """Return how far the formats and routing of a table are from those asked for: 0 for equal, inf for not usable.
 

@@ -94,11 +94,9 @@ def on_grid(
             bound at each row. With them ln(time) is interpolated, without them ln(utilisation).
     """
     if least is not None:
-        nodes, times, here = least
-        shape = common_shape(which.shape, here.shape, *(v.shape for v in x))
-        read_rows = compiled.wanted(math.prod(shape))
-        if read_rows is not None:
-            return _by_rows(read_rows, (grids, nodes, times, known), axes, (which, *x, here), shape)
+        shape = common_shape(which.shape, least[2].shape, *(v.shape for v in x))
+        if (read_rows := compiled.wanted(math.prod(shape))) is not None:
+            return _by_rows(read_rows, (grids, *least[:2], known), axes, (which, *x, least[2]), shape)
     places = [_place(a, v) for a, v in zip(axes, x, strict=True)]
     inside: Mask = reduce(np.logical_and, (p.inside for p in places))
     on_point: Mask = reduce(np.logical_and, (p.on_point for p in places))

@@ -18,7 +18,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +88,14 @@ class Profile:
 
     def __hash__(self) -> int:
         return hash((self.device, tuple(sorted(str(p) for fs in self.files.values() for p in fs.values()))))
+
+    @cached_property
+    def variants(self) -> Mapping[str, tuple[Variant, ...]]:
+        """Return the variants of the tables of each family, as run.toml lists them: no table is read."""
+        found: dict[str, list[Variant]] = {}
+        for entry in self.run["table"]:
+            found.setdefault(entry["family"], []).extend(Variant.parse(key) for key in entry["variants"])
+        return {family: tuple(variants) for family, variants in found.items()}
 
     def families(self) -> list[str]:
         """Return the operator families that have at least one table, sorted."""
@@ -271,5 +279,16 @@ def load(device: str, places: Sequence[Path | str] = ()) -> Profile | None:
 
 def names(places: Sequence[Path | str] = ()) -> list[str]:
     """Return the names of the devices that have a profile, in the folders in `places` or built in, sorted."""
-    every = [*(Path(p) for p in places), *folders()]
-    return sorted({run.parent.name for place in every for run in place.glob("*/run.toml")})
+    found = [_names_in(Path(place)) for place in places]  # which may change while this process runs
+    return sorted(set().union(*found, _built_in_names()))
+
+
+@lru_cache(maxsize=1)
+def _built_in_names() -> frozenset[str]:
+    """Return the names of the devices that have a built-in profile."""
+    return frozenset().union(*(_names_in(place) for place in folders()))
+
+
+def _names_in(folder: Path) -> frozenset[str]:
+    """Return the names of the devices that have a profile in a folder."""
+    return frozenset(run.parent.name for run in folder.glob("*/run.toml"))
