@@ -45,7 +45,8 @@ class MixedSteps:
 
     def at(self, running: Array) -> tuple[Array, Array]:
         """Return (base, each) of steps in which `running` sequences decode, (N,) each."""
-        return interpolate_all(self.knots, (self.base, self.each), running)
+        base, each = interpolate_all(self.knots, (self.base, self.each), running)
+        return base, each
 
     @cached_property
     def _mean_abreast(self) -> MeanAtLeast:
