@@ -1,12 +1,14 @@
 """Scores the decisions that predictions lead to and writes docs/decisions.md.
 
     python -m benchmarks.decisions CASES.csv TRUTH.csv [--prices PRICES.csv|.json] [--peer NAME=PREDICTIONS.csv ...]
+        [--bounds]
 
 CASES and TRUTH are the tables of `benchmarks.accuracy`. Every published set of alternatives is a decision: the same
 model and lengths, measured at several device counts, degrees of parallelism, precisions, engines or concurrencies. See
 `perfmodel.calibration.decisions` for how a pick is made and judged. PRICES gives dollars per hour by device and adds
 decisions across devices. Picks by the roofline are made with the same serving model, whose operators take the least
-time that the device's peak and bandwidth allow. Limits are on TPOT, on TTFT, and on both.
+time that the device's peak and bandwidth allow. Limits are on TPOT, on TTFT, and on both. `--bounds` adds what perfect
+levels and a second run of every configuration would decide (`benchmarks.decision_bounds`).
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks.accuracy_tables import markdown
+from benchmarks.decision_bounds import DRAWS, NEAR, bound_lines, bounds, near_limit
 from perfmodel.calibration import LIMITS, counted, decisions, summary
 from perfmodel.cases import predict
 from perfmodel.costs import Roofline
@@ -26,6 +29,7 @@ from perfmodel.costs import Roofline
 ROOT = Path(__file__).resolve().parents[1]
 COMMAND = (
     "python -m benchmarks.decisions CASES.csv TRUTH.csv --prices PRICES.json --peer 'AIConfigurator=PREDICTIONS.csv'"
+    " --bounds"
 )
 HEADINGS = {
     "decisions": "decisions",
@@ -59,11 +63,23 @@ As above, among the runs that measured TTFT, with {limits} at the 20, 40, 60 and
 its median where only that was published.
 """
 TTFT_LIMITS = {"ttft": "limits on TTFT alone", "both": "limits on both latencies"}
+BOUNDS_INTRODUCTION = """## Bounds: what levels, shape and scatter allow
+
+Limits on TPOT. With a perfect level, all runs that agree in what is named are given one factor, which makes their
+median error 0: what is then decided wrongly is the shape, one configuration against the next. A second run is the
+measurement itself with scatter of a normal distribution, in {draws} draws: what it decides wrongly, no model can.
+Repeats of one image are 0.7 % apart in the middle (AIConfigurator's silicon runs), versions of an engine about 10 %.
+Where the best configuration measured {near} of the limit or more, in {share} of the decisions, a predictor that reads
+it a little too high leaves it out, and the next one, at half the concurrency, gives a third less throughput.
+"""
 KINDS = {"configuration": "Configurations of one device", "hardware": "Across devices, per dollar"}
 
 
-def page(made: dict[str, dict[str, pd.DataFrame]], split: str) -> str:
-    """Return the page in Markdown. made: decisions by what their limits are on, then by predictor."""
+def page(made: dict[str, dict[str, pd.DataFrame]], split: str, bounds_told: str = "") -> str:
+    """Return the page in Markdown.
+
+    made: decisions by what their limits are on, then by predictor. bounds_told: the section on bounds, if any.
+    """
     parts = [INTRODUCTION.format(command=COMMAND, split=split)]
     for kind, title in KINDS.items():
         lines = _lines(made["tpot"], kind)
@@ -75,6 +91,8 @@ def page(made: dict[str, dict[str, pd.DataFrame]], split: str) -> str:
             if lines:
                 told = TTFT_INTRODUCTION.format(title=title, kind=of[0].lower() + of[1:], limits=TTFT_LIMITS[limits])
                 parts.append(f"{told}\n{markdown('alternatives; picks by', lines)}")
+    if bounds_told:
+        parts.append(bounds_told)
     parts.append(_worst(next(iter(made["tpot"].values()))))
     return "\n".join(parts)
 
@@ -100,6 +118,17 @@ def _line(made: pd.DataFrame, kind: str) -> dict[str, object]:
     if kind == "configuration":
         found[HEADINGS["right_device"]] = float("nan")
     return found
+
+
+def bounds_section(made: dict[str, pd.DataFrame], truth: pd.DataFrame) -> str:
+    """Return the section on bounds. made: decisions with limits on TPOT by bound, the tool's own first."""
+    near = near_limit(next(iter(made.values())), truth)
+    parts = [BOUNDS_INTRODUCTION.format(draws=DRAWS, near=f"{100 * NEAR:.0f} %", share=f"{100 * near:.0f} %")]
+    for kind, title in KINDS.items():
+        lines = bound_lines(made, kind)
+        if lines:
+            parts.append(f"### Bounds: {title[0].lower()}{title[1:]}\n\n{markdown('alternatives; picks by', lines)}")
+    return "\n".join(parts)
 
 
 def _worst(made: pd.DataFrame) -> str:
@@ -132,6 +161,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--prices", type=Path)
     parser.add_argument("--peer", action="append", default=[], metavar="NAME=CSV")
     parser.add_argument("--split", default="test", choices=("test", "train"))
+    parser.add_argument("--bounds", action="store_true")
     parser.add_argument("-o", "--output", type=Path, default=ROOT / "docs" / "decisions.md")
     asked = parser.parse_args(arguments)
     cases = pd.read_csv(asked.cases, dtype=str, keep_default_na=False)
@@ -142,7 +172,8 @@ def main(arguments: list[str] | None = None) -> int:
         limits: {name: decisions(cases, table, truth, prices, limits) for name, table in tables.items()}
         for limits in LIMITS
     }
-    asked.output.write_text(page(made, asked.split), encoding="utf-8")
+    told = bounds_section(bounds(cases, tables["perfmodel"], truth, prices), truth) if asked.bounds else ""
+    asked.output.write_text(page(made, asked.split, told), encoding="utf-8")
     print(asked.output)
     return 0
 
