@@ -157,9 +157,9 @@ class _Run:
         self.made, self.squares = self.made + work.running, self.squares + np.square(work.running)
         self.spent = self.spent + work.running * work.met / self.width
 
-    def _work(self, older: Array, admitted: tuple[Array, Array, Array]) -> _Work:
+    def _work(self, older: Array, admitted: tuple[Array, Array, Array, Array]) -> _Work:
         """Return what a cell does in which `admitted` requests come (see `_admitted`) beside `older` ones, (N,)."""
-        batch, prefill, (came, over, per_step) = self.batch, self.batch.prefill, admitted
+        batch, prefill, (came, over, packed, per_step) = self.batch, self.batch.prefill, admitted
         running = older + came * ((1.0 - over) * self.whole[0] + over * self.half[0])
         met = self.width * batch.curve.at(running)  # by a request that runs: then the replica does
         decoding = met * any_running(running, np.maximum(self.entered + came, 1.0))
@@ -168,10 +168,14 @@ class _Run:
         prompts = prefill.seconds(came, steps, running, batch.curve, at_once=at_once)
         prompts = np.maximum(prompts, came * prefill.alone - decoding)
         # whole steps carry prompts, also where these fill a part of one
-        beside = 0.0 if prefill.separate else np.clip(steps, over * self.width, self.width) / self.width * decoding
-        # a prompt is done with its group, on average half a group later than half of all
+        beside, within = (
+            0.0 if prefill.separate else np.clip(steps, share * self.width, self.width) / self.width * decoding
+            for share in (over, packed)
+        )
+        # a prompt is done with its group, on average half a group later than half of all: prompts that come as they
+        # arrive wait for no group but that of their own steps
         groups = np.maximum(came / np.maximum(per_step, 1.0), np.minimum(came, 1.0))
-        filling = (prompts + beside) / 2.0 * (1.0 + 1.0 / np.maximum(groups, 1.0))
+        filling = (prompts + beside) / 2.0 + (prompts + within) / 2.0 / np.maximum(groups, 1.0)
         return _Work(came, over, running, met, decoding, prompts, beside + np.zeros_like(prompts), filling)
 
     def _delay(self, cell: int, met: Array, prompts: Array) -> None:
@@ -187,8 +191,9 @@ class _Run:
         self.settled = self.settled + whole[0] * prompts / 2.0
         self.delays[:cell] += halves[1:] * (met + prompts)
 
-    def _admitted(self, cell: int, older: Array, lasting: Array) -> tuple[Array, Array, Array]:
-        """Return (requests admitted in a cell, share of the cell over which they come, prompts per step), (N,) each.
+    def _admitted(self, cell: int, older: Array, lasting: Array) -> tuple[Array, Array, Array, Array]:
+        """Return (requests admitted in a cell, share of the cell over which they come, the same if all were there,
+        prompts per step), (N,) each.
 
         They come at once where slots are free, else as other sequences end. `older` is the number of running sequences
         that were admitted in earlier cells, (N,). lasting: seconds of the cell, (N,).
@@ -206,8 +211,9 @@ class _Run:
             over = np.minimum(came / (per_step * self.width), 1.0)
         # those that arrive during the cell come for as long as they arrive
         spread = np.minimum(fresh * batch.gap / np.maximum(lasting, _TINY_SECONDS), 1.0)
-        over = np.maximum(over, spread * np.clip(came - waiting, 0.0, fresh) / np.maximum(came, _SAME))
-        return came, (over if cell == 0 else np.where(left <= free, over, 1.0)), per_step
+        longer = np.maximum(over, spread * np.clip(came - waiting, 0.0, fresh) / np.maximum(came, _SAME))
+        full = (left > free) & (cell > 0)
+        return came, np.where(full, 1.0, longer), np.where(full, 1.0, over), per_step
 
     def _arrived(self, lasting: Array) -> tuple[Array, Array]:
         """Return the requests that wait at the start of a cell of `lasting` seconds, and those that arrive during it.
