@@ -19,8 +19,7 @@ from perfmodel.cases.layout import Group
 from perfmodel.cases.protocols import KEPT, reached
 from perfmodel.cases.settings import Settings
 from perfmodel.costs import CostModel
-from perfmodel.estimates import Estimates, overall
-from perfmodel.workload import MS_PER_S
+from perfmodel.estimates import Estimates
 
 #: Least share of the rate of a run that an estimate is taken at. Chosen: an estimate whose capacity is 8 times too low
 #: is none; the lowest of published runs is 2.8 times too low.
@@ -41,22 +40,20 @@ def evaluate_kept(settings: Settings, group: Group, costs: CostModel | None = No
     none is known to have been reached.
     """
     found, share = evaluate(settings, group, costs), np.ones(len(group.rows))
-    limits, reach = _limits(settings, group.rows), reached(settings.cases)[group.rows]
+    limits, reached = _limits(settings, group.rows)
     if group.mode != "open" or not np.isfinite(limits).any():
         return found, share
-    missed = _excess(found, limits) > 0.0
-    with np.errstate(invalid="ignore"):
-        goals = np.where(missed, limits, limits * reach)
-        sought = np.flatnonzero(missed | (_excess(found, goals) < 0.0))
+    excess = _excess(found, limits)
+    sought = np.flatnonzero((excess > 0.0) | (reached & (excess < 0.0)))
     if not len(sought):
         return found, share
-    rows, missed = group.rows[sought], missed[sought]
+    rows, missed = group.rows[sought], excess[sought] > 0.0
     upper, lower = np.where(missed, 1.0, MOST_SHARE), np.where(missed, LEAST_SHARE, 1.0)
     for _ in range(2):
         tried = upper * (lower / upper) ** np.linspace(0.0, 1.0, TRIED)[:, None]
         many = replace(group, rows=np.tile(rows, TRIED))
         each = evaluate(settings, many, costs, tried.ravel())
-        first = _highest_kept(_excess(each, np.tile(goals[:, sought], TRIED)).reshape(tried.shape))
+        first = _highest_kept(_excess(each, np.tile(limits[:, sought], TRIED)).reshape(tried.shape))
         picked = first * len(rows) + np.arange(len(rows))
         upper = np.take_along_axis(tried, np.maximum(first - 1, 0)[None], 0)[0]
         lower = np.take_along_axis(tried, first[None], 0)[0]
@@ -95,15 +92,21 @@ def load_remarks(settings: Settings, group: Group, found: Estimates, share: Arra
     return remarks
 
 
-def _limits(settings: Settings, rows: Index) -> Array:
-    """Return the limits that each row kept, TTFT and TPOT, milliseconds, (2, N); infinite where none is known."""
+def _limits(settings: Settings, rows: Index) -> tuple[Array, Mask]:
+    """Return (latencies that each row kept to, TTFT and TPOT, milliseconds, (2, N); whether it reached one, (N,)).
+
+    The former are infinite where no limit is known, and below the limit by `Protocol.reach` where one was reached.
+    """
     kept = np.stack([settings.cases.number[column][rows] for column in KEPT.values()])
-    return np.where(np.isfinite(kept), kept, np.inf)
+    reach = reached(settings.cases)[rows]
+    near = np.isfinite(reach)
+    return np.where(np.isfinite(kept), kept * np.where(near, reach, 1.0), np.inf), near
 
 
 def _excess(found: Estimates, limits: Array) -> Array:
     """Return the natural logarithm of the latency over its limit, of the worse of the two, (N,); above 0: missed."""
-    latencies = np.stack([overall(found, metric.removesuffix("_ms"), "p99") * MS_PER_S for metric in KEPT])
+    columns = found.columns()
+    latencies = np.stack([columns[f"{metric}_p99"] for metric in KEPT])
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(np.max(np.log(np.where(np.isinf(limits), 0.0, latencies) / limits), axis=0))
 
