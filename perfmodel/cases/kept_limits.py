@@ -2,8 +2,7 @@
 
 Their rate was served. Where the estimate misses the limits at that rate, the error is in its capacity, so that the best
 answer for latencies near capacity is the one at equal latency: that of the highest rate at which the estimate keeps the
-limits. Results of benchmarks that look for the highest rate come close to a limit (`Protocol.reach`), so that they are
-also answered at a higher rate than theirs where the estimate is far from its limits. Throughput is that of the run.
+limits. Throughput is that of the run.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from perfmodel.arrays import Array, Index, Mask
 from perfmodel.cases.evaluate import evaluate
 from perfmodel.cases.layout import Group
-from perfmodel.cases.protocols import KEPT, reached
+from perfmodel.cases.protocols import KEPT
 from perfmodel.cases.settings import Settings
 from perfmodel.costs import CostModel
 from perfmodel.estimates import Estimates
@@ -24,10 +23,7 @@ from perfmodel.estimates import Estimates
 #: Least share of the rate of a run that an estimate is taken at. Chosen: an estimate whose capacity is 8 times too low
 #: is none; the lowest of published runs is 2.8 times too low.
 LEAST_SHARE = 1.0 / 8.0
-#: Most that an estimate is taken at, as a share of the rate of a run. Chosen: an estimate whose capacity is three times
-#: too high is none.
-MOST_SHARE = 3.0
-#: Rates that are tried in each of two passes: the second leaves a gap of 1 to 2 % between rates.
+#: Rates that are tried in each of two passes: the second leaves a gap of 1 % between rates.
 TRIED = 16
 #: Where no rate keeps the limits, those within this of the best (natural logarithm) are as good as it.
 _NEARLY_BEST = 0.02
@@ -36,30 +32,27 @@ _NEARLY_BEST = 0.02
 def evaluate_kept(settings: Settings, group: Group, costs: CostModel | None = None) -> tuple[Estimates, Array]:
     """Estimate the group's rows as `evaluate`, those that kept limits at a rate at which the estimate keeps them.
 
-    Returns the estimates and the share of the stated rate that each is taken at, (N,): 1 where no limit is missed and
-    none is known to have been reached.
+    Returns the estimates and the share of the stated rate that each is taken at, (N,): 1 where no limit is missed.
     """
     found, share = evaluate(settings, group, costs), np.ones(len(group.rows))
-    limits, reached = _limits(settings, group.rows)
+    limits = _limits(settings, group.rows)
     if group.mode != "open" or not np.isfinite(limits).any():
         return found, share
-    excess = _excess(found, limits)
-    sought = np.flatnonzero((excess > 0.0) | (reached & (excess < 0.0)))
-    if not len(sought):
+    missed = np.flatnonzero(_excess(found, limits) > 0.0)
+    if not len(missed):
         return found, share
-    rows, missed = group.rows[sought], excess[sought] > 0.0
-    upper, lower = np.where(missed, 1.0, MOST_SHARE), np.where(missed, LEAST_SHARE, 1.0)
+    rows, upper, lower = group.rows[missed], np.ones(len(missed)), np.full(len(missed), LEAST_SHARE)
     for _ in range(2):
         tried = upper * (lower / upper) ** np.linspace(0.0, 1.0, TRIED)[:, None]
         many = replace(group, rows=np.tile(rows, TRIED))
         each = evaluate(settings, many, costs, tried.ravel())
-        first = _highest_kept(_excess(each, np.tile(limits[:, sought], TRIED)).reshape(tried.shape))
+        first = _highest_kept(_excess(each, np.tile(limits[:, missed], TRIED)).reshape(tried.shape))
         picked = first * len(rows) + np.arange(len(rows))
         upper = np.take_along_axis(tried, np.maximum(first - 1, 0)[None], 0)[0]
         lower = np.take_along_axis(tried, first[None], 0)[0]
-    share[sought] = lower
+    share[missed] = lower
     order = np.arange(len(share))
-    order[sought] = len(share) + np.arange(len(sought))
+    order[missed] = len(share) + np.arange(len(missed))
     return Estimates.concatenate([found, _served(each.take(picked), lower)]).take(order), share
 
 
@@ -73,8 +66,8 @@ def load_remarks(settings: Settings, group: Group, found: Estimates, share: Arra
         return remarks
     number = {c: v[group.rows] for c, v in settings.cases.number.items()}
     rate = number["request_rate_rps"]
-    for i in np.flatnonzero((share != 1.0) | found.saturated).tolist():
-        if share[i] != 1.0:
+    for i in np.flatnonzero((share < 1.0) | found.saturated).tolist():
+        if share[i] < 1.0:
             remarks[i] = (
                 f"the run kept its limits at {rate[i]:g} requests/s, the estimate up to {rate[i] * share[i]:.3g}: its "
                 "latencies are those of that rate"
@@ -92,15 +85,10 @@ def load_remarks(settings: Settings, group: Group, found: Estimates, share: Arra
     return remarks
 
 
-def _limits(settings: Settings, rows: Index) -> tuple[Array, Mask]:
-    """Return (latencies that each row kept to, TTFT and TPOT, milliseconds, (2, N); whether it reached one, (N,)).
-
-    The former are infinite where no limit is known, and below the limit by `Protocol.reach` where one was reached.
-    """
+def _limits(settings: Settings, rows: Index) -> Array:
+    """Return the limits that each row kept, TTFT and TPOT, milliseconds, (2, N); infinite where none is known."""
     kept = np.stack([settings.cases.number[column][rows] for column in KEPT.values()])
-    reach = reached(settings.cases)[rows]
-    near = np.isfinite(reach)
-    return np.where(np.isfinite(kept), kept * np.where(near, reach, 1.0), np.inf), near
+    return np.where(np.isfinite(kept), kept, np.inf)
 
 
 def _excess(found: Estimates, limits: Array) -> Array:

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from hwdb.tomlfile import read_toml
-from perfmodel.arrays import Array
 from perfmodel.cases.read import Cases, Texts
 
 TABLE = Path(__file__).with_name("protocols.toml")
@@ -28,7 +27,6 @@ class Protocol:
 
     publication: str
     scenario: str
-    reach: float
     limits: Mapping[str, Mapping[str, float]]
 
 
@@ -42,8 +40,7 @@ def protocols() -> Mapping[str, Protocol]:
         entry.text("source")
         by_model = entry.table("limits")
         limits = {m: {k: by_model.table(m).number(k, above=0) for k in KEPT} for m in by_model.keys()}  # noqa: SIM118
-        reach = entry.number("reach", above=0)
-        found[name] = Protocol(entry.text("publication"), entry.text("scenario"), reach, limits)
+        found[name] = Protocol(entry.text("publication"), entry.text("scenario"), limits)
         entry.done()
     return found
 
@@ -63,12 +60,6 @@ def with_kept_limits(cases: Cases) -> Cases:
         ]
         number[column] = np.where(np.isfinite(number[column]), number[column], np.array(found, float))
     return replace(cases, number=number)
-
-
-def reached(cases: Cases) -> Array:
-    """Return how close to a limit the result of each row came, (R,): `Protocol.reach`, NaN for rows of none."""
-    known = protocols()
-    return np.array([known[name].reach if name in known else np.nan for name in _named(cases)], float)
 
 
 def _named(cases: Cases) -> Texts:
