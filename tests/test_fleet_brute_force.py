@@ -283,6 +283,7 @@ KINDS = (
     "commitment", "owned", "start", "stay", "fixed", "move", "mean_budget", "carbon_limit", "worlds", "case",
     "availability", "pair", "traffic", "least_power", "least_carbon", "penalty", "mixed",
     "together", "together_spare", "regions", "region_stock", "region_carbon", "region_nodes",
+    "many_spare", "spare_of_each",
 )  # fmt: skip
 
 
@@ -387,6 +388,13 @@ def instance(kind: str, seed: int) -> tuple[FleetProblem, int]:
     made["together"] = (both, 6, {"stock": lit})
     made["together_spare"] = (replace(both, worlds=draws[:0]), 8, {"spare_nodes": 1, "power": 2500.0})
     made |= of_regions(rng, one, day)
+    single = base(rng, 1, 1)
+    made["many_spare"] = (single, 10, {"spare_nodes": 3, "spare": {"d0": 1}, "power": float(rng.uniform(2e3, 6e3))})
+    made["spare_of_each"] = (
+        each_option(single, replicas_per_node=[1.0, 1.0]),
+        7,
+        {"spare": {"d0": 2, "d1": 2}, "supplies": (*rented, replace(spot, most=4.0))},
+    )
     problem, most, inventory = made[kind]
     return with_inventory(problem, **inventory), most
 

@@ -13,7 +13,7 @@ from itertools import combinations
 import numpy as np
 
 from perfmodel.arrays import Array
-from search.fleet.limits import failures, spot_up
+from search.fleet.limits import failures, lost_with_node, spare_pools, spot_up
 from search.fleet.problem import FleetProblem
 
 #: World of a case that counts with the throughput of the problem itself.
@@ -30,7 +30,8 @@ class Case:
     """One case of one group: its classes are served by what is left of its options.
 
     kind: one of `KINDS`. options, classes: positions of the group's. throughput: (O, C) of one replica. lost: option ->
-    replicas that are lost. gone: options that are lost whole. spot_lost: option -> share of its spot replicas that is
+    replicas that are lost. nodes: where above 1, this is the worst failure of so many nodes, each of which takes `lost`
+    of its option. gone: options that are lost whole. spot_lost: option -> share of its spot replicas that is
     lost. world: position in the worlds of the problem, `NO_WORLD` for none.
     """
 
@@ -39,6 +40,7 @@ class Case:
     classes: tuple[int, ...]
     throughput: Array
     lost: dict[int, float] = field(default_factory=dict)
+    nodes: int = 1
     gone: frozenset[int] = frozenset()
     spot_lost: dict[int, float] = field(default_factory=dict)
     world: int = NO_WORLD
@@ -52,12 +54,29 @@ class Case:
         left = np.asarray(replicas, dtype=float).copy()
         if self.kind not in FAILURES:
             left = left * np.array([o.availability for o in problem.options]) - (1.0 - spot_up(problem)) * spot
-        for o, n in self.lost.items():
+        for o, n in (self.lost if self.nodes == 1 else self._worst(left)).items():
             left[o] = max(left[o] - n, 0.0)
         for o, part in self.spot_lost.items():
             left[o] -= part * spot[o]
         left[list(self.gone)] = 0.0
         return left
+
+    def _worst(self, left: Array) -> dict[int, float]:
+        """Return what the worst failure of `nodes` nodes takes of each option. left: (O,) replicas before it.
+
+        A node of an option takes no more of its only class than the one before it, so that the greatest parts are the
+        worst choice.
+        """
+        speed = self.throughput[:, self.classes[0]]
+        parts = [
+            (float(speed[o] * np.clip(left[o] - j * n, 0.0, n)), o)
+            for o, n in self.lost.items()
+            for j in range(self.nodes)
+        ]
+        out: dict[int, float] = {}
+        for _, o in sorted(parts, reverse=True)[: self.nodes]:
+            out[o] = out.get(o, 0.0) + self.lost[o]
+        return out
 
 
 def groups(problem: FleetProblem) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
@@ -86,18 +105,27 @@ def groups(problem: FleetProblem) -> list[tuple[tuple[int, ...], tuple[int, ...]
 
 def cases(problem: FleetProblem, without: frozenset[str] = frozenset()) -> list[Case]:
     """List the cases of every group, the normal one first. without: kinds that are left out."""
-    lost = failures(problem)
     found = []
     for options, classes in groups(problem):
         base = Case("normal", options, classes, np.where(problem.serves(), problem.throughput, 0.0))
-        others = [*_spare(base, lost), *_domains(problem, base), *_spot(problem, base), *_worlds(problem, base)]
+        others = [*_spare(problem, base), *_domains(problem, base), *_spot(problem, base), *_worlds(problem, base)]
         found += [base, *[c for c in others if c.kind not in without]]
     return found
 
 
-def _spare(base: Case, lost: list[Array]) -> Iterator[Case]:
-    """Yield the failures of nodes in one group, without those that another one covers. lost: (O,) each."""
-    rows = np.unique(np.stack(lost)[:, list(base.options)], axis=0)
+def _spare(problem: FleetProblem, base: Case) -> Iterator[Case]:
+    """Yield the failures of nodes in one group, without those that another one covers.
+
+    Where several nodes fail at once and the group has one class, the worst choice of them is one case.
+    """
+    pools = [([o for o in members if o in base.options], count) for members, count in spare_pools(problem)]
+    if len(base.classes) == 1 and max((count for _, count in pools), default=0) > 1:
+        each = lost_with_node(problem)
+        for members, count in pools:
+            if members:
+                yield replace(base, kind="spare", lost={o: float(each[o]) for o in members}, nodes=count)
+        return
+    rows = np.unique(np.stack(failures(problem, base.options))[:, list(base.options)], axis=0)
     rows = rows[rows.any(axis=1)]
     for i, row in enumerate(rows):
         covered = (rows >= row).all(axis=1)

@@ -25,7 +25,7 @@ import numpy as np
 
 from perfmodel.arrays import Array
 from search.fleet.cases import groups
-from search.fleet.limits import failures
+from search.fleet.limits import most_lost
 from search.fleet.periods import deciding
 from search.fleet.variables import Expression, Program
 
@@ -41,7 +41,7 @@ def add_levels(program: Program) -> None:
     Programs without spare nodes, and those whose demand is a variable, have none.
     """
     problem, without = program.problem, program.ask.without
-    fails = np.max(failures(problem), axis=0) > 0
+    fails = most_lost(problem) > 0
     whole = isinstance(program.served, float) and "demand" not in program.excess
     if len(problem.options) * problem.periods < LEAST_SIZE or "spare" in without or not (whole and fails.any()):
         return

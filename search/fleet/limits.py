@@ -7,7 +7,7 @@ the periods of the day.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import combinations_with_replacement
 
 import numpy as np
@@ -104,21 +104,46 @@ def served_by_none(problem: FleetProblem) -> list[int]:
     return [int(c) for c in np.nonzero(wanted & ~problem.serves().any(axis=0))[0]]
 
 
-def failures(problem: FleetProblem) -> list[Array]:
+def spare_pools(problem: FleetProblem) -> list[tuple[list[int], int]]:
+    """List the pools of nodes that have spare ones: (the options that stand on them, the nodes that fail at once).
+
+    They are those of any device, and those of each device, region or domain that has spare nodes of its own.
+    """
+    options, inventory = problem.options, problem.inventory
+    pools = [(list(range(len(options))), inventory.spare_nodes)]
+    pools += [([i for i, o in enumerate(options) if n in o.pools], k) for n, k in inventory.spare.items()]
+    return [(members, count) for members, count in pools if members and count]
+
+
+def lost_with_node(problem: FleetProblem) -> Array:
+    """Return the replicas of each option that a node takes with it, (O,)."""
+    return np.ceil(np.array([o.replicas_per_node for o in problem.options], dtype=float))
+
+
+def most_lost(problem: FleetProblem) -> Array:
+    """Return the most replicas of each option that a failure of nodes takes, (O,): all of its nodes are of the option.
+
+    It is the greatest of `failures`, without a list of them.
+    """
+    nodes = np.zeros(len(problem.options))
+    for members, count in spare_pools(problem):
+        nodes[members] = np.maximum(nodes[members], count)
+    return np.asarray(nodes * lost_with_node(problem))
+
+
+def failures(problem: FleetProblem, within: Sequence[int] | None = None) -> list[Array]:
     """List the failures that the fleet must survive, each as the replicas that it takes of every option, (O,).
 
     The first failure takes nothing. With spare nodes, there is one for every choice of nodes to lose: of any device,
-    and of each device or domain that has spare nodes of its own.
+    and of each device or domain that has spare nodes of its own. within: options whose nodes fail; all by default.
     """
-    options, inventory = problem.options, problem.inventory
-    out = [np.zeros(len(options))]
-    pools = [(list(range(len(options))), inventory.spare_nodes)]
-    pools += [([i for i, o in enumerate(options) if n in o.pools], k) for n, k in inventory.spare.items()]
-    for members, count in pools:
-        for nodes in combinations_with_replacement(members, count) if count else ():
-            lost = np.zeros(len(options))
+    among, each = set(range(len(problem.options)) if within is None else within), lost_with_node(problem)
+    out = [np.zeros(len(problem.options))]
+    for members, count in spare_pools(problem):
+        for nodes in combinations_with_replacement([o for o in members if o in among], count):
+            lost = np.zeros(len(problem.options))
             for o in nodes:
-                lost[o] += np.ceil(options[o].replicas_per_node)
+                lost[o] += each[o]
             out.append(lost)
     return out
 
@@ -164,7 +189,7 @@ def most_steady(problem: FleetProblem) -> Index:
         return _most_within_limits(problem)
     current = np.array([o.current if o.migration_usd else 0 for o in problem.options])
     kept = np.maximum(current, 0 if problem.kept is None else problem.kept)
-    return np.asarray(np.maximum(_alone(problem) + np.max(failures(problem), axis=0), kept), dtype=np.intp)
+    return np.asarray(np.maximum(_alone(problem) + most_lost(problem), kept), dtype=np.intp)
 
 
 def most_spot(problem: FleetProblem) -> Index:
@@ -177,7 +202,7 @@ def most_spot(problem: FleetProblem) -> Index:
         on = np.isin(np.arange(len(problem.options)), spot_options(problem))
         return np.asarray(_most_within_limits(problem) * on)
     out = np.zeros(len(problem.options), dtype=np.intp)
-    alone, failing = _alone(problem) / spot_up(problem), np.max(failures(problem), axis=0)
+    alone, failing = _alone(problem) / spot_up(problem), most_lost(problem)
     for o in spot_options(problem):
         lost = supplies[problem.options[o].device].lost_share
         left = 1.0 - lost if lost < 1.0 else 1.0

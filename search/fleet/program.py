@@ -18,6 +18,7 @@ objective       minimise sum_t hours[t] cost[t] / sum_t hours[t], the mean USD p
 serve[c,t,f]    every request of a class is served (`search.fleet.serving`)
 load[o,t,f]     the replicas alive keep the SLO; load[o,m,t,f] where a replica serves several models m
 capacity[t,f]   both in one, for a class that shares no option with another
+node[o,j,t,f]   of which the worst choice of several nodes fails
 alive[o,t,f]    a failure takes its replicas
 gone[o,t,f]     but no more than there are
 level[k,g,t]    tighter: the worst failure of a group is at one of a few levels (`search.fleet.levels`)

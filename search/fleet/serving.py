@@ -99,11 +99,55 @@ def add_capacity(program: Program, case: Case, index: tuple[int, int]) -> None:
     able = [o for o in case.options if case.throughput[o, c] > 0]
     each = {o: float(case.throughput[o, c] / rate) for o in able}
     if case.kind in FAILURES:
-        lost = [each[o] * (program.replicas[o, t] - alive(program, case, o, t)) for o in able if case.touches(o)]
+        lost = (
+            add_nodes(program, case, each, (number, t))
+            if case.nodes > 1
+            else [each[o] * (program.replicas[o, t] - alive(program, case, o, t)) for o in able if case.touches(o)]
+        )
         program.linear += (pulp.lpSum(lost) <= add_worst(program, case, each, t), f"capacity_{t}_{number}")
     else:
         served = pulp.lpSum([each[o] * alive(program, case, o, t) for o in able])
         program.linear += (served >= wanted(program, case), f"capacity_{t}_{number}")
+
+
+def add_nodes(program: Program, case: Case, each: dict[int, float], index: tuple[int, int]) -> list[Expression]:
+    """Add the constraint node[o,j,t,f] and return the terms of what the worst failure of k nodes takes of a class.
+
+    With the variables node >= 0 and beyond[o,j] >= 0, j = 1 to k: node + beyond[o,j] >= throughput[o,c] / rate[t,c]
+    (alive after j - 1 nodes of o - alive after j). Their sum k node + sum_oj beyond[o,j] is at least the sum of any k
+    of the right sides, and at best that of the greatest k (linear programming duality), so that no choice of nodes
+    needs a constraint of its own. each: throughput over rate by option. index: (f, t).
+    """
+    linear, (number, t) = program.linear, index
+    name = f"{t}_{number}"
+    node = linear.add_variable(f"node_{name}", 0)
+    terms = [case.nodes * node]
+    for o, n in case.lost.items():
+        left = program.replicas[o, t]
+        for j in range(1, case.nodes + 1) if each.get(o) else ():
+            beyond = linear.add_variable(f"beyond_{name}_{o}_{j}", 0)
+            taken = 1 - add_gone(program, (o, t), j) if n == 1 else left - add_alive(program, (o, t), j * n)
+            left = left - taken
+            linear += (node + beyond >= each[o] * taken, f"node_{name}_{o}_{j}")
+            terms.append(beyond)
+    return terms
+
+
+def add_gone(program: Program, index: tuple[int, int], number: int) -> Expression:
+    """Add and return gone[o,t,j] in {0, 1}, which is 1 only where option o has fewer than j replicas.
+
+    Constraint gone[o,t,j]: replicas[o,t] <= most[o] - (most[o] - j + 1) gone[o,t,j]. index: (o, t). number: j.
+    """
+    import pulp
+
+    o, t = index
+    key = (o, t if program.problem.elastic else 0, -float(number))
+    if key not in program.alive:
+        most, name = int(program.most[o]), f"{o}_{t}_fewer_than_{number}"
+        gone = program.linear.add_variable(f"gone_{name}", 0, 1, pulp.LpInteger)
+        program.linear += (program.replicas[o, t] <= most - (most - number + 1) * gone, f"gone_{name}")
+        program.alive[key] = gone
+    return program.alive[key]
 
 
 def add_worst(program: Program, case: Case, each: dict[int, float], t: int) -> Expression:
