@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -20,6 +21,8 @@ EXAMPLES = """\
 perfmodel fleet examples/fleet-mix.toml --verify --report fleet.html
 perfmodel fleet examples/day.toml --routing routes.json"""
 PERCENT = 100.0
+#: Tables for which the fleet is planned again, and the share of the time for the first plan where there is one.
+AGAIN, FIRST_SHARE = ("alternatives", "limits", "worth", "growth"), 0.5
 #: What `--rows` can name: the tables of a fleet.
 ROWS = ("options", "latency", "alternatives", "hours", "shares", "routing", "limits", "growth", "supply", "worth")
 
@@ -43,7 +46,8 @@ class FleetResultOptions:
     time_limit: Annotated[
         float | None,
         typer.Option(
-            metavar="SECONDS", help="Most seconds per solution; default: time_limit_s of the scenario, or 60."
+            metavar="SECONDS",
+            help="Seconds for all plans, --verify aside; default: time_limit_s of the scenario, or 60.",
         ),
     ] = None
     gap: Annotated[
@@ -65,11 +69,11 @@ def fleet_command(scenario: Scenario, result: FleetResultOptions, output: DataOu
     proves how close to the least cost the fleet is.
     """
     from hwdb import outfile
-    from search.fleet import plan_fleet, routing_json
+    from search.fleet import routing_json
     from search.output import verified_rows, write_text
     from search.scenario import load_scenario
 
-    form = output.form
+    start, form = time.monotonic(), output.form
     if result.rows not in ROWS:
         raise InputError(f"--rows {result.rows!r} is no table of a fleet; give {', '.join(ROWS)}")
     if result.verify and result.rows != ROWS[0]:
@@ -79,7 +83,7 @@ def fleet_command(scenario: Scenario, result: FleetResultOptions, output: DataOu
         if file is not None:
             outfile.check(file, scenario)
     asked = load_scenario(scenario, output.folders)
-    found = plan_fleet(asked, time_limit=time_limit, gap=gap)
+    found = _planned(asked, result, time_limit, gap, start)
     passed = _passing(found, asked) if result.verify else None  # before anything is printed: it may be refused
     found = found if passed is None else passed.fleet
     if result.routing is not None:
@@ -94,6 +98,23 @@ def fleet_command(scenario: Scenario, result: FleetResultOptions, output: DataOu
         _print_rows(rows, result.rows, output)
         return
     _print_tables(found, asked, result, passed, wide=output.wide)
+
+
+def _planned(
+    asked: ScenarioFile, result: FleetResultOptions, time_limit: float | None, gap: float | None, start: float
+) -> FleetPlan:
+    """Plan the fleet of a scenario, and leave time for what is planned again.
+
+    start: when the command began. All plans are due `time_limit` seconds after it.
+    """
+    from search.fleet import due_at, plan_fleet
+    from search.scenario import TIME_LIMIT_S
+
+    terms = asked.fleet.terms.time_limit_s if asked.fleet is not None else TIME_LIMIT_S
+    limit = time_limit or terms
+    share = FIRST_SHARE if result.report is not None or result.rows in AGAIN else 1.0
+    first = max(share * limit - (time.monotonic() - start), FIRST_SHARE * share * limit)
+    return due_at(plan_fleet(asked, time_limit=first, gap=gap), start + limit)
 
 
 def _effort(result: FleetResultOptions) -> tuple[float | None, float | None]:

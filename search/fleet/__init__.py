@@ -6,7 +6,7 @@ from search.fleet.account import account
 from search.fleet.alternatives import Alternative, alternative_rows, alternatives
 from search.fleet.bills import supply_rows
 from search.fleet.busiest import busiest_mixes, latency_rows, workload_of
-from search.fleet.day import hour_rows, is_a_day
+from search.fleet.day import due_at, hour_rows, is_a_day
 from search.fleet.growth import greatest_growth, growth_rows
 from search.fleet.idle import Idle
 from search.fleet.options import plan_fleet
@@ -34,6 +34,7 @@ __all__ = [
     "alternatives",
     "busiest_mixes",
     "describe",
+    "due_at",
     "fleet_plan",
     "formulate",
     "greatest_growth",

@@ -14,6 +14,7 @@ import numpy as np
 
 from hwdb import Infeasible
 from perfmodel.arrays import NAN, Mask
+from search.fleet.clock import Clock
 from search.fleet.day import over_the_day
 from search.fleet.fleet import FleetPlan
 from search.fleet.mix import tightened
@@ -23,8 +24,6 @@ from search.fleet.problem import FleetProblem
 
 #: Most restrictions that are tried. chosen: each is a solution of the program.
 MOST_TRIED = 12
-#: Most seconds per solution.
-TIME_LIMIT_S = 10.0
 #: Columns of a fleet that no fall of prices makes the answer.
 NO_FALL = {"price_fall_percent": NAN, "price_fall_of": ""}
 #: By how much an alternative is worse, by objective, where that is not the cost.
@@ -51,8 +50,9 @@ def alternatives(found: FleetPlan) -> tuple[Alternative, ...]:
     Two restrictions with the same answer are one alternative, named after both.
     """
     tried: dict[tuple[bytes, str], Alternative] = {}
-    for name, kept in _restrictions(found):
-        one = _planned(found, name, kept)
+    timed, restrictions = replace(found, problem=found.problem.within()), list(_restrictions(found))
+    for i, (name, kept) in enumerate(restrictions):
+        one = _planned(timed, name, kept, len(restrictions) - i)
         whole = np.zeros(found.replicas.shape, dtype=int)
         whole[kept] = 0 if one.fleet is None else one.fleet.replicas
         known = tried.get((whole.tobytes(), one.reason))
@@ -79,10 +79,11 @@ def _restrictions(found: FleetPlan) -> Iterator[tuple[str, Mask]]:
             yield name, kept
 
 
-def _planned(found: FleetPlan, name: str, kept: Mask) -> Alternative:
-    """Plan the fleet of the options `kept`, (O,), as `found` was planned."""
-    problem = replace(found.problem.of_options(kept), remarks=())
-    problem = replace(problem, time_limit_s=min(problem.time_limit_s, TIME_LIMIT_S))
+def _planned(found: FleetPlan, name: str, kept: Mask, count: int) -> Alternative:
+    """Plan the fleet of the options `kept`, (O,), as `found` was planned, in one of `count` parts of its time."""
+    problem = replace(found.problem.of_options(kept), remarks=()).within(1.0 / count)
+    if Clock(problem.due).over:
+        return Alternative(name, None, "no time was left to plan it; raise time_limit_s in [fleet]")
     try:
         if found.modelled is None:
             return Alternative(name, _solved(problem, options_stay=found.options_stay))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from perfmodel.arrays import Array, Index
 from search.fleet.limits import supplied, with_nodes
-from search.fleet.problem import FleetProblem
+from search.fleet.problem import WHOLE_TOLERANCE, FleetProblem
+from search.scenario import Supply
 
 
 def hourly_bills(problem: FleetProblem, replicas: Index, held: Array) -> dict[str, Array]:
@@ -46,3 +48,36 @@ def supply_rows(problem: FleetProblem, held: Array) -> list[dict[str, Any]]:
         for t, count in enumerate(counts)
         if count
     ]
+
+
+def cheapest_held(
+    supplies: Sequence[Supply], need: Mapping[str, Array], lent: Mapping[str, Array], weight: Array
+) -> Array:
+    """Return the devices that each supply holds for what is in use at the least cost, (K, P); nothing is committed.
+
+    need, lent: devices in use by name beside spot devices and on them, (P,). weight: (P,) share of the hours. Where the
+    supplies do not suffice, they hold inf.
+    """
+    out = np.zeros((len(supplies), len(weight)))
+    for device, count in need.items():
+        kinds = [(k, s) for k, s in enumerate(supplies) if s.device == device and s.kind not in ("reserved", "spot")]
+        others = sorted(kinds, key=lambda one: one[1].usd_per_hour)
+        fixed = next(((k, s) for k, s in enumerate(supplies) if s.device == device and s.kind == "reserved"), None)
+        most = int(min(np.ceil(count.max() - WHOLE_TOLERANCE), fixed[1].most)) if fixed is not None else 0
+        best = np.inf
+        for level in range(most + 1):
+            left, held = np.maximum(count - level, 0.0), np.zeros(out.shape)
+            for k, supply in others:
+                held[k] = np.minimum(left, supply.most)
+                left = left - held[k]
+            usd = sum(s.usd_per_hour * float(held[k] @ weight) for k, s in others)
+            usd += np.inf if (left > WHOLE_TOLERANCE).any() else 0.0
+            if fixed is not None:
+                held[fixed[0]], usd = level, usd + level * fixed[1].usd_per_hour
+            if usd < best:
+                best, kept = usd, held
+        out += kept if np.isfinite(best) else np.where([[s.device == device] for s in supplies], np.inf, 0.0)
+    for k, supply in enumerate(supplies):
+        if supply.kind == "spot":
+            out[k] = lent[supply.device]
+    return out

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 HOURS_PER_DAY = 24.0
 #: Hours by which the periods may miss 24 and still count as a day.
 DAY_TOLERANCE = 0.5
+#: Shares of the time for a fleet that changes over the day, and for one that does not and the one that follows from it.
+ELASTIC_TIME, STATIC_TIME = 0.7, 0.5
 #: Options that are tried alone at most. chosen: the first is within the limits unless stock is short.
 MOST_TRIED = 5
 
@@ -29,18 +31,31 @@ def over_the_day(problem: FleetProblem, solver: Solver | None, *, scaled: bool) 
 
     scaled: True for a fleet of the same options all day whose replicas follow the load. Otherwise the problem says
     whether the fleet is elastic. The result has the other fleet beside it: a static one has `scaled`, with its own
-    options, the others have `static`.
+    options, the others have `static`. All of them share the time of the problem.
     """
     if problem.periods == 1:
         return fleet_plan(problem, solver)
+    timed = problem.within()
     if problem.elastic and not scaled:
-        return replace(fleet_plan(problem, solver), static=_static(problem, solver))
-    static = fleet_plan(replace(problem, elastic=False), solver)
-    following = _following(problem, np.asarray(static.replicas.any(axis=1)), solver)
+        found = fleet_plan(timed.within(ELASTIC_TIME), solver)
+        return due_at(replace(found, static=_static(timed, solver)), problem.due)
+    static = fleet_plan(replace(timed.within(STATIC_TIME), elastic=False), solver)
+    following = _following(timed.within(STATIC_TIME), np.asarray(static.replicas.any(axis=1)), solver)
     if not scaled:
-        return replace(static, scaled=following)
-    best = min([following, *_alone(problem, solver)], key=lambda found: found.usd_per_hour)
-    return replace(best, static=static)
+        return due_at(replace(static, scaled=following), problem.due)
+    best = min([following, *_alone(timed, solver)], key=lambda found: found.usd_per_hour)
+    return due_at(replace(best, static=static), problem.due)
+
+
+def due_at(found: FleetPlan, due: float) -> FleetPlan:
+    """Return a fleet, and those beside it, whose problems are due at another time (see `FleetProblem`)."""
+
+    def timed(one: FleetPlan) -> FleetPlan:
+        """Return one fleet with the time."""
+        return replace(one, problem=replace(one.problem, due=due))
+
+    scaled, static = (None if one is None else timed(one) for one in (found.scaled, found.static))
+    return replace(timed(found), scaled=scaled, static=static)
 
 
 def _static(problem: FleetProblem, solver: Solver | None) -> FleetPlan | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -13,7 +15,7 @@ from perfmodel.arrays import Array
 from perfmodel.costs import CostModel, KnownSteps
 from perfmodel.workload import SECONDS_PER_HOUR
 from search.fleet.buckets import CUTS, WORTH, cut, has_auto, relaxed_cost
-from search.fleet.day import over_the_day
+from search.fleet.day import due_at, over_the_day
 from search.fleet.layouts import Modeller
 from search.fleet.limits import served_by_none, supplied
 from search.fleet.mix import tightened
@@ -42,6 +44,11 @@ from search.scenario import (
 if TYPE_CHECKING:
     from search.scenario import Scenario
 
+#: Share of the time limit that the program has in any case, where modelling its options takes longer than the limit.
+SOLVING_TIME = 0.2
+#: Share of the time that is left for each solution of a fleet whose mixes may have to be tightened.
+MIX_TIME = 0.7
+
 
 def plan_fleet(
     scenario: Scenario,
@@ -62,16 +69,25 @@ def plan_fleet(
         solver: `highs` or `cbc`; by default the one that is installed.
         costs: prices the operators; by default the engine's cost model.
         command: recorded in the manifest; by default the command line.
-        time_limit: seconds per solution; by default the scenario's `time_limit_s`.
+        time_limit: seconds for the answer, with the modelling of the options; by default the scenario's
+            `time_limit_s`.
         gap: relative distance from the optimum at which the solver may stop; by default the scenario's `gap_percent`.
 
     Raises:
         FleetInfeasible: no fleet satisfies the limits; the message says what to relax.
         InputError: the scenario lacks what a fleet needs.
     """
-    effort = {"time_limit_s": time_limit, "gap": gap}
-    prepared, found = _solved(scenario, solver, lambda one: _with_effort(prepare(one, costs), effort))
-    return _told(scenario, prepared, with_load(found, prepared.modelled), command)
+    start, effort = time.monotonic(), {"time_limit_s": time_limit, "gap": gap}
+
+    def made(one: Scenario) -> Prepared:
+        """Return the input of the program, whose answer is due."""
+        prepared = _with_effort(prepare(one, costs), effort)
+        seconds = prepared.problem.time_limit_s
+        due = max(start + seconds, time.monotonic() + SOLVING_TIME * seconds)
+        return replace(prepared, problem=replace(prepared.problem, due=due))
+
+    prepared, found = _solved(scenario, solver, made)
+    return _told(scenario, prepared, due_at(with_load(found, prepared.modelled), math.inf), command)
 
 
 def _told(scenario: Scenario, prepared: Prepared, found: FleetPlan, command: str) -> FleetPlan:
@@ -124,7 +140,9 @@ def _solved(
 def _of_mixes(prepared: Prepared, solver: Solver | None) -> FleetPlan:
     """Find the fleet of a problem whose replicas serve the mixes of classes that they are given."""
     found, told = tightened(
-        prepared.problem, prepared.modelled, lambda p: over_the_day(p, solver, scaled=prepared.spec.scaled)
+        prepared.problem,
+        prepared.modelled,
+        lambda p: over_the_day(p.within(MIX_TIME), solver, scaled=prepared.spec.scaled),
     )
     return replace(found, problem=replace(found.problem, remarks=(*found.problem.remarks, *told)))
 

@@ -74,11 +74,11 @@ def periods_joined(problem: FleetProblem) -> bool:
     return bool(held or options_join(problem) or others)
 
 
-def period_by_period(problem: FleetProblem, solve: Callable[[FleetProblem], FleetPlan]) -> FleetPlan:
+def period_by_period(problem: FleetProblem, solve: Callable[[FleetProblem, float], FleetPlan]) -> FleetPlan:
     """Solve each period by itself and join the fleets.
 
-    problem: elastic, with P periods. solve: finds the fleet of one period. The cost and its bound are means over the
-    hours; what a limit costs is too.
+    problem: elastic, with P periods. solve: finds the fleet of one period, within a share of the time that is left. The
+    cost and its bound are means over the hours; what a limit costs is too.
     """
     grams = np.nan_to_num(problem.gco2.T) * (problem.objective == "carbon")
     rates, first, which = np.unique(
@@ -86,7 +86,11 @@ def period_by_period(problem: FleetProblem, solve: Callable[[FleetProblem], Flee
     )
     which = which.reshape(-1)
     alone = replace(problem, elastic=False)
-    parts = [solve(alone.at_periods(first[[i]], problem.rate[first[[i]]], np.ones(1))) for i in range(len(first))]
+    count = len(first)
+    parts = [
+        solve(alone.at_periods(first[[i]], problem.rate[first[[i]]], np.ones(1)), 1.0 / (count - i))
+        for i in range(count)
+    ]
     weight = np.bincount(which, weights=problem.hours, minlength=len(rates)) / problem.hours.sum()
     cost = float(weight @ np.array([p.usd_per_hour for p in parts]))
     bound = float(weight @ np.array([p.bound for p in parts]))

@@ -7,16 +7,20 @@ that code, messages and docs use.
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import numpy as np
 
+from perfmodel.arrays import Array
 from search.fleet.binding import binding
+from search.fleet.clock import Clock
 from search.fleet.fleet import Binding, FleetPlan
 from search.fleet.limits import served_by_none
 from search.fleet.periods import of_busiest, period_by_period, periods_joined
 from search.fleet.problem import FleetProblem, checked
-from search.fleet.program import Ask, Program
+from search.fleet.program import Ask
+from search.fleet.quantities import Numbers, weights
 from search.fleet.relax import FleetInfeasible, Relaxation, relaxations
 from search.fleet.solve import Effort, Solver
 from search.fleet.split import split, splits
@@ -29,6 +33,12 @@ __all__ = ["Binding", "FleetInfeasible", "FleetPlan", "FleetProblem", "Inventory
 UNMET = "no fleet meets the demand within the limits"
 #: Factor on the demand below which nothing is served.
 LEAST_SERVED = 1e-4
+#: Share of the time for the first solution. The rest is for those that say what each limit costs, and for ties.
+FIRST_TIME = 0.8
+#: Seconds that an answer has in any case, where those before it have taken all of the time.
+LEAST_TIME_S = 1.0
+#: Remark where the time was over before every limit was left out in turn.
+UNASKED = "the time was over before it was known what {} {}; raise time_limit_s in [fleet]"
 
 
 def fleet_plan(
@@ -39,7 +49,7 @@ def fleet_plan(
     Args:
         problem: options, classes, demand, limits.
         solver: `highs` or `cbc`; by default HiGHS, or CBC where HiGHS is not installed.
-        time_limit: seconds per solution; by default the problem's.
+        time_limit: seconds for the answer, all solutions of the program together; by default the problem's.
         gap: relative distance from the optimum at which the solver may stop; by default the problem's.
 
     Raises:
@@ -47,7 +57,9 @@ def fleet_plan(
         InputError: the data contradict themselves.
     """
     problem = checked(problem)
-    effort = Effort(solver, time_limit or problem.time_limit_s, problem.gap if gap is None else gap)
+    now, seconds = time.monotonic(), time_limit or problem.time_limit_s
+    clock = Clock(max(min(problem.due, now + seconds), now + min(seconds, LEAST_TIME_S)))
+    effort = Effort(solver, clock, problem.gap if gap is None else gap)
     unserved = served_by_none(problem)
     if unserved:
         names = ", ".join(repr(problem.classes[c]) for c in unserved)
@@ -55,10 +67,12 @@ def fleet_plan(
         raise FleetInfeasible(f"no option serves request {classes} {names} within the SLO; relax it or offer others")
     few, stands = of_busiest(problem)
     if problem.elastic and problem.periods > 1:
+        if splits(problem):
+            return _by_parts(problem, effort)
         if periods_joined(problem):
             return _solved(problem, effort)
         try:
-            return period_by_period(problem, lambda one: _solved(one, effort))
+            return period_by_period(problem, lambda one, share: _solved(one, effort.part(share)))
         except FleetInfeasible:
             raise _infeasible(few, effort) from None
     found = _solved(few, effort)
@@ -75,41 +89,57 @@ def fleet_plan(
 def _solved(problem: FleetProblem, effort: Effort) -> FleetPlan:
     """Solve a checked problem as a whole: all of its periods, or the only one that matters."""
     objective = problem.objective
-    program = split(problem, effort.part) if splits(problem) else effort.solve(problem, Ask(objective=objective))
+    program = effort.part(FIRST_TIME).solve(problem, Ask(objective=objective))
     if program is None:
         raise _infeasible(problem, effort)
     value, bound = program.amount(objective), program.bound
     if objective == "traffic" and -value < LEAST_SERVED:
         least = replace(problem, objective="cost", rate=problem.rate * LEAST_SERVED)
         raise _infeasible(least, effort, "no fleet within the limits serves any traffic of every class")
-    plain = objective == "cost" and not problem.counts_devices and not splits(problem)
-    limiting = binding(program, effort.solve) if plain else ()
-    program = of_one_option(tied(program, effort.solve), effort.solve)
+    plain = objective == "cost" and not problem.counts_devices
+    limiting, unasked = binding(program, effort) if plain else ((), 0)
+    program = of_one_option(tied(program, effort.tried), effort.tried)
     gap = max(0.0, (value - bound) / abs(value)) if value else 0.0
-    return _told(program, limiting, gap)
+    told = () if not unasked else (UNASKED.format(unasked, "limit costs" if unasked == 1 else "limits cost"),)
+    found = _told(problem, (program.solved(), program.solved_shares(), program.cost()), gap, program.solver)
+    value = program.amount(objective) * (np.nan if problem.counts_devices else 1.0)
+    told_of = replace(found.problem, remarks=(*found.problem.remarks, *told))
+    return replace(found, problem=told_of, binding=limiting, value=value)
 
 
-def _told(program: Program, limiting: tuple[Binding, ...], gap: float) -> FleetPlan:
-    """Return the fleet of a solved program. gap: relative distance of its objective from the proven bound."""
-    problem, numbers = program.problem, program.solved()
+def _by_parts(problem: FleetProblem, effort: Effort) -> FleetPlan:
+    """Solve a checked problem by its parts."""
+    found = split(problem, effort.solver, effort.clock, effort.gap)
+    if found is None:
+        raise _infeasible(problem, effort)
+    gap = max(0.0, 1.0 - found.bound / found.usd_per_hour) if found.usd_per_hour else 0.0
+    money = weights(problem, "money").of(found.numbers)
+    return replace(_told(problem, (found.numbers, found.shares, money), gap, found.solver), value=found.usd_per_hour)
+
+
+def _told(problem: FleetProblem, found: tuple[Numbers, Array, float], gap: float, solver: Solver) -> FleetPlan:
+    """Return the fleet of a solution. found: its numbers, shares and USD per hour.
+
+    gap: relative distance of its objective from the proven bound.
+    """
+    numbers, shares, money = found
     known = np.nan if problem.counts_devices else 1.0
-    cost, first = program.cost() * known, len(problem.options) + len(problem.by_node)
+    cost, first = money * known, len(problem.options) + len(problem.by_node)
     return FleetPlan(
         problem=replace(problem, rate=problem.rate * numbers.served),
         replicas=numbers.replicas,
-        shares=program.solved_shares(),
+        shares=shares,
         usd_per_hour=cost,
         bound=cost * (1.0 - gap) if problem.objective == "cost" else np.nan,
         gap=gap,
-        binding=limiting,
-        solver=program.solver,
+        binding=(),
+        solver=solver,
         held=numbers.units[first:],
         spot=numbers.spot,
         served=numbers.served,
-        value=program.amount(problem.objective) * known,
     )
 
 
 def _infeasible(problem: FleetProblem, effort: Effort, told: str = UNMET) -> FleetInfeasible:
     """Return the error for a problem that no fleet satisfies, with the changes that would help. told: its sentence."""
-    return FleetInfeasible("; ".join([told, *problem.remarks]), relaxations(problem, effort.solve))
+    return FleetInfeasible("; ".join([told, *problem.remarks]), relaxations(problem, effort.tried))

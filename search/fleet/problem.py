@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -46,7 +48,8 @@ class FleetProblem:
     regions by name, (P,) each. network: seconds of a round trip by (region of an option, class).
     class_models: (C,) model of each class, () where no replica serves several. horizon_h: hours over
     which the cost of moving to new replicas is spread. time_limit_s, gap: seconds per solution, and the relative
-    distance from the optimum at which the solver may stop. kept: (O,) replicas that stay in every period, None
+    distance from the optimum at which the solver may stop. due: when the answer is due, in seconds of
+    `time.monotonic`, inf for `time_limit_s` from the start. kept: (O,) replicas that stay in every period, None
     for none.
     """
 
@@ -69,7 +72,18 @@ class FleetProblem:
     horizon_h: float = HOURS_PER_MONTH
     time_limit_s: float = TIME_LIMIT_S
     gap: float = DEFAULT_GAP
+    due: float = math.inf
     kept: Index | None = None
+
+    def within(self, share: float = 1.0) -> FleetProblem:
+        """Return the problem whose answer is due within a share of the time that is left, `time_limit_s` at most."""
+        left = min(self.due - time.monotonic(), self.time_limit_s)
+        return replace(self, due=time.monotonic() + share * max(left, 0.0))
+
+    @property
+    def left(self) -> float:
+        """Return the seconds until the answer is due, at least 0."""
+        return max(self.due - time.monotonic(), 0.0)
 
     @property
     def device_names(self) -> tuple[str, ...]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from hwdb import Infeasible
+from search.fleet.clock import LEAST_S, Clock
 from search.fleet.problem import FleetProblem
 from search.fleet.program import Ask, Program, formulate
 from search.scenario import DEFAULT_GAP, TIME_LIMIT_S
@@ -17,37 +19,50 @@ Solver = Literal["highs", "cbc"]
 class Effort:
     """How hard a fleet is solved.
 
-    solver: None for HiGHS, or CBC where HiGHS is not installed. time_limit: seconds per solution. gap: relative
+    solver: None for HiGHS, or CBC where HiGHS is not installed. clock: when all answers are due. gap: relative
     distance from the optimum at which the solver may stop.
     """
 
-    solver: Solver | None = None
-    time_limit: float = TIME_LIMIT_S
+    solver: Solver | None
+    clock: Clock
     gap: float = DEFAULT_GAP
 
     def solve(self, problem: FleetProblem, ask: Ask) -> Program | None:
-        """Write and solve the program of a checked problem; None where it has no solution."""
+        """Write and solve the program of a checked problem; None where it has no solution.
+
+        Raises `Infeasible` where none was found in time.
+        """
+        if self.clock.over:
+            raise Infeasible("fleet: no time is left to solve another program; raise time_limit_s in [fleet]")
         program = formulate(problem, ask)
         solver = self.solver or available_solver()
-        return program if run_solver(program, solver, self.time_limit, self.gap) else None
+        return program if run_solver(program, solver, max(self.clock.left(), LEAST_S), self.gap) else None
 
-    def part(self, problem: FleetProblem, ask: Ask, shares: tuple[float, float]) -> Program | None:
-        """Solve one of several programs, within shares of the time and of the gap."""
-        time, gap = shares
-        return replace(self, time_limit=self.time_limit * time, gap=self.gap * gap).solve(problem, ask)
+    def tried(self, problem: FleetProblem, ask: Ask) -> Program | None:
+        """Do as `solve`; None also where no solution was found in time."""
+        try:
+            return self.solve(problem, ask)
+        except Infeasible:
+            return None
+
+    def part(self, share: float) -> Effort:
+        """Return the effort of a share of the time that is left."""
+        return replace(self, clock=self.clock.part(share))
 
 
-def run_solver(program: Program, solver: Solver, time_limit: float, gap: float) -> bool:
+def run_solver(
+    program: Program, solver: Solver, time_limit: float, gap: float, settings: Mapping[str, Any] | None = None
+) -> bool:
     """Solve the program in place; return False when it is proven infeasible.
 
-    time_limit: seconds. gap: relative distance from the optimum at which the solver may stop. HiGHS reports its own
-    bound. CBC reports none through PuLP, so the bound follows from `gap` where the optimum is proven, and is -inf
-    otherwise. Raises `Infeasible` when no solution was found within the time.
+    time_limit: seconds. gap: relative distance from the optimum at which the solver may stop. settings: of HiGHS.
+    HiGHS reports its own bound. CBC reports none through PuLP, so the bound follows from `gap` where the optimum is
+    proven, and is -inf otherwise. Raises `Infeasible` when no solution was found within the time.
     """
     import pulp
 
     linear = program.linear
-    linear.solve(_solver(solver, time_limit, gap))
+    linear.solve(solver_of(solver, time_limit, gap, settings=settings))
     program.solver = solver
     if linear.sol_status in (pulp.LpSolutionInfeasible, pulp.LpSolutionUnbounded):
         return False
@@ -73,13 +88,30 @@ def available_solver() -> Solver:
     return "highs" if pulp.HiGHS(msg=False).available() else "cbc"
 
 
-def _solver(name: Solver, time_limit: float, gap: float) -> Any:
-    """Build the PuLP solver called `name`, with one thread, so that the same problem gives the same fleet."""
+def linear_bound(program: Program, solver: Solver, seconds: float = TIME_LIMIT_S) -> float:
+    """Solve the linear program of a program; return its value, a bound on that with whole numbers; inf for none."""
     import pulp
 
+    program.linear.solve(solver_of(solver, seconds, DEFAULT_GAP, whole=False))
+    if program.linear.sol_status == pulp.LpSolutionInfeasible:
+        return float("inf")
+    solved = program.linear.status == pulp.LpStatusOptimal and program.linear.sol_status == pulp.LpSolutionOptimal
+    return float(pulp.value(program.linear.objective) or 0.0) if solved else float("-inf")
+
+
+def solver_of(
+    name: Solver, time_limit: float, gap: float, *, whole: bool = True, settings: Mapping[str, Any] | None = None
+) -> Any:
+    """Build the PuLP solver called `name`, with one thread, so that the same problem gives the same fleet.
+
+    whole: False for the linear program. settings: more of HiGHS.
+    """
+    import pulp
+
+    how: dict[str, Any] = {"mip": whole, "msg": False, "gapRel": gap, "timeLimit": time_limit, "threads": 1}
     if name == "highs":
-        return pulp.HiGHS(msg=False, gapRel=gap, timeLimit=time_limit, threads=1)
+        return pulp.HiGHS(**how, **(settings or {}))
     from pulp.apis.coin_api import pulp_cbc_path
 
-    bundled = pulp.COIN_CMD(path=pulp_cbc_path, msg=False, gapRel=gap, timeLimit=time_limit, threads=1)
-    return bundled if bundled.available() else pulp.COIN_CMD(msg=False, gapRel=gap, timeLimit=time_limit, threads=1)
+    bundled = pulp.COIN_CMD(path=pulp_cbc_path, **how)
+    return bundled if bundled.available() else pulp.COIN_CMD(**how)

@@ -1,176 +1,209 @@
-"""Solve a large elastic fleet period by period where only reserved devices join the periods.
+"""Solve a large elastic fleet by its parts: groups of classes in single periods, joined by devices, power and nodes.
 
-A reserved device costs the same in every period. Its price over the day is split into one price per period: what it is
-worth there, by the duals of the linear program. With these prices the periods are problems of their own, and the mean
-of their bounds bounds the whole (Lagrange). Their replicas stay; how many devices are reserved for them is solved last.
+1. The linear program without failures prices the rows that join the parts (`search.fleet.coupling`).
+2. Good columns at these prices, and the prices at which they make the cheapest mix, in turn (`knapsack`, `master`).
+3. Every part is solved at the prices. That bounds the cost of the whole, and gives each part a fleet (`columns`).
+4. These fleets are made to stay within the rows, then cheaper, some parts at a time (`fitting`).
+
+Steps 2 to 4 are repeated with the columns that were found until the gap is small enough or the time is over.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from hwdb import Infeasible
 from perfmodel.arrays import Array
-from search.fleet.limits import mean_limits
+from search.fleet.clock import Clock
+from search.fleet.columns import PART_GAP, Column, Parts
+from search.fleet.coupling import Coupling, coupling, parts_of
+from search.fleet.fitting import Fitting
+from search.fleet.knapsack import cheap_columns, simple
+from search.fleet.limits import limits, mean_limits, with_nodes
+from search.fleet.master import master
 from search.fleet.periods import options_join
 from search.fleet.problem import FleetProblem
-from search.fleet.program import Ask, Program, formulate
-from search.fleet.solve import run_solver
-from search.scenario import DEFAULT_GAP, TIME_LIMIT_S
+from search.fleet.program import Ask, formulate
+from search.fleet.quantities import Numbers
+from search.fleet.solve import Solver, available_solver, linear_bound
 
 #: Options x periods from which a fleet is solved so. chosen: below, the whole program takes seconds.
 LARGE = 400
-#: Periods that are solved at the same time. chosen: the solver leaves Python while it works.
-AT_ONCE = 2
-#: Kinds of cases that the linear program of the prices leaves out.
-LEFT_OUT = frozenset({"chance"})
-#: Parts of the time for the bounds and for the fleets of all periods, times those that are solved at once; and parts of
-#: the gap at which each period may stop. chosen: bounds hardly rise after a second, and the split takes the rest.
-BOUND_TIME, FLEET_TIME = 0.2 * AT_ONCE, 0.55 * AT_ONCE
-BOUND_GAP, FLEET_GAP = 0.8, 0.2
-#: Kind of a reserved supply in the problem of one period. It has a name of its own, so that it can stand beside others.
-AT_ITS_WORTH = "at its worth"
-#: A mean price below this is none, USD per hour.
-SMALLEST = 1e-12
-#: Kinds of cases that need no place in the last program: its replicas have been found to survive them.
-SETTLED = frozenset({"spare", "domain", "spot", "chance", "case"})
-
-#: Solves one program within shares of the time and of the gap; None where it has no solution.
-Solve = Callable[[FleetProblem, Ask, tuple[float, float]], Program | None]
+#: Options of a period from which a fleet is solved so that no reserved devices join. chosen likewise.
+LARGE_PERIOD = 240
+#: Kinds of cases that the linear program of the first prices leaves out: its spare replicas would not be whole.
+LEFT_OUT = frozenset({"spare", "domain", "chance", "case"})
+#: Shares of the time that is left for the first prices, for better ones, for solving every part, and for a cheaper
+#: fleet.
+PRICES_TIME, COLUMNS_TIME, PARTS_TIME, IMPROVE_TIME = 0.3, 0.25, 0.5, 0.6
+#: Rounds of columns and prices, and the weight of the new prices in each. chosen: more of them gain little.
+ROUNDS, NEWER = 14, 0.5
+#: Options that are solved together while a fleet is made cheaper. chosen: one to three seconds of the solver.
+TOGETHER = 120
 
 
 def splits(problem: FleetProblem) -> bool:
-    """Return whether a checked problem is large and only reserved devices join its periods."""
-    supplies = problem.inventory.supplies
-    large = len(problem.options) * problem.periods >= LARGE
-    reserved = any(s.kind == "reserved" for s in supplies) and not any(s.least_spend or s.least for s in supplies)
-    budget = np.isfinite(problem.inventory.budget)  # it counts the price that a reserved device has, not its worth
-    joined = options_join(problem) or mean_limits(problem) or problem.may_miss or problem.objective != "cost" or budget
-    return bool(problem.elastic and large and reserved and not joined)
+    """Return whether a checked problem is large and only devices, power and nodes join its parts."""
+    inventory = problem.inventory
+    supplies = inventory.supplies
+    size = len(problem.options) * problem.periods
+    reserved = any(s.kind == "reserved" for s in supplies)
+    large = size >= LARGE and (reserved or len(problem.options) >= LARGE_PERIOD)
+    promised = any(s.least_spend or s.least for s in supplies) or problem.kept is not None
+    budget = np.isfinite(inventory.budget)  # it counts the price that a reserved device has, not its worth
+    liked = any(o.penalty_usd_per_hour < 0 for o in problem.options)
+    joined = options_join(problem) or mean_limits(problem) or problem.may_miss or problem.by_node or budget
+    return bool(problem.elastic and large and problem.objective == "cost" and not (promised or liked or joined))
 
 
-def split(problem: FleetProblem, solve: Solve) -> Program | None:
-    """Return the solved program of a problem that `splits`, with its bound; None where some period has no solution.
+@dataclass(frozen=True)
+class Found:
+    """A fleet that was found by parts. numbers: of it. shares: (O, C, P). usd_per_hour, bound: of the objective."""
 
-    Every period is solved twice: with reserved devices at what they are worth there, which gives the bound, and with
-    the number of them that the linear program reserves, which gives the fleet. Whole replicas may need more reserved
-    devices than that: such a period is solved again without the number. Raises `Infeasible` where a period found no
-    fleet in time.
+    numbers: Numbers
+    shares: Array
+    usd_per_hour: float
+    bound: float
+    solver: Solver
+
+
+def split(problem: FleetProblem, solver: Solver | None, clock: Clock, gap: float) -> Found | None:
+    """Return the fleet of a problem that `splits`, with its bound; None where some part has no fleet.
+
+    Raises `Infeasible` where no fleet was found in time.
     """
-    worth, level = reserved(problem)
-    share = problem.hours / problem.hours.sum()
-    kept = {d: np.zeros(problem.periods) for d in level}
+    name = solver or available_solver()
+    join = coupling(problem)
+    parts = Parts(join, parts_of(problem), name)
+    search = _Search(parts, Fitting(parts))
+    dual, search.bound, search.level = first_prices(join, name, clock.part(PRICES_TIME))
+    if np.isposinf(search.bound):
+        return None
+    while True:
+        dual = search.better_prices(dual, clock.part(COLUMNS_TIME))
+        bound, columns = parts.priced(dual, PART_GAP, clock.part(PARTS_TIME))
+        if np.isposinf(bound):
+            return None
+        search.learn(bound, columns)
+        if not search.best and not search.begin(columns, dual, clock):
+            return None
+        if search.improve(gap, clock):
+            break
+    return _found(search, name)
 
-    def bound_of(t: int) -> float:
-        """Return the bound on the cost of period t, inf where it has no solution.
 
-        It is that of the linear program where the solver found no fleet in time, or told none (CBC).
+@dataclass
+class _Search:
+    """What is known of a fleet by parts. pool: columns. best: one per part, of `cost`. level: reserved devices."""
+
+    parts: Parts
+    fitting: Fitting
+    bound: float = -np.inf
+    cost: float = np.inf
+    pool: dict[tuple[int, bytes, bytes], Column] = field(default_factory=dict)
+    best: list[Column] = field(default_factory=list)
+    level: dict[str, float] = field(default_factory=dict)
+
+    def learn(self, bound: float, columns: list[Column]) -> None:
+        """Keep a bound and columns."""
+        self.bound = max(self.bound, bound)
+        self.pool.update({c.key: c for c in columns})
+
+    def better_prices(self, dual: Array, clock: Clock) -> Array:
+        """Return prices nearer to those at which the columns of all parts make the cheapest mix, (R, S)."""
+        join, near = self.parts.join, dual
+        if not all(simple(join.problem, part) for part in self.parts.parts):
+            return dual
+        for number in range(ROUNDS):
+            if clock.over:
+                break
+            self.pool.update({c.key: c for c in cheap_columns(self.parts, dual)})
+            mix = master(self.parts, list(self.pool.values()), near)
+            if not mix.solve(self.parts.solver, max(clock.left(), 1.0), PART_GAP, whole=False):
+                break
+            dual = join.within_prices(NEWER * mix.duals() + (1.0 - NEWER) * dual)
+            near = dual if number % 2 else near
+            self.level = mix.level()
+        return dual
+
+    def begin(self, columns: list[Column], dual: Array, clock: Clock) -> bool:
+        """Make the first fleet of one column per part; return False where there is none.
+
+        Raises `Infeasible` where none was found in time.
         """
-        alone = one_period(problem, worth, t)
-        try:
-            found = solve(alone, Ask(objective="cost"), (BOUND_TIME / problem.periods, BOUND_GAP))
-        except Infeasible:
-            return relaxed(alone)
+        found = self.fitting.fitted(columns, dual, clock) if len(columns) == len(self.parts.parts) else None
         if found is None:
-            return np.inf
-        return found.bound if np.isfinite(found.bound) else relaxed(alone)
+            raise Infeasible("fleet: no fleet was found in time; raise time_limit_s in [fleet], or offer fewer options")
+        self._take(found)
+        return True
 
-    def fleet_of(t: int) -> Program | None:
-        """Return the solved program of period t with the devices that are reserved, or more where these are too few."""
-        part = (FLEET_TIME / problem.periods, FLEET_GAP)
-        try:
-            found = solve(one_period(problem, kept, t, level), Ask(objective="cost"), part)
-        except Infeasible:
-            found = None
-        return found or solve(one_period(problem, worth, t), Ask(objective="cost"), part)
+    def _take(self, found: list[Column]) -> None:
+        """Keep a fleet that costs less than the best."""
+        cost = self.fitting.cost(found)
+        if cost < self.cost:
+            self.best, self.cost = found, cost
 
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        lowest = np.array(list(pool.map(bound_of, range(problem.periods))))
-        found = [] if np.isposinf(lowest).any() else list(pool.map(fleet_of, range(problem.periods)))
-    parts = [part for part in found if part is not None]
-    return _joined(problem, parts, float(share @ lowest)) if len(parts) == problem.periods else None
+    def improve(self, gap: float, clock: Clock) -> bool:
+        """Make the fleet cheaper; return whether the gap is small enough or the time is over."""
+        for most in (0, TOGETHER):
+            if self.cost - self.bound <= gap * self.cost or clock.over:
+                return True
+            self._take(self.fitting.improved(self.best, self.level, clock.part(IMPROVE_TIME), most))
+            held, supplies = self.fitting.held(self.best), self.parts.join.problem.inventory.supplies
+            self.level = {s.device: float(held[k, 0]) for k, s in enumerate(supplies) if s.kind == "reserved"}
+        self.pool.update({c.key: c for c in self.fitting.tried})
+        return self.cost - self.bound <= gap * self.cost or clock.over
+
+
+def first_prices(join: Coupling, solver: Solver, clock: Clock) -> tuple[Array, float, dict[str, float]]:
+    """Return ((R, S) prices of the rows by the linear program without failures, its value, its reserved devices).
+
+    The value is a bound on the cost of the whole, inf where there is no solution. Where it takes longer than there is
+    time, a device is worth what it costs in every period.
+    """
+    problem, shape = join.problem, (len(join.names), len(join.weight))
+    program = formulate(problem, Ask(objective="cost", without=LEFT_OUT))
+    bound = linear_bound(program, solver, max(clock.left(), 1.0))
+    dual = np.zeros(shape)
+    if not np.isfinite(bound):
+        for supply in problem.inventory.supplies:
+            row = join.row(f"{'spot' if supply.kind == 'spot' else 'source'}[{supply.device}]")
+            dual[row] = np.maximum(dual[row], supply.usd_per_hour * join.weight)
+        return join.within_prices(dual), bound, {}
+    known = {constraint.name: abs(constraint.pi or 0.0) for constraint in program.linear.constraints()}
+    rows = {name: f"limit_{i}" for i, name in enumerate(limits(problem))}
+    for k, supply in enumerate(problem.inventory.supplies):
+        rows.setdefault(f"source[{supply.device}]", f"source_{k}")
+        if supply.kind == "spot":
+            rows[f"spot[{supply.device}]"] = f"spot_of_{k}"
+    for r, name in enumerate(join.names):
+        dual[r] = [known.get(f"{rows.get(name)}_{s}", 0.0) for s in range(shape[1])]
+    held = {s.device: program.held[k, 0] for k, s in enumerate(problem.inventory.supplies) if s.kind == "reserved"}
+    level = {device: float(np.rint(v.varValue or 0.0)) for device, v in held.items()}
+    return join.within_prices(dual), bound, level
+
+
+def _found(search: _Search, solver: Solver) -> Found:
+    """Return the best fleet of a search."""
+    problem = search.parts.join.problem
+    options, periods = len(problem.options), problem.periods
+    replicas, spot = np.zeros((options, periods), dtype=np.intp), np.zeros((options, periods))
+    shares = np.zeros((options, len(problem.classes), periods))
+    for column in search.best:
+        part = search.parts.parts[column.part]
+        rows, classes, times = list(part.options), list(part.classes), list(part.periods)
+        replicas[np.ix_(rows, times)] = np.rint(column.replicas)[:, None].astype(np.intp)
+        spot[np.ix_(rows, times)] = np.rint(column.spot)[:, None]
+        shares[np.ix_(rows, classes, times)] = column.shares
+    held = np.broadcast_to(search.fitting.held(search.best), (len(problem.inventory.supplies), periods))
+    none = np.zeros(replicas.shape)
+    units = np.concatenate([with_nodes(problem, replicas), held.reshape(-1, periods)])
+    numbers = Numbers(replicas, spot, units, none, np.zeros(options), 1.0)
+    return Found(numbers, shares, search.cost, min(search.bound, search.cost), solver)
 
 
 def relaxed(problem: FleetProblem) -> float:
     """Return the least cost of a problem without whole numbers, a bound on that with them; inf for no solution."""
-    import pulp
-
-    linear = formulate(problem, Ask(objective="cost")).linear
-    linear.solve(pulp.HiGHS(mip=False, msg=False, threads=1))
-    solved = linear.sol_status == pulp.LpSolutionOptimal
-    return float(pulp.value(linear.objective) or 0.0) if solved else np.inf
-
-
-def _joined(problem: FleetProblem, parts: list[Program], bound: float) -> Program | None:
-    """Return the solved program with the replicas of its periods. parts: (P,) solved programs. bound: on the cost."""
-    whole = formulate(problem, Ask(objective="cost", without=SETTLED))
-    for t, part in enumerate(parts):
-        numbers = part.solved()
-        for o in range(len(problem.options)):
-            _fix(whole.replicas[o, t], float(numbers.replicas[o, 0]))
-            if (o, t) in whole.spot:
-                _fix(whole.spot[o, t], float(numbers.spot[o, 0]))
-    return _with_bound(whole, bound)
-
-
-def _with_bound(whole: Program, bound: float) -> Program | None:
-    """Solve the program whose replicas are fixed, and give it a bound."""
-    if not run_solver(whole, "highs", TIME_LIMIT_S, DEFAULT_GAP):
-        return None
-    whole.bound = bound
-    return whole
-
-
-def _fix(variable: object, value: float) -> None:
-    """Fix a variable of PuLP, which ships no types, at a value."""
-    variable.lowBound = value  # type: ignore[attr-defined]
-    variable.upBound = value  # type: ignore[attr-defined]
-
-
-def reserved(problem: FleetProblem) -> tuple[dict[str, Array], dict[str, float]]:
-    """Return what a reserved device is worth in each period, device -> (P,) USD per hour, and how many are reserved.
-
-    How many are reserved is the number of the linear program, rounded. The worths are the duals of its constraint
-    `source`, scaled so that their mean is the price.
-    """
-    import pulp
-
-    program = formulate(problem, Ask(objective="cost", without=LEFT_OUT))
-    linear, share = program.linear, problem.hours / problem.hours.sum()
-    linear.solve(pulp.HiGHS(mip=False, msg=False, threads=1))
-    rows = {constraint.name: abs(constraint.pi or 0.0) for constraint in linear.constraints()}
-    worth, level, supplies = {}, {}, problem.inventory.supplies
-    for k, supply in enumerate(supplies):
-        if supply.kind == "reserved":
-            first = min(i for i, s in enumerate(supplies) if s.device == supply.device)
-            dual = np.array([rows.get(f"source_{first}_{t}", 0.0) for t in range(problem.periods)])
-            each = np.maximum(dual / share + supply.usd_per_hour - dual.sum(), 0.0)
-            worth[supply.device] = each * supply.usd_per_hour / max(float(share @ each), SMALLEST)
-            level[supply.device] = float(np.rint(program.held[k, 0].varValue or 0.0))
-    return worth, level
-
-
-def one_period(
-    problem: FleetProblem, worth: dict[str, Array], t: int, level: dict[str, float] | None = None
-) -> FleetProblem:
-    """Return the problem of period t alone, whose reserved devices cost what they are worth there.
-
-    worth: device -> (P,) USD per hour. level: most of them by device; None for as many as the supply has.
-    """
-    supplies = [
-        replace(
-            s,
-            kind=AT_ITS_WORTH,
-            usd_per_hour=float(worth[s.device][t]),
-            most=min(s.most, level[s.device]) if level is not None else s.most,
-        )
-        if s.kind == "reserved"
-        else s
-        for s in problem.inventory.supplies
-    ]
-    alone = replace(problem, elastic=False, inventory=replace(problem.inventory, supplies=tuple(supplies)))
-    return alone.at_periods(np.array([t]), problem.rate[[t]], np.ones(1))
+    return linear_bound(formulate(problem, Ask(objective="cost")), available_solver())

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hwdb import Infeasible
 from perfmodel import Slo
+from search.fleet.clock import Clock
 from search.fleet.day import over_the_day
 from search.fleet.fleet import LIMIT_TOLERANCE, FleetPlan
 from search.fleet.limits import bounds, limits, with_nodes
 from search.fleet.plan import fleet_plan
 from search.fleet.problem import FleetProblem, checked
-from search.fleet.relax import unit
+from search.fleet.relax import FleetInfeasible, unit
 from search.fleet.split import splits
 from search.fleet.ties import LEAST_SAVING
 
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 STEPS = {"power": 1e3, "budget": 1.0, "mean_budget": 1.0, "nodes": 1.0, "carbon": 1e3}
 #: What is gained, by objective.
 GAINS = {"cost": "USD/h", "traffic": "share of the demand", "power": "W", "carbon": "g CO2e/h", "devices": "devices"}
+#: Share of the time that is left for the fleet of longer bounds, and the seconds that it has in any case.
+SLO_TIME, LEAST_S = 0.5, 1.0
 #: Step of the bounds of an SLO, seconds.
 SLO_STEP_S = 0.01
 
@@ -32,15 +36,23 @@ SLO_STEP_S = 0.01
 def worth_rows(found: FleetPlan) -> list[dict[str, Any]]:
     """Return one flat row per limit, the most valuable first: what one more step of it is worth.
 
-    `gain`: by how much the objective gets better than that of `found`, 0 where the limit does not bind. A fleet that
-    nothing limits has no rows.
+    `gain`: by how much the objective gets better than that of `found`, 0 where the limit does not bind, NaN where the
+    time was over before it was known. All limits share the time of the problem. A fleet that nothing limits has no
+    rows.
     """
-    problem = found.problem
+    problem = found.problem.within()
+    wider = list(_wider(problem))
     rows = [
-        _gained(found, _row(problem, name, (bound, step), _value(found, other)))
-        for name, bound, step, other in _wider(problem)
+        _gained(found, _row(problem, name, (bound, step), _value(found, _shared(problem, other, len(wider) - i))))
+        for i, (name, bound, step, other) in enumerate(wider)
     ]
-    return sorted(rows, key=lambda r: -float(r["gain"]))
+    return sorted(rows, key=lambda r: -float(np.nan_to_num(r["gain"], nan=-1.0)))
+
+
+def _shared(problem: FleetProblem, other: FleetProblem, count: int) -> FleetProblem | None:
+    """Return another problem with a part of the time that `problem` has left for so many; None where it is over."""
+    timed = replace(other, due=problem.due).within(1.0 / count)
+    return None if Clock(timed.due).over else timed
 
 
 def limit_rows(found: FleetPlan) -> list[dict[str, Any]]:
@@ -50,17 +62,19 @@ def limit_rows(found: FleetPlan) -> list[dict[str, Any]]:
     yet: it is planned again without each limit that one more replica of some option would exceed. A saving within the
     gap of the fleet is none.
     """
-    problem = found.problem
+    problem = found.problem.within()
     if not splits(checked(problem)) or found.problem.counts_devices:
         return found.binding_rows()
     units = np.concatenate([with_nodes(problem, found.replicas), found.held])
-    rows = []
+    rows, full = [], []
     for name, (bound, each) in limits(problem).items():
         used = float((each @ units).max())
         if bound - used < each.max() * (1.0 - LIMIT_TOLERANCE):
-            saving = found.value - _value(found, _without(problem, name))
-            if saving > max(found.gap, LEAST_SAVING) * found.value:
-                rows.append({"limit": name, "allowed": bound, "used": used, "saving_usd_per_hour": saving})
+            full.append((name, bound, used))
+    for i, (name, bound, used) in enumerate(full):
+        saving = found.value - _value(found, _shared(problem, _without(problem, name), len(full) - i))
+        if saving > max(found.gap, LEAST_SAVING) * found.value:
+            rows.append({"limit": name, "allowed": bound, "used": used, "saving_usd_per_hour": saving})
     return sorted(rows, key=lambda r: -r["saving_usd_per_hour"])
 
 
@@ -80,8 +94,23 @@ def _gained(found: FleetPlan, row: dict[str, Any]) -> dict[str, Any]:
     return {**row, "gain": 0.0 if gain <= max(LEAST_SAVING, found.gap) * max(abs(base), LEAST_SAVING) else gain}
 
 
-def _value(found: FleetPlan, problem: FleetProblem) -> float:
-    """Return the value of the objective of the best fleet of a problem; its options stay where those of `found` do."""
+def _value(found: FleetPlan, problem: FleetProblem | None) -> float:
+    """Return the value of the objective of the best fleet of a problem; its options stay where those of `found` do.
+
+    NaN where there was no time for it (None).
+    """
+    if problem is None:
+        return float("nan")
+    try:
+        return _best(found, problem)
+    except FleetInfeasible:
+        raise
+    except Infeasible:
+        return float("nan")
+
+
+def _best(found: FleetPlan, problem: FleetProblem) -> float:
+    """Return the value of the objective of the best fleet of a problem."""
     if found.options_stay and problem.periods > 1:
         return over_the_day(problem, None, scaled=True).value
     return fleet_plan(problem).value
@@ -103,7 +132,8 @@ def slo_worth_rows(found: FleetPlan, scenario: Scenario) -> list[dict[str, Any]]
         return []
     longer = replace(scenario, slo=_longer(scenario.slo))
     longer = longer if fleet is None else replace(longer, fleet=replace(fleet, classes=classes))
-    value = plan_fleet(longer, time_limit=found.problem.time_limit_s, gap=found.problem.gap).value
+    seconds = found.problem.within().left * SLO_TIME
+    value = plan_fleet(longer, time_limit=max(seconds, LEAST_S), gap=found.problem.gap).value
     value = value / found.served if found.problem.objective == "traffic" else value
     row = _row(found.problem, "slo", (float("nan"), SLO_STEP_S), value) | {"step_unit": "s"}
     return [_gained(found, row)]

@@ -25,6 +25,8 @@ LEAST_GROWTH, MOST_GROWTH = 1.0, 200.0
 MOST_NAMED, MOST_CLASSES = 3, 3
 #: Gain of traffic, as a share, from which more of a limit is named.
 LEAST_GAIN = 1e-3
+#: Seconds that a surer fleet has in any case.
+LEAST_S = 1.0
 #: How a surer fleet is asked for.
 AS_STATED = f"set confidence = {SURE:g} in [limits]"
 #: Difference of cost that counts as none, percent, and USD per hour; below `WHOLE_PERCENT` it has a decimal.
@@ -208,7 +210,8 @@ def _surer(fleet: FleetPlan, scenario: Scenario) -> tuple[str, float]:
     """
     sure = f"{percent(SURE)} sure of each bound"
     try:
-        found = plan_fleet(replace(scenario, limits=replace(scenario.limits, confidence=SURE)))
+        seconds = max(fleet.problem.within().left, LEAST_S)
+        found = plan_fleet(replace(scenario, limits=replace(scenario.limits, confidence=SURE)), time_limit=seconds)
     except Infeasible:
         return f"No fleet of what is offered, within the limits, is {sure}: measure.", float("inf")
     devices = ", ".join(f"{number(n)} {name}" for name, n in found.devices.items())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from hwdb import InputError
 from perfmodel.workload import MS_PER_S, Objective
-from search.fleet import account, alternative_rows, growth_rows, hour_rows, latency_rows
+from search.fleet import account, alternative_rows, growth_rows, hour_rows, latency_rows, slo_worth_rows, worth_rows
 from search.output import fleet_headline, fleet_power_notes, fleet_proof, known_columns, money, number, percent
 from search.report.charts import Figure, Titles, ranked_bars
 from search.report.curve_charts import Parts, columns_over, kinds_of_bars
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 SURE = 0.8
 #: Letters from which a text wraps.
 WIDE = 44
+#: The step of the bounds of the SLOs, in words.
+SLO_STEP = "10 ms in each bound"
 #: Most limits, options or classes that are drawn.
 MOST_DRAWN = 24
 
@@ -53,14 +55,15 @@ def page_of_fleet(fleet: FleetPlan, path: str = "", title: str = "", scenario: S
     """Return the content of the page of a fleet.
 
     path, title: of its scenario. scenario: of the fleet, for its growth and for what a surer fleet costs; both are left
-    out without it. The fleet is planned again without each part of it, and once more to be surer.
+    out without it. The fleet is planned again without each part of it, with a little more of each limit, and once more
+    to be surer.
     """
     rows, latencies = fleet.rows(), latency_rows(fleet)
     parts = [
         _hours(fleet, rows),
         _mix(fleet, rows, latencies),
         _shares(fleet),
-        _limits(fleet),
+        _limits(fleet, _worth(fleet, scenario)),
         _growth(fleet, scenario),
     ]
     figures: dict[str, Figure] = {name: chart for _, drawn in parts for name, chart in drawn.items()}
@@ -291,11 +294,31 @@ def _shares(fleet: FleetPlan) -> tuple[Section, dict[str, Figure]]:
     return section, {"shares": chart}
 
 
-def _limits(fleet: FleetPlan) -> tuple[Section | None, dict[str, Figure]]:
-    """Return the limits that cost money; no section where none does."""
+def _worth(fleet: FleetPlan, scenario: Scenario | None) -> list[dict[str, Any]]:
+    """Return what a little more of each limit, and of the bounds of the SLOs, is worth; [] where nothing is.
+
+    A step whose worth was not known in time counts as one that may be.
+    """
+    found = [*(slo_worth_rows(fleet, scenario) if scenario is not None else []), *worth_rows(fleet)]
+    found.sort(key=lambda r: -(r["gain"] if r["gain"] == r["gain"] else -1.0))
+    told = [
+        {
+            "limit": r["limit"],
+            "one_step_more": SLO_STEP if r["limit"] == "slo" else f"{number(r['step'])} {r['step_unit']}",
+            "gain": r["gain"],
+            "gain_unit": r["gain_unit"],
+        }
+        for r in found[:MOST_DRAWN]
+    ]
+    return told if any(r["gain"] != 0.0 for r in found) else []
+
+
+def _limits(fleet: FleetPlan, worth: Rows = ()) -> tuple[Section | None, dict[str, Figure]]:
+    """Return the limits that cost money, and what a little more of each is worth; no section where none does."""
     rows = fleet.binding_rows()
+    gains = [Table(worth, list(worth[0]), title="What a little more is worth", id="worth")] if worth else []
     if not rows:
-        return None, {}
+        return _of_worth(gains), {}
     drawn = rows[:MOST_DRAWN]
     chart = ranked_bars(
         [r["limit"] for r in drawn],
@@ -308,9 +331,17 @@ def _limits(fleet: FleetPlan) -> tuple[Section | None, dict[str, Figure]]:
         title="Which limits cost money",
         lead="Each limit is left out in turn, and the fleet planned again: what that saves is what the limit costs.",
         charts=["limits"],
-        tables=[_table(rows, "binding")],
+        tables=[_table(rows, "binding"), *gains],
     )
     return section, {"limits": chart}
+
+
+def _of_worth(gains: list[Table]) -> Section | None:
+    """Return the section of a fleet that no whole limit makes dearer, but that a little more makes better."""
+    if not gains:
+        return None
+    lead = "The fleet is planned again with one step more of each limit, and with each bound of the SLOs 10 ms longer."
+    return Section(id="limits", short="Limits", title="What a little more is worth", lead=lead, charts=[], tables=gains)
 
 
 def _table(rows: Rows, name: str) -> Table:

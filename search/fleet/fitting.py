@@ -1,0 +1,224 @@
+"""Make a fleet of columns, one for each part: within the rows that join them, and then cheaper part by part."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from perfmodel.arrays import Array
+from search.fleet.bills import cheapest_held
+from search.fleet.clock import Clock
+from search.fleet.columns import Column, Parts, at_once
+from search.scenario import Supply
+
+#: What a row may be exceeded by, relative to it: rounding errors of sums.
+ROUNDING = 1e-9
+#: Gap at which a part stops that is solved again beside the others, and its share of the time.
+GAP, SHARE = 2e-3, 0.1
+#: Seconds that a part gets at least.
+LEAST_S = 0.1
+#: USD per hour from which a cheaper part is worth a change.
+LEAST_GAIN = 1e-7
+
+
+@dataclass
+class Fitting:
+    """What makes fleets of the columns of some parts. tried: columns that were found. calls: of `improved`."""
+
+    parts: Parts
+    tried: list[Column] = field(default_factory=list)
+    calls: int = 0
+
+    @cached_property
+    def usd(self) -> tuple[Array, Array]:
+        """Return what a replica, and what its being on spot devices, costs without supplies, (O, S) each."""
+        return self.parts.join.usd(np.zeros((len(self.parts.join.names), len(self.parts.join.weight))))
+
+    @cached_property
+    def room(self) -> Array:
+        """Return what a slot may take of each row, with rounding, (R,)."""
+        room = self.parts.join.capacity
+        return np.asarray(room + ROUNDING * (1.0 + np.abs(room)))
+
+    def usage(self, columns: Sequence[Column]) -> Array:
+        """Return what one column per part takes of each row, (R, S)."""
+        join = self.parts.join
+        out = np.zeros((len(join.names), len(join.weight)))
+        for column in columns:
+            out[:, self.parts.parts[column.part].slot] += self.parts.usage(column)
+        return out
+
+    def held(self, columns: Sequence[Column]) -> Array:
+        """Return the devices that each supply holds for some columns at the least cost, (K, S)."""
+        join, used = self.parts.join, self.usage(columns)
+        need = {n[n.index("[") + 1 : -1]: used[r] for r, n in enumerate(join.names) if n.startswith("source[")}
+        lent = {n[n.index("[") + 1 : -1]: used[r] for r, n in enumerate(join.names) if n.startswith("spot[")}
+        return cheapest_held(join.problem.inventory.supplies, need, lent, join.weight)
+
+    def cost(self, columns: Sequence[Column]) -> float:
+        """Return the cost of a fleet of one column per part, penalties included, inf where supplies do not suffice."""
+        join = self.parts.join
+        steady, lent = self.usd
+        total = 0.0
+        for column in columns:
+            part = self.parts.parts[column.part]
+            rows = list(part.options)
+            total += float(steady[rows, part.slot] @ column.replicas + lent[rows, part.slot] @ column.spot)
+        usd = np.array([s.usd_per_hour for s in join.problem.inventory.supplies])
+        return total + float(usd @ self.held(columns) @ join.weight) if len(usd) else total
+
+    def fits(self, columns: Sequence[Column]) -> bool:
+        """Return whether some columns stay within every row of every slot."""
+        return bool((self.usage(columns) <= self.room[:, None]).all())
+
+    def fitted(self, columns: Sequence[Column], dual: Array, clock: Clock) -> list[Column] | None:
+        """Return columns that stay within every row, slot by slot; None where a slot was not made to.
+
+        dual: (R, S) prices at which parts are solved again.
+        """
+        out: list[Column] = []
+        by_slot: dict[int, list[Column]] = {}
+        for column in columns:
+            by_slot.setdefault(self.parts.parts[column.part].slot, []).append(column)
+        for slot in sorted(by_slot):
+            found = self._fitted_slot(by_slot[slot], dual, clock)
+            if found is None:
+                return None
+            out += found
+        return sorted(out, key=lambda c: c.part)
+
+    def _fitted_slot(self, columns: list[Column], dual: Array, clock: Clock) -> list[Column] | None:
+        """Return the columns of a slot within its rows.
+
+        Parts that take nothing of a row in want keep their columns. The others come one after the other, and each takes
+        its own column, or the cheapest of what is left. One that finds nothing comes first the next time.
+        """
+        room = self.room
+        each = {c.part: self.parts.usage(c) for c in columns}
+        wanting = np.sum(list(each.values()), axis=0) > room
+        fixed = [c for c in columns if not (each[c.part][wanting] > 0).any()]
+        order = [c for c in columns if (each[c.part][wanting] > 0).any()]
+        for _ in range(len(order) + 1):
+            left = room - np.sum([each[c.part] for c in fixed], axis=0) if fixed else room.copy()
+            done: list[Column] = []
+            for column in order:
+                new = column
+                if (each[column.part] > left).any():
+                    seconds = max(clock.left() * SHARE, 1.0)
+                    found = self.parts.within([column.part], dual, left, None, (GAP, seconds))
+                    if found is None:
+                        break
+                    self.tried += found
+                    new = found[0]
+                left = left - self.parts.usage(new)
+                done.append(new)
+            if len(done) == len(order):
+                return fixed + done
+            order.insert(0, order.pop(len(done)))
+        return None
+
+    def improved(
+        self, columns: list[Column], level: Mapping[str, float], clock: Clock, most_options: int
+    ) -> list[Column]:
+        """Return columns that cost no more: parts are solved again beside the others, while time is left.
+
+        Parts of a slot are solved together, as many as have at most `most_options` options, one at least. Reserved
+        devices (`level`, by name) that the others leave idle cost them nothing, others what the next one costs.
+        """
+        total, best = self.usage(columns), {c.part: c for c in columns}
+        self.calls += 1
+
+        def one(slot: int) -> None:
+            """Make the parts of a slot cheaper, as many at once as may be."""
+            for some in self._neighbours(slot, most_options):
+                if not clock.over:
+                    self._exchange(some, best, total, (level, clock))
+
+        at_once(one, range(len(self.parts.join.weight)))
+        return [best[c.part] for c in columns]
+
+    def _exchange(
+        self, some: list[int], best: dict[int, Column], total: Array, how: tuple[Mapping[str, float], Clock]
+    ) -> None:
+        """Solve some parts of a slot beside the others, and take what costs less into `best` and `total` (R, S)."""
+        (level, clock), slot, now = how, self.parts.parts[some[0]].slot, [best[n] for n in some]
+        others = total[:, slot] - np.sum([self.parts.usage(c) for c in now], axis=0)
+        dual, free = self._marginal(others, level)
+        seconds = min(clock.left(), max(clock.left() * SHARE, LEAST_S))
+        found = self.parts.within(some, dual, self.parts.join.capacity - others, free, (GAP, seconds))
+        if found is None:
+            return
+        self.tried += found
+        then = others + np.sum([self.parts.usage(c) for c in found], axis=0)
+        gain = self._slot_usd(now, total[:, slot], level) - self._slot_usd(found, then, level)
+        if gain > LEAST_GAIN and (then <= self.room).all():
+            best.update({c.part: c for c in found})
+            total[:, slot] = then
+
+    def _neighbours(self, slot: int, most_options: int) -> list[list[int]]:
+        """Return the parts of a slot that are solved together: with at most so many options, one part at least.
+
+        Which parts come together changes from call to call.
+        """
+        out: list[list[int]] = []
+        here, count = [n for n, part in enumerate(self.parts.parts) if part.slot == slot], most_options
+        for n in np.random.default_rng([self.calls, slot]).permutation(here).tolist():
+            size = len(self.parts.parts[n].options)
+            if count + size > most_options:
+                out.append([])
+                count = 0
+            out[-1].append(int(n))
+            count += size
+        return out
+
+    def _slot_usd(self, columns: Sequence[Column], used: Array, level: Mapping[str, float]) -> float:
+        """Return USD per hour that some columns and all devices of their slot cost, reserved ones aside.
+
+        used: (R,) of the slot. level: reserved devices by name.
+        """
+        join, total = self.parts.join, 0.0
+        steady, lent = self.usd
+        for column in columns:
+            part = self.parts.parts[column.part]
+            rows, s = list(part.options), part.slot
+            total += float(steady[rows, s] @ column.replicas + lent[rows, s] @ column.spot) / float(join.weight[s])
+        for device, tiers in self._tiers().items():
+            need = used[join.row(f"source[{device}]")] - level.get(device, 0.0)
+            for supply in tiers:
+                taken = min(max(need, 0.0), supply.most)
+                total, need = total + taken * supply.usd_per_hour, need - taken
+        spot = (s for s in join.problem.inventory.supplies if s.kind == "spot")
+        return total + sum(s.usd_per_hour * float(used[join.row(f"spot[{s.device}]")]) for s in spot)
+
+    def _tiers(self) -> dict[str, list[Supply]]:
+        """Return the supplies of each device that are paid by the period, the cheapest first, without spot."""
+        out: dict[str, list[Supply]] = {s.device: [] for s in self.parts.join.problem.inventory.supplies}
+        for supply in sorted(self.parts.join.problem.inventory.supplies, key=lambda s: s.usd_per_hour):
+            if supply.kind not in ("reserved", "spot"):
+                out[supply.device].append(supply)
+        return out
+
+    def _marginal(self, others: Array, level: Mapping[str, float]) -> tuple[Array, dict[str, float]]:
+        """Return (prices (R, S) of one more device, devices that are free) for a part of a slot beside the others.
+
+        others: (R,) what these take. level: reserved devices by name.
+        """
+        join = self.parts.join
+        dual, free = np.zeros((len(join.names), len(join.weight))), {}
+        for device, tiers in self._tiers().items():
+            row = join.row(f"source[{device}]")
+            free[device] = max(level.get(device, 0.0) - float(others[row]), 0.0)
+            need, price = max(float(others[row]) - level.get(device, 0.0), 0.0), 0.0
+            for supply in tiers:
+                price = supply.usd_per_hour
+                if need < supply.most:
+                    break
+                need -= supply.most
+            dual[row] = price * join.weight
+        for supply in join.problem.inventory.supplies:
+            if supply.kind == "spot":
+                dual[join.row(f"spot[{supply.device}]")] = supply.usd_per_hour * join.weight
+        return dual, free
