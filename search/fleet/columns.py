@@ -104,6 +104,17 @@ class Parts:
         bound = program.bound if np.isfinite(program.bound) else linear_bound(program, self.solver)
         return bound, _column(number, program)
 
+    def _start(self, program: Program, options: Sequence[int], now: Sequence[Column]) -> list[tuple[Any, float]]:
+        """Return (variable, value) of the replicas of some columns. options: of the program."""
+        out = []
+        for column in now:
+            for o, replicas, spot in zip(self.parts[column.part].options, column.replicas, column.spot, strict=True):
+                at = options.index(o)
+                out.append((program.replicas[at, 0], float(replicas)))
+                if (at, 0) in program.spot:
+                    out.append((program.spot[at, 0], float(spot)))
+        return out
+
     def _settings(self, number: int) -> dict[str, Any]:
         """Return the settings of the solver for a part."""
         return PLAIN if len(self.parts[number].classes) == 1 and self.solver == "highs" else {}
@@ -129,10 +140,12 @@ class Parts:
         left: Array,
         free: Mapping[str, float] | None,
         how: tuple[float, float],
+        now: Sequence[Column] = (),
     ) -> list[Column] | None:
         """Return the cheapest fleets of some parts of a slot at prices, which take at most `left` (R,) of each row.
 
         None without them, or where none were found in time. free: devices that cost them nothing. how: gap, seconds.
+        now: columns of the parts to begin with.
         """
         some = [self.parts[n] for n in numbers]
         options = tuple(sorted(o for part in some for o in part.options))
@@ -141,7 +154,9 @@ class Parts:
         program = formulate(part_problem(self.join, joint, dual, left, free), Ask(objective="cost"))
         settings = self._settings(numbers[0]) if len(some) == 1 else {}
         try:
-            if not run_solver(program, self.solver, max(how[1], LEAST_S), how[0], settings):
+            if not run_solver(
+                program, self.solver, max(how[1], LEAST_S), how[0], settings, self._start(program, options, now)
+            ):
                 return None
         except Infeasible:
             return None

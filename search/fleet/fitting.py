@@ -18,8 +18,8 @@ from search.scenario import Supply
 ROUNDING = 1e-9
 #: Gap at which a part stops that is solved again beside the others, and its share of the time.
 GAP, SHARE = 2e-3, 0.1
-#: Seconds that a part gets at least.
-LEAST_S = 0.1
+#: Seconds that a part gets at least, and those of one that has to fit, without which there is no fleet.
+LEAST_S, FITTING_S = 0.1, 0.3
 #: USD per hour from which a cheaper part is worth a change.
 LEAST_GAIN = 1e-7
 
@@ -107,7 +107,7 @@ class Fitting:
             for column in order:
                 new = column
                 if (each[column.part] > left).any():
-                    seconds = max(clock.left() * SHARE, 1.0)
+                    seconds = max(clock.left() * SHARE, FITTING_S)
                     found = self.parts.within([column.part], dual, left, None, (GAP, seconds))
                     if found is None:
                         break
@@ -148,7 +148,7 @@ class Fitting:
         others = total[:, slot] - np.sum([self.parts.usage(c) for c in now], axis=0)
         dual, free = self._marginal(others, level)
         seconds = min(clock.left(), max(clock.left() * SHARE, LEAST_S))
-        found = self.parts.within(some, dual, self.parts.join.capacity - others, free, (GAP, seconds))
+        found = self.parts.within(some, dual, self.parts.join.capacity - others, free, (GAP, seconds), now)
         if found is None:
             return
         self.tried += found

@@ -23,9 +23,9 @@ from search.fleet.limits import most_lost, spot_options, spot_up
 from search.fleet.problem import FleetProblem
 
 #: Cells of the grid of amounts, for the largest amount. chosen: finer ones find hardly cheaper columns.
-CELLS = 800
+CELLS = 600
 #: Options of a part that are looked at: those with the cheapest requests.
-MOST_OPTIONS = 14
+MOST_OPTIONS = 9
 #: Columns of a part that are kept, and how much dearer than the best.
 KEPT, WITHIN = 2, 0.03
 #: Factor from one loss of spot replicas to the next that is looked at, and the greatest part of them that is lost.

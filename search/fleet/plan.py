@@ -35,6 +35,8 @@ UNMET = "no fleet meets the demand within the limits"
 LEAST_SERVED = 1e-4
 #: Share of the time for the first solution. The rest is for those that say what each limit costs, and for ties.
 FIRST_TIME = 0.8
+#: Options x periods up to which the program is solved as a whole after its parts. chosen: it is written in seconds.
+WHOLE = 3000
 #: Seconds that an answer has in any case, where those before it have taken all of the time.
 LEAST_TIME_S = 1.0
 #: Remark where the time was over before every limit was left out in turn.
@@ -108,13 +110,23 @@ def _solved(problem: FleetProblem, effort: Effort) -> FleetPlan:
 
 
 def _by_parts(problem: FleetProblem, effort: Effort) -> FleetPlan:
-    """Solve a checked problem by its parts."""
+    """Solve a checked problem by its parts, then as a whole from their fleet where it is small and time is left."""
     found = split(problem, effort.solver, effort.clock, effort.gap)
     if found is None:
         raise _infeasible(problem, effort)
-    gap = max(0.0, 1.0 - found.bound / found.usd_per_hour) if found.usd_per_hour else 0.0
-    money = weights(problem, "money").of(found.numbers)
-    return replace(_told(problem, (found.numbers, found.shares, money), gap, found.solver), value=found.usd_per_hour)
+    bound, usd, program = found.bound, found.usd_per_hour, None
+    if usd - bound > effort.gap * usd and len(problem.options) * problem.periods <= WHOLE:
+        program = effort.tried(problem, Ask(objective="cost"), found.numbers)
+    if program is not None:
+        bound = max(bound, program.bound)
+    if program is not None and program.amount("cost") < usd:
+        usd = program.amount("cost")
+        numbers, shares = program.solved(), program.solved_shares()
+    else:
+        numbers, shares = found.numbers, found.shares
+    gap = max(0.0, 1.0 - bound / usd) if usd else 0.0
+    money = weights(problem, "money").of(numbers)
+    return replace(_told(problem, (numbers, shares, money), gap, found.solver), value=usd)
 
 
 def _told(problem: FleetProblem, found: tuple[Numbers, Array, float], gap: float, solver: Solver) -> FleetPlan:

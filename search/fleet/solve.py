@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
+
+import numpy as np
 
 from hwdb import Infeasible
 from search.fleet.clock import LEAST_S, Clock
 from search.fleet.problem import FleetProblem
 from search.fleet.program import Ask, Program, formulate
+from search.fleet.quantities import Numbers
 from search.scenario import DEFAULT_GAP, TIME_LIMIT_S
 
 Solver = Literal["highs", "cbc"]
@@ -27,21 +30,26 @@ class Effort:
     clock: Clock
     gap: float = DEFAULT_GAP
 
-    def solve(self, problem: FleetProblem, ask: Ask) -> Program | None:
+    def solve(self, problem: FleetProblem, ask: Ask, begin: Numbers | None = None) -> Program | None:
         """Write and solve the program of a checked problem; None where it has no solution.
 
-        Raises `Infeasible` where none was found in time.
+        begin: a fleet to begin with. Raises `Infeasible` where none was found in time.
         """
         if self.clock.over:
             raise Infeasible("fleet: no time is left to solve another program; raise time_limit_s in [fleet]")
         program = formulate(problem, ask)
         solver = self.solver or available_solver()
-        return program if run_solver(program, solver, max(self.clock.left(), LEAST_S), self.gap) else None
+        start: list[tuple[Any, float]] = []
+        if begin is not None:
+            start = [(v, float(begin.replicas[index])) for index, v in program.replicas.items()]
+            start += [(v, float(begin.spot[index])) for index, v in program.spot.items()]
+        seconds = max(self.clock.left(), LEAST_S)
+        return program if run_solver(program, solver, seconds, self.gap, start=start) else None
 
-    def tried(self, problem: FleetProblem, ask: Ask) -> Program | None:
+    def tried(self, problem: FleetProblem, ask: Ask, begin: Numbers | None = None) -> Program | None:
         """Do as `solve`; None also where no solution was found in time."""
         try:
-            return self.solve(problem, ask)
+            return self.solve(problem, ask, begin)
         except Infeasible:
             return None
 
@@ -51,24 +59,30 @@ class Effort:
 
 
 def run_solver(
-    program: Program, solver: Solver, time_limit: float, gap: float, settings: Mapping[str, Any] | None = None
+    program: Program,
+    solver: Solver,
+    time_limit: float,
+    gap: float,
+    settings: Mapping[str, Any] | None = None,
+    start: Sequence[tuple[Any, float]] = (),
 ) -> bool:
     """Solve the program in place; return False when it is proven infeasible.
 
     time_limit: seconds. gap: relative distance from the optimum at which the solver may stop. settings: of HiGHS.
-    HiGHS reports its own bound. CBC reports none through PuLP, so the bound follows from `gap` where the optimum is
-    proven, and is -inf otherwise. Raises `Infeasible` when no solution was found within the time.
+    start: values of some variables of a solution to begin with, which CBC does not read. HiGHS reports its own bound.
+    CBC reports none through PuLP, so the bound follows from `gap` where the optimum is proven, and is -inf otherwise.
+    Raises `Infeasible` when no solution was found within the time.
     """
     import pulp
 
     linear = program.linear
-    linear.solve(solver_of(solver, time_limit, gap, settings=settings))
+    linear.solve(solver_of(solver, time_limit, gap, settings=settings, start=start))
     program.solver = solver
     if linear.sol_status in (pulp.LpSolutionInfeasible, pulp.LpSolutionUnbounded):
         return False
     if linear.sol_status == pulp.LpSolutionNoSolutionFound:
         raise Infeasible(
-            f"fleet: {solver} found no answer within {time_limit:g} s; "
+            f"fleet: {solver} found no answer within {time_limit:.3g} s; "
             "raise time_limit_s in [fleet], or offer fewer options"
         )
     value = float(pulp.value(linear.objective) or 0.0)
@@ -100,18 +114,34 @@ def linear_bound(program: Program, solver: Solver, seconds: float = TIME_LIMIT_S
 
 
 def solver_of(
-    name: Solver, time_limit: float, gap: float, *, whole: bool = True, settings: Mapping[str, Any] | None = None
+    name: Solver,
+    time_limit: float,
+    gap: float,
+    *,
+    whole: bool = True,
+    settings: Mapping[str, Any] | None = None,
+    start: Sequence[tuple[Any, float]] = (),
 ) -> Any:
     """Build the PuLP solver called `name`, with one thread, so that the same problem gives the same fleet.
 
-    whole: False for the linear program. settings: more of HiGHS.
+    whole: False for the linear program. settings: more of HiGHS. start: see `run_solver`.
     """
     import pulp
 
     how: dict[str, Any] = {"mip": whole, "msg": False, "gapRel": gap, "timeLimit": time_limit, "threads": 1}
     if name == "highs":
-        return pulp.HiGHS(**how, **(settings or {}))
+        made = pulp.HiGHS(**how, **(settings or {}))
+        if start:
+            made.callSolver = lambda linear: _begun(linear, start)
+        return made
     from pulp.apis.coin_api import pulp_cbc_path
 
     bundled = pulp.COIN_CMD(path=pulp_cbc_path, **how)
     return bundled if bundled.available() else pulp.COIN_CMD(**how)
+
+
+def _begun(linear: Any, start: Sequence[tuple[Any, float]]) -> None:
+    """Run HiGHS on a program that it has read, from values of some of its variables."""
+    index = np.array([variable.index for variable, _ in start], dtype=np.int32)
+    linear.solverModel.setSolution(len(start), index, np.array([value for _, value in start], dtype=float))
+    linear.solverModel.run()

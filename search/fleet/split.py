@@ -5,7 +5,8 @@
 3. Every part is solved at the prices. That bounds the cost of the whole, and gives each part a fleet (`columns`).
 4. These fleets are made to stay within the rows, then cheaper, some parts at a time (`fitting`).
 
-Steps 2 to 4 are repeated with the columns that were found until the gap is small enough or the time is over.
+Steps 2 to 4 are repeated with the columns that were found until the gap is small enough, nothing gets better, or the
+time is over.
 """
 
 from __future__ import annotations
@@ -37,9 +38,11 @@ LARGE_PERIOD = 240
 LEFT_OUT = frozenset({"spare", "domain", "chance", "case"})
 #: Shares of the time that is left for the first prices, for better ones, for solving every part, and for a cheaper
 #: fleet.
-PRICES_TIME, COLUMNS_TIME, PARTS_TIME, IMPROVE_TIME = 0.3, 0.25, 0.5, 0.6
+PRICES_TIME, COLUMNS_TIME, PARTS_TIME, IMPROVE_TIME = 0.3, 0.2, 0.45, 0.6
 #: Rounds of columns and prices, and the weight of the new prices in each. chosen: more of them gain little.
-ROUNDS, NEWER = 14, 0.5
+ROUNDS, NEWER = 10, 0.5
+#: Rounds without progress after which a search ends, and the least progress of the gap. chosen.
+MOST_STALLED, LEAST_PROGRESS = 2, 1e-4
 #: Options that are solved together while a fleet is made cheaper. chosen: one to three seconds of the solver.
 TOGETHER = 120
 
@@ -78,10 +81,13 @@ def split(problem: FleetProblem, solver: Solver | None, clock: Clock, gap: float
     join = coupling(problem)
     parts = Parts(join, parts_of(problem), name)
     search = _Search(parts, Fitting(parts))
-    dual, search.bound, search.level = first_prices(join, name, clock.part(PRICES_TIME))
+    dual, bound, search.level = first_prices(join, name, clock.part(PRICES_TIME))
+    search.learn(bound, [])
     if np.isposinf(search.bound):
         return None
-    while True:
+    stalled = 0
+    while stalled < MOST_STALLED:
+        before = search.gap
         dual = search.better_prices(dual, clock.part(COLUMNS_TIME))
         bound, columns = parts.priced(dual, PART_GAP, clock.part(PARTS_TIME))
         if np.isposinf(bound):
@@ -91,20 +97,26 @@ def split(problem: FleetProblem, solver: Solver | None, clock: Clock, gap: float
             return None
         if search.improve(gap, clock):
             break
+        stalled = stalled + 1 if search.gap > before - LEAST_PROGRESS else 0
     return _found(search, name)
 
 
 @dataclass
 class _Search:
-    """What is known of a fleet by parts. pool: columns. best: one per part, of `cost`. level: reserved devices."""
+    """What is known of a fleet by parts. bound: on its cost, which is at least 0. pool: columns. best: one per part, of `cost`. level: reserved devices."""
 
     parts: Parts
     fitting: Fitting
-    bound: float = -np.inf
+    bound: float = 0.0
     cost: float = np.inf
     pool: dict[tuple[int, bytes, bytes], Column] = field(default_factory=dict)
     best: list[Column] = field(default_factory=list)
     level: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def gap(self) -> float:
+        """Return the relative distance of the best fleet from the bound, inf without a fleet."""
+        return 1.0 - self.bound / self.cost if self.best and self.cost > 0 else np.inf
 
     def learn(self, bound: float, columns: list[Column]) -> None:
         """Keep a bound and columns."""
@@ -148,13 +160,13 @@ class _Search:
     def improve(self, gap: float, clock: Clock) -> bool:
         """Make the fleet cheaper; return whether the gap is small enough or the time is over."""
         for most in (0, TOGETHER):
-            if self.cost - self.bound <= gap * self.cost or clock.over:
+            if self.gap <= gap or clock.over:
                 return True
             self._take(self.fitting.improved(self.best, self.level, clock.part(IMPROVE_TIME), most))
             held, supplies = self.fitting.held(self.best), self.parts.join.problem.inventory.supplies
             self.level = {s.device: float(held[k, 0]) for k, s in enumerate(supplies) if s.kind == "reserved"}
         self.pool.update({c.key: c for c in self.fitting.tried})
-        return self.cost - self.bound <= gap * self.cost or clock.over
+        return self.gap <= gap or clock.over
 
 
 def first_prices(join: Coupling, solver: Solver, clock: Clock) -> tuple[Array, float, dict[str, float]]:
