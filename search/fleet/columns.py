@@ -100,8 +100,8 @@ class Parts:
             if not run_solver(program, self.solver, seconds, gap, self._settings(number)):
                 return np.inf, None
         except Infeasible:
-            return linear_bound(program, self.solver), self._alone(number, problem)
-        bound = program.bound if np.isfinite(program.bound) else linear_bound(program, self.solver)
+            return max(linear_bound(program, self.solver, seconds), 0.0), self._alone(number, problem)
+        bound = program.bound if np.isfinite(program.bound) else max(linear_bound(program, self.solver, seconds), 0.0)
         return bound, _column(number, program)
 
     def _start(self, program: Program, options: Sequence[int], now: Sequence[Column]) -> list[tuple[Any, float]]:

@@ -118,9 +118,9 @@ def coupling(problem: FleetProblem) -> Coupling:
             bound.append(most)
             rows.append((taken[:count], np.zeros(count), none))
     shapes = (count, count, len(supplies))
-    stacked = [np.array([r[i] for r in rows], dtype=float).reshape(len(rows), n) for i, n in enumerate(shapes)]
+    each, lent, held = (np.array([r[i] for r in rows], dtype=float).reshape(len(rows), n) for i, n in enumerate(shapes))
     weight = problem.hours / problem.hours.sum() if problem.elastic else np.ones(1)
-    return Coupling(problem, tuple(names), np.array(bound, dtype=float), *stacked, weight)
+    return Coupling(problem, tuple(names), np.array(bound, dtype=float), each, lent, held, weight)
 
 
 def parts_of(problem: FleetProblem) -> list[Part]:

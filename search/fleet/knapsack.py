@@ -53,7 +53,7 @@ def cheap_columns(parts: Parts, dual: Array) -> list[Column]:
         rows = np.array(options)
         slots = [parts.parts[n].slot for n in numbers]
         group = _group(parts.join.problem, [parts.parts[n] for n in numbers])
-        usd = steady[np.ix_(rows, slots)], (steady + lent)[np.ix_(rows, slots)]
+        usd = steady[rows][:, slots], (steady + lent)[rows][:, slots]
         found += group.columns(numbers, *usd)
     return found
 

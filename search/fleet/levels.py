@@ -41,7 +41,7 @@ def add_levels(program: Program) -> None:
     Programs without spare nodes, and those whose demand is a variable, have none.
     """
     problem, without = program.problem, program.ask.without
-    fails = most_lost(problem) > 0
+    fails = np.asarray(most_lost(problem) > 0, dtype=float)
     whole = isinstance(program.served, float) and "demand" not in program.excess
     if len(problem.options) * problem.periods < LEAST_SIZE or "spare" in without or not (whole and fails.any()):
         return

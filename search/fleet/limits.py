@@ -117,7 +117,7 @@ def spare_pools(problem: FleetProblem) -> list[tuple[list[int], int]]:
 
 def lost_with_node(problem: FleetProblem) -> Array:
     """Return the replicas of each option that a node takes with it, (O,)."""
-    return np.ceil(np.array([o.replicas_per_node for o in problem.options], dtype=float))
+    return np.asarray(np.ceil([o.replicas_per_node for o in problem.options]), dtype=float)
 
 
 def most_lost(problem: FleetProblem) -> Array:

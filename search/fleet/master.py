@@ -103,7 +103,7 @@ def master(parts: Parts, columns: Sequence[Column], near: Array | None = None) -
                 cost.append(-float(near[r, s]) * (1.0 - FAR) * sold)
                 used.append(sold)
             cost.append(most * short)
-            used += [float(join.held[r, k]) * found.held[k, s] for k in np.nonzero(join.held[r])[0]]
+            used += [float(join.held[r, k]) * found.held[k, s] for k in np.nonzero(join.held[r])[0].tolist()]
             linear += (pulp.lpSum(used) <= float(join.bound[r]) + short, f"row_{r}_{s}")
     for i, some in of_part.items():
         linear += (pulp.lpSum(some) == 1, f"one_{i}")

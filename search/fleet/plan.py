@@ -12,14 +12,16 @@ from dataclasses import replace
 
 import numpy as np
 
+from hwdb import Infeasible
 from perfmodel.arrays import Array
 from search.fleet.binding import binding
+from search.fleet.by_period import by_period
 from search.fleet.clock import Clock
 from search.fleet.fleet import Binding, FleetPlan
 from search.fleet.limits import served_by_none
 from search.fleet.periods import of_busiest, period_by_period, periods_joined
 from search.fleet.problem import FleetProblem, checked
-from search.fleet.program import Ask
+from search.fleet.program import Ask, Program
 from search.fleet.quantities import Numbers, weights
 from search.fleet.relax import FleetInfeasible, Relaxation, relaxations
 from search.fleet.solve import Effort, Solver
@@ -35,6 +37,9 @@ UNMET = "no fleet meets the demand within the limits"
 LEAST_SERVED = 1e-4
 #: Share of the time for the first solution. The rest is for those that say what each limit costs, and for ties.
 FIRST_TIME = 0.8
+#: Options x periods up to which the periods of a fleet with reserved devices are solved whole, and their share of the
+#: time; the rest is for solving by parts where some period finds no fleet. chosen: a period takes a few seconds.
+FEW, PERIODS_TIME = 4000, 0.75
 #: Options x periods up to which the program is solved as a whole after its parts. chosen: it is written in seconds.
 WHOLE = 3000
 #: Seconds that an answer has in any case, where those before it have taken all of the time.
@@ -111,6 +116,14 @@ def _solved(problem: FleetProblem, effort: Effort) -> FleetPlan:
 
 def _by_parts(problem: FleetProblem, effort: Effort) -> FleetPlan:
     """Solve a checked problem by its parts, then as a whole from their fleet where it is small and time is left."""
+    few = len(problem.options) * problem.periods <= FEW
+    if few and any(s.kind == "reserved" for s in problem.inventory.supplies):
+        program = _by_period(problem, effort.part(PERIODS_TIME))
+        if program is not None:
+            value = program.amount("cost")
+            gap = max(0.0, 1.0 - program.bound / value) if value else 0.0
+            told = program.solved(), program.solved_shares(), program.cost()
+            return replace(_told(problem, told, gap, program.solver), value=value)
     found = split(problem, effort.solver, effort.clock, effort.gap)
     if found is None:
         raise _infeasible(problem, effort)
@@ -129,7 +142,15 @@ def _by_parts(problem: FleetProblem, effort: Effort) -> FleetPlan:
     return replace(_told(problem, (numbers, shares, money), gap, found.solver), value=usd)
 
 
-def _told(problem: FleetProblem, found: tuple[Numbers, Array, float], gap: float, solver: Solver) -> FleetPlan:
+def _by_period(problem: FleetProblem, effort: Effort) -> Program | None:
+    """Solve a checked problem period by period; None where some period found no fleet in time, or has none."""
+    try:
+        return by_period(problem, effort)
+    except Infeasible:
+        return None
+
+
+def _told(problem: FleetProblem, found: tuple[Numbers, Array, float], gap: float, solver: str) -> FleetPlan:
     """Return the fleet of a solution. found: its numbers, shares and USD per hour.
 
     gap: relative distance of its objective from the proven bound.

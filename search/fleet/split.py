@@ -69,7 +69,7 @@ class Found:
     shares: Array
     usd_per_hour: float
     bound: float
-    solver: Solver
+    solver: str
 
 
 def split(problem: FleetProblem, solver: Solver | None, clock: Clock, gap: float) -> Found | None:
@@ -103,7 +103,10 @@ def split(problem: FleetProblem, solver: Solver | None, clock: Clock, gap: float
 
 @dataclass
 class _Search:
-    """What is known of a fleet by parts. bound: on its cost, which is at least 0. pool: columns. best: one per part, of `cost`. level: reserved devices."""
+    """What is known of a fleet by parts.
+
+    bound: on its cost, which is at least 0. pool: columns. best: one per part, of `cost`. level: reserved devices.
+    """
 
     parts: Parts
     fitting: Fitting
