@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from hwdb import InputError
 from perfmodel.workload import MS_PER_S, Objective
-from search.fleet import account, alternative_rows, growth_rows, hour_rows, latency_rows, slo_worth_rows, worth_rows
+from search.fleet import (
+    account,
+    alternative_rows,
+    describe,
+    growth_rows,
+    hour_rows,
+    latency_rows,
+    slo_worth_rows,
+    worth_rows,
+)
 from search.output import fleet_headline, fleet_power_notes, fleet_proof, known_columns, money, number, percent
 from search.report.charts import Figure, Titles, ranked_bars
 from search.report.curve_charts import Parts, columns_over, kinds_of_bars
@@ -28,8 +37,10 @@ if TYPE_CHECKING:
 SURE = 0.8
 #: Letters from which a text wraps.
 WIDE = 44
-#: The step of the bounds of the SLOs, in words.
-SLO_STEP = "10 ms in each bound"
+#: Title of what one step more of each limit is worth.
+WORTH = "What a little more is worth"
+#: The bounds of the SLOs, in words.
+SLO_BOUNDS = "bounds of the SLOs"
 #: Most limits, options or classes that are drawn.
 MOST_DRAWN = 24
 
@@ -303,8 +314,8 @@ def _worth(fleet: FleetPlan, scenario: Scenario | None) -> list[dict[str, Any]]:
     found.sort(key=lambda r: -(r["gain"] if r["gain"] == r["gain"] else -1.0))
     told = [
         {
-            "limit": r["limit"],
-            "one_step_more": SLO_STEP if r["limit"] == "slo" else f"{number(r['step'])} {r['step_unit']}",
+            "limit": SLO_BOUNDS if r["limit"] == "slo" else describe(r["limit"]).removeprefix("the "),
+            "one_step_more": _step(r),
             "gain": r["gain"],
             "gain_unit": r["gain_unit"],
         }
@@ -313,10 +324,20 @@ def _worth(fleet: FleetPlan, scenario: Scenario | None) -> list[dict[str, Any]]:
     return told if any(r["gain"] != 0.0 for r in found) else []
 
 
+def _step(row: Mapping[str, Any]) -> str:
+    """Say how much more of a limit there is in a row of its worth, such as `1 device` or `10 ms each`."""
+    step, unit = row["step"], row["step_unit"]
+    if unit == "s":
+        return f"{number(step * MS_PER_S)} ms each"
+    if unit == "W":
+        return f"{number(step / 1e3)} kW"
+    return f"{number(step)} {unit.removesuffix('s') if step == 1.0 else unit}"
+
+
 def _limits(fleet: FleetPlan, worth: Rows = ()) -> tuple[Section | None, dict[str, Figure]]:
     """Return the limits that cost money, and what a little more of each is worth; no section where none does."""
     rows = fleet.binding_rows()
-    gains = [Table(worth, list(worth[0]), title="What a little more is worth", id="worth")] if worth else []
+    gains = [Table(worth, list(worth[0]), title=WORTH if rows else "", id="worth")] if worth else []
     if not rows:
         return _of_worth(gains), {}
     drawn = rows[:MOST_DRAWN]
@@ -341,7 +362,7 @@ def _of_worth(gains: list[Table]) -> Section | None:
     if not gains:
         return None
     lead = "The fleet is planned again with one step more of each limit, and with each bound of the SLOs 10 ms longer."
-    return Section(id="limits", short="Limits", title="What a little more is worth", lead=lead, charts=[], tables=gains)
+    return Section(id="limits", short="Limits", title=WORTH, lead=lead, charts=[], tables=gains)
 
 
 def _table(rows: Rows, name: str) -> Table:
