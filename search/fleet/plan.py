@@ -16,6 +16,7 @@ from hwdb import Infeasible
 from perfmodel.arrays import Array
 from search.fleet.binding import binding
 from search.fleet.by_period import by_period
+from search.fleet.cases import groups
 from search.fleet.clock import Clock
 from search.fleet.fleet import Binding, FleetPlan
 from search.fleet.limits import served_by_none
@@ -116,7 +117,8 @@ def _solved(problem: FleetProblem, effort: Effort) -> FleetPlan:
 
 def _by_parts(problem: FleetProblem, effort: Effort) -> FleetPlan:
     """Solve a checked problem by its parts, then as a whole from their fleet where it is small and time is left."""
-    few = len(problem.options) * problem.periods <= FEW
+    plain = all(len(classes) == 1 for _, classes in groups(problem))  # others have shares in every case
+    few = plain and len(problem.options) * problem.periods <= FEW
     if few and any(s.kind == "reserved" for s in problem.inventory.supplies):
         program = _by_period(problem, effort.part(PERIODS_TIME))
         if program is not None:

@@ -47,7 +47,7 @@ class FleetProblem:
     in which every class is served. gco2_per_kwh: (P,) of the site's electricity, NaN unknown. region_gco2: the same of
     regions by name, (P,) each. network: seconds of a round trip by (region of an option, class).
     class_models: (C,) model of each class, () where no replica serves several. horizon_h: hours over
-    which the cost of moving to new replicas is spread. time_limit_s, gap: seconds per solution, and the relative
+    which the cost of moving to new replicas is spread. time_limit_s, gap: seconds for the answer, and the relative
     distance from the optimum at which the solver may stop. due: when the answer is due, in seconds of
     `time.monotonic`, inf for `time_limit_s` from the start. kept: (O,) replicas that stay in every period, None
     for none.

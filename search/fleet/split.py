@@ -17,6 +17,7 @@ import numpy as np
 
 from hwdb import Infeasible
 from perfmodel.arrays import Array
+from search.fleet.cases import groups
 from search.fleet.clock import Clock
 from search.fleet.columns import PART_GAP, Column, Parts
 from search.fleet.coupling import Coupling, coupling, parts_of
@@ -179,7 +180,8 @@ def first_prices(join: Coupling, solver: Solver, clock: Clock) -> tuple[Array, f
     time, a device is worth what it costs in every period.
     """
     problem, shape = join.problem, (len(join.names), len(join.weight))
-    program = formulate(problem, Ask(objective="cost", without=LEFT_OUT))
+    shared = any(len(classes) > 1 for _, classes in groups(problem))  # whose losses of spot devices have shares
+    program = formulate(problem, Ask(objective="cost", without=LEFT_OUT | {"spot"} if shared else LEFT_OUT))
     bound = linear_bound(program, solver, max(clock.left(), 1.0))
     dual = np.zeros(shape)
     if not np.isfinite(bound):

@@ -57,7 +57,7 @@ class FleetTerms:
     over the day. carbon: grams of CO2e per hour over the day. spare: nodes that may fail, by device or domain.
     spare_domains: domains that may fail. horizon_h: hours over which moves are spread. draws, worlds_kept: draws of the
     throughput, and the share of them that is served. throughput_spread: log standard deviation of the draws. cases: to
-    be survived. time_limit_s, gap: seconds per solution, and the relative gap at which the solver may stop. regions:
+    be survived. time_limit_s, gap: seconds for all plans, and the relative gap at which the solver may stop. regions:
     where options stand and requests come from.
     """
 
