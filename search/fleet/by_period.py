@@ -8,7 +8,7 @@ of their bounds bounds the whole (Lagrange). Their replicas stay; how many devic
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -37,7 +37,7 @@ SETTLED = frozenset({"spare", "domain", "spot", "chance", "case"})
 
 
 def by_period(problem: FleetProblem, effort: Effort) -> Program | None:
-    """Return the solved program of a problem that `splits`, with its bound; None where some period has no solution.
+    """Return the solved program of a problem that splits, with its bound; None where some period has no solution.
 
     Every period is solved twice: with reserved devices at what they are worth there, which gives the bound, and with
     the number of them that the linear program reserves, which gives the fleet. Whole replicas may need more reserved
@@ -45,52 +45,63 @@ def by_period(problem: FleetProblem, effort: Effort) -> Program | None:
     fleet in time.
     """
     worth, level = reserved(problem, effort)
+    each = _Periods(problem, effort, effort.clock.left(), worth, level)
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        lowest = np.array(list(pool.map(each.bound_of, range(problem.periods))))
+        found = [] if np.isposinf(lowest).any() else list(pool.map(each.fleet_of, range(problem.periods)))
+    parts = [part for part in found if part is not None]
+    bound = float(problem.hours @ lowest / problem.hours.sum())
+    return _joined(problem, parts, bound, each.solver) if len(parts) == problem.periods else None
 
-    def solve(alone: FleetProblem, ask: Ask, shares: tuple[float, float]) -> Program | None:
+
+@dataclass(frozen=True)
+class _Periods:
+    """The periods of a problem. seconds: for all. worth, level: of reserved devices by name, see `reserved`."""
+
+    problem: FleetProblem
+    effort: Effort
+    seconds: float
+    worth: dict[str, Array]
+    level: dict[str, float]
+
+    @property
+    def solver(self) -> Solver:
+        """Return the name of the solver."""
+        return self.effort.solver or available_solver()
+
+    def solve(self, alone: FleetProblem, shares: tuple[float, float]) -> Program | None:
         """Solve the program of one period within shares of the time and of the gap."""
         time, gap = shares
-        return replace(effort, clock=Clock.of(min(seconds * time, effort.clock.left())), gap=effort.gap * gap).solve(
-            alone, ask
-        )
+        clock = Clock.of(min(self.seconds * time / self.problem.periods, self.effort.clock.left()))
+        return replace(self.effort, clock=clock, gap=self.effort.gap * gap).solve(alone, Ask(objective="cost"))
 
-    seconds = effort.clock.left()
-    share, solver = problem.hours / problem.hours.sum(), effort.solver or available_solver()
-    kept = {d: np.zeros(problem.periods) for d in level}
-
-    def bound_in_time(alone: FleetProblem) -> float:
+    def relaxed(self, alone: FleetProblem) -> float:
         """Return the bound of the linear program of one period, 0 where it takes too long."""
-        return max(
-            linear_bound(formulate(alone, Ask(objective="cost")), solver, max(effort.clock.left(), LEAST_S)), 0.0
-        )
+        program = formulate(alone, Ask(objective="cost"))
+        return max(linear_bound(program, self.solver, max(self.effort.clock.left(), LEAST_S)), 0.0)
 
-    def bound_of(t: int) -> float:
+    def bound_of(self, t: int) -> float:
         """Return the bound on the cost of period t, inf where it has no solution.
 
         It is that of the linear program where the solver found no fleet in time, or told none (CBC).
         """
-        alone = one_period(problem, worth, t)
+        alone = one_period(self.problem, self.worth, t)
         try:
-            found = solve(alone, Ask(objective="cost"), (BOUND_TIME / problem.periods, BOUND_GAP))
+            found = self.solve(alone, (BOUND_TIME, BOUND_GAP))
         except Infeasible:
-            return bound_in_time(alone)
+            return self.relaxed(alone)
         if found is None:
             return np.inf
-        return found.bound if np.isfinite(found.bound) else bound_in_time(alone)
+        return found.bound if np.isfinite(found.bound) else self.relaxed(alone)
 
-    def fleet_of(t: int) -> Program | None:
+    def fleet_of(self, t: int) -> Program | None:
         """Return the solved program of period t with the devices that are reserved, or more where these are too few."""
-        part = (FLEET_TIME / problem.periods, FLEET_GAP)
+        kept = {device: np.zeros(self.problem.periods) for device in self.level}
         try:
-            found = solve(one_period(problem, kept, t, level), Ask(objective="cost"), part)
+            found = self.solve(one_period(self.problem, kept, t, self.level), (FLEET_TIME, FLEET_GAP))
         except Infeasible:
             found = None
-        return found or solve(one_period(problem, worth, t), Ask(objective="cost"), part)
-
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        lowest = np.array(list(pool.map(bound_of, range(problem.periods))))
-        found = [] if np.isposinf(lowest).any() else list(pool.map(fleet_of, range(problem.periods)))
-    parts = [part for part in found if part is not None]
-    return _joined(problem, parts, float(share @ lowest), solver) if len(parts) == problem.periods else None
+        return found or self.solve(one_period(self.problem, self.worth, t), (FLEET_TIME, FLEET_GAP))
 
 
 def _joined(problem: FleetProblem, parts: list[Program], bound: float, solver: Solver) -> Program | None:

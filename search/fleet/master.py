@@ -75,7 +75,6 @@ def master(parts: Parts, columns: Sequence[Column], near: Array | None = None) -
 
     join, linear = parts.join, pulp.LpProblem("parts", pulp.LpMinimize)
     steady, lent = join.usd(np.zeros((len(join.names), len(join.weight))))
-    scale = np.maximum(np.abs(join.replicas).max(axis=1, initial=0.0), np.abs(join.lent).max(axis=1, initial=0.0))
     dearest = max([*[s.usd_per_hour for s in join.problem.inventory.supplies], float(steady.max()), 1.0])
     found = Master(parts, columns, linear, [], _held(parts, linear), {}, near)
     terms: list[list[list[Any]]] = [[[] for _ in join.weight] for _ in join.names]
@@ -91,6 +90,22 @@ def master(parts: Parts, columns: Sequence[Column], near: Array | None = None) -
         for r, amount in enumerate(parts.usage(column).tolist()):
             if amount:
                 terms[r][part.slot].append(amount * chosen)
+    cost += _rows(found, terms, dearest)
+    for i, some in of_part.items():
+        linear += (pulp.lpSum(some) == 1, f"one_{i}")
+    linear += pulp.lpSum(cost)
+    return found
+
+
+def _rows(found: Master, terms: list[list[list[Any]]], dearest: float) -> list[Any]:
+    """Add the constraints row[r,s], and return what is paid for what they lack. terms: of the columns, by row and slot.
+
+    dearest: price of the dearest replica.
+    """
+    import pulp
+
+    join, linear, near, cost = found.parts.join, found.linear, found.near, list[Any]()
+    scale = np.maximum(np.abs(join.replicas).max(axis=1, initial=0.0), np.abs(join.lent).max(axis=1, initial=0.0))
     for r, of_row in enumerate(terms):
         for s, used in enumerate(of_row):
             if not used:
@@ -105,10 +120,7 @@ def master(parts: Parts, columns: Sequence[Column], near: Array | None = None) -
             cost.append(most * short)
             used += [float(join.held[r, k]) * found.held[k, s] for k in np.nonzero(join.held[r])[0].tolist()]
             linear += (pulp.lpSum(used) <= float(join.bound[r]) + short, f"row_{r}_{s}")
-    for i, some in of_part.items():
-        linear += (pulp.lpSum(some) == 1, f"one_{i}")
-    linear += pulp.lpSum(cost)
-    return found
+    return cost
 
 
 def _held(parts: Parts, linear: Any) -> dict[tuple[int, int], Any]:

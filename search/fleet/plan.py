@@ -57,26 +57,23 @@ def fleet_plan(
     Args:
         problem: options, classes, demand, limits.
         solver: `highs` or `cbc`; by default HiGHS, or CBC where HiGHS is not installed.
-        time_limit: seconds for the answer, all solutions of the program together; by default the problem's.
+        time_limit: seconds for the answer, all solutions together; by default the problem's.
         gap: relative distance from the optimum at which the solver may stop; by default the problem's.
 
     Raises:
         FleetInfeasible: no fleet satisfies the limits; the message says what to relax and by how much.
         InputError: the data contradict themselves.
     """
-    problem = checked(problem)
-    now, seconds = time.monotonic(), time_limit or problem.time_limit_s
-    clock = Clock(max(min(problem.due, now + seconds), now + min(seconds, LEAST_TIME_S)))
-    effort = Effort(solver, clock, problem.gap if gap is None else gap)
+    effort = _effort(problem := checked(problem), solver, time_limit, gap)
     unserved = served_by_none(problem)
     if unserved:
-        names = ", ".join(repr(problem.classes[c]) for c in unserved)
         classes = "classes" if len(unserved) > 1 else "class"
+        names = ", ".join(repr(problem.classes[c]) for c in unserved)
         raise FleetInfeasible(f"no option serves request {classes} {names} within the SLO; relax it or offer others")
+    if splits(problem):
+        return _by_parts(problem, effort)
     few, stands = of_busiest(problem)
     if problem.elastic and problem.periods > 1:
-        if splits(problem):
-            return _by_parts(problem, effort)
         if periods_joined(problem):
             return _solved(problem, effort)
         try:
@@ -92,6 +89,13 @@ def fleet_plan(
         held=np.repeat(found.held[:, :1], problem.periods, axis=1),
         spot=np.repeat(found.spot[:, :1], problem.periods, axis=1),
     )
+
+
+def _effort(problem: FleetProblem, solver: Solver | None, time_limit: float | None, gap: float | None) -> Effort:
+    """Return the effort of an answer that is due with the problem's, after `time_limit` seconds at most."""
+    now, seconds = time.monotonic(), time_limit or problem.time_limit_s
+    clock = Clock(max(min(problem.due, now + seconds), now + min(seconds, LEAST_TIME_S)))
+    return Effort(solver, clock, problem.gap if gap is None else gap)
 
 
 def _solved(problem: FleetProblem, effort: Effort) -> FleetPlan:
