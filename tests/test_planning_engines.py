@@ -64,7 +64,7 @@ def test_rows_and_tables_name_the_engines(
     found = plan(load_scenario(path), costs=Roofline())
     print_plan(found, found.rows())
     assert "The best of each engine" in capsys.readouterr().out
-    monkeypatch.setattr("search.commands.plan.plan_of", lambda *_, **__: found)
+    monkeypatch.setattr("search.commands.plan.planned", lambda *_, **__: found)
     assert cli.main(["plan", path, "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert {row["engine"] for row in rows if row["qualifies"]} == {"vllm", "sglang"}

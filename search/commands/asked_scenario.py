@@ -32,7 +32,7 @@ def asked_scenario(
     complete to a scenario. folders: of the user's own hardware files. own: further tables that the command states.
     Raises `InputError`.
     """
-    from search.scenario import read_scenario
+    from search.scenario import scenario_of
 
     of_file = _names_a_file(written)
     top = _table_of_file(written) if of_file else _table_of_model(written)
@@ -47,7 +47,7 @@ def asked_scenario(
     top.values = values
     if offer.save is not None:
         top.file = str(_save(values, offer.save, Path(written) if of_file else None))
-    return read_scenario(top, Path(written).parent if of_file else Path(), folders)
+    return scenario_of(top, Path(written).parent if of_file else Path(), folders)
 
 
 def _names_a_file(written: str) -> bool:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from search.scenario.money import API_KEYS, Money, read_money, refuse_free_power
     from search.scenario.rankings import BY_LATENCY, DEFAULT_RANKING, MONEY, ONE_REPLICA, RANKINGS
     from search.scenario.regions import OVER_THE_NETWORK, Region, round_trip
-    from search.scenario.scenario import Scenario, load_scenario, read_scenario, refused_for_fleets
+    from search.scenario.scenario import Scenario, load_scenario, read_scenario, refused_for_fleets, scenario_of
     from search.scenario.terms import DEFAULT_GAP, TIME_LIMIT_S, FleetCase, FleetTerms, OptionTerms
 
 __all__ = [
@@ -58,6 +58,7 @@ __all__ = [
     "refuse_free_power",
     "refused_for_fleets",
     "round_trip",
+    "scenario_of",
     "with_settings",
 ]
 
@@ -73,7 +74,7 @@ __getattr__ = lazy_names(
         "money": ["API_KEYS", "Money", "read_money", "refuse_free_power"],
         "rankings": ["BY_LATENCY", "DEFAULT_RANKING", "MONEY", "ONE_REPLICA", "RANKINGS"],
         "regions": ["OVER_THE_NETWORK", "Region", "round_trip"],
-        "scenario": ["Scenario", "load_scenario", "read_scenario", "refused_for_fleets"],
+        "scenario": ["Scenario", "load_scenario", "read_scenario", "refused_for_fleets", "scenario_of"],
         "terms": ["DEFAULT_GAP", "TIME_LIMIT_S", "FleetCase", "FleetTerms", "OptionTerms"],
     },
 )

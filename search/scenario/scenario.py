@@ -148,6 +148,11 @@ def load_scenario(
         told = {**own, **values} if isinstance(own, dict) else own
         kept = {k: v for k, v in told.items() if v is not None} if isinstance(told, dict) else told
         top.values = {**top.values, table: kept}
+    return scenario_of(top, folder, folders)
+
+
+def scenario_of(top: Table, folder: Path, folders: Iterable[str | Path] = ()) -> Scenario:
+    """Do as `read_scenario`; an unknown key that another table has is told with that table."""
     try:
         return read_scenario(top, folder, folders)
     except UnknownKey as error:
