@@ -4,8 +4,8 @@
 
 Bounds: the error if each group of runs (one model, device, engine, number of devices, format) had a constant factor of
 its own that makes it right in the median. What remains is shape: how latency changes with load and lengths. `level of
-the others` takes the factor from the other rows of the group only, as a calibration would. No prediction is below the
-noise of repeated runs, which stands beside.
+the others` takes the factor from the other rows of the group only, as a calibration would. The spread of repeated runs,
+which no prediction can be expected to undercut, stands beside. Bounds of decisions are in `benchmarks.decision_bounds`.
 
 Corrected inputs: two ways in which rows of the silicon data set contradict their own source are found by rule, without
 a look at how well they are predicted:
@@ -50,7 +50,7 @@ DRAWN, DRAWN_MEAN = "uniform:0.8-1.0", 0.9
 
 
 def with_errors(cases: pd.DataFrame, truth: pd.DataFrame, predicted: pd.DataFrame) -> pd.DataFrame:
-    """A line per measured value of `METRICS`: group, isl, osl, metric, value, n_repeats, rel_spread, ratio.
+    """Return a line per measured value of `METRICS`: group, isl, osl, metric, value, n_repeats, rel_spread, ratio.
 
     ratio: logarithm of prediction over measurement; lines without a prediction are left out.
     """
@@ -63,12 +63,12 @@ def with_errors(cases: pd.DataFrame, truth: pd.DataFrame, predicted: pd.DataFram
 
 
 def levelled(rows: pd.DataFrame, by: list[str]) -> pd.Series:
-    """Log ratios less the median of their group, a bound: it knows each row that it judges."""
+    """Return log ratios less the median of their group, a bound: it knows each row that it judges."""
     return rows.ratio - rows.groupby([*by, "metric"]).ratio.transform("median")
 
 
 def levelled_by_others(rows: pd.DataFrame, by: list[str]) -> pd.Series:
-    """Log ratios less the median of the other rows of their group; a row that is alone stays as it is."""
+    """Return log ratios less the median of the other rows of their group; a row that is alone stays as it is."""
     out = rows.ratio.copy()
     for _, group in rows.groupby([*by, "metric"]):
         values = group.ratio.to_numpy()
@@ -80,13 +80,13 @@ def levelled_by_others(rows: pd.DataFrame, by: list[str]) -> pd.Series:
 
 
 def error(ratio: pd.Series) -> tuple[float, float]:
-    """(median, mean) of |prediction / measurement - 1|."""
+    """Return (median, mean) of |prediction / measurement - 1|."""
     size = np.expm1(ratio).abs()
     return float(size.median()), float(size.mean())
 
 
-def bounds(rows: pd.DataFrame) -> pd.DataFrame:
-    """A line per metric and kind of bound: values, groups, median and mean error."""
+def bound_lines(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return a line per metric and kind of bound: values, groups, median and mean error."""
     out = []
     for metric, mine in rows.groupby("metric"):
         kinds = {
@@ -106,7 +106,7 @@ def bounds(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def replicas(cases: pd.DataFrame, source: pd.DataFrame) -> pd.DataFrame:
-    """The cases whose source served its clients by several replicas, with the devices of all of them."""
+    """Return the cases whose source served its clients by several replicas, with the devices of all of them."""
     found = source[source["mode"] == "agg"].copy()
     found["clients"] = found.silicon_data_source.str.extract(r"silicon_concurrency=(\d+)")[0].astype(float)
     found["system"] = found.system.str.replace("_", "-")
@@ -125,7 +125,7 @@ def replicas(cases: pd.DataFrame, source: pd.DataFrame) -> pd.DataFrame:
 
 
 def drawn_lengths(cases: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
-    """The cases of equal lengths that are runs of drawn lengths, with the means of those lengths."""
+    """Return the cases of equal lengths that are runs of drawn lengths, with the means of those lengths."""
     measured = truth.pivot_table(index="case_id", columns="metric", values="value")[list(METRICS)]
     mine = cases[cases.dataset == SILICON].merge(measured.round(2), left_on="case_id", right_index=True)
     nominal = {c: pd.to_numeric(mine[c]) / np.where(mine.isl_dist == DRAWN, DRAWN_MEAN, 1.0) for c in ("isl", "osl")}
@@ -138,7 +138,7 @@ def drawn_lengths(cases: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
 
 
 def corrected(rows: pd.DataFrame, fixes: dict[str, pd.DataFrame], cases: pd.DataFrame, truth: pd.DataFrame) -> str:
-    """Text: the error of the corrected rows as listed and corrected, and what all rows become by it."""
+    """Return as text the errors of the rows concerned, listed and corrected, and those of all rows after it."""
     lines, now = [], rows
     for name, fix in fixes.items():
         mine = fix[fix.case_id.isin(cases.case_id)]
@@ -175,7 +175,7 @@ def main() -> None:
     cases = every[counted(every, asked.split) & (every.dataset == asked.dataset)]
     truth = pd.read_csv(asked.truth)
     rows = with_errors(cases, truth, predict(cases))
-    print(bounds(rows).to_string(index=False, formatters=dict.fromkeys(("median", "mean"), "{:.1%}".format)))
+    print(bound_lines(rows).to_string(index=False, formatters=dict.fromkeys(("median", "mean"), "{:.1%}".format)))
     fixes = {"lengths": drawn_lengths(every, truth)}
     if asked.source:
         fixes["replicas"] = replicas(every, pd.read_csv(asked.source, low_memory=False))

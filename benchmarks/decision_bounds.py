@@ -22,11 +22,11 @@ LEVELS = {
     "level of these, device count and weight format perfect": ("group",),
     "level of these and lengths perfect": ("group", "isl", "osl"),
 }
-#: Scatter (standard deviation of log TPOT) of repeated runs. Chosen: up to that of versions of an engine, about 10 %.
+#: Scatter (standard deviation of log TPOT) of repeated runs. Chosen: below and above that of runs that were repeated.
 SCATTERS = (0.01, 0.03, 0.1)
-#: Share of a limit from which on a configuration counts as near it. Chosen: runs repeat within 2 %.
+#: Share of a limit from which on a configuration counts as near it. Chosen: an error of 2 % decides about it.
 NEAR = 0.98
-#: Draws that the shares of repeated runs are taken over. Chosen: shares of 300 decisions move by about 1 % beyond.
+#: Draws that the shares of repeated runs are taken over. Chosen: a draw takes as long as the decisions themselves.
 DRAWS = 4
 
 

@@ -29,7 +29,6 @@ from perfmodel.costs import Roofline
 ROOT = Path(__file__).resolve().parents[1]
 COMMAND = (
     "python -m benchmarks.decisions CASES.csv TRUTH.csv --prices PRICES.json --peer 'AIConfigurator=PREDICTIONS.csv'"
-    " --bounds"
 )
 HEADINGS = {
     "decisions": "decisions",
@@ -67,10 +66,9 @@ BOUNDS_INTRODUCTION = """## Bounds: what levels, shape and scatter allow
 
 Limits on TPOT. With a perfect level, all runs that agree in what is named are given one factor, which makes their
 median error 0: what is then decided wrongly is the shape, one configuration against the next. A second run is the
-measurement itself with scatter of a normal distribution, in {draws} draws: what it decides wrongly, no model can.
-Repeats of one image are 0.7 % apart in the middle (AIConfigurator's silicon runs), versions of an engine about 10 %.
-Where the best configuration measured {near} of the limit or more, in {share} of the decisions, a predictor that reads
-it a little too high leaves it out, and the next one, at half the concurrency, gives a third less throughput.
+measurement itself with scatter of a normal distribution, in {draws} draws: what it decides wrongly, no model can
+decide. `python -m benchmarks.bounds` prints the spread of repeated runs. The best configuration measured {near} of the
+limit or more in {share} of the decisions: a predictor that reads it a little too high leaves it out.
 """
 KINDS = {"configuration": "Configurations of one device", "hardware": "Across devices, per dollar"}
 
@@ -80,7 +78,7 @@ def page(made: dict[str, dict[str, pd.DataFrame]], split: str, bounds_told: str 
 
     made: decisions by what their limits are on, then by predictor. bounds_told: the section on bounds, if any.
     """
-    parts = [INTRODUCTION.format(command=COMMAND, split=split)]
+    parts = [INTRODUCTION.format(command=COMMAND + " --bounds" * bool(bounds_told), split=split)]
     for kind, title in KINDS.items():
         lines = _lines(made["tpot"], kind)
         if lines:

@@ -34,7 +34,7 @@ class UnknownKey(InputError):
 
 
 class UnknownName(InputError):
-    """A name that is not known; the message offers the nearest known ones.
+    """A name that is not known; the message offers the nearest known ones, or all where they are few.
 
     what: kind of name ("device"). known: names to choose from. hint: text added to the message.
     """
@@ -42,7 +42,7 @@ class UnknownName(InputError):
     def __init__(self, what: str, name: str, known: Iterable[str], hint: str = "") -> None:
         names = list(known)
         near = nearest(name, names)
-        offer = f"did you mean {' or '.join(repr(n) for n in near)}?" if near else f"{len(names)} are known"
+        offer = f"did you mean {' or '.join(repr(n) for n in near)}?" if near else _known(names)
         super().__init__(f"unknown {what} {name!r}; {offer}" + (f" {hint}" if hint else ""))
         self.nearest = near
 
@@ -53,6 +53,13 @@ class Infeasible(PerfmodelError):
     exit_code = 1
 
 
+def _known(names: list[str]) -> str:
+    """Say which names are known, or how many where they are more than `MOST_LISTED`."""
+    return f"known are {', '.join(names)}" if 0 < len(names) <= MOST_LISTED else f"{len(names)} are known"
+
+
+#: Most names that a message lists where none is similar. chosen: they fit three lines of a terminal.
+MOST_LISTED = 8
 #: Least similarity (difflib, 0 to 1) of a name that is offered. Chosen: "h100" still finds "h100-sxm".
 _LEAST_SIMILARITY = 0.45
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.bounds import bounds, drawn_lengths, error, levelled, levelled_by_others, replicas
+from benchmarks.bounds import bound_lines, drawn_lengths, error, levelled, levelled_by_others, replicas
 
 RUN = {"dataset": "aiconfigurator_silicon", "model": "m", "device": "b200-sxm", "engine": "trtllm", "ep": "1"}
 
@@ -39,7 +39,7 @@ def test_the_level_of_other_rows_does_not_know_the_row_itself() -> None:
 
 def test_the_table_has_every_bound_and_the_noise() -> None:
     measured = rows(0.1, 0.2, 0.6).assign(n_repeats=[1, 3, 3], rel_spread=[0.0, 0.02, 0.06])
-    found = bounds(measured).set_index("bound")
+    found = bound_lines(measured).set_index("bound")
     assert found.loc["spread of repeated runs", ["values", "mean"]].tolist() == pytest.approx([2, 0.04])
     assert found.loc["own level per group", "mean"] < found.loc["as predicted", "mean"]
 

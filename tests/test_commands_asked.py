@@ -90,6 +90,42 @@ def test_hardware_that_no_option_names_is_all_that_has_a_price() -> None:
     assert {d for d in offered if database.device(d).name not in priced} == set()
 
 
+def test_without_a_load_plans_are_compared_by_the_token(tmp_path: Path) -> None:
+    """A load, the rate of a data set or a stated ranking leave the ranking by $ per hour, and so does a file."""
+    small = {"on": ["l4"]}
+    assert asked("meta-llama/Llama-3.1-8B", **small).minimise == "usd_per_million_tokens"
+    for workload in ({"request_rate_rps": 2.0}, {"batch": 2.0}, {"dataset": "azure-conv-2023"}):
+        assert asked("meta-llama/Llama-3.1-8B", workload=workload, **small).minimise == "usd_per_hour"
+    assert asked("meta-llama/Llama-3.1-8B", set_=["objective.rank_by=power"], **small).minimise == "power_w"
+    path = tmp_path / "one.toml"
+    path.write_text(FILE.replace("request_rate_rps = 2", ""), encoding="utf-8")
+    assert asked(str(path)).minimise == "usd_per_hour"
+
+
+def test_a_device_without_a_price_is_planned_and_the_way_to_give_one_is_an_option(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The note names `--set`, which then is the price; a file's note names its key alone."""
+    words = ["plan", "meta-llama/Llama-3.1-8B", "--on", "gaudi3", "--request-rate-rps", "2"]
+    assert cli.main(words) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "No price is known for gaudi3" in said
+    assert "--set hardware.usd_per_hour.DEVICE=USD" in said
+    assert "nan" not in said
+    assert cli.main([*words, "--set", "hardware.usd_per_hour.gaudi3=2.5"]) == 0
+    assert "$2.50 per hour" in capsys.readouterr().out
+
+
+def test_a_saved_scenario_names_the_folders_of_the_command_line(tmp_path: Path) -> None:
+    """Devices of one's own are found again from the saved file alone."""
+    own, saved = tmp_path / "hw", tmp_path / "saved.toml"
+    (own / "prices").mkdir(parents=True)
+    asked_scenario(
+        "meta-llama/Llama-3.1-8B", AskedWorkloadOptions(), SloOptions(), OfferOptions(on=["l4"], save=saved), [own], {}
+    )
+    assert load_scenario(saved).offer.folders == (str(own),)
+
+
 def test_nodes_and_numbers_on_hand_are_read() -> None:
     """A node is offered as a node; `=N` states the devices on hand."""
     offer = asked("meta-llama/Llama-3.1-8B", on=["dgx-h100, l40s=4"]).offer
@@ -143,6 +179,8 @@ def test_any_key_is_set(tmp_path: Path) -> None:
         (["nowhere.toml"], ["nowhere.toml", "no such scenario"]),
         (["Qwen3-32B", "--on", "h10"], ["h10", "h20"]),
         (["Qwen3-32B", "--on", "h100-sxm=some"], ["h100-sxm=some", "number of devices"]),
+        (["Qwen3-32B", "--on", "h100-sxm=3", "--on", "h100-sxm=4"], ["h100-sxm=4", "3 of h100-sxm"]),
+        (["mixtral", "--on", "l4"], ["mistralai/Mixtral-8x7B-v0.1", "models list"]),
         (["Qwen3-32B", "--on", "h100-sxm", "--set", "power=3"], ["power=3", "TABLE.KEY=VALUE"]),
         (["Qwen3-32B", "--on", "h100-sxm", "--set", "limits.power=3"], ["command line", "power_kw"]),
         (["Qwen3-32B", "--on", "h100-sxm", "--set", "model.name.x=3"], ["name has no keys"]),
@@ -158,6 +196,14 @@ def test_what_is_asked_wrongly_is_refused_with_the_way_out(
     assert cli.main(["plan", *words]) == 2
     message = capsys.readouterr().err
     assert all(name in message for name in names), message
+
+
+def test_a_scenario_that_is_refused_is_not_saved(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No file is left that the other commands would refuse."""
+    saved = tmp_path / "saved.toml"
+    assert cli.main(["plan", "Qwen3-32B", "--on", "l4", "--set", "search.modes=pools", "--save", str(saved)]) == 2
+    assert "colocated, disaggregated" in capsys.readouterr().err
+    assert not saved.exists()
 
 
 def test_a_scenario_is_not_saved_over_itself_nor_away_from_its_files(

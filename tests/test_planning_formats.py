@@ -14,7 +14,7 @@ from perfmodel.costs import Roofline
 from perfmodel.dtypes import FORMAT_NAMES, storage
 from perfmodel.models import aliases
 from search import Plan, load_scenario, plan
-from search.planning import checkpoint_offer
+from search.planning import checkpoint_offer, format_offer
 from search.planning.quantised import KERNELS, needs_checkpoint, own_format, published, weights_on
 
 TEXT = """
@@ -72,11 +72,12 @@ def test_auto_tries_what_each_device_runs(tmp_path: Path) -> None:
 @pytest.mark.parametrize("spec", ["meta-llama/Llama-3.1-8B", "deepseek-ai/DeepSeek-V3", "openai/gpt-oss-120b"])
 def test_formats_are_narrower_than_the_models_own_and_have_kernels(name: str, spec: str) -> None:
     chosen, shape = engine(name), model(spec)
+    bits = np.floor(storage(own_format(shape)).bits)
     for device in hwdb.devices():
         codes = weights_on(shape, chosen, device)
         assert -1 in codes
         for code in codes - {-1}:
-            assert storage(FORMAT_NAMES[code]).bits < storage(own_format(shape)).bits
+            assert np.floor(storage(FORMAT_NAMES[code]).bits) < bits  # scales beside the numbers do not count
             kernel = next(k for k in KERNELS if k.format == FORMAT_NAMES[code])
             assert chosen.family in kernel.engines
             if FORMAT_NAMES[code] == "fp4":
@@ -101,6 +102,24 @@ def test_formats_that_are_listed_are_tried_everywhere_besides(tmp_path: Path) ->
     found = tried(planned(tmp_path, 'weight = ["auto", "int8"]'), "weight")
     assert all({"own", "int8"} <= formats for formats in found.values())
     assert tried(planned(tmp_path, 'weight = ["bf16", "int4"]'), "weight")["mi300x"] == {"bf16", "int4"}
+
+
+def test_a_quantised_model_is_offered_no_format_of_its_own_bits(tmp_path: Path) -> None:
+    """DeepSeek-V3 is stored as fp8 in blocks, gpt-oss as mxfp4: other scales of as many bits are not narrower."""
+    search = "[limits]\ndevices = 64"
+    assert "fp8" not in checkpoint_offer(planned(tmp_path, search, spec="deepseek-ai/DeepSeek-V3"))
+    assert checkpoint_offer(planned(tmp_path, search, spec="openai/gpt-oss-20b")) == ""
+
+
+def test_narrower_weights_are_offered_only_where_they_can_be_compared(tmp_path: Path) -> None:
+    """Without any price the ranking by cost compares nothing; with one, the sentence states both costs."""
+    bare = TEXT.replace('["a100-sxm-80gb", "h100-sxm", "b200-sxm", "mi300x", "mi355x", "tpu-v6e"]', '["gaudi3"]')
+    path = tmp_path / "bare.toml"
+    path.write_text(bare.format(model="meta-llama/Llama-3.1-8B", engine="vllm", search=""), encoding="utf-8")
+    assert format_offer(plan(load_scenario(path), costs=Roofline())) == ""
+    priced = bare.replace("[engine]", "usd_per_hour = {{ gaudi3 = 2.5 }}\n[engine]").replace("_rps = 2", "_rps = 900")
+    path.write_text(priced.format(model="meta-llama/Llama-3.1-8B", engine="vllm", search=""), encoding="utf-8")
+    assert "in place of $" in format_offer(plan(load_scenario(path), costs=Roofline()))
 
 
 def test_what_is_not_tried_is_offered(tmp_path: Path) -> None:

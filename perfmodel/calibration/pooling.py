@@ -98,7 +98,7 @@ class Slopes:
 class Pooled:
     """Holds fitted logarithms.
 
-    constants: (C,) changes. places: "" for the engine, a kind of device, or a device -> (FACTORS,) factors.
+    constants: (C,) changes. places: "" for the engine, a class of devices, or a device -> (FACTORS,) factors.
     """
 
     constants: Array
@@ -226,9 +226,7 @@ def _members(slopes: Slopes, kinds: Mapping[str, str], pulls: Pulls) -> dict[str
     """Return which values each class, then each device that has a part of its own, holds: name -> (V,)."""
     device = slopes.rows.device.to_numpy()
     kind, known = np.array([kinds[d] for d in device]), slopes.known()
-    apart = (
-        len(np.unique(kind)) > 1 or pulls.engine >= MOST_PULL
-    )  # one class alone adds nothing to what is fitted for all
+    apart = len(np.unique(kind)) > 1 or pulls.engine >= MOST_PULL  # one class alone adds nothing to what all share
     shared = [k for k in np.unique(kind[known]) if k != "gpu" and apart]
     single = [d for d in np.unique(device) if (device[known] == d).sum() >= pulls.least]
     return {**{k: kind == k for k in shared}, **{d: device == d for d in single}}

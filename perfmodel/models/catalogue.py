@@ -81,7 +81,8 @@ def _typed(name: str) -> ModelSpec:
     reading = _resolver().find(name)
     if reading is None:
         near = _resolver().family(name)
-        raise UnknownName("model", name, near or names(), hint="(or give the path to its config.json)")
+        hint = "(perfmodel models list has all; or give the path to its config.json)"
+        raise UnknownName("model", name, near or names(), hint=hint)
     return _as_read(name, reading)
 
 

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hwdb import Hwdb, InputError, load, outfile
-from search.options import AskedWorkloadOptions, OfferOptions, SloOptions, Tables, bounds_of
+from search.options import LOAD_KEYS, AskedWorkloadOptions, OfferOptions, SloOptions, Tables, bounds_of
 
 if TYPE_CHECKING:
     from hwdb.tomlfile import Table
     from search.scenario import Scenario
 
-#: What messages call a scenario that no file states.
-COMMAND_LINE = "command line"
+#: Ranking where options name a model, but no load. As much as the hardware serves costs least per hour on the smallest
+#: hardware, whatever that serves, so that such plans are compared by the token.
+RANKING_WITHOUT_LOAD = "usd_per_million_tokens"
+#: Keys of `[workload]` that state a load: directly, or as the rate of what was recorded.
+STATES_LOAD = (*LOAD_KEYS, "dataset", "trace")
 
 
 def asked_scenario(
@@ -41,13 +45,29 @@ def asked_scenario(
     values = _merged(_merged(top.values, told | own), bounds_of(slo))
     for text in offer.set_ or ():
         _set(values, text)
-    if not of_file and "hardware" not in told:
-        rest: dict[str, Any] = values.get("hardware", {})
-        values["hardware"] = {"devices": _priced(database, str(rest.get("prices", "on_demand"))), **rest}
+    if not of_file:
+        _complete(values, database)
     top.values = values
-    if offer.save is not None:
-        top.file = str(_save(values, offer.save, Path(written) if of_file else None))
-    return scenario_of(top, Path(written).parent if of_file else Path(), folders)
+    source = Path(written) if of_file else None
+    found = scenario_of(top, source.parent if source else Path(), folders)
+    if offer.save is None:
+        return found
+    return replace(found, path=str(_save(_with_folders(values, folders), offer.save, source)))
+
+
+def _complete(values: dict[str, Any], database: Hwdb) -> None:
+    """Add what a model and options leave open to the tables `values`: the hardware on offer and the ranking."""
+    rest = values.get("hardware", {})
+    if isinstance(rest, dict) and not {"devices", "nodes"} & set(rest):
+        values["hardware"] = {"devices": _priced(database, str(rest.get("prices", "on_demand"))), **rest}
+    if not set(STATES_LOAD) & set(values["workload"]) and "objective" not in values:
+        values["objective"] = {"rank_by": RANKING_WITHOUT_LOAD}
+
+
+def _with_folders(values: Mapping[str, Any], folders: Sequence[Path]) -> dict[str, Any]:
+    """Return the tables with the folders of hardware files that the command line names, to be found again."""
+    more = [str(folder.resolve()) for folder in folders]
+    return _merged(values, {"hardware": {"folders": [*values.get("hardware", {}).get("folders", ()), *more] or None}})
 
 
 def _names_a_file(written: str) -> bool:
@@ -70,6 +90,7 @@ def _table_of_model(name: str) -> Table:
     from hwdb.tomlfile import Table
     from perfmodel import model
     from perfmodel.vocabulary import FORMER_NAMES
+    from search.scenario import COMMAND_LINE
 
     try:
         spec = model(name)

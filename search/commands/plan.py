@@ -45,7 +45,7 @@ class ResultOptions:
         typer.Option(
             metavar="WORD",
             help="Rank by this in place of rank_by: cost, token-cost, energy, carbon, power, throughput, latency, or a "
-            "column.",
+            "column (default with MODEL and no load: token-cost).",
         ),
     ] = ""
     explain: Annotated[

@@ -10,7 +10,7 @@ from search.options.deployment_options import DeploymentOptions, EngineOptions, 
 from search.options.expert_options import ExpertOptions
 from search.options.memory_options import HostOptions, LoraOptions
 from search.options.money_options import MoneyOptions
-from search.options.scenario_options import AskedWorkloadOptions, OfferOptions, Tables, bounds_of
+from search.options.scenario_options import LOAD_KEYS, AskedWorkloadOptions, OfferOptions, Tables, bounds_of
 from search.options.site_options import SiteOptions
 from search.options.speculation_options import SpeculationOptions
 from search.options.words import COUNT, NAME, SHARE, TOKENS, ModelName
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "COUNT",
     "EXPLAINED",
+    "LOAD_KEYS",
     "NAME",
     "NOTES",
     "NO_HOST",

@@ -77,7 +77,7 @@ class OfferOptions:
         ),
     ] = None
     engine: Annotated[
-        list[str] | None, typer.Option(metavar=NAME, help="Engine that serves; of several, the best is taken.")
+        list[str] | None, typer.Option(metavar=NAME, help="Engine that serves; repeatable: the best is taken.")
     ] = None
     weights: Annotated[
         list[str] | None, typer.Option(metavar="FORMAT", help="Weight format to try: fp8, bf16, auto, ...; repeatable.")
@@ -87,12 +87,16 @@ class OfferOptions:
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="Any other key of a scenario: search.tp=4,8, limits.power_kw=40; repeatable.",
+            help="Any other key of a scenario: search.tp=4,8, limits.power_kw=40, "
+            "hardware.usd_per_hour.gaudi3=2.5; repeatable.",
         ),
     ] = None
     save: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.toml", help="Write the scenario, for report, simulate, export and the others."),
+        typer.Option(
+            metavar="FILE.toml",
+            help="Write the scenario to a file, which report, simulate, export and the others take.",
+        ),
     ] = None
 
     def tables(self, database: Hwdb) -> Tables:
@@ -113,7 +117,9 @@ class OfferOptions:
             device = database.node(name).device if is_node else database.device(name).name
             (nodes if is_node else devices).append(name)
             if amount:
-                stock[device] = _on_hand(text, amount)
+                number = _on_hand(text, amount)
+                if stock.setdefault(device, number) != number:
+                    raise InputError(f"--on {text}: {stock[device]:g} of {device} are on hand already; give one number")
         told = {"devices": devices, "nodes": nodes, "stock": stock}
         return {key: value or None for key, value in told.items()}
 

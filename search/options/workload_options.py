@@ -36,7 +36,7 @@ class WorkloadOptions:
         str,
         typer.Option(
             metavar="SPREAD",
-            help="Spread of the lengths: fixed, uniform:LOW-HIGH or trace (default: only means count, none in step).",
+            help="Spread of the lengths: fixed, uniform:LOW-HIGH or trace (default: only the means count).",
         ),
     ] = ""
     dataset: Annotated[

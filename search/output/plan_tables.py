@@ -22,10 +22,16 @@ from search.output.row_printer import print_rows
 from search.output.table_fit import Layout
 from search.output.terminal import print_text
 from search.planning import short_name
+from search.scenario import COMMAND_LINE
 
 if TYPE_CHECKING:
     from search.planning import Plan
 
+#: How a key of a scenario is stated where no file holds the scenario.
+SET_HERE = (
+    'Keys of a [table] are options here: [search] weight = "auto" is --set search.weight=auto, and a price is '
+    "--set hardware.usd_per_hour.DEVICE=USD."
+)
 #: Heading under which the time of each operator family is summed; other families are communication.
 OPERATOR_GROUPS = {
     "gemm": "GEMM",
@@ -189,6 +195,8 @@ def _print_ranking(plan: Plan, rows: Sequence[dict[str, Any]], wide: bool) -> No
         *_same_figures(rows),
         *([f"Sure %: {SURE}"] if plan.scenario.slo.objectives else []),
     ]
+    if plan.scenario.path == COMMAND_LINE and any("[" in note for note in notes):
+        notes.append(SET_HERE)
     layout = _layout(
         plan, rows, columns, number="rank", notes=notes, without_range=["usd_per_million_tokens"], wide=wide
     )

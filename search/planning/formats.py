@@ -78,10 +78,10 @@ def _sentence(plan: Plan, found: Plan) -> str:
         if not _narrow_cache(found, number) and _gain(values[number], values[chosen], less) > -LEAST_GAIN:
             chosen = number  # as good with the model's own KV cache
             break
-    if _gain(float(values[chosen]), before, less) < LEAST_GAIN:
-        return ""
+    if not np.isfinite(values[chosen]) or _gain(float(values[chosen]), before, less) < LEAST_GAIN:
+        return ""  # without a price, for one, there is nothing to compare
     both, kv = (" and KV cache", ', kv = ["bf16", "fp8"]') if _narrow_cache(found, chosen) else ("", "")
-    instead = f" in place of {_told(column, before)}" if plan.feasible else ""
+    instead = f" in place of {_told(column, before)}" if np.isfinite(before) else ""
     told = f"fp8 weights{both} would give {_told(column, float(values[chosen]))}{instead} ({found.name(chosen)})"
     return f'{told}: check the quality of the answers, and add [search] weight = ["bf16", "fp8"]{kv}'
 

@@ -16,7 +16,14 @@ if TYPE_CHECKING:
     from search.scenario.money import API_KEYS, Money, read_money, refuse_free_power
     from search.scenario.rankings import BY_LATENCY, DEFAULT_RANKING, MONEY, ONE_REPLICA, RANKINGS
     from search.scenario.regions import OVER_THE_NETWORK, Region, round_trip
-    from search.scenario.scenario import Scenario, load_scenario, read_scenario, refused_for_fleets, scenario_of
+    from search.scenario.scenario import (
+        COMMAND_LINE,
+        Scenario,
+        load_scenario,
+        read_scenario,
+        refused_for_fleets,
+        scenario_of,
+    )
     from search.scenario.terms import DEFAULT_GAP, TIME_LIMIT_S, FleetCase, FleetTerms, OptionTerms
 
 __all__ = [
@@ -24,6 +31,7 @@ __all__ = [
     "AUTO_BUCKETS",
     "AUTO_FORMATS",
     "BY_LATENCY",
+    "COMMAND_LINE",
     "DEFAULT_GAP",
     "DEFAULT_RANKING",
     "MONEY",
@@ -74,7 +82,14 @@ __getattr__ = lazy_names(
         "money": ["API_KEYS", "Money", "read_money", "refuse_free_power"],
         "rankings": ["BY_LATENCY", "DEFAULT_RANKING", "MONEY", "ONE_REPLICA", "RANKINGS"],
         "regions": ["OVER_THE_NETWORK", "Region", "round_trip"],
-        "scenario": ["Scenario", "load_scenario", "read_scenario", "refused_for_fleets", "scenario_of"],
+        "scenario": [
+            "COMMAND_LINE",
+            "Scenario",
+            "load_scenario",
+            "read_scenario",
+            "refused_for_fleets",
+            "scenario_of",
+        ],
         "terms": ["DEFAULT_GAP", "TIME_LIMIT_S", "FleetCase", "FleetTerms", "OptionTerms"],
     },
 )

@@ -36,8 +36,8 @@ from search.scenario.rankings import CARBON, MOST_SERVED, RANKINGS, read_ranking
 from search.scenario.speculation import Drafting, read_drafting
 from search.scenario.workload import WORKLOAD_KEYS, Request, read_request, read_slo
 
-#: What messages call a scenario that no file holds.
-STATED = "scenario"
+#: What messages call a scenario that no file holds: one of a mapping, and one of a command line.
+STATED, COMMAND_LINE = "scenario", "command line"
 
 
 @dataclass(frozen=True)
