@@ -20,7 +20,7 @@ from search.output.plan_sentences import (
 )
 from search.output.row_printer import print_rows
 from search.output.table_fit import Layout
-from search.output.terminal import print_text
+from search.output.terminal import print_text, progress_bar
 from search.planning import short_name
 from search.scenario import COMMAND_LINE
 
@@ -236,7 +236,9 @@ def _offers(plan: Plan) -> list[str]:
     """Say which number formats were not tried and might be; nothing where there are none."""
     from search.planning import checkpoint_offer, format_offer
 
-    return [text for text in (format_offer(plan), checkpoint_offer(plan)) if text]
+    with progress_bar("trying fp8 weights") as update:
+        told = format_offer(plan, update)
+    return [text for text in (told, checkpoint_offer(plan)) if text]
 
 
 def _print_modes(plan: Plan, wide: bool) -> None:

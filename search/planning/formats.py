@@ -20,6 +20,7 @@ from search.scenario import RANKINGS
 
 if TYPE_CHECKING:
     from search.planning.ranked_plan import Plan
+    from search.searchers import Progress
 
 #: Format that is offered for unquantised weights.
 OFFERED = ONLINE_FORMAT
@@ -29,11 +30,11 @@ KV_FORMATS = ("bf16", "fp8")
 LEAST_GAIN = 0.02
 
 
-def format_offer(plan: Plan) -> str:
+def format_offer(plan: Plan, progress: Progress | None = None) -> str:
     """Say what fp8 weights would cost, in one sentence with the lines that try them; "" where they do not apply.
 
     They apply where the scenario lists no weight format, the model is stored in 16 bit, the engine quantises such
-    models as it loads them, and a device on offer multiplies fp8.
+    models as it loads them, and a device on offer multiplies fp8. progress: called with (done, total).
     """
     choices, target = plan.scenario.choices, plan.scorer.target
     one = plan.layouts if len(plan.layouts) else plan.pairs.decode
@@ -45,7 +46,7 @@ def format_offer(plan: Plan) -> str:
     tried = replace(
         plan.scenario, choices=narrower, more_engines=(), offer=replace(plan.scenario.offer, devices=devices)
     )
-    found = plan_of(tried, costs=target.costs)
+    found = plan_of(tried, costs=target.costs, progress=progress)
     if not found.feasible:
         return ""
     return _sentence(plan, found)
