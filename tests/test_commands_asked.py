@@ -147,6 +147,21 @@ def test_a_checkpoint_is_named_by_its_folder_or_its_config(tmp_path: Path, monke
         assert load_scenario(saved).model == str(folder / "config.json")
 
 
+def test_a_checkpoint_in_a_folder_is_planned_and_launched_by_its_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first line has its name, and the launch command its folder, which the engine can load."""
+    config = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 512, "num_hidden_layers": 4}
+    config |= {"num_attention_heads": 8, "num_key_value_heads": 8, "intermediate_size": 1024, "vocab_size": 1000}
+    folder, saved = tmp_path / "mine", tmp_path / "saved.toml"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    assert cli.main(["plan", str(folder), "--on", "l4", "--request-rate-rps", "1", "--save", str(saved)]) == 0
+    assert capsys.readouterr().out.startswith("mine, 1 request/s")
+    assert cli.main(["export", str(saved)]) == 0
+    assert f"vllm serve {folder}" in " ".join(capsys.readouterr().out.split())
+
+
 def test_a_mapping_states_what_a_file_does(tmp_path: Path) -> None:
     """The tables of a file, given as a mapping, have the same plan; a mistake names the table and the key."""
     path = tmp_path / "one.toml"

@@ -43,7 +43,7 @@ def launch_columns(plan: Plan) -> dict[str, Any]:
     served = math.ceil(LENGTH_MARGIN * longest / LENGTH_STEP) * LENGTH_STEP
     limit = max(spec.max_context, math.ceil(longest)) if spec.max_context else served
     return {
-        "model": spec.name,
+        "model": _checkpoint_of(scenario.model) or spec.name,
         "max_model_len": min(served, limit),
         "input_tokens": load.mean_input,
         "output_tokens": load.mean_output,
@@ -52,6 +52,12 @@ def launch_columns(plan: Plan) -> dict[str, Any]:
         **({"draft_model": drafter} if (drafter := scenario.drafting.speculation.name) else {}),
         **({"lora_rank": lora.rank, "lora_resident": lora.resident or lora.count} if lora else {}),
     }
+
+
+def _checkpoint_of(model: str) -> str:
+    """Return the folder of the checkpoint whose `config.json` a scenario names as its model; "" where it names none."""
+    path = Path(model)
+    return str(path.parent) if path.name == "config.json" and path.is_file() else ""
 
 
 def launch_of(plan: Plan, rank: int = 1, version: str = "") -> Launch:

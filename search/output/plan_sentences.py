@@ -352,7 +352,8 @@ def question(plan: Plan) -> str:
     slo = "; ".join(f"{o.title} ≤ {_exact(o.limit * 1e3)} ms" for o in s.slo.objectives)
     offered = ", ".join(s.offer.devices) if len(s.offer.devices) <= MOST_OFFERED else f"{len(s.offer.devices)} devices"
     read = "".join(f". Trace: {text}" for text in (s.request.remarks if s.request is not None else ()))
-    return f"{s.model.split('/')[-1]}, {load} of {lengths} on average; {slo or 'no SLO'}; on offer: {offered}{read}"
+    name = plan.scorer.target.model.name if s.model.endswith(".json") else s.model
+    return f"{name.split('/')[-1]}, {load} of {lengths} on average; {slo or 'no SLO'}; on offer: {offered}{read}"
 
 
 def _exact(value: float) -> str:
