@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ def waits(mean: float, **fields: Any) -> tuple[np.ndarray, WaitShape]:
     usual: dict[str, Any] = {
         "uniform_share": zero,
         "by_rank": np.full((len(RANKS), 1), np.nan),
+        "most_by_rank": np.full((len(RANKS), 1), np.inf),
         "queued": zero,
         "queued_by_rank": np.zeros((len(RANKS), 1)),
         "short_shares": np.zeros((2, 1)),
@@ -120,6 +122,39 @@ def test_percentiles_rise_and_the_mean_tpot_counts_short_answers(kind: str) -> N
     tokens = output_quantile(np.array(200.0), found.classes.output_cv[0], drawn, np.array(np.inf))
     mean = np.mean(within_class._means(found, np.maximum(tokens, 1.0)[:, None, None])[:, 0, 0])
     assert float(found.quantile("tpot", "mean")[0, 0]) == pytest.approx(mean, rel=0.03)
+
+
+@pytest.mark.parametrize("requests", [1, 10, 100, 3000])
+@pytest.mark.parametrize("output", [2, 200])
+def test_waits_of_a_run_hold_its_mean_and_rise_on_the_way_through_capacity(requests: int, output: int) -> None:
+    asked = pm.Workload.from_lengths(3000, output, arrival="open", rate=1e6)
+    chosen = pm.deployments([hwdb.device("h100-sxm")])
+    spec = pm.model("meta-llama/Llama-3.1-8B")
+    capacity = float(pm.estimate(spec, asked, chosen, engine="vllm").request_rate[0])
+    before = np.zeros(len(RANKS))
+    for share in (0.3, 0.9, 0.97, 0.99, 1.0, 1.01, 1.03):
+        found = pm.estimate(spec, replace(asked, rate=share * capacity, n_requests=requests), chosen, engine="vllm")
+        ranks = np.array([float(found.quantile("ttft", rank)[0, 0]) for rank in RANKS])
+        assert np.all(np.diff(ranks) >= 0.0)
+        assert float(found.ttft[0, 0]) <= ranks[-1] * (1.0 + 1e-9)
+        assert np.all(ranks >= before * 0.97), share
+        assert float(found.quantile("tpot", "p50")[0, 0]) >= float(found.latency.step[0, 0]) * 0.999
+        before = ranks
+
+
+def test_one_request_of_a_run_is_a_single_request() -> None:
+    alone = estimates(arrival="single", rate=float("nan"))
+    found = estimates(n_requests=1)
+    for metric in ("ttft", "tpot"):
+        assert float(found.quantile(metric, "mean")[0, 0]) == pytest.approx(
+            float(alone.quantile(metric, "mean")[0, 0]), rel=0.01
+        )
+
+
+def test_prompts_that_fit_one_step_are_done_together() -> None:
+    found = estimates(arrival="offline", n_requests=3, rate=float("nan"), isl_dist="fixed")
+    for rank in RANKS:
+        assert float(found.quantile("ttft", rank)[0, 0]) == pytest.approx(float(found.ttft[0, 0]), rel=0.02)
 
 
 @pytest.mark.parametrize("elastic", [0.2, 0.6])

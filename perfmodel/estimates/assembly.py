@@ -62,7 +62,8 @@ def _waits(served: Served, count: int) -> WaitShape:
     shape = served.waits
     single = ("uniform_share", "queued", "long_share", "long_cv")
     columns = {n: np.broadcast_to(getattr(shape, n), count) for n in single}
-    ranks = {n: np.broadcast_to(getattr(shape, n), (len(RANKS), count)) for n in ("by_rank", "queued_by_rank")}
+    by_rank = ("by_rank", "most_by_rank", "queued_by_rank")
+    ranks = {n: np.broadcast_to(getattr(shape, n), (len(RANKS), count)) for n in by_rank}
     short = {}
     for name in ("short_shares", "short_longest"):
         given = getattr(shape, name)

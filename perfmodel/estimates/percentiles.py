@@ -30,7 +30,8 @@ def wait_percentile(wait: Array, shape: WaitShape, statistic: str) -> Array:
     """Return a percentile of the wait before the prefill, seconds, (C, N).
 
     The parts of a wait are taken to be long for the same requests, so that their percentiles add up: at rank q one that
-    is uniform from 0 to twice its mean is 2 q times its mean.
+    is uniform from 0 to twice its mean is 2 q times its mean. Where a backlog is followed on the clock, requests wait
+    for it or, where that is longer, for a queue by chance.
 
     Args:
         wait: mean wait, seconds, (C, N).
@@ -42,8 +43,9 @@ def wait_percentile(wait: Array, shape: WaitShape, statistic: str) -> Array:
     with np.errstate(invalid="ignore"):
         even = np.where(shape.uniform_share > 0.0, wait * shape.uniform_share, 0.0)
         rest = np.where(shape.uniform_share < 1.0, wait - even - shape.queued, 0.0)
-    usual = even * 2.0 * rank + shape.queued_by_rank[place] + step_wait(np.maximum(rest, 0.0), shape, rank)
-    return np.asarray(np.where(np.isfinite(known), known, usual))
+    by_chance = shape.queued_by_rank[place] + step_wait(np.maximum(rest, 0.0), shape, rank)
+    usual = np.where(np.isfinite(known), np.maximum(known, by_chance), even * 2.0 * rank + by_chance)
+    return np.asarray(np.minimum(usual, shape.most_by_rank[place]))
 
 
 def step_wait(mean: Array, shape: WaitShape, rank: float) -> Array:

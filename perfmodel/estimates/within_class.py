@@ -85,7 +85,8 @@ def tpot_mean(found: Spread) -> Array:
     """
     if not _varies(found):
         return found.latency.tpot
-    return np.asarray(np.sum(_WEIGHTS[:, None, None] * _means(found, _outputs(found)), axis=0))
+    usual = found.latency.tpot
+    return np.asarray(usual + np.sum(_WEIGHTS[:, None, None] * (_means(found, _outputs(found)) - usual), axis=0))
 
 
 def tpot(found: Spread, statistic: str) -> Array:
@@ -138,8 +139,9 @@ def _settling(found: Spread, outputs: Array) -> Array:
 
 def _means(found: Spread, outputs: Array) -> Array:
     """Return the mean TPOT of requests of so many output tokens, seconds, (J, C, N)."""
-    usual = _settling(found, found.classes.output[None])
-    return np.asarray(found.latency.tpot + _settling(found, outputs) - usual)
+    time = found.latency
+    usual = np.minimum(_settling(found, found.classes.output[None]), np.maximum(time.tpot - time.step, 0.0))
+    return np.asarray(time.tpot + _settling(found, outputs) - usual)
 
 
 def _tpot(found: Spread, outputs: Array, statistic: str) -> Array:
@@ -159,7 +161,8 @@ def _tpot(found: Spread, outputs: Array, statistic: str) -> Array:
     # a Poisson number of delays has the skewness 1 / sqrt(mean number)
     skew = np.minimum(uneven / np.sqrt(np.maximum(interrupted * steps, TINY)), _MOST_SKEW)
     skew = skew * (met / np.maximum(deviation, TINY)) ** 3
-    return percentiles.skewed_percentile(mean, deviation, skew, statistic)
+    # no request is faster than one that meets no prompt
+    return np.maximum(percentiles.skewed_percentile(mean, deviation, skew, statistic), np.minimum(mean, time.step))
 
 
 def _mixture(at: Callable[[str], Array], statistic: str) -> Array:

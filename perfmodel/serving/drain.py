@@ -100,7 +100,8 @@ class _Work:
 
     came: requests admitted. over: share of the cell over which they come. running: sequences. met: seconds of its
     decode steps; decoding: those while any sequence runs. prompts: seconds that prompts add. beside: decode steps that
-    carry prompts, seconds. filling: mean seconds until a prompt is done.
+    carry prompts, seconds. group: seconds until the first group of prompts is done; filling: mean seconds until a
+    prompt is.
     """
 
     came: Array
@@ -110,6 +111,7 @@ class _Work:
     decoding: Array
     prompts: Array
     beside: Array
+    group: Array
     filling: Array
 
 
@@ -120,9 +122,9 @@ class _Run:
     at its start and evenly over it. delays: seconds per cell that admitted requests meet at each age, summed over them.
     clock: seconds elapsed. entered: requests admitted. first: sum of their times to prefill. made, squares, spent: sums
     over cells of running sequences, of their squares, and of sequences x step time. settled: seconds that requests lose
-    to prompts admitted with theirs, summed over them. clocks, counts: seconds elapsed and
-    requests admitted at the moments when admission begins and ends in each cell. lasted: seconds of each cell to a
-    request that runs all of it.
+    to prompts admitted with theirs, summed over them. clocks: seconds elapsed when the first
+    and the last group of prompts of each cell is done; counts: requests admitted before and in the cell, in the same
+    order. lasted: seconds of each cell to a request that runs all of it.
     """
 
     def __init__(self, batch: OfflineBatch, played: Array) -> None:
@@ -148,9 +150,9 @@ class _Run:
                 work = self._work(older, self._admitted(cell, older, work.decoding + work.prompts))
         self.instant[cell], self.gradual[cell] = work.came * (1.0 - work.over), work.came * work.over
         self.first = self.first + work.came * (self.clock + work.filling)
-        self._delay(cell, work.met, work.prompts)
+        self._delay(cell, work)
         self.lasted.append(work.met + work.prompts)
-        self.clocks += [self.clock, self.clock + work.prompts + work.beside]
+        self.clocks += [self.clock + work.group, self.clock + work.prompts + work.beside]
         self.counts += [self.entered, self.entered + work.came]
         self.entered = self.entered + work.came
         self.clock = self.clock + work.decoding + work.prompts
@@ -172,23 +174,23 @@ class _Run:
             0.0 if prefill.separate else np.clip(steps, share * self.width, self.width) / self.width * decoding
             for share in (over, packed)
         )
-        # a prompt is done with its group, on average half a group later than half of all: prompts that come as they
-        # arrive wait for no group but that of their own steps
-        groups = np.maximum(came / np.maximum(per_step, 1.0), np.minimum(came, 1.0))
-        filling = (prompts + beside) / 2.0 + (prompts + within) / 2.0 / np.maximum(groups, 1.0)
-        return _Work(came, over, running, met, decoding, prompts, beside + np.zeros_like(prompts), filling)
+        # a prompt is done with its group; those that come as they arrive wait for no group but that of their own steps
+        group = (prompts + within) / np.maximum(came / np.maximum(per_step, 1.0), 1.0)
+        filling = (prompts + beside + group) / 2.0
+        return _Work(came, over, running, met, decoding, prompts, beside + np.zeros_like(prompts), group, filling)
 
-    def _delay(self, cell: int, met: Array, prompts: Array) -> None:
-        """Add the seconds of a cell, decode steps `met` and `prompts` (N,), to the delays of those admitted so far.
+    def _delay(self, cell: int, work: _Work) -> None:
+        """Add the seconds of a cell, its decode steps and its prompts, to the delays of those admitted so far.
 
         Derived: steps of age j cells are in cell j after their own where requests were admitted at the start of a cell,
         and half of them in the next one where they were admitted evenly over it. Those admitted at the start of this
-        cell meet on average half of its prompts, all before they decode far: however short their answer is.
+        cell meet on average half of its other prompts, all before they decode far: however short their answer is.
         """
+        met, prompts, others = work.met, work.prompts, 1.0 - 1.0 / np.maximum(work.came, 1.0)
         whole, halves = self.instant[: cell + 1][::-1], self.gradual[: cell + 1][::-1] / 2.0
         self.delays[: cell + 1] += (whole + halves) * (met + prompts)
         self.delays[0] -= whole[0] * prompts
-        self.settled = self.settled + whole[0] * prompts / 2.0
+        self.settled = self.settled + whole[0] * prompts * others / 2.0
         self.delays[:cell] += halves[1:] * (met + prompts)
 
     def _admitted(self, cell: int, older: Array, lasting: Array) -> tuple[Array, Array, Array, Array]:

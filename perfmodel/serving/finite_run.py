@@ -26,12 +26,15 @@ def finite_run(steady: Served, steps: StepModel, load: Load, limits: tuple[Array
     finite = np.isfinite(load.n_requests)
     count = np.where(finite, load.n_requests, 1.0)
     batch = offline(steps, replace(load, n_requests=count), *limits, np.where(crowded, 1.0 / load.rate, 0.0))
-    arriving, least = count / load.rate, steady.steps.decode / 2.0
+    # a lone request meets no running step
+    arriving, least = count / load.rate, steady.steps.decode / 2.0 * np.maximum(1.0 - 1.0 / count, 0.0)
     backlog = least + np.maximum(batch.times.wait - arriving / 2.0, 0.0)
     chance = np.where(finite, np.minimum(steady.times.wait, least + batch.times.wait), steady.times.wait)
     wait = np.where(crowded, np.maximum(backlog, chance), chance)
     tpot = np.where(crowded, batch.times.tpot, np.minimum(steady.times.tpot, batch.times.tpot))
     tpot = np.where(finite, tpot, steady.times.tpot)
+    more = load.mean((wait - chance) / np.maximum(wait, TINY))
+    tokens = _settled(steady, load, tpot)
     last = longest(load.mean(load.output), load.length_cv, np.minimum(steady.running, count))
     tail = np.minimum(last, np.maximum(load.longest, load.mean(load.output))) * load.mean(tpot)
     makespan = np.maximum(count / batch.rate, arriving + load.mean(steady.times.prefill) + tail)
@@ -46,27 +49,39 @@ def finite_run(steady: Served, steps: StepModel, load: Load, limits: tuple[Array
         gains=Gains(np.where(crowded, 1.0, steady.gains.token), wait_gain, steady.gains.load),
         times=replace(steady.times, ttft=prefill + wait + steps.request_time(load.input), tpot=tpot, wait=wait),
         rate=np.where(finite, count / makespan, steady.rate),
-        waits=_waits(steady, batch, load, (least, arriving), crowded),
-        tokens=TokenShape(**_chosen(TokenShape, crowded, batch.tokens, steady.tokens)),
+        waits=_waits(steady, batch, load, (least, arriving, more), crowded),
+        tokens=TokenShape(**_chosen(TokenShape, crowded, batch.tokens, tokens)),
     )
 
 
-def _waits(steady: Served, batch: Served, load: Load, times: tuple[Array, Array], crowded: Mask) -> WaitShape:
+def _waits(steady: Served, batch: Served, load: Load, times: tuple[Array, Array, Array], crowded: Mask) -> WaitShape:
     """Return how the waits of a run are distributed: none waits longer for admission than in the `batch`.
 
-    times: least wait, and the time that all requests take to arrive, seconds, (N,) each. crowded: as in `finite_run`.
+    times: least wait, and the time that all requests take to arrive, seconds, (N,) each; what a backlog adds to the
+    wait by chance, as a part of both, (N,). crowded: as in `finite_run`.
     """
-    (least, arriving), shape, finite = times, steady.waits, np.isfinite(load.n_requests)
+    (least, arriving, backlog), shape, finite = times, steady.waits, np.isfinite(load.n_requests)
     ranks = np.array(list(RANKS.values()))[:, None]
-    late = np.maximum(batch.waits.by_rank - ranks * arriving, 0.0)
+    late = np.maximum.accumulate(np.maximum(batch.waits.by_rank - ranks * arriving, 0.0), axis=0)
     queued = np.minimum(shape.queued_by_rank, batch.waits.by_rank)
     return replace(
         shape,
-        uniform_share=np.where(crowded, 1.0, shape.uniform_share),
-        by_rank=np.where(crowded, least + np.maximum(late, queued), np.nan),
+        uniform_share=np.where(crowded, backlog, shape.uniform_share),
+        by_rank=np.where(crowded, least + late, np.nan),
+        most_by_rank=np.where(finite, least + batch.waits.by_rank, np.inf),
         queued=np.where(finite, np.minimum(shape.queued, load.mean(batch.times.wait)), shape.queued),
         queued_by_rank=np.where(finite, queued, shape.queued_by_rank),
     )
+
+
+def _settled(steady: Served, load: Load, tpot: Array) -> TokenShape:
+    """Return how times per token differ between requests, with delays by prompts as much less as those of `tpot` are.
+
+    tpot: mean seconds per output token in the run, no more than in the steady state, (C, N).
+    """
+    step = steady.steps.decode / load.accepted
+    delayed = load.mean(tpot - step) / np.maximum(load.mean(steady.times.tpot - step), TINY)
+    return replace(steady.tokens, settling=steady.tokens.settling * np.clip(delayed, 0.0, 1.0))
 
 
 def _chosen(kind: type, crowded: Mask, batch: object, steady: object) -> dict[str, Array]:

@@ -235,15 +235,17 @@ def _prefill_wait(replica: _Replica, point: _Point, rate: Array) -> Array:
     first is half a step with prompts in the share of time that such steps take (Kingman's formula), more by their
     variance as a long step meets more arrivals, and half a decode step in the rest. The second is the wait of a queue
     whose server takes the time per prompt of the fullest steps: a bulk queue is no more loaded than that. With one
-    prompt per step and no decodes both are the M/G/1 queue. rate: requests/s, (N,).
+    prompt per step and no decodes both are the M/G/1 queue. A short run ends before that queue reaches its steady
+    length (`finite_run_wait`). rate: requests/s, (N,).
     """
     load = replica.load
     prefill = load.mean(point.prefill.shared)
     busy, loaded, per_prompt = _utilisation(replica, point, rate)
     variability = np.square(load.cv) + np.square(point.prefill.cv(load))
     uneven = 1.0 + point.mixed.cv_squared(point.entering, prefill, point.seen)
-    queued = busy * variability / 2.0 * (prefill * uneven + loaded / (1.0 - loaded) * per_prompt)
-    wait = queued + (1.0 - busy) * step_residual(point.running, point.step)
+    ahead = busy * variability / 2.0 * loaded / (1.0 - loaded) * per_prompt
+    ahead = np.minimum(ahead, finite_run_wait(1.0 / per_prompt, replica.run_length, np.ones_like(rate), variability))
+    wait = busy * variability / 2.0 * prefill * uneven + ahead + (1.0 - busy) * step_residual(point.running, point.step)
     # a run holds no more prompts
     return np.asarray(np.minimum(wait, replica.run_length * prefill / point.entering / 2.0))
 
