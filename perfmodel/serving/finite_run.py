@@ -62,7 +62,10 @@ def _waits(steady: Served, batch: Served, load: Load, times: tuple[Array, Array,
     """
     (least, arriving, backlog), shape, finite = times, steady.waits, np.isfinite(load.n_requests)
     ranks = np.array(list(RANKS.values()))[:, None]
-    late = np.maximum.accumulate(np.maximum(batch.waits.by_rank - ranks * arriving, 0.0), axis=0)
+    late = np.maximum(batch.waits.by_rank - ranks * arriving, 0.0)
+    # the clock has cells: by Markov's inequality no share 1 - q of the requests waits longer than the mean / (1 - q)
+    late = np.minimum(late, np.maximum(load.mean(batch.times.wait) - arriving / 2.0, 0.0) / (1.0 - ranks))
+    late = np.maximum.accumulate(late, axis=0)
     queued = np.minimum(shape.queued_by_rank, batch.waits.by_rank)
     return replace(
         shape,
