@@ -33,7 +33,7 @@ def waits(mean: float, **fields: Any) -> tuple[np.ndarray, WaitShape]:
     usual: dict[str, Any] = {
         "uniform_share": zero,
         "by_rank": np.full((len(RANKS), 1), np.nan),
-        "most_by_rank": np.full((len(RANKS), 1), np.inf),
+        "most_by_rank": np.full((len(RANKS), 1), np.nan),
         "queued": zero,
         "queued_by_rank": np.zeros((len(RANKS), 1)),
         "short_shares": np.zeros((2, 1)),
@@ -149,6 +149,17 @@ def test_one_request_of_a_run_is_a_single_request() -> None:
         assert float(found.quantile(metric, "mean")[0, 0]) == pytest.approx(
             float(alone.quantile(metric, "mean")[0, 0]), rel=0.01
         )
+
+
+@pytest.mark.parametrize("kind", ["closed", "open"])
+def test_replicas_with_unequal_loads_have_percentiles(kind: str) -> None:
+    load = {"closed": {"arrival": kind, "concurrency": 5, "rate": float("nan")}, "open": {"n_requests": 5}}
+    asked = pm.Workload.from_lengths(800, 200, **{"arrival": "open", "rate": 4.0, **load[kind]})
+    chosen = pm.deployments([hwdb.device("h100-sxm")], replicas=2)
+    found = pm.estimate(pm.model("meta-llama/Llama-3.1-8B"), asked, chosen, engine="vllm")
+    values = [float(found.quantile("ttft", rank)[0, 0]) for rank in RANKS]
+    assert np.all(np.isfinite(values))
+    assert values == sorted(values)
 
 
 def test_prompts_that_fit_one_step_are_done_together() -> None:

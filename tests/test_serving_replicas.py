@@ -57,7 +57,7 @@ def test_no_replica_runs_a_part_of_a_request(
     weights = (LLAMA.parameters() - LLAMA.vocab * LLAMA.hidden) * 2.0 / H100.bandwidth
     assert one(found.tpot) >= weights
     alone = asked("single", 1, 1, isl, osl)
-    assert one(found.tpot) >= one(alone.tpot) * (1 - 1e-9)
+    assert one(found.tpot) >= one(alone.tpot) * (1 - 1e-4)  # a run is followed in cells
     assert one(found.ttft) >= one(alone.latency.prefill) * (1 - 1e-9)
     assert one(found.devices) == replicas
     if arrival == "closed":  # Little's law over the whole deployment

@@ -45,7 +45,7 @@ def wait_percentile(wait: Array, shape: WaitShape, statistic: str) -> Array:
         rest = np.where(shape.uniform_share < 1.0, wait - even - shape.queued, 0.0)
     by_chance = shape.queued_by_rank[place] + step_wait(np.maximum(rest, 0.0), shape, rank)
     usual = np.where(np.isfinite(known), np.maximum(known, by_chance), even * 2.0 * rank + by_chance)
-    return np.asarray(np.minimum(usual, shape.most_by_rank[place]))
+    return np.asarray(np.fmin(usual, shape.most_by_rank[place]))
 
 
 def step_wait(mean: Array, shape: WaitShape, rank: float) -> Array:

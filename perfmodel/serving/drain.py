@@ -183,13 +183,14 @@ class _Run:
         """Add the seconds of a cell, its decode steps and its prompts, to the delays of those admitted so far.
 
         Derived: steps of age j cells are in cell j after their own where requests were admitted at the start of a cell,
-        and half of them in the next one where they were admitted evenly over it. Those admitted at the start of this
-        cell meet on average half of its other prompts, all before they decode far: however short their answer is.
+        and half of them in the next one where they were admitted evenly over it. No request is delayed by its own
+        prompt. Those admitted at the start of this cell meet on average half of its other prompts, all before they
+        decode far: however short their answer is.
         """
         met, prompts, others = work.met, work.prompts, 1.0 - 1.0 / np.maximum(work.came, 1.0)
         whole, halves = self.instant[: cell + 1][::-1], self.gradual[: cell + 1][::-1] / 2.0
         self.delays[: cell + 1] += (whole + halves) * (met + prompts)
-        self.delays[0] -= whole[0] * prompts
+        self.delays[0] -= (whole[0] + halves[0] * (1.0 - others)) * prompts
         self.settled = self.settled + whole[0] * prompts * others / 2.0
         self.delays[:cell] += halves[1:] * (met + prompts)
 

@@ -33,7 +33,7 @@ def finite_run(steady: Served, steps: StepModel, load: Load, limits: tuple[Array
     wait = np.where(crowded, np.maximum(backlog, chance), chance)
     tpot = np.where(crowded, batch.times.tpot, np.minimum(steady.times.tpot, batch.times.tpot))
     tpot = np.where(finite, tpot, steady.times.tpot)
-    more = load.mean((wait - chance) / np.maximum(wait, TINY))
+    more = load.mean(np.where(crowded, np.maximum(backlog - chance, 0.0) / np.maximum(wait, TINY), 0.0))
     tokens = _settled(steady, load, tpot)
     last = longest(load.mean(load.output), load.length_cv, np.minimum(steady.running, count))
     tail = np.minimum(last, np.maximum(load.longest, load.mean(load.output))) * load.mean(tpot)
@@ -71,7 +71,7 @@ def _waits(steady: Served, batch: Served, load: Load, times: tuple[Array, Array,
         shape,
         uniform_share=np.where(crowded, backlog, shape.uniform_share),
         by_rank=np.where(crowded, least + late, np.nan),
-        most_by_rank=np.where(finite, least + batch.waits.by_rank, np.inf),
+        most_by_rank=np.where(finite, least + batch.waits.by_rank, np.nan),
         queued=np.where(finite, np.minimum(shape.queued, load.mean(batch.times.wait)), shape.queued),
         queued_by_rank=np.where(finite, queued, shape.queued_by_rank),
     )
