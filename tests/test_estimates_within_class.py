@@ -153,8 +153,11 @@ def test_one_request_of_a_run_is_a_single_request() -> None:
 
 @pytest.mark.parametrize("kind", ["closed", "open"])
 def test_replicas_with_unequal_loads_have_percentiles(kind: str) -> None:
-    load = {"closed": {"arrival": kind, "concurrency": 5, "rate": float("nan")}, "open": {"n_requests": 5}}
-    asked = pm.Workload.from_lengths(800, 200, **{"arrival": "open", "rate": 4.0, **load[kind]})
+    load: dict[str, dict[str, Any]] = {
+        "closed": {"arrival": "closed", "concurrency": 5},
+        "open": {"arrival": "open", "rate": 4.0, "n_requests": 5},
+    }
+    asked = pm.Workload.from_lengths(800, 200, **load[kind])
     chosen = pm.deployments([hwdb.device("h100-sxm")], replicas=2)
     found = pm.estimate(pm.model("meta-llama/Llama-3.1-8B"), asked, chosen, engine="vllm")
     values = [float(found.quantile("ttft", rank)[0, 0]) for rank in RANKS]

@@ -128,7 +128,7 @@ def open_loop(steps: StepModel, load: Load, max_running: Array, prefills_per_req
     steady = _served(replica, point, throughput, max_running)
     if not finite.any():
         return steady
-    crowded = finite & (load.rate > throughput.drain)
+    crowded = (run_length > 1.0) & finite & (load.rate > throughput.drain)  # a lone request meets no other
     return finite_run(steady, steps, load, (max_running, prefills_per_request), crowded)
 
 
