@@ -283,7 +283,7 @@ KINDS = (
     "commitment", "owned", "start", "stay", "fixed", "move", "mean_budget", "carbon_limit", "worlds", "case",
     "availability", "pair", "traffic", "least_power", "least_carbon", "penalty", "mixed",
     "together", "together_spare", "regions", "region_stock", "region_carbon", "region_nodes",
-    "many_spare", "spare_of_each",
+    "many_spare", "spare_of_each", "one_beside_two",
 )  # fmt: skip
 
 
@@ -395,6 +395,7 @@ def instance(kind: str, seed: int) -> tuple[FleetProblem, int]:
         7,
         {"spare": {"d0": 2, "d1": 2}, "supplies": (*rented, replace(spot, most=4.0))},
     )
+    made["one_beside_two"] = (each_option(single, domain=["east"] * 2), 9, {"spare": {"d0": 2, "east": 1}})
     problem, most, inventory = made[kind]
     return with_inventory(problem, **inventory), most
 

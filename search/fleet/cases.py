@@ -122,8 +122,10 @@ def _spare(problem: FleetProblem, base: Case) -> Iterator[Case]:
     if len(base.classes) == 1 and max((count for _, count in pools), default=0) > 1:
         each = lost_with_node(problem)
         for members, count in pools:
-            if members:
-                yield replace(base, kind="spare", lost={o: float(each[o]) for o in members}, nodes=count)
+            lost = {o: float(each[o]) for o in members}
+            for nodes in [lost] if count > 1 else [{o: n} for o, n in lost.items()]:
+                if nodes:
+                    yield replace(base, kind="spare", lost=nodes, nodes=count)
         return
     rows = np.unique(np.stack(failures(problem, base.options))[:, list(base.options)], axis=0)
     rows = rows[rows.any(axis=1)]
