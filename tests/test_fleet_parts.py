@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from search import FleetProblem, Inventory, Option, fleet_plan
-from search.fleet import World, greatest_growth, plan, split, worth_rows
+from search.fleet import World, greatest_growth, limit_rows, plan, split, worth_rows
 from search.fleet.bills import cheapest_held
 from search.fleet.clock import Clock
 from search.fleet.columns import Parts
@@ -173,7 +173,7 @@ def test_what_supplies_hold_is_the_cheapest_of_all_ways(seed: int) -> None:
 def test_parts_that_exceed_a_stock_together_are_made_to_fit() -> None:
     """Two models want the same two devices of which only one model can have both; the other one takes the dear ones."""
     options = tuple(Option(f"m{m} on d{d}", f"d{d}", 1.0, (1.0, 3.0)[d]) for m in range(2) for d in range(2))
-    speed = np.kron(np.eye(2), np.ones((2, 1)))
+    speed = np.kron(np.eye(2), np.ones((2, 1))).astype(np.float64)
     problem = checked(
         FleetProblem(
             options,
@@ -205,3 +205,43 @@ def test_what_is_not_known_in_time_is_told_as_unknown() -> None:
     late = replace(found, problem=replace(found.problem, due=time.monotonic() - 1.0))
     assert np.isnan(worth_rows(late)[0]["gain"])
     assert fleet_plan(late.problem).usd_per_hour == 10.0  # a small program has its second in any case
+
+
+@pytest.mark.parametrize("owned", [1.0, 2.0, 3.0])
+def test_a_part_made_cheaper_knows_how_many_owned_devices_there_are(
+    owned: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The owned devices are too few for all; the rest is cheapest on spot devices, of which half may go."""
+    supplies = (
+        Supply("a", "on_demand", 4.0),
+        Supply("a", "spot", 1.5, lost_share=0.5, most=4.0),
+        Supply("a", "owned", 0.1, most=owned),
+    )
+    option = Option("one", "a", 1.0, 4.0)
+    problem = checked(
+        FleetProblem(
+            (option,),
+            ("x",),
+            np.array([[3.0], [2.0]]),
+            np.ones((1, 1)),
+            hours=np.ones(2),
+            inventory=Inventory(supplies=supplies),
+            elastic=True,
+        )
+    )
+    whole = fleet_plan(problem)
+    monkeypatch.setattr(split, "splits", lambda _: True)
+    monkeypatch.setattr(plan, "splits", lambda _: True)
+    monkeypatch.setattr(plan, "WHOLE", 0)
+    found = fleet_plan(problem, time_limit=2.0)
+    assert found.usd_per_hour == pytest.approx(whole.usd_per_hour)
+
+
+def test_rows_of_limits_without_time_are_told_as_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("search.fleet.worth.splits", lambda _: True)
+    option = Option("one", "a", 1.0, 5.0)
+    problem = FleetProblem((option,), ("x",), np.array([[2.0]]), np.ones((1, 1)), inventory=Inventory(stock={"a": 2.0}))
+    late = fleet_plan(problem)
+    late = replace(late, problem=replace(late.problem, due=time.monotonic() - 1.0))
+    assert np.isnan([r["saving_usd_per_hour"] for r in limit_rows(late)]).all()
+    assert len(limit_rows(late)) == 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 from hwdb import Infeasible
 from perfmodel.arrays import Array
 from search.fleet.clock import Clock
-from search.fleet.coupling import Coupling, Part, part_problem
+from search.fleet.coupling import Coupling, Part, Tiers, part_problem
 from search.fleet.limits import most_steady
 from search.fleet.problem import FleetProblem
 from search.fleet.program import Ask, Program, formulate
@@ -80,7 +80,7 @@ class Parts:
             """Return the bound of a part, and its column."""
             share = clock.left() * AT_ONCE / next(left)
             if clock.over:
-                return 0.0, self._alone(number, part_problem(self.join, self.parts[number], dual))
+                return 0.0, self._alone(number, part_problem(self.join, self.parts[number], dual), dual)
             return self._solved(number, dual, gap, max(min(MOST_SHARE * share, clock.left()), LEAST_S))
 
         found = list(at_once(one, range(len(self.parts))))
@@ -100,7 +100,7 @@ class Parts:
             if not run_solver(program, self.solver, seconds, gap, self._settings(number)):
                 return np.inf, None
         except Infeasible:
-            return max(linear_bound(program, self.solver, seconds), 0.0), self._alone(number, problem)
+            return max(linear_bound(program, self.solver, seconds), 0.0), self._alone(number, problem, dual)
         bound = program.bound if np.isfinite(program.bound) else max(linear_bound(program, self.solver, seconds), 0.0)
         return bound, _column(number, program)
 
@@ -119,14 +119,16 @@ class Parts:
         """Return the settings of the solver for a part."""
         return PLAIN if len(self.parts[number].classes) == 1 and self.solver == "highs" else {}
 
-    def _alone(self, number: int, problem: FleetProblem) -> Column | None:
-        """Return the fleet of the one option that serves all of a part at the least cost; None without one."""
+    def _alone(self, number: int, problem: FleetProblem, dual: Array) -> Column | None:
+        """Return the fleet of the one option that serves all of a part at the least cost; None without one.
+
+        problem: of the part at prices `dual` (R, S).
+        """
         able = problem.serves().all(axis=1) & (problem.inventory.spare_domains == 0) & (not problem.worlds)
         if not able.any():
             return None
-        usd, _ = self.join.usd(np.zeros((len(self.join.names), len(self.join.weight))))
+        usd, _ = self.join.usd(dual)
         usd = usd[list(self.parts[number].options), self.parts[number].slot]
-        usd = usd + np.array([o.devices for o in problem.options])
         steady = most_steady(problem)
         best = int(np.argmin(np.where(able, usd * steady, np.inf)))
         chosen = np.arange(len(usd)) == best
@@ -138,20 +140,20 @@ class Parts:
         numbers: Sequence[int],
         dual: Array,
         left: Array,
-        free: Mapping[str, float] | None,
+        tiers: Tiers | None,
         how: tuple[float, float],
         now: Sequence[Column] = (),
     ) -> list[Column] | None:
         """Return the cheapest fleets of some parts of a slot at prices, which take at most `left` (R,) of each row.
 
-        None without them, or where none were found in time. free: devices that cost them nothing. how: gap, seconds.
+        None without them, or where none were found in time. tiers: see `part_problem`. how: gap, seconds.
         now: columns of the parts to begin with.
         """
         some = [self.parts[n] for n in numbers]
         options = tuple(sorted(o for part in some for o in part.options))
         classes = tuple(sorted(c for part in some for c in part.classes))
         joint = replace(some[0], options=options, classes=classes)
-        program = formulate(part_problem(self.join, joint, dual, left, free), Ask(objective="cost"))
+        program = formulate(part_problem(self.join, joint, dual, left, tiers), Ask(objective="cost"))
         settings = self._settings(numbers[0]) if len(some) == 1 else {}
         try:
             if not run_solver(

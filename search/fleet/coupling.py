@@ -14,7 +14,7 @@ for any prices of at least 0 at which no supply that has no end is worth more th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,8 +25,8 @@ from search.fleet.limits import limits, prices, spot_options, taken_of
 from search.fleet.problem import FleetProblem
 from search.scenario import Supply
 
-#: Kind of the devices that a part finds paid for. It has a name of its own, so that it can stand beside others.
-PAID_ANYWAY = "paid anyway"
+#: Devices that a part can have beside those of other parts, by name: (USD per hour, most of them), the cheapest first.
+Tiers = Mapping[str, Sequence[tuple[float, float]]]
 
 
 @dataclass(frozen=True)
@@ -130,12 +130,12 @@ def parts_of(problem: FleetProblem) -> list[Part]:
 
 
 def part_problem(
-    join: Coupling, part: Part, dual: Array, left: Array | None = None, free: Mapping[str, float] | None = None
+    join: Coupling, part: Part, dual: Array, left: Array | None = None, tiers: Tiers | None = None
 ) -> FleetProblem:
     """Return the problem of a part alone, whose cost is that at prices `dual` (R, S).
 
-    left: (R,) what it may take of each row; None for no bound. free: devices by name that cost it nothing, because they
-    are paid for anyway.
+    left: (R,) what it may take of each row; None for no bound. tiers: of its devices, in place of
+    their price in `dual`.
     """
     problem, rows, s = join.problem, np.array(part.options), part.slot
     few, classes, periods = problem.of_options(rows), np.array(part.classes), np.array(part.periods)
@@ -144,7 +144,7 @@ def part_problem(
     bounds = {join.names[r]: float(max(left[r], 0.0)) for r in paid} if left is not None else {}
     inventory = replace(
         problem.inventory,
-        supplies=_supplies(join, few, dual[:, s] / join.weight[s], left, free or {}),
+        supplies=_supplies(join, few, dual[:, s] / join.weight[s], left, tiers or {}),
         stock={name[len("stock[") : -1]: bound for name, bound in bounds.items() if name.startswith("stock[")},
         power=bounds.get("power", np.inf),
         nodes=bounds.get("nodes", np.inf),
@@ -165,12 +165,10 @@ def part_problem(
     return alone.at_periods(periods, problem.rate[np.ix_(periods, classes)], problem.hours[periods])
 
 
-def _supplies(
-    join: Coupling, few: FleetProblem, dual: Array, left: Array | None, free: Mapping[str, float]
-) -> tuple[Supply, ...]:
-    """Return the supplies of a part: of each device one at the price of `source`, one at that of `spot`, what is free.
+def _supplies(join: Coupling, few: FleetProblem, dual: Array, left: Array | None, tiers: Tiers) -> tuple[Supply, ...]:
+    """Return the supplies of a part: of each device its tiers, or one at the price of `source`, and one of `spot`.
 
-    few: the problem of its options. dual: (R,) prices in its slot, USD per hour. left, free: see `part_problem`.
+    few: the problem of its options. dual: (R,) prices in its slot, USD per hour. left, tiers: see `part_problem`.
     """
     found: list[Supply] = []
     most = np.full(len(join.names), np.inf) if left is None else np.maximum(left, 0.0)
@@ -178,9 +176,8 @@ def _supplies(
         if device not in few.device_names:
             continue
         row = join.row(f"source[{device}]")
-        found.append(Supply(device, "on_demand", float(dual[row]), float(most[row])))
-        if free.get(device):
-            found.append(Supply(device, PAID_ANYWAY, 0.0, free[device]))
+        each = tiers.get(device, ((float(dual[row]), float(most[row])),))
+        found += [Supply(device, f"tier {i}", usd, count) for i, (usd, count) in enumerate(each)]
         for spot in join.problem.inventory.supplies:
             if spot.device == device and spot.kind == "spot":
                 row = join.row(f"spot[{device}]")

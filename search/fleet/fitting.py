@@ -12,7 +12,6 @@ from perfmodel.arrays import Array
 from search.fleet.bills import cheapest_held
 from search.fleet.clock import Clock
 from search.fleet.columns import Column, Parts, at_once
-from search.scenario import Supply
 
 #: What a row may be exceeded by, relative to it: rounding errors of sums.
 ROUNDING = 1e-9
@@ -126,7 +125,7 @@ class Fitting:
         """Return columns that cost no more: parts are solved again beside the others, while time is left.
 
         Parts of a slot are solved together, as many as have at most `most_options` options, one at least. Reserved
-        devices (`level`, by name) that the others leave idle cost them nothing, others what the next one costs.
+        devices (`level`, by name) that the others leave idle cost them nothing, others what their supplies ask.
         """
         total, best = self.usage(columns), {c.part: c for c in columns}
         self.calls += 1
@@ -146,9 +145,9 @@ class Fitting:
         """Solve some parts of a slot beside the others, and take what costs less into `best` and `total` (R, S)."""
         (level, clock), slot, now = how, self.parts.parts[some[0]].slot, [best[n] for n in some]
         others = total[:, slot] - np.sum([self.parts.usage(c) for c in now], axis=0)
-        dual, free = self._marginal(others, level)
+        dual, tiers = self._beside(others, level, slot)
         seconds = min(clock.left(), max(clock.left() * SHARE, LEAST_S))
-        found = self.parts.within(some, dual, self.parts.join.capacity - others, free, (GAP, seconds), now)
+        found = self.parts.within(some, dual, self.parts.join.capacity - others, tiers, (GAP, seconds), now)
         if found is None:
             return
         self.tried += found
@@ -175,50 +174,54 @@ class Fitting:
         return out
 
     def _slot_usd(self, columns: Sequence[Column], used: Array, level: Mapping[str, float]) -> float:
-        """Return USD per hour that some columns and all devices of their slot cost, reserved ones aside.
+        """Return USD per hour that some columns and all devices of their slot cost, the reserved `level` aside.
 
         used: (R,) of the slot. level: reserved devices by name.
         """
-        join, total = self.parts.join, 0.0
-        steady, lent = self.usd
+        join, total, slot = self.parts.join, 0.0, self.parts.parts[columns[0].part].slot
+        steady, lent = (usd[:, slot] / self.parts.join.weight[slot] for usd in self.usd)
         for column in columns:
-            part = self.parts.parts[column.part]
-            rows, s = list(part.options), part.slot
-            total += float(steady[rows, s] @ column.replicas + lent[rows, s] @ column.spot) / float(join.weight[s])
-        for device, tiers in self._tiers().items():
-            need = used[join.row(f"source[{device}]")] - level.get(device, 0.0)
-            for supply in tiers:
-                taken = min(max(need, 0.0), supply.most)
-                total, need = total + taken * supply.usd_per_hour, need - taken
+            rows = list(self.parts.parts[column.part].options)
+            total += float(steady[rows] @ column.replicas + lent[rows] @ column.spot)
+        for device, tiers in self._tiers(level, slot).items():
+            need = used[join.row(f"source[{device}]")]
+            for usd, most in tiers:
+                taken = min(need, most)
+                total, need = total + taken * usd, need - taken
         spot = (s for s in join.problem.inventory.supplies if s.kind == "spot")
         return total + sum(s.usd_per_hour * float(used[join.row(f"spot[{s.device}]")]) for s in spot)
 
-    def _tiers(self) -> dict[str, list[Supply]]:
-        """Return the supplies of each device that are paid by the period, the cheapest first, without spot."""
-        out: dict[str, list[Supply]] = {s.device: [] for s in self.parts.join.problem.inventory.supplies}
-        for supply in sorted(self.parts.join.problem.inventory.supplies, key=lambda s: s.usd_per_hour):
-            if supply.kind not in ("reserved", "spot"):
-                out[supply.device].append(supply)
-        return out
+    def _tiers(self, level: Mapping[str, float], slot: int) -> dict[str, list[tuple[float, float]]]:
+        """Return (USD per hour, most devices) of the supplies of each device in a slot, the cheapest first, spot aside.
 
-    def _marginal(self, others: Array, level: Mapping[str, float]) -> tuple[Array, dict[str, float]]:
-        """Return (prices (R, S) of one more device, devices that are free) for a part of a slot beside the others.
+        Reserved devices (`level`, by name) are paid for; more of them for this slot are paid in all.
+        """
+        join = self.parts.join
+        out: dict[str, list[tuple[float, float]]] = {s.device: [] for s in join.problem.inventory.supplies}
+        for s in join.problem.inventory.supplies:
+            if s.kind == "reserved":
+                paid = level.get(s.device, 0.0)
+                out[s.device] += [(0.0, paid), (s.usd_per_hour / float(join.weight[slot]), s.most - paid)]
+            elif s.kind != "spot":
+                out[s.device].append((s.usd_per_hour, s.most))
+        return {device: sorted(tiers) for device, tiers in out.items()}
+
+    def _beside(
+        self, others: Array, level: Mapping[str, float], slot: int
+    ) -> tuple[Array, dict[str, list[tuple[float, float]]]]:
+        """Return ((R, S) prices of spot devices, tiers of devices) that parts of a slot find beside the others.
 
         others: (R,) what these take. level: reserved devices by name.
         """
         join = self.parts.join
-        dual, free = np.zeros((len(join.names), len(join.weight))), {}
-        for device, tiers in self._tiers().items():
-            row = join.row(f"source[{device}]")
-            free[device] = max(level.get(device, 0.0) - float(others[row]), 0.0)
-            need, price = max(float(others[row]) - level.get(device, 0.0), 0.0), 0.0
-            for supply in tiers:
-                price = supply.usd_per_hour
-                if need < supply.most:
-                    break
-                need -= supply.most
-            dual[row] = price * join.weight
+        dual, left = np.zeros((len(join.names), len(join.weight))), {}
+        for device, tiers in self._tiers(level, slot).items():
+            need, left[device] = float(others[join.row(f"source[{device}]")]), list[tuple[float, float]]()
+            for usd, most in tiers:
+                taken = min(need, most)
+                need -= taken
+                left[device].append((usd, most - taken))
         for supply in join.problem.inventory.supplies:
             if supply.kind == "spot":
                 dual[join.row(f"spot[{supply.device}]")] = supply.usd_per_hour * join.weight
-        return dual, free
+        return dual, left

@@ -119,8 +119,10 @@ class _Search:
 
     @property
     def gap(self) -> float:
-        """Return the relative distance of the best fleet from the bound, inf without a fleet."""
-        return 1.0 - self.bound / self.cost if self.best and self.cost > 0 else np.inf
+        """Return the relative distance of the best fleet from the bound, inf without a fleet, 0 where it is free."""
+        if not self.best:
+            return np.inf
+        return 1.0 - self.bound / self.cost if self.cost > 0 else 0.0
 
     def learn(self, bound: float, columns: list[Column]) -> None:
         """Keep a bound and columns."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +60,7 @@ def limit_rows(found: FleetPlan) -> list[dict[str, Any]]:
 
     They are those of `FleetPlan.binding_rows`. Where a large fleet was solved period by period, these are not known
     yet: it is planned again without each limit that one more replica of some option would exceed. A saving within the
-    gap of the fleet is none.
+    gap of the fleet is none; NaN is unknown, where the time was over.
     """
     problem = found.problem.within()
     if not splits(checked(problem)) or found.problem.counts_devices:
@@ -73,9 +73,9 @@ def limit_rows(found: FleetPlan) -> list[dict[str, Any]]:
             full.append((name, bound, used))
     for i, (name, bound, used) in enumerate(full):
         saving = found.value - _value(found, _shared(problem, _without(problem, name), len(full) - i))
-        if saving > max(found.gap, LEAST_SAVING) * found.value:
+        if np.isnan(saving) or saving > max(found.gap, LEAST_SAVING) * found.value:
             rows.append({"limit": name, "allowed": bound, "used": used, "saving_usd_per_hour": saving})
-    return sorted(rows, key=lambda r: -r["saving_usd_per_hour"])
+    return sorted(rows, key=lambda r: -float(np.nan_to_num(r["saving_usd_per_hour"], nan=-1.0)))
 
 
 def _row(problem: FleetProblem, name: str, of: tuple[float, float], value: float) -> dict[str, Any]:
@@ -101,19 +101,19 @@ def _value(found: FleetPlan, problem: FleetProblem | None) -> float:
     """
     if problem is None:
         return float("nan")
+    if found.options_stay and problem.periods > 1:
+        return _in_time(lambda: over_the_day(problem, None, scaled=True))
+    return _in_time(lambda: fleet_plan(problem))
+
+
+def _in_time(planned: Callable[[], FleetPlan]) -> float:
+    """Return the value of the objective of a fleet that is planned now, NaN where none was found in time."""
     try:
-        return _best(found, problem)
+        return planned().value
     except FleetInfeasible:
         raise
     except Infeasible:
         return float("nan")
-
-
-def _best(found: FleetPlan, problem: FleetProblem) -> float:
-    """Return the value of the objective of the best fleet of a problem."""
-    if found.options_stay and problem.periods > 1:
-        return over_the_day(problem, None, scaled=True).value
-    return fleet_plan(problem).value
 
 
 def slo_worth_rows(found: FleetPlan, scenario: Scenario) -> list[dict[str, Any]]:
@@ -133,7 +133,7 @@ def slo_worth_rows(found: FleetPlan, scenario: Scenario) -> list[dict[str, Any]]
     longer = replace(scenario, slo=_longer(scenario.slo))
     longer = longer if fleet is None else replace(longer, fleet=replace(fleet, classes=classes))
     seconds = found.problem.within().left * SLO_TIME
-    value = plan_fleet(longer, time_limit=max(seconds, LEAST_S), gap=found.problem.gap).value
+    value = _in_time(lambda: plan_fleet(longer, time_limit=max(seconds, LEAST_S), gap=found.problem.gap))
     value = value / found.served if found.problem.objective == "traffic" else value
     row = _row(found.problem, "slo", (float("nan"), SLO_STEP_S), value) | {"step_unit": "s"}
     return [_gained(found, row)]
