@@ -141,7 +141,7 @@ def add_gone(program: Program, index: tuple[int, int], number: int) -> Expressio
     import pulp
 
     o, t = index
-    key = (o, t if program.problem.elastic else 0, -float(number))
+    key = (o, t if program.problem.elastic else 0, -float(number))  # below 0: not one of `add_alive`
     if key not in program.alive:
         most, name = int(program.most[o]), f"{o}_{t}_fewer_than_{number}"
         gone = program.linear.add_variable(f"gone_{name}", 0, 1, pulp.LpInteger)
