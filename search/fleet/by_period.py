@@ -14,6 +14,7 @@ import numpy as np
 
 from hwdb import Infeasible
 from perfmodel.arrays import Array
+from search.fleet.clock import LEAST_S, Clock
 from search.fleet.problem import FleetProblem
 from search.fleet.program import Ask, Program, formulate
 from search.fleet.solve import Effort, Solver, available_solver, linear_bound, run_solver, solver_of
@@ -23,12 +24,10 @@ from search.scenario import DEFAULT_GAP, TIME_LIMIT_S
 AT_ONCE = 2
 #: Kinds of cases that the linear program of the prices leaves out.
 LEFT_OUT = frozenset({"chance"})
-#: Part of the time for the bounds of all periods, and the most that one period takes of what is left for all; parts of
-#: the gap at which each period may stop. chosen: bounds hardly rise after a second, and a period may be solved twice.
-BOUND_TIME, MOST_TIME = 0.25, 0.8
+#: Parts of the time for the bounds and for the fleets of all periods, times those that are solved at once; and parts of
+#: the gap at which each period may stop. chosen: bounds hardly rise after a second, and the split takes the rest.
+BOUND_TIME, FLEET_TIME = 0.2 * AT_ONCE, 0.55 * AT_ONCE
 BOUND_GAP, FLEET_GAP = 0.8, 0.2
-#: Seconds that the linear program of a period has at least. chosen: without it, the period counts as free.
-LEAST_S = 1.0
 #: Kind of a reserved supply in the problem of one period. It has a name of its own, so that it can stand beside others.
 AT_ITS_WORTH = "at its worth"
 #: A mean price below this is none, USD per hour.
@@ -46,10 +45,9 @@ def by_period(problem: FleetProblem, effort: Effort) -> Program | None:
     fleet in time.
     """
     worth, level = reserved(problem, effort)
-    each = _Periods(problem, effort, worth, level)
+    each = _Periods(problem, effort, effort.clock.left(), worth, level)
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        quick = replace(each, effort=effort.part(BOUND_TIME))
-        lowest = np.array(list(pool.map(quick.bound_of, range(problem.periods))))
+        lowest = np.array(list(pool.map(each.bound_of, range(problem.periods))))
         found = [] if np.isposinf(lowest).any() else list(pool.map(each.fleet_of, range(problem.periods)))
     parts = [part for part in found if part is not None]
     bound = float(problem.hours @ lowest / problem.hours.sum())
@@ -58,10 +56,11 @@ def by_period(problem: FleetProblem, effort: Effort) -> Program | None:
 
 @dataclass(frozen=True)
 class _Periods:
-    """The periods of a problem, which share a time. worth, level: of reserved devices by name, see `reserved`."""
+    """The periods of a problem. seconds: for all. worth, level: of reserved devices by name, see `reserved`."""
 
     problem: FleetProblem
     effort: Effort
+    seconds: float
     worth: dict[str, Array]
     level: dict[str, float]
 
@@ -70,10 +69,11 @@ class _Periods:
         """Return the name of the solver."""
         return self.effort.solver or available_solver()
 
-    def solve(self, alone: FleetProblem, t: int, gap: float) -> Program | None:
-        """Solve the program of period t within a part of the gap, and in its share of the time that is left."""
-        effort = self.effort.part(min(AT_ONCE / (self.problem.periods - t), MOST_TIME))
-        return replace(effort, gap=effort.gap * gap).solve(alone, Ask(objective="cost"))
+    def solve(self, alone: FleetProblem, shares: tuple[float, float]) -> Program | None:
+        """Solve the program of one period within shares of the time and of the gap."""
+        time, gap = shares
+        clock = Clock.of(min(self.seconds * time / self.problem.periods, self.effort.clock.left()))
+        return replace(self.effort, clock=clock, gap=self.effort.gap * gap).solve(alone, Ask(objective="cost"))
 
     def relaxed(self, alone: FleetProblem) -> float:
         """Return the bound of the linear program of one period, 0 where it takes too long."""
@@ -87,7 +87,7 @@ class _Periods:
         """
         alone = one_period(self.problem, self.worth, t)
         try:
-            found = self.solve(alone, t, BOUND_GAP)
+            found = self.solve(alone, (BOUND_TIME, BOUND_GAP))
         except Infeasible:
             return self.relaxed(alone)
         if found is None:
@@ -98,10 +98,10 @@ class _Periods:
         """Return the solved program of period t with the devices that are reserved, or more where these are too few."""
         kept = {device: np.zeros(self.problem.periods) for device in self.level}
         try:
-            found = self.solve(one_period(self.problem, kept, t, self.level), t, FLEET_GAP)
+            found = self.solve(one_period(self.problem, kept, t, self.level), (FLEET_TIME, FLEET_GAP))
         except Infeasible:
             found = None
-        return found or self.solve(one_period(self.problem, self.worth, t), t, FLEET_GAP)
+        return found or self.solve(one_period(self.problem, self.worth, t), (FLEET_TIME, FLEET_GAP))
 
 
 def _joined(problem: FleetProblem, parts: list[Program], bound: float, solver: Solver) -> Program | None:

@@ -39,9 +39,8 @@ LEAST_SERVED = 1e-4
 #: Share of the time for the first solution. The rest is for those that say what each limit costs, and for ties.
 FIRST_TIME = 0.8
 #: Options x periods up to which the periods of a fleet with reserved devices are solved whole, and their share of the
-#: time; the rest is for joining them, and for solving by parts where some period finds no fleet: it is an early one
-#: where all take long. chosen: a period takes a few seconds.
-FEW, PERIODS_TIME = 4000, 0.9
+#: time; the rest is for solving by parts where some period finds no fleet. chosen: a period takes a few seconds.
+FEW, PERIODS_TIME = 4000, 0.75
 #: Options x periods up to which the program is solved as a whole after its parts. chosen: it is written in seconds.
 WHOLE = 3000
 #: Seconds that an answer has in any case, where those before it have taken all of the time.
