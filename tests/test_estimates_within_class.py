@@ -117,7 +117,7 @@ def test_percentiles_rise_and_the_mean_tpot_counts_short_answers(kind: str) -> N
     for metric in ("ttft", "tpot", "e2e"):
         values = [float(found.quantile(metric, s)[0, 0]) for s in RANKS]
         assert values == sorted(values)
-    assert float(found.quantile("tpot", "mean")[0, 0]) >= float(found.tpot[0, 0])
+    assert float(found.quantile("tpot", "mean")[0, 0]) >= float(found.tpot[0, 0]) * (1.0 - 1e-9)
     drawn = np.linspace(0.0005, 0.9995, 1000)
     tokens = output_quantile(np.array(200.0), found.classes.output_cv[0], drawn, np.array(np.inf))
     mean = np.mean(within_class._means(found, np.maximum(tokens, 1.0)[:, None, None])[:, 0, 0])

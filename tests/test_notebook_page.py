@@ -15,4 +15,4 @@ def test_the_snippets_run() -> None:
     for snippet in snippets:
         exec(compile(snippet, str(PAGE), "exec"), known)
     assert len(known["frame"]) == 12  # type: ignore[arg-type]
-    assert "Take" in repr(known["plan"])
+    assert "per hour" in repr(known["plan"])

@@ -127,7 +127,7 @@ def test_the_page_answers_its_three_questions(tmp_path: Path) -> None:
     found = plan_fleet(scenario)
     page = page_of_fleet(found, scenario=scenario)
     brief, goals = page.sections[0], next(s for s in page.sections if s.id == "objectives").goals
-    rows, limits = latency_rows(found), {"TTFT p95": "900 ms", "mean TPOT": "30 ms"}
+    rows, limits = latency_rows(found), {"TTFT p95": "900 ms", "TPOT mean": "30 ms"}
     assert {g.name.split(": ")[-1]: g.says.split(" of ")[-1] for g in goals} == limits
     assert [g.verdict for g in goals] == [percent(r["slo_bound_chance"]) for r in rows]
     told = " ".join(brief.answers[2].says)

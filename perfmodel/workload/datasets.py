@@ -106,4 +106,6 @@ def histogram(name: str) -> Histogram:
         source=stats.source,
         isl_dist="trace",
         output_max=np.inf if np.isnan(stats.output_max) else stats.output_max,
+        output_tail=stats.output_p99 / stats.output_mean,
+        prompt_tail=stats.input_p90 / stats.input_mean,
     )

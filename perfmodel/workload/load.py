@@ -137,10 +137,10 @@ def load_of(workload: Workload, candidates: int, requests_per_client: float = DE
         cv=column(workload.cv),
         requests_per_client=column(stated if stated == stated else requests_per_client),
         synchronised=column(float(synchronised([kind])[0])),
-        length_cv=column(float(length_cv([kind], np.array([fullness]))[0])),
+        length_cv=column(float(length_cv([kind], np.array([fullness]), workload.output_tail)[0])),
         longest=column(workload.output_max),
         drafts=column(0.0),
         accepted=column(1.0),
         ramp=column(0.0),
-        prompt_spread=column(float(prompt_spread([kind])[0])),
+        prompt_spread=column(float(prompt_spread([kind], workload.prompt_tail)[0])),
     )

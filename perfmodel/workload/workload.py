@@ -27,6 +27,10 @@ POISSON_CV = 1.0
 SHARE_TOLERANCE = 1e-6
 
 
+#: Fields that say how lengths spread within a class.
+_OF_LENGTHS = ("isl_dist", "output_max", "output_tail", "prompt_tail")
+
+
 class Arrivals(TypedDict, total=False):
     """How requests arrive and how lengths spread, as keywords of the constructors of `Workload`, whose docstring says
     what each means."""
@@ -38,6 +42,8 @@ class Arrivals(TypedDict, total=False):
     cv: float
     isl_dist: str
     output_max: float
+    output_tail: float
+    prompt_tail: float
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,8 @@ class Workload:
     cv: coefficient of variation of the gaps between arrivals (1: Poisson arrivals).
     isl_dist: how lengths spread within a class: blank (only means are known), `fixed`, `uniform:LOW-HIGH` or `trace`.
     output_max: tokens at which outputs are cut, infinite where nothing cuts them.
+    output_tail, prompt_tail: 99th percentile of outputs and 90th of prompts over their means, of a class whose lengths
+    spread as in recorded traffic; NaN where unknown.
     name, source: what reports call the workload, and where its lengths came from.
 
     Scalars and lists are accepted for arrays. Raises `InputError` for impossible values: negative or infinite numbers,
@@ -70,6 +78,8 @@ class Workload:
     cv: float = POISSON_CV
     isl_dist: str = ""
     output_max: float = math.inf
+    output_tail: float = NAN
+    prompt_tail: float = NAN
     name: str = ""
     source: str = ""
 
@@ -232,12 +242,17 @@ class Workload:
 
 def _spread(arrivals: Arrivals) -> dict[str, Any]:
     """Return what `arrivals` states of the spread of lengths, as arguments of `Workload`."""
-    return {name: value for name, value in arrivals.items() if name in ("isl_dist", "output_max")}
+    return {name: value for name, value in arrivals.items() if name in _OF_LENGTHS}
 
 
 def _with_spread(histogram: Histogram, arrivals: Arrivals) -> Arrivals:
     """Return `arrivals` with the spread of lengths of `histogram`, unless they state another."""
-    own: Arrivals = {"isl_dist": histogram.isl_dist, "output_max": histogram.output_max}
+    own: Arrivals = {
+        "isl_dist": histogram.isl_dist,
+        "output_max": histogram.output_max,
+        "output_tail": histogram.output_tail,
+        "prompt_tail": histogram.prompt_tail,
+    }
     return {**own, **arrivals}
 
 

@@ -82,14 +82,7 @@ __getattr__ = lazy_names(
         "money": ["API_KEYS", "Money", "read_money", "refuse_free_power"],
         "rankings": ["BY_LATENCY", "DEFAULT_RANKING", "MONEY", "ONE_REPLICA", "RANKINGS"],
         "regions": ["OVER_THE_NETWORK", "Region", "round_trip"],
-        "scenario": [
-            "COMMAND_LINE",
-            "Scenario",
-            "load_scenario",
-            "read_scenario",
-            "refused_for_fleets",
-            "scenario_of",
-        ],
+        "scenario": ["COMMAND_LINE", "Scenario", "load_scenario", "read_scenario", "refused_for_fleets", "scenario_of"],
         "terms": ["DEFAULT_GAP", "TIME_LIMIT_S", "FleetCase", "FleetTerms", "OptionTerms"],
     },
 )
