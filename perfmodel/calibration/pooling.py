@@ -39,6 +39,9 @@ ROUNDS = 10
 ENGINE_PULLS, DEVICE_PULLS = (1.5, 3.0, 8.0), (2.0, 4.0)
 #: Factors that the level of a device moves together: of all that runs on it, not of links.
 _LEVEL = [n for n in range(len(BOUNDS)) if n != LINK_BOUND]
+#: Factors that the level moves of a device that ran mixtures only: what is slow about their experts would pass for a
+#: slow device otherwise.
+_LEVEL_OF_EXPERTS = [n for n, name in enumerate(FACTORS) if name.startswith("experts")]
 #: Log ratio by which a measured value may beat the limits of its devices. Chosen: clocks and rated figures are that far
 #: off.
 MOST_BEATEN = 0.1
@@ -205,7 +208,8 @@ def pool(slopes: Slopes, kinds: Mapping[str, str], pulls: Pulls, among: Mask | N
     constants, factors = slopes.slopes[:, :-number], slopes.slopes[:, -number:]
     members = _members(slopes, kinds, pulls)
     leveled = members.values() if np.isfinite(pulls.level) else ()
-    levels = [factors[:, _LEVEL].sum(axis=1, keepdims=True) * m[:, None] for m in leveled]
+    moved = [_moved_by_level(factors[m & slopes.known()]) for m in leveled]
+    levels = [factors[:, k].sum(axis=1, keepdims=True) * m[:, None] for k, m in zip(moved, leveled, strict=True)]
     design = np.concatenate([constants, factors, *(factors * m[:, None] for m in members.values()), *levels], axis=1)
     strengths = [pulls.engine, *(pulls.device if name in kinds else pulls.kind for name in members)]
     pull = np.concatenate(
@@ -215,11 +219,18 @@ def pool(slopes: Slopes, kinds: Mapping[str, str], pulls: Pulls, among: Mask | N
     point = _solved(design[keep], slopes.ratios[keep], slopes.weight[keep], pull)
     first, last = constants.shape[1], len(point) - len(levels)
     each = point[first:last].reshape(-1, number)
-    each[1 : 1 + len(levels), _LEVEL] += point[last:, None]
+    for row, columns, level in zip(each[1:], moved, point[last:], strict=False):
+        row[columns] += level
     parts = dict(zip(("", *members), each, strict=True))
     places = {"": parts[""], **{k: parts[""] + parts[k] for k in members if k not in kinds}}
     places |= {d: places.get(kinds[d], parts[""]) + parts[d] for d in members if d in kinds}
     return Pooled(constants=point[:first], places=places)
+
+
+def _moved_by_level(factors: Array) -> list[int]:
+    """Return the factors that the level of a class or device moves. factors: slopes of its values, (V, F)."""
+    mixtures = bool((factors[:, _LEVEL_OF_EXPERTS] != 0.0).any(axis=1).all())
+    return _LEVEL_OF_EXPERTS if mixtures else _LEVEL
 
 
 def _members(slopes: Slopes, kinds: Mapping[str, str], pulls: Pulls) -> dict[str, Mask]:

@@ -56,8 +56,9 @@ def step_wait(mean: Array, shape: WaitShape, rank: float) -> Array:
 
     mean: seconds, (C, N).
     """
+    long_alone = np.asarray(-np.log1p(-rank) * mean)
     if not np.any(shape.short_shares):
-        return np.asarray(-np.log1p(-rank) * mean)
+        return long_alone
     shares, longest = shape.short_shares[:, None], shape.short_longest[:, None]
     long_share = np.maximum(shape.long_share, TINY)
     long_mean = np.maximum(mean - np.sum(shares * longest, axis=0) / 2.0, 0.0) / long_share
@@ -72,7 +73,7 @@ def step_wait(mean: Array, shape: WaitShape, rank: float) -> Array:
                 beyond = beyond + share * np.maximum(1.0 - middle / np.maximum(most, TINY), 0.0)
             later = beyond > 1.0 - rank
             low, high = np.where(later, middle, low), np.where(later, high, middle)
-    return np.asarray(high)
+    return np.where(np.any(shares > 0.0, axis=0), high, long_alone)
 
 
 def interrupted_share(tpot: Array, step: Array, tail: Array) -> Array:

@@ -58,6 +58,9 @@ class Spread(Protocol):
     def quantile(self, metric: str, statistic: str) -> Array:
         """Return a latency in seconds within each class, (C, N)."""
 
+#: Parts of a class that differ by less, relative, are the same. Chosen: above rounding.
+_SAME = 1e-12
+
 
 def ttft(found: Spread, statistic: str) -> Array:
     """Return a percentile of TTFT within each class, seconds, (C, N). statistic: a key of `workload.RANKS`.
@@ -171,4 +174,6 @@ def _mixture(at: Callable[[str], Array], statistic: str) -> Array:
     if len(own) == 1:
         return np.asarray(own[0])
     known = [own if rank == statistic else at(rank) for rank in RANKS]
-    return percentiles.mixed(known, _WEIGHTS[:, None, None], own, RANKS[statistic], _HALVINGS)
+    found = percentiles.mixed(known, _WEIGHTS[:, None, None], own, RANKS[statistic], _HALVINGS)
+    alike = np.ptp(own, axis=0) <= _SAME * np.abs(own[0])  # exact, whatever else is asked beside it
+    return np.where(alike | ~np.isfinite(own[0]), own[0], found)
