@@ -89,7 +89,8 @@ def tpot_mean(found: Spread) -> Array:
     if not _varies(found):
         return found.latency.tpot
     usual = found.latency.tpot
-    return np.asarray(usual + np.sum(_WEIGHTS[:, None, None] * (_means(found, _outputs(found)) - usual), axis=0))
+    mean = usual + np.sum(_WEIGHTS[:, None, None] * (_means(found, _outputs(found)) - usual), axis=0)
+    return np.where(found.classes.output_cv > 0.0, mean, usual)
 
 
 def tpot(found: Spread, statistic: str) -> Array:
