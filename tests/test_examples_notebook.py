@@ -19,7 +19,7 @@ NOTEBOOKS = sorted(EXAMPLES.glob("*.ipynb"))
 #: Notebook -> words that it prints.
 SAID = {
     "one-deployment": ("output_tok_s", "Take 1 x RTX 4090"),
-    "size-a-service": ("slo_chance", "Take ", "interpolated"),
+    "size-a-service": ("slo_chance", "Take ", "calibrated"),
     "my-device-and-my-model": ("Sweep of 36 rows", "calibrated", "attention_decode"),
     "calibrate-and-choose-the-next-run": ("factor", "front_end", "gain_usd_per_month", "per month on average"),
     "power-is-the-limit": ("power_cap_w", "limit 400 W", "energy_j_per_output_token"),

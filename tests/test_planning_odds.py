@@ -105,8 +105,8 @@ def test_draws_are_as_wide_as_the_range(found: Estimates, places: list[Place], m
 def test_layouts_of_one_device_err_together_more_than_those_of_two(found: Estimates, places: list[Place]) -> None:
     errors = drawn(found, [("tpot", "mean")], places).errors["tpot", "mean"]
     related = np.corrcoef(errors)
-    assert related[0, 1] > 0.4
-    assert related[0, 1] > related[0, 2] + 0.3
+    assert related[0, 1] > 0.2
+    assert related[0, 1] > related[0, 2] + 0.15
 
 
 def test_draws_do_not_depend_on_who_else_is_asked(found: Estimates, places: list[Place]) -> None:

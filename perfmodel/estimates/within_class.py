@@ -58,6 +58,7 @@ class Spread(Protocol):
     def quantile(self, metric: str, statistic: str) -> Array:
         """Return a latency in seconds within each class, (C, N)."""
 
+
 #: Parts of a class that differ by less, relative, are the same. Chosen: above rounding.
 _SAME = 1e-12
 
