@@ -523,7 +523,7 @@ tp = 1
 
 
 def test_bursts_that_replicas_share_pass_their_simulation(tmp_path: Path) -> None:
-    """Each replica is planned for gaps that vary as those of the whole, so that a burst that many share is no longer."""
+    """Each replica is planned for gaps that vary as those of the whole: a burst that many share is shorter."""
     path = tmp_path / "bursts.toml"
     path.write_text(BURSTS, encoding="utf-8")
     asked = load_scenario(path)
