@@ -154,7 +154,7 @@ def test_modelled_options_keep_bounds_that_the_network_has_shortened(tmp_path: P
         path.write_text(asked.replace("request_rate", f"{lengths}\nrequest_rate"), encoding="utf-8")
         return plan_fleet(load_scenario(path))
 
-    near, shorter_bound = found(330), found(250)
+    near, shorter_bound = found(400), found(320)
     east, west = near.problem.throughput[:, 0]
     assert west < 0.95 * east
     assert west == pytest.approx(shorter_bound.problem.throughput[0, 0], rel=1e-3)
@@ -162,7 +162,7 @@ def test_modelled_options_keep_bounds_that_the_network_has_shortened(tmp_path: P
     rows = {r["option"]: r for r in verified(near)}
     assert len(rows) == 2
     for row in rows.values():
-        assert row["limit_ms"] == pytest.approx(330.0)
+        assert row["limit_ms"] == pytest.approx(400.0)
         assert row["simulated_ms"] > 80 or "west" not in row["option"]
 
 

@@ -177,5 +177,6 @@ def _mixture(at: Callable[[str], Array], statistic: str) -> Array:
         return np.asarray(own[0])
     known = [own if rank == statistic else at(rank) for rank in RANKS]
     found = percentiles.mixed(known, _WEIGHTS[:, None, None], own, RANKS[statistic], _HALVINGS)
-    alike = np.ptp(own, axis=0) <= _SAME * np.abs(own[0])  # exact, whatever else is asked beside it
+    with np.errstate(invalid="ignore"):  # endless queues
+        alike = np.ptp(own, axis=0) <= _SAME * np.abs(own[0])  # exact, whatever else is asked beside it
     return np.where(alike | ~np.isfinite(own[0]), own[0], found)

@@ -99,7 +99,7 @@ def latency_columns(estimates: Estimates) -> dict[str, Array]:
     """Return TTFT, TPOT and end-to-end latency as means over all requests, and the sequences running per replica."""
     return {
         "ttft_ms": estimates.mean(estimates.ttft) * MS_PER_S,
-        "tpot_ms": estimates.mean(estimates.tpot) * MS_PER_S,
+        "tpot_ms": overall(estimates, "tpot", "mean") * MS_PER_S,
         "e2e_ms": estimates.mean(estimates.e2e) * MS_PER_S,
         "running": estimates.running,
     }
