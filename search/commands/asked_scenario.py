@@ -36,20 +36,21 @@ def asked_scenario(
     complete to a scenario. folders: of the user's own hardware files. own: further tables that the command states.
     Raises `InputError`.
     """
-    from search.scenario import scenario_of
+    from search.scenario import read_scenario, with_changes
 
     of_file = _names_a_file(written)
     top = _table_of_file(written) if of_file else _table_of_model(written)
     database = load(folders)
     told: Tables = {"workload": workload.table(of_file=of_file), **offer.tables(database)}
-    values = _merged(_merged(top.values, told | own), bounds_of(slo))
+    stated = {table: keys for table, keys in (told | own).items() if keys}
+    values = with_changes(with_changes(deepcopy(dict(top.values)), stated), bounds_of(slo))
     for text in offer.set_ or ():
         _set(values, text)
     if not of_file:
         _complete(values, database)
     top.values = values
     source = Path(written) if of_file else None
-    found = scenario_of(top, source.parent if source else Path(), folders)
+    found = read_scenario(top, source.parent if source else Path(), folders)
     if offer.save is None:
         return found
     return replace(found, path=str(_save(_with_folders(values, folders), offer.save, source)))
@@ -66,8 +67,11 @@ def _complete(values: dict[str, Any], database: Hwdb) -> None:
 
 def _with_folders(values: Mapping[str, Any], folders: Sequence[Path]) -> dict[str, Any]:
     """Return the tables with the folders of hardware files that the command line names, to be found again."""
+    from search.scenario import with_changes
+
     more = [str(folder.resolve()) for folder in folders]
-    return _merged(values, {"hardware": {"folders": [*values.get("hardware", {}).get("folders", ()), *more] or None}})
+    own = [*values.get("hardware", {}).get("folders", ()), *more]
+    return with_changes(values, {"hardware": {"folders": own}}) if own else dict(values)
 
 
 def _names_a_file(written: str) -> bool:
@@ -100,20 +104,6 @@ def _table_of_model(name: str) -> Table:
     table = {"config": str(path.resolve())} if path.is_file() else {"name": name}
     values = {"title": spec.name.split("/")[-1], "model": table}
     return Table(values, COMMAND_LINE, former=FORMER_NAMES)
-
-
-def _merged(values: Mapping[str, Any], more: Tables) -> dict[str, Any]:
-    """Return tables with the keys of `more` in them; a key that is None there is taken out.
-
-    What is no table stays, for the reader of scenarios to refuse.
-    """
-    merged = deepcopy(dict(values))
-    for table, keys in more.items():
-        own = merged.get(table, {})
-        told = {key: value for key, value in keys.items() if value is not None}
-        if isinstance(own, dict) and (told or table in merged):
-            merged[table] = {key: value for key, value in own.items() if key not in keys} | told
-    return merged
 
 
 def _set(values: dict[str, Any], text: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hwdb import InputError
-from hwdb.tomlfile import Table, parse_toml
+from hwdb.tomlfile import parse_toml
 from perfmodel import explain
 from perfmodel.estimates import Term, explain_disaggregated
 from perfmodel.vocabulary import FORMER_NAMES
@@ -163,7 +163,7 @@ def scenario_of(given: Any, who: str = "plan") -> Scenario:
     if isinstance(given, Scenario):
         return given
     if isinstance(given, Mapping):
-        return read_scenario(Table(dict(given), "scenario", former=FORMER_NAMES), Path())
+        return load_scenario(given)
     if isinstance(given, str) and "\n" in given:
         return read_scenario(parse_toml(given, "scenario", FORMER_NAMES), Path())
     if isinstance(given, str | Path):

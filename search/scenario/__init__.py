@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         load_scenario,
         read_scenario,
         refused_for_fleets,
-        scenario_of,
+        with_changes,
     )
     from search.scenario.terms import DEFAULT_GAP, TIME_LIMIT_S, FleetCase, FleetTerms, OptionTerms
 
@@ -66,7 +66,7 @@ __all__ = [
     "refuse_free_power",
     "refused_for_fleets",
     "round_trip",
-    "scenario_of",
+    "with_changes",
     "with_settings",
 ]
 
@@ -82,7 +82,14 @@ __getattr__ = lazy_names(
         "money": ["API_KEYS", "Money", "read_money", "refuse_free_power"],
         "rankings": ["BY_LATENCY", "DEFAULT_RANKING", "MONEY", "ONE_REPLICA", "RANKINGS"],
         "regions": ["OVER_THE_NETWORK", "Region", "round_trip"],
-        "scenario": ["COMMAND_LINE", "Scenario", "load_scenario", "read_scenario", "refused_for_fleets", "scenario_of"],
+        "scenario": [
+            "COMMAND_LINE",
+            "Scenario",
+            "load_scenario",
+            "read_scenario",
+            "refused_for_fleets",
+            "with_changes",
+        ],
         "terms": ["DEFAULT_GAP", "TIME_LIMIT_S", "FleetCase", "FleetTerms", "OptionTerms"],
     },
 )

@@ -143,20 +143,21 @@ def load_scenario(
         top, folder = Table(deepcopy(dict(path)), STATED, former=FORMER_NAMES), Path()
     else:
         top, folder = read_toml(path, "scenario", FORMER_NAMES), Path(path).parent
-    for table, values in (changes or {}).items():
-        own = top.values.get(table, {})
-        told = {**own, **values} if isinstance(own, dict) else own
-        kept = {k: v for k, v in told.items() if v is not None} if isinstance(told, dict) else told
-        top.values = {**top.values, table: kept}
-    return scenario_of(top, folder, folders)
+    top.values = with_changes(top.values, changes or {})
+    return read_scenario(top, folder, folders)
 
 
-def scenario_of(top: Table, folder: Path, folders: Iterable[str | Path] = ()) -> Scenario:
-    """Do as `read_scenario`; an unknown key that another table has is told with that table."""
-    try:
-        return read_scenario(top, folder, folders)
-    except UnknownKey as error:
-        raise _misplaced(error, top) from None
+def with_changes(values: Mapping[str, Any], changes: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the tables of a scenario with `changes` (table -> key -> value) in them; None takes a key out.
+
+    What is no table stays as it is, for the reader to refuse.
+    """
+    merged = dict(values)
+    for table, keys in changes.items():
+        own = merged.get(table, {})
+        if isinstance(own, dict):
+            merged[table] = {key: value for key, value in {**own, **keys}.items() if value is not None}
+    return merged
 
 
 def _misplaced(error: UnknownKey, top: Table) -> InputError:
@@ -182,8 +183,17 @@ def _misplaced(error: UnknownKey, top: Table) -> InputError:
 def read_scenario(top: Table, folder: Path, folders: Iterable[str | Path] = ()) -> Scenario:
     """Read the scenario in the table `top`; file names in it are relative to `folder`.
 
-    folders: of the hardware database, in addition to those that it names.
+    folders: of the hardware database, in addition to those that it names. An unknown key that another table has is told
+    with that table.
     """
+    try:
+        return _read(top, folder, folders)
+    except UnknownKey as error:
+        raise _misplaced(error, top) from None
+
+
+def _read(top: Table, folder: Path, folders: Iterable[str | Path]) -> Scenario:
+    """Do as `read_scenario`, without looking for a better table of an unknown key."""
     slo, asked = read_slo(top.table("slo", {})), read_model(top, folder)
     offer = read_offer(top, folder, tuple(map(str, folders)))
     database, model = load(offer.folders), asked.name
