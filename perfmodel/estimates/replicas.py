@@ -24,8 +24,6 @@ from perfmodel.workload import Load
 
 Group = TypeVar("Group", bound=ColumnGroup)
 
-#: Fields of a load that are divided among replicas.
-_DIVIDED = ("concurrency", "rate", "n_requests")
 #: The field that counts requests, by kind of arrival; a stream of one request is on one replica.
 _COUNTS = {
     "closed": "concurrency",
@@ -70,9 +68,12 @@ def divide(load: Load, replicas: Array) -> Division:
 
 
 def part_of(load: Load, parts: Division, requests: Array, replicas: Array) -> Load:
-    """Return the load of a replica that has `requests` (N,) of the whole; of a rate without end, an equal part."""
+    """Return the load of a replica that has `requests` (N,) of the whole; of a rate without end, an equal part.
+
+    Bursts are divided too (`Load.dealt`).
+    """
     share = np.where(np.isfinite(parts.total), requests / parts.total, 1.0 / replicas)
-    return replace(load, **{k: getattr(load, k) * share for k in _DIVIDED})
+    return load.dealt(share)
 
 
 def estimate_replicas(steps: StepModel, memory: Memory, load: Load, deployments: Deployments) -> Estimates:

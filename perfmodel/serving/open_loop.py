@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from perfmodel import equations as eq
 from perfmodel.arrays import Array, Mask
 from perfmodel.serving.admission import admission_wait, finite_run_wait, queued_by_rank, waiting_share
 from perfmodel.serving.curve import DecodeCurve, decode_curve
@@ -27,7 +28,7 @@ from perfmodel.serving.queueing import (
 from perfmodel.serving.served import MOST_GAIN, Gains, RequestTimes, Served, StepCosts, StepTimes, TokenShape, WaitShape
 from perfmodel.serving.steps import StepModel
 from perfmodel.serving.token_spread import drift_of, longest_delay
-from perfmodel.workload import Load
+from perfmodel.workload import POISSON_CV, Load
 
 #: Fewest mean running sequences that the fixed point is searched from.
 _LEAST_RUNNING = 1e-6
@@ -235,19 +236,38 @@ def _prefill_wait(replica: _Replica, point: _Point, rate: Array) -> Array:
     first is half a step with prompts in the share of time that such steps take (Kingman's formula), more by their
     variance as a long step meets more arrivals, and half a decode step in the rest. The second is the wait of a queue
     whose server takes the time per prompt of the fullest steps: a bulk queue is no more loaded than that. With one
-    prompt per step and no decodes both are the M/G/1 queue. A short run ends before that queue reaches its steady
-    length (`finite_run_wait`). rate: requests/s, (N,).
+    prompt per step and no decodes both are the M/G/1 queue. Bursts add to it (`_burst_wait`). A short run ends before
+    the queue reaches its steady length (`finite_run_wait`). rate: requests/s, (N,).
     """
     load = replica.load
-    prefill = load.mean(point.prefill.shared)
+    prefill, spread = load.mean(point.prefill.shared), np.square(point.prefill.cv(load))
     busy, loaded, per_prompt = _utilisation(replica, point, rate)
-    variability = np.square(load.cv) + np.square(point.prefill.cv(load))
+    variability = np.square(np.minimum(load.cv, POISSON_CV)) + spread
     uneven = 1.0 + point.mixed.cv_squared(point.entering, prefill, point.seen)
     ahead = busy * variability / 2.0 * loaded / (1.0 - loaded) * per_prompt
-    ahead = np.minimum(ahead, finite_run_wait(1.0 / per_prompt, replica.run_length, np.ones_like(rate), variability))
+    ahead = ahead + _burst_wait(point.mixed.most, loaded, per_prompt, load.cv)
+    walk = np.square(load.cv) + spread
+    ahead = np.minimum(ahead, finite_run_wait(1.0 / per_prompt, replica.run_length, np.ones_like(rate), walk))
     wait = busy * variability / 2.0 * prefill * uneven + ahead + (1.0 - busy) * step_residual(point.running, point.step)
     # a run holds no more prompts
     return np.asarray(np.minimum(wait, replica.run_length * prefill / point.entering / 2.0))
+
+
+def _burst_wait(most: Array, loaded: Array, per_prompt: Array, arrival_cv: Array) -> Array:
+    """Return the mean seconds that bursts add to the wait for the first token, beside that under Poisson arrivals.
+
+    Derived: a prompt waits for those ahead of it (`equations.burst_wait`). Then it is computed together with others
+    that wait, and its token comes with those of the last of them: half of them come after it. As many wait as the
+    exponential wait says, up to the prompts that a step has room for.
+
+    Args:
+        most: prompts that a step has room for, (N,).
+        loaded, per_prompt: load of the queue of prompts and seconds per prompt of full steps, (N,).
+        arrival_cv: coefficient of variation of the gaps between arrivals, (N,).
+    """
+    bursts = eq.burst_wait(loaded, per_prompt, arrival_cv)
+    waiting = np.maximum(bursts / per_prompt, TINY)
+    return np.asarray(bursts + per_prompt / 2.0 * waiting * -np.expm1(-(most - 1.0) / waiting))
 
 
 def _utilisation(replica: _Replica, point: _Point, rate: Array) -> tuple[Array, Array, Array]:
@@ -270,13 +290,15 @@ def _waits(replica: _Replica, point: _Point, throughput: _Throughput, queued: tu
     rate, (queue, most) = throughput.rate, queued
     busy, loaded, _ = _utilisation(replica, point, rate)
     share = waiting_share(queue, rate, throughput.drain, replica.variability / 2.0)
+    alone = 1.0 / np.maximum(np.square(replica.load.cv), 1.0)
+    meets_none, prompts_wait = (1.0 - busy) * alone, wait_cv(loaded, point.prefill.cv(replica.load))
     return WaitShape(
         queued=np.minimum(queue, most),
         queued_by_rank=queued_by_rank((queue, share), most, np.minimum(replica.max_running / replica.run_length, 1.0)),
-        short_shares=((1.0 - busy) * -np.expm1(-point.running),),
+        short_shares=(meets_none * -np.expm1(-point.running),),
         short_longest=(point.step,),
-        long_share=busy,
-        long_cv=wait_cv(loaded, point.prefill.cv(replica.load)),
+        long_share=1.0 - meets_none,
+        long_cv=1.0 + (prompts_wait - 1.0) * alone,
     )
 
 

@@ -15,7 +15,7 @@ from perfmodel.arrays import Array, interpolate
 from perfmodel.costs import StepCost
 from perfmodel.serving.limits import MAX_UTILISATION
 from perfmodel.serving.steps import StepModel
-from perfmodel.workload import Load
+from perfmodel.workload import POISSON_CV, Load
 
 #: Prompts per rank that are computed together where neither a token budget nor a batch bounds them. chosen: the time
 #: per prompt no longer falls beyond.
@@ -78,8 +78,8 @@ class PromptPool:
         """Return the mean seconds until a worker starts on a prompt. (N,)
 
         A prompt that finds all workers busy waits for the rest of a step, and for the prompts that do not fit into the
-        next one (`equations.queue_wait` at the pace of full groups). With one worker and groups of one this is M/G/1
-        (Pollaczek and Khinchine).
+        next one (`equations.queue_wait` at the pace of full groups; bursts add `equations.burst_wait`). With one worker
+        and groups of one this is M/G/1 (Pollaczek and Khinchine).
 
         Args:
             rate: prompts/s over the pool, (N,).
@@ -90,10 +90,12 @@ class PromptPool:
         per_prompt = self.times[-1] / self.groups[-1]
         busy = np.minimum(rate * self.times[0] / self.workers, 1.0)
         utilisation = np.minimum(rate / self.max_rate, MAX_UTILISATION)
-        variability = (np.square(arrival_cv) + np.square(self.time_cv)) / 2.0
+        even = np.minimum(arrival_cv, POISSON_CV)
+        variability = (np.square(even) + np.square(self.time_cv)) / 2.0
         residual = eq.all_busy(busy, self.workers) * time * variability / self.workers
-        queued = utilisation * eq.queue_wait(utilisation, per_prompt, arrival_cv, self.time_cv, self.workers)
-        return np.minimum(residual + queued, others * time / group / self.workers)
+        queued = utilisation * eq.queue_wait(utilisation, per_prompt, even, self.time_cv, self.workers)
+        bursts = eq.burst_wait(utilisation, per_prompt / self.workers, arrival_cv)
+        return np.minimum(residual + queued + bursts, others * time / group / self.workers)
 
 
 def prompt_pool(steps: StepModel, load: Load, workers: Array, batch: Array | float = np.inf) -> PromptPool:

@@ -34,7 +34,7 @@ from perfmodel.workload.traces import (
     periods_of,
     read_trace,
 )
-from perfmodel.workload.workload import ARRIVALS, Arrival, Workload
+from perfmodel.workload.workload import ARRIVALS, POISSON_CV, Arrival, Workload
 
 __all__ = [
     "ARRIVALS",
@@ -45,6 +45,7 @@ __all__ = [
     "MOST_CLASSES",
     "MS_PER_S",
     "OUTPUT_LENGTH_CV",
+    "POISSON_CV",
     "POOLED_REQUESTS_PER_CLIENT",
     "RANKS",
     "SECONDS_PER_HOUR",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from perfmodel.arrays import Array
+from perfmodel.equations import split_cv
 from perfmodel.workload.length_spread import length_cv, prompt_spread, spread_kind, synchronised
 from perfmodel.workload.workload import Arrival, Workload
 
@@ -15,6 +16,8 @@ DEFAULT_REQUESTS_PER_CLIENT = 10.0
 #: The same for disaggregated serving: scripts behind published runs send 5 x concurrency, after a warm-up of their own
 #: (ai-dynamo/dynamo components/backends/sglang/slurm_jobs/scripts/vllm/bench.sh @3ed939c).
 POOLED_REQUESTS_PER_CLIENT = 5.0
+#: Fields of a load that count requests, and are divided among replicas.
+_DIVIDED = ("concurrency", "rate", "n_requests")
 #: Least decode steps per request that means are weighted by: keeps classes without output from dividing by zero.
 _LEAST_STEPS = 1e-9
 
@@ -78,6 +81,15 @@ class Load:
         shared = values * self.share
         mean: Array = shared[0] if len(shared) == 1 else shared.sum(axis=0)
         return mean
+
+    def dealt(self, share: Array) -> Load:
+        """Return the load of one of several places among which a router deals the requests.
+
+        share: of the requests, (N,). Concurrency, rate and number of requests are that share of the whole; the gaps
+        between arrivals vary by `equations.split_cv`, as bursts are shared too.
+        """
+        part = {name: getattr(self, name) * share for name in _DIVIDED}
+        return replace(self, **part, cv=split_cv(self.cv, share))
 
     @property
     def decode_context(self) -> Array:
