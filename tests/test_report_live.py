@@ -76,6 +76,8 @@ def _without_what_ifs(monkeypatch: pytest.MonkeyPatch) -> None:
         ("request_rate_rps = 20", "spare_nodes = 1", "", 9),
         ("request_rate_rps = 20", "usd_per_hour = 20\npower_kw = 12", "", 9),
         ("concurrency = 40", "", "", 9),
+        ("request_rate_rps = 20\ncv = 4", "", "", 9),
+        ("request_rate_rps = 30\ncv = 2", "confidence = 0.6", BOTH, 9),
         ("request_rate_rps = 40", "confidence = 0.6", BOTH, 9),
         ("request_rate_rps = 40", "spare_nodes = 1\npower_kw = 30", 'modes = ["disaggregated"]', 9),
     ],
@@ -199,7 +201,7 @@ def test_the_table_of_a_layout_covers_its_load(tmp_path: Path) -> None:
     data = live_data(planned(written(tmp_path)))
     table = {
         name: np.frombuffer(base64.b64decode(column), "<f4") if isinstance(column, str) else values_of(column)
-        for name, column in data["table"]["columns"].items()
+        for name, column in data["table"]["columns"][0].items()
     }
     shape = (len(data["layouts"]), data["table"]["points"])
     assert (np.diff(data["table"]["shares"]) > 0).all()

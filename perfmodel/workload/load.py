@@ -91,6 +91,13 @@ class Load:
         part = {name: getattr(self, name) * share for name in _DIVIDED}
         return replace(self, **part, cv=split_cv(self.cv, share))
 
+    def part_at(self, rates: Array) -> Load:
+        """Return the part of an open loop's load that comes at `rates` requests/s, (N,), as `dealt` makes it.
+
+        At rates above that of the whole, it is the whole at that rate.
+        """
+        return replace(self.dealt(np.minimum(rates / self.rate, 1.0)), rate=rates)
+
     @property
     def decode_context(self) -> Array:
         """Return the mean tokens of context of a decoding sequence, over all decode steps. (N,)"""

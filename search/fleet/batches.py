@@ -31,7 +31,8 @@ OF_LENGTHS = ("input", "output", "share", "hit")
 class Batch:
     """R layouts of one model, each under its own load and SLO.
 
-    layouts, load: R rows. slos: the different SLOs. slo: (R,) position in them.
+    layouts: R rows. load: of each, the whole stream of requests, of which a replica gets a part. slos: the different
+    SLOs. slo: (R,) position in them.
     """
 
     target: Target
@@ -58,11 +59,11 @@ class Batch:
         return replace(self, layouts=self.layouts.take(rows), load=rows_of(self.load, rows), slo=self.slo[rows])
 
     def estimates(self, rows: Index, rates: Array) -> Estimates:
-        """Estimate the layouts at `rows` (M,), each at its rate (M,) in requests/s."""
+        """Estimate the layouts at `rows` (M,), each at its rate (M,) in requests/s: its part of the whole stream."""
         parts, size = [], max(CELLS // len(self.load.input), 1)
         for start in range(0, len(rows), size):
             some = rows[start : start + size]
-            load = replace(rows_of(self.load, some), rate=rates[start : start + size])
+            load = rows_of(self.load, some).part_at(rates[start : start + size])
             parts.append(self.target.estimates_of(load, self.layouts.take(some)))
         return parts[0] if len(parts) == 1 else Estimates.concatenate(parts)
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from perfmodel import Workload
 from perfmodel.arrays import Array, Index
+from perfmodel.equations import split_cv
 from search.fleet.problem import FleetProblem
 from search.scenario import AUTO_BUCKETS, FleetClass, FleetSpec
 
@@ -48,6 +49,7 @@ def _parts(whole: FleetClass, auto: tuple[int, int]) -> list[FleetClass]:
             output_tokens=work.output_tokens[rows],
             share=work.share[rows] / share,
             prefix_hit=work.prefix_hit[rows],
+            cv=float(split_cv(work.cv, share)),
         )
         name = f"{whole.name} ({_range(part.input_tokens)} in, {_range(part.output_tokens)} out)"
         rates = tuple(rate * share for rate in whole.rate)

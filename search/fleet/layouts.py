@@ -308,7 +308,10 @@ class Modeller:
         return Layouts(options=tuple(options), throughput=throughput[kept], placed=placed)
 
     def _target(self, option: FleetOption, c: FleetClass) -> Target:
-        """Build the task of a replica of `option` for class `c`; raise `InputError` where the class has no lengths."""
+        """Build the task of a replica of `option` for class `c`, whose rate is that of its busiest period.
+
+        Raises `InputError` where the class has no lengths.
+        """
         if c.workload is None:
             where = f"{self.scenario.path}: class {c.name!r}"
             raise InputError(
@@ -318,7 +321,7 @@ class Modeller:
         refuse_long_class(self.scenario, c.name, c.workload, spec)
         return Target(
             model=spec,
-            workload=c.workload.at(arrival="open", rate=1.0),
+            workload=c.workload.at(arrival="open", rate=max(c.rate) or 1.0),
             slo=self._slo(option, c),
             engine=self.scenario.engine,
             confidence=self.scenario.limits.confidence,

@@ -15,7 +15,6 @@ import numpy as np
 
 from perfmodel import Estimates, Slo
 from perfmodel.arrays import Array, Index, Mask
-from perfmodel.workload import Load
 from search.fleet.batches import ratio_of
 from search.fleet.fleet import FleetPlan
 from search.fleet.modelled import Modelled
@@ -72,7 +71,8 @@ def mix_factors(found: FleetPlan, modelled: Modelled) -> Array:
             continue
         served = _of_one_replica(every, rows)
         used = busy[served.option, served.period] * [problem.options[o].most_used for o in served.option]
-        full = served.batch.load.rate / used  # requests/s at which the program thinks a replica full
+        part = served.batch.load.rate / every.batch.layouts.replicas[rows]
+        full = part / used  # requests/s at which the program thinks a replica full
         mixed, at = _Mixed(served, modelled.slos, problem), np.arange(len(rows))
         ratio = mixed.ratio(mixed.estimates(at, full * (1.0 - TOLERANCE)), at)
         short = np.nonzero(ratio > 1.0)[0]
@@ -84,11 +84,10 @@ def mix_factors(found: FleetPlan, modelled: Modelled) -> Array:
 
 
 def _of_one_replica(served: Served, rows: Index) -> Served:
-    """Return the mixes at `rows` on one replica each, at the rate of one of the equal replicas."""
+    """Return the mixes at `rows` on one replica each, which gets a part of the load of all equal ones."""
     few = _rows(served, rows)
-    count = few.batch.layouts.replicas
-    load: Load = replace(few.batch.load, rate=few.batch.load.rate / count)
-    return replace(few, batch=replace(few.batch, load=load, layouts=replace(few.batch.layouts, replicas=count * 0 + 1)))
+    one = replace(few.batch.layouts, replicas=np.ones(len(rows)))
+    return replace(few, batch=replace(few.batch, layouts=one))
 
 
 def _rows(served: Served, rows: Index) -> Served:

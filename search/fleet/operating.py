@@ -10,6 +10,7 @@ import numpy as np
 
 from perfmodel import Deployments, Estimates, Slo, Workload
 from perfmodel.arrays import Array, Index
+from perfmodel.equations import split_cv
 from perfmodel.estimates import joint_chance
 from perfmodel.power import site_power
 from perfmodel.workload import Load, load_of
@@ -104,11 +105,12 @@ def _served(found: FleetPlan, modelled: Modelled, at: Sequence[tuple[int, int, D
         known &= np.array([name == model for name in found.problem.class_models])
     rates = found.shares[option, :, period] * found.problem.rate[period] * known  # (M, C)
     loads, kinds = [], []
-    for o, mix in zip(option.tolist(), rates, strict=True):
+    for o, t, mix in zip(option.tolist(), period.tolist(), rates, strict=True):
         could = np.nonzero(known & found.problem.serves()[o])[0]
         classes = np.nonzero(mix)[0] if mix.any() else could[:1]
         works = [w for w in (modelled.workloads[c] for c in classes) if w is not None]
-        loads.append(mixed_load(works, np.maximum(mix[classes], IDLE_RATE / len(classes))[:, None]))
+        parts = [w.at(cv=float(split_cv(w.cv, found.shares[o, c, t]))) for w, c in zip(works, classes, strict=True)]
+        loads.append(mixed_load(parts, np.maximum(mix[classes], IDLE_RATE / len(classes))[:, None]))
         kinds.append(np.repeat(classes, [w.classes for w in works]))
     load = stacked(loads)
     kind = np.stack([np.pad(k, (0, len(load.input) - len(k)), constant_values=-1) for k in kinds], axis=1)
@@ -122,7 +124,7 @@ def _served(found: FleetPlan, modelled: Modelled, at: Sequence[tuple[int, int, D
 def _of_pairs(batch: Batch, pair: PlacedPair) -> PairBatch:
     """Return a batch of one of the equal replicas of a pair of pools: requests are split evenly over them."""
     count = batch.layouts.replicas
-    load: Load = replace(batch.load, rate=batch.load.rate / count)
+    load = batch.load.dealt(1.0 / count)
     decode, rows = replace(batch.layouts, replicas=count * 0 + 1), len(count)
     prefill, workers = joined([pair.prefill] * rows), np.tile(pair.workers[:, None], (1, rows))
     return PairBatch(batch.target, decode, load, (), batch.slo, prefill=prefill, workers=workers)
@@ -189,7 +191,8 @@ def mixed_load(works: Sequence[Workload], rates: Array) -> Load:
     """Return the load of several classes together, one column per period.
 
     works: (C,) lengths of each class. rates: (C, T) requests/s. Variations that a load has one of are means over the
-    requests.
+    requests, that of the gaps of its square: over long times, the counts of independent streams vary so (Whitt, Oper.
+    Res. 30(1), 1982, asymptotic method).
     """
     parts = [load_of(w.at(arrival="open", rate=1.0), rates.shape[1]) for w in works]
     total = rates.sum(axis=0)
@@ -206,7 +209,7 @@ def mixed_load(works: Sequence[Workload], rates: Array) -> Load:
         hit=np.concatenate([p.hit for p in parts]),
         share=np.concatenate([p.share * w for w, p in zip(weight, parts, strict=True)]),
         rate=total,
-        cv=mean("cv"),
+        cv=np.sqrt(np.sum([w * np.square(p.cv) for w, p in zip(weight, parts, strict=True)], axis=0)),
         synchronised=mean("synchronised"),
         length_cv=mean("length_cv"),
         longest=np.max([p.longest for p in parts], axis=0),

@@ -46,7 +46,7 @@ class PairBatch(Batch):
 
     def estimates(self, rows: Index, rates: Array) -> Estimates:
         """Estimate the pairs at `rows` (M,), each at its rate (M,) in requests/s."""
-        load = replace(rows_of(self.load, rows), rate=rates)
+        load = rows_of(self.load, rows).part_at(rates)
         pools = self.prefill.take(rows), self.layouts.take(rows)
         return self.target.estimates_of_pools(load, pools, (self.workers[0, rows], self.workers[1, rows]))
 

@@ -18,7 +18,7 @@ from perfmodel.estimates import Estimates, correlations, overall
 from search.planning import candidate_rows, deployment_words, told_apart
 from search.report.live_pools import Roles, pools_of
 from search.report.packed import log_short, packed, short
-from search.report.replica_loads import SHARES, ReplicaLoads, kind_of, planned_load, replica_loads
+from search.report.replica_loads import SHARES, ReplicaLoads, kind_of, planned_load, replica_loads, totals_of
 from search.scenario import MOST_USED
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def most_layouts(plan: Plan) -> int:
     """Return how many layouts the page has room for: each objective adds columns."""
     count = len(plan.scenario.slo.objectives)
     columns = 6 + 3 * count + count * (count - 1) // 2  # of 2 bytes; that of a bound counts twice
-    characters = 2 * columns * len(SHARES) * 4 / 3
+    characters = 2 * columns * len(SHARES) * 4 / 3 * len(totals_of(plan))
     return min(MOST_LAYOUTS, int(MOST_CHARACTERS / characters))
 
 
@@ -166,10 +166,20 @@ def _labels(plan: Plan, numbers: Sequence[int], names: Sequence[str]) -> list[st
 def _table(plan: Plan, loads: ReplicaLoads) -> dict[str, Any]:
     """Return the figures of one replica of each layout over its load: (layouts, loads) per name, packed.
 
-    Loads, requests/s or requests in flight, are `shares` of the `greatest`. Latencies are in ms; of the bounds of the
-    SLO they are natural logarithms.
+    Loads, requests/s or requests in flight, are `shares` of the `greatest`. There are columns for each of the `totals`,
+    loads of all replicas together.
     """
-    found = loads.found
+    return {
+        "points": len(loads.shares),
+        "greatest": loads.greatest.tolist(),
+        "shares": loads.shares.tolist(),
+        "totals": loads.totals.tolist(),
+        "columns": [_columns(plan, found) for found in loads.found],
+    }
+
+
+def _columns(plan: Plan, found: Estimates) -> dict[str, Any]:
+    """Return the columns of a table, packed: latencies in ms, bounds of the SLO as natural logarithms of ms."""
     columns: dict[str, Any] = {"power": log_short(found.power)}
     if kind_of(plan) == "closed":
         columns["rate"] = packed(found.request_rate)
@@ -177,9 +187,7 @@ def _table(plan: Plan, loads: ReplicaLoads) -> dict[str, Any]:
         ranks = plan.scorer.rank_by == f"{metric}_ms"
         mean = found.mean(getattr(found, metric)) * 1e3
         columns[f"{metric}_ms"] = packed(mean) if ranks else log_short(mean)
-    shares = loads.shares.tolist()
-    columns |= _of_bounds(plan, found)
-    return {"points": len(shares), "greatest": loads.greatest.tolist(), "shares": shares, "columns": columns}
+    return columns | _of_bounds(plan, found)
 
 
 def _of_bounds(plan: Plan, found: Estimates) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from search.output import number
 from search.planning import deployment_words, hourly_usd, usd_per_million_tokens
 from search.report.charts import PALETTE, Figure, Points, Titles
 from search.report.curve_charts import Limits, Style, columns_over, lines
-from search.report.replica_loads import MOST_TIMES, ReplicaLoads, capacity, planned_load
+from search.report.replica_loads import MOST_TIMES, ReplicaLoads, capacity, planned_load, sized_share
 from search.scenario import MONEY
 from search.whatif import LOAD_DOWN, LOAD_UP, SAME, load_name
 
@@ -40,13 +40,12 @@ class LoadCosts:
     """What N layouts cost under M loads of the whole service.
 
     loads: (M,) requests/s, or requests in flight. replicas, usd: (N, M), NaN where a layout cannot serve the load.
-    capacity: (N,) of one replica. names: (N,) of a replica. hardware: (N,) names. rank: (N,) place in the plan.
+    names: (N,) of a replica. hardware: (N,) names. rank: (N,) place in the plan.
     """
 
     loads: Array
     replicas: Array
     usd: Array
-    capacity: Array
     names: tuple[str, ...]
     hardware: tuple[str, ...]
     rank: Index
@@ -65,11 +64,11 @@ class LoadCosts:
 
 def load_costs(plan: Plan, table: ReplicaLoads, loads: Array) -> LoadCosts:
     """Return what the layouts of a table cost under `loads` of the whole service, (M,), spare replicas included."""
-    layouts, most = plan.layouts.take(table.rows), capacity(plan, table)
-    share = plan.scenario.limits.utilisation if plan.scorer.sized_by_rate else 1.0
+    layouts, share = plan.layouts.take(table.rows), sized_share(plan)
+    most = capacity(plan, table, loads / share)
     with np.errstate(divide="ignore"):
-        needed = np.maximum(np.ceil(loads / (share * most[:, None]) * (1 - 1e-9)), 1.0)
-    needed = np.where(most[:, None] > 0, needed, np.nan) + plan.scorer.spare_replicas(layouts)[:, None]
+        needed = np.maximum(np.ceil(loads / (share * most) * (1 - 1e-9)), 1.0)
+    needed = np.where(most > 0, needed, np.nan) + plan.scorer.spare_replicas(layouts)[:, None]
     usd = _usd(plan, table.rows, needed)
     devices = layouts.devices_per_replica[:, None] * needed
     limits, stock = plan.scenario.limits, plan.scorer.stock[layouts.device][:, None]
@@ -78,7 +77,6 @@ def load_costs(plan: Plan, table: ReplicaLoads, loads: Array) -> LoadCosts:
         loads=loads,
         replicas=np.where(inside, needed, np.nan),
         usd=np.where(inside, usd, np.nan),
-        capacity=most,
         names=tuple(deployment_words(layouts.take(np.array([i])), plan.checkpoints) for i in range(len(layouts))),
         hardware=tuple(str(layouts.devices[int(d)].name) for d in layouts.device),
         rank=np.argsort(plan.order)[table.rows],

@@ -9,6 +9,7 @@ import numpy as np
 
 from perfmodel.arrays import Array, Index
 from perfmodel.estimates import Estimates, slo_ratio
+from perfmodel.workload import POISSON_CV
 
 if TYPE_CHECKING:
     from search.planning import Plan
@@ -18,22 +19,27 @@ if TYPE_CHECKING:
 SHARES = np.concatenate([np.geomspace(0.0005, 0.3, 20, endpoint=False), np.linspace(0.3, 0.999, 36)])
 #: Times the planned load that the reader may ask for.
 MOST_TIMES = 4.0
+#: Loads of all replicas together that tables are made for where bursts are shared, times the one that the plan is sized
+#: for: between them, figures follow the burst that a replica gets, on a straight line.
+TOTALS = (1.0 / MOST_TIMES, 1.0, MOST_TIMES)
 #: Rate that saturates any replica, requests/s.
 SATURATING_RATE = 1e6
 
 
 @dataclass(frozen=True)
 class ReplicaLoads:
-    """One replica of each of N layouts under K loads.
+    """One replica of each of N layouts under K loads, beside others that share a total load with it.
 
     rows: (N,) of the layouts of the plan. greatest: (N,) load that saturates a replica, or the most that is asked for.
-    shares: (K,) of the greatest. found: estimates of N x K replicas, layout by layout.
+    shares: (K,) of the greatest. totals: (T,) loads of all replicas together, in order; one where a replica's load
+    alone says what it does, as bursts do not. found: (T,) estimates of N x K replicas, layout by layout.
     """
 
     rows: Index
     greatest: Array
     shares: Array
-    found: Estimates
+    totals: Array
+    found: tuple[Estimates, ...]
 
     @property
     def loads(self) -> Array:
@@ -78,21 +84,51 @@ def replica_loads(plan: Plan, most: int) -> ReplicaLoads | None:
         full = replace(loads_of(np.ones(len(rows))), rate=np.full(len(rows), SATURATING_RATE))
         greatest, shares = target.estimates_of(full, one).request_rate, SHARES
     loads = (greatest[:, None] * shares).ravel()
-    again = np.repeat(np.arange(len(rows)), len(shares))
+    again, totals = np.repeat(np.arange(len(rows)), len(shares)), totals_of(plan)
     asked = loads_of(np.ones(len(again)))
-    asked = replace(asked, concurrency=loads) if kind == "closed" else replace(asked, rate=loads)
-    return ReplicaLoads(rows, greatest, shares, target.estimates_of(asked, one.take(again)))
+    if kind == "closed":
+        parts = [replace(asked, concurrency=loads)]
+    elif kind == "open":
+        parts = [replace(asked, rate=np.full(len(loads), total)).part_at(loads) for total in totals]
+    else:
+        parts = [replace(asked, rate=loads)]
+    found = tuple(target.estimates_of(part, one.take(again)) for part in parts)
+    return ReplicaLoads(rows, greatest, shares, totals, found)
 
 
-def capacity(plan: Plan, table: ReplicaLoads) -> Array:
-    """Return the greatest load of one replica of each layout that keeps the SLO, (N,); 0 where none does.
+def totals_of(plan: Plan) -> Array:
+    """Return the loads of all replicas together that tables are made for, in order, (T,).
 
-    It lies on a straight line between the last load of the table that keeps it and the next.
+    It is the one that the plan is sized for, with others around it where requests come in bursts.
+    """
+    sized = np.array([planned_load(plan) / sized_share(plan)])
+    bursty = kind_of(plan) == "open" and plan.scorer.target.workload.cv > POISSON_CV
+    return sized * np.array(TOTALS) if bursty else sized
+
+
+def sized_share(plan: Plan) -> float:
+    """Return the share of what a replica serves within the SLO that it is planned for."""
+    return plan.scenario.limits.utilisation if plan.scorer.sized_by_rate else 1.0
+
+
+def capacity(plan: Plan, table: ReplicaLoads, totals: Array) -> Array:
+    """Return the greatest load of one replica of each layout that keeps the SLO, (N, M); 0 where none does.
+
+    totals: (M,) loads of all replicas together; between those of the table it lies on a straight line.
+    """
+    each = np.stack([_capacity(plan, table, found) for found in table.found], axis=1)
+    return np.stack([np.interp(np.log(totals), np.log(table.totals), most) for most in each])
+
+
+def _capacity(plan: Plan, table: ReplicaLoads, found: Estimates) -> Array:
+    """Return the same under one total load, (N,). found: of the table.
+
+    It lies on a straight line between the last load of the table that keeps the SLO and the next.
     """
     target, shape = plan.scorer.target, (len(table.rows), len(table.shares))
-    kept = target.met_by(table.found).reshape(shape)
+    kept = target.met_by(found).reshape(shape)
     with np.errstate(divide="ignore", invalid="ignore"):
-        miss = np.log(slo_ratio(table.found, target.slo, target.confidence)[0]).reshape(shape)
+        miss = np.log(slo_ratio(found, target.slo, target.confidence)[0]).reshape(shape)
     last = shape[1] - 1 - np.argmax(kept[:, ::-1], axis=1)
     at, after = np.arange(shape[0]), np.minimum(last + 1, shape[1] - 1)
     low, high, here, there = table.loads[at, last], table.loads[at, after], miss[at, last], miss[at, after]

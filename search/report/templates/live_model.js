@@ -5,6 +5,8 @@
 const LOG10_DIGITS = 6, SURE_ENOUGH = 0.8, DEVIATE_80 = 1.2815515655446004, TOLERANCE = 1 + 1e-9, FARTHEST = 6, LEAST_SLACK = 5e-4;
 // Relative error of a latency between two loads of the table where it rises by steps. chosen: above what was seen.
 const STEP_DOUBT = 4e-3;
+// Error of a chance between two total loads of the tables. chosen: above what was seen.
+const BURST_DOUBT = 0.02;
 const ALIKE = "the best candidates are so nearly alike that another may come first";
 const MONEY_KEYS = ["usd_per_hour", "usd_per_million_tokens", "usd_per_million_total_tokens"];
 
@@ -61,8 +63,10 @@ function opened(data) {
   if (data.arrays) return data;
   data.arrays = {};
   if (data.layouts.length) {
-    for (const [name, column] of Object.entries(data.table.columns)) data.arrays[name] = unpacked(column);
-    data.arrays.load = Float64Array.from(data.table.greatest.flatMap((most) => data.table.shares.map((share) => most * share)));
+    const load = Float64Array.from(data.table.greatest.flatMap((most) => data.table.shares.map((share) => most * share)));
+    data.tables = data.table.columns.map((columns) =>
+      ({ load, ...Object.fromEntries(Object.entries(columns).map(([name, column]) => [name, unpacked(column)])) }));
+    data.arrays = data.tables[0];
   }
   for (const device of data.devices) if (device.stock === null) device.stock = Infinity;
   for (const record of [...data.devices, ...data.fixed, ...data.layouts.map((layout) => layout.planned), data]) {  // JSON has no NaN: what is not known is null
@@ -75,6 +79,28 @@ function opened(data) {
     data.fixed = [];
   }
   return data;
+}
+
+// Takes the figures of replicas that share a total load, between those of the totals beside it: what bursts add rises with
+// the part of them that a replica gets (`split_cv` of perfmodel/equations/queues.py).
+function shareBursts(data, total) {
+  if (!data.tables || data.tables.length < 2 || data.shared === total) return;
+  const { totals } = data.table, last = totals.length - 1;
+  let at = 0;
+  while (at < last - 1 && totals[at + 1] <= total) at++;
+  const less = data.tables[at], more = data.tables[at + 1], whole = Math.min(Math.max(total, totals[0]), totals[last]);
+  const part = (load, among) => Math.min(load / among, 1);
+  const weight = less.load.map((load) => {
+    const high = part(load, totals[at]), low = part(load, totals[at + 1]);
+    return high > low ? (part(load, whole) - low) / (high - low) : 0;
+  });
+  const mean = (w, a, b) => w === 0 ? b : w === 1 ? a : w * a + (1 - w) * b;
+  const mixed = (name) => {
+    const other = more[name], logs = name.startsWith("bound_");
+    return less[name].map((value, k) => logs ? Math.log(mean(weight[k], Math.exp(value), Math.exp(other[k]))) : mean(weight[k], value, other[k]));
+  };
+  data.arrays = Object.fromEntries(Object.keys(less).map((name) => [name, name === "load" ? less.load : mixed(name)]));
+  data.shared = total;
 }
 
 // Value of a column of layout `i` at a load of one replica: on a straight line between the loads of the table beside it,
@@ -307,11 +333,17 @@ function rankedAt(data, state, found, share, used) {
 // The candidates that qualify, best first, and why the answer may not be exact ([] where it is).
 function solve(given, state) {
   const data = opened(given), deviate = normalDeviate(state.confidence);
-  const found = data.layouts.map((_, i) => greatestLoad(data, i, state.limits, deviate));
-  let used = data.kind === "open" ? data.utilisation : 1;
+  const greatest = (share) => {
+    shareBursts(data, state.load / share);
+    const most = data.layouts.map((_, i) => greatestLoad(data, i, state.limits, deviate));
+    shareBursts(data, state.load);
+    return most;
+  };
+  let used = data.kind === "open" ? data.utilisation : 1, found = greatest(used);
   let rows = rankedAt(data, state, found, 0, used);
   if (!rows.length && data.kind === "open" && !data.utilisation_stated) {
     used = 1;
+    found = greatest(used);
     rows = rankedAt(data, state, found, 0, used);
   }
   const told = doubts(data, state, found, rows, used);
@@ -357,6 +389,13 @@ function nearlyFilled(data, found, rows) {
 function doubts(data, state, found, rows, used) {
   const told = [], moved = (...names) => !asPlanned(data, state, ...names);
   const resized = moved("load", "limits", "confidence"), priced = moved("prices", "offered", "pue", "usd_per_kwh");
+  if (data.tables?.length > 1) {
+    const { totals } = data.table, same = (row, name) => rounded(row[name], LOG10_DIGITS) === rounded(rows[0][name], LOG10_DIGITS);
+    const close = (row) => same(row, data.rank_by) && same(row, "usd_per_hour") && Math.abs(row.slo_chance - rows[0].slo_chance) < BURST_DOUBT;
+    if (state.load / used > totals[totals.length - 1] * TOLERANCE) told.push("bursts at so high a load are those of a lower one");
+    if (state.load < totals[0] / TOLERANCE) told.push("bursts at so low a load are those of a higher one");
+    if (moved("load") && rows.slice(1).some(close)) told.push(ALIKE);
+  }
   if (resized && data.kind === "fixed") told.push("the replicas of each candidate are those of the plan");
   else if (resized && data.paired && !data.pools) told.push(moved("load") ? "pairs of pools are not sized by the page" : "pools keep their workers");
   if (data.kind === "fixed" && priced && (data.limits.usd_per_hour !== null || data.limits.power !== null)) {

@@ -43,6 +43,15 @@ function queueWait(rho, service, arrivalCv = 1, serviceCv = 0, servers = 1) {
   return rho < 1 ? allBusy(rho, servers) / (servers * (1 - rho)) * service * (arrivalCv ** 2 + serviceCv ** 2) / 2 : Infinity;
 }
 
+// As `burst_wait` of perfmodel/equations/queues.py, for a load below 1.
+function burstWait(rho, service, arrivalCv) {
+  const bursts = Math.max(arrivalCv ** 2 - 1, 0), load = Math.max(rho, LEAST_WIDTH);
+  if (!bursts) return 0;
+  let fall = Math.sqrt(2 * (load - Math.log(load) - 1)) - Math.log(load);
+  for (let k = 0; k < 5; k++) fall -= (fall - Math.log1p(fall / load)) / (1 - 1 / (load + fall));
+  return service * bursts / fall;
+}
+
 function promptPool(p, workers, constants) {
   const last = p.groups.length - 1, paces = p.groups.map((g, k) => g / p.times[k]), most = workers * Math.max(...paces);
   let top = 0;
@@ -53,8 +62,9 @@ function promptPool(p, workers, constants) {
     wait(rate, cv) {
       const group = groupAt(rate), time = between(p.groups, p.times, group);
       const busy = Math.min(rate * p.times[0] / workers, 1), used = Math.min(rate / most, constants.max_utilisation);
-      const residual = allBusy(busy, workers) * time * (cv ** 2 + p.time_cv ** 2) / 2 / workers;
-      return residual + used * queueWait(used, p.times[last] / p.groups[last], cv, p.time_cv, workers);
+      const even = Math.min(cv, 1), pace = p.times[last] / p.groups[last];
+      const residual = allBusy(busy, workers) * time * (even ** 2 + p.time_cv ** 2) / 2 / workers;
+      return residual + used * queueWait(used, pace, even, p.time_cv, workers) + burstWait(used, pace / workers, cv);
     },
     prefill: (rate, wait) => between(p.groups, p.times, Math.min(Math.max(1 + rate * wait, groupAt(rate)), p.groups[last])),
   };
