@@ -74,6 +74,8 @@ DIMENSIONS: dict[Callable[..., object], tuple[dict[str, tuple[int, int, int]], t
     eq.tokens_per_step: (dict.fromkeys(("drafts", "acceptance", "decay"), NONE), NONE),
     eq.acceptance_of: (dict.fromkeys(("drafts", "tokens", "decay"), NONE), NONE),
     eq.all_busy: ({"utilisation": NONE, "servers": NONE}, NONE),
+    eq.split_cv: ({"arrival_cv": NONE, "share": NONE}, NONE),
+    eq.burst_wait: ({"utilisation": NONE, "service": SECOND, "arrival_cv": NONE}, SECOND),
     eq.queue_wait: (
         {"utilisation": NONE, "service": SECOND, "arrival_cv": NONE, "service_cv": NONE, "servers": NONE},
         SECOND,
@@ -441,3 +443,63 @@ def test_the_normal_distribution_is_the_same_for_few_values_and_for_many() -> No
     np.testing.assert_allclose(eq.normal_deviate(chances[::100]), eq.normal_deviate(chances)[::100], rtol=1e-9)
     np.testing.assert_allclose(eq.normal_chance(eq.normal_deviate(chances)), chances, atol=1e-12)
     assert np.isnan(eq.normal_deviate(np.array([-0.1, 1.1, np.nan]))).all()
+
+
+# ------------------------------------------------------------------------------------------------------------ bursts
+
+BURSTY = st.floats(1.0, 20.0)
+SHARE = st.floats(0.0, 1.0)
+
+
+@given(cv=st.floats(0.0, 20.0), share=SHARE, other=SHARE)
+def test_a_part_of_a_stream_is_between_the_whole_and_poisson(cv: float, share: float, other: float) -> None:
+    part = float(eq.split_cv(cv, share))
+    assert float(eq.split_cv(cv, 1.0)) == pytest.approx(cv)
+    assert float(eq.split_cv(cv, 0.0)) == pytest.approx(min(cv, 1.0))
+    assert min(cv, 1.0) * (1 - 1e-12) <= part <= cv * (1 + 1e-12)
+    if share <= other:
+        assert part <= float(eq.split_cv(cv, other)) * (1 + 1e-12)
+
+
+@given(share=SHARE)
+def test_a_part_of_a_poisson_stream_is_one(share: float) -> None:
+    assert float(eq.split_cv(1.0, share)) == pytest.approx(1.0)
+
+
+@given(cv=BURSTY, share=SHARE, part=SHARE)
+def test_a_part_of_a_part_is_the_part_of_both(cv: float, share: float, part: float) -> None:
+    assert float(eq.split_cv(eq.split_cv(cv, share), part)) == pytest.approx(float(eq.split_cv(cv, share * part)))
+
+
+@pytest.mark.parametrize("cv", [2.0, 6.0])
+@pytest.mark.parametrize("parts", [2, 5, 20])
+def test_requests_that_are_drawn_for_a_part_come_as_the_law_says(cv: float, parts: int) -> None:
+    rng, count = np.random.default_rng(3), 2_000_000
+    arrival = np.cumsum(rng.gamma(1.0 / cv**2, cv**2, count))
+    gaps = np.diff(arrival[rng.random(count) < 1.0 / parts])
+    assert gaps.std() / gaps.mean() == pytest.approx(float(eq.split_cv(cv, 1.0 / parts)), rel=0.02)
+    turns = np.diff(arrival[::parts])  # a router that takes turns deals a burst more evenly
+    assert turns.std() / turns.mean() == pytest.approx(cv / parts**0.5, rel=0.02)
+    assert turns.std() / turns.mean() < float(eq.split_cv(cv, 1.0 / parts))
+
+
+@pytest.mark.parametrize("cv", [1.5, 3.0, 6.0])
+@pytest.mark.parametrize("busy", [0.15, 0.5, 0.8])
+def test_a_burst_waits_as_in_a_queue_that_is_followed(cv: float, busy: float) -> None:
+    """Services of one second: Lindley's recursion, less what Poisson arrivals wait (Pollaczek and Khinchine)."""
+    walk = np.cumsum(1.0 - np.random.default_rng(1).gamma(1.0 / cv**2, cv**2, 1_000_000) / busy)
+    waits = walk - np.minimum.accumulate(np.minimum(walk, 0.0))
+    usual = busy / (1.0 - busy) / 2.0
+    assert usual + float(eq.burst_wait(busy, 1.0, cv)) == pytest.approx(waits.mean(), rel=0.05, abs=0.3)
+
+
+@given(busy=st.floats(0.001, 0.999), cv=BURSTY)
+def test_the_wait_of_a_burst_is_that_of_heavy_traffic_or_longer(busy: float, cv: float) -> None:
+    kingman = float(eq.queue_wait(busy, 1.0, cv)) - float(eq.queue_wait(busy, 1.0))
+    found = float(eq.burst_wait(busy, 1.0, cv))
+    assert found >= kingman * (1 - 1e-6)
+    assert float(eq.burst_wait(busy, 1.0, 1.0)) == 0.0
+    assert float(eq.burst_wait(busy * 0.9, 1.0, cv)) <= found * (1 + 1e-9)
+    assert float(eq.burst_wait(1.0, 1.0, 2.0)) == np.inf
+    near = float(eq.burst_wait(0.9999, 1.0, 2.0)) / float(eq.queue_wait(0.9999, 1.0, 2.0)) / 0.75
+    assert near == pytest.approx(1.0, rel=1e-3)

@@ -489,7 +489,7 @@ def test_an_opening_burst_is_met_by_the_first_request_of_each_client() -> None:
 # -------------------------------------------------------------------------------- open loops
 
 
-@pytest.mark.parametrize(("busy", "cv"), [(0.05, 1.0), (0.5, 1.0), (0.9, 1.0), (0.5, 0.0), (0.7, 2.0)])
+@pytest.mark.parametrize(("busy", "cv"), [(0.05, 1.0), (0.5, 1.0), (0.9, 1.0), (0.5, 0.0), (0.7, 0.5)])
 def test_prompts_without_answers_queue_as_pollaczek_and_khinchine_say(busy: float, cv: float) -> None:
     # two kinds of prompt, one at a time (175 tokens per step), answered with their first token: nothing ever decodes
     service = np.array([BASE + 100 * TOKEN, 3 * BASE + 400 * TOKEN])
@@ -504,6 +504,19 @@ def test_prompts_without_answers_queue_as_pollaczek_and_khinchine_say(busy: floa
     np.testing.assert_allclose(found.times.prefill[:, 0], service, rtol=1e-6)
     assert one(found.rate) == pytest.approx(busy / mean)
     assert not found.saturated.any()
+
+
+@pytest.mark.parametrize(("busy", "cv"), [(0.15, 4.0), (0.5, 2.0), (0.5, 6.0), (0.8, 3.0)])
+def test_bursts_of_prompts_wait_as_a_queue_that_is_followed(busy: float, cv: float) -> None:
+    """Prompts of two lengths, one at a time, answered with their first token: each waits as Lindley's recursion says."""
+    service = np.array([BASE + 100 * TOKEN, 3 * BASE + 400 * TOKEN])
+    mean = 0.75 * service[0] + 0.25 * service[1]
+    found = served(lengths([100, 400], [1, 1], share=[0.75, 0.25], rate=busy / mean, cv=cv), FIRST, budget=175.0)
+    rng, count = np.random.default_rng(5), 400_000
+    gaps = rng.gamma(1.0 / cv**2, cv**2, count) * mean / busy
+    walk = np.cumsum(rng.choice(service, count, p=[0.75, 0.25]) - gaps)
+    waits = walk - np.minimum.accumulate(np.minimum(walk, 0.0))  # of the next request, which finds what is left
+    assert one(found.times.wait) == pytest.approx(waits.mean(), rel=0.12)
 
 
 def test_a_lone_arrival_waits_for_nobody() -> None:

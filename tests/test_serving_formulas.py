@@ -317,6 +317,7 @@ def mixed(interference: float = 0.1) -> Any:
         interference=lambda rate, _step, _running: np.full_like(rate, interference),
         per_prompt=lambda _step, _seen: row(0.25),
         cv_squared=lambda _entering, _seconds, _seen: row(0.2),
+        most=row(2.0),
     )
 
 
@@ -355,15 +356,24 @@ def test_what_saturates_a_replica(change: dict[str, Any], of: dict[str, Any], sa
 
 
 def test_an_arriving_prompt_waits_for_the_step_and_for_prompts_ahead() -> None:
-    load = loaded(1, rate=row(2.0), cv=row(1.5))
+    load = loaded(1, rate=row(2.0), cv=row(0.8))
     found = open_loop._prefill_wait(replica(load=load), point(), row(2.0))
     # steps of 0.3 s that vary, two prompts each, take 30 % of the time; a queue of 0.25 s per prompt is half full
-    queue = 0.3 / 2 * (1.5**2 + 0.5**2) * (0.3 * (1 + 0.2) + 0.25 * 0.5 / (1 - 0.5))
+    queue = 0.3 / 2 * (0.8**2 + 0.5**2) * (0.3 * (1 + 0.2) + 0.25 * 0.5 / (1 - 0.5))
     assert found.tolist() == pytest.approx([queue + 0.7 * (1 - np.exp(-3.0)) * 0.15 / 2])
-    few = open_loop._prefill_wait(replica(load=load, run_length=row(2.0)), point(), row(2.0))
+    burst = loaded(1, rate=row(2.0), cv=row(1.5))
+    few = open_loop._prefill_wait(replica(load=burst, run_length=row(2.0)), point(), row(2.0))
     assert few.tolist() == pytest.approx([2 * 0.3 / 2 / 2])  # no more prompts than the run has
     full = open_loop._prefill_wait(replica(load=load), point(entering=row(0.5)), row(2.0))
     assert full.tolist() == pytest.approx([queue / 0.3])  # never busier than always
+
+
+def test_a_prompt_of_a_burst_waits_for_those_before_it_and_half_of_those_beside_it() -> None:
+    asked = [open_loop._prefill_wait(replica(load=loaded(1, cv=row(c))), point(), row(2.0))[0] for c in (1.0, 1.5)]
+    # the wait falls by e within 0.25 s * 1.5^2 / y, where y = ln(1 + y / 0.5) = 1.256
+    before = 0.25 * 1.25 / 1.2564312
+    beside = before / 0.25 * (1.0 - np.exp(-0.25 / before))  # of a step with two prompts
+    assert asked[1] - asked[0] == pytest.approx(before + 0.25 * beside / 2)
 
 
 def test_tokens_of_an_open_loop_meet_prompts_that_came_before() -> None:
@@ -413,13 +423,24 @@ def test_runs_that_fit_never_queue_and_those_beyond_capacity_grow_instead() -> N
 # -------------------------------------------------------------------------------- pools of prompts
 
 
-@pytest.mark.parametrize("cv", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("cv", [0.5, 1.0])
 @pytest.mark.parametrize("busy", [0.2, 0.5, 0.9])
 def test_one_worker_waits_by_the_squares_of_the_spreads(cv: float, busy: float) -> None:
     # prompts of one second, one by one, of one length: u / (1 - u) * (c_a^2 + 0) / 2 (Kingman)
     one = np.ones((1, 1))
     pool = PromptPool(row(1.0), one, one, one, row(0.0), cast(Any, None), one)
     assert pool.wait(row(busy), arrival_cv=row(cv))[0] == pytest.approx(busy / (1.0 - busy) * cv**2 / 2.0)
+
+
+@pytest.mark.parametrize("workers", [1.0, 4.0])
+@pytest.mark.parametrize(("busy", "cv"), [(0.15, 6.0), (0.5, 3.0), (0.8, 2.0)])
+def test_workers_share_the_wait_of_a_burst(busy: float, cv: float, workers: float) -> None:
+    one = np.ones((1, 1))
+    pool = PromptPool(row(workers), one, one, one, row(0.0), cast(Any, None), one)
+    calm, burst = (pool.wait(row(busy * workers), arrival_cv=row(c))[0] for c in (1.0, cv))
+    alone = PromptPool(row(1.0), one, one, one, row(0.0), cast(Any, None), one)
+    once = alone.wait(row(busy), arrival_cv=row(cv))[0] - alone.wait(row(busy))[0]
+    assert burst - calm == pytest.approx(once / workers)
 
 
 # -------------------------------------------------------------------------------- steps under a power limit

@@ -110,7 +110,7 @@ def split_cv(arrival_cv: Array | float, share: Array | float) -> Array:
     [6.0, 2.83, 1.0]
     """
     square = np.square(np.asarray(arrival_cv, float))
-    return np.asarray(np.sqrt(np.minimum(square, 1.0 + (square - 1.0) * np.clip(share, 0.0, 1.0))))
+    return np.asarray(np.sqrt(square - np.maximum(square - 1.0, 0.0) * (1.0 - np.clip(share, 0.0, 1.0))))
 
 
 def burst_wait(utilisation: Array | float, service: Array | float, arrival_cv: Array | float) -> Array:
@@ -118,8 +118,8 @@ def burst_wait(utilisation: Array | float, service: Array | float, arrival_cv: A
 
     s (c^2 - 1) / y with y = ln(1 + y / rho), the rate at which the tail of the wait falls in units of s c^2. Derived:
     for large c, arrivals are a gamma process and the wait is the greatest value of a process with downward jumps only,
-    which is exponential; at c = 1 nothing is added. Within 10 % of simulated queues from rho = 0.15 on, and 1/(1 - rho)
-    of Kingman's formula in heavy traffic; at low load a burst queues behind itself, which that formula misses.
+    which is exponential; at c = 1 nothing is added. In between it is longer than in simulated queues, by a quarter of a
+    service time. In heavy traffic it is Kingman's formula, which misses that at low load a burst queues behind itself.
 
     Parameters
     ----------
