@@ -15,7 +15,7 @@ import pytest
 import cli
 from benchmarks.fleet_melange import best_single, greedy, instance, melange
 from hwdb import InputError, load
-from perfmodel import Slo, Workload, deployments, engine, model
+from perfmodel import Slo, Workload, deployments, engine, model, simulator
 from perfmodel.costs import Roofline
 from perfmodel.estimates import Estimates, joint_chance
 from perfmodel.workload import Objective, load_of
@@ -35,13 +35,14 @@ from search.fleet.buckets import CUTS, cut, relaxed_cost
 from search.fleet.busiest import Mix, busiest_mixes
 from search.fleet.growth import extended
 from search.fleet.mix import mix_factors, slowed, tightened
-from search.fleet.operating import mixes
+from search.fleet.operating import mixed_load, mixes
 from search.fleet.options import prepare
 from search.fleet.problem import World
 from search.fleet.rates import Rivals, copies_within, greatest_rates
 from search.fleet.routing import WHOLE_WEIGHT, weights
 from search.output import fleet_power_notes, print_verified, verified_rows
 from search.planning import Target
+from search.planning.sizing import least_replicas
 from search.scenario import Supply
 from search.scenario.growth import Growth
 
@@ -523,7 +524,7 @@ tp = 1
 
 
 def test_bursts_that_replicas_share_pass_their_simulation(tmp_path: Path) -> None:
-    """Each replica is planned for gaps that vary as those of the whole: a burst that many share is shorter."""
+    """The fleet has about the fewest replicas that keep the bound in simulation, five; a plan has as many."""
     path = tmp_path / "bursts.toml"
     path.write_text(BURSTS, encoding="utf-8")
     asked = load_scenario(path)
@@ -532,7 +533,35 @@ def test_bursts_that_replicas_share_pass_their_simulation(tmp_path: Path) -> Non
     (row,) = last.rows
     assert (last.kept, last.rounds) == (True, 0)
     assert row["simulated_ms"] <= row["limit_ms"]
-    assert row["replicas"] == first.replicas[0, 0]
+    count = int(first.replicas[0, 0])
+    assert row["replicas"] == count
+    work = Workload.from_lengths(800, 60, rate=20.0, cv=6.0)
+    one, slo = deployments([load().device("h100-sxm")]), Slo((Objective("ttft", "p99", 0.3),))
+    target = Target(model(MODEL), work, slo, engine("vllm"))
+    planned = float(least_replicas(target, one, np.array([np.inf]))[0][0])
+    assert planned == count
+    kept = {}
+    for replicas in range(count - 3, count + 1):
+        tails = []
+        for seed in range(3):
+            placed = replace(one, replicas=np.full(1, float(replicas)))
+            found = simulator.simulate(target.model, placed, work, count=20_000, seed=seed)
+            tails.append(float(np.percentile(simulator.ttft(found), 99)))
+        kept[replicas] = np.mean(tails) <= 0.3
+    assert [kept[n] for n in sorted(kept)] == sorted(kept.values())  # once kept, more replicas keep it
+    assert min(n for n in kept if kept[n]) >= count - 2  # what the fleet has is at most two more
+    assert kept[count]
+
+
+def test_a_class_that_two_options_share_brings_each_a_part_of_its_bursts() -> None:
+    """Streams of several classes vary together as their squares do on average, weighted by their requests."""
+    chat = Workload.from_lengths(300, 50, rate=1.0, cv=3.0)
+    code = Workload.from_lengths(900, 150, rate=1.0)
+    mixed = mixed_load([chat, code], np.array([[3.0], [1.0]]))
+    assert float(mixed.cv[0]) == pytest.approx(((3 * 9 + 1) / 4) ** 0.5)
+    part = load_of(chat.at(rate=8.0), 3).part_at(np.array([2.0, 8.0, 80.0]))
+    assert np.square(part.cv).tolist() == pytest.approx([1 + 8 / 4, 9.0, 9.0])
+    assert part.rate.tolist() == [2.0, 8.0, 80.0]
 
 
 def test_what_if_plans_a_fleet_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

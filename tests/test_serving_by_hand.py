@@ -508,7 +508,7 @@ def test_prompts_without_answers_queue_as_pollaczek_and_khinchine_say(busy: floa
 
 @pytest.mark.parametrize(("busy", "cv"), [(0.15, 4.0), (0.5, 2.0), (0.5, 6.0), (0.8, 3.0)])
 def test_bursts_of_prompts_wait_as_a_queue_that_is_followed(busy: float, cv: float) -> None:
-    """Prompts of two lengths, one at a time, answered with their first token: each waits as Lindley's recursion says."""
+    """Prompts of two lengths, one at a time, answered with their first token: Lindley's recursion gives their wait."""
     service = np.array([BASE + 100 * TOKEN, 3 * BASE + 400 * TOKEN])
     mean = 0.75 * service[0] + 0.25 * service[1]
     found = served(lengths([100, 400], [1, 1], share=[0.75, 0.25], rate=busy / mean, cv=cv), FIRST, budget=175.0)
