@@ -10,7 +10,8 @@ import numpy as np
 
 from perfmodel import Deployments, Estimates, Workload
 from perfmodel.arrays import NAN, Array, Index, Mask
-from perfmodel.workload import DEFAULT_REQUESTS_PER_CLIENT, POOLED_REQUESTS_PER_CLIENT, Load, load_of
+from perfmodel.equations import split_cv
+from perfmodel.workload import DEFAULT_REQUESTS_PER_CLIENT, POISSON_CV, POOLED_REQUESTS_PER_CLIENT, Load, load_of
 from search.planning.account import hourly_usd
 from search.planning.columns import (
     W_PER_KW,
@@ -226,6 +227,9 @@ class Scorer:
         load = np.where(keeps, found, min(self.concurrency, default=LEAST_OFFERED))
         spare = self.spare_replicas(d)
         most = self._chosen_replicas(d, self.bounds.most(d, self._watts(d, load, spare)), spare)
+        if self.target.workload.cv > POISSON_CV and not np.isfinite(self.limits.power):  # they share their bursts
+            found = self.greatest_load(d, parts=most - spare)
+            keeps, load = np.isfinite(found), np.where(np.isfinite(found), found, load)
         offered = load * (most - spare)
         return self._columns(replace(d, replicas=most), offered, keeps)
 
@@ -259,16 +263,19 @@ class Scorer:
         rented = self.tariff.failing(d.device, d.devices_per_replica)
         return np.maximum(np.where(np.isfinite(most), most, rented + spare), 1.0 + spare)
 
-    def greatest_load(self, d: Deployments, confidence: Array | None = None) -> Array:
+    def greatest_load(self, d: Deployments, confidence: Array | None = None, parts: Array | float = 1.0) -> Array:
         """Return the greatest load of one replica that keeps the SLO, (N,): requests/s or requests in flight.
 
         It is the least one where `least_loaded`. NaN where no load keeps the SLO. confidence: (N,) in place of that of
-        the target.
+        the target. parts: (N,) replicas that share the bursts of their requests.
         """
+        share = np.broadcast_to(1.0 / np.asarray(parts, float), (len(d),))
 
         def at(rows: Index, values: Array) -> Estimates:
             """Estimate one replica of the deployments at `rows`, each under its load."""
-            return self.target.estimates_of(self.loads(values), d.take(rows))
+            loads = self.loads(values)
+            loads = replace(loads, cv=split_cv(loads.cv, share[rows]))
+            return self.target.estimates_of(loads, d.take(rows))
 
         def test(rows: Index, values: Array) -> Mask:
             """Return True where one replica of the deployments at `rows` meets the target under its load."""

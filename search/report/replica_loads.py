@@ -65,7 +65,8 @@ def kind_of(plan: Plan) -> str:
     if np.isfinite(scorer.target.workload.n_requests):
         return "fixed"
     if not scorer.sized:
-        return "fill" if scorer.open_loop and not scorer.one_replica else "fixed"
+        shared = scorer.target.workload.cv > POISSON_CV  # how bursty a replica's part is depends on how many there are
+        return "fill" if scorer.open_loop and not scorer.one_replica and not shared else "fixed"
     return arrival if arrival in ("open", "closed") else "fixed"
 
 
