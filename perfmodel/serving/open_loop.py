@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from perfmodel import equations as eq
 from perfmodel.arrays import Array, Mask
 from perfmodel.serving.admission import admission_wait, finite_run_wait, queued_by_rank, waiting_share
 from perfmodel.serving.curve import DecodeCurve, decode_curve
@@ -24,6 +23,7 @@ from perfmodel.serving.queueing import (
     slowed_tpot,
     step_residual,
     wait_cv,
+    wait_of_bursts,
 )
 from perfmodel.serving.served import MOST_GAIN, Gains, RequestTimes, Served, StepCosts, StepTimes, TokenShape, WaitShape
 from perfmodel.serving.steps import StepModel
@@ -236,8 +236,8 @@ def _prefill_wait(replica: _Replica, point: _Point, rate: Array) -> Array:
     first is half a step with prompts in the share of time that such steps take (Kingman's formula), more by their
     variance as a long step meets more arrivals, and half a decode step in the rest. The second is the wait of a queue
     whose server takes the time per prompt of the fullest steps: a bulk queue is no more loaded than that. With one
-    prompt per step and no decodes both are the M/G/1 queue. Bursts add to it (`_burst_wait`). A short run ends before
-    the queue reaches its steady length (`finite_run_wait`). rate: requests/s, (N,).
+    prompt per step and no decodes both are the M/G/1 queue. Bursts add to it (`wait_of_bursts`). A short run ends
+    before the queue reaches its steady length (`finite_run_wait`). rate: requests/s, (N,).
     """
     load = replica.load
     prefill, spread = load.mean(point.prefill.shared), np.square(point.prefill.cv(load))
@@ -245,29 +245,12 @@ def _prefill_wait(replica: _Replica, point: _Point, rate: Array) -> Array:
     variability = np.square(np.minimum(load.cv, POISSON_CV)) + spread
     uneven = 1.0 + point.mixed.cv_squared(point.entering, prefill, point.seen)
     ahead = busy * variability / 2.0 * loaded / (1.0 - loaded) * per_prompt
-    ahead = ahead + _burst_wait(point.mixed.most, loaded, per_prompt, load.cv)
+    ahead = ahead + wait_of_bursts(point.mixed.most, loaded, per_prompt, load.cv)
     walk = np.square(load.cv) + spread
     ahead = np.minimum(ahead, finite_run_wait(1.0 / per_prompt, replica.run_length, np.ones_like(rate), walk))
     wait = busy * variability / 2.0 * prefill * uneven + ahead + (1.0 - busy) * step_residual(point.running, point.step)
     # a run holds no more prompts
     return np.asarray(np.minimum(wait, replica.run_length * prefill / point.entering / 2.0))
-
-
-def _burst_wait(most: Array, loaded: Array, per_prompt: Array, arrival_cv: Array) -> Array:
-    """Return the mean seconds that bursts add to the wait for the first token, beside that under Poisson arrivals.
-
-    Derived: a prompt waits for those ahead of it (`equations.burst_wait`). Then it is computed together with others
-    that wait, and its token comes with those of the last of them: half of them come after it. As many wait as the
-    exponential wait says, up to the prompts that a step has room for.
-
-    Args:
-        most: prompts that a step has room for, (N,).
-        loaded, per_prompt: load of the queue of prompts and seconds per prompt of full steps, (N,).
-        arrival_cv: coefficient of variation of the gaps between arrivals, (N,).
-    """
-    bursts = eq.burst_wait(loaded, per_prompt, arrival_cv)
-    waiting = np.maximum(bursts / per_prompt, TINY)
-    return np.asarray(bursts + per_prompt / 2.0 * waiting * -np.expm1(-(most - 1.0) / waiting))
 
 
 def _utilisation(replica: _Replica, point: _Point, rate: Array) -> tuple[Array, Array, Array]:

@@ -244,6 +244,23 @@ def poisson_nodes(mean: Array, centre: Array, most: Array) -> tuple[Array, Array
     return centre - aside, centre + aside
 
 
+def wait_of_bursts(most: Array, loaded: Array, per_prompt: Array, arrival_cv: Array) -> Array:
+    """Return the mean seconds that bursts add to the wait for the first token, beside that under Poisson arrivals.
+
+    Derived: a prompt waits for those ahead of it (`equations.burst_wait`). Then it is computed together with others
+    that wait, and its token comes with those of the last of them: half of them come after it. As many wait as the
+    exponential wait says, up to the prompts that a step has room for.
+
+    Args:
+        most: prompts that a step has room for, (N,).
+        loaded, per_prompt: load of the queue of prompts and seconds per prompt of full steps, (N,).
+        arrival_cv: coefficient of variation of the gaps between arrivals, (N,).
+    """
+    bursts = eq.burst_wait(loaded, per_prompt, arrival_cv)
+    waiting = np.maximum(bursts / per_prompt, TINY)
+    return np.asarray(bursts + per_prompt / 2.0 * waiting * -np.expm1(-(most - 1.0) / waiting))
+
+
 def queue_variability(arrival_cv: Array, output: Array, length_cv: Array, mean: Callable[[Array], Array]) -> Array:
     """Return c_a^2 + c_s^2, (N,): the squared coefficients of variation of gaps between arrivals and of output lengths.
 

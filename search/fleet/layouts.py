@@ -308,7 +308,7 @@ class Modeller:
         return Layouts(options=tuple(options), throughput=throughput[kept], placed=placed)
 
     def _target(self, option: FleetOption, c: FleetClass) -> Target:
-        """Build the task of a replica of `option` for class `c`, whose rate is that of its busiest period.
+        """Build the task of `option` for class `c` in its busiest period.
 
         Raises `InputError` where the class has no lengths.
         """
