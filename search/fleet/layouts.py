@@ -308,7 +308,7 @@ class Modeller:
         return Layouts(options=tuple(options), throughput=throughput[kept], placed=placed)
 
     def _target(self, option: FleetOption, c: FleetClass) -> Target:
-        """Build the task of `option` for class `c` at its busiest; raise `InputError` where the class has no lengths."""
+        """Build the task of `option` for class `c` at its busiest; raise `InputError` where it has no lengths."""
         if c.workload is None:
             where = f"{self.scenario.path}: class {c.name!r}"
             raise InputError(
