@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from hwdb.devicefile import PEAKS, Device
-from hwdb.errors import Infeasible, InputError, PerfmodelError, UnknownKey, UnknownName, nearest
+from hwdb.errors import Infeasible, InputError, PerfmodelError, SeveralDevices, UnknownKey, UnknownName, nearest
 from hwdb.gridfile import Grid, grid, grids, read_grid_hours
 from hwdb.links import Link
 from hwdb.nodefile import Node
@@ -30,6 +30,7 @@ __all__ = [
     "PerfmodelError",
     "Price",
     "Record",
+    "SeveralDevices",
     "UnknownKey",
     "UnknownName",
     "built_in",

@@ -8,6 +8,22 @@ from collections.abc import Iterable, Iterator
 
 from hwdb.errors import InputError
 
+#: Signs that stand between fields where a locale keeps the comma for decimals, or a table was pasted.
+_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
+#: Characters of a header that a message shows.
+_SHOWN = 40
+
+
+def check_separator(header: str, path: str) -> None:
+    """Raise `InputError` where the fields of a header line are separated by something other than commas.
+
+    >>> check_separator("isl,osl", "cases.csv")
+    """
+    other = next((sign for sign in _SEPARATORS if sign in header and "," not in header), "")
+    if other:
+        told = f"the columns {header[:_SHOWN]!r} are separated by {_SEPARATORS[other]}"
+        raise InputError(f"{path}: {told}; separate them by commas, and write decimals with a point")
+
 
 def check_fields(text: str, path: str) -> None:
     """Raise `InputError` for a line with more fields than the header names, and for a name that stands there twice.
@@ -19,6 +35,7 @@ def check_fields(text: str, path: str) -> None:
         _, header = next(counts, (0, []))
     except csv.Error as error:
         raise InputError(f"{path}: not a CSV table ({error}); give one line of fields per row") from None
+    check_separator(",".join(header), path)
     names = [name.strip() for name in header]
     twice = next((name for name in names if name and names.count(name) > 1), None)
     if twice is not None:

@@ -33,6 +33,22 @@ class UnknownKey(InputError):
         self.near = near
 
 
+class SeveralDevices(InputError):
+    """A name says how many devices there are, where one device is asked for: "8x H100".
+
+    device: name of the device. count: how many.
+    """
+
+    def __init__(self, text: str, device: str, count: int) -> None:
+        super().__init__(
+            f"device {text!r} is {count} of {device}; give {device}, and their number where it is asked for (--tp, "
+            f"--pp and --replicas of a deployment, --on {device}={count} or stock of a plan), or the type of a cloud "
+            "instance"
+        )
+        self.device = device
+        self.count = count
+
+
 class UnknownName(InputError):
     """A name that is not known; the message offers the nearest known ones, or all where they are few.
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from hwdb.errors import InputError
+from hwdb.errors import InputError, SeveralDevices
 from hwdb.tomlfile import Table, read_toml
 
 _TABLE = Path(__file__).parent / "names" / "spellings.toml"
@@ -86,6 +86,16 @@ def _squashed(text: str) -> str:
     return re.sub(r"[^a-z0-9]", "", text.lower())
 
 
+def same_name(text: str, names: Iterable[str]) -> str:
+    """Return the one of `names` that has the letters and digits of `text`, brands left out; "" for none.
+
+    >>> same_name("NVIDIA GB200 NVL72", ["dgx-h100", "gb200-nvl72"])
+    'gb200-nvl72'
+    """
+    asked = set(_plain(text, _words().noise)) - {""}
+    return next((name for name in names if _squashed(name) in asked), "")
+
+
 def taken_apart(text: str) -> Spelling:
     """Take the name of a device apart.
 
@@ -142,15 +152,11 @@ class Spellings:
         return fitting[0] if fitting else self._of_several(text)
 
     def _of_several(self, text: str) -> str:
-        """Return ""; raise `InputError` where a name says how many devices there are: "8x H100", "H100 x8"."""
+        """Return ""; raise `SeveralDevices` where a name says how many devices there are: "8x H100", "H100 x8"."""
         counted = _COUNTED.fullmatch(text.strip().lower())
         name = self.find(counted.group(2) or counted.group(3)) if counted else ""
         if counted and name:
-            count = counted.group(1) or counted.group(4)
-            raise InputError(
-                f"device {text!r} is {count} of {name}; give {name}, and their number where it is asked for (tp, pp, "
-                "replicas, max_devices), or the type of a cloud instance"
-            )
+            raise SeveralDevices(text, name, int(counted.group(1) or counted.group(4)))
         return ""
 
     def _fits(self, name: str, own: Spelling, asked: Spelling) -> bool:

@@ -20,7 +20,7 @@ from hwdb.figures import FigureTable, read_hardware_file
 from hwdb.instances import Instance, instances
 from hwdb.nodefile import Node, read_node
 from hwdb.pricefile import Price, read_prices
-from hwdb.spelling import Spellings, taken_apart
+from hwdb.spelling import Spellings, same_name, taken_apart
 
 _BUILT_IN = Path(__file__).parent
 #: `type` of a file -> folder of such files
@@ -56,6 +56,10 @@ class Hwdb:
         """Return the names of all nodes, sorted."""
         return sorted(self._files["node"])
 
+    def node_called(self, name: str) -> str:
+        """Return the name of the node that `name` means, in any spelling ("GB200 NVL72"); "" where it means none."""
+        return name if name in self._files["node"] else same_name(name, self.node_names())
+
     def device(self, name: str) -> Device:
         """Return the device called `name`, in any spelling that means one device ("RTX 4090", "p5.48xlarge").
 
@@ -70,8 +74,12 @@ class Hwdb:
         return self._devices[name]
 
     def _spelled(self, name: str) -> Device:
-        """Return the device that another spelling means: of the device, or of a cloud instance that holds it."""
+        """Return the device that another spelling means: of the device, or of an instance or node that holds it."""
         instance = instances().get(name.strip().lower())
+        node = "" if instance else self.node_called(name)
+        if node:
+            held = self.node(node)
+            return replace(self.device(held.device), reading=f"{name}: {held.count} x {held.device}")
         meant = instance.device if instance else self._spellings().find(name)
         if not meant or meant not in self._files["device"]:
             raise UnknownName("device", name, self._files["device"], OWN_HARDWARE)
@@ -103,6 +111,7 @@ class Hwdb:
         instance = instances().get(name.strip().lower()) if name not in self._files["node"] else None
         if instance is not None:
             return self.node(instance.node) if instance.node else self._node_of(instance)
+        name = self.node_called(name) or name
         if name not in self._nodes:
             table = self._complete("node", read_hardware_file(self._path("node", name)), ())
             node = read_node(name, table)

@@ -159,3 +159,38 @@ def test_a_damaged_calibration_is_told(
     asked = ["estimate", "meta-llama/Llama-3.1-8B", "--device", "h100-sxm", "--calibration", str(path)]
     assert cli.main(asked) == 2
     assert told in capsys.readouterr().err
+
+
+ROWS = "concurrency,isl,osl,ttft_ms,tpot_ms{more}\n1,1024,256,60,7.2{cell}\n8,1024,256,90,8.4{cell}\n"
+OWN = ["--model", "meta-llama/Llama-3.1-8B", "--device", "h100-sxm"]
+
+
+def test_a_result_without_an_engine_is_of_the_engine_in_its_heading(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "own.csv"
+    table.write_text(ROWS.format(more="", cell=""), encoding="utf-8")
+    blank, stated = (
+        _rows(["calibrate", str(table), *OWN, *more, "--json"], capsys) for more in ([], ["--engine", "vllm"])
+    )
+    assert blank == stated
+    assert any(row["calibrated"] != row["before"] for row in blank)
+
+
+def test_columns_that_are_not_read_are_told_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = tmp_path / "own.csv"
+    table.write_text(ROWS.format(more=",itl_s,weights", cell=",0.007,fp8"), encoding="utf-8")
+    assert cli.main(["calibrate", str(table), *OWN]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert told.count("column 'itl_s' is not read") == 1
+    assert told.count("column 'weights' is not read; its input is called weight_dtype") == 1
+
+
+@pytest.mark.parametrize("command", [["calibrate", "{table}", *OWN], ["predict", "{table}"]])
+def test_a_table_with_semicolons_is_told(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "own.csv"
+    table.write_text("model;device;concurrency;ttft_ms\nmeta-llama/Llama-3.1-8B;l4;1;60,5\n", encoding="utf-8")
+    assert cli.main([word.format(table=table) for word in command]) == 2
+    assert "separated by semicolons" in " ".join(capsys.readouterr().err.split())

@@ -17,6 +17,7 @@ from perfmodel import Objective, Slo, Workload, simulator
 from perfmodel.deployment import HandOver
 from perfmodel.simulator import Link, Policy, Prefixes, RequestClasses, StepTable, arrivals, run, traffic
 from perfmodel.simulator.metrics import distribution
+from perfmodel.simulator.requests import from_workload
 
 TIGHT = Slo((Objective("ttft", "p99", 0.5), Objective("tpot", "mean", 0.05)))
 
@@ -154,3 +155,12 @@ def test_parquet_without_pyarrow_names_the_extra(monkeypatch, tmp_path):
         simulator.write_requests(simulation, tmp_path / "log.parquet")
     with pytest.raises(InputError, match="no such folder"):
         simulator.write_trace(simulation, tmp_path / "absent" / "trace.json")
+
+
+def test_uniform_lengths_are_drawn_around_the_mean_of_their_class() -> None:
+    asked = Workload([1000], [200], concurrency=4, isl_dist="uniform:0.5-1.0")
+    drawn = from_workload(asked, count=4000, seed=3)
+    for tokens, mean in ((drawn.input_tokens, 1000.0), (drawn.output_tokens, 200.0)):
+        assert np.mean(tokens) == pytest.approx(mean, rel=0.02)
+        assert tokens.min() >= mean * 0.5 / 0.75 - 1
+        assert tokens.max() <= mean / 0.75 + 1

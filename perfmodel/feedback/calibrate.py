@@ -29,6 +29,9 @@ TINY_FACTOR = 1e-3
 #: Part by which a factor counts as told by the data: its variance fell by this share at least. Chosen.
 TOLD = 0.2
 
+#: Engine of a run that states none. Chosen: the one that `estimate` and `plan` take.
+UNSTATED_ENGINE = "vllm"
+
 #: Called with (steps done, steps).
 Progress = Callable[[int, int], None]
 
@@ -59,13 +62,15 @@ def calibrate(
 ) -> list[Calibration]:
     """Return the factors that measured runs say their systems have, one `Calibration` per device and engine.
 
-    Runs of the same device under the same engine family share their factors, whatever their model.
+    Runs of the same device under the same engine family share their factors, whatever their model. A run that states
+    no engine is one of `UNSTATED_ENGINE`.
 
     Raises:
         InputError: a run without model or device, or one that cannot be predicted.
     """
     database = hwdb or load_hwdb()
     check_stated(runs)
+    runs = [run.completed({"engine": UNSTATED_ENGINE}) for run in runs]
     check_consistent(runs)
     keys = [_system(run, database) for run in runs]
     systems = list(dict.fromkeys(keys))
@@ -81,7 +86,7 @@ def calibrate(
 def _system(run: MeasuredRun, database: Hwdb) -> tuple[str, str]:
     """Return (device, engine family) of a run."""
     device = database.device(run.given["device"]).name
-    return device, engine_of(run.given.get("engine") or "vllm", run.given.get("engine_version", "")).family
+    return device, engine_of(run.given["engine"], run.given.get("engine_version", "")).family
 
 
 def _calibrated(system: tuple[str, str], runs: Sequence[MeasuredRun], database: Hwdb) -> Calibration:

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from hwdb import InputError
 from perfmodel.arrays import Array
+from perfmodel.workload import uniform_shares
 
 if TYPE_CHECKING:
     from perfmodel.workload import Workload
@@ -262,13 +263,17 @@ def arrivals(rate: float, count: int, *, seed: int, cv: float = 1.0) -> Array:
 def from_workload(workload: Workload, *, count: int, seed: int) -> Traffic:
     """Draw `count` requests from the classes of `workload`, arriving as it says.
 
-    Every request has the lengths of its class. Give many classes (a histogram) or a trace where their spread matters.
+    Every request has the lengths of its class, times a share that is drawn where `isl_dist` is `uniform:LOW-HIGH`. Give
+    many classes (a histogram) or a trace where another spread matters.
     """
     generator = _generator(seed, _LENGTH_STREAM)
     size = max(np.size(workload.input_tokens), np.size(workload.output_tokens), np.size(workload.share))
     share = np.broadcast_to(workload.share, (size,)).astype(float)
     kind = generator.choice(size, count, p=share / share.sum()) if size > 1 else np.zeros(count, np.int64)
     lengths = [np.broadcast_to(v, (size,))[kind] for v in (workload.input_tokens, workload.output_tokens)]
+    shares = uniform_shares(workload.isl_dist)
+    if shares is not None:  # the lengths of a class are means
+        lengths = [v * generator.uniform(*shares, count) / np.mean(shares) for v in lengths]
     lengths = [np.maximum(np.round(v), 1) for v in lengths]
     users = {"closed": workload.concurrency, "single": 1}
     made = traffic(

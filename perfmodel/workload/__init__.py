@@ -11,6 +11,7 @@ from perfmodel.workload.length_spread import (
     prompt_spread,
     spread_kind,
     synchronised,
+    uniform_shares,
 )
 from perfmodel.workload.load import (
     DEFAULT_REQUESTS_PER_CLIENT,
@@ -81,4 +82,5 @@ __all__ = [
     "survival",
     "synchronised",
     "truncated_cv",
+    "uniform_shares",
 ]

@@ -81,6 +81,14 @@ class DeploymentOptions:
         return {**degrees, "dp": self.dp_attention, **codes, **cap}
 
 
+def _at_least_one(name: str, value: float) -> float:
+    """Return a limit of an engine step; raise `InputError` unless it is 1 or more. name: of its column."""
+    if not 1.0 <= value < float("inf"):
+        option = "--" + name.replace("_", "-")
+        raise InputError(f"{option} {value:g} is no limit; give at least 1, or leave it out for the engine's own")
+    return value
+
+
 def _limit(watts: float) -> float:
     """Return a power limit in W; raise `InputError` unless it is above 0."""
     if not 0.0 < watts < float("inf"):
@@ -147,7 +155,7 @@ class EngineOptions:
     def columns(self) -> dict[str, float]:
         """Return the limits given on the command line, by the names of the columns of a deployment."""
         limits = {"max_num_batched_tokens": self.max_num_batched_tokens, "max_num_seqs": self.max_num_seqs}
-        return {name: value for name, value in limits.items() if value is not None}
+        return {name: _at_least_one(name, value) for name, value in limits.items() if value is not None}
 
     def configured(self, engine: Engine, model: str = "") -> Engine:
         """Return `engine` with the settings given on the command line. Raises `InputError` for an unknown setting.
@@ -263,6 +271,9 @@ class PoolOptions:
         weight = FORMAT_CODE[storage(self.prefill_weights).name] if self.prefill_weights else None
         act = _compute_code(self.prefill_activations) if self.prefill_activations else None
         given = {**self._numbers(), "weight": weight, "act": act}
+        for name in ("max_num_batched_tokens", "max_num_seqs"):
+            if (limit := given[name]) is not None:
+                _at_least_one(f"prefill_{name}", limit)
         return {name: float(value) for name, value in given.items() if value is not None}
 
     def _numbers(self) -> dict[str, float | None]:

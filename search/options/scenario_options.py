@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar
 
 import typer
 
-from hwdb import Hwdb, InputError
+from hwdb import Hwdb, InputError, SeveralDevices
 from search.options.words import NAME
 from search.options.workload_options import DEFAULT_ISL, DEFAULT_OSL, SloOptions, WorkloadOptions
 
@@ -72,8 +72,8 @@ class OfferOptions:
         list[str] | None,
         typer.Option(
             metavar="DEVICE[=N]",
-            help="Hardware on offer, and how many are on hand: h100-sxm, h200-sxm=32, or a node such as dgx-h100; "
-            "repeatable (default with MODEL: every device with a known price).",
+            help="Hardware on offer, and how many are on hand: h100-sxm, h200-sxm=32, 8xH100, or a node such as "
+            "dgx-h100; repeatable (default with MODEL: every device with a known price).",
         ),
     ] = None
     engine: Annotated[
@@ -113,9 +113,12 @@ class OfferOptions:
         devices, nodes, stock = list[str](), list[str](), dict[str, float]()
         for text in (part.strip() for given in self.on or () for part in given.split(",")):
             name, _, amount = text.partition("=")
-            is_node = name in database.node_names()
-            device = database.node(name).device if is_node else database.device(name).name
-            (nodes if is_node else devices).append(name)
+            node = "" if name in database.names() else database.node_called(name)
+            try:
+                device = database.node(node).device if node else database.device(name).name
+            except SeveralDevices as several:
+                device, name, amount = several.device, several.device, amount or str(several.count)
+            (nodes if node else devices).append(node or name)
             if amount:
                 number = _on_hand(text, amount)
                 if stock.setdefault(device, number) != number:

@@ -164,6 +164,14 @@ def file_of(table: Table, key: str, folder: Path) -> Path:
     return path
 
 
+def _refuse_other_names(table: Table) -> None:
+    """Raise `InputError` where a table that says no length has one under another name, or any unknown key."""
+    flag = next((key for key in ("isl", "input_len", "prompt_tokens") if key in table), None)
+    if flag:
+        raise table.error(flag, "no key of a scenario; lengths are called input_tokens and output_tokens")
+    table.done(also=WORKLOAD_KEYS)
+
+
 def read_request(table: Table, folder: Path, *, load: bool = True, fills: bool = False) -> Request:
     """Read the workload that a table describes.
 
@@ -172,6 +180,8 @@ def read_request(table: Table, folder: Path, *, load: bool = True, fills: bool =
     """
     given = [k for k in LENGTHS if k in table]
     if len(given) != 1:
+        if load and not given:
+            _refuse_other_names(table)
         found = f"{' and '.join(given)} are given" if given else "nothing says how long requests are"
         raise table.error(given[1] if given else "", f"{found}; give exactly one of {', '.join(LENGTHS)}")
     told = _told(table)

@@ -6,17 +6,19 @@ reports the shortage in GB.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
 
-from hwdb import InputError
+from hwdb import Device, InputError
 from perfmodel import ModelSpec
 from perfmodel.arrays import Array, Index, Mask
 from perfmodel.deployment import Deployments, uneven_shards
 from perfmodel.dtypes import FORMAT_NAMES
+from perfmodel.hardware import hardware_of
+from perfmodel.power import idle_power
 
 #: Values of N candidates, one column (N,) per axis. `ep` is resolved; `ep_requested` may hold `WHOLE_GROUP`.
 Columns = Mapping[str, Array]
@@ -40,7 +42,8 @@ class RuleContext:
     other nodes, NaN unknown. stock: devices on hand, inf without a limit. pads_shards: whether the engine pads shards
     of quantised weights. runs: axis (weight, kv) -> codes of the formats that each device runs, where they are bounded.
     engine_runs: whether the engine runs on the device at all, empty for all. vendors: of the devices that it runs on.
-    encoder_data_parallel: whether every device runs the whole vision encoder. redundant: copies of experts in all.
+    idle: watts that a device draws without work, empty where no limit is set. encoder_data_parallel: whether every
+    device runs the whole vision encoder. redundant: copies of experts in all.
     """
 
     model: ModelSpec
@@ -52,6 +55,7 @@ class RuleContext:
     runs: Mapping[str, tuple[frozenset[int], ...]] = field(default_factory=dict)
     engine_runs: Mask = field(default_factory=lambda: np.ones(0, dtype=bool))
     vendors: tuple[str, ...] = ()
+    idle: Array = field(default_factory=lambda: np.ones(0))
     encoder_data_parallel: bool = False
     redundant: int = 0
 
@@ -93,14 +97,18 @@ def divisors(number: int, largest: int = MAX_LISTED_DIVISOR) -> str:
 
 
 def refuse_impossible(model: ModelSpec, deployments: Deployments, of: str = "") -> None:
-    """Raise `InputError` for deployments that no engine can start: tp cannot split the heads, or a stage has no layer.
+    """Raise `InputError` for deployments that cannot run: heads that tp cannot split, stages without a layer, a power
+    limit below what the device draws idle.
 
     The other rules only say what is worth trying. of: put before the degree in the message, for example `prefill-`.
     """
     none = np.empty(0)
-    context = RuleContext(model=model, names=(), domain=none, network=none, stock=none)
-    columns = {"tp": deployments.tp, "pp": deployments.pp, "kvp": deployments.kvp}
-    for rule in (r for r in RULES if r.name in ("heads", "kv heads")):
+    names = tuple(device.name for device in deployments.devices)
+    context = RuleContext(
+        model=model, names=names, domain=none, network=none, stock=none, idle=idle_watts(deployments.devices)
+    )
+    columns = {axis: getattr(deployments, axis) for axis in ("tp", "pp", "kvp", "device", "power_cap")}
+    for rule in (r for r in RULES if r.name in ("heads", "kv heads", "power limit")):
         forbidden = ~rule.allows(context, columns)
         if forbidden.any():
             raise InputError(f"{of}{rule.says(context, first_row(columns, forbidden))}")
@@ -315,6 +323,25 @@ def _say_stock(context: RuleContext, c: Row) -> str:
     return f"a replica takes {replica_size(c):g} {context.names[at]}, of which {context.stock[at]:g} are on hand"
 
 
+def idle_watts(devices: Sequence[Device]) -> Array:
+    """Return what devices draw without work, W, (D,); NaN where their power is unknown."""
+    return idle_power(hardware_of(devices, np.arange(len(devices))))
+
+
+def _above_idle(context: RuleContext, c: Columns) -> Mask:
+    """Refuse a power limit that an idle device draws already."""
+    if not len(context.idle):
+        return np.ones(len(c["tp"]), dtype=bool)
+    return ~(c["power_cap"] <= context.idle[_devices(c)])
+
+
+def _say_idle(context: RuleContext, c: Row) -> str:
+    """Say that a power limit is not above what the device draws idle."""
+    at = int(c["device"])
+    idle = f"the {context.idle[at]:.0f} W that {context.names[at]} draws idle"
+    return f"a power limit of {c['power_cap']:g} W is not above {idle}; give a higher limit"
+
+
 #: Rules in the order in which they are applied: each removes from what the earlier ones left.
 RULES = (
     Rule("same", _not_a_repetition, _say_repetition),
@@ -333,6 +360,7 @@ RULES = (
     Rule("spread", _dp_spreads_experts, lambda _, c: f"dp {c['dp']:g} without expert parallelism (ep {c['ep']:g})"),
     Rule("blocks", _whole_blocks, _say_blocks),
     Rule("domain", _in_domain, _say_domain),
+    Rule("power limit", _above_idle, _say_idle),
     Rule("nodes", _fills_nodes, _say_nodes),
     Rule("stock", _in_stock, _say_stock),
 )

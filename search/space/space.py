@@ -19,7 +19,7 @@ from perfmodel.arrays import NAN, Array, Index, Mask
 from perfmodel.deployment import ExpertRouting, HandOver, Speculation
 from perfmodel.hardware import Host
 from perfmodel.models import Adapters
-from search.space.rules import RULES, Columns, RuleContext, first_row
+from search.space.rules import RULES, Columns, RuleContext, first_row, idle_watts
 
 #: Most combinations of the values on all axes. Chosen: about 20 s, and 1 GB of memory.
 MOST_CANDIDATES = 4_000_000
@@ -191,6 +191,7 @@ class SearchSpace:
             runs=self.runs,
             engine_runs=np.array([not self.vendors or d.vendor in self.vendors for d in self.devices], dtype=bool),
             vendors=self.vendors,
+            idle=np.ones(0) if np.isnan(self.power_cap).all() else idle_watts(self.devices),
             encoder_data_parallel=self.encoder_data_parallel,
             redundant=self.routing.redundant,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from hwdb import InputError, infile
+from hwdb.csvfile import check_separator
 from perfmodel.feedback.readers import (
     aiconfigurator,
     aiperf,
@@ -58,6 +59,8 @@ def runs_of(content: Content) -> list[MeasuredRun]:
     """Return the runs of a result in any of the formats of `READERS`; `InputError` as `read_results` raises it."""
     reader = next((r for r in READERS if r.recognises(content)), None)
     if reader is None:
+        if content.kind == "table":
+            check_separator(content.head, content.path)
         names = ", ".join(r.name for r in READERS)
         raise InputError(
             f"{content.path}: a result of no known benchmark (fields: {content.listed()}); read are: {names}"

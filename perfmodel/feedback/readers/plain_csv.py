@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hwdb import InputError
-from perfmodel.cases import columns
+from perfmodel.cases import OUTPUT, columns, unread_columns
 from perfmodel.feedback.readers.reader import ResultReader, metrics, table_rows
 from perfmodel.feedback.run import METRICS, MeasuredRun
 from perfmodel.workload.traces import Content
@@ -17,6 +17,7 @@ ALSO = {"served_request_rate_rps": "req_s"}
 def read_plain_csv(content: Content) -> Sequence[MeasuredRun]:
     """Read one run per row of a table."""
     known = {name for name, _, _ in columns()}
+    remarks = _remarks(content.fields)
     runs = []
     for place, row in table_rows(content):
         cells = {ALSO.get(k, k).strip(): (v or "").strip() for k, v in row.items() if isinstance(k, str)}
@@ -25,8 +26,21 @@ def read_plain_csv(content: Content) -> Sequence[MeasuredRun]:
         found = metrics(cells, {m: m for m in METRICS if cells.get(m)}, place)
         if not found:
             raise InputError(f"{place}: nothing is measured; give at least one of {', '.join(METRICS[:6])} ...")
-        runs.append(MeasuredRun(place, {k: v for k, v in cells.items() if k in known and v}, found))
+        runs.append(
+            MeasuredRun(place, {k: v for k, v in cells.items() if k in known and v}, found, () if runs else remarks)
+        )
     return runs
+
+
+def _remarks(names: Sequence[str]) -> tuple[str, ...]:
+    """Return remarks on columns that are not read although they seem to mean an input or a measured value."""
+    meant = unread_columns(names)
+    known, parts = {*METRICS, *ALSO, *OUTPUT, *meant}, {metric.split("_")[0] for metric in METRICS}
+    figures = [name for name in names if name not in known and name.lower().split("_")[0] in parts]
+    return (
+        *(f"column {name!r} is not read; its input is called {column}" for name, column in meant.items()),
+        *(f"column {name!r} is not read; measured values are {', '.join(METRICS[:6])} ..." for name in figures),
+    )
 
 
 READER = ResultReader(

@@ -11,9 +11,9 @@ import io
 import numpy as np
 
 from hwdb import InputError
-from hwdb.csvfile import check_fields
+from hwdb.csvfile import check_fields, check_separator
 from perfmodel.workload.traces.columns import roles_of
-from perfmodel.workload.traces.content import SHOWN, Content
+from perfmodel.workload.traces.content import Content
 from perfmodel.workload.traces.parsed import Parsed, Reader
 from perfmodel.workload.traces.rows import Table, parsed_of
 
@@ -33,7 +33,7 @@ def table_of(content: Content) -> tuple[Table, list[str]]:
     """Return (the lines of a CSV text that are not blank, the names of its columns)."""
     import pandas as pd
 
-    _check_separator(content)
+    check_separator(content.head, content.path)
     check_fields(content.text, content.path)
     above = next(n for n, line in enumerate(io.StringIO(content.text)) if line.strip())  # blank lines before the header
     text = io.StringIO(content.text)
@@ -50,15 +50,6 @@ def table_of(content: Content) -> tuple[Table, list[str]]:
     frame = frame[~blank]
     names = list(frame.columns)
     return Table({name: frame[name] for name in names}, lines.astype(np.int64), content.path), names
-
-
-def _check_separator(content: Content) -> None:
-    """Raise `InputError` where the header is separated by something other than commas."""
-    names = {";": "semicolons", "\t": "tabs", "|": "bars"}
-    other = next((sign for sign in names if sign in content.head and "," not in content.head), "")
-    if other:
-        told = f"the columns {content.head[:SHOWN]!r} are separated by {names[other]}"
-        raise InputError(f"{content.path}: {told}; separate them by commas")
 
 
 def _is_table(content: Content) -> bool:
