@@ -164,12 +164,13 @@ def file_of(table: Table, key: str, folder: Path) -> Path:
     return path
 
 
-def _refuse_other_names(table: Table) -> None:
-    """Raise `InputError` where a table that says no length has one under another name, or any unknown key."""
+def _refuse_other_names(table: Table, *, any_key: bool) -> None:
+    """Raise `InputError` where a table has a length under the name of a flag, or any unknown key if `any_key`."""
     flag = next((key for key in ("isl", "input_len", "prompt_tokens") if key in table), None)
     if flag:
         raise table.error(flag, "no key of a scenario; lengths are called input_tokens and output_tokens")
-    table.done(also=WORKLOAD_KEYS)
+    if any_key:
+        table.done(also=WORKLOAD_KEYS)
 
 
 def read_request(table: Table, folder: Path, *, load: bool = True, fills: bool = False) -> Request:
@@ -180,8 +181,7 @@ def read_request(table: Table, folder: Path, *, load: bool = True, fills: bool =
     """
     given = [k for k in LENGTHS if k in table]
     if len(given) != 1:
-        if load and not given:
-            _refuse_other_names(table)
+        _refuse_other_names(table, any_key=load and not given)
         found = f"{' and '.join(given)} are given" if given else "nothing says how long requests are"
         raise table.error(given[1] if given else "", f"{found}; give exactly one of {', '.join(LENGTHS)}")
     told = _told(table)
