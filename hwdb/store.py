@@ -78,8 +78,8 @@ class Hwdb:
         instance = instances().get(name.strip().lower())
         node = "" if instance else self.node_called(name)
         if node:
-            held = self.node(node)
-            return replace(self.device(held.device), reading=f"{name}: {held.count} x {held.device}")
+            holder = self.node(node)
+            return replace(self.device(holder.device), reading=f"{name}: {holder.count} x {holder.device}")
         meant = instance.device if instance else self._spellings().find(name)
         if not meant or meant not in self._files["device"]:
             raise UnknownName("device", name, self._files["device"], OWN_HARDWARE)
