@@ -16,7 +16,7 @@ from perfmodel.engines.catalogue import engine
 from perfmodel.estimates.estimates import Estimates
 from perfmodel.estimates.estimator import estimate, estimate_load
 from perfmodel.models import model
-from perfmodel.serving.admission import admission_wait, evictions_per_request, finite_run_wait
+from perfmodel.serving.admission import admission_wait, evictions_per_request
 from perfmodel.serving.curve import DecodeCurve
 from perfmodel.serving.drain import Drained, drain
 from perfmodel.serving.offline_batch import OfflineBatch, PrefillCost, PrefillLine, SteadyState
@@ -212,17 +212,6 @@ def test_room_without_end_costs_no_wait_and_none_left_costs_all() -> None:
         one(admission_wait(np.array([r]), knots, knots * 1.0, np.array([500.0]))) for r in (400.0, 450.0, 480.0, 495.0)
     ]
     assert (np.diff(waits) > 0).all()
-
-
-def test_a_short_run_at_full_load_waits_as_a_random_walk_does() -> None:
-    rng = np.random.default_rng(0)
-    waits = []
-    for _ in range(300):  # M/M/1 at full load, 400 arrivals: Lindley's recursion
-        steps = rng.exponential(1.0, 400) - rng.exponential(1.0, 400)
-        path = np.concatenate([[0.0], np.cumsum(steps)])
-        waits.append((path - np.minimum.accumulate(path))[:-1].mean())
-    found = finite_run_wait(np.ones(1), np.array([400.0]), np.zeros(1), np.full(1, 2.0))
-    assert one(found) == pytest.approx(np.mean(waits), rel=0.1)
 
 
 def test_regular_arrivals_of_equal_requests_without_end_wait_no_time_for_room() -> None:

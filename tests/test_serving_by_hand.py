@@ -25,7 +25,6 @@ from perfmodel.serving.admission import (
     admission_wait,
     completed_rate,
     evictions_per_request,
-    finite_run_wait,
     prefills_per_request,
     queued_by_rank,
     waiting_share,
@@ -857,31 +856,22 @@ def test_few_running_complete_in_proportion() -> None:
 
 def test_waits_by_rank_are_quantiles_of_an_exponential_or_of_a_growing_queue() -> None:
     ranks = np.array(list(RANKS.values()))
-    all_wait = queued_by_rank((col(3.0), col(1.0)), col(np.inf), col(0.0))[:, 0]
+    all_wait = queued_by_rank((col(3.0), col(1.0)), col(np.inf), col(1.0))[:, 0]
     np.testing.assert_allclose(1.0 - np.exp(-all_wait / 3.0), ranks)
     # where one of ten waits, the mean wait of those is ten times that of all
-    few = queued_by_rank((col(3.0), col(0.1)), col(np.inf), col(0.0))[:, 0]
+    few = queued_by_rank((col(3.0), col(0.1)), col(np.inf), col(1.0))[:, 0]
     np.testing.assert_allclose(few, np.maximum(np.log(0.1 / (1.0 - ranks)), 0.0) * 30.0, atol=1e-9)
-    short = queued_by_rank((col(1e9), col(1.0)), col(4.0), col(0.0))[:, 0]
-    # the k-th of n requests waits as sqrt(k): their mean is two thirds of the last wait
-    np.testing.assert_allclose(short / short[-1], np.sqrt(ranks / ranks[-1]))
-    grid = np.sqrt((np.arange(100_000) + 0.5) / 100_000)
-    assert short[-1] / np.sqrt(ranks[-1]) * grid.mean() == pytest.approx(4.0, rel=1e-3)
+    short = queued_by_rank((col(np.inf), col(1.0)), col(4.0), col(1.0))[:, 0]
+    assert (np.diff(short) > 0.0).all()
+    assert short[-1] < 4.0 * np.sqrt(np.pi / 2.0)  # the mean of the longest wait
 
 
 def test_requests_that_fit_do_not_queue_by_chance() -> None:
-    # of 100 requests the first 80 fit; the others wait as the requests of a run of 20 do, a fifth of that on average
-    whole, later = col(100.0), col(20.0)
-    most = one(finite_run_wait(col(1.0), whole, col(80.0), col(2.0)))
-    assert most == pytest.approx(0.2 * one(finite_run_wait(col(1.0), later, col(0.0), col(2.0))))
-    found = queued_by_rank((col(1e9), col(1.0)), col(most), col(0.8))[:, 0]
+    # of 100 requests the first 80 fit; the others wait as the requests of a run of 20 do
+    found = queued_by_rank((col(np.inf), col(1.0)), col(4.0), col(0.2))[:, 0]
     assert found[0] == 0.0  # the median
-    of_later = queued_by_rank((col(1e9), col(1.0)), col(5.0 * most), col(0.0))[:, 0]
+    of_later = queued_by_rank((col(np.inf), col(1.0)), col(4.0), col(1.0))[:, 0]
     assert found[1] == pytest.approx(of_later[0])  # the 90th of all is the median of the last twenty
-    assert np.isinf(finite_run_wait(col(1.0), col(np.inf), col(8.0), col(2.0))).all()
-    assert one(finite_run_wait(col(1.0), col(5.0), col(8.0), col(2.0))) == 0.0
-    four = one(finite_run_wait(col(4.0), col(9.0), col(0.0), col(2.0)))
-    assert four == pytest.approx(one(finite_run_wait(col(1.0), col(9.0), col(0.0), col(2.0))) / 4)
 
 
 @pytest.mark.parametrize("busy", [0.3, 0.9])

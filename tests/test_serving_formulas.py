@@ -15,12 +15,12 @@ from perfmodel.engines.catalogue import engine
 from perfmodel.estimates.estimator import prepare
 from perfmodel.models import model
 from perfmodel.operators.step import Step
-from perfmodel.serving import closed_loop, finite_run, offline, open_loop
+from perfmodel.serving import closed_loop, finite_run, offline, open_loop, open_waits
 from perfmodel.serving.admission import admission_wait, chance_of_full
 from perfmodel.serving.curve import DecodeCurve
 from perfmodel.serving.prefill_pool import PromptPool
 from perfmodel.serving.prefills import largest_group
-from perfmodel.serving.served import RequestTimes, Served, StepTimes, WaitShape
+from perfmodel.serving.served import Gains, RequestTimes, Served, StepTimes, WaitShape
 from perfmodel.workload.load import Load, load_of
 from perfmodel.workload.output_lengths import longest
 from perfmodel.workload.workload import Workload
@@ -86,32 +86,41 @@ AT_ONCE = replace(
         )
     ),
 )
-CROWDED = np.array([True, True, False, False, False])
+#: As `AT_ONCE`, with requests that arrive within five seconds: the first two are late, the others are not.
+CLOCK = replace(
+    AT_ONCE,
+    times=replace(AT_ONCE.times, tpot=np.full((1, 5), 0.04), wait=row(6.0, 6.0, 2.5, 2.5, 2.5)[None]),
+    waits=WaitShape(
+        by_rank=np.array([[5.0, 5.0, 2.5, 2.5, 2.5], *([[9.0, 9.0, q * 5, q * 5, q * 5] for q in (0.9, 0.95, 0.99)])])
+    ),
+)
 RUN = {"n_requests": row(10, 10, 10, 10, np.inf), "rate": np.full(5, 2.0)}
 
 
-def ended(monkeypatch: pytest.MonkeyPatch, **fields: object) -> Served:
+def ended(load_of_queue: float = np.nan, **fields: object) -> Served:
     """Return what becomes of `STEADY` as a run of ten requests, which arrive within five seconds."""
-    monkeypatch.setattr(finite_run, "offline", lambda _steps, _load, *_limits: AT_ONCE)
-    steps, limits = cast(Any, Parts(engine=PLAIN, request_time=lambda _prompt: FRONT)), (np.full(5, 8.0), np.ones(5))
-    return finite_run.finite_run(STEADY, steps, loaded(5, **{**RUN, **fields}), limits, CROWDED)
+    steps = cast(Any, Parts(engine=PLAIN, request_time=lambda _prompt: FRONT))
+    steady = replace(STEADY, gains=Gains(load=np.full(5, load_of_queue)))
+    load = loaded(5, **{**RUN, **fields})
+    return finite_run.finite_run(steady, steps, load, (AT_ONCE, CLOCK), row(1.0, 0.0, 0.0, 0.25, 0.0))
 
 
-def test_waits_of_runs_that_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = ended(monkeypatch)
-    # half a step, 0.1 s, for all but one of ten requests, and then: 6 s as a batch less the 2.5 s that the mean request
-    # arrives later; by chance 8 s,
-    # but no more than as a batch; what a steady load waits; no more than as a batch; without end, as a steady load
-    wait = [3.59, 6.09, 1.0, 0.49, 0.7]
+def test_waits_of_runs_that_end() -> None:
+    found = ended()
+    # half a step, 0.1 s, for all but one of ten requests, and as a batch at most: 6 s; by chance 1, 8, 1, 3 s, and
+    # late as the clock says, 6 s less the 2.5 s that the mean request arrives later, but no later than half of what the
+    # batch of all takes longer than its requests take to arrive, 10 s less 5 s; without end, as a steady load
+    late = 2.5
+    wait = [(late + np.sqrt(late**2 + 4.0)) / 2.0, 6.09, 1.0, 0.49, 0.7]
     assert found.times.wait[0].tolist() == pytest.approx(wait)
     assert found.times.ttft[0].tolist() == pytest.approx([w + 0.3 + FRONT for w in wait])
     share = np.broadcast_to(found.waits.uniform_share, 5).tolist()
-    assert share == pytest.approx([2.59 / 3.59, 0.0, 0.25, 0.25, 0.25], abs=1e-3)  # what is left queues by chance
+    assert share == pytest.approx([1.0 - 1.0 / wait[0], 0.0, 0.0, 0.0, 0.25], abs=1e-3)  # what is left waits by chance
     by_rank = np.asarray(found.waits.by_rank)
-    # a request at rank q of a crowded run arrives q * 5 s after the first one
-    assert by_rank[:, 0].tolist() == pytest.approx([2.59, 4.59, 4.84, 5.04])
-    assert by_rank[:, 1].tolist() == pytest.approx([2.59, 4.59, 4.84, 5.04])
-    assert np.isnan(by_rank[:, 2:]).all()
+    # a request at rank q of a run arrives q * 5 s after the first one
+    assert by_rank[:, 0].tolist() == pytest.approx([2.5, 4.5, 4.5, 4.5])
+    assert (by_rank[:, 2] == 0.0).all()
+    assert np.isnan(by_rank[:, 4]).all()
     queued = np.asarray(found.waits.queued_by_rank)
     assert queued[:, 1].tolist() == pytest.approx([5.0, 9.0, 9.5, 9.9])
     assert queued[:, 2].tolist() == pytest.approx([1.0, 2.0, 2.5, 3.0])
@@ -120,19 +129,22 @@ def test_waits_of_runs_that_end(monkeypatch: pytest.MonkeyPatch) -> None:
     assert np.asarray(found.waits.queued).tolist() == pytest.approx([1.0, 6.0, 1.0, 0.4, 0.7])
 
 
-def test_rates_of_runs_that_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = ended(monkeypatch, longest=np.full(5, 50.0))
-    tpot = [0.05, 0.05, 0.02, 0.05, 0.08]  # crowded: as a batch; calm: no slower than that
+def test_rates_of_runs_that_end() -> None:
+    found = ended(longest=np.full(5, 50.0))
+    # what fills the replica meets what the clock says, no slower than the steady state; without end, as that
+    tpot = [0.02, 0.02, 0.02, 0.25 * 0.04 + 0.75 * 0.08, 0.08]
     assert found.times.tpot[0].tolist() == pytest.approx(tpot)
-    # as long as a batch takes, or until the last request has arrived, has its prompt computed and 50 tokens written
-    last = [10.0, 5 + 0.3 + 2.5, 5 + 0.3 + 1.0, 5 + 0.3 + 2.5]
+    # as long as the clock says, or until the last request has arrived, has its prompt computed and 50 tokens written
+    last = [10.0, *(5 + 0.3 + 50 * t for t in tpot[1:4])]
     assert found.rate.tolist() == pytest.approx([*(10 / seconds for seconds in last), 2.0])
+    crowded = ended(4.0)  # three of four requests come beyond capacity
+    assert crowded.times.tpot[0, 2] == pytest.approx(0.75 * 0.04 + 0.25 * 0.02)
 
 
 @pytest.mark.parametrize(("cap", "count"), [(60.0, 10.0), (1e9, 10.0), (1e9, 4.0), (20.0, 10.0)])
-def test_a_run_ends_with_its_longest_answer(cap: float, count: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_ends_with_its_longest_answer(cap: float, count: float) -> None:
     varied = {"length_cv": np.full(5, 1.0), "longest": np.full(5, cap), "n_requests": np.full(5, count)}
-    found = ended(monkeypatch, **varied)
+    found = ended(**varied)
     # the longest of those that run at once at the end, cut where answers are cut; a cut below the mean cuts nothing
     tokens = min(float(longest(row(50.0), row(1.0), row(min(8.0, count)))[0]), max(cap, 50.0))
     assert found.rate[2] == pytest.approx(count / (count / 2 + 0.3 + tokens * 0.02))
@@ -293,6 +305,7 @@ def replica(**fields: object) -> Any:
         "later_tokens": row(9.0),
         "prefills_per_request": row(1.25),
         "variability": row(1.0),
+        "full": row(1.0),
     }
     return Parts(**{**usual, **fields})
 
@@ -357,19 +370,19 @@ def test_what_saturates_a_replica(change: dict[str, Any], of: dict[str, Any], sa
 
 def test_an_arriving_prompt_waits_for_the_step_and_for_prompts_ahead() -> None:
     load = loaded(1, rate=row(2.0), cv=row(0.8))
-    found = open_loop._prefill_wait(replica(load=load), point(), row(2.0))
+    found = open_waits.prefill_wait(replica(load=load), point(), row(2.0))
     # steps of 0.3 s that vary, two prompts each, take 30 % of the time; a queue of 0.25 s per prompt is half full
     queue = 0.3 / 2 * (0.8**2 + 0.5**2) * (0.3 * (1 + 0.2) + 0.25 * 0.5 / (1 - 0.5))
     assert found.tolist() == pytest.approx([queue + 0.7 * (1 - np.exp(-3.0)) * 0.15 / 2])
     burst = loaded(1, rate=row(2.0), cv=row(1.5))
-    few = open_loop._prefill_wait(replica(load=burst, run_length=row(2.0)), point(), row(2.0))
+    few = open_waits.prefill_wait(replica(load=burst, run_length=row(2.0)), point(), row(2.0))
     assert few.tolist() == pytest.approx([2 * 0.3 / 2 / 2])  # no more prompts than the run has
-    full = open_loop._prefill_wait(replica(load=load), point(entering=row(0.5)), row(2.0))
+    full = open_waits.prefill_wait(replica(load=load), point(entering=row(0.5)), row(2.0))
     assert full.tolist() == pytest.approx([queue / 0.3])  # never busier than always
 
 
 def test_a_prompt_of_a_burst_waits_for_those_before_it_and_half_of_those_beside_it() -> None:
-    asked = [open_loop._prefill_wait(replica(load=loaded(1, cv=row(c))), point(), row(2.0))[0] for c in (1.0, 1.5)]
+    asked = [open_waits.prefill_wait(replica(load=loaded(1, cv=row(c))), point(), row(2.0))[0] for c in (1.0, 1.5)]
     # the wait falls by e within 0.25 s * 1.5^2 / y, where y = ln(1 + y / 0.5) = 1.256
     before = 0.25 * 1.25 / 1.2564312
     beside = before / 0.25 * (1.0 - np.exp(-0.25 / before))  # of a step with two prompts
@@ -398,26 +411,26 @@ def test_tokens_of_an_open_loop_meet_prompts_that_came_before() -> None:
 
 
 def test_runs_that_fit_never_queue_and_those_beyond_capacity_grow_instead() -> None:
-    def queued(**fields: object) -> tuple[float, float]:
+    def queued(**fields: object) -> tuple[float, float, float]:
         those = replica(**fields)
-        rates = open_loop._throughput(those, point())
-        steady, most = open_loop._queued(those, rates, row(8.0))
-        return float(steady[0]), float(most[0])
+        found = open_waits.queued_in_run(those, open_loop._throughput(those, point()), row(8.0))
+        return float(found[0][0]), float(found[1][0]), float(found[2][0])
 
-    steady, most = queued()
+    mean, steady, noise = queued()
     rates = open_loop._throughput(replica(), point())
     exact = admission_wait(row(2.0), KNOTS, rates.completed, rates.drain, row(0.5))
-    assert steady == pytest.approx(exact[0])  # answers do not vary: half of (1 + 0)
-    assert most == np.inf
-    assert queued(run_length=row(8.0)) == (0.0, 0.0)
-    steady, most = queued(run_length=row(58.0))
+    assert mean == steady == pytest.approx(exact[0])  # answers do not vary: half of (1 + 0)
+    assert noise == np.inf
+    assert queued(run_length=row(8.0)) == (0.0, 0.0, 0.0)
+    mean, steady, noise = queued(run_length=row(58.0))
     # fifty requests more than fit, of fifty-eight
-    assert most == pytest.approx(np.sqrt(2 * 50 / np.pi) * 2 / 3 / 2.0 * 50 / 58)
+    assert noise == pytest.approx(np.sqrt(50) / 2.0)
     assert steady == pytest.approx(exact[0])
-    assert queued(load=loaded(1, rate=row(3.0))) == (0.0, np.inf)  # told apart: its wait has no end
-    endless = queued(load=loaded(1, rate=row(3.0)), run_length=row(58.0))
-    assert endless[0] == np.inf
-    assert np.isfinite(endless[1])
+    assert 0.0 < mean < steady
+    assert queued(load=loaded(1, rate=row(3.0)))[:2] == (0.0, 0.0)  # told apart: its wait has no end
+    mean, steady, _ = queued(load=loaded(1, rate=row(3.0)), run_length=row(58.0))
+    assert steady == np.inf
+    assert np.isfinite(mean)
 
 
 # -------------------------------------------------------------------------------- pools of prompts

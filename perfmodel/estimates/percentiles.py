@@ -17,7 +17,7 @@ import numpy as np
 
 from perfmodel.arrays import Array
 from perfmodel.estimates.groups import WaitShape
-from perfmodel.serving import TINY
+from perfmodel.serving import TINY, with_backlog
 from perfmodel.workload import RANKS, output_quantile, survival
 
 #: Halvings of the bracket of a wait: it ends within 1e-6 of its longest value.
@@ -31,7 +31,7 @@ def wait_percentile(wait: Array, shape: WaitShape, statistic: str) -> Array:
 
     The parts of a wait are taken to be long for the same requests, so that their percentiles add up: at rank q one that
     is uniform from 0 to twice its mean is 2 q times its mean. Where a backlog is followed on the clock, requests wait
-    for it or, where that is longer, for a queue by chance.
+    for it and for a queue by chance (`perfmodel.serving.with_backlog`).
 
     Args:
         wait: mean wait, seconds, (C, N).
@@ -44,7 +44,7 @@ def wait_percentile(wait: Array, shape: WaitShape, statistic: str) -> Array:
         even = np.where(shape.uniform_share > 0.0, wait * shape.uniform_share, 0.0)
         rest = np.where(shape.uniform_share < 1.0, wait - even - shape.queued, 0.0)
     by_chance = shape.queued_by_rank[place] + step_wait(np.maximum(rest, 0.0), shape, rank)
-    usual = np.where(np.isfinite(known), np.maximum(known, by_chance), even * 2.0 * rank + by_chance)
+    usual = np.where(np.isfinite(known), with_backlog(np.nan_to_num(known), by_chance), even * 2.0 * rank + by_chance)
     return np.asarray(np.fmin(usual, shape.most_by_rank[place]))
 
 

@@ -9,6 +9,7 @@ from perfmodel.serving.limits import MAX_RUNNING, MAX_UTILISATION, SATURATED_SHA
 from perfmodel.serving.planned_step import PlannedPrompts, PlannedStep
 from perfmodel.serving.prefill_pool import PromptPool, prompt_pool
 from perfmodel.serving.queueing import eased, opening_share, queue_variability, rising_root
+from perfmodel.serving.run_waits import with_backlog
 from perfmodel.serving.served import (
     MOST_GAIN,
     SHORT_WAITS,
@@ -49,4 +50,5 @@ __all__ = [
     "rising_root",
     "serve",
     "slots_limit",
+    "with_backlog",
 ]

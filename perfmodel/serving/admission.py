@@ -10,6 +10,7 @@ import numpy as np
 from perfmodel.arrays import Array, interpolate
 from perfmodel.engines import Engine
 from perfmodel.serving.limits import TINY
+from perfmodel.serving.run_waits import rank_in_run
 from perfmodel.workload import RANKS, Load
 
 #: Most recomputed prefills per request. Chosen: a bound for outputs far longer than prompts, where the law grows as
@@ -100,45 +101,23 @@ def _rise(knots: Array, completed: Array, running: Array) -> Array:
     return np.asarray(np.maximum(np.log(more[1] / more[0]) / np.log(_STEP), _LEAST_RISE))
 
 
-def finite_run_wait(rate: Array, run: Array, room: Array, variability: Array) -> Array:
-    """Return the longest mean wait in seconds, (N,), that the requests of a run build up by chance.
-
-    At full load the queue is a random walk reflected at zero: k requests after the first `room`, all of which run at
-    once, it is sqrt(2 v k / pi) requests long on average, and two thirds of its final length over all that come after
-    (derived: the mean of sqrt(k) up to n is 2/3 sqrt(n)). A short run ends before the queue reaches its steady length;
-    for a run without end this bound is infinite.
-
-    Args:
-        rate: arrivals, requests/s, (N,).
-        run: requests of the run, (N,); infinite for a run without end.
-        room: requests that run at once, (N,).
-        variability: v = c_a^2 + c_s^2 of gaps between arrivals and of lengths, (N,).
-    """
-    finite = np.where(np.isfinite(run), run, 1.0)
-    later = np.maximum(finite - room, 0.0)
-    mean = np.sqrt(2.0 * variability * later / np.pi) * 2.0 / 3.0 / rate * later / finite
-    return np.where(np.isfinite(run), mean, np.inf)
-
-
-def queued_by_rank(queue: tuple[Array, Array], most: Array, fitting: Array) -> Array:
+def queued_by_rank(queue: tuple[Array, Array], noise: Array, later: Array) -> Array:
     """Return the waits for admission at the Q ranks `workload.RANKS`, seconds, (Q, N).
 
-    A steady wait, where there is one, is exponential. In a run that ends before its queue is steady, the first requests
-    fit and do not wait, and the wait of the k-th after them grows as sqrt(k) (`finite_run_wait`).
+    A steady wait, where there is one, is exponential. The first requests of a run fit and do not wait; the others wait
+    as in a run that starts with an empty queue (`run_waits`).
 
     Args:
         queue: mean wait for admission where the queue is steady, seconds, and the share of requests that wait, (N,).
-        most: longest mean wait for admission of the run, seconds, (N,); infinite for a run without end.
-        fitting: share of the requests of the run that run at once, (N,); 0 for a run without end.
+        noise: standard deviation of the work of the requests that come later less the time that it has, seconds, (N,);
+            infinite for a run without end.
+        later: share of the requests of the run that come after the replica is full, (N,); 1 for a run without end.
     """
     ranks, (mean, chance) = np.array(list(RANKS.values()))[:, None], queue
-    later = np.maximum(1.0 - fitting, TINY)
-    grown = most * 1.5 / later * np.sqrt(np.maximum(ranks - fitting, 0.0) / later)
-    grown = np.where(np.isfinite(most), grown, np.inf)
     chance = np.maximum(chance, TINY)
     beyond = np.maximum(np.log(chance / (1.0 - ranks)), 0.0)
     steady = np.where(beyond > 0.0, mean / chance * np.maximum(beyond, TINY), 0.0)
-    return np.asarray(np.minimum(steady, grown))
+    return np.asarray(rank_in_run(noise, steady, 1.0 - (1.0 - ranks) / np.maximum(later, TINY)))
 
 
 def completed_rate(knots: Array, completed: Array, at: Array) -> Array:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from perfmodel import equations as eq
 from perfmodel.arrays import Array, Mask, interpolate
 from perfmodel.serving.offline_batch import OfflineBatch
 from perfmodel.serving.output_ages import OutputLengths, ended_by_cell, lockstep, running_shares, total
@@ -29,11 +30,14 @@ _STARTS = 8
 _EVEN = 1.70 / 2.33
 #: Seconds that no step is shorter than.
 _TINY_SECONDS = 1e-12
-#: Further passes of the requests that arrive during a cell and of its seconds. Chosen: each one moves a tenth of the
-#: one before.
-_PASSES = 2
+#: Most that a pass over the requests that arrive during a cell, and its seconds, moves by the one before. Chosen:
+#: beyond it more arrive than are served, and as many as there are.
+_MOST_RISE = 0.98
 #: Parts of the time that requests take to arrive, in which the batch is as full as in their middles.
 _ARRIVAL_PARTS = 4
+#: Standard deviations below full at which every second request finds a queue. Chosen: of the requests of a run at its
+#: capacity, seven of ten do.
+_NEARLY_FULL = 0.5
 #: Margin on the tail's length, so that the last cell holds its end.
 _TAIL_MARGIN = 1.02
 #: A batch of more than this many times `max_running` requests is extrapolated from its middle beyond that.
@@ -53,7 +57,8 @@ class Drained:
     that it makes, (N,). step: mean seconds of a decode step, weighted alike, (N,). entry: seconds until each of the Q
     shares `workload.RANKS` of all prompts is prefilled, (Q, N). settling: mean seconds that a request loses, once, to
     prompts that were admitted together with its own, part of tpot, (N,). together: share of such requests, (N,). drift:
-    standard deviation over mean of tpot by when a request was admitted, (N,).
+    standard deviation over mean of tpot by when a request was admitted, (N,). full: share of the requests that find a
+    replica as full as it gets, or a queue, by chance where there is none on average, (N,).
     """
 
     first: Array
@@ -65,6 +70,7 @@ class Drained:
     settling: Array
     together: Array
     drift: Array
+    full: Array
 
 
 def drain(batch: OfflineBatch) -> Drained:
@@ -101,7 +107,7 @@ class _Work:
     came: requests admitted. over: share of the cell over which they come. running: sequences. met: seconds of its
     decode steps; decoding: those while any sequence runs. prompts: seconds that prompts add. beside: decode steps that
     carry prompts, seconds. group: seconds until the first group of prompts is done; filling: mean seconds until a
-    prompt is.
+    prompt is. beyond: requests that would be admitted if slots were free.
     """
 
     came: Array
@@ -113,6 +119,7 @@ class _Work:
     beside: Array
     group: Array
     filling: Array
+    beyond: Array
 
 
 class _Run:
@@ -124,7 +131,8 @@ class _Run:
     over cells of running sequences, of their squares, and of sequences x step time. settled: seconds that requests lose
     to prompts admitted with theirs, summed over them. clocks: seconds elapsed when the first
     and the last group of prompts of each cell is done; counts: requests admitted before and in the cell, in the same
-    order. lasted: seconds of each cell to a request that runs all of it.
+    order. lasted: seconds of each cell to a request that runs all of it. crowded: requests of each cell, and the chance
+    that they find the replica full.
     """
 
     def __init__(self, batch: OfflineBatch, played: Array) -> None:
@@ -138,6 +146,7 @@ class _Run:
         self.clocks: list[Array] = []
         self.counts: list[Array] = []
         self.lasted: list[Array] = []
+        self.crowded: list[tuple[Array, Array]] = []
 
     def advance(self, cell: int) -> None:
         """Simulate one cell: admit requests, prefill them, and decode the running sequences."""
@@ -146,8 +155,11 @@ class _Run:
         lasting = self.width * self.batch.curve.at(np.maximum(older, 1.0))
         work = self._work(older, self._admitted(cell, older, lasting))
         if np.any(np.asarray(self.batch.gap) > 0.0):  # how many arrive depends on how long the cell lasts
-            for _ in range(_PASSES):
-                work = self._work(older, self._admitted(cell, older, work.decoding + work.prompts))
+            once = work.decoding + work.prompts
+            work = self._work(older, self._admitted(cell, older, once))
+            lasting = settled(lasting, once, work.decoding + work.prompts)
+            work = self._work(older, self._admitted(cell, older, lasting))
+            self.crowded.append((work.came, self._chance_of_full(work)))
         self.instant[cell], self.gradual[cell] = work.came * (1.0 - work.over), work.came * work.over
         self.first = self.first + work.came * (self.clock + work.filling)
         self._delay(cell, work)
@@ -159,9 +171,9 @@ class _Run:
         self.made, self.squares = self.made + work.running, self.squares + np.square(work.running)
         self.spent = self.spent + work.running * work.met / self.width
 
-    def _work(self, older: Array, admitted: tuple[Array, Array, Array, Array]) -> _Work:
+    def _work(self, older: Array, admitted: tuple[Array, Array, Array, Array, Array]) -> _Work:
         """Return what a cell does in which `admitted` requests come (see `_admitted`) beside `older` ones, (N,)."""
-        batch, prefill, (came, over, packed, per_step) = self.batch, self.batch.prefill, admitted
+        batch, prefill, (came, over, packed, per_step, beyond) = self.batch, self.batch.prefill, admitted
         running = older + came * ((1.0 - over) * self.whole[0] + over * self.half[0])
         met = self.width * batch.curve.at(running)  # by a request that runs: then the replica does
         decoding = met * any_running(running, np.maximum(self.entered + came, 1.0))
@@ -177,7 +189,9 @@ class _Run:
         # a prompt is done with its group; those that come as they arrive wait for no group but that of their own steps
         group = (prompts + within) / np.maximum(came / np.maximum(per_step, 1.0), 1.0)
         filling = (prompts + beside + group) / 2.0
-        return _Work(came, over, running, met, decoding, prompts, beside + np.zeros_like(prompts), group, filling)
+        return _Work(
+            came, over, running, met, decoding, prompts, beside + np.zeros_like(prompts), group, filling, beyond
+        )
 
     def _delay(self, cell: int, work: _Work) -> None:
         """Add the seconds of a cell, its decode steps and its prompts, to the delays of those admitted so far.
@@ -194,9 +208,9 @@ class _Run:
         self.settled = self.settled + whole[0] * prompts * others / 2.0
         self.delays[:cell] += halves[1:] * (met + prompts)
 
-    def _admitted(self, cell: int, older: Array, lasting: Array) -> tuple[Array, Array, Array, Array]:
+    def _admitted(self, cell: int, older: Array, lasting: Array) -> tuple[Array, Array, Array, Array, Array]:
         """Return (requests admitted in a cell, share of the cell over which they come, the same if all were there,
-        prompts per step), (N,) each.
+        prompts per step, requests that would be admitted if slots were free), (N,) each.
 
         They come at once where slots are free, else as other sequences end. `older` is the number of running sequences
         that were admitted in earlier cells, (N,). lasting: seconds of the cell, (N,).
@@ -206,17 +220,25 @@ class _Run:
         free = np.maximum(batch.max_running - older, 0.0)
         waiting, fresh = self._arrived(lasting)
         left = waiting + fresh
-        came = np.minimum(left, free)
-        if prefill.separate:
-            over = np.zeros_like(came)
-        else:
-            came = np.minimum(came, per_step * self.width)
-            over = np.minimum(came / (per_step * self.width), 1.0)
+        able = left if prefill.separate else np.minimum(left, per_step * self.width)
+        came = np.minimum(able, free)
+        over = np.zeros_like(came) if prefill.separate else np.minimum(came / (per_step * self.width), 1.0)
         # those that arrive during the cell come for as long as they arrive
         spread = np.minimum(fresh * batch.gap / np.maximum(lasting, _TINY_SECONDS), 1.0)
         longer = np.maximum(over, spread * np.clip(came - waiting, 0.0, fresh) / np.maximum(came, _SAME))
         full = (left > free) & (cell > 0)
-        return came, np.where(full, 1.0, longer), np.where(full, 1.0, over), per_step
+        return came, np.where(full, 1.0, longer), np.where(full, 1.0, over), per_step, able - came
+
+    def _chance_of_full(self, work: _Work) -> Array:
+        """Return the chance that the requests of a cell find the replica full, (N,).
+
+        Derived: the number in the replica, with those that wait for a slot, is normal around that of the clock, and its
+        variance is the mean of that of a Poisson number and of the number of arrivals in as long a time. A replica that
+        is full on average has a queue most of the time.
+        """
+        batch, number = self.batch, work.running + work.beyond
+        deviation = np.sqrt(np.maximum(work.running, 1.0) * (1.0 + np.square(batch.arrival_cv)) / 2.0)
+        return eq.normal_chance((number + 0.5 - batch.max_running) / deviation + _NEARLY_FULL)
 
     def _arrived(self, lasting: Array) -> tuple[Array, Array]:
         """Return the requests that wait at the start of a cell of `lasting` seconds, and those that arrive during it.
@@ -229,6 +251,16 @@ class _Run:
             coming = np.where(gap > 0.0, lasting / gap, 0.0)
         waiting = np.clip(there - self.entered, 0.0, left)
         return waiting, np.minimum(coming, left - waiting)
+
+
+def settled(first: Array, second: Array, third: Array) -> Array:
+    """Return what a sequence of passes ends at, (N,), each of which moves the same part of the one before.
+
+    Aitken's delta-squared process (Proc. R. Soc. Edinburgh 46, 1927).
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        rise = np.nan_to_num((third - second) / (second - first), posinf=_MOST_RISE)
+    return np.asarray(second + (third - second) / (1.0 - np.clip(rise, 0.0, _MOST_RISE)))
 
 
 def prefill_steps(came: Array, per_step: Array, width: Array, *, at_once: Mask) -> Array:
@@ -256,12 +288,13 @@ def any_running(running: Array, entered: Array) -> Array:
 def _extrapolated(run: _Run) -> Drained:
     """Extend the results of a partly simulated batch to all its requests.
 
-    The requests that were not simulated are assumed to go on as in the middle of those that were. The replica is full
-    then, so that their tokens take no less than those of the simulated ones, some of which meet it filling or draining.
+    The requests that were not simulated are assumed to go on as in the middle of those that were, no faster than they
+    arrive. Where the replica is full then, their tokens take no less than those of the simulated ones, some of which
+    meet it filling or draining.
     """
     batch, tokens = run.batch, run.width * run.made
     counts, clocks = np.stack(run.counts), np.stack(run.clocks)
-    gap = batch.steady.request_gap
+    gap, (found_full, ends_full) = np.maximum(batch.steady.request_gap, batch.gap), _full(run)
     rest = np.maximum(batch.count - counts[-1], 0.0)
     end = counts[-1] * (1.0 - _SAME)  # where the count stays, the moment that it is reached
     last = interpolate(counts, clocks, end)
@@ -276,14 +309,29 @@ def _extrapolated(run: _Run) -> Drained:
     return Drained(
         first=(1.0 - part) * (run.first / run.played) + part * (last + rest * gap / 2.0),
         makespan=run.clock + rest * gap,
-        tpot=(1.0 - part) * tpot + part * np.maximum(batch.steady.tpot, tpot),
+        tpot=tpot + part * ends_full * np.maximum(batch.steady.tpot - tpot, 0.0),
         running=(1.0 - full) * (run.squares / run.made) + full * batch.steady.running,
         step=(1.0 - full) * (run.spent / run.made) + full * batch.steady.step,
         entry=entry,
         settling=(1.0 - part) * settling,
         together=(1.0 - part) * run.instant.sum(axis=0) / run.entered,
         drift=(1.0 - part) * _EVEN * _drift(run),
+        full=(1.0 - part) * found_full + part * ends_full,
     )
+
+
+def _full(run: _Run) -> tuple[Array, Array]:
+    """Return the share of the simulated requests that find the replica full, and that chance at its highest, (N,) each.
+
+    All requests that are queued at the start meet a full replica.
+    """
+    if not run.crowded:
+        return np.ones_like(run.width), np.ones_like(run.width)
+    came, chance = (np.stack(column) for column in zip(*run.crowded, strict=True))
+    share = total(came, chance) / np.maximum(came.sum(axis=0), _SAME)
+    most = np.where(came > 0.0, chance, 0.0).max(axis=0)
+    late = np.asarray(run.batch.gap) > 0.0
+    return np.where(late, share, 1.0), np.where(late, most, 1.0)
 
 
 def _drift(run: _Run) -> Array:

@@ -1,4 +1,9 @@
-"""A finite run of an open loop: how long it lasts, and what happens where more requests arrive than can be served."""
+"""A finite run of an open loop: how long it lasts, and what its requests meet while the replica fills and queues grow.
+
+One clock serves all rates. Requests that arrive evenly are followed on it as an offline batch is, which gives the
+backlog that grows beyond capacity and how the replica fills; what arrivals at random add comes from the steady state,
+as far as a run of this length gets there (`run_waits`).
+"""
 
 from __future__ import annotations
 
@@ -6,87 +11,107 @@ from dataclasses import fields, replace
 
 import numpy as np
 
-from perfmodel.arrays import Array, Mask
+from perfmodel.arrays import Array
 from perfmodel.serving.limits import TINY
-from perfmodel.serving.offline import offline
+from perfmodel.serving.run_waits import with_backlog
 from perfmodel.serving.served import MOST_GAIN, Gains, Served, StepTimes, TokenShape, WaitShape
 from perfmodel.serving.steps import StepModel
 from perfmodel.workload import RANKS, Load, longest
 
 
-def finite_run(steady: Served, steps: StepModel, load: Load, limits: tuple[Array, Array], crowded: Mask) -> Served:
+def finite_run(steady: Served, steps: StepModel, load: Load, runs: tuple[Served, Served], filling: Array) -> Served:
     """Turn a steady-state estimate into that of a run of `load.n_requests`, which lasts until the last output ends.
 
-    Where more requests arrive than can be served (`crowded`, (N,)), the run is followed on the clock as an offline
-    batch is, with requests that arrive evenly; waits are less the time that they took to arrive. Even a request that is
-    admitted at once waits for the running step, and a run waits no less than one that arrives as fast as it can be
-    served, which queues by chance. No run waits longer, or meets a fuller replica, than one whose requests all arrive
-    at once. `limits` is (max_running: sequences that run at once, prefills_per_request), (N,) each.
+    No run waits longer, or meets a fuller replica, than one whose requests all arrive at once. Even a request that is
+    admitted at once waits for the running step.
+
+    Args:
+        steady: the steady state, with the waits by chance of a run of this length.
+        steps, load: of the N candidates.
+        runs: the run with all requests at the start, and with requests that arrive evenly (`offline.arriving`).
+        filling: share of its requests that come while the replica fills, (N,): they meet what the latter says. So do
+            those beyond capacity, all of them where the rate has no end.
     """
-    finite = np.isfinite(load.n_requests)
+    (batch, clock), finite, prefill = runs, np.isfinite(load.n_requests), steady.times.prefill
     count = np.where(finite, load.n_requests, 1.0)
-    batch = offline(steps, replace(load, n_requests=count), *limits, np.where(crowded, 1.0 / load.rate, 0.0))
     # a lone request meets no running step
-    arriving, least = count / load.rate, steady.steps.decode / 2.0 * np.maximum(1.0 - 1.0 / count, 0.0)
-    backlog = least + np.maximum(batch.times.wait - arriving / 2.0, 0.0)
+    spread, least = count / load.rate, steady.steps.decode / 2.0 * np.maximum(1.0 - 1.0 / count, 0.0)
+    most = _longest_backlog(steady, batch, load, count)
+    backlog = np.clip(clock.times.wait - spread / 2.0, 0.0, most / 2.0)
     chance = np.where(finite, np.minimum(steady.times.wait, least + batch.times.wait), steady.times.wait)
-    wait = np.where(crowded, np.maximum(backlog, chance), chance)
-    tpot = np.where(crowded, batch.times.tpot, np.minimum(steady.times.tpot, batch.times.tpot))
-    tpot = np.where(finite, tpot, steady.times.tpot)
-    more = load.mean(np.where(crowded, np.maximum(backlog - chance, 0.0) / np.maximum(wait, TINY), 0.0))
-    tokens = _settled(steady, load, tpot)
-    last = longest(load.mean(load.output), load.length_cv, np.minimum(steady.running, count))
-    tail = np.minimum(last, np.maximum(load.longest, load.mean(load.output))) * load.mean(tpot)
-    makespan = np.maximum(count / batch.rate, arriving + load.mean(steady.times.prefill) + tail)
-    prefill = steady.times.prefill
+    wait = np.where(finite, np.minimum(with_backlog(backlog, chance), least + batch.times.wait), steady.times.wait)
+    beyond = np.where(finite, 1.0 - 1.0 / np.maximum(np.nan_to_num(steady.gains.load), 1.0), 0.0)
+    weight = np.where(finite, np.maximum(filling, beyond), 0.0)
+    slowest = np.minimum(batch.times.tpot, steady.times.tpot / (1.0 - beyond))
+    tpot = _mixed(weight, np.minimum(clock.times.tpot, slowest), steady.times.tpot)
+    makespan = np.maximum(count / clock.rate, spread + load.mean(prefill) + _last_answer(steady, load, count, tpot))
     # a backlog is the small difference of two times, of which only the batch's is in error
-    gain = np.clip(batch.times.wait.mean(axis=0) / np.maximum(backlog - least, TINY).mean(axis=0), 1.0, MOST_GAIN)
-    wait_gain = np.where(crowded, gain, steady.gains.wait)
+    gain = np.clip(clock.times.wait.mean(axis=0) / np.maximum(backlog, TINY).mean(axis=0), 1.0, MOST_GAIN)
+    late = np.where(finite, 1.0 - np.where(finite, chance, 0.0) / np.maximum(wait, TINY), 0.0)
+    late = load.mean(np.clip(late, 0.0, 1.0))
     return replace(
         steady,
-        steps=StepTimes(**_chosen(StepTimes, crowded, batch.steps, steady.steps)),
-        running=np.where(crowded, batch.running, steady.running),
-        gains=Gains(np.where(crowded, 1.0, steady.gains.token), wait_gain, steady.gains.load),
+        steps=StepTimes(**_blended(StepTimes, beyond, clock.steps, steady.steps)),
+        running=_mixed(beyond, clock.running, steady.running),
+        gains=Gains(steady.gains.token, _mixed(late, gain, steady.gains.wait), steady.gains.load),
         times=replace(steady.times, ttft=prefill + wait + steps.request_time(load.input), tpot=tpot, wait=wait),
         rate=np.where(finite, count / makespan, steady.rate),
-        waits=_waits(steady, batch, load, (least, arriving, more), crowded),
-        tokens=TokenShape(**_chosen(TokenShape, crowded, batch.tokens, tokens)),
+        waits=_waits(steady, runs, load, (least, spread, most, late)),
+        tokens=TokenShape(**_blended(TokenShape, weight, clock.tokens, steady.tokens)),
     )
 
 
-def _waits(steady: Served, batch: Served, load: Load, times: tuple[Array, Array, Array], crowded: Mask) -> WaitShape:
-    """Return how the waits of a run are distributed: none waits longer for admission than in the `batch`.
+def _last_answer(steady: Served, load: Load, count: Array, tpot: Array) -> Array:
+    """Return the seconds of the longest answer of those that run at once at the end of a run of `count` requests, (N,).
 
-    times: least wait, and the time that all requests take to arrive, seconds, (N,) each; what a backlog adds to the
-    wait by chance, as a part of both, (N,). crowded: as in `finite_run`.
+    tpot: seconds per output token, (C, N).
     """
-    (least, arriving, backlog), shape, finite = times, steady.waits, np.isfinite(load.n_requests)
-    ranks = np.array(list(RANKS.values()))[:, None]
-    late = np.maximum(batch.waits.by_rank - ranks * arriving, 0.0)
+    tokens = longest(load.mean(load.output), load.length_cv, np.minimum(steady.running, count))
+    return np.asarray(np.minimum(tokens, np.maximum(load.longest, load.mean(load.output))) * load.mean(tpot))
+
+
+def _longest_backlog(steady: Served, batch: Served, load: Load, count: Array) -> Array:
+    """Return the most seconds that the last of `count` requests (N,) is late, (N,).
+
+    The k-th is late by no more than k times what a request takes longer to serve than to arrive: in the steady state
+    or, where prompts are the limit, in the `batch` of all.
+    """
+    last = list(RANKS.values())[-1]
+    spread, batched = count / load.rate, np.asarray(batch.waits.by_rank)[-1] / last
+    return np.asarray(np.maximum(np.maximum(spread * np.nan_to_num(steady.gains.load), batched) - spread, 0.0))
+
+
+def _waits(
+    steady: Served, runs: tuple[Served, Served], load: Load, times: tuple[Array, Array, Array, Array]
+) -> WaitShape:
+    """Return how the waits of a run are distributed: none waits longer for admission than with all at the start.
+
+    runs: as in `finite_run`. times: least wait, the time that all requests take to arrive, and the longest backlog,
+    seconds, (N,) each; what a backlog adds to the wait by chance, as a part of both, (N,).
+    """
+    (batch, clock), (least, spread, most, part), finite = runs, times, np.isfinite(load.n_requests)
+    ranks, shape = np.array(list(RANKS.values()))[:, None], steady.waits
+    late = np.clip(clock.waits.by_rank - ranks * spread, 0.0, ranks * most)
     # the clock has cells: by Markov's inequality no share 1 - q of the requests waits longer than the mean / (1 - q)
-    late = np.minimum(late, np.maximum(load.mean(batch.times.wait) - arriving / 2.0, 0.0) / (1.0 - ranks))
+    late = np.minimum(late, np.maximum(load.mean(clock.times.wait) - spread / 2.0, 0.0) / (1.0 - ranks))
     late = np.maximum.accumulate(late, axis=0)
     queued = np.minimum(shape.queued_by_rank, batch.waits.by_rank)
     return replace(
         shape,
-        uniform_share=np.where(crowded, backlog, shape.uniform_share),
-        by_rank=np.where(crowded, least + late, np.nan),
+        uniform_share=np.where(finite, part, shape.uniform_share),
+        by_rank=np.where(finite, late, np.nan),
         most_by_rank=np.where(finite, least + batch.waits.by_rank, np.nan),
         queued=np.where(finite, np.minimum(shape.queued, load.mean(batch.times.wait)), shape.queued),
         queued_by_rank=np.where(finite, queued, shape.queued_by_rank),
     )
 
 
-def _settled(steady: Served, load: Load, tpot: Array) -> TokenShape:
-    """Return how times per token differ between requests, with delays by prompts as much less as those of `tpot` are.
-
-    tpot: mean seconds per output token in the run, no more than in the steady state, (C, N).
-    """
-    step = steady.steps.decode / load.accepted
-    delayed = load.mean(tpot - step) / np.maximum(load.mean(steady.times.tpot - step), TINY)
-    return replace(steady.tokens, settling=steady.tokens.settling * np.clip(delayed, 0.0, 1.0))
+def _blended(kind: type, weight: Array, clock: object, steady: object) -> dict[str, Array]:
+    """Return the fields of a dataclass `kind`: a part `weight` (N,) of the clock's, else the steady state's."""
+    return {f.name: _mixed(weight, getattr(clock, f.name), getattr(steady, f.name)) for f in fields(kind)}
 
 
-def _chosen(kind: type, crowded: Mask, batch: object, steady: object) -> dict[str, Array]:
-    """Return the fields of a dataclass `kind`: the batch's where the run is crowded, else those of the steady state."""
-    return {f.name: np.where(crowded, getattr(batch, f.name), getattr(steady, f.name)) for f in fields(kind)}
+def _mixed(weight: Array, one: Array | float, other: Array | float) -> Array:
+    """Return a mean with a share `weight` (N,) of the former; a share of none counts nothing, were it infinite."""
+    mean = weight * np.where(weight > 0.0, one, 0.0) + (1.0 - weight) * np.where(weight < 1.0, other, 0.0)
+    return np.where(weight > 0.0, mean, other)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from perfmodel.arrays import Array
@@ -22,20 +24,36 @@ from perfmodel.workload import Load
 _LONE_GROUP = 1.0 + 1e-6
 
 
-def offline(
-    steps: StepModel, load: Load, max_running: Array, prefills_per_request: Array, gap: Array | float = 0.0
-) -> Served:
+def offline(steps: StepModel, load: Load, max_running: Array, prefills_per_request: Array) -> Served:
     """Estimate a run whose requests are all queued at the start: the replica fills, works through the queue and drains.
-
-    Where they arrive one after the other, waits are counted from the start of the run.
 
     Args:
         steps: computes cost and time of steps of the N candidates.
         load: load of one replica.
         max_running: sequences that run at once, (N,).
         prefills_per_request: expected prefills per request while others queue for admission, (N,).
-        gap: seconds between the arrivals of two requests, (N,); 0: all are queued at the start.
     """
+    batch, prefills = _batch(steps, load, max_running, prefills_per_request)
+    return _served(steps, load, drain(batch), prefills)
+
+
+def arriving(
+    steps: StepModel, load: Load, max_running: Array, prefills_per_request: Array
+) -> tuple[Served, Served, Array]:
+    """Estimate a run whose requests are all queued at the start, and one in which they arrive evenly at `load.rate`.
+
+    The latter's waits are counted from the start of the run. Returned with the share of its requests that find the
+    replica full, (N,). Arguments as in `offline`.
+    """
+    batch, prefills = _batch(steps, load, max_running, prefills_per_request)
+    late = drain(replace(batch, gap=1.0 / load.rate, arrival_cv=load.cv))
+    return _served(steps, load, drain(batch), prefills), _served(steps, load, late, prefills), late.full
+
+
+def _batch(
+    steps: StepModel, load: Load, max_running: Array, prefills_per_request: Array
+) -> tuple[OfflineBatch, tuple[PrefillTimes, PrefillTimes]]:
+    """Return the batch of `offline`, and the prefill times of prompts that enter one at a time and in full groups."""
     count = np.maximum(load.n_requests, TINY_COUNT)
     outputs = _output_lengths(load)
     running = np.minimum(count, max_running)
@@ -48,18 +66,15 @@ def offline(
     repeats = 1.0 + (prefills_per_request - 1.0) * np.maximum(1.0 - max_running / count, 0.0)
     lines = _prefill_lines(steps, load, curve.time[0], (single, grouped), (least, most))
     least_gap = load.mean(grouped.apart.busy(steps.sharding.pp)) / most * repeats
-    drained = drain(
-        OfflineBatch(
-            count=count,
-            max_running=running,
-            outputs=outputs,
-            curve=curve,
-            gap=gap,
-            prefill=_prefill_cost(steps, load, lines, (crowd, repeats, least_gap)),
-            steady=_steady_state(load, crowd, curve, steady, (outputs.mean, repeats)).no_faster(least_gap),
-        )
+    batch = OfflineBatch(
+        count=count,
+        max_running=running,
+        outputs=outputs,
+        curve=curve,
+        prefill=_prefill_cost(steps, load, lines, (crowd, repeats, least_gap)),
+        steady=_steady_state(load, crowd, curve, steady, (outputs.mean, repeats)).no_faster(least_gap),
     )
-    return _served(steps, load, drained, count, (single, grouped))
+    return batch, (single, grouped)
 
 
 def _prefill_cost(
@@ -167,14 +182,12 @@ def _steady_state(
     return SteadyState(request_gap=1.0 / rate, tpot=slowed_tpot(step, rate * interference), running=running, step=step)
 
 
-def _served(
-    steps: StepModel, load: Load, drained: Drained, count: Array, prefills: tuple[PrefillTimes, PrefillTimes]
-) -> Served:
-    """Convert the simulated batch of `count` requests (N,) into a `Served`.
+def _served(steps: StepModel, load: Load, drained: Drained, prefills: tuple[PrefillTimes, PrefillTimes]) -> Served:
+    """Convert the simulated batch into a `Served`.
 
     `prefills` holds the prefill times of prompts that enter one at a time, and of prompts in full groups.
     """
-    single, grouped = prefills
+    (single, grouped), count = prefills, np.maximum(load.n_requests, TINY_COUNT)
     own, mean_own = single.shared, load.mean(single.shared)
     wait = np.maximum(drained.first - mean_own, 0.0)
     zero = np.zeros_like(own)

@@ -88,7 +88,7 @@ class OfflineBatch:
 
     count: requests, (N,). max_running: sequences that run at once, (N,). outputs: output lengths in decode steps.
     curve: time of a decode step with up to `max_running` sequences. gap: seconds between the arrivals of two requests,
-    0 where all are queued at the start, (N,).
+    0 where all are queued at the start, (N,). arrival_cv: coefficient of variation of these gaps, (N,).
     """
 
     count: Array
@@ -98,3 +98,4 @@ class OfflineBatch:
     prefill: PrefillCost
     steady: SteadyState
     gap: Array | float = 0.0
+    arrival_cv: Array | float = 1.0

@@ -1,0 +1,206 @@
+"""Waits of an open loop: for a step that computes the prompt, and for admission, in a run or without end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from perfmodel.arrays import Array, Mask
+from perfmodel.serving.admission import admission_wait, queued_by_rank, waiting_share
+from perfmodel.serving.curve import DecodeCurve
+from perfmodel.serving.limits import MAX_UTILISATION, TINY
+from perfmodel.serving.mixed_steps import MixedSteps
+from perfmodel.serving.planned_step import PricedStep
+from perfmodel.serving.prefills import PrefillTimes
+from perfmodel.serving.queueing import queue_variability, step_residual, wait_cv, wait_of_bursts
+from perfmodel.serving.run_waits import CV_WITHOUT_DRIFT, mean_in_run, run_noise
+from perfmodel.serving.served import WaitShape
+from perfmodel.serving.steps import StepModel
+from perfmodel.workload import POISSON_CV, Load
+
+
+@dataclass(frozen=True)
+class Replica:
+    """Describe one replica under an open loop.
+
+    run_length: requests of the run, infinite without end, (N,). max_running: most sequences that run at once, never
+    more than the requests of the run, (N,). curve: seconds per output token against running sequences. later_tokens:
+    mean output tokens after the first, (N,). prefills_per_request: expected prefills per request while others queue,
+    (N,). full: share of the requests of the run that find the replica full, (N,); 1 without end.
+    """
+
+    steps: StepModel
+    load: Load
+    run_length: Array
+    max_running: Array
+    curve: DecodeCurve
+    later_tokens: Array
+    prefills_per_request: Array
+    full: Array
+
+    @property
+    def variability(self) -> Array:
+        """Return c_a^2 + c_s^2 of gaps between arrivals and of output lengths (`queue_variability`), (N,)."""
+        load = self.load
+        return queue_variability(load.cv, load.output, load.length_cv, load.mean)
+
+
+@dataclass(frozen=True)
+class Point:
+    """Describe the operating point, (N,).
+
+    running: mean number of sequences. seen: sequences in the step that one of them takes part in, itself included.
+    entering: prompts per step. decode: a decode step of `seen` sequences. step: its mean wall time over the Poisson
+    number of sequences, seconds. prefill: prefill times at `seen`. mixed: steps with other numbers of prompts.
+    """
+
+    running: Array
+    seen: Array
+    entering: Array
+    decode: PricedStep
+    step: Array
+    prefill: PrefillTimes
+    mixed: MixedSteps
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """State what a replica can complete.
+
+    completed: requests/s completed at each of the K numbers of sequences of the decode curve while nobody queues,
+    (K, N). drain: requests/s completed by a full replica while others queue, (N,). rate: requests/s served, (N,).
+    saturated: whether demand exceeds that, (N,).
+    """
+
+    completed: Array
+    drain: Array
+    rate: Array
+    saturated: Mask
+
+
+def filling_share(replica: Replica, point: Point) -> Array:
+    """Return the share of the requests of a run that come while the replica still fills, (N,); 0 without end.
+
+    Derived: while the number of running sequences nears its final value along a straight line, half of it is lacking on
+    average, and as many requests as run in the end are then in the replica without one having left.
+    """
+    return np.asarray(np.minimum(np.maximum(2.0 * point.running, 1.0) / replica.run_length, 1.0))
+
+
+def prefill_wait(replica: Replica, point: Point, rate: Array) -> Array:
+    """Return the mean seconds until a step computes an arriving prompt, (N,).
+
+    The prompt waits for the running step, and for prompts ahead of it that do not fit into the next one. Derived: the
+    first is half a step with prompts in the share of time that such steps take (Kingman's formula), more by their
+    variance as a long step meets more arrivals, and half a decode step in the rest. The second is the wait of a queue
+    whose server takes the time per prompt of the fullest steps: a bulk queue is no more loaded than that. With one
+    prompt per step and no decodes both are the M/G/1 queue. Bursts add to it (`wait_of_bursts`). A short run ends
+    before the queue reaches its steady length (`run_waits`). rate: requests/s, (N,).
+    """
+    load = replica.load
+    prefill = load.mean(point.prefill.shared)
+    busy, _, _ = _utilisation(replica, point, rate)
+    variability = np.square(np.minimum(load.cv, POISSON_CV)) + np.square(point.prefill.cv(load))
+    ahead, _ = _ahead(replica, point, rate)
+    uneven = 1.0 + point.mixed.cv_squared(point.entering, prefill, point.seen)
+    wait = busy * variability / 2.0 * prefill * uneven + ahead + (1.0 - busy) * step_residual(point.running, point.step)
+    # a run holds no more prompts
+    return np.asarray(np.minimum(wait, replica.run_length * prefill / point.entering / 2.0))
+
+
+def _ahead(replica: Replica, point: Point, rate: Array) -> tuple[Array, Array]:
+    """Return the mean seconds that a prompt waits for those ahead of it: (in the run, in one without end), (N,) each.
+
+    rate: requests/s, (N,).
+    """
+    (busy, loaded, per_prompt), cv = _utilisation(replica, point, rate), replica.load.cv
+    spread = np.square(point.prefill.cv(replica.load))
+    poisson = busy * (np.square(np.minimum(cv, POISSON_CV)) + spread) / 2.0 * loaded / (1.0 - loaded) * per_prompt
+    ever = poisson + wait_of_bursts(point.mixed.most, loaded, per_prompt, cv)
+    return mean_in_run(run_noise(replica.run_length, per_prompt, np.square(cv) + spread), ever), ever
+
+
+def rate_like_run(replica: Replica, point: Point, rate: Array) -> Array:
+    """Return the requests/s whose prompts wait in a run without end for as long as those of the run, at most `rate`.
+
+    (N,). Derived: the wait is that of a load r as r / (1 - r), so that few prompts gather in a step of a short run.
+    """
+    _, loaded, per_prompt = _utilisation(replica, point, rate)
+    ahead, ever = _ahead(replica, point, rate)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        queue = ahead / ever * loaded / (1.0 - loaded)
+        found = queue / (1.0 + queue) / per_prompt
+    return np.where(ahead < ever, np.minimum(found, rate), np.inf)
+
+
+def _utilisation(replica: Replica, point: Point, rate: Array) -> tuple[Array, Array, Array]:
+    """Return (share of time that steps with prompts take, load of the queue of prompts, seconds per prompt of full
+    steps), (N,) each. rate: requests/s, (N,).
+    """
+    busy = np.minimum(rate * replica.load.mean(point.prefill.shared) / point.entering, 1.0)
+    per_prompt = point.mixed.per_prompt(point.decode.wall, point.seen)
+    return busy, np.minimum(rate * per_prompt, MAX_UTILISATION), per_prompt
+
+
+def wait_shape(
+    replica: Replica, point: Point, throughput: Throughput, queued: tuple[Array, Array, Array], filling: Array | float
+) -> WaitShape:
+    """Return how the waits of an open loop are distributed.
+
+    Derived: a prompt that meets no other waits uniformly for the end of a decode step, if one runs. The others wait as
+    in an M/G/1 queue.
+
+    queued: as `queued_in_run` returns it, (N,) each. filling: as `filling_share` returns it, (N,).
+    """
+    rate, (queue, steady, noise) = throughput.rate, queued
+    busy, _, _ = _utilisation(replica, point, rate)
+    share = waiting_share(steady, rate, throughput.drain, replica.variability / 2.0)
+    alone = 1.0 / np.maximum(np.square(replica.load.cv), 1.0)
+    meets_none = (1.0 - busy) * alone
+    return WaitShape(
+        queued=queue,
+        queued_by_rank=queued_by_rank((steady, share), noise, _later(replica, filling)),
+        short_shares=(meets_none * -np.expm1(-point.running),),
+        short_longest=(point.step,),
+        long_share=1.0 - meets_none,
+        long_cv=1.0 + (_long_cv(replica, point, rate) - 1.0) * alone,
+    )
+
+
+def _long_cv(replica: Replica, point: Point, rate: Array) -> Array:
+    """Return the coefficient of variation of the waits of prompts that meet others, (N,).
+
+    That of a steady queue, or less in a run that ends before its queue is steady. rate: requests/s, (N,).
+    """
+    (_, loaded, _), (ahead, ever) = _utilisation(replica, point, rate), _ahead(replica, point, rate)
+    steady = wait_cv(loaded, point.prefill.cv(replica.load))
+    reached = np.where(ahead < ever, ahead / np.maximum(ever, TINY), 1.0)
+    squared = reached * np.square(steady) + (1.0 - reached) * np.square(CV_WITHOUT_DRIFT)
+    return np.where(reached < 1.0, np.sqrt(squared), steady)
+
+
+def _later(replica: Replica, filling: Array | float = 1.0) -> Array:
+    """Return the share of the requests of a run that come after the replica is full, (N,).
+
+    None where all fit at once. filling: share of the requests that come while it fills, (N,).
+    """
+    later = np.maximum(replica.full, 1.0 - filling)
+    later = np.minimum(later, 1.0 - replica.max_running / np.maximum(replica.run_length, 1.0))
+    return np.where(np.isfinite(replica.run_length), later, 1.0)
+
+
+def queued_in_run(replica: Replica, throughput: Throughput, max_running: Array) -> tuple[Array, Array, Array]:
+    """Return the mean seconds that a request queues for admission in the run, the same in a run without end, and what
+    the run's work varies by in seconds (`run_noise`), (N,) each.
+    """
+    variability, later = replica.variability, _later(replica)
+    steady = admission_wait(
+        throughput.rate, replica.curve.running, throughput.completed, throughput.drain, variability / 2.0
+    )
+    noise = run_noise(replica.run_length * later, 1.0 / throughput.rate, variability)
+    never = (replica.run_length <= max_running) | (throughput.saturated & np.isinf(replica.run_length))
+    steady, noise = np.where(never, 0.0, steady), np.where(never & np.isfinite(replica.run_length), 0.0, noise)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        queue = later * mean_in_run(noise, steady / np.maximum(later, TINY))
+    return queue, steady, noise

@@ -1,0 +1,103 @@
+"""Waits of runs that start with an empty queue: the law beside random walks, its limits, and runs around capacity."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+
+import hwdb
+from perfmodel.deployment.columns import deployments
+from perfmodel.estimates.estimator import estimate
+from perfmodel.estimates.percentiles import overall
+from perfmodel.models import model
+from perfmodel.serving.run_waits import mean_in_run, rank_in_run, run_noise, with_backlog
+from perfmodel.workload.workload import Workload
+
+RANKS = np.array([0.5, 0.9, 0.95, 0.99])
+
+
+@cache
+def walked(drift: float) -> tuple[float, np.ndarray]:
+    """Return mean and ranks within a run of a reflected Brownian motion of unit noise, means over 1,000 runs."""
+    steps = np.random.default_rng(4).standard_normal((500, 2000)) / np.sqrt(2000.0)
+    path = np.cumsum(np.concatenate([steps, -steps]) + drift / 2000.0, axis=1)
+    # between its steps a path falls lower: by 0.5826 of the deviation of a step on average (Broadie et al., 1997)
+    lowest = np.minimum(np.minimum.accumulate(path, axis=1) - 0.5826 / np.sqrt(2000.0), 0.0)
+    found = path - lowest
+    return float(found.mean()), np.quantile(found, RANKS, axis=1).mean(axis=1)
+
+
+@pytest.mark.parametrize("drift", [-8.0, -3.0, -1.0, 0.0])
+def test_a_run_waits_as_a_random_walk_does(drift: float) -> None:
+    mean, ranks = walked(drift)
+    steady = 0.5 / -drift if drift < 0 else np.inf
+    assert mean_in_run(np.ones(1), np.full(1, steady))[0] == pytest.approx(mean, rel=0.06)
+    found = rank_in_run(np.ones(4), -np.log1p(-RANKS) * steady, RANKS)
+    np.testing.assert_allclose(found, ranks, rtol=0.12)
+
+
+@pytest.mark.parametrize("drift", [0.5, 2.0, 5.0])
+def test_a_backlog_grows_as_a_random_walk_does(drift: float) -> None:
+    mean, ranks = walked(drift)
+    chance = mean_in_run(np.ones(1), np.full(1, np.inf))
+    assert with_backlog(np.full(1, drift / 2.0), chance)[0] == pytest.approx(mean, rel=0.06)
+    by_rank = rank_in_run(np.ones(4), np.full(4, np.inf), RANKS)
+    np.testing.assert_allclose(with_backlog(RANKS * drift, by_rank), ranks, rtol=0.12)
+
+
+def test_long_runs_wait_as_without_end_and_short_ones_for_nobody() -> None:
+    steady, counts = np.full(6, 0.7), np.array([1.0, 1e2, 1e4, 1e6, 1e8, np.inf])
+    found = mean_in_run(run_noise(counts, np.full(6, 0.01), np.full(6, 2.0)), steady)
+    assert (np.diff(found) > 0.0).all()
+    assert found[-1] == 0.7
+    assert found[-2] == pytest.approx(0.7, rel=1e-3)
+    assert mean_in_run(np.zeros(1), np.full(1, np.inf))[0] == 0.0
+    assert mean_in_run(np.ones(1), np.zeros(1))[0] == 0.0
+    rising = mean_in_run(np.ones(200), np.geomspace(1e-3, 1e3, 200))
+    assert (np.diff(rising) > 0.0).all()
+
+
+def test_ranks_of_a_run_rise_with_the_rank_and_with_the_steady_wait() -> None:
+    for steady in (0.01, 0.1, 1.0, 10.0, np.inf):
+        ranks = np.linspace(0.01, 0.999, 60)
+        found = rank_in_run(np.ones(60), -np.log1p(-ranks) * steady, ranks)
+        assert (np.diff(found) > 0.0).all()
+    assert rank_in_run(np.ones(1), np.ones(1), np.full(1, -0.1))[0] == 0.0
+
+
+CASES = {
+    "few slots": ("meta-llama/Llama-3.1-70B", {"tp": 4, "max_num_seqs": 16}, "sglang", 4000, 200),
+    "short answers": ("meta-llama/Llama-3.1-8B", {}, "vllm", 2000, 2),
+}
+
+
+def figures(name: str, level: float, count: float) -> np.ndarray:
+    """Return TTFT (mean, p50, p99) and TPOT of a run of `count` requests at `level` times capacity, seconds."""
+    spec, layout, by, prompt, answer = CASES[name]
+    row = deployments([hwdb.device("h100-sxm")], **layout)
+    work = Workload.from_lengths(prompt, answer, arrival="open", rate=1e5, isl_dist="fixed")
+    most = float(estimate(model(spec), work, row, engine=by).request_rate[0])
+    found = estimate(model(spec), replace(work, rate=level * most, n_requests=count), row, engine=by)
+    ttft = [float(found.mean(found.ttft)[0]), *(float(overall(found, "ttft", q)[0]) for q in ("p50", "p99"))]
+    return np.array([*ttft, float(found.mean(found.tpot)[0])])
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("count", [300.0, 2000.0])
+def test_nothing_jumps_at_capacity_and_waits_rise_with_the_rate(name: str, count: float) -> None:
+    levels = [0.5, 0.7, 0.9, 0.97, 0.999, 1.001, 1.03, 1.1, 1.4, 2.0]
+    found = np.stack([figures(name, level, count) for level in levels])
+    assert (np.diff(found[:, :3], axis=0) > 0.0).all()
+    np.testing.assert_allclose(found[5], found[4], rtol=0.08)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_longer_run_at_capacity_waits_longer_and_below_it_as_without_end(name: str) -> None:
+    counts = [50.0, 500.0, 5000.0, 1e6]
+    for level in (1.0, 1.2):
+        assert (np.diff([figures(name, level, n)[0] for n in counts]) > 0.0).all()
+    below = np.stack([figures(name, 0.8, n) for n in (1e6, float("nan"))])
+    np.testing.assert_allclose(below[0], below[1], rtol=0.01)
