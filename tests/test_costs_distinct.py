@@ -12,13 +12,14 @@ import pytest
 import hwdb
 from perfmodel import Deployments, Workload, estimate, model
 from perfmodel.arrays import Array
-from perfmodel.costs import Cost, Roofline, StepCost, default, distinct_cost, layouts, step_cost, steps
+from perfmodel.costs import Cost, Roofline, StepCost, default, distinct_cost, layouts, rows, step_cost, steps
 from perfmodel.costs.rows import FEW, distinct
 from perfmodel.deployment import shard
 from perfmodel.deployment.columns import deployments
 from perfmodel.estimates import estimator
 from perfmodel.hardware import Hardware, hardware_of
 from perfmodel.operators import Demand, Step
+from perfmodel.profiles import compiled, equal_rows
 
 SPEC = model("meta-llama/Llama-3.1-8B")
 DEVICES = [hwdb.device(name) for name in ("h100-sxm", "l40s")]
@@ -68,8 +69,14 @@ def test_few_steps_are_all_priced() -> None:
     assert costs.priced == FEW - 1
 
 
+@pytest.mark.parametrize("compiled_code", [False, True])
 @pytest.mark.parametrize("seed", range(20))
-def test_rows_are_distinct_by_all_their_columns(seed: int) -> None:
+def test_rows_are_distinct_by_all_their_columns(
+    seed: int, compiled_code: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = compiled._number_rows() if compiled_code else None
+    monkeypatch.setattr(rows, "numbering", lambda: number)
+    monkeypatch.setattr(rows, "MANY_ROWS", 1)
     draw = np.random.default_rng(seed)
     table = draw.choice([0.0, -0.0, 1.0, 1.0 + 2.0**-52, -3.5, np.nan, np.inf], (4, 200))
     found = distinct([*table, np.broadcast_to(7.0, 200)])
@@ -77,6 +84,20 @@ def test_rows_are_distinct_by_all_their_columns(seed: int) -> None:
     first, which = found
     np.testing.assert_array_equal(table[:, first][:, which], table)
     assert len(first) == len({tuple(row.tobytes() for row in column) for column in (table + 0.0).T})
+
+
+@pytest.mark.parametrize("count", [1, 2, 1000, 5000])
+def test_rows_are_numbered_alike_by_plain_and_compiled_code(count: int) -> None:
+    """Also where hash values meet, as they do in a table of few slots."""
+    table = np.random.default_rng(count).integers(0, 9, (3, count)).astype(float)
+    first, which = np.empty((2, count), np.intp)
+    with np.errstate(over="ignore"):
+        slots = np.full(2 ** int(count).bit_length(), -1, np.intp)
+        found = equal_rows.number_rows(table.view(np.uint64), slots, first, which)
+    expected = rows._numbered(list(table), compiled._number_rows())
+    np.testing.assert_array_equal(first[:found], expected[0])
+    np.testing.assert_array_equal(which, expected[1])
+    assert found == len(np.unique(table, axis=1).T)
 
 
 def test_one_number_in_every_column_is_one_row() -> None:
@@ -100,7 +121,7 @@ def test_estimates_do_not_depend_on_how_many_are_made_at_once(arrival: dict, mon
 
 def test_calls_that_are_equal_are_priced_once_and_cost_what_they_do_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Candidates that differ in the format of their KV cache have the same GEMMs; measured tables, donors, roofline."""
-    draw, count, rows = np.random.default_rng(5), 300, []
+    draw, count, asked = np.random.default_rng(5), 300, []
     every = [hwdb.device(name) for name in ("h100-sxm", "l40s", "mi300x")]
     columns: dict[str, Any] = {"tp": draw.choice([1.0, 2.0], count), "kv": draw.choice(["bf16", "fp8"], count)}
     placed = deployments(
@@ -109,16 +130,16 @@ def test_calls_that_are_equal_are_priced_once_and_cost_what_they_do_alone(monkey
     step = Step(decode_seqs=draw.integers(1, 9, count).astype(float), decode_context=draw.choice([500.0, 900.0], count))
 
     def cost(demand: Demand, hardware: Hardware) -> Cost:
-        rows.append(len(hardware.index))
+        asked.append(len(hardware.index))
         return default().cost(demand, hardware)
 
     model_of_cost = cast(Any, SimpleNamespace(cost=cost))
     given = shard(SPEC, placed), hardware_of(placed.devices, placed.device), model_of_cost, step
     alone = step_cost(*given)
-    assert set(rows) == {count}
-    rows.clear()
+    assert set(asked) == {count}
+    asked.clear()
     monkeypatch.setattr(steps, "MANY", 1)
     together = step_cost(*given)
-    assert max(rows) < 0.6 * count
+    assert max(asked) < 0.6 * count
     for f in fields(StepCost):
         np.testing.assert_array_equal(getattr(together, f.name), getattr(alone, f.name))

@@ -97,8 +97,9 @@ class Calibrated:
                 for donor in donors:
                     weight = float(np.exp((donors[0].distance - donor.distance) / WEIGHT_LENGTH))
                     key = (id(donor.choice.measured), donor.choice.wanted, donor.device)
-                    loan = loans.setdefault(key, _Loan(donor, count))
-                    loan.add(rows, weight, ceilings(device, loan.variant.act or PLAIN))
+                    if key not in loans:
+                        loans[key] = _Loan(donor, count)
+                    loans[key].add(rows, weight, ceilings(device, loans[key].variant.act or PLAIN))
                 if donors:
                     total.spread[..., rows] = calibrated_spread(demand.family, donors[0].distance)
         _settle(total, list(loans.values()), demand, hardware)
@@ -346,7 +347,7 @@ def carried(donor: Donor, here: Reference, variant: Variant, asked: Asked) -> tu
     floor = np.minimum(priced.time, donor.floor)
     with np.errstate(invalid="ignore", divide="ignore"):
         ratio = np.where(there > 0, least / there, 1.0)
-    limit = np.where(priced.bound == LAUNCH_BOUND, LAUNCH_BOUND, limit).astype(np.int8)
+    limit = np.where(priced.bound == LAUNCH_BOUND, priced.bound, limit)
     work = priced.time * ratio if donor.own else floor + (priced.time - floor) * ratio
     return np.maximum(work, floor), limit, priced.basis < BASIS_CODE["extrapolated"]
 

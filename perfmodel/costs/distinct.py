@@ -53,7 +53,8 @@ def distinct_cost(
     found = distinct(columns)
     if found is None or len(found[0]) > MOSTLY_DISTINCT * len(found[1]):
         return step_cost(sharding, hardware, costs, step, launches)
-    first, which = ordered(*found, [hardware.index[found[0] % len(number)]])
+    asked: list[Array | Index] = [sharding.asked, sharding.act, sharding.kv_bytes, hardware.index]
+    first, which = ordered(*found, [column[found[0] % len(number)] for column in asked])
     candidate = first % len(number)
     fresh = Step(*(c[first] if v.ndim else v for v, c in zip(given, columns[1:], strict=True)))
     priced = step_cost(sharding.take(candidate), hardware.take(candidate), costs, fresh, launches)

@@ -327,4 +327,4 @@ def _read(choice: Choice, asked: Asked) -> TablePrice:
     time = np.maximum(time, least_time(item, asked.family.name))
     basis = np.maximum(basis, np.int8(max(choice.worst, _INTERPOLATED if item.fitted else 0)))
     small = (least < LAUNCH_SHARE * time) & (time < LAUNCH_TIME)
-    return TablePrice(time=time, basis=basis, bound=np.where(small, LAUNCH_BOUND, limit).astype(np.int8), least=least)
+    return TablePrice(time=time, basis=basis, bound=np.where(small, np.int8(LAUNCH_BOUND), limit), least=least)

@@ -2,38 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from perfmodel.arrays import Array, Index
+from perfmodel.profiles import MIX_1, MIX_2, SHIFT_1, SHIFT_2, numbering
 
 #: Rows below which all are priced. Chosen: finding equal ones then takes as long as pricing them.
 FEW = 64
 #: Share of distinct rows above which all are priced: nothing is left to gather. Chosen.
 MOSTLY_DISTINCT = 0.7
-#: Odd factors that mix the bits of a row's columns (Steele, Lea & Flood, Fast Splittable Pseudorandom Number
-#: Generators, 2014: SplitMix64).
-_MIX_1, _MIX_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
-_SHIFT_1, _SHIFT_2 = np.uint64(30), np.uint64(27)
+#: Rows from which the compiled count of equal rows is called. Chosen: it has a fixed cost.
+MANY_ROWS = 1024
 
 
 def distinct(columns: Sequence[Array]) -> tuple[Index, Index] | None:
     """Find the U different rows of a table of columns, (M,) of floats each.
 
-    Returns (row number of one of each, (U,), which of these each row equals, (M,)), or None where two different rows
-    have one hash value. Numbers count as equal by their bits, -0.0 as 0.0.
+    Returns (row number of one of each, (U,), which of these each row equals, (M,)), in any order, or None where two
+    different rows have one hash value. Numbers count as equal by their bits, -0.0 as 0.0.
     """
-    bits = [(np.asarray(c, float) + 0.0).view(np.uint64) for c in columns if not _constant(c)]
-    if not bits:
+    plain = [np.asarray(c, float) for c in columns if not _constant(c)]
+    if not plain:
         return np.zeros(1, np.intp), np.zeros(len(columns[0]), np.intp)
+    number = numbering() if len(plain[0]) >= MANY_ROWS else None
+    return _hashed(plain) if number is None else _numbered(plain, number)
+
+
+def _numbered(columns: list[Array], number: Callable[..., int]) -> tuple[Index, Index]:
+    """Do what `distinct` does with `perfmodel.profiles.numbering`."""
+    count = len(columns[0])
+    table = np.empty((len(columns), count))
+    for row, column in zip(table, columns, strict=True):
+        np.add(column, 0.0, out=row)
+    first, which = np.empty((2, count), np.intp)
+    slots = np.full(2 ** (int(count).bit_length() + 1), -1, np.intp)
+    found = number(table.view(np.uint64), slots, first, which)
+    return first[:found].copy(), which
+
+
+def _hashed(columns: list[Array]) -> tuple[Index, Index] | None:
+    """Do what `distinct` does by sorting one number per row, which mixes the bits of its columns."""
+    bits = [(c + 0.0).view(np.uint64) for c in columns]
     mixed = np.zeros(len(bits[0]), np.uint64)
     for column in bits:
         mixed ^= column
-        mixed ^= mixed >> _SHIFT_1
-        mixed *= _MIX_1
-        mixed ^= mixed >> _SHIFT_2
-        mixed *= _MIX_2
+        mixed ^= mixed >> SHIFT_1
+        mixed *= MIX_1
+        mixed ^= mixed >> SHIFT_2
+        mixed *= MIX_2
     _, first, which = np.unique(mixed, return_index=True, return_inverse=True)
     if any(np.any(column != column[first][which]) for column in bits):
         return None

@@ -124,7 +124,7 @@ def _whole(demand: Demand, hardware: Hardware, costs: CostModel) -> Cost:
         return costs.cost(demand, hardware)
     rows = found[0]
     formats = [demand.shape[k][rows] for k in _FORMATS if np.shape(demand.shape.get(k, 0.0)) == (count,)]
-    first, which = ordered(*found, [hardware.index[rows], *formats])
+    first, which = ordered(*found, [*formats, hardware.index[rows]])
     part = costs.cost(taken(demand, first, count), hardware.take(first))
     wide = (getattr(part, f.name) for f in fields(Cost))
     return Cost(*(np.broadcast_to(w, (*w.shape[:-1], len(first)))[..., which] for w in wide))

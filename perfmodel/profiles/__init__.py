@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from perfmodel.profiles import store
 from perfmodel.profiles.asked import Asked
-from perfmodel.profiles.compiled import expect_many_reads
+from perfmodel.profiles.compiled import expect_many_reads, numbering
+from perfmodel.profiles.equal_rows import MIX_1, MIX_2, SHIFT_1, SHIFT_2
 from perfmodel.profiles.families import FAMILY, Family, Reference, Variant, bound, causal_length, reference
 from perfmodel.profiles.rising import Bounds
 from perfmodel.profiles.shapes import held_in_length, shape_at
@@ -15,6 +16,10 @@ from perfmodel.profiles.store import Measured, Profile, folders, load, names
 
 __all__ = [
     "FAMILY",
+    "MIX_1",
+    "MIX_2",
+    "SHIFT_1",
+    "SHIFT_2",
     "Asked",
     "Bounds",
     "Family",
@@ -29,6 +34,7 @@ __all__ = [
     "held_in_length",
     "load",
     "names",
+    "numbering",
     "reference",
     "shape_at",
     "store",

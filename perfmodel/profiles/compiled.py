@@ -1,4 +1,4 @@
-"""The compiled reader of grids, loaded where a process reads enough for it to pay.
+"""The compiled reader of grids and the compiled count of equal rows, loaded where a process reads enough for it to pay.
 
 Both readers give the same numbers to the last bit (`perfmodel.profiles.reader`), so it does not matter which one reads.
 numba takes most of a second to import and some seconds to compile, once on a machine: short runs never load it.
@@ -18,7 +18,7 @@ from types import FunctionType
 from typing import Any, cast
 
 from perfmodel import cache_folder
-from perfmodel.profiles import reader
+from perfmodel.profiles import equal_rows, reader
 
 #: Seconds that array code takes per read and per row that is read. Measured on a server core of 2020; they decide only
 #: when compiled code is loaded.
@@ -30,6 +30,8 @@ FEW_ROWS, SECONDS_PER_FEW = 16, 2e-5
 LOAD_FROM, COMPILE_FROM = 2.0, 6.0
 #: Functions that `read_rows` calls.
 _INNER = ("_clip", "_place", "_back", "_mean", "_part", "_flags")
+#: Functions that are kept on disk.
+_LOOPS = ("read_rows", "number_rows")
 #: As numpy, so that a division by zero gives what arrays give.
 _OPTIONS: dict[str, Any] = {"error_model": "numpy"}
 
@@ -84,14 +86,25 @@ def wanted(rows: int) -> Callable[..., None] | None:
 def kept() -> bool:
     """Return whether compiled code of this version is kept on disk."""
     folder = _folder()
-    return folder is not None and any(folder.rglob("*.read_rows-*.nbc"))
+    return folder is not None and all(any(folder.rglob(f"*.{name}-*.nbc")) for name in _LOOPS)
 
 
 @lru_cache(maxsize=1)
 def _folder() -> Path | None:
     """Return where compiled code of this version is kept; None where no folder can be written."""
-    sources = (Path(__file__), Path(reader.__file__))
+    sources = (Path(__file__), Path(reader.__file__), Path(equal_rows.__file__))
     return cache_folder.folder(zlib.crc32(b"".join(path.read_bytes() for path in sources)), "reader")
+
+
+def numbering() -> Callable[..., int] | None:
+    """Return `perfmodel.profiles.equal_rows.number_rows`, compiled, where this process has loaded the compiled reader.
+
+    None where it has not, or where there is no numba.
+    """
+    if not _read_rows.cache_info().currsize:
+        return None
+    with _LOADING:
+        return None if _read_rows() is None else _number_rows()
 
 
 @lru_cache(maxsize=1)
@@ -106,14 +119,30 @@ def _read_rows() -> Callable[..., None] | None:
     space = dict(vars(reader))
     for name in _INNER:
         space[name] = numba.njit(**_OPTIONS)(_in_space(getattr(reader, name), space))
-    function, signature = _in_space(reader.read_rows, space), _signature()
+    return _made("read_rows", _in_space(reader.read_rows, space), _signature())
+
+
+@lru_cache(maxsize=1)
+def _number_rows() -> Callable[..., int]:
+    """Return `perfmodel.profiles.equal_rows.number_rows`, compiled."""
+    from numba import types
+
+    t: Any = types
+    signature = t.intp(t.uint64[:, ::1], t.intp[::1], t.intp[::1], t.intp[::1])
+    return cast("Callable[..., int]", _made("number_rows", equal_rows.number_rows, signature))
+
+
+def _made(name: str, function: Any, signature: Any) -> Callable[..., Any]:
+    """Compile a function, or load it where it is kept. name: under which it is kept."""
+    import numba
+
     folder = _folder()
     if folder is not None:
         try:
             with cache_folder.kept_in(folder, numba.config):
                 return _compiled(numba.njit(signature, cache=True, **_OPTIONS)(function))
         except _NOT_KEPT:
-            _clear(folder)
+            _clear(folder, name)
     return _compiled(numba.njit(signature, **_OPTIONS)(function))
 
 
@@ -133,9 +162,9 @@ def _compiled(made: Any) -> Callable[..., None]:
     return cast("Callable[..., None]", made)
 
 
-def _clear(folder: Path) -> None:
-    """Remove the kept code of `read_rows`, so that the next process keeps it anew."""
-    for path in folder.rglob("*.read_rows-*.nb*"):
+def _clear(folder: Path, name: str) -> None:
+    """Remove the kept code of the function `name`, so that the next process keeps it anew."""
+    for path in folder.rglob(f"*.{name}-*.nb*"):
         with suppress(OSError):
             path.unlink()
 

@@ -31,6 +31,8 @@ KEY_HEAD_SHARE = 0.5
 UP_MATRICES = 2.0
 #: Bytes per value of the rows that experts read, as bounds of tables count them (see `bound`).
 TABLE_ROW_BYTES = SIXTEEN_BIT
+#: Codes of what binds, of the type of the codes of N rows.
+_MEMORY, _COMPUTE = np.int8(MEMORY_BOUND), np.int8(COMPUTE_BOUND)
 #: Least value whose logarithm is taken, so that empty shapes have coordinates.
 _LEAST = 1e-9
 
@@ -365,7 +367,7 @@ def bound_of(family: Family, work: Work, reference: Reference) -> tuple[Array, C
         return seconds, np.full(seconds.shape, LINK_BOUND, np.int8)
     computing = eq.least_time(work.flop, peak=reference.peak)
     seconds = np.maximum(computing, eq.least_time(moved=work.moved, bandwidth=reference.bandwidth))
-    return seconds, np.where(seconds > computing, MEMORY_BOUND, COMPUTE_BOUND).astype(np.int8)
+    return seconds, np.where(seconds > computing, _MEMORY, _COMPUTE)
 
 
 def reference(device: Device, variant: Variant) -> Reference:

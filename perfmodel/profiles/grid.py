@@ -132,11 +132,9 @@ def _by_rows(
     ends = (_plain(axes[0], float), _plain(axes[1], float))
     kinds = (np.intp, *(float,) * (len(rows) - 1))
     count = math.prod(shape)
-    flat = tuple(np.empty(count, kind) for kind in kinds)
-    for column, row in zip(flat, rows, strict=True):
-        column.reshape(shape)[...] = row
+    flat = tuple(_plain(np.broadcast_to(row, shape).reshape(-1), kind) for row, kind in zip(rows, kinds, strict=True))
     value, flags = np.empty(count), np.empty(count, np.int8)
-    change, growth = np.zeros((2, count)), np.zeros((2, count))
+    change, growth = np.empty((2, count)), np.empty((2, count))  # written where flags say so
     read_rows(tuple(read), known, ends, flat, (value, flags, change, growth), _FOR_ROWS)
     for number, bit in enumerate((BEYOND_FIRST, BEYOND_LAST)):
         past = np.flatnonzero(flags & bit)

@@ -20,18 +20,19 @@ import math
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from perfmodel.arrays import Array, Codes, Index, Mask, common_shape, different
 from perfmodel.profiles.grid import EDGE_TOLERANCE, LEAST_OCTAVES, OCTAVE, Cells, line_in_bound, on_grid
 from perfmodel.profiles.rising import Bounds, rising
 from perfmodel.vocabulary import BASIS_CODE
 
-_MEASURED = BASIS_CODE["measured"]
-_INTERPOLATED = BASIS_CODE["interpolated"]
-_EXTRAPOLATED = BASIS_CODE["extrapolated"]
+_MEASURED, _INTERPOLATED, _EXTRAPOLATED = (
+    np.int8(BASIS_CODE[name]) for name in ("measured", "interpolated", "extrapolated")
+)
 
 #: Two sites closer than this, in logarithm, are the same site. Chosen: far above float32 rounding of stored sites.
 SAME_SITE = 1e-6
@@ -197,11 +198,11 @@ class Table:
         which, queries = sites
         shape = common_shape(which.shape, *(a.shape for a in axis))
         power = np.array(growth) if growth else np.zeros(queries.shape[1])
+        if len(queries) <= _SITES_PER_BLOCK:
+            found, codes = self._read_block(queries, which, axis, power, bound)
+            return _spread(found, shape), _spread(codes, shape)
         value = np.empty(shape)
         basis = np.empty(shape, np.int8)
-        if len(queries) <= _SITES_PER_BLOCK:
-            value[...], basis[...] = self._read_block(queries, which, axis, power, bound)
-            return value, basis
         which = np.broadcast_to(which, shape).ravel()
         flat = [np.broadcast_to(a, shape).ravel() for a in axis]
         order = np.argsort(which, kind="stable")
@@ -233,9 +234,11 @@ class Table:
             near, grids, known, nodes, times = self._rising(queries, power, bound)
             least = nodes, times, bound.here
         value, inside, on_point = on_grid(grids, known, self.axes, which, axis, least)
-        exact, outside = near.exact[which], near.outside[which]
-        basis = np.where(on_point & exact, _MEASURED, _INTERPOLATED)
-        return value, np.where(outside | ~inside, _EXTRAPOLATED, basis).astype(np.int8)
+        if not near.exact.all():
+            on_point = on_point & near.exact[which]
+        if near.outside.any():
+            inside = inside & ~near.outside[which]
+        return value, np.where(inside, np.where(on_point, _MEASURED, _INTERPOLATED), _EXTRAPOLATED)
 
     def _blended(self, queries: Array) -> tuple[Stencil, Cells, Mask]:
         """Return, for each of U queried sites, its neighbours and weights, its blended grid, and where that grid rests
@@ -295,6 +298,11 @@ class Table:
             offset.sum(axis=1).reshape(along), np.asarray(grids - earlier, float), octaves.reshape(along)
         )
         return near, grids + more, known
+
+
+def _spread(values: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    """Return what was read as an array of the shape of all rows, which may be written to; itself where it is one."""
+    return values if shape and values.shape == shape else np.broadcast_to(values, shape).copy()
 
 
 def held_past_the_edge(values: Cells, known: Mask) -> Cells:
