@@ -89,6 +89,15 @@ def stack(values: Sequence[Any], shape: tuple[int, ...]) -> Array:
     return out
 
 
+def widened(values: Any, shape: tuple[int, ...]) -> Array:
+    """Return what `np.broadcast_to` does, at once where the shape is that already.
+
+    >>> widened(2.0, (2,)).tolist()
+    [2.0, 2.0]
+    """
+    return values if getattr(values, "shape", None) == shape else np.broadcast_to(values, shape)
+
+
 def as_slice(rows: Mask) -> Mask | slice:
     """Return the slice that a mask (N,) selects, where that is one run of rows; else the mask.
 

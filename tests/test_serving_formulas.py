@@ -13,6 +13,7 @@ from perfmodel.costs import Roofline
 from perfmodel.deployment.columns import deployments
 from perfmodel.engines.catalogue import engine
 from perfmodel.estimates.estimator import prepare
+from perfmodel.later import Later
 from perfmodel.models import model
 from perfmodel.operators.step import Step
 from perfmodel.serving import closed_loop, finite_run, offline, open_loop, open_waits
@@ -391,7 +392,8 @@ def test_a_prompt_of_a_burst_waits_for_those_before_it_and_half_of_those_beside_
 
 def test_tokens_of_an_open_loop_meet_prompts_that_came_before() -> None:
     rates = open_loop._throughput(replica(), point())
-    found, shape = open_loop._tpot(replica(), point(), rates, row(0.6), row(0.0))
+    found, spread = open_loop._tpot(replica(), point(), rates, row(0.6), Later(lambda: row(0.0)))
+    shape = spread()
     # prompts take 2 * 0.2 = 40 % of the time; while a request waited 0.6 s and its prompt took 0.3 s, 1.8 others came
     met = 1.8 * 0.2 / 9
     assert found.tolist() == pytest.approx([(0.15 + met) / 0.6])
@@ -402,11 +404,12 @@ def test_tokens_of_an_open_loop_meet_prompts_that_came_before() -> None:
     assert np.isinf(shape.settling_most).all()  # prompts go first: all that queue fall into one gap
     # no more than a full replica: eight tokens of 0.2 s, beside the prompts of 2.62 requests/s
     most = 0.2 / (1 - float(rates.drain[0]) * 0.2)
-    slow, shape = open_loop._tpot(replica(), point(), rates, row(60.0), row(0.5))
+    slow, spread = open_loop._tpot(replica(), point(), rates, row(60.0), Later(lambda: row(0.5)))
+    shape = spread()
     assert slow.tolist() == pytest.approx([most])
     assert np.asarray(shape.drift).tolist() == pytest.approx([0.0])  # nor does it drift beyond that
     lone = replica(later_tokens=row(0.0))
-    short, _ = open_loop._tpot(lone, point(), rates, row(0.3), row(0.0))
+    short, _ = open_loop._tpot(lone, point(), rates, row(0.3), Later(lambda: row(0.0)))
     assert short.tolist() == pytest.approx([min((0.15 + 0.24) / 0.6, most)])
 
 

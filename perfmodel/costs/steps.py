@@ -62,8 +62,11 @@ class StepCost:
     work: Array
     operators: Array = field(default_factory=lambda: np.zeros(1))
 
-    def take(self, turn: int, shape: tuple[int, ...]) -> StepCost:
-        """Return step number `turn` of several that were priced together along a first axis, reshaped to `shape`."""
+    def take(self, turn: int | slice, shape: tuple[int, ...]) -> StepCost:
+        """Return step number `turn` of several that were priced together along a first axis, reshaped to `shape`.
+
+        As a slice it is that of the rows of a step that has several.
+        """
         leading = {n: getattr(self, n)[:, turn].reshape(-1, *shape) for n in LEADING}
         return StepCost(**leading, **{n: getattr(self, n)[turn].reshape(shape) for n in _PLAIN})
 

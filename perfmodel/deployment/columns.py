@@ -112,6 +112,10 @@ class Deployments:
         """Return the mean tokens that a decode step yields per sequence; 1 without speculative decoding. (N,)"""
         return self.speculation.tokens_per_step(self.drafts)
 
+    def as_bytes(self) -> bytes:
+        """Return all columns as bytes, which are equal where the columns are; not what is no column, as the devices."""
+        return b"".join(getattr(self, name).tobytes() for name in COLUMNS)
+
     def take(self, rows: Index | slice) -> Deployments:
         """Select the candidates of the given rows."""
         return replace(self, **{name: getattr(self, name)[rows] for name in COLUMNS})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -68,6 +69,7 @@ class Sharding:
     drafts: Array | None = None
     drafter: Sharding | None = None
     _formats: dict[tuple[str, str], Index] = field(default_factory=dict, repr=False, compare=False)
+    _columns: dict[str, Array] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def columns(self) -> dict[str, Array | Index | Mask]:
@@ -80,7 +82,13 @@ class Sharding:
         columns["host"] = None if self.host is None else self.host.take(rows)
         columns["drafts"] = None if self.drafts is None else self.drafts[rows]
         columns["drafter"] = None if self.drafter is None else self.drafter.take(rows)
-        return replace(self, _formats={}, **columns)
+        return replace(self, **_unknown(), **columns)
+
+    def remembered(self, name: str, compute: Callable[[], Array]) -> Array:
+        """Return a column that follows from the sharding alone, by its name; `compute` is called for it once."""
+        if name not in self._columns:
+            self._columns[name] = compute()
+        return self._columns[name]
 
     @property
     def group(self) -> Array:
@@ -141,6 +149,11 @@ class Sharding:
         return 0.0 if self.host is None else np.asarray(getattr(self.host, what))
 
 
+def _unknown() -> dict[str, Any]:
+    """Return the fields of a sharding of which nothing was computed yet."""
+    return {"_formats": {}, "_columns": {}}
+
+
 def shard(model: ModelSpec, deployments: Deployments, library: bool = False) -> Sharding:
     """Determine the formats and shards of `model` under each of the deployments.
 
@@ -186,7 +199,7 @@ def _with_drafter(sharding: Sharding, deployments: Deployments) -> Sharding:
     check_drafts(deployments.drafts, deployments.speculation)
     model = deployments.speculation.drafter(sharding.model)
     if model is None:
-        return replace(sharding, drafts=deployments.drafts, _formats={})
+        return replace(sharding, drafts=deployments.drafts, **_unknown())
     own = np.full_like(sharding.asked, -1)
     if deployments.speculation.method == "mtp":
         own = np.where((sharding.asked >= 0) & _LEAVES_MTP_OUT[sharding.asked], FORMAT_CODE["bf16"], sharding.asked)
@@ -200,9 +213,9 @@ def _with_drafter(sharding: Sharding, deployments: Deployments) -> Sharding:
         act=np.full_like(own, -1),
         host=None,
         adapters=None,
-        _formats={},
+        **_unknown(),
     )
-    return replace(sharding, drafts=deployments.drafts, drafter=drafter, _formats={})
+    return replace(sharding, drafts=deployments.drafts, drafter=drafter, **_unknown())
 
 
 def _compute(weight: Index, act: Index) -> Index:

@@ -6,12 +6,13 @@ from dataclasses import fields
 
 import numpy as np
 
-from perfmodel.arrays import Array
+from perfmodel.arrays import Array, common_shape, widened
 from perfmodel.deployment import Deployments
 from perfmodel.estimates.causes import causes_of
 from perfmodel.estimates.estimates import Estimates
 from perfmodel.estimates.groups import Latency, MemoryUse, PowerUse, Rates, RequestClasses, TokenShape, WaitShape
 from perfmodel.estimates.intervals import DEVIATE_80
+from perfmodel.later import Later, later
 from perfmodel.memory import Memory
 from perfmodel.power import Activity, energy_per_token, use_of
 from perfmodel.serving import SHORT_WAITS, TINY, Served, StepModel
@@ -36,20 +37,18 @@ def assemble(steps: StepModel, memory: Memory, load: Load, served: Served, deplo
         prefill=prefill_rate(load, served) * replicas,
         decode=decode_rate(load, served) * replicas,
     )
-    use = _power_use(steps, load, served, devices, rates.output)
+    use = Later(lambda: _power_use(steps, load, served, devices, rates.output))
     basis = np.maximum(served.costs.decode.basis, served.costs.prefill.basis.max(axis=0)).astype(np.int8)
     latency, classes = _by_class(steps, load, served)
     return Estimates(
         latency=latency,
-        waits=_waits(served, len(devices)),
-        tokens=TokenShape(
-            **{f.name: np.broadcast_to(getattr(served.tokens, f.name), devices.shape) for f in fields(TokenShape)}
-        ),
+        waits=later(lambda: _waits(served, len(devices))),
+        tokens=later(lambda: _tokens(served, len(devices))),
         classes=classes,
         rates=rates,
-        memory_use=memory_use(memory, served.running),
-        power_use=use,
-        causes=causes_of(steps, load, served, use.per_device, drafts_doubt(deployments)),
+        memory_use=later(lambda: memory_use(memory, served.running)),
+        power_use=later(use),
+        causes=later(lambda: causes_of(steps, load, served, use().per_device, drafts_doubt(deployments))),
         devices=devices,
         running=served.running,
         saturated=served.saturated,
@@ -70,6 +69,11 @@ def _waits(served: Served, count: int) -> WaitShape:
         rows = [np.broadcast_to(v, count) for v in (*given, *([0.0] * (SHORT_WAITS - len(given))))]
         short[name] = np.stack(rows)
     return WaitShape(**columns, **ranks, **short)
+
+
+def _tokens(served: Served, count: int) -> TokenShape:
+    """Collect how times per output token differ between requests as columns of `count` deployments."""
+    return TokenShape(**{f.name: np.broadcast_to(getattr(served.tokens, f.name), count) for f in fields(TokenShape)})
 
 
 def drafts_doubt(deployments: Deployments) -> Array:
@@ -104,11 +108,11 @@ def _by_class(steps: StepModel, load: Load, served: Served) -> tuple[Latency, Re
         "tokens_per_step": load.accepted,
     }
     classes = {"input": load.input, "output": load.output, "share": load.share}
-    shape = np.broadcast_shapes(*(np.shape(v) for v in (*latency.values(), *classes.values())))
+    shape = common_shape(*(np.shape(v) for v in (*latency.values(), *classes.values())))
     spread = {"output_cv": load.length_cv, "output_max": load.longest, "prompt_spread": load.prompt_spread}
     return (
-        Latency(**{name: np.broadcast_to(v, shape) for name, v in latency.items()}),
-        RequestClasses(**{name: np.broadcast_to(v, shape) for name, v in classes.items()}, **spread),
+        Latency(**{name: widened(v, shape) for name, v in latency.items()}),
+        RequestClasses(**{name: widened(v, shape) for name, v in classes.items()}, **spread),
     )
 
 

@@ -16,10 +16,11 @@ from perfmodel.estimates.assembly import activity_of, assemble, decode_rate, rat
 from perfmodel.estimates.context import check_context
 from perfmodel.estimates.estimates import Estimates
 from perfmodel.estimates.estimator import Prepared, check, prepare, speculated
-from perfmodel.estimates.groups import PowerUse
+from perfmodel.estimates.groups import MemoryUse, PowerUse
 from perfmodel.estimates.kv_transfer import transfer
 from perfmodel.estimates.placed import placed_pools
 from perfmodel.estimates.tandem import serve_tandem
+from perfmodel.later import later
 from perfmodel.models import ModelSpec
 from perfmodel.power import Activity, energy_per_token, use_of
 from perfmodel.serving import PromptPool, Served, prompt_pool
@@ -70,7 +71,7 @@ def estimate_disaggregated(
     workers = (_workers("prefill_workers", prefill_workers, rows), _workers("decode_workers", decode_workers, rows))
     demand = load_of(workload, rows, POOLED_REQUESTS_PER_CLIENT)
     found = estimate_pools(model, demand, (prefill, decode), workers, engine=chosen, costs=costs)
-    return replace(found, placed=placed_pools(model, (prefill, decode), workers))
+    return found.changed(placed=later(lambda: placed_pools(model, (prefill, decode), workers)))
 
 
 def _workers(name: str, given: Array | float, rows: int) -> Array:
@@ -204,23 +205,32 @@ def _combined(pair: ServedPair) -> Estimates:
         prefill=workers[0] * demand.mean(demand.new) / demand.mean(pair.prompts.alone),
         decode=decode_rate(demand, served) * workers[1],
     )
-    power, activity = _power(pair, devices)
-    front, back = pair.front.memory, pair.back.memory
     time = worker.latency
     received = np.broadcast_to(pair.front.steps.request_time(demand.input), time.front_end.shape)
-    return replace(
-        worker,
+    return worker.changed(
         latency=replace(time, front_end=received),  # requests reach the prefill worker's front end
         devices=devices,
         rates=rates,
-        memory_use=replace(
-            worker.memory_use,
-            used=np.maximum(worker.memory, front.used(np.ones_like(devices))),
-            fits=front.fits & back.fits,
-            reasons=np.where(front.fits, back.reasons(), front.reasons()),
-        ),
-        power_use=PowerUse.of(power, energy_per_token(power * devices, rates.output), activity),
+        memory_use=later(lambda: _memory_use(pair, worker.memory_use)),
+        power_use=later(lambda: _power_use(pair, devices, rates.output)),
     )
+
+
+def _memory_use(pair: ServedPair, decoding: MemoryUse) -> MemoryUse:
+    """Report the memory of the fuller of both pools' workers, from that of the decode worker."""
+    front, back = pair.front.memory, pair.back.memory
+    return replace(
+        decoding,
+        used=np.maximum(decoding.used, front.used(np.ones_like(decoding.used))),
+        fits=front.fits & back.fits,
+        reasons=np.where(front.fits, back.reasons(), front.reasons()),
+    )
+
+
+def _power_use(pair: ServedPair, devices: Array, output: Array) -> PowerUse:
+    """Return watts and joules of both pools. devices: of both, (N,). output: tokens/s of all workers, (N,)."""
+    power, activity = _power(pair, devices)
+    return PowerUse.of(power, energy_per_token(power * devices, output), activity)
 
 
 def _power(pair: ServedPair, devices: Array) -> tuple[Array, Activity]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from perfmodel.estimates.groups import (
     WaitShape,
 )
 from perfmodel.estimates.placed import Placed
+from perfmodel.later import Unhurried
 from perfmodel.memory import GB
 from perfmodel.vocabulary import BASES
 from perfmodel.workload import METRICS, RANKS, STATISTICS
@@ -60,13 +61,14 @@ SHOWN_ROWS = 12
 
 
 @dataclass(frozen=True)
-class Estimates(ColumnGroup):
+class Estimates(Unhurried, ColumnGroup):
     """Hold the estimates of N deployments under a workload of C request classes.
 
     devices: devices of the deployment, (N,). running: sequences that decode concurrently on a replica, (N,). saturated:
     whether demand exceeds what the deployment can serve, (N,). basis: codes of `perfmodel.vocabulary.BASES`, the kind
     of data that the estimate rests on, (N,). placed: which deployments they are, None where not noted. The
-    other columns are grouped; the most used ones are properties as well.
+    other columns are grouped; the most used ones are properties as well. Groups that few callers read are computed when
+    they are first read.
     """
 
     latency: Latency
@@ -81,7 +83,7 @@ class Estimates(ColumnGroup):
     running: Array
     saturated: Mask
     basis: Codes
-    placed: Placed | None = None
+    placed: Placed | None = field(default_factory=lambda: None)  # a plain default would hide what is left for later
 
     def __len__(self) -> int:
         return len(self.devices)

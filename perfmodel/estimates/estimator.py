@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -14,10 +15,11 @@ from perfmodel.engines import Engine
 from perfmodel.engines import engine as engine_of
 from perfmodel.estimates.context import check_context
 from perfmodel.estimates.estimates import Estimates
-from perfmodel.estimates.kept_steps import kept_steps
+from perfmodel.estimates.kept_steps import KeptSteps, Laid, kept_steps
 from perfmodel.estimates.placed import placed
 from perfmodel.estimates.replicas import divide, estimate_replicas, part_of
 from perfmodel.hardware import Hardware, hardware_of
+from perfmodel.later import later
 from perfmodel.memory import Memory, memory_budget
 from perfmodel.models import ModelSpec
 from perfmodel.serving import StepModel
@@ -76,8 +78,8 @@ def prepare(
     Of `load`, only the mean length of requests is used: it decides how many sequences fit in memory. known: costs
     of steps that were priced before, with the same model, engine and costs.
     """
-    sharding = shard(model, deployments, engine.library_all_to_all)
-    hardware = hardware_of(deployments.devices, deployments.device).capped(deployments.power_cap)
+    lay_out = partial(_laid_out, model, engine)
+    sharding, hardware = known.laid_out(deployments, lay_out) if isinstance(known, KeptSteps) else lay_out(deployments)
     longest = np.max(load.input + load.output, axis=0)
     limits = _limits(engine, deployments, longest, offline=load.arrival in OFFLINE)
     contiguous = engine.admission == "contiguous"  # room for the longest sequence is reserved at admission
@@ -102,6 +104,12 @@ def prepare(
         streams=load.arrival not in OFFLINE,
     )
     return Prepared(sharding=sharding, hardware=hardware, memory=memory, steps=steps)
+
+
+def _laid_out(model: ModelSpec, engine: Engine, deployments: Deployments) -> Laid:
+    """Shard the model over each deployment, and look up its devices."""
+    hardware = hardware_of(deployments.devices, deployments.device).capped(deployments.power_cap)
+    return Laid(shard(model, deployments, engine.library_all_to_all), hardware)
 
 
 def engine_limits(engine: Engine, deployments: Deployments, load: Load) -> dict[str, Array]:
@@ -186,7 +194,7 @@ def estimate(
     load = load_of(workload, len(deployments))
     known = kept_steps(model, chosen, costs, deployments, len(load.share))
     found = estimate_load(model, load, deployments, engine=chosen, costs=costs, known=known)
-    return replace(found, placed=placed(model, deployments))
+    return found.changed(placed=later(lambda: placed(model, deployments)))
 
 
 def estimate_load(
@@ -205,13 +213,15 @@ def estimate_load(
     check(deployments)
     load = speculated(load, deployments)
     costs = costs or default(engine)
-    parts = []
     at_once = min(CHUNK, max(CELLS // len(load.share), 1))
+    if len(deployments) <= at_once:
+        return _estimate(model, load, _of_used_devices(deployments), engine, costs, known)
+    parts = []
     for start in range(0, len(deployments), at_once):
         rows = slice(start, start + at_once)
         part = _of_used_devices(deployments.take(rows))
         parts.append(_estimate(model, _rows(load, rows), part, engine, costs, known))
-    return parts[0] if len(parts) == 1 else Estimates.concatenate(parts)
+    return Estimates.concatenate(parts)
 
 
 def _of_used_devices(deployments: Deployments) -> Deployments:

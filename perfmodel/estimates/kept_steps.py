@@ -6,11 +6,13 @@ A caller who varies the load or the length of answers asks for the same prompts 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from threading import Lock, RLock
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from hwdb import Device
 from perfmodel.arrays import Array
 from perfmodel.costs import CostModel, KnownSteps, StepCost
 from perfmodel.deployment import Deployments, Sharding
@@ -23,17 +25,39 @@ from perfmodel.models import ModelSpec
 FEW = 64
 #: Models whose steps are kept, and steps of each: some 40 MB at most. Chosen.
 _MOST_MODELS, _MOST_STEPS = 4, 20_000
+#: Calls whose layouts are kept for each model. Chosen.
+_MOST_LAID = 256
 #: Columns of deployments that change what a step costs, and that `KnownSteps` does not tell apart.
 _HOSTED = ("host_weights", "host_experts", "host_kv", "drafts")
 
 
-class _Shared(KnownSteps):
-    """Known steps that several threads may ask for."""
+class Laid(NamedTuple):
+    """Hold what follows from deployments, whatever their load."""
+
+    sharding: Sharding
+    hardware: Hardware
+
+
+class KeptSteps(KnownSteps):
+    """Known steps that several threads may ask for, and the layouts of the deployments that run them."""
 
     def __init__(self) -> None:
         """Begin with no step known."""
         super().__init__(_MOST_STEPS)
         self._lock = RLock()  # pricing steps numbers their layouts
+        self._laid: dict[bytes, tuple[tuple[Device, ...], Laid]] = {}
+
+    def laid_out(self, deployments: Deployments, make: Callable[[Deployments], Laid]) -> Laid:
+        """Return what `make` returns for deployments, computed once for those with the same devices and columns."""
+        key = deployments.as_bytes()
+        kept = self._laid.get(key)
+        if kept is not None and kept[0] == deployments.devices:
+            return kept[1]
+        found = make(deployments.take(np.arange(len(deployments))))  # a copy, that no caller changes
+        if len(self._laid) >= _MOST_LAID:
+            self._laid.clear()
+        self._laid[key] = deployments.devices, found
+        return found
 
     def cost(self, *given: Any, **named: Any) -> StepCost:
         """Do as `KnownSteps.cost`, one thread at a time."""
@@ -48,13 +72,13 @@ class _Shared(KnownSteps):
 
 #: What was kept, the latest last, by the identity of model, engine and cost model and by the settings of expert
 #: parallelism. Each entry holds these objects, so that no other object gets the identity of one of them.
-_KEPT: OrderedDict[tuple[object, ...], tuple[tuple[object, ...], _Shared]] = OrderedDict()
+_KEPT: OrderedDict[tuple[object, ...], tuple[tuple[object, ...], KeptSteps]] = OrderedDict()
 _KEEPING = Lock()
 
 
 def kept_steps(
     model: ModelSpec, engine: Engine, costs: CostModel | None, deployments: Deployments, classes: int
-) -> KnownSteps | None:
+) -> KeptSteps | None:
     """Return the steps that are kept for a model, an engine and a cost model; None where none are.
 
     None are kept for many candidates, and for deployments whose steps depend on more than `KnownSteps` tells apart:
@@ -69,7 +93,7 @@ def kept_steps(
     key = (id(model), id(engine), id(costs), deployments.routing)
     with _KEEPING:
         if key not in _KEPT or _KEPT[key][1].full:  # a full one would keep its first steps for ever
-            _KEPT[key] = (model, engine, costs), _Shared()
+            _KEPT[key] = (model, engine, costs), KeptSteps()
             while len(_KEPT) > _MOST_MODELS:
                 _KEPT.popitem(last=False)
         _KEPT.move_to_end(key)

@@ -15,8 +15,9 @@ from perfmodel.arrays import Array
 from perfmodel.deployment import Deployments
 from perfmodel.estimates.assembly import assemble
 from perfmodel.estimates.estimates import Estimates
-from perfmodel.estimates.groups import ColumnGroup
+from perfmodel.estimates.groups import ColumnGroup, PowerUse
 from perfmodel.hardware import Hardware
+from perfmodel.later import later
 from perfmodel.memory import Memory
 from perfmodel.power import energy_per_token, ready_power
 from perfmodel.serving import StepModel, serve
@@ -128,12 +129,12 @@ def _mean(one: Group, other: Group, share: Array) -> Group:
 def _with_idle(busy: Estimates, deployments: Deployments, hardware: Hardware) -> Estimates:
     """Add idle replicas to the estimates of those that have requests: they draw power and serve nothing."""
     devices = deployments.devices_per_replica * np.asarray(deployments.replicas, float)
+    return busy.changed(devices=devices, power_use=later(lambda: _power_with_idle(busy, devices, hardware)))
+
+
+def _power_with_idle(busy: Estimates, devices: Array, hardware: Hardware) -> PowerUse:
+    """Return the power of `devices` (N,), some of which may wait for requests, from that of the busy ones."""
     idle = 1.0 - busy.devices / devices
     power = busy.power + np.where(idle > _ROUNDING, idle * (ready_power(hardware) - busy.power), 0.0)
-    return replace(
-        busy,
-        devices=devices,
-        power_use=replace(
-            busy.power_use, per_device=power, per_output_token=energy_per_token(power * devices, busy.rates.output)
-        ),
-    )
+    energy = energy_per_token(power * devices, busy.rates.output)
+    return replace(busy.power_use, per_device=power, per_output_token=energy)

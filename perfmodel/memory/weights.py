@@ -10,6 +10,11 @@ from perfmodel.deployment import Sharding, adapter_bytes
 
 def weights_per_device(sharding: Sharding) -> Array:
     """Return the bytes of weights on the fullest device, without those in host memory. (N,)"""
+    return sharding.remembered("weights", lambda: _weights(sharding))
+
+
+def _weights(sharding: Sharding) -> Array:
+    """Count the bytes of `weights_per_device`."""
     model = sharding.model
     table = model.vocab * model.hidden / sharding.tp
     embedding, head = table * sharding.weight_bytes("embedding"), table * sharding.weight_bytes("lm_head")

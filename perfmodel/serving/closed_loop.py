@@ -9,6 +9,7 @@ import numpy as np
 
 from perfmodel import equations as eq
 from perfmodel.arrays import Array
+from perfmodel.later import later
 from perfmodel.serving.limits import TINY, TINY_COUNT
 from perfmodel.serving.planned_step import PricedStep
 from perfmodel.serving.prefills import PrefillTimes, blend, largest_group, most_decoding, prefill_times
@@ -162,9 +163,14 @@ def closed_loop(steps: StepModel, load: Load, max_running: Array, prefills_per_r
         running=batch.running,
         rate=batch.clients / (load.mean(ttft) + batch.later_tokens * tpot),  # Little's law over all that a client waits
         saturated=np.zeros(len(batch.running), bool),
-        waits=_waits(batch, (prefill, wait, load.mean(burst), queued), opening),
-        tokens=TokenShape(settling=met, settling_most=longest_delay(steps, load, batch.decode.wall, batch.prefill)),
+        waits=later(lambda: _waits(batch, (prefill, wait, load.mean(burst), queued), opening)),
+        tokens=later(lambda: _tokens(batch, met)),
     )
+
+
+def _tokens(batch: _Batch, met: Array) -> TokenShape:
+    """Return how times per token differ between requests. met: seconds that prompts behind a request delay it, (N,)."""
+    return TokenShape(met, settling_most=longest_delay(batch.steps, batch.load, batch.decode.wall, batch.prefill))
 
 
 def _waits(batch: _Batch, means: tuple[Array, Array, Array, Array], opening: Array) -> WaitShape:

@@ -54,5 +54,5 @@ class DecodeCurve:
 def decode_curve(steps: StepModel, load: Load, most: Array, count: int = KNOTS) -> DecodeCurve:
     """Price a decode step at `count` geometrically spaced numbers of running sequences, from 1 to `most` (N,)."""
     knots = np.exp(np.linspace(0.0, 1.0, count)[:, None] * np.log(np.maximum(most, 1.0)))
-    priced = steps.run(*(steps.decode_step(k, load.decode_context, load.drafts) for k in knots))
-    return DecodeCurve(running=knots, time=np.stack([p.wall for p in priced]))
+    priced = steps.decode(knots, load.decode_context, load.drafts)
+    return DecodeCurve(running=knots, time=priced.wall)

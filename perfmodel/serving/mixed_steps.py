@@ -149,7 +149,7 @@ def mixed_steps(steps: StepModel, load: Load, curve: DecodeCurve) -> MixedSteps:
     abreast = np.minimum(steps.sharding.pp, most)
     fewest = [np.minimum(steps.min_prompts_per_step(n), most) for n in knots]
     least = [np.maximum(n, abreast) for n in fewest]
-    added = _added(steps, load, knots, decoding, [group for few in least for group in (few, most)])
+    added = _added(steps, load, knots, decoding, np.stack([group for few in least for group in (few, most)]))
     bases, slopes = [], []
     for step, few, alone, grouped in zip(decoding, least, added[::2], added[1::2], strict=True):
         each = np.maximum(grouped - alone, 0.0) / np.maximum(most - few, TINY)
@@ -159,22 +159,18 @@ def mixed_steps(steps: StepModel, load: Load, curve: DecodeCurve) -> MixedSteps:
     return MixedSteps(knots, np.stack(bases), np.stack(slopes), fewest[-1], most, separate, abreast)
 
 
-def _added(steps: StepModel, load: Load, knots: Array, decoding: Array, groups: list[Array]) -> list[Array]:
+def _added(steps: StepModel, load: Load, knots: Array, decoding: Array, groups: Array) -> list[Array]:
     """Return the seconds that each of `groups` of prompts, two per knot, adds to the decode of the others, (N,) each.
 
-    knots: running sequences; decoding: seconds of a decode step with so many, (K, N).
+    knots: running sequences; decoding: seconds of a decode step with so many, (K, N). groups: (2 K, N).
     """
-    beside = [i // 2 for i in range(len(groups))]
-    shared = np.maximum(knots, np.minimum(_TWO, knots[-1]))
-    mixes, stages = steps.engine.mixes_prefill, steps.sharding.pp
-    planned = [
-        steps.mixed_steps(load.new, load.cached, g, shared[i], load.decode_context)
-        if mixes
-        else steps.prefill_steps(load.new, load.cached, g, spread=True)
-        for i, g in zip(beside, groups, strict=True)
-    ]
-    priced = steps.price_sets(*planned)
-    return [
-        load.mean(p.delaying(decoding[i], stages) if mixes else p.pipelined(stages))
-        for i, p in zip(beside, priced, strict=True)
-    ]
+    beside = np.arange(len(groups)) // 2
+    shared = np.maximum(knots, np.minimum(_TWO, knots[-1]))[beside]
+    stages, groups = steps.sharding.pp, groups[:, None]  # before the axis of the classes
+    if steps.engine.mixes_prefill:
+        planned = steps.mixed_steps(load.new, load.cached, groups, shared[:, None], load.decode_context)
+        seconds = steps.price_prompts(planned).delaying(decoding[beside][:, None], stages)
+    else:
+        planned = steps.prefill_steps(load.new, load.cached, groups, spread=True)
+        seconds = steps.price_prompts(planned).pipelined(stages)
+    return [load.mean(by_class) for by_class in seconds]

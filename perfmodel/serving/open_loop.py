@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from perfmodel.arrays import Array
+from perfmodel.later import Later, later
 from perfmodel.serving.curve import decode_curve
 from perfmodel.serving.finite_run import finite_run
 from perfmodel.serving.limits import MAX_UTILISATION, SATURATED_SHARE, TINY
@@ -101,14 +102,13 @@ def _operating_point(replica: Replica, part: Array | float = 1.0, most_rate: Arr
     entering = mixed.entering(np.minimum(entered, most_rate), replica.curve.at(seen) * load.accepted, seen)
     decode, (prefill,) = prefill_times(steps, load, seen, (entering,))
     prefill = prefill.longer(mixed.uneven(entering))
-    nodes = poisson_nodes(running, seen, most)
-    low, high = steps.run(*(steps.decode_step(n, load.decode_context, load.drafts) for n in nodes))
+    low, high = steps.decode(np.stack(poisson_nodes(running, seen, most)), load.decode_context, load.drafts).wall
     return Point(
         running=running,
         seen=seen,
         entering=entering,
         decode=decode,
-        step=mean_over_poisson(decode.wall, low.wall, high.wall),
+        step=mean_over_poisson(decode.wall, low, high),
         prefill=prefill,
         mixed=mixed,
     )
@@ -187,8 +187,8 @@ def _decoding(replica: Replica, knot: int) -> Array:
 
 
 def _tpot(
-    replica: Replica, point: Point, throughput: Throughput, for_step: Array, elastic: Array
-) -> tuple[Array, TokenShape]:
+    replica: Replica, point: Point, throughput: Throughput, for_step: Array, elastic: Later[Array]
+) -> tuple[Array, Later[TokenShape]]:
     """Return (mean seconds per output token, (N,), with delays by other prompts; how it differs between requests).
 
     It is at most that of a full replica. Prompts that arrived while a request waited and was prefilled are computed
@@ -200,17 +200,21 @@ def _tpot(
     queued_behind = throughput.rate * (replica.load.mean(point.prefill.shared) + for_step)
     full = slowed_tpot(replica.curve.time[-1], throughput.drain * interference)
     usual = token_time / (1.0 - prefill_share)
-    later = np.maximum(replica.later_tokens, 1.0)
-    met = np.minimum(queued_behind * interference / later / (1.0 - prefill_share), np.maximum(full - usual, 0.0))
-    drift = drift_of(elastic, point.running, replica.load.cv)
-    shape = TokenShape(
-        settling=met * later,
-        settling_share=-np.expm1(-queued_behind),
-        settling_most=longest_delay(replica.steps, replica.load, point.decode.wall, point.prefill),
-        drift=np.minimum(drift, np.maximum(full / (usual + met) - 1.0, 0.0) / _FAR),
-        gain=1.0 / (1.0 - prefill_share),
-    )
-    return usual + met, shape
+    tokens = np.maximum(replica.later_tokens, 1.0)
+    met = np.minimum(queued_behind * interference / tokens / (1.0 - prefill_share), np.maximum(full - usual, 0.0))
+
+    def shape() -> TokenShape:
+        """Return how the time per token differs between requests."""
+        drift = drift_of(elastic(), point.running, replica.load.cv)
+        return TokenShape(
+            settling=met * tokens,
+            settling_share=-np.expm1(-queued_behind),
+            settling_most=longest_delay(replica.steps, replica.load, point.decode.wall, point.prefill),
+            drift=np.minimum(drift, np.maximum(full / (usual + met) - 1.0, 0.0) / _FAR),
+            gain=1.0 / (1.0 - prefill_share),
+        )
+
+    return usual + met, Later(shape)
 
 
 def _elasticity(replica: Replica, point: Point) -> Array:
@@ -259,9 +263,9 @@ def _served(
     wait = for_step + queued[0]
     over = throughput.saturated & (replica.load.rate > throughput.rate)
     endless = np.where(over & np.isinf(replica.run_length), np.inf, 0.0)
-    prefill = point.prefill
+    prefill, uniform = point.prefill, np.isinf(endless) * 1.0
     zero = np.zeros_like(prefill.shared)
-    elastic = _elasticity(replica, point)
+    elastic = Later(lambda: _elasticity(replica, point))
     tpot, tokens = _tpot(replica, point, throughput, for_step, elastic)
     return Served(
         times=RequestTimes(
@@ -282,7 +286,7 @@ def _served(
         running=point.running,
         rate=throughput.rate,
         saturated=throughput.saturated,
-        waits=replace(wait_shape(replica, point, throughput, queued, filling), uniform_share=np.isinf(endless) * 1.0),
-        gains=_gains(replica, point, throughput, max_running, wait, elastic),
-        tokens=tokens,
+        waits=later(lambda: replace(wait_shape(replica, point, throughput, queued, filling), uniform_share=uniform)),
+        gains=later(lambda: _gains(replica, point, throughput, max_running, wait, elastic())),
+        tokens=later(tokens),
     )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
@@ -87,7 +90,7 @@ class PricedPrompts(NamedTuple):
     def longest(self) -> Array:
         """Return the seconds of the longest step."""
         taken = [np.where(n > 0, w, 0.0) for w, n in zip(self.walls, self.counts, strict=True)]
-        return np.asarray(np.max(np.broadcast_arrays(*taken), axis=0))
+        return reduce(np.maximum, taken)
 
     def pipelined(self, stages: Array) -> Array:
         """Return the seconds until all steps have passed a pipeline of `stages` (N,) equal stages.
@@ -172,6 +175,28 @@ def chunks(new: Array, cached: Array, seqs: Array | float, budget: Array, ranks:
     after = np.where(last, cached + np.maximum(new - tokens / left, 0.0), before)
     out.append(Chunk(np.where(last, 1.0, full), tokens, left, after))
     return out
+
+
+def row_slices(shapes: Sequence[tuple[int, ...]]) -> list[slice]:
+    """Return the rows of each of several arrays that lie below each other in one table; shapes: (..., N) of each."""
+    out, start = [], 0
+    for shape in shapes:
+        stop = start + math.prod(shape[:-1])
+        out.append(slice(start, stop))
+        start = stop
+    return out
+
+
+def below_each_other(steps: Sequence[Step], shapes: Sequence[tuple[int, ...]], rows: Sequence[slice]) -> Step:
+    """Merge several steps into one whose arrays are the rows of all of them, (R, N).
+
+    shapes: (..., N) that the arrays of each step are broadcast to. rows: as `row_slices` gives them.
+    """
+    table = np.empty((len(steps[0].columns()), rows[-1].stop, shapes[0][-1]))
+    for step, shape, some in zip(steps, shapes, rows, strict=True):
+        for column, value in zip(table[:, some], step.columns(), strict=True):
+            column.reshape(shape)[...] = value
+    return Step(*table)
 
 
 def stacked(steps: list[Step], common: tuple[int, ...]) -> Step:

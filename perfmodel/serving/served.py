@@ -8,6 +8,7 @@ import numpy as np
 
 from perfmodel.arrays import Array, Mask
 from perfmodel.costs import StepCost
+from perfmodel.later import Unhurried
 from perfmodel.serving.planned_step import PlannedPrompts
 
 
@@ -123,11 +124,11 @@ class Gains:
 
 
 @dataclass(frozen=True)
-class Served:
+class Served(Unhurried):
     """Describe one replica in equilibrium: its request times, steps and throughput.
 
     running: sequences that decode concurrently, (N,). rate: requests/s, (N,). saturated: whether demand exceeds what
-    the replica can serve, (N,).
+    the replica can serve, (N,). What percentiles and ranges need beside these is computed when it is first read.
     """
 
     times: RequestTimes

@@ -21,8 +21,10 @@ from perfmodel.serving.planned_step import (
     PlannedStep,
     PricedPrompts,
     PricedStep,
+    below_each_other,
     chunks,
     prefill_budget,
+    row_slices,
     stacked,
 )
 
@@ -226,20 +228,19 @@ class StepModel:
     def run(self, *planned: PlannedStep) -> list[PricedStep]:
         """Compute cost and wall time of several planned steps.
 
-        Steps of equal shape are priced in one call, because each table look-up has a fixed cost.
+        They are priced in one call, because each table look-up has a fixed cost.
         """
-        shapes = [step_shape(p.step, self.sharding.tp) for p in planned]
-        flat = [s if np.prod(s[:-1]) > 1 else s[-1:] for s in shapes]
-        out: dict[int, PricedStep] = {}
-        for common in dict.fromkeys(flat):
-            mine = [i for i, s in enumerate(flat) if s == common]
-            steps = [planned[i].step for i in mine]
-            whole = self.price(stacked(steps, common) if len(mine) > 1 else steps[0])
-            for turn, i in enumerate(mine):
-                cost = whole.take(turn, shapes[i]) if len(mine) > 1 else whole
-                p = planned[i]
-                out[i] = PricedStep(cost, self.wall(cost, p.seqs, captured=p.captured))
-        return [out[i] for i in range(len(planned))]
+        if len(planned) == 1:
+            costs = [self.price(planned[0].step)]
+        else:
+            shapes = [step_shape(p.step, self.sharding.tp) for p in planned]
+            rows = row_slices(shapes)
+            whole = self.price(below_each_other([p.step for p in planned], shapes, rows))
+            costs = [whole.take(some, shape) for some, shape in zip(rows, shapes, strict=True)]
+        return [
+            PricedStep(cost, self.wall(cost, p.seqs, captured=p.captured))
+            for p, cost in zip(planned, costs, strict=True)
+        ]
 
     def run_prompts(self, *planned: PlannedPrompts, decode: PlannedStep) -> tuple[PricedStep, list[PricedPrompts]]:
         """Compute what a decode step and the steps of several sets of prompts take, priced together."""

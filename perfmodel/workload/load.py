@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -135,7 +136,7 @@ def load_of(workload: Workload, candidates: int, requests_per_client: float = DE
 
     def classes(values: Array) -> Array:
         """Repeat a value per class for all candidates, (C, N)."""
-        return np.broadcast_to(np.atleast_1d(np.asarray(values, float))[:, None], shape)
+        return values[:, None] if candidates == 1 else np.broadcast_to(values[:, None], shape)
 
     def column(value: float) -> Array:
         """Repeat one value for all candidates, (N,)."""
@@ -143,7 +144,8 @@ def load_of(workload: Workload, candidates: int, requests_per_client: float = DE
 
     concurrency = 1.0 if workload.arrival == "single" else workload.concurrency
     stated = workload.n_requests / concurrency if workload.arrival == "closed" else np.nan
-    kind, fullness = spread_kind(workload.isl_dist), workload.mean_output / workload.output_max
+    fullness = float(workload.mean_output) / workload.output_max
+    together, cv, prompts = _spread_of(workload.isl_dist, fullness, workload.output_tail, workload.prompt_tail)
     return Load(
         arrival=workload.arrival,
         input=classes(workload.input_tokens),
@@ -155,11 +157,22 @@ def load_of(workload: Workload, candidates: int, requests_per_client: float = DE
         n_requests=column(workload.n_requests),
         cv=column(workload.cv),
         requests_per_client=column(stated if stated == stated else requests_per_client),
-        synchronised=column(float(synchronised([kind])[0])),
-        length_cv=column(float(length_cv([kind], np.array([fullness]), workload.output_tail)[0])),
+        synchronised=column(together),
+        length_cv=column(cv),
         longest=column(workload.output_max),
         drafts=column(0.0),
         accepted=column(1.0),
         ramp=column(0.0),
-        prompt_spread=column(float(prompt_spread([kind], workload.prompt_tail)[0])),
+        prompt_spread=column(prompts),
     )
+
+
+@lru_cache(maxsize=1024)
+def _spread_of(isl_dist: str, fullness: float, output_tail: float, prompt_tail: float) -> tuple[float, float, float]:
+    """Return how lengths spread: (how far bursts stay together, `Load.length_cv`, `Load.prompt_spread`).
+
+    fullness: mean output over the longest output allowed. The tails are those of `Workload`.
+    """
+    kinds = [spread_kind(isl_dist)]
+    each = synchronised(kinds), length_cv(kinds, np.array([fullness]), output_tail), prompt_spread(kinds, prompt_tail)
+    return float(each[0][0]), float(each[1][0]), float(each[2][0])

@@ -1,0 +1,74 @@
+"""Compute parts of a result when they are first read: most callers read few of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
+
+Value = TypeVar("Value")
+
+
+class Later(Generic[Value]):
+    """A value that is computed once, when it is first asked for."""
+
+    def __init__(self, compute: Callable[[], Value]) -> None:
+        """Keep the function that computes it."""
+        self._compute: Callable[[], Value] | None = compute
+        self._value: Value | None = None
+
+    def __call__(self) -> Value:
+        """Return the value."""
+        if self._compute is not None:
+            self._value, self._compute = self._compute(), None  # what the function holds is let go
+        return cast("Value", self._value)
+
+
+def later(compute: Callable[[], Value]) -> Value:
+    """Return a stand-in for what `compute` returns, to be given to a class made from `Unhurried`."""
+    return cast("Value", Later(compute))
+
+
+class Unhurried:
+    """Base of a frozen dataclass whose fields may be given as `later`: reading such a field computes it.
+
+    A copy by pickle holds values only. Such a field has no plain default, which would be read in its place.
+
+    >>> from dataclasses import dataclass
+    >>> @dataclass(frozen=True)
+    ... class Figures(Unhurried):
+    ...     mean: float
+    ...     worst: float
+    >>> Figures(mean=1.0, worst=later(lambda: 2.0)).worst
+    2.0
+    """
+
+    def __post_init__(self) -> None:
+        """Set aside the fields that are not computed yet, so that `__getattr__` is asked for them."""
+        pending = {name: value for name, value in vars(self).items() if isinstance(value, Later)}
+        for name in pending:
+            del vars(self)[name]
+        vars(self)["_pending"] = pending
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Compute a field that was set aside."""
+            pending = vars(self).get("_pending", {})
+            if name not in pending:
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            vars(self)[name] = value = pending[name]()
+            del pending[name]
+            return value
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the values of all fields, and of what was derived from them."""
+        for name in tuple(vars(self)["_pending"]):
+            getattr(self, name)
+        return dict(vars(self))
+
+    def changed(self, **values: Any) -> Self:
+        """Return the same with other values of some fields; what is not computed yet is left for later."""
+        known, pending = vars(self), vars(self)["_pending"]
+        kept = {f.name: known[f.name] if f.name in known else pending[f.name] for f in fields(cast("Any", self))}
+        return type(self)(**{**kept, **values})
