@@ -62,7 +62,6 @@ def test_a_fleet_by_parts_serves_everything_within_its_limits_and_its_bound_hold
     whole = fleet_plan(problem, gap=0.01, time_limit=4.0)
     monkeypatch.setattr(split, "LARGE", 1)
     monkeypatch.setattr(plan, "WHOLE", 0)
-    monkeypatch.setattr(plan, "FEW", 0)
     assert split.splits(problem)
     found = fleet_plan(problem, gap=0.03, time_limit=4.0)
     assert found.bound <= whole.usd_per_hour * (1 + 1e-6)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -10,8 +10,9 @@ import numpy as np
 
 from perfmodel.arrays import Array
 from search.fleet.bills import cheapest_held
+from search.fleet.choice import candidates, choice
 from search.fleet.clock import Clock
-from search.fleet.columns import Column, Parts, at_once
+from search.fleet.columns import AT_ONCE, Column, Parts, at_once
 
 #: What a row may be exceeded by, relative to it: rounding errors of sums.
 ROUNDING = 1e-9
@@ -107,7 +108,7 @@ class Fitting:
                 new = column
                 if (each[column.part] > left).any():
                     seconds = max(clock.left() * SHARE, FITTING_S)
-                    found = self.parts.within([column.part], dual, left, None, (GAP, seconds))
+                    found = self._beside_others(column.part, dual, left, seconds)
                     if found is None:
                         break
                     self.tried += found
@@ -119,35 +120,89 @@ class Fitting:
             order.insert(0, order.pop(len(done)))
         return None
 
+    def _beside_others(self, number: int, dual: Array, left: Array, seconds: float) -> list[Column] | None:
+        """Return the column of a part, in a list, at prices `dual` (R, S) within what is left of each row, (R,).
+
+        A part of several classes has few options first, in half of the seconds. None without a column, or not in time.
+        """
+        if len(self.parts.parts[number].classes) > 1:
+            few = {number: self.parts.few(number, dual)}
+            found = self.parts.within([number], dual, left, None, (GAP, seconds / 2.0), (), few)
+            if found is not None:
+                return found
+        return self.parts.within([number], dual, left, None, (GAP, seconds))
+
+    def chosen(
+        self, pool: Iterable[Column], now: Sequence[Column], level: Mapping[str, float], dual: Array, clock: Clock
+    ) -> list[Column] | None:
+        """Return the cheapest columns of a pool beside the reserved devices `level` (by name), slot by slot.
+
+        now: the columns of a fleet, which a slot keeps where nothing cheaper is found in time; None where there are
+        none. dual: (R, S) prices at which the columns of a part are compared.
+        """
+        join, by_slot = self.parts.join, candidates(self.parts, pool, dual, now)
+        kept: dict[int, list[Column]] = {}
+        for column in now:
+            kept.setdefault(self.parts.parts[column.part].slot, []).append(column)
+        left = iter(range(len(join.weight), 0, -1))
+
+        def one(slot: int) -> list[Column] | None:
+            """Return the cheapest columns of a slot."""
+            some, seconds = by_slot.get(slot, []), max(clock.left() * AT_ONCE / next(left), LEAST_S)
+            usd = np.array([self._own_usd(column) for column in some])
+            here = sum(part.slot == slot for part in self.parts.parts)
+            found = choice(self.parts, some, usd, self._tiers(level, slot), seconds) if some else []
+            return found if found is not None and len(found) == here else kept.get(slot)
+
+        found = at_once(one, range(len(join.weight)))
+        out = [c for some in found if some is not None for c in some]
+        out.sort(key=lambda c: c.part)
+        return out if len(out) == len(self.parts.parts) and self.fits(out) else None
+
     def improved(
-        self, columns: list[Column], level: Mapping[str, float], clock: Clock, most_options: int
+        self,
+        columns: list[Column],
+        level: Mapping[str, float],
+        clock: Clock,
+        most_options: int,
+        few: Mapping[int, Set[int]] | None = None,
     ) -> list[Column]:
         """Return columns that cost no more: parts are solved again beside the others, while time is left.
 
         Parts of a slot are solved together, as many as have at most `most_options` options, one at least. Reserved
         devices (`level`, by name) that the others leave idle cost them nothing, others what their supplies ask.
+        few: options that each part may use, all by default.
         """
         total, best = self.usage(columns), {c.part: c for c in columns}
         self.calls += 1
+        tasks = [self._neighbours(slot, most_options, few) for slot in range(len(self.parts.join.weight))]
+        left = iter(range(sum(len(some) for some in tasks), 0, -1))
 
         def one(slot: int) -> None:
             """Make the parts of a slot cheaper, as many at once as may be."""
-            for some in self._neighbours(slot, most_options):
+            for some in tasks[slot]:
+                share = clock.part(min(AT_ONCE / next(left), 1.0))
                 if not clock.over:
-                    self._exchange(some, best, total, (level, clock))
+                    self._exchange(some, best, total, (level, share), few)
 
-        at_once(one, range(len(self.parts.join.weight)))
+        at_once(one, range(len(tasks)))
         return [best[c.part] for c in columns]
 
     def _exchange(
-        self, some: list[int], best: dict[int, Column], total: Array, how: tuple[Mapping[str, float], Clock]
+        self,
+        some: list[int],
+        best: dict[int, Column],
+        total: Array,
+        how: tuple[Mapping[str, float], Clock],
+        few: Mapping[int, Set[int]] | None,
     ) -> None:
         """Solve some parts of a slot beside the others, and take what costs less into `best` and `total` (R, S)."""
         (level, clock), slot, now = how, self.parts.parts[some[0]].slot, [best[n] for n in some]
         others = total[:, slot] - np.sum([self.parts.usage(c) for c in now], axis=0)
         dual, tiers = self._beside(others, level, slot)
-        seconds = min(clock.left(), max(clock.left() * SHARE, LEAST_S))
-        found = self.parts.within(some, dual, self.parts.join.capacity - others, tiers, (GAP, seconds), now)
+        start = now if len(some) == 1 else []  # of several, the solver finds better ones by itself
+        seconds = max(clock.left(), LEAST_S)
+        found = self.parts.within(some, dual, self.parts.join.capacity - others, tiers, (GAP, seconds), start, few)
         if found is None:
             return
         self.tried += found
@@ -157,7 +212,7 @@ class Fitting:
             best.update({c.part: c for c in found})
             total[:, slot] = then
 
-    def _neighbours(self, slot: int, most_options: int) -> list[list[int]]:
+    def _neighbours(self, slot: int, most_options: int, few: Mapping[int, Set[int]] | None) -> list[list[int]]:
         """Return the parts of a slot that are solved together: with at most so many options, one part at least.
 
         Which parts come together changes from call to call.
@@ -165,7 +220,7 @@ class Fitting:
         out: list[list[int]] = []
         here, count = [n for n, part in enumerate(self.parts.parts) if part.slot == slot], most_options
         for n in np.random.default_rng([self.calls, slot]).permutation(here).tolist():
-            size = len(self.parts.parts[n].options)
+            size = len(self.parts.parts[n].options if few is None else few[n])
             if count + size > most_options:
                 out.append([])
                 count = 0
@@ -178,18 +233,22 @@ class Fitting:
 
         used: (R,) of the slot. level: reserved devices by name.
         """
-        join, total, slot = self.parts.join, 0.0, self.parts.parts[columns[0].part].slot
-        steady, lent = (usd[:, slot] / self.parts.join.weight[slot] for usd in self.usd)
-        for column in columns:
-            rows = list(self.parts.parts[column.part].options)
-            total += float(steady[rows] @ column.replicas + lent[rows] @ column.spot)
+        total, slot = sum(self._own_usd(column) for column in columns), self.parts.parts[columns[0].part].slot
         for device, tiers in self._tiers(level, slot).items():
-            need = used[join.row(f"source[{device}]")]
+            need = used[self.parts.join.row(f"source[{device}]")]
             for usd, most in tiers:
                 taken = min(need, most)
                 total, need = total + taken * usd, need - taken
+        return total
+
+    def _own_usd(self, column: Column) -> float:
+        """Return USD per hour that a column costs in its slot beside the devices that are not on spot."""
+        join, part = self.parts.join, self.parts.parts[column.part]
+        rows, used = list(part.options), self.parts.usage(column)
+        steady, lent = (usd[rows, part.slot] / join.weight[part.slot] for usd in self.usd)
         spot = (s for s in join.problem.inventory.supplies if s.kind == "spot")
-        return total + sum(s.usd_per_hour * float(used[join.row(f"spot[{s.device}]")]) for s in spot)
+        on_spot = sum(s.usd_per_hour * float(used[join.row(f"spot[{s.device}]")]) for s in spot)
+        return float(steady @ column.replicas + lent @ column.spot) + on_spot
 
     def _tiers(self, level: Mapping[str, float], slot: int) -> dict[str, list[tuple[float, float]]]:
         """Return (USD per hour, most devices) of the supplies of each device in a slot, the cheapest first, spot aside.
@@ -204,7 +263,7 @@ class Fitting:
                 out[s.device] += [(0.0, paid), (s.usd_per_hour / float(join.weight[slot]), s.most - paid)]
             elif s.kind != "spot":
                 out[s.device].append((s.usd_per_hour, s.most))
-        return {device: sorted(tiers) for device, tiers in out.items()}
+        return {device: _needed(sorted(tiers)) for device, tiers in out.items()}
 
     def _beside(
         self, others: Array, level: Mapping[str, float], slot: int
@@ -225,3 +284,10 @@ class Fitting:
             if supply.kind == "spot":
                 dual[join.row(f"spot[{supply.device}]")] = supply.usd_per_hour * join.weight
         return dual, left
+
+
+def _needed(tiers: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return tiers of a device, the cheapest first, without those that are dearer than one without end."""
+    ends = [i for i, (_, most) in enumerate(tiers) if np.isinf(most)]
+    kept = tiers[: ends[0] + 1] if ends else tiers
+    return [tier for tier in kept if tier[1] > 0] or kept[:1]

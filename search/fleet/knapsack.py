@@ -91,11 +91,15 @@ class _Group:
     def columns(self, numbers: Sequence[int], steady: Array, spot: Array) -> list[Column]:
         """Return the columns of the parts `numbers` (S,). steady, spot: (N, S) USD per hour of a replica."""
         ways: list[list[tuple[float, Array, Array]]] = [[] for _ in numbers]
+        best = np.full(len(numbers), np.inf)
         for x, y in self._ways(steady, spot):
-            for s, (replicas, lent) in enumerate(zip(x.T, y.T, strict=True)):
+            least = (steady * (x - y) + spot * y).sum(axis=0)
+            for s in np.nonzero(least <= best * (1.0 + WITHIN))[0].tolist():
+                replicas, lent = x[:, s], y[:, s]
                 full = self._mended(replicas, lent, float(self.rate[s]), steady[:, s])
                 usd = float(steady[:, s] @ (full - lent) + spot[:, s] @ lent)
                 ways[s].append((usd, full, lent))
+                best[s] = min(best[s], usd)
         out: list[Column] = []
         for number, some in zip(numbers, ways, strict=True):
             kept: dict[tuple[bytes, bytes], Column] = {}

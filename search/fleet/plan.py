@@ -12,17 +12,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from hwdb import Infeasible
 from perfmodel.arrays import Array
 from search.fleet.binding import binding
-from search.fleet.by_period import by_period
-from search.fleet.cases import groups
 from search.fleet.clock import Clock
 from search.fleet.fleet import Binding, FleetPlan
 from search.fleet.limits import served_by_none
 from search.fleet.periods import of_busiest, period_by_period, periods_joined
 from search.fleet.problem import FleetProblem, checked
-from search.fleet.program import Ask, Program
+from search.fleet.program import Ask
 from search.fleet.quantities import Numbers, weights
 from search.fleet.relax import FleetInfeasible, Relaxation, relaxations
 from search.fleet.solve import Effort, Solver
@@ -38,11 +35,10 @@ UNMET = "no fleet meets the demand within the limits"
 LEAST_SERVED = 1e-4
 #: Share of the time for the first solution. The rest is for those that say what each limit costs, and for ties.
 FIRST_TIME = 0.8
-#: Options x periods up to which the periods of a fleet with reserved devices are solved whole, and their share of the
-#: time; the rest is for solving by parts where some period finds no fleet. chosen: a period takes a few seconds.
-FEW, PERIODS_TIME = 4000, 0.75
 #: Options x periods up to which the program is solved as a whole after its parts. chosen: it is written in seconds.
 WHOLE = 3000
+#: Options x periods up to which that has a share of the time in any case, and the share of the parts.
+SMALL, PARTS_TIME = 1000, 0.5
 #: Seconds that an answer has in any case, where those before it have taken all of the time.
 LEAST_TIME_S = 1.0
 #: Remark where the time was over before every limit was left out in turn.
@@ -121,20 +117,13 @@ def _solved(problem: FleetProblem, effort: Effort) -> FleetPlan:
 
 def _by_parts(problem: FleetProblem, effort: Effort) -> FleetPlan:
     """Solve a checked problem by its parts, then as a whole from their fleet where it is small and time is left."""
-    plain = all(len(classes) == 1 for _, classes in groups(problem))  # others have shares in every case
-    few = plain and len(problem.options) * problem.periods <= FEW
-    if few and any(s.kind == "reserved" for s in problem.inventory.supplies):
-        program = _by_period(problem, effort.part(PERIODS_TIME))
-        if program is not None:
-            value = program.amount("cost")
-            gap = max(0.0, 1.0 - program.bound / value) if value else 0.0
-            told = program.solved(), program.solved_shares(), program.cost()
-            return replace(_told(problem, told, gap, program.solver), value=value)
-    found = split(problem, effort.solver, effort.clock, effort.gap)
+    size = len(problem.options) * problem.periods
+    clock = effort.clock.part(PARTS_TIME) if size <= min(SMALL, WHOLE) else effort.clock
+    found = split(problem, effort.solver, clock, effort.gap)
     if found is None:
         raise _infeasible(problem, effort)
     bound, usd, program = found.bound, found.usd_per_hour, None
-    if usd - bound > effort.gap * usd and len(problem.options) * problem.periods <= WHOLE:
+    if usd - bound > effort.gap * usd and size <= WHOLE:
         program = effort.tried(problem, Ask(objective="cost"), found.numbers)
     if program is not None:
         bound = max(bound, program.bound)
@@ -146,14 +135,6 @@ def _by_parts(problem: FleetProblem, effort: Effort) -> FleetPlan:
     gap = max(0.0, 1.0 - bound / usd) if usd else 0.0
     money = weights(problem, "money").of(numbers)
     return replace(_told(problem, (numbers, shares, money), gap, found.solver), value=usd)
-
-
-def _by_period(problem: FleetProblem, effort: Effort) -> Program | None:
-    """Solve a checked problem period by period; None where some period found no fleet in time, or has none."""
-    try:
-        return by_period(problem, effort)
-    except Infeasible:
-        return None
 
 
 def _told(problem: FleetProblem, found: tuple[Numbers, Array, float], gap: float, solver: str) -> FleetPlan:

@@ -2,10 +2,11 @@
 
 1. The linear program without failures prices the rows that join the parts (`search.fleet.coupling`).
 2. Good columns at these prices, and the prices at which they make the cheapest mix, in turn (`knapsack`, `master`).
-3. Every part is solved at the prices. That bounds the cost of the whole, and gives each part a fleet (`columns`).
-4. These fleets are made to stay within the rows, then cheaper, some parts at a time (`fitting`).
+3. Every part is bounded at the prices (`floors`), then solved as time allows (`columns`). That bounds the whole.
+4. One column is chosen for each part (`choice`), or the columns are made to stay within the rows (`fitting`).
+5. The fleet is made cheaper, the parts of a slot together and one by one.
 
-Steps 2 to 4 are repeated with the columns that were found until the gap is small enough, nothing gets better, or the
+Steps 2 to 5 are repeated with the columns that were found until the gap is small enough, nothing gets better, or the
 time is over.
 """
 
@@ -18,13 +19,14 @@ import numpy as np
 from hwdb import Infeasible
 from perfmodel.arrays import Array
 from search.fleet.cases import groups
+from search.fleet.choice import level_of, support
 from search.fleet.clock import Clock
 from search.fleet.columns import PART_GAP, Column, Parts
 from search.fleet.coupling import Coupling, coupling, parts_of
 from search.fleet.fitting import Fitting
 from search.fleet.knapsack import cheap_columns, simple
 from search.fleet.limits import limits, mean_limits, with_nodes
-from search.fleet.master import master
+from search.fleet.master import cheapest_mix
 from search.fleet.periods import options_join
 from search.fleet.problem import FleetProblem
 from search.fleet.program import Ask, formulate
@@ -37,15 +39,17 @@ LARGE = 400
 LARGE_PERIOD = 240
 #: Kinds of cases that the linear program of the first prices leaves out: its spare replicas would not be whole.
 LEFT_OUT = frozenset({"spare", "domain", "chance", "case"})
-#: Shares of the time that is left for the first prices, for better ones, for solving every part, and for a cheaper
-#: fleet.
-PRICES_TIME, COLUMNS_TIME, PARTS_TIME, IMPROVE_TIME = 0.3, 0.2, 0.45, 0.6
-#: Rounds of columns and prices, and the weight of the new prices in each. chosen: more of them gain little.
-ROUNDS, NEWER = 10, 0.5
+#: Shares of the time that is left for the first prices, for better ones, for choosing columns, for solving every part,
+#: and for a cheaper fleet.
+PRICES_TIME, COLUMNS_TIME, CHOICE_TIME, PARTS_TIME, IMPROVE_TIME = 0.3, 0.5, 0.2, 0.6, 0.6
+#: Rounds of columns and prices, the weight of the new prices in each, and how near the quick columns come to the mix.
+ROUNDS, NEWER, NEAR = 20, 0.3, 3e-3
+#: Times that columns are chosen, each beside the devices that the choice before reserves.
+CHOICES = 4
 #: Rounds without progress after which a search ends, and the least progress of the gap. chosen.
 MOST_STALLED, LEAST_PROGRESS = 2, 1e-4
 #: Options that are solved together while a fleet is made cheaper. chosen: one to three seconds of the solver.
-TOGETHER = 120
+TOGETHER = 60
 
 
 def splits(problem: FleetProblem) -> bool:
@@ -90,13 +94,15 @@ def split(problem: FleetProblem, solver: Solver | None, clock: Clock, gap: float
     while stalled < MOST_STALLED:
         before = search.gap
         dual = search.better_prices(dual, clock.part(COLUMNS_TIME))
-        bound, columns = parts.priced(dual, PART_GAP, clock.part(PARTS_TIME))
+        search.choose(dual, clock.part(CHOICE_TIME))
+        bound, columns = parts.priced(dual, PART_GAP, clock.part(PARTS_TIME), search.pool.values())
         if np.isposinf(bound):
             return None
         search.learn(bound, columns)
-        if not search.best and not search.begin(columns, dual, clock):
-            return None
-        if search.improve(gap, clock):
+        search.choose(dual, clock.part(CHOICE_TIME))
+        if not search.best:
+            search.begin(columns, dual, clock)
+        if search.improve(gap, dual, clock):
             break
         stalled = stalled + 1 if search.gap > before - LEAST_PROGRESS else 0
     return _found(search, name)
@@ -130,32 +136,50 @@ class _Search:
         self.pool.update({c.key: c for c in columns})
 
     def better_prices(self, dual: Array, clock: Clock) -> Array:
-        """Return prices nearer to those at which the columns of all parts make the cheapest mix, (R, S)."""
-        join, near = self.parts.join, dual
-        if not all(simple(join.problem, part) for part in self.parts.parts):
-            return dual
-        for number in range(ROUNDS):
-            if clock.over:
-                break
-            self.pool.update({c.key: c for c in cheap_columns(self.parts, dual)})
-            mix = master(self.parts, list(self.pool.values()), near)
-            if not mix.solve(self.parts.solver, max(clock.left(), 1.0), PART_GAP, whole=False):
-                break
-            dual = join.within_prices(NEWER * mix.duals() + (1.0 - NEWER) * dual)
-            near = dual if number % 2 else near
-            self.level = mix.level()
-        return dual
+        """Return prices nearer to those at which the columns of all parts make the cheapest mix, (R, S).
 
-    def begin(self, columns: list[Column], dual: Array, clock: Clock) -> bool:
-        """Make the first fleet of one column per part; return False where there is none.
-
-        Raises `Infeasible` where none was found in time.
+        They are those at which the quick columns are worth most, nearly a bound on the cost.
         """
+        join = self.parts.join
+        hard = [n for n, part in enumerate(self.parts.parts) if not simple(join.problem, part)]
+        if hard:
+            self.learn(0.0, self.parts.few_columns(hard, dual, PART_GAP, clock))
+            self.learn(0.0, cheap_columns(self.parts, dual))
+            return dual
+        best, most = dual, -np.inf
+        for _ in range(ROUNDS):
+            self.pool.update({c.key: c for c in cheap_columns(self.parts, dual)})
+            ranked = self.parts.ranked(self.pool.values(), dual)
+            usd = sum(some[0][0] for some in ranked.values()) - join.worth(dual)
+            if usd > most:
+                best, most = dual, usd
+            mix = cheapest_mix(self.parts, list(self.pool.values()), best, max(clock.left(), 1.0))
+            if mix is None or clock.over:
+                break
+            self.level = mix.level
+            if usd >= mix.usd * (1.0 - NEAR):
+                break
+            dual = join.within_prices(NEWER * mix.dual + (1.0 - NEWER) * best)
+        return best
+
+    def choose(self, dual: Array, clock: Clock) -> None:
+        """Take the cheapest columns of the pool, and again beside the devices that these reserve."""
+        for _ in range(CHOICES):
+            found = self.fitting.chosen(self.pool.values(), self.best, self.level, dual, clock)
+            if found is None:
+                return
+            before = self.cost
+            self._take(found)
+            self.level = level_of(self.parts.join.problem.inventory.supplies, self.fitting.held(self.best))
+            if self.cost > before * (1.0 - LEAST_PROGRESS) or clock.over:
+                return
+
+    def begin(self, columns: list[Column], dual: Array, clock: Clock) -> None:
+        """Make the first fleet of one column per part; raises `Infeasible` where none was found in time."""
         found = self.fitting.fitted(columns, dual, clock) if len(columns) == len(self.parts.parts) else None
         if found is None:
             raise Infeasible("fleet: no fleet was found in time; raise time_limit_s in [fleet], or offer fewer options")
         self._take(found)
-        return True
 
     def _take(self, found: list[Column]) -> None:
         """Keep a fleet that costs less than the best."""
@@ -163,15 +187,20 @@ class _Search:
         if cost < self.cost:
             self.best, self.cost = found, cost
 
-    def improve(self, gap: float, clock: Clock) -> bool:
-        """Make the fleet cheaper; return whether the gap is small enough or the time is over."""
-        for most in (0, TOGETHER):
+    def improve(self, gap: float, dual: Array, clock: Clock) -> bool:
+        """Make the fleet cheaper; return whether the gap is small enough or the time is over.
+
+        First with the options of the cheapest columns at prices `dual` (R, S), the parts of a slot together as far as
+        these are few; then with all options, part by part.
+        """
+        for most in (TOGETHER, 0):
             if self.gap <= gap or clock.over:
                 return True
-            self._take(self.fitting.improved(self.best, self.level, clock.part(IMPROVE_TIME), most))
-            held, supplies = self.fitting.held(self.best), self.parts.join.problem.inventory.supplies
-            self.level = {s.device: float(held[k, 0]) for k, s in enumerate(supplies) if s.kind == "reserved"}
-        self.pool.update({c.key: c for c in self.fitting.tried})
+            few = support(self.parts, self.pool.values(), dual, self.best) if most else None
+            self._take(self.fitting.improved(self.best, self.level, clock.part(IMPROVE_TIME), most, few))
+            self.level = level_of(self.parts.join.problem.inventory.supplies, self.fitting.held(self.best))
+        self.learn(0.0, self.fitting.tried)
+        self.fitting.tried.clear()
         return self.gap <= gap or clock.over
 
 
