@@ -56,9 +56,9 @@ def step_wait(mean: Array, shape: WaitShape, rank: float) -> Array:
 
     mean: seconds, (C, N).
     """
-    long_alone = np.asarray(-np.log1p(-rank) * mean)
+    alone = output_quantile(mean, np.where(shape.long_share > 0.0, shape.long_cv, 1.0), np.array(rank), np.array(np.inf))
     if not np.any(shape.short_shares):
-        return long_alone
+        return alone
     shares, longest = shape.short_shares[:, None], shape.short_longest[:, None]
     long_share = np.maximum(shape.long_share, TINY)
     long_mean = np.maximum(mean - np.sum(shares * longest, axis=0) / 2.0, 0.0) / long_share
@@ -73,7 +73,7 @@ def step_wait(mean: Array, shape: WaitShape, rank: float) -> Array:
                 beyond = beyond + share * np.maximum(1.0 - middle / np.maximum(most, TINY), 0.0)
             later = beyond > 1.0 - rank
             low, high = np.where(later, middle, low), np.where(later, high, middle)
-    return np.where(np.any(shares > 0.0, axis=0), high, long_alone)
+    return np.where(np.any(shares > 0.0, axis=0), high, alone)
 
 
 def interrupted_share(tpot: Array, step: Array, tail: Array) -> Array:

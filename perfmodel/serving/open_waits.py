@@ -171,12 +171,14 @@ def wait_shape(
 def _long_cv(replica: Replica, point: Point, rate: Array) -> Array:
     """Return the coefficient of variation of the waits of prompts that meet others, (N,).
 
-    That of a steady queue, or less in a run that ends before its queue is steady. rate: requests/s, (N,).
+    That of a steady queue, or less in a run that ends before its queue is steady: the long waits, which make the
+    variance, come later than those that make the mean. rate: requests/s, (N,).
     """
     (_, loaded, _), (ahead, ever) = _utilisation(replica, point, rate), _ahead(replica, point, rate)
     steady = wait_cv(loaded, point.prefill.cv(replica.load))
     reached = np.where(ahead < ever, ahead / np.maximum(ever, TINY), 1.0)
-    squared = reached * np.square(steady) + (1.0 - reached) * np.square(CV_WITHOUT_DRIFT)
+    spread = np.square(reached)
+    squared = spread * np.square(steady) + (1.0 - spread) * np.square(CV_WITHOUT_DRIFT)
     return np.where(reached < 1.0, np.sqrt(squared), steady)
 
 
