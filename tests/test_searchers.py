@@ -74,6 +74,7 @@ def test_every_rule_fires_and_says_numbers() -> None:
         space(model("Qwen/Qwen2.5-7B"), tp=(1, 7, 14), domain={"h100-sxm": 64}),
         space(LLAMA, tp=(1, 4), pp=(1, 2), domain={"h100-sxm": 6}),
         space(LLAMA, (H100, device("mi300x")), vendors=("NVIDIA",)),
+        space(LLAMA, power_cap=(float("nan"), 10.0)),
         space(LLAMA, weight=(-1, FORMAT_CODE["fp4"]), runs={"weight": (frozenset({-1}),)}),
     ):
         removed.update({n: c for n, c in extra.legal().removed.items() if c})

@@ -14,6 +14,7 @@ import numpy as np
 
 from perfmodel import equations as eq
 from perfmodel.arrays import Array, Mask, interpolate
+from perfmodel.serving.limits import TINY
 from perfmodel.serving.offline_batch import OfflineBatch
 from perfmodel.serving.output_ages import OutputLengths, ended_by_cell, lockstep, running_shares, total
 from perfmodel.serving.planned_step import prefill_budget
@@ -300,7 +301,8 @@ def _extrapolated(run: _Run) -> Drained:
     last = interpolate(counts, clocks, end)
     part = rest / batch.count  # of the requests
     more = rest * np.sum(batch.outputs.mean * batch.outputs.share, axis=0)
-    full = more / (tokens + more)  # of the tokens, made by a full replica
+    made = np.maximum(run.made, TINY)  # none by a lone request whose answer is in its first cell
+    full = np.where(tokens + more > 0.0, more / np.maximum(tokens + more, TINY), 1.0)  # of them, by a full replica
     ranked = np.array(list(RANKS.values()))[:, None] * batch.count
     late = np.maximum(ranked - counts[-1], 0.0) * gap
     entry = np.stack([interpolate(counts, clocks, np.minimum(r, end)) for r in ranked]) + late
@@ -310,8 +312,8 @@ def _extrapolated(run: _Run) -> Drained:
         first=(1.0 - part) * (run.first / run.played) + part * (last + rest * gap / 2.0),
         makespan=run.clock + rest * gap,
         tpot=tpot + part * ends_full * np.maximum(batch.steady.tpot - tpot, 0.0),
-        running=(1.0 - full) * (run.squares / run.made) + full * batch.steady.running,
-        step=(1.0 - full) * (run.spent / run.made) + full * batch.steady.step,
+        running=(1.0 - full) * (run.squares / made) + full * batch.steady.running,
+        step=(1.0 - full) * (run.spent / made) + full * batch.steady.step,
         entry=entry,
         settling=(1.0 - part) * settling,
         together=(1.0 - part) * run.instant.sum(axis=0) / run.entered,
