@@ -18,7 +18,7 @@ def read_plain_csv(content: Content) -> Sequence[MeasuredRun]:
     """Read one run per row of a table."""
     known = {name for name, _, _ in columns()}
     remarks = _remarks(content.fields)
-    runs = []
+    runs: list[MeasuredRun] = []
     for place, row in table_rows(content):
         cells = {ALSO.get(k, k).strip(): (v or "").strip() for k, v in row.items() if isinstance(k, str)}
         if None in row or any(v is None for v in row.values()):
