@@ -56,7 +56,9 @@ def step_wait(mean: Array, shape: WaitShape, rank: float) -> Array:
 
     mean: seconds, (C, N).
     """
-    alone = output_quantile(mean, np.where(shape.long_share > 0.0, shape.long_cv, 1.0), np.array(rank), np.array(np.inf))
+    alone = output_quantile(
+        mean, np.where(shape.long_share > 0.0, shape.long_cv, 1.0), np.array(rank), np.array(np.inf)
+    )
     if not np.any(shape.short_shares):
         return alone
     shares, longest = shape.short_shares[:, None], shape.short_longest[:, None]
