@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
 import pytest
 
+from hwdb import Infeasible
+from search.fleet import fleet_plan, plan, split
 from search.fleet.choice import level_of, support
 from search.fleet.clock import Clock
 from search.fleet.columns import Column, Parts
@@ -140,3 +143,39 @@ def test_parts_are_solved_with_the_options_of_their_cheapest_columns() -> None:
         assert set(np.array(part.options)[column.replicas > 0].tolist()) <= few[column.part]
         assert column.replicas.shape == column.spot.shape == (len(part.options),)
         assert column.shares.sum(axis=0) == pytest.approx(1.0)
+
+
+def quiet(seed: int) -> FleetProblem:
+    """A fleet whose first period has no traffic."""
+    problem = day(seed, classes=1, spare=0, spot=False)
+    rate = problem.rate.copy()
+    rate[0] = 0.0
+    return replace(problem, rate=rate)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_period_without_traffic_is_a_part_like_others(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LARGE", "LARGE_PERIOD"):
+        monkeypatch.setattr(split, name, 1)
+    monkeypatch.setattr(plan, "WHOLE", 0)
+    problem = quiet(seed)
+    assert split.splits(problem)
+    found = fleet_plan(problem, time_limit=5.0)
+    np.testing.assert_allclose(found.shares.sum(axis=0), 1.0, atol=1e-6)
+    monkeypatch.setattr(split, "LARGE", 10**9)
+    assert found.value >= fleet_plan(problem, time_limit=5.0, gap=1e-6).value * (1 - 1e-5)
+
+
+def test_parts_that_were_not_made_to_fit_are_solved_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_fits(*_: object) -> None:
+        raise Infeasible("no parts stay within the limits together")
+
+    problem = quiet(1)
+    whole = fleet_plan(problem, time_limit=5.0, gap=1e-6)
+    for name in ("LARGE", "LARGE_PERIOD"):
+        monkeypatch.setattr(split, name, 1)
+    monkeypatch.setattr(plan, "split", none_fits)
+    assert fleet_plan(problem, time_limit=5.0, gap=1e-6).value == pytest.approx(whole.value, rel=1e-5)
+    monkeypatch.setattr(plan, "WHOLE", 0)
+    with pytest.raises(Infeasible, match="together"):
+        fleet_plan(problem, time_limit=5.0)

@@ -39,13 +39,16 @@ def candidates(parts: Parts, pool: Iterable[Column], dual: Array, kept: Sequence
 
 
 def support(parts: Parts, pool: Iterable[Column], dual: Array, kept: Sequence[Column]) -> dict[int, set[int]]:
-    """Return the options in use in the cheapest columns of each part at prices `dual` (R, S), and in those kept."""
+    """Return the options in use in the cheapest columns of each part at prices `dual` (R, S), and in those kept.
+
+    A part whose columns use none, as one without traffic, has its first option.
+    """
     out: dict[int, set[int]] = {}
     cheapest = [c for some in parts.ranked(pool, dual).values() for _, c in some[:USED_COLUMNS]]
     for column in [*cheapest, *kept]:
         used = np.array(parts.parts[column.part].options)[column.replicas > 0]
         out.setdefault(column.part, set()).update(used.tolist())
-    return out
+    return {number: used or {parts.parts[number].options[0]} for number, used in out.items()}
 
 
 def choice(parts: Parts, columns: Sequence[Column], usd: Array, tiers: Tiers, seconds: float) -> list[Column] | None:

@@ -221,7 +221,7 @@ class Fitting:
         here, count = [n for n, part in enumerate(self.parts.parts) if part.slot == slot], most_options
         for n in np.random.default_rng([self.calls, slot]).permutation(here).tolist():
             size = len(self.parts.parts[n].options if few is None else few[n])
-            if count + size > most_options:
+            if not out or count + size > most_options:
                 out.append([])
                 count = 0
             out[-1].append(int(n))

@@ -112,8 +112,11 @@ class _Group:
         return out
 
     def _shares(self, replicas: Array) -> Array:
-        """Return shares in proportion to the throughputs of the replicas, (N, 1, K)."""
-        able = self.speed * replicas
+        """Return shares in proportion to the throughputs of the replicas, (N, 1, K).
+
+        No replicas serve a class without traffic: one option that could is named then.
+        """
+        able = self.speed * (replicas if np.any(replicas) else np.arange(len(replicas)) == np.argmax(self.speed > 0))
         return np.repeat((able / max(float(able.sum()), ROUNDING))[:, None, None], self.periods, axis=2)
 
     def _mended(self, replicas: Array, lent: Array, rate: float, usd: Array) -> Array:

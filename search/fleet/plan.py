@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from hwdb import Infeasible
 from perfmodel.arrays import Array
 from search.fleet.binding import binding
 from search.fleet.clock import Clock
@@ -116,10 +117,20 @@ def _solved(problem: FleetProblem, effort: Effort) -> FleetPlan:
 
 
 def _by_parts(problem: FleetProblem, effort: Effort) -> FleetPlan:
-    """Solve a checked problem by its parts, then as a whole from their fleet where it is small and time is left."""
+    """Solve a checked problem by its parts, then as a whole from their fleet where it is small and time is left.
+
+    Parts that were not made to fit together say nothing of the whole, which is solved by itself then.
+    """
     size = len(problem.options) * problem.periods
     clock = effort.clock.part(PARTS_TIME) if size <= min(SMALL, WHOLE) else effort.clock
-    found = split(problem, effort.solver, clock, effort.gap)
+    try:
+        found = split(problem, effort.solver, clock, effort.gap)
+    except FleetInfeasible:
+        raise
+    except Infeasible:
+        if size > WHOLE or effort.clock.over:
+            raise
+        return _solved(problem, effort)
     if found is None:
         raise _infeasible(problem, effort)
     bound, usd, program = found.bound, found.usd_per_hour, None

@@ -80,7 +80,7 @@ class Found:
 def split(problem: FleetProblem, solver: Solver | None, clock: Clock, gap: float) -> Found | None:
     """Return the fleet of a problem that `splits`, with its bound; None where some part has no fleet.
 
-    Raises `Infeasible` where no fleet was found in time.
+    Raises `Infeasible` where no parts were found that stay within the limits together.
     """
     name = solver or available_solver()
     join = coupling(problem)
@@ -99,6 +99,7 @@ def split(problem: FleetProblem, solver: Solver | None, clock: Clock, gap: float
         if np.isposinf(bound):
             return None
         search.learn(bound, columns)
+        search.take_all(columns)
         search.choose(dual, clock.part(CHOICE_TIME))
         if not search.best:
             search.begin(columns, dual, clock)
@@ -175,11 +176,22 @@ class _Search:
                 return
 
     def begin(self, columns: list[Column], dual: Array, clock: Clock) -> None:
-        """Make the first fleet of one column per part; raises `Infeasible` where none was found in time."""
+        """Make the first fleet of one column per part; raises `Infeasible` where they were not made to fit together."""
         found = self.fitting.fitted(columns, dual, clock) if len(columns) == len(self.parts.parts) else None
         if found is None:
-            raise Infeasible("fleet: no fleet was found in time; raise time_limit_s in [fleet], or offer fewer options")
+            raise Infeasible(
+                "fleet: no parts were found in time that stay within all limits together; raise time_limit_s in "
+                "[fleet], or offer fewer options"
+            )
         self._take(found)
+
+    def take_all(self, columns: list[Column]) -> None:
+        """Keep columns as a fleet, with the devices that it reserves: one of each part, if all rows allow it."""
+        before = self.cost
+        if len(columns) == len(self.parts.parts) and self.fitting.fits(columns):
+            self._take(columns)
+        if self.cost < before:
+            self.level = level_of(self.parts.join.problem.inventory.supplies, self.fitting.held(self.best))
 
     def _take(self, found: list[Column]) -> None:
         """Keep a fleet that costs less than the best."""
