@@ -1,10 +1,11 @@
-"""The closed form against the simulator over a grid of 260 scenarios: where they agree and where they differ.
+"""The closed form against the simulator over a grid of 300 scenarios: where they agree and where they differ.
 
     python -m benchmarks.closed_form [-o docs/closed-form.md] [--csv grid.csv]
 
 Four deployments x five mixes of lengths x ten loads; then a sample, drawn with a seed, of closed loops with answers of
-1 to 100 tokens, pipelines and pools. Bias is the median of estimate over simulation; spread is the
-range that holds 80 % of the ratios. Both are given by kind of load, share of KV cache in use, prompt length and engine.
+1 to 100 tokens, pipelines, pools, runs of few requests around capacity and bursts that replicas share. Bias is the
+median of estimate over simulation; spread is the range that holds 80 % of the ratios. Both are given by kind of load,
+share of KV cache in use, prompt length and engine.
 Both sides use the same step costs, so every difference is queueing or batching. `-o` puts the tables between the
 markers of a page.
 """
@@ -62,8 +63,14 @@ POOLS: tuple[tuple[str, str, dict[str, float]], ...] = (
 )
 #: Shares of capacity of pipelines under random arrivals.
 PIPELINE_LEVELS = (0.5, 0.8, 0.9, 0.95)
+#: Requests of runs around capacity, shares of capacity that they come at, and variation of the gaps between them.
+RUN_COUNTS, RUN_LEVELS, RUN_CVS = (50, 300, 2000), (0.6, 0.9, 1.0, 1.1, 1.5), (1.0, 2.5)
+#: Variation of the gaps of bursty streams, replicas that share one, and shares of their capacity.
+BURST_CVS, BURST_REPLICAS, BURST_LEVELS = (2.0, 4.0, 6.0), (1, 2, 5, 20), (0.15, 0.5, 0.8)
 #: Requests and seeds of open loops. Near full load one run of a queue says little, so they are long and repeated.
 COUNT, SEEDS = 3000, (0, 1, 2)
+#: Seeds of runs of few requests and of bursts, which differ more from one to the next.
+SEEDS_OF_RUNS = 6
 METRICS = {"ttft_ms": "TTFT", "tpot_ms": "TPOT", "e2e_ms": "E2E", "output_tok_s": "output tok/s"}
 #: Percentiles over all requests, in tables of their own.
 TAILS = {
@@ -77,7 +84,7 @@ MARKS = ("<!-- measured by benchmarks/closed_form.py -->", "<!-- end -->")
 @dataclass(frozen=True)
 class Scenario:
     """One load on one deployment. kind: how requests arrive, or what is sampled. level: users (closed), share of
-    capacity (open) or requests (offline). workers: of the prefill and of the decode pool; none without pools."""
+    capacity (open, runs, bursts) or requests (offline). workers: of the prefill and of the decode pool, if any."""
 
     deployment: str
     spec: ModelSpec
@@ -107,7 +114,7 @@ def scenarios() -> Iterator[Scenario]:
 
 
 def sampled(generator: np.random.Generator) -> Iterator[Scenario]:
-    """Closed loops with short answers, pipelines near capacity and pools, `SAMPLED` of each."""
+    """Closed loops with short answers, pipelines near capacity, pools, runs and bursts, `SAMPLED` of each."""
 
     def uniform(low: float, high: float) -> float:
         return float(np.round(np.exp(generator.uniform(np.log(low), np.log(high)))))
@@ -129,6 +136,30 @@ def sampled(generator: np.random.Generator) -> Iterator[Scenario]:
         work = Workload.from_lengths(uniform(300, 6000), uniform(50, 500), concurrency=users)
         made = _placed(chosen, "vllm", "pools", users, work)
         yield replace(made, workers=(int(generator.integers(1, 3)), int(generator.integers(1, 4))))
+    yield from _random_arrivals(generator)
+
+
+def _random_arrivals(generator: np.random.Generator) -> Iterator[Scenario]:
+    """Runs of few requests around capacity, and bursts that several replicas share, `SAMPLED` of each."""
+
+    def busy(kind: str, level: float, lengths: Workload, cv: float, requests: float, replicas: float) -> Scenario:
+        *chosen, name = DEPLOYMENTS[int(generator.integers(len(DEPLOYMENTS)))]
+        made = _placed((chosen[0], chosen[1], chosen[2]), name, kind, level, lengths)
+        full = float(perfmodel.estimate(made.spec, lengths, made.row, engine=made.engine).request_rate[0])
+        arrivals = {"arrival": "open", "concurrency": float("nan"), "rate": level * replicas * full}
+        work = replace(lengths, cv=cv, n_requests=requests, **arrivals)
+        return replace(made, work=work, row=replace(made.row, replicas=np.full(1, replicas)))
+
+    for _ in range(SAMPLED):
+        prompt, answer = np.round(np.exp(generator.uniform(np.log([100, 4]), np.log([4000, 400]))))
+        lengths = Workload.from_lengths(float(prompt), float(answer), concurrency=1024)
+        level, cv, count = (float(generator.choice(c)) for c in (RUN_LEVELS, RUN_CVS, RUN_COUNTS))
+        yield busy("run", level, lengths, cv, count, 1.0)
+    for _ in range(SAMPLED):
+        inputs, outputs = LENGTHS[int(generator.integers(3, 5))]
+        lengths = Workload.from_lengths(inputs, outputs, share=np.full(len(inputs), 1 / len(inputs)), concurrency=1024)
+        level, cv, replicas = (float(generator.choice(c)) for c in (BURST_LEVELS, BURST_CVS, BURST_REPLICAS))
+        yield busy("bursts", level, lengths, cv, float("nan"), replicas)
 
 
 def _placed(chosen: tuple[str, str, dict[str, float]], name: str, kind: str, level: float, work: Workload) -> Scenario:
@@ -151,13 +182,13 @@ def loads(base: Workload, rate: float) -> list[tuple[str, float, Workload]]:
 def estimated(scenario: Scenario, *, endless: bool = False) -> Estimates:
     """The closed form's estimate. In the simulator, requests of equal length that start together stay together for
     good; the closed form is told to assume the same here. On real servers they drift apart (`Engine.synchronised`).
-    An open loop is the run of `COUNT` requests that is replayed, or one without end where that is asked."""
+    An open loop is the run that is replayed, of `COUNT` requests if it states none, or without end where asked."""
     if scenario.workers is not None:
         steady = load_of(scenario.work, 1, float("inf"))
         workers = tuple(np.full(1, float(n)) for n in scenario.workers)
         pools = (scenario.row, scenario.row)
         return estimate_pools(scenario.spec, steady, pools, (workers[0], workers[1]), engine=scenario.engine)
-    open_run = scenario.work.arrival == "open" and not endless
+    open_run = scenario.work.arrival == "open" and not endless and np.isnan(scenario.work.n_requests)
     work = replace(scenario.work, n_requests=float(COUNT)) if open_run else scenario.work
     demand = load_of(work, 1, float("inf"))  # the simulated closed loops are steady
     demand = replace(demand, synchronised=np.full(1, float(scenario.alike)))
@@ -173,9 +204,10 @@ def simulated(scenario: Scenario) -> dict[str, float]:
         front, back = (replace(row, replicas=np.full(1, n)) for n in scenario.workers)
         row, pools = back, {"prefill": front}
     drawn = []
-    for seed in SEEDS if opened else SEEDS[:1]:
+    count = (COUNT if np.isnan(scenario.work.n_requests) else int(scenario.work.n_requests)) if opened else 0
+    for seed in range(SEEDS_OF_RUNS) if scenario.kind in ("run", "bursts") else SEEDS if opened else SEEDS[:1]:
         found = perfmodel.simulate(
-            scenario.spec, row, scenario.work, engine=scenario.engine, seed=seed, count=COUNT if opened else 0, **pools
+            scenario.spec, row, scenario.work, engine=scenario.engine, seed=seed, count=count, **pools
         )
         pool = found.pools[-1]
         lasted = found.runs["step"] * found.runs["steps"]
@@ -193,9 +225,9 @@ def compared(scenario: Scenario) -> dict[str, Any]:
     for name in TAILS:
         metric, _, rank = name.split("_")
         means[name] = 1e3 * float(overall(own, metric, rank)[0])
-    # the simulator counts what it serves between start-up and drain
+    # the simulator counts what it serves between start-up and drain, which is little of a run of few requests
     steady = estimated(scenario, endless=True) if scenario.work.arrival == "open" else own
-    means["output_tok_s"] = float(steady.output_rate[0])
+    means["output_tok_s"] = float("nan") if scenario.kind == "run" else float(steady.output_rate[0])
     return {
         "deployment": scenario.deployment,
         "kind": scenario.kind,
@@ -232,6 +264,10 @@ REGIMES: dict[str, list[tuple[str, Rows]]] = {
         ("pipelines, open, 50 to 80 % of capacity", lambda f: (f.kind == "pipeline") & (f.level <= 0.8)),
         ("pipelines, open, 90 and 95 %", lambda f: (f.kind == "pipeline") & (f.level > 0.8)),
         ("pools, closed loop, 2 to 128 users", lambda f: f.kind == "pools"),
+        ("runs of 50 to 2,000 requests, 60 and 90 % of capacity", lambda f: (f.kind == "run") & (f.level < 1.0)),
+        ("runs of 50 to 2,000 requests, 100 to 150 % of capacity", lambda f: (f.kind == "run") & (f.level >= 1.0)),
+        ("bursts on 1 to 20 replicas, 15 and 50 % of capacity", lambda f: (f.kind == "bursts") & (f.level < 0.8)),
+        ("bursts on 1 to 20 replicas, 80 % of capacity", lambda f: (f.kind == "bursts") & (f.level == 0.8)),
     ],
     "KV room in use": [
         ("below half", lambda f: f.kv_share < 0.5),
@@ -275,7 +311,7 @@ def _cell(ratios: np.ndarray) -> str:
 
 def worst(rows: pd.DataFrame, count: int = 12) -> str:
     """Markdown of the scenarios that differ most, one line each, by the metric that does."""
-    logs = np.abs(np.log(rows[[f"{m}_ratio" for m in METRICS]].to_numpy()))
+    logs = np.nan_to_num(np.abs(np.log(rows[[f"{m}_ratio" for m in METRICS]].to_numpy())))
     order = np.argsort(-logs.max(axis=1))[:count]
     lines = [
         "| deployment | load | tokens in/out | KV room | metric | estimate | simulation |",
