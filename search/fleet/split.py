@@ -171,7 +171,7 @@ class _Search:
                 return
             before = self.cost
             self._take(found)
-            self.level = level_of(self.parts.join.problem.inventory.supplies, self.fitting.held(self.best))
+            self._reserve()
             if self.cost > before * (1.0 - LEAST_PROGRESS) or clock.over:
                 return
 
@@ -191,7 +191,11 @@ class _Search:
         if len(columns) == len(self.parts.parts) and self.fitting.fits(columns):
             self._take(columns)
         if self.cost < before:
-            self.level = level_of(self.parts.join.problem.inventory.supplies, self.fitting.held(self.best))
+            self._reserve()
+
+    def _reserve(self) -> None:
+        """Reserve the devices that the best fleet does."""
+        self.level = level_of(self.parts.join.problem.inventory.supplies, self.fitting.held(self.best))
 
     def _take(self, found: list[Column]) -> None:
         """Keep a fleet that costs less than the best."""
@@ -210,7 +214,7 @@ class _Search:
                 return True
             few = support(self.parts, self.pool.values(), dual, self.best) if most else None
             self._take(self.fitting.improved(self.best, self.level, clock.part(IMPROVE_TIME), most, few))
-            self.level = level_of(self.parts.join.problem.inventory.supplies, self.fitting.held(self.best))
+            self._reserve()
         self.learn(0.0, self.fitting.tried)
         self.fitting.tried.clear()
         return self.gap <= gap or clock.over
