@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,6 +41,7 @@ from perfmodel.workload.load import Load, load_of
 from perfmodel.workload.workload import Workload
 
 H100 = [hwdb.device("h100-sxm")]
+MIXTRAL = model("mistralai/Mixtral-8x7B-Instruct-v0.1")
 LLAMA = model("llama-3.1-8b")
 ENGINES = ("vllm", "vllm-v0", "sglang", "trtllm", "llamacpp", "generic")
 lengths = Workload.from_lengths
@@ -292,6 +294,20 @@ def test_a_benchmark_of_few_waves_is_mostly_its_opening_burst() -> None:
     # all prompts at once: on average half of them go first
     together = 64 / one(steady.rates.prefill) * 1000
     assert one(brief.ttft) == pytest.approx(together / 2, rel=0.5)
+
+
+@pytest.mark.parametrize(("by", "most"), [("sglang", 1.02), ("vllm", 1.25)])
+@pytest.mark.parametrize("columns", [{"tp": [4]}, {"dp": [4], "ep": [4]}])
+@pytest.mark.parametrize("arrival", [{"arrival": "closed", "concurrency": 400}, {"arrival": "offline"}])
+def test_prompts_and_answers_take_all_time_of_a_full_replica(
+    by: str, most: float, columns: dict[str, list[int]], arrival: dict[str, Any]
+) -> None:
+    """A full replica spends all its time on prompts, as many at once as fit, and on decoding; shared steps save some."""
+    inputs, outputs = 600.0, 200.0
+    workload = lengths(inputs, outputs, n_requests=20_000, **arrival)
+    found = estimate(MIXTRAL, workload, deployments(H100, **columns), engine=by, costs=Roofline())
+    busy = one(found.request_rate) * (inputs / one(found.rates.prompts) + outputs / one(found.rates.decode))
+    assert 0.97 <= busy <= most
 
 
 # -------------------------------------------------------------------------------- monotone

@@ -36,6 +36,7 @@ def assemble(steps: StepModel, memory: Memory, load: Load, served: Served, deplo
         served.rate * replicas,
         prefill=prefill_rate(load, served) * replicas,
         decode=decode_rate(load, served) * replicas,
+        prompts=prompts_rate(load, served) * replicas,
     )
     use = Later(lambda: _power_use(steps, load, served, devices, rates.output))
     basis = np.maximum(served.costs.decode.basis, served.costs.prefill.basis.max(axis=0)).astype(np.int8)
@@ -116,10 +117,11 @@ def _by_class(steps: StepModel, load: Load, served: Served) -> tuple[Latency, Re
     )
 
 
-def rates_of(load: Load, requests: Array, *, prefill: Array, decode: Array) -> Rates:
+def rates_of(load: Load, requests: Array, *, prefill: Array, decode: Array, prompts: Array) -> Rates:
     """Compute the throughput of a deployment that completes `requests` requests/s, (N,).
 
-    prefill, decode: tokens/s of prefill or of decode steps that run alone, (N,).
+    prefill, decode: tokens/s of a prefill or of decode steps that run alone, (N,). prompts: tokens/s of the prefills
+    under the load, (N,).
     """
     outputs, inputs = load.mean(load.output), load.mean(load.input)
     return Rates(
@@ -128,6 +130,7 @@ def rates_of(load: Load, requests: Array, *, prefill: Array, decode: Array) -> R
         total=requests * (inputs + outputs),
         prefill=prefill,
         decode=decode,
+        prompts=prompts,
     )
 
 
@@ -151,6 +154,14 @@ def prefill_rate(load: Load, served: Served) -> Array:
     """
     together = served.running if load.arrival in ("static", "single") else 1.0
     return load.mean(load.new) * together / np.maximum(load.mean(served.times.prefill), TINY)
+
+
+def prompts_rate(load: Load, served: Served) -> Array:
+    """Return the prompt tokens/s of a replica whose steps compute nothing but prompts, as many as under the load. (N,)
+
+    With attention data parallelism a prompt by itself keeps one rank busy; under load each rank has one.
+    """
+    return load.mean(load.new) / np.maximum(load.mean(served.costs.prompt), TINY)
 
 
 def decode_rate(load: Load, served: Served) -> Array:

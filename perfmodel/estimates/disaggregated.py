@@ -12,7 +12,7 @@ from perfmodel.costs import CostModel, KnownSteps, default
 from perfmodel.deployment import Deployments
 from perfmodel.engines import Engine
 from perfmodel.engines import engine as engine_of
-from perfmodel.estimates.assembly import activity_of, assemble, decode_rate, rates_of
+from perfmodel.estimates.assembly import activity_of, assemble, decode_rate, prompts_rate, rates_of
 from perfmodel.estimates.context import check_context
 from perfmodel.estimates.estimates import Estimates
 from perfmodel.estimates.estimator import Prepared, check, prepare, speculated
@@ -204,6 +204,7 @@ def _combined(pair: ServedPair) -> Estimates:
         served.rate,
         prefill=workers[0] * demand.mean(demand.new) / demand.mean(pair.prompts.alone),
         decode=decode_rate(demand, served) * workers[1],
+        prompts=workers[0] * prompts_rate(demand, served),
     )
     time = worker.latency
     received = np.broadcast_to(pair.front.steps.request_time(demand.input), time.front_end.shape)

@@ -134,7 +134,8 @@ class Rates(ColumnGroup):
     """Hold the throughput of the whole deployment, (N,).
 
     requests: requests/s. output: output tokens/s. total: input and output tokens/s. prefill, decode: tokens/s of a
-    prefill and of decode steps that run alone.
+    prefill and of decode steps that run alone. prompts: tokens/s of prefills of as many prompts as are computed
+    together under the load.
     """
 
     requests: Array
@@ -142,6 +143,7 @@ class Rates(ColumnGroup):
     total: Array
     prefill: Array
     decode: Array
+    prompts: Array
 
 
 @dataclass(frozen=True)

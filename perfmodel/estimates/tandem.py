@@ -110,7 +110,9 @@ def serve_tandem(front: Prepared, back: Prepared, demand: Load, prompts: PromptP
     return Served(
         times=RequestTimes(ttft=ttft, tpot=tpot, wait=zero + wait, burst=zero + burst, prefill=prefill),
         steps=StepTimes(decode=decode.wall, mixed=decode.wall, interference=zero),
-        costs=StepCosts(decode=decode.cost, prefill=prompts.cost, prefill_steps=prompts.n_steps),
+        costs=StepCosts(
+            decode=decode.cost, prefill=prompts.cost, prefill_steps=prompts.n_steps, prompt=prompts.own(rate)
+        ),
         running=running,
         rate=rate,
         saturated=_saturated(demand, rate),

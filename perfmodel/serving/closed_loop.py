@@ -157,6 +157,7 @@ def closed_loop(steps: StepModel, load: Load, max_running: Array, prefills_per_r
             decode=batch.decode.cost,
             prefill=batch.prefill.cost,
             prefill_steps=batch.prefill.n_steps,
+            prompt=batch.prefill.own,
             decode_seqs=batch.decoding,
             prompts=batch.prefill.planned,
         ),

@@ -182,6 +182,18 @@ def _steady_state(
     return SteadyState(request_gap=1.0 / rate, tpot=slowed_tpot(step, rate * interference), running=running, step=step)
 
 
+def _prompt_time(load: Load, drained: Drained, prefills: tuple[PrefillTimes, PrefillTimes]) -> Array:
+    """Return the seconds of steps that compute nothing but prompts, per request, (C, N).
+
+    Derived: what decode steps leave of the time of the run, no more than of prompts that are computed one by one, and
+    no less than of full groups. The arguments are those of `_served`.
+    """
+    single, grouped = (p.own for p in prefills)
+    decode_steps = load.mean(np.maximum(load.output - 1.0, 0.0)) / load.accepted
+    left = drained.makespan / np.maximum(load.n_requests, TINY_COUNT) - decode_steps * drained.step / drained.running
+    return np.clip(single * left / load.mean(single), np.minimum(grouped, single), single)
+
+
 def _served(steps: StepModel, load: Load, drained: Drained, prefills: tuple[PrefillTimes, PrefillTimes]) -> Served:
     """Convert the simulated batch into a `Served`.
 
@@ -201,7 +213,13 @@ def _served(steps: StepModel, load: Load, drained: Drained, prefills: tuple[Pref
             prefill=own,
         ),
         steps=StepTimes(decode=drained.step, mixed=grouped.mixed_step, interference=single.interference_by_class),
-        costs=StepCosts(decode=decode.cost, prefill=single.cost, prefill_steps=single.n_steps, prompts=single.planned),
+        costs=StepCosts(
+            decode=decode.cost,
+            prefill=single.cost,
+            prefill_steps=single.n_steps,
+            prompt=_prompt_time(load, drained, prefills),
+            prompts=single.planned,
+        ),
         running=drained.running,
         rate=count / (drained.makespan + load.mean(steps.request_time(load.input))),
         saturated=np.zeros(len(count), bool),

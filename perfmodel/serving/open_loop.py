@@ -280,6 +280,7 @@ def _served(
             decode=point.decode.cost,
             prefill=prefill.cost,
             prefill_steps=prefill.n_steps,
+            prompt=prefill.own,
             decode_seqs=point.seen,
             prompts=prefill.planned,
         ),

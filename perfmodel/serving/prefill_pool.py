@@ -58,6 +58,11 @@ class PromptPool:
         group = np.clip(interpolate(rates, self.groups, rate), self.groups[0], self.groups[-1])
         return group, interpolate(self.groups, self.times, group)
 
+    def own(self, rate: Array) -> Array:
+        """Return the part of the time of its group that is one prompt's at `rate` prompts/s, seconds, (C, N)."""
+        group, time = self.group_at(rate)
+        return np.asarray(self.alone * time / (group * self.times[0]))
+
     def prefill_time(self, rate: Array, wait: Array) -> Array:
         """Return the mean seconds from when a worker starts on a prompt until its whole group is done. (N,)
 

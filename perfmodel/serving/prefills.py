@@ -14,7 +14,7 @@ from perfmodel.serving.steps import StepModel
 from perfmodel.workload import Load
 
 #: Fields of `PrefillTimes` that are seconds.
-_TIMES = ("alone", "shared", "interference", "interference_by_class", "mixed_step", "mean_step")
+_TIMES = ("alone", "shared", "own", "interference", "interference_by_class", "mixed_step", "mean_step")
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class PrefillTimes:
     Values are seconds, by request class (C, N) or their mean (N,).
 
     alone: wall time of a group's steps without decodes, (C, N). shared: wall time of a group's steps together with the
-    decodes, where the engine mixes them, (C, N). interference: what one prompt adds to the decode of the others, mean
-    (N,); interference_by_class, (C, N). mixed_step: the longest decode step with prompts in it, mean_step: the mean of
+    decodes, where the engine mixes them, (C, N). own: the part of `alone` that is one prompt's, (C, N). interference:
+    what one prompt adds to the decode of the others, mean (N,); interference_by_class, (C, N). mixed_step: the longest decode step with prompts in it, mean_step: the mean of
     those (where prefill goes first: a prefill followed by a decode step), (N,). cost: device cost of one prefill step.
     n_steps: prefill steps per prompt, (C, N); below 1 where one step computes several prompts. planned: the steps that
     `shared` is the time of. apart: the steps of a group without decodes.
@@ -33,6 +33,7 @@ class PrefillTimes:
 
     alone: Array
     shared: Array
+    own: Array
     interference: Array
     interference_by_class: Array
     mixed_step: Array
@@ -110,6 +111,7 @@ def _mixed(
     return PrefillTimes(
         alone=alone.pipelined(stages),
         shared=mixed.pipelined(stages),
+        own=alone.pipelined(stages) / group,
         interference=load.mean(interference),
         interference_by_class=interference,
         mixed_step=load.mean(mixed.longest),
@@ -134,6 +136,7 @@ def _prefill_first(
     return PrefillTimes(
         alone=wall,
         shared=wall,
+        own=wall / group,
         interference=load.mean(interference),
         interference_by_class=interference,
         mixed_step=load.mean(wall) + decode_time,

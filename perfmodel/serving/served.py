@@ -95,12 +95,14 @@ class StepCosts:
     decode, prefill: cost of one decode step and of one prefill step. prefill_steps: prefill steps per prompt, (C, N);
     below 1 where one step computes several prompts. decode_seqs: sequences in the decode step that `decode` is the cost
     of, (N,); NaN where it is the mean number running. prompts: the steps that `RequestTimes.prefill` is the time of;
-    None where the prompts are computed elsewhere.
+    None where the prompts are computed elsewhere. prompt: seconds of steps that compute nothing but prompts, per
+    request, each of as many prompts as are computed together under the load, (C, N).
     """
 
     decode: StepCost
     prefill: StepCost
     prefill_steps: Array
+    prompt: Array
     decode_seqs: Array | float = np.nan
     prompts: PlannedPrompts | None = None
 

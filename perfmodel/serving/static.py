@@ -88,6 +88,7 @@ def _served(
             decode=full.decode.cost,
             prefill=full.prompts.cost,
             prefill_steps=full.prompts.n_steps / batch,
+            prompt=prefill / batch,
             prompts=full.prompts.planned,
         ),
         running=batch,

@@ -71,7 +71,7 @@ def shares_of(found: Estimates, alone: Estimates, work: Workload, of_prefill_poo
     """
     new, cached, output = mean_tokens(work)
     with np.errstate(divide="ignore", invalid="ignore"):
-        seconds, without = new / found.rates.prefill, new / alone.rates.prefill
+        seconds, without = new / found.rates.prompts, new / alone.rates.prompts
         share = time_share(seconds, output / found.rates.decode)
         part = np.clip(1.0 - without / seconds, 0.0, 1.0) if cached > 0 else np.zeros(len(found))
     return Shares(prefill=share if of_prefill_pool is None else of_prefill_pool, cached_part=part)
