@@ -302,7 +302,7 @@ def test_a_benchmark_of_few_waves_is_mostly_its_opening_burst() -> None:
 def test_prompts_and_answers_take_all_time_of_a_full_replica(
     by: str, most: float, columns: dict[str, list[int]], arrival: dict[str, Any]
 ) -> None:
-    """A full replica spends all its time on prompts, as many at once as fit, and on decoding; shared steps save some."""
+    """A full replica spends all its time on prompts, as many at once as fit, and decoding; shared steps save some."""
     inputs, outputs = 600.0, 200.0
     workload = lengths(inputs, outputs, n_requests=20_000, **arrival)
     found = estimate(MIXTRAL, workload, deployments(H100, **columns), engine=by, costs=Roofline())

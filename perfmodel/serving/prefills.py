@@ -25,10 +25,11 @@ class PrefillTimes:
 
     alone: wall time of a group's steps without decodes, (C, N). shared: wall time of a group's steps together with the
     decodes, where the engine mixes them, (C, N). own: the part of `alone` that is one prompt's, (C, N). interference:
-    what one prompt adds to the decode of the others, mean (N,); interference_by_class, (C, N). mixed_step: the longest decode step with prompts in it, mean_step: the mean of
-    those (where prefill goes first: a prefill followed by a decode step), (N,). cost: device cost of one prefill step.
-    n_steps: prefill steps per prompt, (C, N); below 1 where one step computes several prompts. planned: the steps that
-    `shared` is the time of. apart: the steps of a group without decodes.
+    what one prompt adds to the decode of the others, mean (N,); interference_by_class, (C, N). mixed_step: the longest
+    decode step with prompts in it, mean_step: the mean of those (where prefill goes first: a prefill followed by a
+    decode step), (N,). cost: device cost of one prefill step. n_steps: prefill steps per prompt, (C, N); below 1 where
+    one step computes several prompts. planned: the steps that `shared` is the time of. apart: the steps of a group
+    without decodes.
     """
 
     alone: Array
