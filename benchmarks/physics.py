@@ -226,9 +226,10 @@ def _short(b: Batch, _: Estimates) -> Mask:
 
 def _not_captured(b: Batch, second: Estimates) -> Mask:
     """Rows whose batch outgrows the largest captured graph, so that the host launches kernels one by one."""
-    captured = np.array([b.engine.limits(d).graph_seqs if b.engine.captures(d) else np.inf for d in b.rows.devices])[
-        b.rows.device
-    ]
+    together = (b.rows.tp * b.rows.dp * b.rows.cp).astype(int)
+    of_row = zip((b.rows.devices[d] for d in b.rows.device), together, strict=True)
+    limits = [b.engine.limits(d, devices=n).graph_seqs if b.engine.captures(d) else np.inf for d, n in of_row]
+    captured = np.array(limits)
     most = second.running
     if b.load.arrival == "offline":
         most = np.minimum(2.0 * b.load.n_requests / b.rows.replicas, second.memory_use.max_running)

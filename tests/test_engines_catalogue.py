@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 import hwdb
 from hwdb import InputError, UnknownName
+from perfmodel.costs import Roofline
+from perfmodel.deployment.columns import deployments
 from perfmodel.engines.catalogue import FOLDER, check_engine_name, engine, names
 from perfmodel.engines.reader import load_engine
 from perfmodel.engines.settings import SETTINGS
 from perfmodel.engines.spec import KINDS, Engine
+from perfmodel.estimates.estimator import prepare
+from perfmodel.models import model
+from perfmodel.workload.load import load_of
+from perfmodel.workload.workload import Workload
 from search.scenario.scenario import load_scenario
 
 GIB = 2.0**30
@@ -101,6 +109,24 @@ def test_sglang_chunks_grow_with_memory() -> None:
     assert budgets == sorted(budgets)
     assert budgets[0] == 2048
     assert budgets[-1] == 16384
+
+
+def test_sglang_captures_larger_batches_from_four_devices() -> None:
+    plain = engine("sglang")
+    for gib, one, four in ((16, 8, 8), (24, 24, 80), (48, 32, 160), (80, 256, 512), (141, 256, 512), (180, 512, 512)):
+        found = [plain.limits(card("x", gib), devices=n).graph_seqs for n in (1, 2, 4, 8)]
+        assert found == [one, one, four, four]
+        rest = [replace(plain.limits(card("x", gib), devices=n), graph_seqs=0.0) for n in (1, 8)]
+        assert rest[0] == rest[1]
+
+
+def test_limits_follow_the_devices_that_compute_a_layer_together() -> None:
+    """Tensor and attention data parallelism count, a pipeline does not."""
+    columns = {"tp": [2, 4, 2, 2, 1], "dp": [1, 1, 2, 1, 1], "pp": [1, 1, 1, 4, 1], "cp": [1, 1, 1, 1, 4]}
+    asked = deployments([hwdb.device("h200-sxm")], **columns)
+    load = load_of(Workload.from_lengths(100, 200, concurrency=400, arrival="closed"), len(asked))
+    found = prepare(model("Qwen/Qwen3-32B"), asked, engine("sglang"), Roofline(), load)
+    assert np.asarray(found.steps.graph_seqs).tolist() == [256, 512, 512, 256, 512]
 
 
 def test_v0_budget_is_the_model_length_with_a_floor() -> None:

@@ -171,6 +171,7 @@ def _tier(table: Table) -> Tier:
     tier = Tier(
         at_least=table.number("at_least_gib", 0.0, least=0) * GIB,
         below=table.number("below_gib", math.inf, above=0) * GIB,
+        devices=table.number("at_least_devices", 1.0, least=1),
         kinds=table.texts("kinds", ()),
         named=table.texts("named", ()),
         not_named=table.texts("not_named", ()),

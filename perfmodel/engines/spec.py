@@ -59,25 +59,31 @@ class Limits:
 class Tier:
     """Holds an engine's default limits for some devices; the first tier whose conditions all hold applies.
 
-    at_least, below: range of device memory, in bytes. kinds: kinds of device; () for all. named: parts of device names
-    of which one has to occur; () for no condition. not_named: parts that may not occur. per_device: whether the token
-    budget and the sequences are per device of the replica. values: (name of a limit, its value).
+    at_least, below: range of device memory, in bytes. devices: least devices of a replica. kinds: kinds of device; ()
+    for all. named: parts of device names of which one has to occur; () for no condition. not_named: parts that may not
+    occur. per_device: whether the token budget and the sequences are per device of the replica. values: (name of a
+    limit, its value).
     """
 
     at_least: float
     below: float
+    devices: float
     kinds: tuple[str, ...]
     named: tuple[str, ...]
     not_named: tuple[str, ...]
     per_device: bool
     values: tuple[tuple[str, float], ...]
 
-    def holds(self, device: Device) -> bool:
-        """Return whether `device` falls into this tier. A device of unknown memory falls into unbounded tiers only."""
+    def holds(self, device: Device, devices: int = 1) -> bool:
+        """Return whether a replica of so many `devices` of one kind, `device`, falls into this tier.
+
+        A device of unknown memory falls into unbounded tiers only.
+        """
         names = [kin.name.lower() for kin in device.lineage]
         memory = device.memory
         return (
-            (not self.kinds or device.kind in self.kinds)
+            devices >= self.devices
+            and (not self.kinds or device.kind in self.kinds)
             and (not self.named or any(n in name for n in self.named for name in names))
             and not any(n in name for n in self.not_named for name in names)
             and (self.at_least == 0 or memory >= self.at_least)
@@ -296,9 +302,10 @@ class Engine:
         """Return the limits that apply on `device` when the user sets none.
 
         max_model_len: tokens of the longest sequence served; matters only where `budget_is_model_length` is set.
-        offline: whether it is batch use without a server, as with vLLM's `LLM`. devices: devices of the replica.
+        offline: whether it is batch use without a server, as with vLLM's `LLM`. devices: devices of the replica that
+            compute each layer together.
         """
-        tier = next((t for t in self.tiers if t.holds(device)), None)
+        tier = next((t for t in self.tiers if t.holds(device, devices)), None)
         chosen = dict(tier.values) if tier else {}
         scale = devices if tier and tier.per_device else 1
 

@@ -138,15 +138,23 @@ def _ranks_of_a_limit(engine: Engine, deployments: Deployments) -> Array:
     return np.ones(len(deployments)) if engine.budget_split_over_ranks else deployments.dp
 
 
+def _default_limits(engine: Engine, deployments: Deployments, *, offline: bool) -> Array:
+    """Return token budget, sequences, share of memory and largest graph that the engine sets by default, (N, 4)."""
+    count = len(deployments.devices)
+    together = (deployments.tp * deployments.dp * deployments.cp).astype(np.intp)
+    kinds, row = np.unique(together * count + deployments.device, return_inverse=True)
+    sizes_and_devices = [divmod(int(kind), count) for kind in kinds]
+    found = [engine.limits(deployments.devices[d], offline=offline, devices=n) for n, d in sizes_and_devices]
+    rows = [(x.max_num_batched_tokens, x.max_num_seqs, x.gpu_memory_utilization, x.graph_seqs) for x in found]
+    return np.array(rows)[row]
+
+
 def _limits(engine: Engine, deployments: Deployments, longest: Array, *, offline: bool) -> _EngineLimits:
     """Return the limits that a deployment sets itself, else the defaults of its engine on its device.
 
     longest: tokens of the longest sequence, (N,). offline: the engine's defaults without a server.
     """
-    defaults = [engine.limits(d, offline=offline) for d in deployments.devices]
-    table = np.array(
-        [(x.max_num_batched_tokens, x.max_num_seqs, x.gpu_memory_utilization, x.graph_seqs) for x in defaults]
-    )[deployments.device]
+    table = _default_limits(engine, deployments, offline=offline)
     stated = np.isfinite(deployments.max_num_batched_tokens)
     usual = np.maximum(longest, engine.max_num_batched_tokens_floor) if engine.budget_is_model_length else table[:, 0]
     budget = np.where(stated, deployments.max_num_batched_tokens, usual)

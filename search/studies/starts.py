@@ -17,7 +17,7 @@ def planned(plan: Plan, number: int) -> dict[str, Value]:
     """Return the settings of candidate `number` as the plan has them; where it has none, the engine's own."""
     engine = plan.scorer.target.engine
     pool = plan.pools(number)[-1]
-    limits = engine.limits(pool.devices[int(pool.device[0])])
+    limits = engine.limits(pool.devices[int(pool.device[0])], devices=int(pool.tp[0] * pool.dp[0] * pool.cp[0]))
     found: dict[str, Value] = {ROUTER: USUAL_ROUTER}
     for name in COUNTS:
         values = (float(getattr(pool, name)[0]), float(getattr(limits, name)))
