@@ -4,7 +4,8 @@ A donor's table says by which factor a kernel of a shape stays behind the ceilin
 over; the ceilings, in FLOP/s, B/s of memory and B/s over the link, are those of the device to price: measured where
 hwdb has them, else its rated peak times the share that its kind of device reaches. What a kernel takes whatever its
 size (launch, latency of a collective) does not scale with ceilings and is taken over as it is. The times of several
-donors are averaged in the logarithm, the nearest with the largest weight.
+donors are averaged in the logarithm, the nearest with the largest weight. Of attention kernels that are libraries of
+the vendor, which all frameworks call, the fastest table of a donor counts.
 """
 
 from __future__ import annotations
@@ -155,10 +156,13 @@ def donors(model: Calibrated, device: Device, family: str, want: Variant) -> tup
             candidates.append((distance, name, profile))
     found: list[Donor] = []
     for distance, name, profile in sorted(candidates, key=lambda c: c[:2])[:MAX_DONORS]:
-        choice = lookup.choose(profile, family, want, model.framework) or _substitute(profile, family, want, model)
-        if choice is not None:
+        donor = _donor(name)
+        # libraries are those of the vendor; the fastest experts of donors made measured runs of RTX and GB10 no better
+        shared = model.shared if donor.vendor == device.vendor and family in lookup.PREFILLS else ()
+        choices = lookup.fitting(profile, family, want, model.framework, shared)
+        for choice in choices or _substitute(profile, family, want, model):
             floor = lookup.least_time(choice.measured, family)
-            found.append(Donor(device=_donor(name), choice=choice, distance=distance, floor=floor))
+            found.append(Donor(device=donor, choice=choice, distance=distance, floor=floor))
     return tuple(found)
 
 
@@ -222,13 +226,13 @@ def _format_gap(profile: store.Profile, family: str, want: Variant) -> float:
     return SUBSTITUTE_FORMAT if any(np.isfinite(lookup.distance(v, plain)) for v in have) else float("inf")
 
 
-def _substitute(profile: store.Profile, family: str, want: Variant, model: Calibrated) -> lookup.Choice | None:
-    """Return the 16-bit table of a donor that has none in the formats asked for (`want`), or None without one.
+def _substitute(profile: store.Profile, family: str, want: Variant, model: Calibrated) -> list[lookup.Choice]:
+    """Return the 16-bit table of a donor that has none in the formats asked for (`want`), in a list; [] without one.
 
     How far shapes stay behind their ceilings carries over from one format to the other.
     """
     plain = lookup.choose(profile, family, _sixteen_bit(want), model.framework)
-    return plain and lookup.Choice(measured=plain.measured, wanted=want, worst=_CALIBRATED)
+    return [lookup.Choice(measured=plain.measured, wanted=want, worst=_CALIBRATED)] if plain is not None else []
 
 
 def _sixteen_bit(want: Variant) -> Variant:
@@ -253,9 +257,11 @@ def _settle(total: Cost, loans: list[_Loan], demand: Demand, hardware: Hardware)
     total.spread[~known] = np.nan
 
 
-def _carried_over(
-    loans: list[_Loan], demand: Demand
-) -> Iterator[tuple[Array, tuple[EllipsisType, Mask | slice], Array, Codes, Mask]]:
+#: Weight, index of rows, seconds, what limits the call, whether the table reaches that far: see `_carried_over`.
+_Lent = tuple[Array, tuple[EllipsisType, Mask | slice], Array, Codes, Mask]
+
+
+def _carried_over(loans: list[_Loan], demand: Demand) -> Iterator[_Lent]:
     """Yield what each donor's table says of the rows that borrow from it.
 
     They are (weight of the donor, index of the rows in arrays over all rows, seconds, what limits the call, True where
@@ -273,13 +279,31 @@ def _carried_over(
         yield loan.weight[some], (..., some), time, limit, inside
 
 
+def _fastest_of_donors(loans: list[_Loan], demand: Demand) -> Iterator[_Lent]:
+    """Yield what `_carried_over` does, once for each donor: of several tables that stand in for the same rows, the
+    fastest.
+    """
+    by_donor: dict[tuple[Device, Variant, bytes], list[_Loan]] = {}
+    for loan in loans:
+        key = (loan.donor.device, loan.donor.choice.wanted, loan.weight.tobytes())
+        by_donor.setdefault(key, []).append(loan)
+    for tables in by_donor.values():
+        first, *others = _carried_over(tables, demand)
+        for other in others:
+            weight, rows, time, limit, inside = first
+            faster = other[2] < time
+            limit, inside = np.where(faster, other[3], limit), np.where(faster, other[4], inside)
+            first = weight, rows, np.where(faster, other[2], time), limit, inside
+        yield first
+
+
 def _averaged(total: Cost, loans: list[_Loan], demand: Demand) -> Array:
     """Return the seconds by all donors, as weighted mean of their logarithms; NaN where there is no donor.
 
     Also writes what limits the call by the donor of the largest weight into `total.bound`.
     """
     logarithm, weights, heaviest = (np.zeros(total.time.shape) for _ in range(3))
-    for lent, target, time, limit, inside in _carried_over(loans, demand):
+    for lent, target, time, limit, inside in _fastest_of_donors(loans, demand):
         weight = np.where(inside, lent, lent * OUTSIDE_WEIGHT)
         logarithm[target] += weight * np.log(np.maximum(time, MIN_TIME))
         weights[target] += weight
