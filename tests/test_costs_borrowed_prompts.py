@@ -25,7 +25,7 @@ def test_prompts_of_latent_attention_run_library_kernels_on_hopper(device: str, 
     """
     share, _ = attention_of_a_prompt(device, engine)
     best, _ = attention_of_a_prompt(device, "trtllm")
-    assert share > 0.4
+    assert share > 0.35
     assert share == pytest.approx(best, rel=0.3)
 
 
