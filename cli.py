@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 nothing meets the request, 2 bad input, 70 a defect of per
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import sys
@@ -23,6 +24,8 @@ BAD_INPUT, DEFECT, INTERRUPTED = 2, 70, 130
 TRACEBACK, TRACEBACK_VARIABLE = "--traceback", "PERFMODEL_TRACEBACK"
 #: Characters of an error message; what is beyond (a value of a megabyte) is cut out of its middle.
 LONGEST_MESSAGE = 2000
+#: Objects after which Python looks for cycles among them. chosen: more than a plan makes, which has next to none.
+COLLECT_AFTER = 200_000
 _ROOT = Path(__file__).resolve().parent
 #: Folders and files of this program, for the place of an unforeseen error.
 _OWN = tuple(str(_ROOT / name) for name in (f"hwdb{os.sep}", f"perfmodel{os.sep}", f"search{os.sep}", "cli.py"))
@@ -31,6 +34,7 @@ _OWN = tuple(str(_ROOT / name) for name in (f"hwdb{os.sep}", f"perfmodel{os.sep}
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line (default: `sys.argv`) and return its exit code. Errors of users are reported on stderr."""
     _replace_unencodable_characters()
+    gc.set_threshold(COLLECT_AFTER)
     words = sys.argv[1:] if arguments is None else arguments
     shown = TRACEBACK in words or os.environ.get(TRACEBACK_VARIABLE, "") not in ("", "0")
     stdout = sys.stdout

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self
 
-from hwdb import infile
+from hwdb import infile, kept_toml
 from hwdb.errors import InputError, UnknownKey, nearest
 from hwdb.tomllines import line_of
 
@@ -66,6 +66,9 @@ def parse_toml(text: str, file: str = "<text>", former: Mapping[str, str] | None
 
 def parse_values(text: str, file: str) -> dict[str, Any]:
     """Return keys and values of TOML `text`, unchecked; `InputError` when it is not TOML."""
+    kept = kept_toml.values(text, file)
+    if kept is not None:
+        return kept
     try:
         values = tomllib.loads(text)
         wrong = _beyond_whole(values, ())
@@ -79,6 +82,7 @@ def parse_values(text: str, file: str) -> dict[str, Any]:
     if wrong is not None:
         *path, key = wrong
         raise Table({}, file, text, tuple(path)).error(str(key), _TOO_WIDE)
+    kept_toml.keep(text, file, values)
     return values
 
 

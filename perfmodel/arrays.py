@@ -24,6 +24,8 @@ _GREATEST = float(np.finfo(float).max)
 _FEW = 64
 #: Codes that are looked for one by one.
 _FEW_CODES = 16
+#: Range of codes that are counted.
+_COUNTED_CODES = 4096
 #: Least distance of two knots, so that equal ones divide by no zero.
 _LEAST_WIDTH = 1e-12
 
@@ -154,4 +156,6 @@ def codes_in(codes: NDArray[np.integer]) -> list[int]:
     least, most = int(flat.min()), int(flat.max())
     if most - least < _FEW_CODES:  # sorting takes several times as long as so many comparisons
         return [code for code in range(least, most + 1) if (flat == code).any()]
+    if most - least < _COUNTED_CODES:  # np.unique sorts, and loads numpy.ma
+        return [least + int(place) for place in np.flatnonzero(np.bincount(flat.astype(np.intp) - least))]
     return [int(code) for code in np.unique(flat)]

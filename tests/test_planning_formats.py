@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from perfmodel.costs import Roofline
 from perfmodel.dtypes import FORMAT_NAMES, storage
 from perfmodel.models import aliases
 from search import Plan, load_scenario, plan
-from search.planning import checkpoint_offer, format_offer
+from search.planning import checkpoint_offer, format_offer, plan_and_narrower
 from search.planning.quantised import KERNELS, needs_checkpoint, own_format, published, weights_on
 
 TEXT = """
@@ -155,3 +156,52 @@ def test_published_checkpoints_are_of_the_model_and_not_of_one_of_its_shape() ->
 def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="unknown number format 'automatic'"):
         planned(tmp_path, 'weight = "automatic"')
+
+
+BUSY = re.sub(r"devices = .*", 'devices = ["h100-sxm"]', TEXT).replace("rps = 2", "rps = 300")
+POOLS = BUSY.replace("request_rate_rps = 300", 'arrival = "closed"').replace(
+    "{search}", 'modes = ["colocated", "disaggregated"]\n[objective]\nrank_by = "output_tok_s_per_device"'
+)
+
+
+@pytest.mark.parametrize("text", [BUSY, POOLS])
+def test_a_plan_made_with_the_narrower_one_is_the_same_and_so_is_the_sentence(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "scenario.toml"
+    path.write_text(text.format(model="meta-llama/Llama-3.1-8B-Instruct", engine="vllm", search=""), encoding="utf-8")
+    scenario = load_scenario(path)
+    alone = plan(scenario)
+    shown: list[Plan] = []
+    found, narrower = plan_and_narrower(scenario, shown.append)
+    assert shown == [found]
+    assert narrower is not None
+    assert set(narrower.layouts.weight.tolist()) == {FORMAT_NAMES.index("fp8")}
+    for name, column in alone.columns.items():
+        np.testing.assert_allclose(found.columns[name], column, rtol=1e-9, err_msg=name)
+    told = format_offer(found, found=narrower)
+    assert told.startswith("fp8 weights")
+    assert told == format_offer(alone)
+    names = [[row["candidate"] for row in each.rows(3, 2)] for each in (found, alone)]  # asked when both are made
+    assert names[0] == names[1]
+
+
+def test_no_narrower_plan_is_made_where_the_format_was_decided(tmp_path: Path) -> None:
+    path = tmp_path / "scenario.toml"
+    path.write_text(
+        TEXT.format(model="meta-llama/Llama-3.1-8B-Instruct", engine="vllm", search='weight = ["bf16"]'),
+        encoding="utf-8",
+    )
+    assert plan_and_narrower(load_scenario(path), lambda _: None)[1] is None
+
+
+def test_a_plan_stands_where_nothing_is_legal_in_the_narrower_format(tmp_path: Path) -> None:
+    """H100 alone multiplies fp8 here, and one is too few for a replica."""
+    text = TEXT.replace(
+        '["a100-sxm-80gb", "h100-sxm", "b200-sxm", "mi300x", "mi355x", "tpu-v6e"]', '["a100-sxm-80gb", "h100-sxm"]'
+    )
+    text = text.replace("tp = [1]", "tp = [2]").replace("[engine]", "stock = {{ h100-sxm = 1 }}\n[engine]")
+    path = tmp_path / "scenario.toml"
+    path.write_text(text.format(model="meta-llama/Llama-3.1-8B", engine="vllm", search=""), encoding="utf-8")
+    found, narrower = plan_and_narrower(load_scenario(path), lambda _: None)
+    assert found.feasible
+    assert narrower is None
+    assert format_offer(found) == ""

@@ -136,6 +136,12 @@ def choose(profile: Profile, family: str, want: Variant, framework: str) -> Choi
     """
     best, least = None, float("inf")
     for rank, name in enumerate(profile.frameworks(family, framework)):
+        listed = profile.listed.get(profile.files[family][name].name)
+        if (
+            listed is not None
+            and min((distance(v, want) for v in listed), default=float("inf")) + rank * OTHER_FRAMEWORK >= least
+        ):
+            continue  # the file need not be read
         for item in profile.tables(family, name):
             gap = distance(item.variant, want)
             if gap + rank * OTHER_FRAMEWORK < least:
@@ -212,7 +218,11 @@ def take(shape: Mapping[str, Array | float], rows: Mask | slice, count: int) -> 
 @lru_cache(maxsize=1024)
 def least_time(measured: Measured, family: str) -> float:
     """Return the shortest time of a call in a table, in seconds: what a launch takes, whatever the size."""
-    return float(np.quantile(_cells(measured, family)[0], SHORTEST_QUANTILE))
+    time = _cells(measured, family)[0]
+    place = SHORTEST_QUANTILE * (len(time) - 1)
+    left, right, part = int(place), min(int(place) + 1, len(time) - 1), place % 1.0
+    below, above = np.partition(time, (left, right))[[left, right]]  # np.quantile does the same, and loads numpy.ma
+    return float(below + (above - below) * part if part < 0.5 else above - (above - below) * (1.0 - part))
 
 
 @lru_cache(maxsize=1024)

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from hwdb import InputError
-from perfmodel.arrays import Array, Index
+from perfmodel.arrays import Array, Index, codes_in
 from perfmodel.costs import CostModel, KnownSteps, default
 from perfmodel.deployment import Deployments, Sharding, shard
 from perfmodel.engines import Engine
@@ -236,7 +236,7 @@ def _of_used_devices(deployments: Deployments) -> Deployments:
     """Return the same deployments without device types that none of them uses, which take time all the same."""
     if len(deployments.devices) == 1:
         return deployments
-    used = np.unique(deployments.device)
+    used = codes_in(deployments.device)
     if len(used) == len(deployments.devices):
         return deployments
     devices = tuple(deployments.devices[i] for i in used)

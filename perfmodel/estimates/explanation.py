@@ -9,7 +9,18 @@ from functools import partial
 import numpy as np
 
 from perfmodel.arrays import NAN, Array
-from perfmodel.costs import BOUNDS, Cost, CostModel, StepCost, default, draft_passes, priced, streams_of, summed
+from perfmodel.costs import (
+    BOUNDS,
+    Cost,
+    CostModel,
+    KnownSteps,
+    StepCost,
+    default,
+    draft_passes,
+    priced,
+    streams_of,
+    summed,
+)
 from perfmodel.deployment import Deployments
 from perfmodel.engines import Engine, Overlap, overlap_of
 from perfmodel.engines import engine as engine_of
@@ -62,18 +73,21 @@ def explain(
     *,
     engine: Engine | str = "vllm",
     costs: CostModel | None = None,
+    known: KnownSteps | None = None,
 ) -> tuple[Term, ...]:
     """List the operators of the prefill and of a decode step of deployment `row` under its load, host time included.
 
     They sum to the times that `estimate` uses: the same functions price the steps once more. The prefill is that of a
     prompt, or of prompts that are computed together, over all its steps, with the decodes that share them; over several
     request classes it is the mean. Where replicas hold different numbers of requests, it is one that holds most.
+
+    known: costs of steps that were priced before, with the same model, engine and costs.
     """
     chosen = engine_of(engine) if isinstance(engine, str) else engine
     costs = costs or default(chosen)
     one = deployments.take(np.array([row]))
     demand = speculated(load_of(workload, 1), one)
-    setup = prepare(model, one, chosen, costs, demand)
+    setup = prepare(model, one, chosen, costs, demand, known)
     replica = per_replica(demand, one.replicas)
     served = serve(setup.steps, replica, setup.memory.max_sequences())
     decoding = np.where(np.isfinite(served.costs.decode_seqs), served.costs.decode_seqs, served.running)
@@ -92,6 +106,7 @@ def explain_disaggregated(
     *,
     engine: Engine | str = "vllm",
     costs: CostModel | None = None,
+    known: KnownSteps | None = None,
 ) -> tuple[Term, ...]:
     """List the operators of one pair of pools under its load, host time included: a prefill, then a decode step.
 
@@ -103,11 +118,12 @@ def explain_disaggregated(
         workload: arrivals at the whole pair.
         pools: a prefill worker and a decode worker, one row each.
         workers: numbers of prefill and of decode workers.
+        known: as of `explain`, for pools alone.
     """
     chosen = engine_of(engine) if isinstance(engine, str) else engine
     demand = load_of(workload, 1, POOLED_REQUESTS_PER_CLIENT)
     numbers = np.full(1, workers[0], float), np.full(1, workers[1], float)
-    pair = serve_pools(model, demand, pools, numbers, engine=chosen, costs=costs)
+    pair = serve_pools(model, demand, pools, numbers, engine=chosen, costs=costs, known=known)
     front, back, served = pair.front.steps, pair.back.steps, pair.served
     # whole prompts: a fraction of one more would start a wave of tiles that no step of a worker has
     group = np.rint(pair.prompts.group_of(served.rate, served.times.wait[0]))

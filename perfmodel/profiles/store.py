@@ -97,6 +97,20 @@ class Profile:
             found.setdefault(entry["family"], []).extend(Variant.parse(key) for key in entry["variants"])
         return {family: tuple(variants) for family, variants in found.items()}
 
+    @cached_property
+    def listed(self) -> Mapping[str, tuple[Variant, ...]]:
+        """Return the variants of the tables of each file, by its name, as run.toml lists them: no table is read.
+
+        Files whose variants it does not list are left out.
+        """
+        entries = self.run.get("table", [])
+        found: dict[str, tuple[Variant, ...]] = {}
+        for entry in entries if isinstance(entries, list) else []:
+            keys = entry.get("variants") if isinstance(entry, dict) else None
+            if isinstance(keys, list) and all(isinstance(key, str) for key in keys):
+                found[str(entry.get("file"))] = tuple(map(Variant.parse, keys))
+        return found
+
     def families(self) -> list[str]:
         """Return the operator families that have at least one table, sorted."""
         return sorted(self.files)

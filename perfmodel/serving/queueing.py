@@ -99,7 +99,7 @@ class MeanAtLeast:
         self._shape, below = np.shape(wanted), np.floor(wanted)
         more = wanted > 1.0
         self._groups = []
-        for whole in np.unique(below[more]):
+        for whole in sorted(set(below[more].tolist())):
             rows = np.flatnonzero(more & (below == whole))
             self._groups.append((int(whole), rows, wanted[rows] - whole))
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from hwdb.lazy import lazy_names
 from perfmodel.workload.datasets import LengthStats, histogram, lengths
 from perfmodel.workload.histograms import MOST_CLASSES, Histogram, read_histogram
 from perfmodel.workload.length_spread import (
@@ -23,19 +26,11 @@ from perfmodel.workload.load import (
 from perfmodel.workload.output_lengths import LEAST_LENGTH_CV, OUTPUT_LENGTH_CV, longest, survival, truncated_cv
 from perfmodel.workload.output_lengths import quantile as output_quantile
 from perfmodel.workload.slo import METRICS, MS_PER_S, RANKS, SLO_KEYS, STATISTICS, Objective, Slo
-from perfmodel.workload.traces import (
-    LONGEST,
-    SECONDS_PER_HOUR,
-    TIME_UNITS,
-    Peak,
-    Period,
-    Trace,
-    hours_of_day,
-    peak_of,
-    periods_of,
-    read_trace,
-)
+from perfmodel.workload.traces import SECONDS_PER_HOUR, Peak, Period, Trace, hours_of_day, peak_of, periods_of
 from perfmodel.workload.workload import ARRIVALS, POISSON_CV, Arrival, Workload
+
+if TYPE_CHECKING:
+    from perfmodel.workload.traces import LONGEST, TIME_UNITS, read_trace
 
 __all__ = [
     "ARRIVALS",
@@ -84,3 +79,6 @@ __all__ = [
     "truncated_cv",
     "uniform_shares",
 ]
+
+#: The readers of traces are loaded where a trace is read.
+__getattr__ = lazy_names(__name__, {"traces": ["LONGEST", "TIME_UNITS", "read_trace"]})

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from typer.core import TyperCommand, TyperGroup
 
+from search.commands.plain_values import without_pydantic
+
 if TYPE_CHECKING:
     from typer._click import Context, HelpFormatter
 
@@ -40,6 +42,10 @@ def current_spelling(argument: str) -> str:
 class SectionedCommand(TyperCommand):
     """A command with its options in sections (`rich_help_panel`) and its examples (`epilog`) below."""
 
+    def get_params(self, ctx: Context) -> list[Any]:
+        """Return the options, which convert plain values without pydantic."""
+        return without_pydantic(super().get_params(ctx))
+
     def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
         """Parse the arguments; former spellings of options count as the current ones."""
         return super().parse_args(ctx, [current_spelling(a) for a in args])
@@ -55,6 +61,10 @@ class SectionedCommand(TyperCommand):
 
 class SectionedGroup(TyperGroup):
     """A group of commands with its commands in sections (`rich_help_panel`) and its examples (`epilog`) below."""
+
+    def get_params(self, ctx: Context) -> list[Any]:
+        """Return the options, which convert plain values without pydantic."""
+        return without_pydantic(super().get_params(ctx))
 
     def format_options(self, ctx: Context, formatter: HelpFormatter) -> None:
         """Write the commands, one section per kind, then the options of the group."""

@@ -11,7 +11,7 @@ import typer
 from hwdb import Infeasible
 from search.commands.option_groups import grouped
 from search.commands.options import DataOutputOptions
-from search.commands.searching import planned
+from search.commands.searching import planned, planned_with_narrower
 from search.options import AskedWorkloadOptions, OfferOptions, SloOptions
 
 if TYPE_CHECKING:
@@ -72,30 +72,35 @@ def plan_command(  # the help has a section per group
     take the place of what it says.
     """
     from search.commands.asked_scenario import asked_scenario
-    from search.deploy import with_launches
-    from search.output import print_rows
-    from search.planning import terms_of
 
     form = output.form
     own = {"objective": {"rank_by": result.objective}} if result.objective else {}
-    found = planned(asked_scenario(scenario, workload, slo, offer, output.folders, own))
+    asked = asked_scenario(scenario, workload, slo, offer, output.folders, own)
     if form == "table":
-        return _print_tables(found, result, output.wide)
+        found, narrower = planned_with_narrower(asked, lambda plan: plan.rows(result.top, result.misses))
+        return _print_tables(found, narrower, result, output.wide)
+    from search.output import print_rows
+    from search.planning import terms_of
+
+    found = planned(asked)
     if result.explain:
         print_rows(terms_of(found), form)
     elif result.verify:
         print_rows(_verified(found), form)
     else:
+        from search.deploy import with_launches
+
         rows = with_launches(found, found.rows(result.top, result.misses) if found.best >= 0 else [])
         others = [{"rank": None, **row} for row in found.best_by_engine()[1:]]
         print_rows([*rows, *others], form)
     return 0
 
 
-def _print_tables(plan: Plan, result: ResultOptions, wide: bool) -> int:
+def _print_tables(plan: Plan, narrower: Plan | None, result: ResultOptions, wide: bool) -> int:
     """Print the plan and what else is asked for; return the exit code.
 
-    Where nothing qualifies, stderr says so and has the near misses.
+    narrower: the plan with fp8 weights, where they might be offered. Where nothing qualifies, stderr says so and has
+    the near misses.
     """
     from search.output import (
         Layout,
@@ -106,7 +111,7 @@ def _print_tables(plan: Plan, result: ResultOptions, wide: bool) -> int:
         print_rows,
         reachable_confidence,
     )
-    from search.planning import terms_of, verify
+    from search.planning import terms_of
 
     rows = plan.rows(result.top)
     if not plan.feasible:
@@ -115,10 +120,12 @@ def _print_tables(plan: Plan, result: ResultOptions, wide: bool) -> int:
         print_misses(plan, rows, result.misses, wide=wide, stream=sys.stderr)
         return Infeasible.exit_code
     checked = _verified(plan) if result.verify else []
-    print_plan(plan, rows, misses=result.misses, wide=wide)
+    print_plan(plan, rows, misses=result.misses, wide=wide, narrower=narrower)
     if result.explain:
         print_operators(plan, terms_of(plan), wide=wide)
     if checked:
+        from search.planning import verify
+
         title = "The best candidates, estimated and simulated"
         layout = Layout(
             title=title, columns=verify.columns(plan), keep=["simulated_meets"], footnotes=["remark"], wide=wide

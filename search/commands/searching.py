@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,3 +35,15 @@ def planned(scenario: Scenario, *, command: str = "") -> Plan:
 
     with progress_bar("searching") as update:
         return plan(scenario, progress=update, command=command)
+
+
+def planned_with_narrower(scenario: Scenario, shown: Callable[[Plan], object]) -> tuple[Plan, Plan | None]:
+    """Make the plan of a scenario, and the one with fp8 weights where they might be offered.
+
+    shown: called with the first plan, for what of it is shown.
+    """
+    from search.output import progress_bar
+    from search.planning import plan_and_narrower
+
+    with progress_bar("searching") as update:
+        return plan_and_narrower(scenario, shown, progress=update)

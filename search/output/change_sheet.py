@@ -10,7 +10,7 @@ from typing import Any
 from search.output.headings import heading
 from search.output.row_printer import print_rows
 from search.output.table_fit import Layout
-from search.output.terminal import console_on, print_text
+from search.output.terminal import page_on, print_text
 from search.output.value_format import is_known, money, number, percent, text_of
 
 #: Columns whose change is a difference, in the unit of the column; of others it is a percentage.
@@ -53,7 +53,7 @@ def print_changes(
 def _widest(rows: Sequence[Mapping[str, str]]) -> int:
     """Return how long a value may be so that it stands in the table, beside another, on this terminal."""
     beside = sum(max((len(row[part]) for row in rows), default=0) for part in ("figure", "change"))
-    return max(NARROWEST, min(WIDEST, (console_on(sys.stdout).width - beside - BLANKS) // 2))
+    return max(NARROWEST, min(WIDEST, (page_on(sys.stdout).width - beside - BLANKS) // 2))
 
 
 def change_rows(before: Mapping[str, Any], after: Mapping[str, Any], columns: Sequence[str]) -> list[dict[str, Any]]:

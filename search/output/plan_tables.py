@@ -139,17 +139,20 @@ def step_time_rows(terms: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
-def print_plan(plan: Plan, rows: Sequence[dict[str, Any]], *, misses: int = 3, wide: bool = False) -> None:
+def print_plan(
+    plan: Plan, rows: Sequence[dict[str, Any]], *, misses: int = 3, wide: bool = False, narrower: Plan | None = None
+) -> None:
     """Print a plan: the question, the recommendation, the candidates, and where time and memory go.
 
     rows: of the plan (`Plan.rows`), best candidate first. misses: near misses to print. wide: every column, whatever
-    the width of the terminal. Where nothing qualifies, only the question, that nothing does, and the near misses.
+    the width of the terminal. narrower: the plan with fp8 weights, where it was made together with this one. Where
+    nothing qualifies, only the question, that nothing does, and the near misses.
     """
     print_text(question(plan))
     print_text(headline(plan), bold=True)
     print_text("")
     if plan.feasible:
-        _print_ranking(plan, [row for row in rows if row["rank"]], wide)
+        _print_ranking(plan, [row for row in rows if row["rank"]], wide, narrower)
         _print_modes(plan, wide)
         _print_engines(plan, wide)
     print_misses(plan, rows, misses, wide=wide)
@@ -174,8 +177,8 @@ def _layout(plan: Plan, rows: Sequence[dict[str, Any]], columns: Sequence[str], 
     )
 
 
-def _print_ranking(plan: Plan, rows: Sequence[dict[str, Any]], wide: bool) -> None:
-    """Print the candidates that qualify, best first, with what they have in common below."""
+def _print_ranking(plan: Plan, rows: Sequence[dict[str, Any]], wide: bool, narrower: Plan | None) -> None:
+    """Print the candidates that qualify, best first, with what they have in common below. narrower: see `print_plan`"""
     columns = [c for c in candidate_columns(plan) if c != "reason"]
     remarks = dict.fromkeys(row["remark"] for row in rows if row.get("remark"))
     bases = list(dict.fromkeys(row["basis"] for row in rows))
@@ -190,7 +193,7 @@ def _print_ranking(plan: Plan, rows: Sequence[dict[str, Any]], wide: bool) -> No
         power_note(plan, rows),
         *remarks,
         *getattr(plan, "notes", ()),
-        *_offers(plan),
+        *_offers(plan, narrower),
         *_beyond_the_list(rows),
         *_same_figures(rows),
         *([f"Sure %: {SURE}"] if plan.scenario.slo.objectives else []),
@@ -232,12 +235,12 @@ def _listed(words: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
-def _offers(plan: Plan) -> list[str]:
-    """Say which number formats were not tried and might be; nothing where there are none."""
+def _offers(plan: Plan, narrower: Plan | None) -> list[str]:
+    """Say which number formats were not tried and might be; nothing where there are none. narrower: see `print_plan`"""
     from search.planning import checkpoint_offer, format_offer
 
     with progress_bar("trying fp8 weights") as update:
-        told = format_offer(plan, update)
+        told = format_offer(plan, update, narrower)
     return [text for text in (told, checkpoint_offer(plan)) if text]
 
 

@@ -25,12 +25,14 @@ from search.output.table_fit import (
     total_width,
     wanted_columns,
 )
-from search.output.terminal import console_on, print_lines
+from search.output.terminal import page_on, print_lines
 from search.output.value_format import Row, is_known, with_range
 from search.output.wrapping import wrapped
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from search.output.terminal import Plain
 
 Form = Literal["table", "json", "csv"]
 
@@ -60,7 +62,7 @@ def print_rows(
     elif form == "csv":
         write_csv(rows, out)
     else:
-        _print_table(rows, layout or Layout(), console_on(out))
+        _print_table(rows, layout or Layout(), page_on(out))
 
 
 def print_sheet(
@@ -75,16 +77,16 @@ def print_sheet(
 
     notes: lines printed below. wide: also print the columns that no section names.
     """
-    console = console_on(sys.stdout if stream is None else stream)
+    page = page_on(sys.stdout if stream is None else stream)
     named = {c for columns in sections.values() for c in columns}
     others = [c for c in row if c not in named and not c.endswith(("_lo", "_hi"))] if wide else []
     for name, columns in {**sections, "Other figures": others}.items():
         known = [(heading(c), with_range(row, c)) for c in columns if is_known(row.get(c))]
         if known:
-            print_lines(console, [name], "bold cyan")
-            print_lines(console, _sheet_lines(known, console.width))
+            print_lines(page, [name], "bold cyan")
+            print_lines(page, _sheet_lines(known, page.width))
     for note in notes:
-        print_lines(console, wrapped(note, console.width))
+        print_lines(page, wrapped(note, page.width))
 
 
 def _sheet_lines(known: Sequence[tuple[str, str]], width: int) -> list[str]:
@@ -107,31 +109,31 @@ def _sheet_lines(known: Sequence[tuple[str, str]], width: int) -> list[str]:
     return lines
 
 
-def _print_table(rows: Sequence[Row], layout: Layout, console: Console) -> None:
+def _print_table(rows: Sequence[Row], layout: Layout, page: Console | Plain) -> None:
     """Print rows as a table that fits the terminal, then what it leaves out and the notes."""
-    width = console.width
+    width = page.width
     if layout.title:
-        print_lines(console, wrapped(layout.title, width), "bold")
+        print_lines(page, wrapped(layout.title, width), "bold")
     if not rows:
         return
     if layout.blocks and not layout.wide:
         *first, last = column_blocks(rows, layout, width)
         for columns in first:
-            _print_table(rows, replace(layout, title="", blocks=False, notes=(), columns=columns), console)
+            _print_table(rows, replace(layout, title="", blocks=False, notes=(), columns=columns), page)
         layout = replace(layout, columns=last)
     shown, notes = _with_footnotes(_prepared(rows, layout), layout)
     fit = fitted(shown, layout, width)
     label = layout.label or wanted_columns(shown, layout)[0]
     right = {c for c in fit.columns if c in layout.right or not any(isinstance(row.get(c), str) for row in shown)}
-    print_lines(console, _head(fit, right, layout), "bold")
-    print_lines(console, [" " * TABLE_EDGE + "─" * (total_width(fit.widths or ()) - TABLE_EDGE)])
+    print_lines(page, _head(fit, right, layout), "bold")
+    print_lines(page, [" " * TABLE_EDGE + "─" * (total_width(fit.widths or ()) - TABLE_EDGE)])
     for row in shown:
-        print_lines(console, [_line([fit.cell(row, c, layout, label) for c in fit.columns], fit, right)])
-        print_lines(console, _below(row, fit, layout, label, width))
-    print_lines(console, ["", *_listed(shown, fit, layout, label, width)])
+        print_lines(page, [_line([fit.cell(row, c, layout, label) for c in fit.columns], fit, right)])
+        print_lines(page, _below(row, fit, layout, label, width))
+    print_lines(page, ["", *_listed(shown, fit, layout, label, width)])
     said = [*_omissions(shown, fit, layout, label), *layout.notes, *notes]
-    print_lines(console, [line for note in said for line in wrapped(note, width, INDENT)])
-    print_lines(console, [""] if said else [])
+    print_lines(page, [line for note in said for line in wrapped(note, width, INDENT)])
+    print_lines(page, [""] if said else [])
 
 
 def _prepared(rows: Sequence[Row], layout: Layout) -> list[dict[str, Any]]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
 from search.output.clean_text import printable
@@ -21,6 +23,10 @@ SECONDS_BEFORE_A_BAR = 1.0
 WIDTH_WITHOUT_TERMINAL = 200
 #: Lines of a terminal that does not state its size; nothing depends on it.
 HEIGHT_WITHOUT_TERMINAL = 50
+#: Variables of the environment by which rich takes a file for a terminal (rich docs, "Console API").
+AS_TERMINAL = ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
+#: Columns from one tab stop to the next.
+TAB = 8
 
 
 def console_on(stream: TextIO) -> Console:
@@ -32,18 +38,40 @@ def console_on(stream: TextIO) -> Console:
     return Console(file=stream, width=width, highlight=False, soft_wrap=False)
 
 
-def print_lines(console: Console, lines: Iterable[str], style: str = "") -> None:
+@dataclass(frozen=True)
+class Plain:
+    """A file or a pipe to write lines to, without colours, for which rich need not be loaded."""
+
+    stream: TextIO
+    width: int
+
+
+def page_on(stream: TextIO) -> Console | Plain:
+    """Return what `print_lines` writes to `stream` with: a rich console on a terminal, and wherever rich takes it so.
+
+    That is in a notebook, and where the environment says it.
+    """
+    if stream.isatty() or "ipykernel" in sys.modules or any(name in os.environ for name in AS_TERMINAL):
+        return console_on(stream)
+    return Plain(stream, shutil.get_terminal_size((WIDTH_WITHOUT_TERMINAL, HEIGHT_WITHOUT_TERMINAL)).columns)
+
+
+def print_lines(page: Console | Plain, lines: Iterable[str], style: str = "") -> None:
     """Print lines as they are: no markup, no wrapping, no spaces at their ends."""
+    shown = (printable(line).rstrip() for line in lines)
+    if isinstance(page, Plain):
+        page.stream.writelines(f"{line.expandtabs(TAB)}\n" for line in shown)
+        return
     from rich.text import Text
 
-    for line in lines:
-        console.print(Text(printable(line).rstrip(), style=style), no_wrap=True, overflow="ignore", crop=False)
+    for line in shown:
+        page.print(Text(line, style=style, tab_size=TAB), no_wrap=True, overflow="ignore", crop=False)
 
 
 def print_text(text: str, *, bold: bool = False, stream: TextIO | None = None) -> None:
     """Print a sentence, wrapped between words at the width of the terminal. stream: stdout by default."""
-    console = console_on(sys.stdout if stream is None else stream)
-    print_lines(console, wrapped(text, console.width) or [""], "bold" if bold else "")
+    page = page_on(sys.stdout if stream is None else stream)
+    print_lines(page, wrapped(text, page.width) or [""], "bold" if bold else "")
 
 
 def error_lines(message: str, stream: TextIO) -> str:
@@ -63,12 +91,12 @@ def progress_bar(label: str, stream: TextIO | None = None) -> Iterator[Callable[
 
     The bar appears on a terminal only, and only after `SECONDS_BEFORE_A_BAR`.
     """
-    from rich.progress import Progress
-
     out = sys.stderr if stream is None else stream
     if not out.isatty():
         yield _draw_nothing
         return
+    from rich.progress import Progress
+
     bar = Progress(console=console_on(out), transient=True)
     started, task = time.monotonic(), bar.add_task(label, total=None, start=True)
 

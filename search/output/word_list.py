@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TextIO
 
 from search.output.headings import heading
-from search.output.terminal import console_on, print_lines
+from search.output.terminal import page_on, print_lines
 from search.output.wrapping import wrapped
 
 INDENT = "  "
@@ -24,12 +24,12 @@ def print_words(
 
     detailed: also print where each word appears and what else it is called.
     """
-    console = console_on(sys.stdout if stream is None else stream)
+    page = page_on(sys.stdout if stream is None else stream)
     if title:
-        print_lines(console, wrapped(title, console.width), "bold")
+        print_lines(page, wrapped(title, page.width), "bold")
     for row in rows:
-        print_lines(console, _detailed(row, console.width) if detailed else _brief(row, console.width))
-    print_lines(console, [] if detailed else [""])
+        print_lines(page, _detailed(row, page.width) if detailed else _brief(row, page.width))
+    print_lines(page, [] if detailed else [""])
 
 
 def _brief(row: Mapping[str, str], width: int) -> list[str]:

@@ -10,10 +10,11 @@ if TYPE_CHECKING:
     from search.planning import hourly, row_power, verify
     from search.planning.account import account_columns, api_usd, dearest, hourly_usd, mean_tokens, shares_of
     from search.planning.columns import cost_columns, power_columns, rated_columns
+    from search.planning.common_batches import together
     from search.planning.contexts import refuse_long_class
     from search.planning.disaggregated import BATCH, MAX_BATCHES, OF_POWER, in_roles
     from search.planning.explained import memory_of, memory_place, term_row, terms_of
-    from search.planning.formats import checkpoint_offer, format_offer
+    from search.planning.formats import checkpoint_offer, format_offer, plan_and_narrower
     from search.planning.names import deployment_words, drafting_columns, short_name, told_apart
     from search.planning.next_run import NextRuns, RunWorth, next_runs
     from search.planning.peaks import replicas_at_peak
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from search.planning.rows import candidate_rows
     from search.planning.sizing import LEAST_LOAD, OVER_SATURATED, SATURATING_RATE, Asks, Target, greatest_rate, rows_of
     from search.planning.surest import greatest_confidence
-    from search.planning.together import together
     from search.planning.turns import RATE_TOLERANCE
     from search.planning.ways import ways_to_pay
 
@@ -67,6 +67,7 @@ __all__ = [
     "next_runs",
     "own_format",
     "plan",
+    "plan_and_narrower",
     "power_columns",
     "published",
     "rated_columns",
@@ -98,7 +99,7 @@ __getattr__ = lazy_names(
         "columns": ["cost_columns", "power_columns", "rated_columns"],
         "disaggregated": ["BATCH", "MAX_BATCHES", "OF_POWER", "in_roles"],
         "explained": ["memory_of", "memory_place", "term_row", "terms_of"],
-        "formats": ["checkpoint_offer", "format_offer"],
+        "formats": ["checkpoint_offer", "format_offer", "plan_and_narrower"],
         "names": ["deployment_words", "drafting_columns", "short_name", "told_apart"],
         "next_run": ["NextRuns", "RunWorth", "next_runs"],
         "ranked_plan": ["Plan"],
@@ -114,7 +115,7 @@ __getattr__ = lazy_names(
             *("Asks", "Target", "greatest_rate", "rows_of"),
         ],
         "surest": ["greatest_confidence"],
-        "together": ["together"],
+        "common_batches": ["together"],
         "turns": ["RATE_TOLERANCE"],
         "ways": ["ways_to_pay"],
     },

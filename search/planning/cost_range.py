@@ -18,10 +18,12 @@ import numpy as np
 from perfmodel import Deployments, Estimates
 from perfmodel.arrays import NAN, Array, Index, Mask
 from perfmodel.estimates import keeps
+from perfmodel.later import Later
 from search.planning.account import Shares, account_columns, hourly_usd, shares_of, without_cached
 from search.planning.candidates import Candidates
 from search.planning.columns import power_columns
 from search.planning.disaggregated import pair_loads, pair_workers
+from search.planning.pools import Pairs, Workers
 from search.planning.pools import estimates as pair_estimates
 from search.planning.prices import usd_per_million_tokens
 from search.planning.scoring import LEAST_OFFERED, Scorer
@@ -103,22 +105,27 @@ def _of_colocated(candidates: Candidates, at: Index) -> Ends:
     """Return the costs of colocated candidates at both ends, (N,) each."""
     asked, layouts = candidates.scorer, candidates.layouts.take(at)
     shown, offered = candidates.columns["replicas"][at], candidates.columns["offered"][at]
-    spare, out = asked.spare_replicas(layouts), {}
+    spare, ends = asked.spare_replicas(layouts), []
     needed = _replicas(candidates, at) if asked.sized else {}
     loads = {} if asked.sized else _at_ends(asked.greatest_load(layouts.take(_twice(at)), _sure(at)))
     for confidence in (GOOD, BAD):
-        scorer, replicas, load = _with(asked, confidence), shown, offered
+        replicas, load = shown, offered
         if asked.sized:
             replicas = needed[confidence] + spare
             met = np.isfinite(replicas)
         else:
             each = loads[confidence]
             met, load = np.isfinite(each), np.where(np.isfinite(each), each, 1.0) * np.maximum(shown - spare, 1.0)
-        placed = replace(layouts, replicas=np.where(met, replicas, 1.0))
-        found = partial(_estimated, scorer, load, placed)
-        pool = (layouts.device, layouts.devices_per_replica, placed.replicas)
-        out[confidence] = _priced(scorer, found, scorer.tariff.bill(pool, caps=(layouts.power_cap,)), met)
-    return out
+        ends.append((replace(layouts, replicas=np.where(met, replicas, 1.0)), load, met))
+    places, offers, mets = zip(*ends, strict=True)
+
+    def estimated() -> Estimates:
+        """Estimate the candidates at both ends, (2 N,)."""
+        return asked.target.estimates_of(asked.loads(np.concatenate(offers)), Deployments.concatenate(places))
+
+    pools = [(layouts.device, layouts.devices_per_replica, place.replicas) for place in places]
+    bills = [asked.tariff.bill(pool, caps=(layouts.power_cap,)) for pool in pools]
+    return _both_priced(asked, estimated, bills, mets)
 
 
 def _twice(at: Index) -> Index:
@@ -134,11 +141,6 @@ def _sure(at: Index) -> Array:
 def _at_ends(found: Array) -> dict[float, Array]:
     """Return the values (2 N,) by confidence, (N,) each."""
     return {GOOD: found[: len(found) // 2], BAD: found[len(found) // 2 :]}
-
-
-def _estimated(scorer: Scorer, offered: Array, placed: Deployments) -> Estimates:
-    """Estimate colocated candidates under the load of a plan, (N,)."""
-    return scorer.target.estimates_of(scorer.loads(offered), placed)
 
 
 def _replicas(candidates: Candidates, at: Index) -> dict[float, Array]:
@@ -187,31 +189,59 @@ def _deviates(confidence: float) -> float:
 
 def _of_pairs(candidates: Candidates, at: Index) -> Ends:
     """Return the costs of pairs of pools at both ends, (N,) each."""
-    pairs, columns, out = candidates.pairs.take(at - len(candidates.layouts)), candidates.columns, {}
+    pairs, columns, ends = candidates.pairs.take(at - len(candidates.layouts)), candidates.columns, []
     shown, offered = (columns["prefill_workers"][at], columns["decode_workers"][at]), columns["offered"][at]
-    loads = {}
-    if not candidates.scorer.sized:
-        both = _twice(at)
-        loaded = pair_loads(candidates.scorer, pairs.take(both), (shown[0][both], shown[1][both]), _sure(at))
+    asked, both, loads = candidates.scorer, _twice(at), {}
+    if not asked.sized:
+        loaded = pair_loads(asked, pairs.take(both), (shown[0][both], shown[1][both]), _sure(at))
         loads = _at_ends(np.where(loaded[1], loaded[0], NAN))
     for confidence in (GOOD, BAD):
-        scorer, workers, load = _with(candidates.scorer, confidence), shown, offered
-        if scorer.sized:
-            spares = scorer.spare_replicas(pairs.prefill), scorer.spare_replicas(pairs.decode)
-            fewest = [
-                np.maximum(n - s, 1.0) if confidence == BAD else np.ones(len(at))
-                for n, s in zip(shown, spares, strict=True)
-            ]
-            workers, met = pair_workers(scorer, pairs, (fewest[0], fewest[1]))
-            workers = workers[0] + spares[0], workers[1] + spares[1]
+        workers, load = shown, offered
+        if asked.sized:
+            workers, met = _workers(_with(asked, confidence), pairs, shown)
         else:
             met = np.isfinite(loads[confidence])
             load = np.where(met, loads[confidence], LEAST_OFFERED)
-        sized = zip((pairs.prefill, pairs.decode), workers, strict=True)
-        pools = [(p.device, p.devices_per_replica, n) for p, n in sized]
-        bill = scorer.tariff.bill(*pools, caps=(pairs.prefill.power_cap, pairs.decode.power_cap))
-        out[confidence] = _priced(scorer, partial(pair_estimates, scorer, pairs, workers, load), bill, met)
+        ends.append((workers, load, met))
+    workers_of, offers, mets = zip(*ends, strict=True)
+
+    def estimated() -> Estimates:
+        """Estimate the pairs at both ends, (2 N,)."""
+        workers = tuple(np.concatenate(pool) for pool in zip(*workers_of, strict=True))
+        return pair_estimates(asked, pairs.take(both), (workers[0], workers[1]), np.concatenate(offers))
+
+    placed = [zip((pairs.prefill, pairs.decode), workers, strict=True) for workers in workers_of]
+    pools = [[(p.device, p.devices_per_replica, n) for p, n in end] for end in placed]
+    bills = [asked.tariff.bill(*end, caps=(pairs.prefill.power_cap, pairs.decode.power_cap)) for end in pools]
+    return _both_priced(asked, estimated, bills, mets)
+
+
+def _workers(scorer: Scorer, pairs: Pairs, shown: Workers) -> tuple[Workers, Mask]:
+    """Return (workers of both pools at one end, True where they keep the SLO), where a demand is given.
+
+    scorer: asks for the confidence of the end. shown: workers of the plan.
+    """
+    spares = scorer.spare_replicas(pairs.prefill), scorer.spare_replicas(pairs.decode)
+    bad = scorer.target.confidence == BAD
+    fewest = [np.maximum(n - s, 1.0) if bad else np.ones(len(pairs)) for n, s in zip(shown, spares, strict=True)]
+    workers, met = pair_workers(scorer, pairs, (fewest[0], fewest[1]))
+    return (workers[0] + spares[0], workers[1] + spares[1]), met
+
+
+def _both_priced(
+    scorer: Scorer, estimated: Callable[[], Estimates], bills: Sequence[dict[str, Array]], mets: Sequence[Mask]
+) -> Ends:
+    """Return the costs at both ends. estimated: at both, (2 N,). bills, mets: of `GOOD` and `BAD`, (N,) each."""
+    found, count, out = Later(estimated), len(mets[0]), {}
+    for place, (confidence, bill, met) in enumerate(zip((GOOD, BAD), bills, mets, strict=True)):
+        own = partial(_rows, found, np.arange(count) + place * count)
+        out[confidence] = _priced(_with(scorer, confidence), own, bill, met)
     return out
+
+
+def _rows(found: Later[Estimates], rows: Index) -> Estimates:
+    """Return the estimates at `rows` of what is estimated when it is first asked for."""
+    return found().take(rows)
 
 
 def _priced(

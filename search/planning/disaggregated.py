@@ -15,7 +15,7 @@ import numpy as np
 from perfmodel import Deployments, Estimates
 from perfmodel.arrays import NAN, Array, Index, Mask
 from search.planning.pool_bounds import Offers, offers, over_stock, unlimited
-from search.planning.pool_roles import MAX_WORKERS, Role, least_from, most_in_flight, role_of
+from search.planning.pool_roles import MAX_WORKERS, Role, least_from, most_in_flight, roles_of
 from search.planning.pools import Pairs, Workers, estimates, paired, side_by_side
 from search.planning.scoring import LEAST_OFFERED, Scorer
 from search.planning.sizing import greatest_load
@@ -58,9 +58,7 @@ def matched(scorer: Scorer, layouts: Deployments) -> tuple[Pairs, dict[str, Arra
         return nothing
     layouts, *rows = in_roles(layouts)
     power = scorer.sized and scorer.rank_by in OF_POWER
-    roles = [
-        role_of(scorer, layouts, own, role, power=power) for own, role in zip(rows, ("prefill", "decode"), strict=True)
-    ]
+    roles = roles_of(scorer, layouts, (rows[0], rows[1]), power=power)
     found = offers(scorer, *(_hopeful(role) for role in roles))
     if not len(found):
         return nothing
@@ -213,7 +211,7 @@ def pair_loads(scorer: Scorer, pairs: Pairs, workers: Workers, confidence: Array
         return estimates(scorer, pairs.take(rows), (workers[0][rows], workers[1][rows]), load)
 
     most = most_in_flight(scorer, np.maximum(*workers))
-    found = greatest_load(scorer.target, at, most, open_loop=scorer.open_loop, confidence=confidence)
+    found = greatest_load(scorer.target.misses(confidence), at, most, open_loop=scorer.open_loop)
     met = np.isfinite(found)
     return np.where(met, found, LEAST_OFFERED), met
 

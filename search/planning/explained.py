@@ -30,9 +30,13 @@ def terms_of(plan: Plan, number: int | None = None) -> list[dict[str, Any]]:
     target, work = plan.scorer.target, plan.scorer.workload_of(float(plan.columns["offered"][number]))
     if plan.disaggregated(number):
         pools, workers = plan.pool_deployments(number), _workers(plan, number)
-        terms = explain_disaggregated(target.model, work, pools, workers, engine=target.engine, costs=target.costs)
+        known = target.known_of_pools
+        terms = explain_disaggregated(
+            target.model, work, pools, workers, engine=target.engine, costs=target.costs, known=known
+        )
     else:
-        terms = explain(target.model, work, plan.deployment(number), engine=target.engine, costs=target.costs)
+        one, known = plan.deployment(number), target.known
+        terms = explain(target.model, work, one, engine=target.engine, costs=target.costs, known=known)
     return [{**term_row(t), "spread": t.spread} for t in terms]
 
 

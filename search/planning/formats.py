@@ -6,20 +6,26 @@ it, and one sentence says what it would cost.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hwdb import PerfmodelError
 from perfmodel.dtypes import FORMAT_CODE, FORMAT_NAMES
 from perfmodel.models import UNQUANTISED
+from search.planning.common_batches import together
 from search.planning.planner import plan as plan_of
-from search.planning.quantised import ONLINE_ENGINES, ONLINE_FORMAT, in_order, needs_checkpoint, weights_on
-from search.planning.settings import resolved_settings
+from search.planning.planner import scorer_of
+from search.planning.quantised import ONLINE_ENGINES, ONLINE_FORMAT, in_order, needs_checkpoint, own_format, weights_on
 from search.scenario import RANKINGS
 
 if TYPE_CHECKING:
     from search.planning.ranked_plan import Plan
+    from search.planning.scoring import Scorer
+    from search.planning.sizing import Asks
+    from search.scenario import Scenario
     from search.searchers import Progress
 
 #: Format that is offered for unquantised weights.
@@ -30,26 +36,69 @@ KV_FORMATS = ("bf16", "fp8")
 LEAST_GAIN = 0.02
 
 
-def format_offer(plan: Plan, progress: Progress | None = None) -> str:
+def plan_and_narrower(
+    scenario: Scenario, shown: Callable[[Plan], object], *, progress: Progress | None = None, command: str = ""
+) -> tuple[Plan, Plan | None]:
+    """Make the plan of a scenario together with the one in `OFFERED`, in common batches, which cost little more.
+
+    Returns both; None in place of the second where it does not apply, or several engines are compared.
+
+    Args:
+        shown: called with the first plan, for what of it is estimated in common batches too.
+        progress: called with (done, total).
+        command: noted in the manifest.
+    """
+    scorer = scorer_of(scenario)
+    other = None if scenario.more_engines else _narrower(scenario, scorer)
+    if other is None:
+        return plan_of(scenario, progress=progress, command=command), None
+
+    def own(asks: Asks) -> Plan:
+        """Make the plan of the scenario, and what is shown of it."""
+        found = plan_of(scenario, progress=progress, command=command, before=replace(scorer.target, asks=asks))
+        shown(found)
+        return found
+
+    def narrower(asks: Asks) -> Plan | None:
+        """Make the plan in the narrower format; None where there is none."""
+        try:
+            return plan_of(other, before=replace(scorer.target, asks=asks))
+        except PerfmodelError:
+            return None
+
+    found, beside = together([own, narrower])
+    return found, beside
+
+
+def format_offer(plan: Plan, progress: Progress | None = None, found: Plan | None = None) -> str:
     """Say what fp8 weights would cost, in one sentence with the lines that try them; "" where they do not apply.
 
-    They apply where the scenario lists no weight format, the model is stored in 16 bit, the engine quantises such
-    models as it loads them, and a device on offer multiplies fp8. progress: called with (done, total).
+    progress: called with (done, total). found: the plan with them, where it was made (`plan_and_narrower`).
     """
-    choices, target = plan.scenario.choices, plan.scorer.target
-    one = plan.layouts if len(plan.layouts) else plan.pairs.decode
-    own = resolved_settings(target, one.take(np.zeros(1, dtype=np.intp)))["weight"] if len(one) else ""
-    devices = tuple(d.name for d in plan.scorer.tariff.devices if np.isfinite(d.peak(OFFERED)))
+    tried = _narrower(plan.scenario, plan.scorer)
+    if tried is None:
+        return ""
+    if found is None:
+        try:
+            found = plan_of(tried, costs=plan.scorer.target.costs, progress=progress)
+        except PerfmodelError:  # nothing is legal in that format
+            return ""
+    return _sentence(plan, found) if found.feasible else ""
+
+
+def _narrower(scenario: Scenario, scorer: Scorer) -> Scenario | None:
+    """Return the scenario with `OFFERED` weights; None where they do not apply.
+
+    They apply where the scenario lists no weight format, the model is stored in 16 bit, the engine quantises such
+    models as it loads them, and a device on offer multiplies fp8.
+    """
+    choices, target = scenario.choices, scorer.target
+    devices = tuple(d.name for d in scorer.tariff.devices if np.isfinite(d.peak(OFFERED)))
+    own = own_format(target.model)
     if choices.weight or own not in UNQUANTISED or target.engine.family not in ONLINE_ENGINES or not devices:
-        return ""
+        return None
     narrower = replace(choices, weight=(OFFERED,), kv=choices.kv or KV_FORMATS, pp=choices.pp or (1,))
-    tried = replace(
-        plan.scenario, choices=narrower, more_engines=(), offer=replace(plan.scenario.offer, devices=devices)
-    )
-    found = plan_of(tried, costs=target.costs, progress=progress)
-    if not found.feasible:
-        return ""
-    return _sentence(plan, found)
+    return replace(scenario, choices=narrower, more_engines=(), offer=replace(scenario.offer, devices=devices))
 
 
 def checkpoint_offer(plan: Plan) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from perfmodel.arrays import Array, Mask
+from perfmodel.arrays import Array, Index, Mask
 from perfmodel.estimates import Drawn, Estimates, Place, drawn, overall
 from search.scenario import RANKINGS
 
@@ -64,10 +64,11 @@ def odds_columns(candidates: Candidates, numbers: Sequence[int], found: Estimate
         whole = found if best in numbers else Estimates.concatenate([candidates.estimates(best), found])
         everyone = list(numbers) if best in numbers else [best, *numbers]
         wins, draws = _wins(candidates, everyone, whole)
+        order = np.argsort(draws.deviates, axis=1)
         for at, number in enumerate(numbers):
             if number != best:
                 outcome = wins[everyone.index(number)]
-                chance[at], words[at] = float(outcome.mean()), _hangs_on(outcome, draws)
+                chance[at], words[at] = float(outcome.mean()), _hangs_on(outcome, draws, order)
     return {"best_beats_chance": chance, "odds_hang_on": words}
 
 
@@ -101,15 +102,15 @@ def _wins(candidates: Candidates, numbers: Sequence[int], found: Estimates) -> t
     return np.where(keeps[first] == keeps, by_rank, keeps[first] * 1.0), draws
 
 
-def _hangs_on(outcome: Array, draws: Drawn) -> str:
+def _hangs_on(outcome: Array, draws: Drawn, order: Index) -> str:
     """Name the doubts that carry most of the variance of an outcome by draw (D,), with their shares; "" if none does.
 
     The share of a cause is that of the variance of the mean outcome given the cause (its first-order Sobol index).
+    order: draws by the deviate of each cause, (F, D).
     """
     variance = float(outcome.var())
     if variance == 0.0:
         return ""
-    order = np.argsort(draws.deviates, axis=1)
     means = [part.mean(axis=1) for part in np.array_split(outcome[order], _CLASSES, axis=1)]
     shares = np.var(means, axis=0) / variance - _CLASSES / len(outcome)
     most = np.argsort(-shares)[:_MOST_NAMED]

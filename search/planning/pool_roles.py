@@ -6,7 +6,6 @@ have with any partner, so that the sizes found here are the least that a pair wi
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -72,60 +71,63 @@ class Role:
         return replace(self, layouts=self.layouts.take(rows), **arrays)
 
 
-def role_of(scorer: Scorer, layouts: Deployments, rows: Index, role: str, *, power: bool) -> Role:
-    """Size the layouts at `rows` in a role, `prefill` or `decode`.
+def roles_of(scorer: Scorer, layouts: Deployments, rows: tuple[Index, Index], *, power: bool) -> tuple[Role, Role]:
+    """Size the layouts at the rows of each role, (prefill, decode): all of them in common batches.
 
     Where the workload gives a demand, the least workers that carry it are found; otherwise the greatest load of one
     worker. power: also estimate the watts of each pool.
     """
-    one, asked = _OneRole(scorer, layouts, rows, role), _OneRole(scorer.raised, layouts, rows, role)
+    both, prefill = np.concatenate(rows), np.arange(len(rows[0]) + len(rows[1])) < len(rows[0])
+    one, asked = _InRoles(scorer, layouts, both, prefill), _InRoles(scorer.raised, layouts, both, prefill)
     workers, offered, met = asked.least_workers() if scorer.sized else one.greatest_load()
-    found = one.at(np.arange(len(rows)), workers, offered)
-    chosen = layouts.take(rows)
-    return Role(
-        rows=rows,
+    found = one.at(np.arange(len(both)), workers, offered)
+    chosen = layouts.take(both)
+    whole = Role(
+        rows=both,
         layouts=chosen,
         workers=workers,
         spares=scorer.spare_replicas(chosen),
         rate=found.request_rate,
         ttft=found.mean(found.ttft),
         tpot=found.mean(found.tpot),
-        watts=one.watts(workers, offered) if power else np.full(len(rows), np.nan),
+        watts=one.watts(workers, offered) if power else np.full(len(both), np.nan),
         met=met & found.fits,
     )
+    return whole.take(np.nonzero(prefill)[0]), whole.take(np.nonzero(~prefill)[0])
 
 
 @dataclass(frozen=True)
-class _OneRole:
-    """The layouts at `rows` in one role, `prefill` or `decode`."""
+class _InRoles:
+    """The layouts at `rows`, (n,), each in one role. prefill: (n,) True as a prefill worker, False as a decode worker.
+
+    Layouts in both roles are estimated together, which takes little longer than one role.
+    """
 
     scorer: Scorer
     layouts: Deployments
     rows: Index
-    role: str
+    prefill: Mask
 
-    def at(self, which: Index, workers: Array, offered: Array, partner: int | None = None) -> Estimates:
+    def at(self, which: Index, workers: Array, offered: Array, partners: Index | None = None) -> Estimates:
         """Estimate the layouts at positions `which` with so many workers, beside partners in excess.
 
-        partner: row of the layout of all partners; None for the same layout as the worker's.
+        partners: (n,) row of the layout of each one's partner; None for the same layout as the worker's.
         """
-        own = self.rows[which]
-        other = own if partner is None else np.full(len(own), partner)
+        own, first = self.rows[which], self.prefill[which]
+        other = own if partners is None else partners[which]
         excess = np.full(len(own), MAX_WORKERS)
-        prefill = self.role == "prefill"
-        pairs = paired(self.layouts, own, other) if prefill else paired(self.layouts, other, own)
-        numbers = (workers, excess) if prefill else (excess, workers)
+        pairs = paired(self.layouts, np.where(first, own, other), np.where(first, other, own))
+        numbers = np.where(first, workers, excess), np.where(first, excess, workers)
         return estimates(self.scorer, side_by_side(pairs), numbers, offered)
 
-    @property
-    def decided(self) -> Slo:
-        """Return those bounds of the SLO that this role decides."""
-        return Slo(tuple(o for o in self.scorer.target.slo.objectives if o.metric in DECIDED[self.role]))
-
-    @property
-    def kept(self) -> Callable[[Estimates], Mask]:
-        """Return the test whether estimates keep those bounds of the SLO that this role decides."""
-        return replace(self.scorer.target, slo=self.decided).met_by
+    def missed(self, which: Index, found: Estimates) -> Array:
+        """Return by how much estimates of the layouts at positions `which` miss what their role decides of the SLO."""
+        bounds = self.scorer.target.slo.objectives
+        of_role = [
+            replace(self.scorer.target, slo=Slo(tuple(o for o in bounds if o.metric in DECIDED[role]))).missed_by(found)
+            for role in ("prefill", "decode")
+        ]
+        return np.where(self.prefill[which], *of_role)
 
     def least_workers(self) -> tuple[Array, Array, Mask]:
         """Return (least workers, no load of their own, True where some number suffices); one worker where none does."""
@@ -138,8 +140,8 @@ class _OneRole:
             start = np.clip(np.nan_to_num(start, nan=1.0), 1.0, MAX_WORKERS)
 
         def test(which: Index, numbers: Array) -> Mask:
-            """Return True where so many workers keep what the role decides."""
-            return self.kept(self.at(which, numbers, none[which]))
+            """Return True where so many workers keep what their role decides."""
+            return np.asarray(self.missed(which, self.at(which, numbers, none[which])) <= 0.0)
 
         found = least_from(test, start, np.full(len(everyone), MAX_WORKERS))
         met = np.isfinite(found)
@@ -148,9 +150,8 @@ class _OneRole:
     def greatest_load(self) -> tuple[Array, Array, Mask]:
         """Return (one worker each, greatest load with which it keeps the SLO, True where any keeps it)."""
         one = np.ones(len(self.rows))
-        target = replace(self.scorer.target, slo=self.decided)
         found = greatest_load(
-            target,
+            self.missed,
             lambda rows, load: self.at(rows, one[rows], load),
             most_in_flight(self.scorer, one),
             open_loop=self.scorer.open_loop,
@@ -159,8 +160,12 @@ class _OneRole:
         return one, np.where(met, found, LEAST_OFFERED), met
 
     def watts(self, workers: Array, offered: Array) -> Array:
-        """Return the mean watts of each pool together with those of a partner that is the same for all, (n,)."""
-        found = self.at(np.arange(len(self.rows)), workers, offered, partner=int(self.rows[0]))
+        """Return the mean watts of each pool together with those of a partner that is the same for all of a role, (n,).
+
+        It is the first layout of the role.
+        """
+        first = [self.rows[np.argmax(self.prefill)], self.rows[np.argmin(self.prefill)]]
+        found = self.at(np.arange(len(self.rows)), workers, offered, np.where(self.prefill, *first))
         return found.power * found.devices
 
 

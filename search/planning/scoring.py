@@ -270,6 +270,7 @@ class Scorer:
         the target. parts: (N,) replicas that share the bursts of their requests.
         """
         share = np.broadcast_to(1.0 / np.asarray(parts, float), (len(d),))
+        missed = self.target.misses(confidence)
 
         def at(rows: Index, values: Array) -> Estimates:
             """Estimate one replica of the deployments at `rows`, each under its load."""
@@ -279,13 +280,12 @@ class Scorer:
 
         def test(rows: Index, values: Array) -> Mask:
             """Return True where one replica of the deployments at `rows` meets the target under its load."""
-            sure = None if confidence is None else confidence[rows]
-            return np.asarray(self.target.missed_by(at(rows, values), sure) <= 0.0)
+            return np.asarray(missed(rows, at(rows, values)) <= 0.0)
 
         if self.open_loop or not self.concurrency:
             most = LEAST_OFFERED if self.least_loaded else MAX_CONCURRENCY
             cap = np.full(len(d), most)
-            return greatest_load(self.target, at, cap, open_loop=self.open_loop, confidence=confidence)
+            return greatest_load(missed, at, cap, open_loop=self.open_loop)
         best, everyone = np.full(len(d), np.nan), np.arange(len(d))
         for value in sorted(self.concurrency)[: 1 if self.least_loaded else None]:
             best = np.where(test(everyone, np.full(len(d), float(value))), float(value), best)

@@ -21,6 +21,8 @@ from search.planning.turns import greatest, least_whole
 
 #: Called with rows (M,) and a load (M,) for each: estimates of these candidates under their loads.
 LoadedEstimates = Callable[[Index, Array], Estimates]
+#: Called with rows (M,) and their estimates: by how much each misses what is asked of it, (M,), as `Target.missed_by`.
+Missed = Callable[[Index, Estimates], Array]
 #: Most replicas that are tried, per replica that the load alone would saturate. chosen: at 1000 each is idle.
 MAX_OVERPROVISION = 1000.0
 #: Times what the load saturates that is shown where no number of replicas keeps the SLO: half of each stays free.
@@ -79,7 +81,7 @@ class Target:
 
     confidence: least probability that each SLO bound holds. costs: cost model of the operators, None for the default.
     known, known_of_pools: costs of steps that were priced before, of colocated deployments and of pools. asks: answers
-    questions in place of the target, where several plans are made at once (`search.planning.together`).
+    questions in place of the target, where several plans are made at once (`search.planning.common_batches`).
     """
 
     model: ModelSpec
@@ -119,6 +121,10 @@ class Target:
         """
         sure = self.confidence if confidence is None else confidence
         return np.where(estimates.fits, excess(estimates, self.slo, sure), np.inf)
+
+    def misses(self, confidence: Array | None = None) -> Missed:
+        """Return what says by how much candidates miss the target. confidence: (N,) of each, as for `missed_by`."""
+        return lambda rows, found: self.missed_by(found, None if confidence is None else confidence[rows])
 
 
 def least_replicas(target: Target, deployments: Deployments, cap: Array) -> tuple[Array, Array]:
@@ -177,47 +183,39 @@ def _saturated_by(target: Target, alone: Estimates) -> Array:
     return np.nan_to_num(needed, nan=REPLICAS_UNSATURATED, posinf=REPLICAS_UNSATURATED)
 
 
-def greatest_rate(target: Target, at: LoadedEstimates, count: int, confidence: Array | None = None) -> Array:
-    """Find the greatest request rate at which each of `count` candidates meets the target, requests/s, (count,).
+def greatest_rate(missed: Missed, at: LoadedEstimates, count: int) -> Array:
+    """Find the greatest request rate at which each of `count` candidates misses nothing, requests/s, (count,).
 
     The rate is 0 where even an idle candidate misses the SLO, or where the memory does not suffice.
-    at: estimates the candidates at rows (M,), each at its rate (M,). confidence: (count,) in place of the target's.
+    missed: says by how much. at: estimates the candidates at rows (M,), each at its rate (M,).
     """
     saturated = at(np.arange(count), np.full(count, SATURATING_RATE))
     fits, ceiling = np.nonzero(saturated.fits)[0], saturated.request_rate
 
-    def missed(rows: Index, rates: Array) -> Array:
+    def margin(rows: Index, rates: Array) -> Array:
         """Return by how much the candidates at `rows` (among those that fit) miss the target at these rates."""
-        sure = None if confidence is None else confidence[fits[rows]]
-        return target.missed_by(at(fits[rows], rates), sure)
+        return missed(fits[rows], at(fits[rows], rates))
 
     rate = np.zeros(count)
-    rate[fits] = np.nan_to_num(greatest(missed, ceiling[fits] * LEAST_LOAD, ceiling[fits] * OVER_SATURATED))
+    rate[fits] = np.nan_to_num(greatest(margin, ceiling[fits] * LEAST_LOAD, ceiling[fits] * OVER_SATURATED))
     return rate
 
 
-def greatest_load(
-    target: Target, at: LoadedEstimates, most: Array, *, open_loop: bool, confidence: Array | None = None
-) -> Array:
-    """Find the greatest load with which candidates meet `target`, (N,): requests/s, or whole requests in flight.
+def greatest_load(missed: Missed, at: LoadedEstimates, most: Array, *, open_loop: bool) -> Array:
+    """Find the greatest load with which candidates miss nothing, (N,): requests/s, or whole requests in flight.
 
     NaN where none does.
 
     Args:
+        missed: by how much candidates miss what is asked of them.
         at: estimates the candidates at rows (M,), each under its load (M,).
         most: (N,) requests in flight at which the search for them ends.
         open_loop: True where the load is a rate of requests.
-        confidence: (N,) in place of that of the target.
     """
     if open_loop:
-        rate = greatest_rate(target, at, len(most), confidence)
+        rate = greatest_rate(missed, at, len(most))
         return np.where(rate > 0, rate, np.nan)
-
-    def missed(rows: Index, values: Array) -> Array:
-        """Return by how much the candidates at `rows` miss the target with so many requests in flight."""
-        return target.missed_by(at(rows, values), None if confidence is None else confidence[rows])
-
-    return np.floor(greatest(missed, np.ones(len(most)), most))
+    return np.floor(greatest(lambda rows, values: missed(rows, at(rows, values)), np.ones(len(most)), most))
 
 
 def rows_of(loads: Load, rows: Index) -> Load:

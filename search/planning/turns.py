@@ -30,14 +30,14 @@ FIRST_ROUND_VALUES = 6
 MAX_VALUES_PER_ROUND = 15
 #: Estimates that are asked for at once where a round needs no more. chosen: they take as long as the call itself.
 TOGETHER = 1024
-#: Least and most values per row of a round of `greatest` after the first: pairs around the value that is expected.
-PAIRS = (1, 3)
-#: Share of a bracket by which the outermost pair is apart from the value that is expected, and the factor between
-#: pairs. chosen: a straight line through the ends of the first bracket errs by less.
-APART, CLOSER = 0.2, 4.0
-#: Factor by which the pairs draw closer after a round whose pair held the turn. chosen: the error of a straight line
-#: falls with the square of the bracket.
-AFTER_A_HIT = 3.0
+#: Values of one round of `greatest` after the first, about, and least and most pairs of a row among them, around the
+#: value that is expected. chosen: more of them take as long as one more round.
+VALUES_AROUND, PAIRS = 640, (1, 6)
+#: Shares of a bracket by which the outermost pair is apart from the value that is expected: where the last values were
+#: near the turn, and where none was tried or the turn was farther off. chosen: what is expected mostly errs less.
+CLOSE, WIDE = 0.2, 0.35
+#: Share of a bracket by which the innermost pair is apart where the outermost is `WIDE`. chosen: as `WIDE`.
+WITHIN_WIDE = 0.02
 #: Relative width of the bracket at which a rate or concurrency counts as found.
 RATE_TOLERANCE = 5e-4
 
@@ -83,8 +83,9 @@ def least_whole(test: Test, cap: Array, sure: Array | float = 1.0) -> Array:
 def greatest(margin: Margin, low: Array, high: Array) -> Array:
     """Find the greatest value from `low` to `high` that passes `margin`, (N,); NaN where none does.
 
-    A straight line between the margins at both ends of a bracket says where the turn is expected, on a logarithmic axis
-    of values. Values on both sides of it are tried next; where the turn is not between them, the bracket is cut evenly.
+    A curve through the margins that are nearest to the turn on both sides says where it is expected, on a logarithmic
+    axis of values. Values on both sides of it are tried next; where the turn is not between them, the bracket is cut
+    evenly.
 
     Args:
         margin: passes up to some value, fails from there on; several values of a row are tried per call. Where it
@@ -97,38 +98,48 @@ def greatest(margin: Margin, low: Array, high: Array) -> Array:
     """
     span = np.log(high / low)
     last = np.maximum(np.ceil(span / np.log1p(RATE_TOLERANCE)), 1.0)
-    ends = _Ends(np.zeros(len(low)), last.copy(), np.full(len(low), np.nan), np.full(len(low), np.nan))
-    out, apart = np.full(len(low), np.nan), np.full(len(low), APART)
+    brackets = _Brackets.whole(last)
+    out, apart = np.full(len(low), np.nan), np.full(len(low), WIDE)
     rows = np.arange(len(low))
     first = True
     while len(rows):
         steps = (
             np.rint(last[rows] * np.linspace(0.0, 1.0, FIRST_ROUND_VALUES + 2)[:, None])
             if first
-            else ends.expected(rows, apart[rows])
+            else brackets.expected(rows, apart[rows])
         )
         points = low[rows] * np.exp(span[rows] * steps[::-1] / last[rows])
         found = _margins(margin, rows, points, ahead=TRIED_FIRST if points.size > TOGETHER else len(points))[::-1]
-        fails, passes = ends.narrowed(rows, steps, found)
+        fails, passes = brackets.narrowed(rows, steps, found)
         if first:  # the ends were tried too: some rows fail everywhere, some pass at the upper end
             rows, fails = rows[passes], fails[passes]
         else:
-            evenly, closer = np.isinf(apart[rows]), apart[rows] / AFTER_A_HIT
-            apart[rows] = np.where(evenly, APART, np.where(fails & passes, closer, np.inf))
-        out[rows] = low[rows] * np.exp(span[rows] * ends.passes[rows] / last[rows])
+            farther = np.where(apart[rows] == CLOSE, WIDE, np.inf)
+            apart[rows] = np.where((fails & passes) | np.isinf(apart[rows]), CLOSE, farther)
+        out[rows] = low[rows] * np.exp(span[rows] * brackets.passes[rows] / last[rows])
         rows = rows[fails] if first else rows
-        rows, first = rows[ends.fails[rows] - ends.passes[rows] > 1.0], False
+        rows, first = rows[brackets.fails[rows] - brackets.passes[rows] > 1.0], False
     return out
 
 
 @dataclass(frozen=True)
-class _Ends:
-    """Hold the ends of each bracket, (N,): the greatest step that passes, the least that fails, and their margins."""
+class _Brackets:
+    """Hold the brackets of N rows.
+
+    passes, fails: (N,) the greatest step that passes, the least that fails. steps, margins: (4, N) steps whose margins
+    are known, ascending: two up to `passes` and two from `fails` on; NaN where there is none.
+    """
 
     passes: Array
     fails: Array
-    below: Array
-    above: Array
+    steps: Array
+    margins: Array
+
+    @classmethod
+    def whole(cls, last: Array) -> _Brackets:
+        """Return the brackets from step 0 to step `last`, (N,), of which no margin is known."""
+        unknown = np.full((2, 4, len(last)), np.nan)
+        return cls(np.zeros(len(last)), last.copy(), unknown[0], unknown[1])
 
     def expected(self, rows: Index, apart: Array) -> Array:
         """Return the steps to try in the brackets of `rows`, ascending, (K, n).
@@ -136,14 +147,14 @@ class _Ends:
         apart: (n,) share of the bracket between the turn that is expected and the outermost steps; infinite where the
         bracket is cut evenly.
         """
-        pairs = int(np.clip(TOGETHER // (2 * len(rows)), *PAIRS))
-        even = np.arange(1, 2 * pairs + 1)[:, None] / (2 * pairs + 1)
-        sides = np.concatenate([-(CLOSER ** -np.arange(pairs)), CLOSER ** -np.arange(pairs)[::-1]])[:, None]
+        pairs = int(np.clip(VALUES_AROUND // (2 * len(rows)), *PAIRS))
         bottom, top = self.passes[rows], self.fails[rows]
-        with np.errstate(invalid="ignore"):
-            turn = self.below[rows] / (self.below[rows] - self.above[rows])
-        shares = np.where(np.isfinite(turn) & np.isfinite(apart), turn + sides * np.minimum(apart, 1.0), even)
-        steps = bottom + shares * (top - bottom)
+        width = top - bottom
+        even = bottom + width * np.arange(1, 2 * pairs + 1)[:, None] / (2 * pairs + 1)
+        turn = _turn(self.steps[:, rows], self.margins[:, rows])
+        outermost, innermost = np.minimum(apart, 1.0) * width, np.where(apart == WIDE, WITHIN_WIDE * width, 0.0)
+        sides = _apart(np.maximum(outermost, innermost), innermost, pairs)
+        steps = np.where(np.isfinite(turn) & np.isfinite(apart), turn + sides, even)
         steps = np.where(np.arange(2 * pairs)[:, None] < pairs, np.floor(steps), np.ceil(steps))
         return np.asarray(np.clip(steps, bottom + 1.0, top - 1.0))
 
@@ -152,18 +163,73 @@ class _Ends:
 
         Returns for each row whether a step failed, and whether one passed, (n,) each.
         """
-        passed, column = found <= 0.0, np.arange(len(rows))
-        best = np.argmax(np.where(passed, steps, -np.inf), axis=0)
-        lifted = passed.any(axis=0)
-        most = np.where(lifted, steps[best, column], self.passes[rows])
-        self.below[rows] = np.where(lifted, found[best, column], self.below[rows])
-        over = np.where(passed | (steps <= most), np.inf, steps)
-        worst = np.argmin(over, axis=0)
-        lowered = np.asarray(np.isfinite(over.min(axis=0)))
-        self.above[rows] = np.where(lowered, found[worst, column], self.above[rows])
-        self.fails[rows] = np.where(lowered, np.minimum(over.min(axis=0), self.fails[rows]), self.fails[rows])
-        self.passes[rows] = most
-        return lowered, np.asarray(lifted)
+        passed = found <= 0.0
+        lifted = np.asarray(passed.any(axis=0))
+        most = np.where(lifted, np.where(passed, steps, -np.inf).max(axis=0), self.passes[rows])
+        least = np.where(passed | (steps <= most), np.inf, steps).min(axis=0)
+        lowered = np.asarray(np.isfinite(least))
+        least = np.minimum(least, self.fails[rows])
+        every = np.concatenate([self.steps[:, rows], steps])
+        margins = np.concatenate([self.margins[:, rows], found])
+        self.steps[:, rows], self.margins[:, rows] = _nearest(every, margins, most, least)
+        self.passes[rows], self.fails[rows] = most, least
+        return lowered, lifted
+
+
+def _nearest(steps: Array, margins: Array, most: Array, least: Array) -> tuple[Array, Array]:
+    """Return the four steps whose margins are known, and these margins, as `_Brackets` holds them, (4, n) each.
+
+    steps, margins: (M, n), in any order, NaN where not known. most, least: (n,) ends of the brackets.
+    """
+    column, known = np.arange(steps.shape[1]), np.isfinite(margins)
+    below, above = np.where(known, steps, -np.inf), np.where(known, steps, np.inf)
+    picked = np.empty((4, len(column)), dtype=np.intp)
+    picked[1] = np.argmax(np.where(below <= most, below, -np.inf), axis=0)
+    picked[0] = np.argmax(np.where(below < most, below, -np.inf), axis=0)
+    picked[2] = np.argmin(np.where(above >= least, above, np.inf), axis=0)
+    picked[3] = np.argmin(np.where(above > least, above, np.inf), axis=0)
+    found, value = steps[picked, column], np.where(known, margins, np.nan)[picked, column]
+    there = np.stack([found[0] < most, found[1] == most, found[2] == least, found[3] > least])
+    return np.where(there, found, np.nan), np.where(there, value, np.nan)
+
+
+def _apart(outermost: Array, innermost: Array, pairs: int) -> Array:
+    """Return the distances of `pairs` pairs of steps from the one that is expected, ascending, (2 pairs, n).
+
+    They grow by one factor, from the innermost distance, (n,), or one step beside it where that is 0, to the outermost.
+    """
+    least = np.maximum(innermost, 1.0)
+    exact = innermost[:, None].T == 0.0
+    turns = np.arange(pairs)[:, None] - exact  # -1 stands for the step itself
+    growth = np.maximum(outermost, least) / least
+    far = least * growth ** (np.maximum(turns, 0) / np.maximum(pairs - 1 - exact, 1))
+    far = np.where(turns < 0, 0.0, far)
+    return np.concatenate([-far[::-1], far])
+
+
+def _turn(steps: Array, margins: Array) -> Array:
+    """Return where the margin is expected to be 0, (n,): by a curve through all four steps, three or two; else NaN.
+
+    Inverse interpolation (Lagrange): the step as a polynomial of the margin, where margins rise with the steps.
+    steps, margins: (4, n), as `_Brackets` holds them.
+    """
+    out = np.full(steps.shape[1], np.nan)
+    for some in (slice(1, 3), slice(0, 3), slice(1, 4), slice(0, 4)):
+        x, y = steps[some], margins[some]
+        rising = (np.diff(y, axis=0) > 0).all(axis=0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            at = _inverse(x, y)
+        out = np.where(rising & (at > steps[1]) & (at < steps[2]), at, out)
+    return out
+
+
+def _inverse(x: Array, y: Array) -> Array:
+    """Return the value at y = 0 of the polynomial of y through the points (y, x), (K, n) each."""
+    total = np.zeros(x.shape[1])
+    for i in range(len(x)):
+        others = np.delete(y, i, axis=0)
+        total += x[i] * np.prod(others / (others - y[i]), axis=0)
+    return total
 
 
 def _margins(margin: Margin, rows: Index, points: Array, wanted: Mask | bool = True, ahead: int = TRIED_FIRST) -> Array:

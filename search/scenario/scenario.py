@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hwdb import Hwdb, InputError, UnknownKey, load
 from hwdb.tomlfile import Table, read_toml
@@ -24,10 +24,7 @@ from search.scenario.calibration import read_calibration
 from search.scenario.choices import Choices, read_choices
 from search.scenario.deployment import Offload, check_offload, read_adapters, read_hand_over, read_offload, read_routing
 from search.scenario.engine import read_engines
-from search.scenario.fleet import Defaults, read_fleet
-from search.scenario.fleet_spec import FleetSpec
 from search.scenario.growth import Growth, read_growth
-from search.scenario.inventory import Inventory
 from search.scenario.limits import Limits, Site, read_limits, read_site
 from search.scenario.model import read_model
 from search.scenario.money import Money, read_money, refuse_free_power
@@ -35,6 +32,10 @@ from search.scenario.offer import Offer, read_offer
 from search.scenario.rankings import CARBON, MOST_SERVED, RANKINGS, read_ranking
 from search.scenario.speculation import Drafting, read_drafting
 from search.scenario.workload import WORKLOAD_KEYS, Request, read_request, read_slo
+
+if TYPE_CHECKING:
+    from search.scenario.fleet_spec import FleetSpec
+    from search.scenario.inventory import Inventory
 
 #: What messages call a scenario that no file holds: one of a mapping, and one of a command line.
 STATED, COMMAND_LINE = "scenario", "command line"
@@ -116,6 +117,8 @@ class Scenario:
 
     def inventory(self) -> Inventory:
         """Return limits and stock in the form that the fleet program reads."""
+        from search.scenario.inventory import Inventory
+
         return Inventory(
             stock=dict(self.offer.stock),
             power=self.limits.power,
@@ -214,7 +217,7 @@ def _read(top: Table, folder: Path, folders: Iterable[str | Path]) -> Scenario:
         limits=read_limits(top.table("limits", {})),
         site=site,
         money=money,
-        fleet=read_fleet(top, Defaults(folder, slo, model, database)),
+        fleet=_fleet(top, folder, slo, model, database),
         **_how(top, spec),
         offload=read_offload(top, database, offer.nodes),
         allow_long_context=asked.allow_long_context,
@@ -227,6 +230,15 @@ def _read(top: Table, folder: Path, folders: Iterable[str | Path]) -> Scenario:
     top.done(also=("workload", "fleet", "hardware", "model"))
     _check_complete(top, scenario)
     return scenario
+
+
+def _fleet(top: Table, folder: Path, slo: Slo, model: str, database: Hwdb) -> FleetSpec | None:
+    """Return the `[fleet]` of a scenario; None without one, whose reader most commands never load."""
+    if "fleet" not in top:
+        return None
+    from search.scenario.fleet import Defaults, read_fleet
+
+    return read_fleet(top, Defaults(folder, slo, model, database))
 
 
 def _how(top: Table, spec: ModelSpec | None) -> dict[str, Any]:

@@ -16,17 +16,14 @@ from perfmodel import Objective, Slo, Workload
 from perfmodel.arrays import NAN
 from perfmodel.workload import (
     ARRIVALS,
-    LONGEST,
     MOST_CLASSES,
     SLO_KEYS,
-    TIME_UNITS,
     Histogram,
     Peak,
     Period,
     Trace,
     histogram,
     read_histogram,
-    read_trace,
 )
 from search.scenario.load_shape import (
     BY_HOUR,
@@ -44,6 +41,8 @@ Result = TypeVar("Result")
 
 #: Keys that say how long requests are; a table holds exactly one of them.
 LENGTHS = ("dataset", "histogram", "trace", "input_tokens")
+#: Keys that say how a trace is read.
+TOLD = ("sort", "longest_tokens", "time_unit", "block_tokens")
 #: Keys that say how requests arrive -> field of `Workload`; a table holds at most one of them.
 LOADS = {"request_rate_rps": "rate", "concurrency": "concurrency", "n_requests": "n_requests"}
 #: Loads that may state the requests of the run beside them, as n_requests; without, the run has no end.
@@ -116,11 +115,17 @@ def _read_once(path: Path, changed: int, told: tuple[tuple[str, Any], ...]) -> T
 
     changed: when the file last changed, so that a changed one is read again. told: arguments of `read_trace`.
     """
+    from perfmodel.workload import read_trace
+
     return read_trace(path, **dict(told))
 
 
 def _told(table: Table) -> tuple[tuple[str, Any], ...]:
     """Read what a table says of its trace, as arguments of `read_trace`."""
+    if not any(key in table for key in ("trace", *TOLD)):
+        return ()  # the readers of traces are not loaded
+    from perfmodel.workload import LONGEST, TIME_UNITS
+
     idle = next((k for k in ("time_unit", "block_tokens") if k in table and "trace" not in table), "")
     if idle:
         raise table.error(idle, "only goes with a trace; leave it out")

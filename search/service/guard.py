@@ -8,7 +8,7 @@ import sysconfig
 from pathlib import Path
 from typing import Any
 
-from hwdb import InputError, user_folder
+from hwdb import InputError, private_folder, user_folder
 from perfmodel import cache_folder
 
 #: Events of Python's auditing that name a path as their first argument (docs.python.org/3/library/audit_events.html).
@@ -35,7 +35,7 @@ def roots(folders: tuple[Path, ...] = ()) -> tuple[str, ...]:
     here = Path(__file__).resolve().parents[2]
     shipped = [str(here / name) for name in ("hwdb", "perfmodel", "search", "data", "cli.py")]
     paths = [p for key, p in sysconfig.get_paths().items() if key in ("stdlib", "platstdlib", "purelib", "platlib")]
-    compiled = (*cache_folder.stated(), *cache_folder.of_user())  # of the user's cache, which holds tokens, only ours
+    compiled = (*cache_folder.stated(), *private_folder.of_user())  # of the user's cache, which holds tokens, only ours
     found = (*shipped, *paths, *SYSTEM, *map(str, (*compiled, user_folder(), *folders)))
     return tuple(os.path.realpath(path) for path in found)
 

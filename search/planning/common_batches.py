@@ -3,7 +3,7 @@
 Most of the time of a small plan goes into estimating few candidates at a time. Each plan runs in a thread of its own,
 but only one of them at a time, in a fixed order: a plan that asks for estimates waits until all others ask or are
 done. The questions are then answered together. A candidate gets the same figures whatever it is estimated with, so
-the plans are those that would be made one after the other.
+the plans are those that would be made one after the other. A plan may be asked for more when its job has ended.
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ class _Run:
         return self.future.result() if self.future is not None else None
 
     def _ask(self, question: Question) -> Estimates:
-        """Wait for the answer to a question; raises what the estimate raised."""
+        """Wait for the answer to a question; raises what the estimate raised. A job that has ended answers itself."""
+        if self.future is not None and self.future.done():
+            return question.answer()
         self.asked.put(question)
         answer = self.answers.get()
         if isinstance(answer, PerfmodelError):
