@@ -143,3 +143,26 @@ def test_calls_that_are_equal_are_priced_once_and_cost_what_they_do_alone(monkey
     assert max(asked) < 0.6 * count
     for f in fields(StepCost):
         np.testing.assert_array_equal(getattr(together, f.name), getattr(alone, f.name))
+
+
+def test_calls_that_nobody_makes_and_equal_collectives_are_not_priced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device on its own reduces nothing; the mixer and the MLP of a layer reduce the same rows."""
+    draw, count, asked = np.random.default_rng(7), 300, {}
+    placed = deployments(DEVICES, device=draw.integers(0, 2, count), tp=np.where(np.arange(count) < 200, 1.0, 2.0))
+    prompts = np.where(np.arange(count) % 3 == 0, 300.0, 0.0)
+    step = Step(prefill_tokens=prompts, decode_seqs=draw.uniform(1.0, 9.0, count), decode_context=500.0)
+
+    def cost(demand: Demand, hardware: Hardware) -> Cost:
+        asked[demand.family] = (*np.shape(demand.message)[:-1], len(hardware.index))
+        return default().cost(demand, hardware)
+
+    given = shard(SPEC, placed), hardware_of(placed.devices, placed.device), cast(Any, SimpleNamespace(cost=cost)), step
+    alone = step_cost(*given)
+    assert asked["all_reduce"] == asked["attention_prefill"] == (count,)
+    monkeypatch.setattr(steps, "MANY", 1)
+    together = step_cost(*given)
+    assert asked["all_reduce"] == (count // 3,)
+    assert asked["attention_prefill"] == (2 * 2,)  # devices and degrees
+    assert asked["attention_decode"] == (count,)
+    for f in fields(StepCost):
+        np.testing.assert_array_equal(getattr(together, f.name), getattr(alone, f.name))

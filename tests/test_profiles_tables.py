@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from call_counter import calls
 
 import hwdb
 from hwdb import InputError
+from perfmodel.arrays import Array
 from perfmodel.costs import lookup
 from perfmodel.profiles import Asked, families, store
 from perfmodel.profiles.build import __main__ as build
@@ -119,6 +121,36 @@ def test_a_site_reads_the_same_whatever_other_sites_are_asked_for() -> None:
     for i in range(len(first)):
         alone, _ = table.read([first[i : i + 1], second[i : i + 1]], [axis[:1]], (1.0, 1.0))
         assert whole[i] == pytest.approx(alone[0], rel=1e-12, abs=1e-12)
+
+
+def test_grids_of_a_site_are_kept_whatever_other_sites_it_is_asked_for_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    profile = store.load("h100-sxm")
+    assert profile is not None
+    choice = lookup.choose(profile, "gemm", Variant("bf16", "bf16"), "")
+    assert choice is not None
+    table, made = choice.measured.table, []
+    risen = Table._risen
+
+    def counted(self: Table, queries: Array, *given: Any) -> Any:
+        made.append(len(queries))
+        return risen(self, queries, *given)
+
+    def seconds(widths: list[float]) -> list[float]:
+        shape = {"m": np.full(len(widths), 77.0), "n": np.array(widths), "k": np.full(len(widths), 3000.0)}
+        return lookup.price(choice, Asked(FAMILY["gemm"], shape)).time.tolist()
+
+    def forget() -> None:
+        table.kept.clear()
+        table.kept_sites.clear()
+
+    monkeypatch.setattr(Table, "_risen", counted)
+    forget()
+    first = seconds([1234.0, 2345.0])
+    both = seconds([3456.0, 2345.0, 1234.0])
+    assert made == [2, 1]
+    assert both[:0:-1] == first
+    forget()
+    assert seconds([3456.0]) == both[:1]
 
 
 def test_weights_of_neighbours_sum_to_one() -> None:

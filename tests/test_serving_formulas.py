@@ -303,6 +303,7 @@ def replica(**fields: object) -> Any:
         "run_length": row(np.inf),
         "max_running": row(8.0),
         "curve": CURVE,
+        "mixed": mixed(),
         "later_tokens": row(9.0),
         "prefills_per_request": row(1.25),
         "variability": row(1.0),
@@ -319,7 +320,6 @@ def point(**fields: object) -> Any:
         "decode": Parts(wall=row(0.16)),
         "step": row(0.15),
         "prefill": Parts(shared=row(0.3)[None], interference=row(0.2), cv=lambda _load: row(0.5)),
-        "mixed": mixed(),
     }
     return Parts(**{**usual, **fields})
 
@@ -342,7 +342,7 @@ def test_a_replica_completes_what_runs_over_the_time_that_it_takes() -> None:
         assert rate * (0.3 + decode / (1 - 0.1 * rate)) == pytest.approx(running)
     # with a queue: prompts again in one of four, 0.7 s of others, which is more than where prompts come at random
     assert found.drain.tolist() == pytest.approx([8 / ((0.3 + 0.7) * 1.25 + 1.8)])
-    clustered = open_loop._throughput(replica(), point(mixed=mixed(interference=0.01)))
+    clustered = open_loop._throughput(replica(mixed=mixed(interference=0.01)), point())
     rate = float(clustered.drain[0])  # prompts that enter together as they came take less
     assert rate * (0.3 * 1.25 + 1.8 / (1 - 0.01 * 1.25 * rate)) == pytest.approx(8)
     assert (found.rate.tolist(), found.saturated.tolist()) == ([2.0], [False])

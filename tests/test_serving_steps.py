@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 import hwdb
-from perfmodel.costs import Roofline
+from perfmodel.costs import Roofline, StepCost
 from perfmodel.deployment.columns import deployments
 from perfmodel.engines import Engine
 from perfmodel.engines.catalogue import engine
 from perfmodel.estimates import estimate
 from perfmodel.estimates.estimator import prepare
 from perfmodel.models import model
+from perfmodel.operators import Step
 from perfmodel.serving.steps import StepModel
 from perfmodel.workload.load import load_of
 from perfmodel.workload.workload import Arrival, Workload
@@ -93,3 +96,53 @@ def test_many_clients_of_an_old_server_get_as_many_tokens_as_its_process_can_str
     ]
     assert rates == sorted(rates)
     assert 1500 < rates[1] < rates[2] < 2857
+
+
+@pytest.mark.parametrize(
+    ("arrival", "calls"),
+    [
+        ({"arrival": "open", "rate": 1.0}, 2),
+        ({"arrival": "open", "rate": 1.0, "n_requests": 200}, 5),
+        ({"arrival": "closed", "concurrency": 16}, 1),
+        ({"arrival": "offline", "n_requests": 200}, 2),
+    ],
+)
+def test_an_estimate_prices_its_steps_in_few_calls(
+    arrival: dict[str, Any], calls: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    priced = _counted(monkeypatch)
+    placed = deployments([hwdb.device("h100-sxm")], tp=np.ones(1))
+    estimate(model("llama-3.1-8b"), Workload.from_lengths(1000, 100, **arrival), placed, costs=Roofline()).columns()
+    assert len(priced) == calls
+
+
+def test_prompts_without_decodes_are_priced_when_what_follows_from_them_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of many candidates in an open loop, with the same figures as of few."""
+    placed = deployments([hwdb.device("h100-sxm")], max_num_seqs=np.arange(1.0, 1101.0))
+    asked = model("llama-3.1-8b"), Workload.from_lengths(1000, 100, arrival="open", rate=5.0)
+    priced = _counted(monkeypatch)
+    found = estimate(*asked, placed, costs=Roofline())
+    assert found.ttft.shape == (1, 1100)
+    assert len(priced) == 2
+    watts = found.power
+    assert len(priced) == 3
+    few = estimate(*asked, placed.take(np.arange(0, 1100, 50)), costs=Roofline())
+    np.testing.assert_array_equal(watts[::50], few.power)
+    np.testing.assert_array_equal(found.basis[::50], few.basis)
+    for name, column in few.columns().items():
+        np.testing.assert_array_equal(found.columns()[name][::50], column, name)
+
+
+def _counted(monkeypatch: pytest.MonkeyPatch) -> list[Step]:
+    """Return a list that the steps of each call of `StepModel.price` are added to."""
+    priced: list[Step] = []
+    price = StepModel.price
+
+    def counted(self: StepModel, step: Step) -> StepCost:
+        priced.append(step)
+        return price(self, step)
+
+    monkeypatch.setattr(StepModel, "price", counted)
+    return priced

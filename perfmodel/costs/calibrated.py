@@ -248,13 +248,17 @@ def _scarcity(profile: store.Profile, family: str) -> float:
 
 def _settle(total: Cost, loans: list[_Loan], demand: Demand, hardware: Hardware) -> None:
     """Average the donors' times in the logarithm, raise them to the device's bound, and write them into `total`."""
-    # a device's own table says how far caches hold data: what it gains there stays
-    time = _bounded(_averaged(total, [n for n in loans if not n.donor.own], demand), demand, hardware)
-    time = np.fmin(time, _within_node(_fastest(total, [n for n in loans if n.donor.own], demand), demand, hardware))
-    known = ~np.isnan(time)
-    total.time[...] = time
-    total.basis[known] = _CALIBRATED
-    total.spread[~known] = np.nan
+    lent, own = [n for n in loans if not n.donor.own], [n for n in loans if n.donor.own]
+    if lent:
+        total.time[...] = _bounded(_averaged(total, lent, demand), demand, hardware)
+    if own:  # a device's own table says how far caches hold data: what it gains there stays
+        np.fmin(total.time, _within_node(_fastest(total, own, demand), demand, hardware), out=total.time)
+    unknown = np.isnan(total.time)
+    if not unknown.any():
+        total.basis[...] = _CALIBRATED
+        return
+    total.basis[~unknown] = _CALIBRATED
+    total.spread[unknown] = np.nan
 
 
 #: Weight, index of rows, seconds, what limits the call, whether the table reaches that far: see `_carried_over`.
@@ -366,7 +370,7 @@ def carried(donor: Donor, here: Reference, variant: Variant, asked: Asked) -> tu
     top = ceilings(donor.device, own.act or PLAIN)
     if donor.own:  # the same device with other figures: its table says what limits a call
         here, top = _as_rated(choice.measured.reference, here, top)
-    there, _ = asked.bound(own, Reference(top.compute, top.memory, top.link))
+    there = asked.seconds(own, Reference(top.compute, top.memory, top.link))
     least, limit = asked.bound(variant, here)
     floor = np.minimum(priced.time, donor.floor)
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -10,7 +10,7 @@ import numpy as np
 
 from perfmodel.arrays import Array, Index, Mask
 from perfmodel.costs.cost import CostModel
-from perfmodel.costs.rows import FEW, MOSTLY_DISTINCT, distinct, ordered
+from perfmodel.costs.rows import FEW, distinct, ordered
 from perfmodel.costs.steps import Launches, StepCost, step_cost
 from perfmodel.deployment import Sharding
 from perfmodel.hardware import Hardware
@@ -18,6 +18,9 @@ from perfmodel.operators import Step, step_shape
 
 #: Shares in host memory that decide what a step costs, besides the columns of the sharding.
 _HOSTED = ("weights", "experts", "kv")
+#: Share of distinct steps above which all are priced. Chosen: pricing a step takes some thirty times as long as
+#: gathering its cost.
+_MOSTLY_DISTINCT = 0.97
 
 
 def layout_columns(sharding: Sharding) -> list[Array | Mask | Index | float]:
@@ -51,7 +54,7 @@ def distinct_cost(
     given = [np.asarray(c, float) for c in step.columns()]
     columns = [_flat(c, shape) for c in (number.astype(float), *given)]
     found = distinct(columns)
-    if found is None or len(found[0]) > MOSTLY_DISTINCT * len(found[1]):
+    if found is None or len(found[0]) > _MOSTLY_DISTINCT * len(found[1]):
         return step_cost(sharding, hardware, costs, step, launches)
     asked: list[Array | Index] = [sharding.asked, sharding.act, sharding.kv_bytes, hardware.index]
     first, which = ordered(*found, [column[found[0] % len(number)] for column in asked])

@@ -51,10 +51,9 @@ class Profiled:
     def cost(self, demand: Demand, hardware: Hardware) -> Cost:
         """Return the time of one call on each row of `hardware`; arrays that broadcast to the demand's shape."""
         count = len(hardware.index)
-        shape = demand_shape(demand, hardware)
-        total = empty(shape)
-        for number, device in enumerate(hardware.devices):
-            profiles = self._profiles(device, demand.family)
+        found = [(n, d, self._profiles(d, demand.family)) for n, d in enumerate(hardware.devices)]
+        total = empty(demand_shape(demand, hardware) if any(profiles for _, _, profiles in found) else ())
+        for number, device, profiles in found:
             if not profiles:
                 continue
             mine = hardware.index == number
@@ -62,7 +61,7 @@ class Profiled:
                 act = lookup.effective(want.act, device) if want.act else ""
                 wanted = Variant(want.stored, act, want.routing)
                 every = (self._choices(device, profile, demand.family, wanted) for profile in profiles)
-                for choice in next((found for found in every if found), []):
+                for choice in next((choices for choices in every if choices), []):
                     _fill(total, choice, demand, rows, hardware)
         return total
 

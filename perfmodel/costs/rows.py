@@ -23,7 +23,7 @@ def distinct(columns: Sequence[Array]) -> tuple[Index, Index] | None:
     Returns (row number of one of each, (U,), which of these each row equals, (M,)), in any order, or None where two
     different rows have one hash value. Numbers count as equal by their bits, -0.0 as 0.0.
     """
-    plain = [np.asarray(c, float) for c in columns if not _constant(c)]
+    plain = _telling(columns)
     if not plain:
         return np.zeros(1, np.intp), np.zeros(len(columns[0]), np.intp)
     number = numbering() if len(plain[0]) >= MANY_ROWS else None
@@ -69,6 +69,16 @@ def ordered(first: Index, which: Index, by: Sequence[Array | Index]) -> tuple[In
     return first[order], place[which]
 
 
-def _constant(column: Array) -> bool:
-    """Return whether a column was broadcast from one number."""
-    return not any(column.strides)
+def _telling(columns: Sequence[Array]) -> list[Array]:
+    """Return the columns that tell rows apart: without those of one number, and those that are equal to the one before.
+
+    Comparing a column takes a fraction of hashing it.
+    """
+    kept: list[Array] = []
+    for column in columns:
+        if not any(column.strides) or (column == column[0]).all():
+            continue
+        plain = np.asarray(column, float)
+        if not kept or not np.array_equal(plain, kept[-1]):
+            kept.append(plain)
+    return kept

@@ -99,38 +99,75 @@ def _priced(sharding: Sharding, hardware: Hardware, costs: CostModel, step: Step
             key = (demand.family, *demand.shape, np.asarray(demand.compute).tobytes(), *chosen)
             alike.setdefault(key, []).append(demand)
     for demands in alike.values():
-        if len(demands) == 1:
+        different, turn = _different(demands)
+        if len(different) == 1:
             partly = demands[0].family == "grouped_gemm" and sharding.host is None
-            yield demands[0], (_called if partly else _whole)(demands[0], hardware, costs)
+            cost = _called(demands[0], hardware, costs) if partly else _whole(demands[0], demands, hardware, costs)
+            yield from ((demand, cost) for demand in demands)
             continue
-        whole = _stacked(demands, len(hardware.index))
-        cost = _whole(whole, hardware, costs)
+        whole = _stacked(different, len(hardware.index))
+        cost = _whole(whole, demands, hardware, costs)
         shape = common_shape(np.shape(whole.moved), np.shape(cost.time))
         parts = (getattr(cost, f.name) for f in fields(Cost))
         time, basis, spread, bound = (p if p.shape == shape else np.broadcast_to(p, shape) for p in parts)
-        for n, demand in enumerate(demands):
+        for n, demand in zip(turn, demands, strict=True):
             yield demand, Cost(time=time[n], basis=basis[n], spread=spread[n], bound=bound[n])
 
 
-def _whole(demand: Demand, hardware: Hardware, costs: CostModel) -> Cost:
+def _different(demands: list[Demand]) -> tuple[list[Demand], list[int]]:
+    """Return the demands without those that call what another does, and which of them each of `demands` is like.
+
+    The mixer and the MLP of a layer send the same rows. Only collectives are compared, by the arrays that they share.
+    """
+    found: dict[tuple[object, ...], int] = {}
+    different: list[Demand] = []
+    turn: list[int] = []
+    for place, demand in enumerate(demands):
+        linked = demand.family in LINK_FAMILIES
+        key = (id(demand.message), *map(id, demand.shape.values())) if linked else (place,)
+        if key not in found:
+            found[key] = len(different)
+            different.append(demand)
+        turn.append(found[key])
+    return different, turn
+
+
+def _whole(demand: Demand, members: list[Demand], hardware: Hardware, costs: CostModel) -> Cost:
     """Return the cost of a demand on every candidate; equal calls on equal devices are priced once and gathered.
 
-    Candidates that differ in the format of their KV cache have the same GEMMs, and so on.
+    Candidates that differ in the format of their KV cache have the same GEMMs, and so on. Those that call none of the
+    `members` that `demand` is stacked from, such as the collectives of a single device, get any price.
     """
     count = len(hardware.index)
     if count < MANY:
         return costs.cost(demand, hardware)
+    calling = _calling(members, count)
+    rows = slice(None) if len(calling) > MOSTLY_DISTINCT * count else calling
     given = (hardware.index, demand.flop, demand.moved, demand.message, demand.compute, *demand.shape.values())
     arrays = [np.asarray(v, float) for v in given if np.ndim(v) and np.shape(v)[-1] == count]
-    found = distinct([column for array in arrays for column in array.reshape(-1, count)])
-    if found is None or len(found[0]) > MOSTLY_DISTINCT * count:
-        return costs.cost(demand, hardware)
-    rows = found[0]
-    formats = [demand.shape[k][rows] for k in _FORMATS if np.shape(demand.shape.get(k, 0.0)) == (count,)]
-    first, which = ordered(*found, [*formats, hardware.index[rows]])
+    found = distinct([column for array in arrays for column in array.reshape(-1, count)[:, rows]])
+    if found is None or len(found[0]) > MOSTLY_DISTINCT * len(found[1]):
+        if isinstance(rows, slice):
+            return costs.cost(demand, hardware)
+        first, which = rows, np.arange(len(rows))
+    else:
+        some = np.arange(count)[rows][found[0]]
+        formats = [demand.shape[k][some] for k in _FORMATS if np.shape(demand.shape.get(k, 0.0)) == (count,)]
+        order, which = ordered(*found, [*formats, hardware.index[some]])
+        first = np.arange(count)[rows][order]
+    place = np.zeros(count, np.intp)
+    place[rows] = which
     part = costs.cost(taken(demand, first, count), hardware.take(first))
     wide = (getattr(part, f.name) for f in fields(Cost))
-    return Cost(*(np.broadcast_to(w, (*w.shape[:-1], len(first)))[..., which] for w in wide))
+    return Cost(*(np.broadcast_to(w, (*w.shape[:-1], len(first)))[..., place] for w in wide))
+
+
+def _calling(demands: list[Demand], count: int) -> Index:
+    """Return the numbers of the candidates, of `count`, that call any of the demands."""
+    called = np.zeros(count, bool)
+    for demand in demands:
+        called |= np.any(np.atleast_2d(demand.count > 0).reshape(-1, np.atleast_1d(demand.count).shape[-1]), axis=0)
+    return np.flatnonzero(called)
 
 
 def _called(demand: Demand, hardware: Hardware, costs: CostModel) -> Cost:

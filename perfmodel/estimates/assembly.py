@@ -6,7 +6,7 @@ from dataclasses import fields
 
 import numpy as np
 
-from perfmodel.arrays import Array, common_shape, widened
+from perfmodel.arrays import Array, Codes, common_shape, widened
 from perfmodel.deployment import Deployments
 from perfmodel.estimates.causes import causes_of
 from perfmodel.estimates.estimates import Estimates
@@ -36,10 +36,9 @@ def assemble(steps: StepModel, memory: Memory, load: Load, served: Served, deplo
         served.rate * replicas,
         prefill=prefill_rate(load, served) * replicas,
         decode=decode_rate(load, served) * replicas,
-        prompts=prompts_rate(load, served) * replicas,
+        prompts=later(lambda: prompts_rate(load, served) * replicas),
     )
     use = Later(lambda: _power_use(steps, load, served, devices, rates.output))
-    basis = np.maximum(served.costs.decode.basis, served.costs.prefill.basis.max(axis=0)).astype(np.int8)
     latency, classes = _by_class(steps, load, served)
     return Estimates(
         latency=latency,
@@ -53,8 +52,13 @@ def assemble(steps: StepModel, memory: Memory, load: Load, served: Served, deplo
         devices=devices,
         running=served.running,
         saturated=served.saturated,
-        basis=basis,
+        basis=later(lambda: _basis(served)),
     )
+
+
+def _basis(served: Served) -> Codes:
+    """Return the kind of data that the estimates rest on: the worse of decode steps and prompts, (N,)."""
+    return np.asarray(np.maximum(served.costs.decode.basis, served.costs.prefill.basis.max(axis=0)), np.int8)
 
 
 def _waits(served: Served, count: int) -> WaitShape:

@@ -204,7 +204,7 @@ def _combined(pair: ServedPair) -> Estimates:
         served.rate,
         prefill=workers[0] * demand.mean(demand.new) / demand.mean(pair.prompts.alone),
         decode=decode_rate(demand, served) * workers[1],
-        prompts=workers[0] * prompts_rate(demand, served),
+        prompts=later(lambda: workers[0] * prompts_rate(demand, served)),
     )
     time = worker.latency
     received = np.broadcast_to(pair.front.steps.request_time(demand.input), time.front_end.shape)

@@ -12,6 +12,7 @@ from typing import Any, Self
 import numpy as np
 
 from perfmodel.arrays import Array, Mask
+from perfmodel.later import Unhurried
 from perfmodel.power import Activity
 
 
@@ -130,7 +131,7 @@ class RequestClasses(ColumnGroup):
 
 
 @dataclass(frozen=True)
-class Rates(ColumnGroup):
+class Rates(Unhurried, ColumnGroup):
     """Hold the throughput of the whole deployment, (N,).
 
     requests: requests/s. output: output tokens/s. total: input and output tokens/s. prefill, decode: tokens/s of a

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from perfmodel.arrays import Array, Codes
-from perfmodel.profiles.families import Family, Formats, Reference, Variant, Work, bound_of, counted_formats
+from perfmodel.profiles.families import Family, Formats, Reference, Variant, Work, bound_of, counted_formats, seconds_of
 from perfmodel.profiles.shapes import held_in_length
 from perfmodel.profiles.table import Sites, unique_sites
 
@@ -40,10 +40,18 @@ class Asked:
 
     def bound(self, variant: Variant, reference: Reference) -> tuple[Array, Codes]:
         """Return the bound in seconds, and what binds, (N,) each: see `perfmodel.profiles.families.bound`."""
+        return bound_of(self.family, self._work(variant), reference)
+
+    def seconds(self, variant: Variant, reference: Reference) -> Array:
+        """Return the bound in seconds alone, (N,)."""
+        return seconds_of(self.family, self._work(variant), reference)
+
+    def _work(self, variant: Variant) -> Work:
+        """Return the work of the shapes in the formats that the bound of a table counts."""
         formats = counted_formats(self.family, variant)
         if formats not in self._works:
             self._works[formats] = self.family.work(self.shape, formats)
-        return bound_of(self.family, self._works[formats], reference)
+        return self._works[formats]
 
     def held(self, longest: float) -> Asked:
         """Return the prefills within a table's `longest` length that stand for these: see `held_in_length`."""

@@ -26,8 +26,9 @@ SECONDS_PER_READ, SECONDS_PER_ROW = 4e-4, 4e-7
 #: Rows that `read_rows` reads uncompiled in less time than array code, and seconds that it takes for each.
 FEW_ROWS, SECONDS_PER_FEW = 16, 2e-5
 #: Seconds of reading without compiled code from which loading kept code pays, and from which compiling it pays.
-#: Chosen: twice what each takes.
-LOAD_FROM, COMPILE_FROM = 2.0, 6.0
+#: Chosen: what each takes, so that a process never spends more than twice what it had to (Karlin et al., Competitive
+#: Snoopy Caching, Algorithmica 3, 1988).
+LOAD_FROM, COMPILE_FROM = 1.0, 3.0
 #: Functions that `read_rows` calls.
 _INNER = ("_clip", "_place", "_back", "_mean", "_part", "_flags")
 #: Functions that are kept on disk.

@@ -30,8 +30,8 @@ def number_rows(columns: Any, slots: Any, first: Any, which: Any) -> int:
             mixed ^= columns[column, row]
             mixed ^= mixed >> SHIFT_1
             mixed *= MIX_1
-            mixed ^= mixed >> SHIFT_2
-            mixed *= MIX_2
+        mixed ^= mixed >> SHIFT_2
+        mixed *= MIX_2
         mixed ^= mixed >> SHIFT_1
         while True:
             slot = mixed & last

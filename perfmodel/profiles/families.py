@@ -363,11 +363,18 @@ def counted_formats(family: Family, variant: Variant) -> Formats:
 def bound_of(family: Family, work: Work, reference: Reference) -> tuple[Array, Codes]:
     """Return what `bound` does, of work that is already counted."""
     if family.link:
-        seconds = eq.least_time(linked=work.linked, link_bandwidth=reference.link)
+        seconds = seconds_of(family, work, reference)
         return seconds, np.full(seconds.shape, LINK_BOUND, np.int8)
     computing = eq.least_time(work.flop, peak=reference.peak)
     seconds = np.maximum(computing, eq.least_time(moved=work.moved, bandwidth=reference.bandwidth))
     return seconds, np.where(seconds > computing, _MEMORY, _COMPUTE)
+
+
+def seconds_of(family: Family, work: Work, reference: Reference) -> Array:
+    """Return the bound of `bound_of` alone, in s."""
+    if family.link:
+        return eq.least_time(linked=work.linked, link_bandwidth=reference.link)
+    return eq.least_time(work.flop, work.moved, peak=reference.peak, bandwidth=reference.bandwidth)
 
 
 def reference(device: Device, variant: Variant) -> Reference:

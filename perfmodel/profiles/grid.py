@@ -132,15 +132,25 @@ def _by_rows(
     ends = (_plain(axes[0], float), _plain(axes[1], float))
     kinds = (np.intp, *(float,) * (len(rows) - 1))
     count = math.prod(shape)
-    flat = tuple(_plain(np.broadcast_to(row, shape).reshape(-1), kind) for row, kind in zip(rows, kinds, strict=True))
+    flat = tuple(_flat(row, shape, kind) for row, kind in zip(rows, kinds, strict=True))
     value, flags = np.empty(count), np.empty(count, np.int8)
     change, growth = np.empty((2, count)), np.empty((2, count))  # written where flags say so
     read_rows(tuple(read), known, ends, flat, (value, flags, change, growth), _FOR_ROWS)
-    for number, bit in enumerate((BEYOND_FIRST, BEYOND_LAST)):
+    beyond = [BEYOND_FIRST, BEYOND_LAST] if (flags >= min(BEYOND_FIRST, BEYOND_LAST)).any() else []
+    for number, bit in enumerate(beyond):
         past = np.flatnonzero(flags & bit)
         if len(past):
             value[past] += line_in_bound(growth[number, past], change[number, past], np.ones(()))
     return value.reshape(shape), ((flags & INSIDE) > 0).reshape(shape), ((flags & ON_POINT) > 0).reshape(shape)
+
+
+def _flat(row: Index | Array, shape: tuple[int, ...], kind: type) -> NDArray[Any]:
+    """Return a coordinate of all rows, of one type and flat, from one that broadcasts to their shape."""
+    if row.shape == shape:
+        return _plain(row.reshape(-1), kind)
+    out: NDArray[Any] = np.empty(shape, kind)
+    out[...] = row
+    return out.reshape(-1)
 
 
 def _plain(array: NDArray[Any], kind: type) -> NDArray[Any]:
@@ -256,8 +266,8 @@ def line_in_bound(beyond: Array, change: Array, octaves: Array) -> Array:
     beyond: signed growth of ln(bound) past the border. change: change of ln(bound / time) over the last `octaves`
     (factors of 2) before the border.
     """
-    change = np.clip(change / octaves, -OCTAVE, OCTAVE)
+    change = np.minimum(np.maximum(change / octaves, -OCTAVE), OCTAVE)  # np.clip takes several times as long
     # a share above 1 would make the time negative
-    share = np.clip(2.0 * np.exp(change) - 1.0, 0.0, 1.0)
-    reach = np.clip(beyond, -_LONGEST_REACH, 0.0)
+    share = np.minimum(np.maximum(2.0 * np.exp(change) - 1.0, 0.0), 1.0)
+    reach = np.minimum(np.maximum(beyond, -_LONGEST_REACH), 0.0)
     return np.asarray(reach - np.log1p(share * np.expm1(reach)))

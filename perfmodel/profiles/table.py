@@ -17,7 +17,7 @@ combination of fixed sizes (n and k of a GEMM; heads and head size of attention)
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -48,7 +48,7 @@ _ZERO_DISTANCE, _RIDGE, _LEAST_SPREAD, _UNSTABLE_WEIGHT = 1e-9, 1e-3, 1e-6, 3.0
 #: Factors that mix the coordinates of a site into one number, so that different sites differ. Chosen: the first is
 #: 1/p of the plastic number p (M. Roberts, R2 low-discrepancy sequence), irrational, so grid values do not collide.
 _MIX_LINEAR, _MIX_SQUARE = 0.7548776662466927, 0.01
-#: Most readings of a table that are kept, and most sites of such a reading. Chosen: a search asks for fewer.
+#: Most readings of a table that are kept, and most sites that are. Chosen: a search asks for fewer.
 _MOST_KEPT, _MOST_SITES_KEPT = 64, 256
 
 
@@ -166,7 +166,7 @@ class Table:
     sites: (S, d) logarithms of d coordinates, in any order. scale: (d,) weight of each site coordinate in distances.
     axes: one or two ascending arrays of logarithms, of A1 and A2 grid points. values: (S, A1) or (S, A1, A2) float32,
     every cell filled. known: same shape, True where the cell was measured. kept: grids that were read, by what was
-    asked.
+    asked; kept_sites: those of each site.
     """
 
     sites: Array
@@ -175,6 +175,7 @@ class Table:
     values: Cells
     known: Mask
     kept: dict[tuple[Hashable, bytes, bytes], _Rising] = field(default_factory=dict, repr=False, compare=False)
+    kept_sites: dict[tuple[Hashable, bytes, bytes], _Rising] = field(default_factory=dict, repr=False, compare=False)
 
     def read(
         self, site: list[Array], axis: list[Array], growth: tuple[float, ...] = (), bound: Bounds | None = None
@@ -265,17 +266,37 @@ class Table:
         The last results are kept: a search asks for the same few sites again and again.
         """
         key = (bound.formats, queries.tobytes(), power.tobytes())
-        if key not in self.kept:
-            near, grids, known = self._extended(queries, power)
-            nodes = bound.at_nodes(queries, self.axes)
-            risen = nodes - rising(nodes - grids, known)
-            found = near, risen, known, nodes, nodes - risen
-            if len(queries) > _MOST_SITES_KEPT:
-                return found
-            while len(self.kept) >= _MOST_KEPT:
-                self.kept.pop(next(iter(self.kept)))
-            self.kept[key] = found
-        return self.kept[key]
+        kept = self.kept.get(key)
+        if kept is not None:
+            return kept
+        if len(queries) > _MOST_SITES_KEPT:
+            return self._risen(queries, power, bound)
+        found = self._by_site(queries, power, bound)
+        while len(self.kept) >= _MOST_KEPT:
+            self.kept.pop(next(iter(self.kept)))
+        self.kept[key] = found
+        return found
+
+    def _by_site(self, queries: Array, power: Array, bound: Bounds) -> _Rising:
+        """Do as `_risen`, only for sites that were not read before: layouts of a model share most of theirs."""
+        keys = [(bound.formats, query.tobytes(), power.tobytes()) for query in queries]
+        rows = [self.kept_sites.get(key) for key in keys]
+        new = [place for place, row in enumerate(rows) if row is None]
+        if not new:
+            return _joined(rows)
+        found = self._risen(queries[new], power, bound)
+        if len(self.kept_sites) + len(new) > _MOST_SITES_KEPT:
+            self.kept_sites.clear()
+        for turn, place in enumerate(new):
+            rows[place] = self.kept_sites[keys[place]] = _row_of(found, turn)
+        return found if len(new) == len(queries) else _joined(rows)
+
+    def _risen(self, queries: Array, power: Array, bound: Bounds) -> _Rising:
+        """Do what `_rising` does, without what is kept."""
+        near, grids, known = self._extended(queries, power)
+        nodes = bound.at_nodes(queries, self.axes)
+        risen = nodes - rising(nodes - grids, known)
+        return near, risen, known, nodes, nodes - risen
 
     def _extended(self, queries: Array, power: Array) -> tuple[Stencil, Cells | Array, Mask]:
         """Return what `_blended` does, with the grids of sites outside the measured range extrapolated to them.
@@ -298,6 +319,24 @@ class Table:
             offset.sum(axis=1).reshape(along), np.asarray(grids - earlier, float), octaves.reshape(along)
         )
         return near, grids + more, known
+
+
+def _row_of(found: _Rising, turn: int) -> _Rising:
+    """Return what was found for one site."""
+    near, risen, known, nodes, times = found
+    one = slice(turn, turn + 1)
+    alone = Stencil(near.index[one], near.weight[one], near.exact[one], near.outside[one])
+    return alone, risen[one], known[one], nodes[one], times[one]
+
+
+def _joined(rows: Sequence[_Rising | None]) -> _Rising:
+    """Return what was found for several sites, each by itself."""
+    whole = [row for row in rows if row is not None]
+    near = [row[0] for row in whole]
+    parts = ([getattr(n, name) for n in near] for name in ("index", "weight", "exact", "outside"))
+    risen, known = np.concatenate([row[1] for row in whole]), np.concatenate([row[2] for row in whole])
+    nodes, times = np.concatenate([row[3] for row in whole]), np.concatenate([row[4] for row in whole])
+    return Stencil(*map(np.concatenate, parts)), risen, known, nodes, times
 
 
 def _spread(values: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:

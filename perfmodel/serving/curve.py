@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
 from perfmodel.arrays import Array, interpolate
+from perfmodel.serving.planned_step import PlannedStep, PricedStep
 from perfmodel.serving.steps import StepModel
 from perfmodel.workload import Load
 
@@ -53,6 +55,22 @@ class DecodeCurve:
 
 def decode_curve(steps: StepModel, load: Load, most: Array, count: int = KNOTS) -> DecodeCurve:
     """Price a decode step at `count` geometrically spaced numbers of running sequences, from 1 to `most` (N,)."""
+    planned = planned_curve(steps, load, most, count)
+    return planned.priced(steps.run(planned.step)[0])
+
+
+class PlannedCurve(NamedTuple):
+    """Describe the decode steps of a `DecodeCurve`. knots: numbers of running sequences, (K, N). step: those steps."""
+
+    knots: Array
+    step: PlannedStep
+
+    def priced(self, step: PricedStep) -> DecodeCurve:
+        """Return the curve of the steps that were priced."""
+        return DecodeCurve(running=self.knots, time=step.wall)
+
+
+def planned_curve(steps: StepModel, load: Load, most: Array, count: int = KNOTS) -> PlannedCurve:
+    """Plan the steps of `decode_curve`, to be priced beside others."""
     knots = np.exp(np.linspace(0.0, 1.0, count)[:, None] * np.log(np.maximum(most, 1.0)))
-    priced = steps.decode(knots, load.decode_context, load.drafts)
-    return DecodeCurve(running=knots, time=priced.wall)
+    return PlannedCurve(knots, steps.decode_step(knots, load.decode_context, load.drafts))

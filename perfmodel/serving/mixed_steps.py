@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
 from perfmodel.arrays import Array, interpolate_all
-from perfmodel.serving.curve import DecodeCurve
+from perfmodel.serving.curve import DecodeCurve, planned_curve
 from perfmodel.serving.limits import MAX_UTILISATION, TINY
+from perfmodel.serving.planned_step import PlannedPrompts, PricedPrompts
 from perfmodel.serving.queueing import MeanAtLeast, at_least
 from perfmodel.serving.steps import StepModel
 from perfmodel.workload import Load
@@ -137,40 +139,82 @@ class MixedSteps:
         return np.asarray((base - step if self.separate else base) / self.most + each)
 
 
+class PlannedMixed(NamedTuple):
+    """Describe the steps that `MixedSteps` are drawn through.
+
+    prompts: the fewest and the most prompts, beside either number of sequences, `knots` (2, N). fewest: prompts that
+    enter together beside each of these, least: at least as many as micro-batches compute side by side, (N,) each. most:
+    most prompts of a step, (N,). abreast: as in `MixedSteps`.
+    """
+
+    prompts: PlannedPrompts
+    knots: Array
+    fewest: list[Array]
+    least: list[Array]
+    most: Array
+    abreast: Array
+
+    def priced(self, steps: StepModel, load: Load, prompts: PricedPrompts, decoding: Array) -> MixedSteps:
+        """Return the lines through the steps that were priced.
+
+        decoding: seconds of a decode step with as many sequences as `knots`, (2, N).
+        """
+        added = self._added(steps, load, prompts, decoding)
+        bases, slopes = [], []
+        for step, few, alone, grouped in zip(decoding, self.least, added[::2], added[1::2], strict=True):
+            each = np.maximum(grouped - alone, 0.0) / np.maximum(self.most - few, TINY)
+            slopes.append(np.where(self.most - few > _LONE, each, 0.0))
+            bases.append(step + alone - slopes[-1] * few)
+        separate = not steps.engine.mixes_prefill
+        lines = np.stack(bases), np.stack(slopes)
+        return MixedSteps(self.knots, *lines, self.fewest[-1], self.most, separate, self.abreast)
+
+    def _added(self, steps: StepModel, load: Load, prompts: PricedPrompts, decoding: Array) -> list[Array]:
+        """Return the seconds that each group of prompts, two per knot, adds to the decode of the others, (N,) each."""
+        stages = steps.sharding.pp
+        if steps.engine.mixes_prefill:
+            beside = np.repeat(np.arange(len(decoding)), 2)
+            seconds = prompts.delaying(decoding[beside][:, None], stages)
+        else:
+            seconds = prompts.pipelined(stages)
+        return [load.mean(by_class) for by_class in seconds]
+
+
+def planned_mixed(steps: StepModel, load: Load, ends: Array) -> PlannedMixed:
+    """Plan the steps with the fewest and the most prompts beside the fewest and the most sequences, `ends` (2, N).
+
+    Chosen: only the ends of a decode curve, because the time of a step with prompts hardly bends between them.
+    """
+    most = np.maximum(steps.max_prompts_per_step(load.mean(load.new)), 1.0)
+    most = np.minimum(most, np.maximum(ends[-1], 1.0))
+    abreast = np.minimum(steps.sharding.pp, most)
+    fewest = [np.minimum(steps.min_prompts_per_step(n), most) for n in ends]
+    least = [np.maximum(n, abreast) for n in fewest]
+    groups = np.stack([group for few in least for group in (few, most)])[:, None]  # before the axis of the classes
+    if steps.engine.mixes_prefill:
+        shared = np.repeat(np.maximum(ends, np.minimum(_TWO, ends[-1])), 2, axis=0)[:, None]
+        prompts = steps.mixed_steps(load.new, load.cached, groups, shared, load.decode_context)
+    else:
+        prompts = steps.prefill_steps(load.new, load.cached, groups, spread=True)
+    return PlannedMixed(prompts, ends, fewest, least, most, abreast)
+
+
 def mixed_steps(steps: StepModel, load: Load, curve: DecodeCurve) -> MixedSteps:
     """Price the fewest and the most prompts of a step beside the fewest and the most sequences of `curve`.
 
-    curve: seconds per output token against running sequences. Chosen: only its ends, because the time of a step with
-    prompts hardly bends between them.
+    curve: seconds per output token against running sequences.
     """
-    knots, decoding = curve.running[[0, -1]], curve.time[[0, -1]] * load.accepted
-    most = np.maximum(steps.max_prompts_per_step(load.mean(load.new)), 1.0)
-    most = np.minimum(most, np.maximum(knots[-1], 1.0))
-    abreast = np.minimum(steps.sharding.pp, most)
-    fewest = [np.minimum(steps.min_prompts_per_step(n), most) for n in knots]
-    least = [np.maximum(n, abreast) for n in fewest]
-    added = _added(steps, load, knots, decoding, np.stack([group for few in least for group in (few, most)]))
-    bases, slopes = [], []
-    for step, few, alone, grouped in zip(decoding, least, added[::2], added[1::2], strict=True):
-        each = np.maximum(grouped - alone, 0.0) / np.maximum(most - few, TINY)
-        slopes.append(np.where(most - few > _LONE, each, 0.0))
-        bases.append(step + alone - slopes[-1] * few)
-    separate = not steps.engine.mixes_prefill
-    return MixedSteps(knots, np.stack(bases), np.stack(slopes), fewest[-1], most, separate, abreast)
+    planned = planned_mixed(steps, load, curve.running[[0, -1]])
+    return planned.priced(steps, load, steps.price_prompts(planned.prompts), curve.time[[0, -1]] * load.accepted)
 
 
-def _added(steps: StepModel, load: Load, knots: Array, decoding: Array, groups: Array) -> list[Array]:
-    """Return the seconds that each of `groups` of prompts, two per knot, adds to the decode of the others, (N,) each.
+def curve_and_mixed(steps: StepModel, load: Load, most: Array) -> tuple[DecodeCurve, MixedSteps]:
+    """Return the curve of seconds per output token up to `most` sequences, (N,), and `mixed_steps` of it.
 
-    knots: running sequences; decoding: seconds of a decode step with so many, (K, N). groups: (2 K, N).
+    They are priced in one call, which has a fixed cost.
     """
-    beside = np.arange(len(groups)) // 2
-    shared = np.maximum(knots, np.minimum(_TWO, knots[-1]))[beside]
-    stages, groups = steps.sharding.pp, groups[:, None]  # before the axis of the classes
-    if steps.engine.mixes_prefill:
-        planned = steps.mixed_steps(load.new, load.cached, groups, shared[:, None], load.decode_context)
-        seconds = steps.price_prompts(planned).delaying(decoding[beside][:, None], stages)
-    else:
-        planned = steps.prefill_steps(load.new, load.cached, groups, spread=True)
-        seconds = steps.price_prompts(planned).pipelined(stages)
-    return [load.mean(by_class) for by_class in seconds]
+    decodes = planned_curve(steps, load, most)
+    planned = planned_mixed(steps, load, decodes.knots[[0, -1]])
+    (decoded,), (prompts,) = steps.run_prompts(planned.prompts, decodes=(decodes.step,))
+    curve = decodes.priced(decoded).per_token(load.accepted)
+    return curve, planned.priced(steps, load, prompts, curve.time[[0, -1]] * load.accepted)

@@ -7,13 +7,13 @@ from dataclasses import replace
 import numpy as np
 
 from perfmodel.arrays import Array
-from perfmodel.serving.curve import DecodeCurve, decode_curve
+from perfmodel.serving.curve import DecodeCurve, planned_curve
 from perfmodel.serving.drain import Drained, drain
 from perfmodel.serving.limits import TINY_COUNT
 from perfmodel.serving.offline_batch import STREAM, OfflineBatch, PrefillCost, PrefillLine, SteadyState
 from perfmodel.serving.output_ages import OutputLengths
-from perfmodel.serving.planned_step import prefill_budget
-from perfmodel.serving.prefills import PrefillTimes, largest_group, most_decoding, prefill_times
+from perfmodel.serving.planned_step import PricedStep, prefill_budget
+from perfmodel.serving.prefills import PrefillTimes, largest_group, most_decoding, prefill_times_beside
 from perfmodel.serving.queueing import equilibrium_rate, prompts_per_step, share_of_others, slowed_tpot
 from perfmodel.serving.served import RequestTimes, Served, StepCosts, StepTimes, TokenShape, WaitShape
 from perfmodel.serving.steps import StepModel
@@ -34,20 +34,21 @@ def offline(steps: StepModel, load: Load, max_running: Array, prefills_per_reque
         prefills_per_request: expected prefills per request while others queue for admission, (N,).
     """
     batch, prefills = _batch(steps, load, max_running, prefills_per_request)
-    return _served(steps, load, drain(batch), prefills)
+    return _served(steps, load, [drain(batch)], prefills)[0]
 
 
 def arriving(
     steps: StepModel, load: Load, max_running: Array, prefills_per_request: Array
-) -> tuple[Served, Served, Array]:
+) -> tuple[Served, Served, Array, DecodeCurve]:
     """Estimate a run whose requests are all queued at the start, and one in which they arrive evenly at `load.rate`.
 
     The latter's waits are counted from the start of the run. Returned with the share of its requests that find the
-    replica full, (N,). Arguments as in `offline`.
+    replica full, (N,), and with the time of its decode steps. Arguments as in `offline`.
     """
     batch, prefills = _batch(steps, load, max_running, prefills_per_request)
     late = drain(replace(batch, gap=1.0 / load.rate, arrival_cv=load.cv))
-    return _served(steps, load, drain(batch), prefills), _served(steps, load, late, prefills), late.full
+    at_once, in_turn = _served(steps, load, [drain(batch), late], prefills)
+    return at_once, in_turn, late.full, batch.curve
 
 
 def _batch(
@@ -57,11 +58,13 @@ def _batch(
     count = np.maximum(load.n_requests, TINY_COUNT)
     outputs = _output_lengths(load)
     running = np.minimum(count, max_running)
-    curve = decode_curve(steps, load, running)
+    knots = planned_curve(steps, load, running)
     crowd = np.minimum(running, most_decoding(steps, load, load.mean(outputs.mean)))
     least, most = steps.min_prompts_per_step(crowd), _whole_group(steps, load, crowd)
     entering = prompts_per_step(crowd, load.mean(load.output), least, largest_group(steps, load, running))
-    _, (single, steady, grouped) = prefill_times(steps, load, crowd, (least, entering, most))
+    groups = (least, entering, most)
+    _, (single, steady, grouped), (decoded,) = prefill_times_beside(steps, load, crowd, groups, (knots.step,))
+    curve = knots.priced(decoded)
     # prompts are prefilled again only while others queue
     repeats = 1.0 + (prefills_per_request - 1.0) * np.maximum(1.0 - max_running / count, 0.0)
     lines = _prefill_lines(steps, load, curve.time[0], (single, grouped), (least, most))
@@ -194,16 +197,25 @@ def _prompt_time(load: Load, drained: Drained, prefills: tuple[PrefillTimes, Pre
     return np.clip(single * left / load.mean(single), np.minimum(grouped, single), single)
 
 
-def _served(steps: StepModel, load: Load, drained: Drained, prefills: tuple[PrefillTimes, PrefillTimes]) -> Served:
-    """Convert the simulated batch into a `Served`.
+def _served(
+    steps: StepModel, load: Load, batches: list[Drained], prefills: tuple[PrefillTimes, PrefillTimes]
+) -> list[Served]:
+    """Convert simulated batches into a `Served` each.
 
     `prefills` holds the prefill times of prompts that enter one at a time, and of prompts in full groups.
     """
+    decodes = steps.run(*(steps.decode_step(b.running, load.decode_context, load.drafts) for b in batches))
+    return [_converted(steps, load, b, prefills, d) for b, d in zip(batches, decodes, strict=True)]
+
+
+def _converted(
+    steps: StepModel, load: Load, drained: Drained, prefills: tuple[PrefillTimes, PrefillTimes], decode: PricedStep
+) -> Served:
+    """Convert a simulated batch into a `Served`. decode: a step of the sequences that run in it on average."""
     (single, grouped), count = prefills, np.maximum(load.n_requests, TINY_COUNT)
     own, mean_own = single.shared, load.mean(single.shared)
     wait = np.maximum(drained.first - mean_own, 0.0)
     zero = np.zeros_like(own)
-    decode = steps.decode(drained.running, load.decode_context, load.drafts)
     return Served(
         times=RequestTimes(
             ttft=own + wait + steps.request_time(load.input),

@@ -8,10 +8,10 @@ import numpy as np
 
 from perfmodel.arrays import Array
 from perfmodel.later import Later, later
-from perfmodel.serving.curve import decode_curve
+from perfmodel.serving.curve import DecodeCurve
 from perfmodel.serving.finite_run import finite_run
 from perfmodel.serving.limits import MAX_UTILISATION, SATURATED_SHARE, TINY
-from perfmodel.serving.mixed_steps import MixedSteps, mixed_steps
+from perfmodel.serving.mixed_steps import curve_and_mixed, mixed_steps
 from perfmodel.serving.offline import arriving
 from perfmodel.serving.open_waits import (
     Point,
@@ -23,7 +23,7 @@ from perfmodel.serving.open_waits import (
     rate_like_run,
     wait_shape,
 )
-from perfmodel.serving.prefills import prefill_times
+from perfmodel.serving.prefills import prefill_times_beside
 from perfmodel.serving.queueing import bracketed_root, equilibrium_rate, mean_over_poisson, poisson_nodes, slowed_tpot
 from perfmodel.serving.served import MOST_GAIN, Gains, RequestTimes, Served, StepCosts, StepTimes, TokenShape
 from perfmodel.serving.steps import StepModel
@@ -39,12 +39,14 @@ _FAR = 2.33
 #: Share by which the rate is raised for the gain of waits. Chosen: small against the distance of most loads to
 #: capacity, large against the tolerance of the fixed point.
 _RISE = 0.02
+#: Share of a number of sequences that is rounding: the last knot of a curve is the exponential of a logarithm.
+_ROUNDING = 1e-12
 
 
 def open_loop(steps: StepModel, load: Load, max_running: Array, prefills_per_request: Array) -> Served:
     """Estimate one replica under arrivals at `load.rate` requests/s. A saturated replica is marked as such.
 
-    Little's law fixes how many sequences run.
+    Little's law fixes how many sequences run: running = rate x later tokens x TPOT.
 
     A run of `load.n_requests` never has more in the replica than that, and only those beyond its limit ever queue.
 
@@ -57,64 +59,75 @@ def open_loop(steps: StepModel, load: Load, max_running: Array, prefills_per_req
     finite = np.isfinite(load.n_requests)
     limits = (max_running, prefills_per_request)
     run = _run(steps, load, limits) if finite.any() else None
-    run_length = np.where(finite, load.n_requests, np.inf)
-    capacity = np.maximum(np.minimum(max_running, run_length), 1.0)
-    replica = Replica(
-        steps=steps,
-        load=load,
-        run_length=run_length,
-        max_running=capacity,
-        curve=decode_curve(steps, load, capacity).per_token(load.accepted),
-        later_tokens=np.maximum(load.mean(load.output) - 1.0, 0.0),
-        prefills_per_request=prefills_per_request,
-        full=np.ones_like(run_length) if run is None else np.where(finite, run[2], 1.0),
-    )
-    point = _operating_point(replica)
+    replica = _replica(steps, load, limits, run)
+    running = _running(replica)
+    point = _operating_point(replica, running)
     throughput = _throughput(replica, point)
     if run is None:
         return _served(replica, point, throughput, max_running)
     filling = filling_share(replica, point)
     # half of the final number, on average, while it fills
-    emptier = _operating_point(replica, 1.0 - filling / 2.0, rate_like_run(replica, point, throughput.rate))
+    emptier = _operating_point(replica, (1.0 - filling / 2.0) * running, rate_like_run(replica, point, throughput.rate))
     full, met = (_served(replica, p, throughput, max_running, filling) for p in (point, emptier))
     times = replace(full.times, ttft=met.times.ttft, wait=met.times.wait, prefill=met.times.prefill)
     return finite_run(replace(full, times=times, waits=met.waits), steps, load, run[:2], filling)
 
 
-def _run(steps: StepModel, load: Load, limits: tuple[Array, Array]) -> tuple[Served, Served, Array]:
+def _replica(
+    steps: StepModel, load: Load, limits: tuple[Array, Array], run: tuple[Served, Served, Array, DecodeCurve] | None
+) -> Replica:
+    """Describe one replica; what `_run` priced of it is not priced again. run: what that returns, or None."""
+    (max_running, prefills_per_request), finite = limits, np.isfinite(load.n_requests)
+    run_length = np.where(finite, load.n_requests, np.inf)
+    capacity = np.maximum(np.minimum(max_running, run_length), 1.0)
+    if run is not None and np.allclose(run[3].running[-1], capacity, rtol=_ROUNDING, atol=0.0):
+        curve = run[3].per_token(load.accepted)
+        mixed = mixed_steps(steps, load, curve)
+    else:
+        curve, mixed = curve_and_mixed(steps, load, capacity)
+    return Replica(
+        steps=steps,
+        load=load,
+        run_length=run_length,
+        max_running=capacity,
+        curve=curve,
+        mixed=mixed,
+        later_tokens=np.maximum(load.mean(load.output) - 1.0, 0.0),
+        prefills_per_request=prefills_per_request,
+        full=np.ones_like(run_length) if run is None else np.where(finite, run[2], 1.0),
+    )
+
+
+def _run(steps: StepModel, load: Load, limits: tuple[Array, Array]) -> tuple[Served, Served, Array, DecodeCurve]:
     """Return `offline.arriving` of the run; of one request where a run has no end."""
     count = np.where(np.isfinite(load.n_requests), load.n_requests, 1.0)
     return arriving(steps, replace(load, n_requests=count), *limits)
 
 
-def _operating_point(replica: Replica, part: Array | float = 1.0, most_rate: Array | float = np.inf) -> Point:
-    """Find the mean number of running sequences by Little's law: running = rate x later tokens x TPOT.
+def _operating_point(replica: Replica, running: Array, most_rate: Array | float = np.inf) -> Point:
+    """Return the steps of a replica in which `running` sequences run on average, (N,).
 
-    part: of that number, which runs on average in a run that fills the replica, (N,). most_rate: requests/s at which no
-    more prompts share a step than in a run, (N,).
+    most_rate: requests/s at which no more prompts share a step than in a run, (N,).
     """
-    steps, load, most = replica.steps, replica.load, replica.max_running
-    mixed = mixed_steps(steps, load, replica.curve)
-    running = part * _running(replica, mixed)
+    steps, load, most, mixed = replica.steps, replica.load, replica.max_running, replica.mixed
     seen = np.minimum(running + 1.0, most)  # a sequence meets a Poisson number of others, and itself
     # beyond capacity no more prompts enter than a full batch completes
-    entered = np.minimum(load.rate, most / np.maximum(_met(replica, mixed, -1) + _decoding(replica, -1), TINY))
+    entered = np.minimum(load.rate, most / np.maximum(_met(replica, -1) + _decoding(replica, -1), TINY))
     entering = mixed.entering(np.minimum(entered, most_rate), replica.curve.at(seen) * load.accepted, seen)
-    decode, (prefill,) = prefill_times(steps, load, seen, (entering,))
+    nodes = steps.decode_step(np.stack(poisson_nodes(running, seen, most)), load.decode_context, load.drafts)
+    decode, (prefill,), (aside,) = prefill_times_beside(steps, load, seen, (entering,), (nodes,), defer=True)
     prefill = prefill.longer(mixed.uneven(entering))
-    low, high = steps.decode(np.stack(poisson_nodes(running, seen, most)), load.decode_context, load.drafts).wall
     return Point(
         running=running,
         seen=seen,
         entering=entering,
         decode=decode,
-        step=mean_over_poisson(decode.wall, low, high),
+        step=mean_over_poisson(decode.wall, *aside.wall),
         prefill=prefill,
-        mixed=mixed,
     )
 
 
-def _running(replica: Replica, mixed: MixedSteps) -> Array:
+def _running(replica: Replica) -> Array:
     """Solve running = rate x later tokens x TPOT(running + 1) for the mean number of running sequences. (N,)
 
     At most `max_running`.
@@ -122,17 +135,17 @@ def _running(replica: Replica, mixed: MixedSteps) -> Array:
     most, arriving = replica.max_running, replica.load.rate * replica.later_tokens
 
     def ratio(running: Array) -> Array:
-        return np.asarray(running / np.maximum(arriving * _token_at(replica, mixed, running), TINY))
+        return np.asarray(running / np.maximum(arriving * _token_at(replica, running), TINY))
 
     return bracketed_root(np.full_like(most, _LEAST_RUNNING), most, ratio)
 
 
-def _token_at(replica: Replica, mixed: MixedSteps, running: Array) -> Array:
+def _token_at(replica: Replica, running: Array) -> Array:
     """Return the seconds per output token of a sequence that meets `running` others on average, (N,)."""
     load = replica.load
     seen = np.minimum(running + 1.0, replica.max_running)
     token_time = replica.curve.at(seen)
-    interference = mixed.interference(load.rate, token_time * load.accepted, seen)
+    interference = replica.mixed.interference(load.rate, token_time * load.accepted, seen)
     return slowed_tpot(token_time, load.rate * interference)
 
 
@@ -165,20 +178,22 @@ def _completed(replica: Replica, point: Point) -> tuple[Array, Array]:
         load.mean(point.prefill.shared),
         replica.later_tokens * curve.time,
     )
-    met = point.mixed.met(curve.running, step, load.mean(load.output) / load.accepted)
+    met = replica.mixed.met(curve.running, step, load.mean(load.output) / load.accepted)
     rate, each = curve.running / (prefill + met + decode), np.zeros_like(step)
     for _ in range(_PASSES):
-        each = point.mixed.interference(rate, step, curve.running)
+        each = replica.mixed.interference(rate, step, curve.running)
         rate = equilibrium_rate(curve.running, prefill, decode, each)
     most, last = curve.running[-1], decode[-1]
     by_ends = most / ((prefill + met[-1]) * repeats + last)
     return rate, np.maximum(by_ends, equilibrium_rate(most, prefill * repeats, last, each[-1] * repeats))
 
 
-def _met(replica: Replica, mixed: MixedSteps, knot: int) -> Array:
+def _met(replica: Replica, knot: int) -> Array:
     """Return the seconds that the prompts of the others delay a request at a knot of the decode curve, (N,)."""
     curve, load = replica.curve, replica.load
-    return mixed.met(curve.running[knot], curve.time[knot] * load.accepted, load.mean(load.output) / load.accepted)
+    return replica.mixed.met(
+        curve.running[knot], curve.time[knot] * load.accepted, load.mean(load.output) / load.accepted
+    )
 
 
 def _decoding(replica: Replica, knot: int) -> Array:
@@ -219,8 +234,8 @@ def _tpot(
 
 def _elasticity(replica: Replica, point: Point) -> Array:
     """Return d ln(seconds per output token) / d ln(running sequences), 0 to 1, (N,)."""
-    slower = _token_at(replica, point.mixed, point.running * (1.0 + _RISE))
-    usual = np.maximum(_token_at(replica, point.mixed, point.running), TINY)
+    slower = _token_at(replica, point.running * (1.0 + _RISE))
+    usual = np.maximum(_token_at(replica, point.running), TINY)
     return np.asarray(np.clip(np.log(slower / usual) / np.log1p(_RISE), 0.0, 1.0))
 
 
@@ -278,9 +293,9 @@ def _served(
         steps=StepTimes(decode=point.step, mixed=prefill.mixed_step, interference=prefill.interference_by_class),
         costs=StepCosts(
             decode=point.decode.cost,
-            prefill=prefill.cost,
+            prefill=later(lambda: prefill.cost),
             prefill_steps=prefill.n_steps,
-            prompt=prefill.own,
+            prompt=later(lambda: prefill.own),
             decode_seqs=point.seen,
             prompts=prefill.planned,
         ),

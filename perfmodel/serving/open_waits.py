@@ -25,9 +25,10 @@ class Replica:
     """Describe one replica under an open loop.
 
     run_length: requests of the run, infinite without end, (N,). max_running: most sequences that run at once, never
-    more than the requests of the run, (N,). curve: seconds per output token against running sequences. later_tokens:
-    mean output tokens after the first, (N,). prefills_per_request: expected prefills per request while others queue,
-    (N,). full: share of the requests of the run that find the replica full, (N,); 1 without end.
+    more than the requests of the run, (N,). curve: seconds per output token against running sequences. mixed: steps
+    with prompts beside as many. later_tokens: mean output tokens after the first, (N,). prefills_per_request: expected
+    prefills per request while others queue, (N,). full: share of the requests of the run that find the replica full,
+    (N,); 1 without end.
     """
 
     steps: StepModel
@@ -35,6 +36,7 @@ class Replica:
     run_length: Array
     max_running: Array
     curve: DecodeCurve
+    mixed: MixedSteps
     later_tokens: Array
     prefills_per_request: Array
     full: Array
@@ -52,7 +54,7 @@ class Point:
 
     running: mean number of sequences. seen: sequences in the step that one of them takes part in, itself included.
     entering: prompts per step. decode: a decode step of `seen` sequences. step: its mean wall time over the Poisson
-    number of sequences, seconds. prefill: prefill times at `seen`. mixed: steps with other numbers of prompts.
+    number of sequences, seconds. prefill: prefill times at `seen`.
     """
 
     running: Array
@@ -61,7 +63,6 @@ class Point:
     decode: PricedStep
     step: Array
     prefill: PrefillTimes
-    mixed: MixedSteps
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def prefill_wait(replica: Replica, point: Point, rate: Array) -> Array:
     busy, _, _ = _utilisation(replica, point, rate)
     variability = np.square(np.minimum(load.cv, POISSON_CV)) + np.square(point.prefill.cv(load))
     ahead, _ = _ahead(replica, point, rate)
-    uneven = 1.0 + point.mixed.cv_squared(point.entering, prefill, point.seen)
+    uneven = 1.0 + replica.mixed.cv_squared(point.entering, prefill, point.seen)
     wait = busy * variability / 2.0 * prefill * uneven + ahead + (1.0 - busy) * step_residual(point.running, point.step)
     # a run holds no more prompts
     return np.asarray(np.minimum(wait, replica.run_length * prefill / point.entering / 2.0))
@@ -117,7 +118,7 @@ def _ahead(replica: Replica, point: Point, rate: Array) -> tuple[Array, Array]:
     (busy, loaded, per_prompt), cv = _utilisation(replica, point, rate), replica.load.cv
     spread = np.square(point.prefill.cv(replica.load))
     poisson = busy * (np.square(np.minimum(cv, POISSON_CV)) + spread) / 2.0 * loaded / (1.0 - loaded) * per_prompt
-    ever = poisson + wait_of_bursts(point.mixed.most, loaded, per_prompt, cv)
+    ever = poisson + wait_of_bursts(replica.mixed.most, loaded, per_prompt, cv)
     return mean_in_run(run_noise(replica.run_length, per_prompt, np.square(cv) + spread), ever), ever
 
 
@@ -139,7 +140,7 @@ def _utilisation(replica: Replica, point: Point, rate: Array) -> tuple[Array, Ar
     steps), (N,) each. rate: requests/s, (N,).
     """
     busy = np.minimum(rate * replica.load.mean(point.prefill.shared) / point.entering, 1.0)
-    per_prompt = point.mixed.per_prompt(point.decode.wall, point.seen)
+    per_prompt = replica.mixed.per_prompt(point.decode.wall, point.seen)
     return busy, np.minimum(rate * per_prompt, MAX_UTILISATION), per_prompt
 
 

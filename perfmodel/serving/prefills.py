@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from perfmodel.arrays import Array
 from perfmodel.costs import StepCost
-from perfmodel.serving.planned_step import PlannedPrompts, PricedPrompts, PricedStep
+from perfmodel.later import Later, Unhurried, later
+from perfmodel.serving.planned_step import PlannedPrompts, PlannedStep, PricedPrompts, PricedStep
 from perfmodel.serving.queueing import cv_over_classes
 from perfmodel.serving.steps import StepModel
 from perfmodel.workload import Load
 
-#: Fields of `PrefillTimes` that are seconds.
-_TIMES = ("alone", "shared", "own", "interference", "interference_by_class", "mixed_step", "mean_step")
+#: Fields of `PrefillTimes` that are seconds, besides `alone` and `own`.
+_TIMES = ("shared", "interference", "interference_by_class", "mixed_step", "mean_step")
+#: Candidates from which steps that few callers read are priced when they are read. Chosen: with fewer, another call of
+#: the cost models takes longer than pricing them beside other steps.
+_MANY = 1024
 
 
 @dataclass(frozen=True)
-class PrefillTimes:
+class PrefillTimes(Unhurried):
     """Hold prefill times at a given number of running sequences and of prompts per step.
 
     Values are seconds, by request class (C, N) or their mean (N,).
@@ -29,7 +34,7 @@ class PrefillTimes:
     decode step with prompts in it, mean_step: the mean of those (where prefill goes first: a prefill followed by a
     decode step), (N,). cost: device cost of one prefill step. n_steps: prefill steps per prompt, (C, N); below 1 where
     one step computes several prompts. planned: the steps that `shared` is the time of. apart: the steps of a group
-    without decodes.
+    without decodes. What follows from `apart` may be computed when it is read.
     """
 
     alone: Array
@@ -57,14 +62,15 @@ class PrefillTimes:
 
     def longer(self, factor: Array) -> PrefillTimes:
         """Return these times where the steps of prompts take `factor` (N,) times as long."""
-        return replace(self, **{n: factor * getattr(self, n) for n in _TIMES})
+        times = {n: factor * getattr(self, n) for n in _TIMES}
+        return self.changed(alone=later(lambda: factor * self.alone), own=later(lambda: factor * self.own), **times)
 
     def repeated(self, prefills: Array) -> PrefillTimes:
         """Return these times where each request is prefilled `prefills` times, (N,).
 
         That is once, and again after each preemption.
         """
-        return replace(self, interference=self.interference * prefills, n_steps=self.n_steps * prefills)
+        return self.changed(interference=self.interference * prefills, n_steps=self.n_steps * prefills)
 
 
 def prefill_times(
@@ -81,6 +87,23 @@ def prefill_times(
         running: decoding sequences, (N,).
         groups: numbers of prompts that enter together, (N,) each.
     """
+    decode, times, _ = prefill_times_beside(steps, load, running, groups, ())
+    return decode, times
+
+
+def prefill_times_beside(
+    steps: StepModel,
+    load: Load,
+    running: Array,
+    groups: tuple[Array, ...],
+    others: tuple[PlannedStep, ...],
+    *,
+    defer: bool = False,
+) -> tuple[PricedStep, list[PrefillTimes], list[PricedStep]]:
+    """Do as `prefill_times`, and price other decode steps in the same call, which has a fixed cost.
+
+    others: these steps. defer: whether the steps without decodes of many candidates are priced only when they are read.
+    """
     decode = steps.decode_step(running, load.decode_context, load.drafts)
     apart = [steps.prefill_steps(load.new, load.cached, g, spread=True) for g in groups]
     mixed = [
@@ -88,39 +111,61 @@ def prefill_times(
         for g in groups
         if steps.engine.mixes_prefill
     ]
-    decoded, priced = steps.run_prompts(*apart, *mixed, decode=decode)
-    times = []
-    for i, group in enumerate(groups):
-        if mixed:
-            times.append(_mixed(steps, load, group, decoded.wall, (priced[i], priced[len(groups) + i])))
-        else:
-            times.append(_prefill_first(steps, load, group, decoded.wall, priced[i]))
-    return decoded, times
+    if not mixed:
+        (decoded, *beside), alone = steps.run_prompts(*apart, decodes=(decode, *others))
+        times = zip(groups, alone, strict=True)
+        return decoded, [_prefill_first(steps, load, group, decoded.wall, each) for group, each in times], beside
+    if defer and len(running) >= _MANY:
+        (decoded, *beside), shared = steps.run_prompts(*mixed, decodes=(decode, *others))
+        pending = Later(lambda: steps.price_sets(*apart))
+    else:
+        (decoded, *beside), priced = steps.run_prompts(*apart, *mixed, decodes=(decode, *others))
+        shared, pending = priced[len(groups) :], Later(lambda: priced[: len(groups)])
+    found = [
+        _mixed(steps, load, group, decoded.wall, (_Apart(pending, i, apart[i]), shared[i]))
+        for i, group in enumerate(groups)
+    ]
+    return decoded, found, beside
+
+
+class _Apart(NamedTuple):
+    """Hold the steps of one of several groups of prompts without decodes, which may be priced when they are read.
+
+    all_groups: the steps of all groups. place: of this group among them. planned: its steps.
+    """
+
+    all_groups: Later[list[PricedPrompts]]
+    place: int
+    planned: PlannedPrompts
+
+    def __call__(self) -> PricedPrompts:
+        """Return the priced steps."""
+        return self.all_groups()[self.place]
 
 
 def _mixed(
-    steps: StepModel, load: Load, group: Array, decode_time: Array, priced: tuple[PricedPrompts, PricedPrompts]
+    steps: StepModel, load: Load, group: Array, decode_time: Array, priced: tuple[_Apart, PricedPrompts]
 ) -> PrefillTimes:
     """Compute prefill times of an engine that puts prompts and decodes in the same steps (chunked prefill).
 
     group: prompts that enter together, (N,). decode_time: seconds of a decode step without prompts, (N,). priced: the
     steps of the prompts without decodes, and with them.
     """
-    alone, mixed = priced
+    apart, mixed = priced
     stages = steps.sharding.pp
     interference = mixed.delaying(decode_time, stages) / group
     return PrefillTimes(
-        alone=alone.pipelined(stages),
+        alone=later(lambda: apart().pipelined(stages)),
         shared=mixed.pipelined(stages),
-        own=alone.pipelined(stages) / group,
+        own=later(lambda: apart().pipelined(stages) / group),
         interference=load.mean(interference),
         interference_by_class=interference,
         mixed_step=load.mean(mixed.longest),
         mean_step=load.mean(mixed.wall),
-        cost=alone.cost,
-        n_steps=alone.n_steps / group,
+        cost=later(lambda: apart().cost),
+        n_steps=apart.planned.n_steps / group,
         planned=mixed.planned,
-        apart=alone,
+        apart=later(apart.__call__),
     )
 
 
@@ -154,8 +199,8 @@ def blend(apart: PrefillTimes, grouped: PrefillTimes, share: Array) -> PrefillTi
 
     share: share of the prompts that enters in groups, (N,). Costs and numbers of steps are those of `apart`.
     """
-    mixed = {n: (1.0 - share) * getattr(apart, n) + share * getattr(grouped, n) for n in _TIMES}
-    return replace(apart, **mixed)
+    mixed = {n: (1.0 - share) * getattr(apart, n) + share * getattr(grouped, n) for n in (*_TIMES, "alone", "own")}
+    return apart.changed(**mixed)
 
 
 def largest_group(steps: StepModel, load: Load, running: Array) -> Array:

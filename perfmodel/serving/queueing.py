@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 
 from perfmodel import equations as eq
-from perfmodel.arrays import Array, common_shape
+from perfmodel.arrays import Array, Index, common_shape
 from perfmodel.serving.limits import MAX_UTILISATION, TINY
 
 #: Halvings of a bracket before the root in it is searched. Chosen: of a factor 1e10 they leave some per cent.
@@ -98,10 +98,16 @@ class MeanAtLeast:
         """Sort the candidates by the tables that they need. wanted: as in `at_least`, (N,)."""
         self._shape, below = np.shape(wanted), np.floor(wanted)
         more = wanted > 1.0
-        self._groups = []
-        for whole in sorted(set(below[more].tolist())):
-            rows = np.flatnonzero(more & (below == whole))
-            self._groups.append((int(whole), rows, wanted[rows] - whole))
+        self._groups: list[tuple[int, Index, Array | None]] = []
+        for whole in np.unique(below[more]):
+            same = more & (below == whole)
+            between = same & (wanted > whole)
+            rows = np.flatnonzero(between)
+            if len(rows):
+                self._groups.append((int(whole), rows, wanted[rows] - whole))
+            rows = np.flatnonzero(same & ~between)
+            if len(rows):
+                self._groups.append((int(whole), rows, None))
 
     @property
     def any(self) -> bool:
@@ -119,7 +125,7 @@ class MeanAtLeast:
         for whole, rows, part in self._groups:
             some = out[..., rows]
             at = np.interp(some, *_means_at_least(whole))
-            if np.any(part > 0):
+            if part is not None:
                 at = at + part * (np.interp(some, *_means_at_least(whole + 1)) - at)
             out[..., rows] = np.maximum(at, some)  # beyond the table, hardly any number is less
         return out

@@ -89,7 +89,7 @@ class StepTimes:
 
 
 @dataclass(frozen=True)
-class StepCosts:
+class StepCosts(Unhurried):
     """Hold the device costs behind the step times.
 
     decode, prefill: cost of one decode step and of one prefill step. prefill_steps: prefill steps per prompt, (C, N);

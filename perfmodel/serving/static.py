@@ -56,9 +56,9 @@ class _Run:
 
 def _run(steps: StepModel, load: Load, batch: Array) -> _Run:
     """Price a batch of `batch` sequences, (N,)."""
-    decode, (prompts,) = steps.run_prompts(
+    (decode,), (prompts,) = steps.run_prompts(
         steps.prefill_steps(load.new, load.cached, batch),
-        decode=steps.decode_step(batch, load.decode_context, load.drafts),
+        decodes=[steps.decode_step(batch, load.decode_context, load.drafts)],
     )
     prefill = prompts.pipelined(steps.sharding.pp)
     tpot = decode.wall / load.accepted

@@ -245,10 +245,12 @@ class StepModel:
             for p, cost in zip(planned, costs, strict=True)
         ]
 
-    def run_prompts(self, *planned: PlannedPrompts, decode: PlannedStep) -> tuple[PricedStep, list[PricedPrompts]]:
-        """Compute what a decode step and the steps of several sets of prompts take, priced together."""
-        decoded, *priced = self.run(decode, *(step for prompts in planned for step in prompts.parts))
-        return decoded, _regrouped(planned, priced)
+    def run_prompts(
+        self, *planned: PlannedPrompts, decodes: Sequence[PlannedStep]
+    ) -> tuple[list[PricedStep], list[PricedPrompts]]:
+        """Compute what some decode steps and the steps of several sets of prompts take, priced together."""
+        priced = self.run(*decodes, *(step for prompts in planned for step in prompts.parts))
+        return priced[: len(decodes)], _regrouped(planned, priced[len(decodes) :])
 
     def decode_step(self, seqs: Array, context: Array, drafts: Array) -> PlannedStep:
         """Plan one decode step with `seqs` sequences running on the replica, (N,).
