@@ -76,6 +76,7 @@ DIMENSIONS: dict[Callable[..., object], tuple[dict[str, tuple[int, int, int]], t
     eq.all_busy: ({"utilisation": NONE, "servers": NONE}, NONE),
     eq.split_cv: ({"arrival_cv": NONE, "share": NONE}, NONE),
     eq.burst_wait: ({"utilisation": NONE, "service": SECOND, "arrival_cv": NONE}, SECOND),
+    eq.peakedness: ({"offered": NONE, "arrival_cv": NONE, "shorter": NONE}, NONE),
     eq.queue_wait: (
         {"utilisation": NONE, "service": SECOND, "arrival_cv": NONE, "service_cv": NONE, "servers": NONE},
         SECOND,
@@ -100,6 +101,7 @@ RANGES = {
     "chance": st.floats(0.001, 0.999),
     "deviate": st.floats(-6.0, 6.0),
     "decay": st.floats(0.5, 1.0),
+    "shorter": st.floats(0.3, 1.0),
     "servers": st.integers(1, 64).map(float),
     "group": st.integers(1, 512).map(float),
     "groups": st.integers(1, 512).map(float),

@@ -55,6 +55,7 @@ from perfmodel.serving.queueing import (
 from perfmodel.serving.served import Served
 from perfmodel.serving.static import batch_wait
 from perfmodel.serving.steps import StepModel
+from perfmodel.serving.variation import Variation
 from perfmodel.workload.load import Load, load_of
 from perfmodel.workload.output_lengths import survival
 from perfmodel.workload.slo import RANKS
@@ -840,12 +841,16 @@ def test_spread_over_classes_is_that_of_draws() -> None:
 
 @pytest.mark.parametrize("variability", [0.5, 1.0, 2.0])
 def test_one_place_waits_as_a_single_server(variability: float) -> None:
+    def answers(half: float) -> Variation:  # Poisson arrivals, (1 + c_s^2) / 2 = half
+        return Variation(1.0, np.sqrt(2.0 * half - 1.0))
+
     knots = np.array([[1.0], [1.0 + 1e-9]])
     for busy in (0.3, 0.8):
-        found = admission_wait(col(busy), knots, np.ones((2, 1)), col(1.0), col(variability))
+        found = admission_wait(col(busy), knots, np.ones((2, 1)), col(1.0), answers(variability))
         assert one(found) == pytest.approx(busy / (1.0 - busy) * variability, rel=0.35)
-    twice = admission_wait(col(0.5), knots, np.ones((2, 1)), col(1.0), col(2 * variability))
-    assert one(twice) == pytest.approx(2 * one(admission_wait(col(0.5), knots, np.ones((2, 1)), col(1.0), variability)))
+    both = answers(variability), answers(2 * variability)
+    once, twice = (one(admission_wait(col(0.5), knots, np.ones((2, 1)), col(1.0), v)) for v in both)
+    assert twice == pytest.approx(2 * once)
 
 
 def test_few_running_complete_in_proportion() -> None:

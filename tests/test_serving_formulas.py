@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import hwdb
+from perfmodel import equations as eq
 from perfmodel.costs import Roofline
 from perfmodel.deployment.columns import deployments
 from perfmodel.engines.catalogue import engine
@@ -22,6 +23,7 @@ from perfmodel.serving.curve import DecodeCurve
 from perfmodel.serving.prefill_pool import PromptPool
 from perfmodel.serving.prefills import largest_group
 from perfmodel.serving.served import Gains, RequestTimes, Served, StepTimes, WaitShape
+from perfmodel.serving.variation import Variation
 from perfmodel.workload.load import Load, load_of
 from perfmodel.workload.output_lengths import longest
 from perfmodel.workload.workload import Workload
@@ -166,11 +168,12 @@ def test_waits_for_admission_are_those_of_the_states(places: int, load: float, b
     waiting = states[-1] * np.cumprod(np.full(3000, load))  # and of 1 to 3000 more
     exact = (waiting * np.arange(1, 3001)).sum() / (states.sum() + waiting.sum()) / rate
     one = np.ones(1)
-    for variability in (1.0, 2.5):
-        found = admission_wait(rate * one, numbers[:, None], completed[:, None], completed[-1] * one, variability * one)
+    for variability in (1.0, 2.5):  # of exponential answers, and of such that vary by c^2 = 4
+        answers = Variation(1.0, np.sqrt(2.0 * variability - 1.0))
+        found = admission_wait(rate * one, numbers[:, None], completed[:, None], completed[-1] * one, answers)
         assert found[0] == pytest.approx(variability * exact, rel=0.02, abs=1e-4 / rate)
     full = completed[-1] * one
-    assert np.isinf(admission_wait(full, numbers[:, None], completed[:, None], full, one)).all()
+    assert np.isinf(admission_wait(full, numbers[:, None], completed[:, None], full)).all()
 
 
 @pytest.mark.parametrize(
@@ -306,8 +309,9 @@ def replica(**fields: object) -> Any:
         "mixed": mixed(),
         "later_tokens": row(9.0),
         "prefills_per_request": row(1.25),
-        "variability": row(1.0),
+        "variation": Variation(row(1.0), row(0.0)),
         "full": row(1.0),
+        "filling": row(0.0),
     }
     return Parts(**{**usual, **fields})
 
@@ -332,6 +336,7 @@ def mixed(interference: float = 0.1) -> Any:
         per_prompt=lambda _step, _seen: row(0.25),
         cv_squared=lambda _entering, _seconds, _seen: row(0.2),
         most=row(2.0),
+        separate=True,
     )
 
 
@@ -391,26 +396,65 @@ def test_a_prompt_of_a_burst_waits_for_those_before_it_and_half_of_those_beside_
 
 
 def test_tokens_of_an_open_loop_meet_prompts_that_came_before() -> None:
-    rates = open_loop._throughput(replica(), point())
-    found, spread = open_loop._tpot(replica(), point(), rates, row(0.6), Later(lambda: row(0.0)))
+    rates, busy = open_loop._throughput(replica(), point()), replica(prefills_per_request=row(3.0))
+    found, spread = open_loop._tpot(busy, point(), rates, (row(0.6), row(0.0)), Later(lambda: row(0.0)))
     shape = spread()
-    # prompts take 2 * 0.2 = 40 % of the time; while a request waited 0.6 s and its prompt took 0.3 s, 1.8 others came
-    met = 1.8 * 0.2 / 9
+    # prompts take 2 * 0.2 = 40 % of the time; while a request waited 0.6 s and its prompt took 0.3 s, 1.8 others came,
+    # of whom half a prompt, on average, found place behind it in its own step of two
+    met = 1.3 * 0.2 / 9
     assert found.tolist() == pytest.approx([(0.15 + met) / 0.6])
     # those delay it once, however long its answer is: a Poisson number of them, so that some requests meet none
-    assert np.asarray(shape.settling).tolist() == pytest.approx([1.8 * 0.2 / 0.6])
-    assert np.asarray(shape.settling_share).tolist() == pytest.approx([1.0 - np.exp(-1.8)])
+    assert np.asarray(shape.settling).tolist() == pytest.approx([1.3 * 0.2 / 0.6])
+    assert np.asarray(shape.settling_share).tolist() == pytest.approx([1.0 - np.exp(-1.3)])
     assert np.asarray(shape.gain).tolist() == pytest.approx([1.0 / 0.6])
     assert np.isinf(shape.settling_most).all()  # prompts go first: all that queue fall into one gap
     # no more than a full replica: eight tokens of 0.2 s, beside the prompts of 2.62 requests/s
     most = 0.2 / (1 - float(rates.drain[0]) * 0.2)
-    slow, spread = open_loop._tpot(replica(), point(), rates, row(60.0), Later(lambda: row(0.5)))
+    slow, spread = open_loop._tpot(busy, point(), rates, (row(60.0), row(0.0)), Later(lambda: row(0.5)))
     shape = spread()
     assert slow.tolist() == pytest.approx([most])
     assert np.asarray(shape.drift).tolist() == pytest.approx([0.0])  # nor does it drift beyond that
     lone = replica(later_tokens=row(0.0))
-    short, _ = open_loop._tpot(lone, point(), rates, row(0.3), Later(lambda: row(0.0)))
-    assert short.tolist() == pytest.approx([min((0.15 + 0.24) / 0.6, most)])
+    short, _ = open_loop._tpot(lone, point(), rates, (row(0.3), row(0.0)), Later(lambda: row(0.0)))
+    assert short.tolist() == pytest.approx([min((0.15 + 0.14) / 0.6, most)])
+
+
+@pytest.mark.parametrize("crowded", [0.0, 0.4, 1.0])
+def test_no_request_meets_more_prompts_than_there_are_other_places(crowded: float) -> None:
+    rates = open_loop._throughput(replica(), point())
+    slow, _ = open_loop._tpot(replica(), point(), rates, (row(60.0), row(crowded)), Later(lambda: row(0.0)))
+    # nine tokens of 0.2 s in a full replica, and 0.7 s of the prompts of others, one in four of them twice; of equal
+    # requests that enter as others end, half are computed before one's own first token
+    together = crowded * float(ONE.synchronised[0]) * APART.engine.synchronised
+    assert slow.tolist() == pytest.approx([0.2 + 0.7 * 1.25 * (1.0 - together / 2.0) / 9.0])
+
+
+def test_a_step_that_prompts_share_with_decodes_brings_a_token_however_full_it_is() -> None:
+    full = mixed()
+    full.separate, full.at = False, lambda _running: (row(0.2), row(0.04))
+    rates = open_loop._throughput(replica(), point())
+    slow, _ = open_loop._tpot(replica(), point(mixed=full), rates, (row(60.0), row(1.0)), Later(lambda: row(0.0)))
+    assert slow.tolist() == pytest.approx([0.2 + 2 * 0.04])
+
+
+@pytest.mark.parametrize("cv", [1.5, 4.0])
+def test_a_burst_brings_others_that_run_beside_a_request_and_prompts_that_delay_it(cv: float) -> None:
+    burst, calm = Variation(row(cv), row(0.0)), replica(prefills_per_request=row(9.0), max_running=row(80.0))
+    those = replica(
+        prefills_per_request=row(9.0), max_running=row(80.0), load=loaded(1, rate=row(2.0), cv=row(cv)), variation=burst
+    )
+    more = float(burst.peakedness(row(20.0))[0]) - 1.0
+    seen, spread = open_loop._seen(those, row(20.0))
+    assert more > 0.0
+    assert seen.tolist() == pytest.approx([21.0 + more])
+    assert spread.tolist() == pytest.approx([(20.0 + more) * (1.0 + more)])  # negative binomial: mean times variance
+    assert [v.tolist() for v in open_loop._seen(calm, row(20.0))] == [[21.0], [20.0]]
+    wide = point(mixed=mixed(), step=row(0.01))
+    rates = open_loop._throughput(replica(), wide)
+    waits, no = (row(0.1), row(0.0)), Later(lambda: row(0.0))
+    times = [float(open_loop._tpot(r, wide, rates, waits, no)[0][0]) for r in (calm, those)]
+    late = eq.peakedness(2 * (0.3 + 0.1) + 3.0 - 0.2, cv) - 1.0  # more prompts than usual, 0.2 s each
+    assert times[1] - times[0] == pytest.approx(late * 0.2 / 9 / 0.6)
 
 
 def test_runs_that_fit_never_queue_and_those_beyond_capacity_grow_instead() -> None:
@@ -421,7 +465,7 @@ def test_runs_that_fit_never_queue_and_those_beyond_capacity_grow_instead() -> N
 
     mean, steady, noise = queued()
     rates = open_loop._throughput(replica(), point())
-    exact = admission_wait(row(2.0), KNOTS, rates.completed, rates.drain, row(0.5))
+    exact = admission_wait(row(2.0), KNOTS, rates.completed, rates.drain, Variation(1.0, 0.0))
     assert mean == steady == pytest.approx(exact[0])  # answers do not vary: half of (1 + 0)
     assert noise == np.inf
     assert queued(run_length=row(8.0)) == (0.0, 0.0, 0.0)

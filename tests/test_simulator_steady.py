@@ -328,3 +328,19 @@ def test_latencies_of_the_window_are_those_of_its_requests():
     for metric, of in (("ttft", ttft), ("tpot", tpot), ("e2e", e2e)):
         assert simulator.latency(found, metric).p90 == np.quantile(of(found)[seen.counted], 0.9, method="inverted_cdf")
     assert simulator.margins(found, "ttft").p90 > 0
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({}, True),
+        ({"isl_dist": "fixed"}, False),
+        ({"isl_dist": "uniform:0.5-1.5"}, False),
+        ({"concurrency": 1.0}, False),
+        ({"input_tokens": [200, 800], "output_tokens": [20, 80], "share": [0.5, 0.5]}, False),
+    ],
+)
+def test_clients_that_are_in_step_for_want_of_a_spread_are_told_of(more, told):
+    asked = {"input_tokens": 500, "output_tokens": 40, "arrival": "closed", "concurrency": 8.0, **more}
+    found = served(simulator.offered(Workload(**asked), count=100))
+    assert any(note.startswith("clients in step") for note in found.notes) == told

@@ -33,7 +33,7 @@ from perfmodel.equations.experts import (
 from perfmodel.equations.gemm import SIXTEEN_BIT, elementwise_bytes, gemm_bytes, gemm_flop
 from perfmodel.equations.network import all_to_all_time, collective_bytes, exchange_time, one_shot_time, tree_time
 from perfmodel.equations.normal import normal_chance, normal_deviate
-from perfmodel.equations.queues import all_busy, burst_wait, queue_wait, split_cv
+from perfmodel.equations.queues import all_busy, burst_wait, peakedness, queue_wait, split_cv
 from perfmodel.equations.recurrent import recurrent_bytes, recurrent_flop
 from perfmodel.equations.roofline import least_time
 from perfmodel.equations.speculation import MOST_DRAFTS, acceptance_of, chain_chance, tokens_per_step
@@ -71,6 +71,7 @@ __all__ = [
     "normal_chance",
     "normal_deviate",
     "one_shot_time",
+    "peakedness",
     "places_reached",
     "queue_wait",
     "rank_chance",

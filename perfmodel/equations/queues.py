@@ -10,6 +10,8 @@ from perfmodel.arrays import Array
 _LEAST_LOAD, _MOST_LOAD = 1e-12, 1.0 - 1e-6
 #: Newton's steps to the root, of which the fourth no longer changes it beyond rounding.
 _NEWTON_STEPS = 5
+#: Least squared coefficient of variation of gaps, and least requests in service: below them nothing changes.
+_LEAST_SQUARE, _LEAST_OFFERED = 1e-9, 1e-6
 
 
 def all_busy(utilisation: Array | float, servers: Array | float = 1.0) -> Array:
@@ -151,3 +153,45 @@ def burst_wait(utilisation: Array | float, service: Array | float, arrival_cv: A
     for _ in range(_NEWTON_STEPS):
         fall = fall - (fall - np.log1p(fall / load)) / (1.0 - 1.0 / (load + fall))
     return np.where(bursts > 0.0, np.where(rho < 1.0, service * bursts / fall, np.inf), 0.0)
+
+
+def peakedness(offered: Array | float, arrival_cv: Array | float, shorter: Array | float = 0.5) -> Array:
+    """Return the variance over the mean of the number of requests in service where none waits (G/G/infinity).
+
+    1 + 2 e (z(a / (2 e)) - 1) with z(a) = 1 / (1 - f) - a and f = (1 + c^2 / a)^(-1 / c^2), the transform of gaps that
+    follow a gamma distribution. Exact for exponential service times (e = 1/2) and for Poisson arrivals (1). Derived for
+    others: z - 1 is twice the integral of the excess density of arrivals at a lag, times the chance that two requests
+    so far apart meet; that chance is e at first and has the integral of half a service time whatever their law, as an
+    exponential with both has. The part of a burst that comes later than a service time does not count, so that z rises
+    with the load from 1 to 1 + (c^2 - 1) e. A request finds z - 1 more than the mean number in service, and
+    z(a) - 1 more than usual arrive within as long a time as it stays.
+
+    Parameters
+    ----------
+    offered : array or float
+        Mean number of requests in service (a, in erlangs): arrivals per second times seconds of service.
+    arrival_cv : array or float
+        Coefficient of variation of the gaps between arrivals (c; 1 for Poisson), ratio.
+    shorter : array or float
+        Mean of the shorter of two service times over the mean service time (e), 0 to 1: 1 where all are equal.
+
+    Returns
+    -------
+    Array
+        Ratio, from near 0 for regular arrivals.
+
+    References
+    ----------
+    Eckberg, IEEE Trans. Commun. 31(12), 1983 (peakedness and service-time distributions); Cooper, Introduction to
+    Queueing Theory, 1981 (GI/M/infinity).
+
+    Examples
+    --------
+    >>> peakedness([1.0, 40.0, 1e6], 4.0).round(2).tolist()
+    [5.16, 8.05, 8.5]
+    """
+    square = np.maximum(np.square(np.asarray(arrival_cv, float)), _LEAST_SQUARE)
+    twice = 2.0 * np.asarray(shorter, float)
+    load = np.maximum(np.asarray(offered, float) / twice, _LEAST_OFFERED)
+    gone = -np.expm1(-np.log1p(square / load) / square)
+    return np.where(square == 1.0, 1.0, 1.0 + twice * (1.0 / gone - load - 1.0))

@@ -103,7 +103,7 @@ def _together(fuller: Estimates, emptier: Estimates) -> Estimates:
     """
     some = emptier.devices > 0
     rates = type(fuller.rates)(
-        **{n: a + np.where(some, getattr(emptier.rates, n), 0.0) for n, a in vars(fuller.rates).items()}
+        **{n: a + np.where(some, getattr(emptier.rates, n), 0.0) for n, a in fuller.rates.arrays().items()}
     )
     by_requests = np.where(some, emptier.rates.requests / rates.requests, 0.0)
     by_devices = emptier.devices / (fuller.devices + emptier.devices)

@@ -96,8 +96,10 @@ def tpot_mean(found: Spread) -> Array:
 
 def tpot(found: Spread, statistic: str) -> Array:
     """Return a percentile of TPOT within each class, seconds, (C, N). statistic: a key of `workload.RANKS`."""
-    outputs = _outputs(found)
-    return _mixture(lambda rank: _tpot(found, outputs, rank), statistic)
+    outputs, time = _outputs(found), found.latency
+    slow = _mixture(lambda rank: _tpot(found, outputs, rank), statistic)
+    # none is slower than one whose every gap is as long as prompts make it
+    return np.minimum(slow, np.maximum(time.tpot, time.step + found.tokens.settling_most))
 
 
 def e2e(found: Spread, statistic: str) -> Array:

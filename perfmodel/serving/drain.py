@@ -234,11 +234,11 @@ class _Run:
         """Return the chance that the requests of a cell find the replica full, (N,).
 
         Derived: the number in the replica, with those that wait for a slot, is normal around that of the clock, and its
-        variance is the mean of that of a Poisson number and of the number of arrivals in as long a time. A replica that
-        is full on average has a queue most of the time.
+        variance is that where all fit (`equations.peakedness`). A replica that is full on average has a queue most of
+        the time.
         """
         batch, number = self.batch, work.running + work.beyond
-        deviation = np.sqrt(np.maximum(work.running, 1.0) * (1.0 + np.square(batch.arrival_cv)) / 2.0)
+        deviation = np.sqrt(np.maximum(work.running, 1.0) * batch.variation.peakedness(work.running))
         return eq.normal_chance((number + 0.5 - batch.max_running) / deviation + _NEARLY_FULL)
 
     def _arrived(self, lasting: Array) -> tuple[Array, Array]:
@@ -255,13 +255,14 @@ class _Run:
 
 
 def settled(first: Array, second: Array, third: Array) -> Array:
-    """Return what a sequence of passes ends at, (N,), each of which moves the same part of the one before.
+    """Return the seconds that a sequence of passes ends at, (N,), each of which moves the same part of the one before.
 
-    Aitken's delta-squared process (Proc. R. Soc. Edinburgh 46, 1927).
+    Never below nought, which passes that fall by nearly the same each time would reach. Aitken's delta-squared process
+    (Proc. R. Soc. Edinburgh 46, 1927).
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         rise = np.nan_to_num((third - second) / (second - first), posinf=_MOST_RISE)
-    return np.asarray(second + (third - second) / (1.0 - np.clip(rise, 0.0, _MOST_RISE)))
+    return np.maximum(second + (third - second) / (1.0 - np.clip(rise, 0.0, _MOST_RISE)), 0.0)
 
 
 def prefill_steps(came: Array, per_step: Array, width: Array, *, at_once: Mask) -> Array:

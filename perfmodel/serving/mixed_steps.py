@@ -32,9 +32,9 @@ class MixedSteps:
     `base` and `each` are (K, N), at K numbers of running sequences, `knots`, also (K, N); between them they are
     interpolated. Base holds what every step with a prompt costs, such as kernel launches that no captured graph
     replays, and so it has no jump where graphs end. least: fewest prompts that enter a full batch together, most: most
-    prompts of a step, abreast: prompts that micro-batches of a pipeline compute side by side, so that fewer take no
-    less time, (N,). separate: prompts are computed in steps of their own, after which a decode step follows; base holds
-    that too.
+    prompts of a step, abreast: prompts that take no more time than fewer, side by side in the micro-batches of a
+    pipeline or while the host launches their kernels, (N,). separate: prompts are computed in steps of their own, after
+    which a decode step follows; base holds that too.
     """
 
     knots: Array
@@ -94,9 +94,20 @@ class MixedSteps:
         """
         return self._mean_abreast(entering)
 
-    def uneven(self, entering: Array) -> Array:
-        """Return how much longer steps with `entering` prompts on average, (N,), are than one with just so many."""
-        return np.asarray(self.fullest(entering) / np.maximum(entering, self.abreast))
+    def uneven(self, entering: Array, step: Array, running: Array) -> Array:
+        """Return how much longer steps with `entering` prompts on average are than one with just so many, (N,).
+
+        That is of what prompts add to a step; where they share it, all of that is taken to rise with their number.
+        Prompts in steps of their own are whole, so that the law is straight between numbers of them. Other arguments as
+        in `entering`.
+        """
+        fullest, even = self.fullest(entering), np.maximum(entering, self.abreast)
+        if not self.separate:
+            return np.asarray(fullest / even)
+        (base, each), whole = self.at(running), np.floor(self.abreast)
+        part = np.clip(entering - whole, 0.0, 1.0) * (whole + 1.0 - self.abreast)
+        even = np.maximum(entering, self.abreast + part)
+        return np.asarray(1.0 + each * np.maximum(fullest - even, 0.0) / np.maximum(base - step + each * even, TINY))
 
     def cv_squared(self, entering: Array, seconds: Array, running: Array) -> Array:
         """Return the squared coefficient of variation of steps with `entering` prompts on average, (N,).
@@ -142,9 +153,10 @@ class MixedSteps:
 class PlannedMixed(NamedTuple):
     """Describe the steps that `MixedSteps` are drawn through.
 
-    prompts: the fewest and the most prompts, beside either number of sequences, `knots` (2, N). fewest: prompts that
-    enter together beside each of these, least: at least as many as micro-batches compute side by side, (N,) each. most:
-    most prompts of a step, (N,). abreast: as in `MixedSteps`.
+    prompts: groups of prompts, as many beside either number of sequences, `knots` (2, N): the fewest and the most and,
+    where prompts are computed in steps of their own, a number between them. fewest: prompts that enter together beside
+    each of these, least: at least as many as micro-batches compute side by side, (N,) each. most: most prompts of a
+    step, (N,). abreast: as in `MixedSteps`, of micro-batches alone.
     """
 
     prompts: PlannedPrompts
@@ -160,17 +172,22 @@ class PlannedMixed(NamedTuple):
         decoding: seconds of a decode step with as many sequences as `knots`, (2, N).
         """
         added = self._added(steps, load, prompts, decoding)
+        each_knot, most, abreast = len(added) // len(self.knots), self.most, self.abreast
         bases, slopes = [], []
-        for step, few, alone, grouped in zip(decoding, self.least, added[::2], added[1::2], strict=True):
-            each = np.maximum(grouped - alone, 0.0) / np.maximum(self.most - few, TINY)
-            slopes.append(np.where(self.most - few > _LONE, each, 0.0))
-            bases.append(step + alone - slopes[-1] * few)
+        for k, (step, few) in enumerate(zip(decoding, self.least, strict=True)):
+            alone, grouped, *between = added[k * each_knot : (k + 1) * each_knot]
+            each = np.maximum(grouped - alone, 0.0) / np.maximum(most - few, TINY)
+            slopes.append(np.where(most - few > _LONE, each, 0.0))
+            level = few
+            for middle in between:
+                slopes[-1], level = _bent((few, alone), (np.sqrt(few * most), middle), (most, grouped), slopes[-1])
+            abreast = np.maximum(abreast, level)
+            bases.append(step + alone - slopes[-1] * level)
         separate = not steps.engine.mixes_prefill
-        lines = np.stack(bases), np.stack(slopes)
-        return MixedSteps(self.knots, *lines, self.fewest[-1], self.most, separate, self.abreast)
+        return MixedSteps(self.knots, np.stack(bases), np.stack(slopes), self.fewest[-1], most, separate, abreast)
 
     def _added(self, steps: StepModel, load: Load, prompts: PricedPrompts, decoding: Array) -> list[Array]:
-        """Return the seconds that each group of prompts, two per knot, adds to the decode of the others, (N,) each."""
+        """Return the seconds that each group of prompts adds to the decode of the others, (N,) each."""
         stages = steps.sharding.pp
         if steps.engine.mixes_prefill:
             beside = np.repeat(np.arange(len(decoding)), 2)
@@ -190,12 +207,14 @@ def planned_mixed(steps: StepModel, load: Load, ends: Array) -> PlannedMixed:
     abreast = np.minimum(steps.sharding.pp, most)
     fewest = [np.minimum(steps.min_prompts_per_step(n), most) for n in ends]
     least = [np.maximum(n, abreast) for n in fewest]
-    groups = np.stack([group for few in least for group in (few, most)])[:, None]  # before the axis of the classes
-    if steps.engine.mixes_prefill:
-        shared = np.repeat(np.maximum(ends, np.minimum(_TWO, ends[-1])), 2, axis=0)[:, None]
-        prompts = steps.mixed_steps(load.new, load.cached, groups, shared, load.decode_context)
+    separate = not steps.engine.mixes_prefill
+    groups = [group for few in least for group in (few, most, *([np.sqrt(few * most)] if separate else ()))]
+    stack = np.stack(groups)[:, None]  # before the axis of the classes
+    if separate:
+        prompts = steps.prefill_steps(load.new, load.cached, stack, spread=True)
     else:
-        prompts = steps.prefill_steps(load.new, load.cached, groups, spread=True)
+        shared = np.repeat(np.maximum(ends, np.minimum(_TWO, ends[-1])), 2, axis=0)[:, None]
+        prompts = steps.mixed_steps(load.new, load.cached, stack, shared, load.decode_context)
     return PlannedMixed(prompts, ends, fewest, least, most, abreast)
 
 
@@ -218,3 +237,23 @@ def curve_and_mixed(steps: StepModel, load: Load, most: Array) -> tuple[DecodeCu
     (decoded,), (prompts,) = steps.run_prompts(planned.prompts, decodes=(decodes.step,))
     curve = decodes.priced(decoded).per_token(load.accepted)
     return curve, planned.priced(steps, load, prompts, curve.time[[0, -1]] * load.accepted)
+
+
+def _bent(
+    few: tuple[Array, Array], middle: tuple[Array, Array], most: tuple[Array, Array], chord: Array
+) -> tuple[Array, Array]:
+    """Return (seconds per further prompt, prompts up to which a step takes no longer than with few), (N,) each.
+
+    Derived: a step takes as long as its kernels or as their launches, whichever is longer. So its time is level up to
+    some number of prompts and a line beyond it, through the two larger numbers of prompts. Where the three points do
+    not bend so, it is the line through the outer ones.
+
+    Args:
+        few, middle, most: prompts of a step and the seconds that they add, (N,) each.
+        chord: seconds per further prompt on the line through the outer ones, (N,).
+    """
+    each = np.maximum(most[1] - middle[1], 0.0) / np.maximum(most[0] - middle[0], TINY)
+    bends = (most[0] - few[0] > _LONE) & (each > chord)
+    each = np.where(bends, each, chord)
+    level = most[0] - (most[1] - few[1]) / np.maximum(each, TINY)
+    return each, np.where(bends, np.clip(level, few[0], middle[0]), few[0])

@@ -18,6 +18,7 @@ from perfmodel.serving.queueing import equilibrium_rate, prompts_per_step, share
 from perfmodel.serving.served import RequestTimes, Served, StepCosts, StepTimes, TokenShape, WaitShape
 from perfmodel.serving.steps import StepModel
 from perfmodel.serving.token_spread import longest_delay
+from perfmodel.serving.variation import variation_of
 from perfmodel.workload import Load
 
 #: Groups less than this above one prompt have no slope per prompt.
@@ -46,7 +47,7 @@ def arriving(
     replica full, (N,), and with the time of its decode steps. Arguments as in `offline`.
     """
     batch, prefills = _batch(steps, load, max_running, prefills_per_request)
-    late = drain(replace(batch, gap=1.0 / load.rate, arrival_cv=load.cv))
+    late = drain(replace(batch, gap=1.0 / load.rate, variation=variation_of(load)))
     at_once, in_turn = _served(steps, load, [drain(batch), late], prefills)
     return at_once, in_turn, late.full, batch.curve
 

@@ -9,6 +9,7 @@ import numpy as np
 from perfmodel.arrays import Array, Mask
 from perfmodel.serving.curve import DecodeCurve
 from perfmodel.serving.output_ages import OutputLengths
+from perfmodel.serving.variation import MARKOV, Variation
 
 #: Prompts per step from which each step takes the fixed part of a `PrefillLine` anew. Chosen: fewer are cut, and the
 #: next one fills what is left of a step, so that prompts that queue are one stream of tokens.
@@ -88,7 +89,7 @@ class OfflineBatch:
 
     count: requests, (N,). max_running: sequences that run at once, (N,). outputs: output lengths in decode steps.
     curve: time of a decode step with up to `max_running` sequences. gap: seconds between the arrivals of two requests,
-    0 where all are queued at the start, (N,). arrival_cv: coefficient of variation of these gaps, (N,).
+    0 where all are queued at the start, (N,). variation: of these gaps and of the answers.
     """
 
     count: Array
@@ -98,4 +99,4 @@ class OfflineBatch:
     prefill: PrefillCost
     steady: SteadyState
     gap: Array | float = 0.0
-    arrival_cv: Array | float = 1.0
+    variation: Variation = MARKOV

@@ -6,8 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from perfmodel import equations as eq
 from perfmodel.arrays import Array
 from perfmodel.later import Later, later
+from perfmodel.serving.admission import waiting_share
 from perfmodel.serving.curve import DecodeCurve
 from perfmodel.serving.finite_run import finite_run
 from perfmodel.serving.limits import MAX_UTILISATION, SATURATED_SHARE, TINY
@@ -17,6 +19,7 @@ from perfmodel.serving.open_waits import (
     Point,
     Replica,
     Throughput,
+    beyond_prompts,
     filling_share,
     prefill_wait,
     queued_in_run,
@@ -28,7 +31,7 @@ from perfmodel.serving.queueing import bracketed_root, equilibrium_rate, mean_ov
 from perfmodel.serving.served import MOST_GAIN, Gains, RequestTimes, Served, StepCosts, StepTimes, TokenShape
 from perfmodel.serving.steps import StepModel
 from perfmodel.serving.token_spread import drift_of, longest_delay
-from perfmodel.workload import Load
+from perfmodel.workload import POISSON_CV, Load
 
 #: Fewest mean running sequences that the fixed point is searched from.
 _LEAST_RUNNING = 1e-6
@@ -66,9 +69,10 @@ def open_loop(steps: StepModel, load: Load, max_running: Array, prefills_per_req
     if run is None:
         return _served(replica, point, throughput, max_running)
     filling = filling_share(replica, point)
+    replica = replace(replica, filling=filling)
     # half of the final number, on average, while it fills
     emptier = _operating_point(replica, (1.0 - filling / 2.0) * running, rate_like_run(replica, point, throughput.rate))
-    full, met = (_served(replica, p, throughput, max_running, filling) for p in (point, emptier))
+    full, met = (_served(replica, p, throughput, max_running) for p in (point, emptier))
     times = replace(full.times, ttft=met.times.ttft, wait=met.times.wait, prefill=met.times.prefill)
     return finite_run(replace(full, times=times, waits=met.waits), steps, load, run[:2], filling)
 
@@ -110,13 +114,13 @@ def _operating_point(replica: Replica, running: Array, most_rate: Array | float 
     most_rate: requests/s at which no more prompts share a step than in a run, (N,).
     """
     steps, load, most, mixed = replica.steps, replica.load, replica.max_running, replica.mixed
-    seen = np.minimum(running + 1.0, most)  # a sequence meets a Poisson number of others, and itself
+    seen, spread = _seen(replica, running)
     # beyond capacity no more prompts enter than a full batch completes
     entered = np.minimum(load.rate, most / np.maximum(_met(replica, -1) + _decoding(replica, -1), TINY))
     entering = mixed.entering(np.minimum(entered, most_rate), replica.curve.at(seen) * load.accepted, seen)
-    nodes = steps.decode_step(np.stack(poisson_nodes(running, seen, most)), load.decode_context, load.drafts)
+    nodes = steps.decode_step(np.stack(poisson_nodes(spread, seen, most)), load.decode_context, load.drafts)
     decode, (prefill,), (aside,) = prefill_times_beside(steps, load, seen, (entering,), (nodes,), defer=True)
-    prefill = prefill.longer(mixed.uneven(entering))
+    prefill = prefill.longer(mixed.uneven(entering, decode.wall, seen))
     return Point(
         running=running,
         seen=seen,
@@ -125,6 +129,19 @@ def _operating_point(replica: Replica, running: Array, most_rate: Array | float 
         step=mean_over_poisson(decode.wall, *aside.wall),
         prefill=prefill,
     )
+
+
+def _seen(replica: Replica, running: Array) -> tuple[Array, Array]:
+    """Return (mean sequences that run while one of them does, itself included, variance of their number), (N,) each.
+
+    Derived: a sequence meets a Poisson number of others, mean `running`. Bursts bring z - 1 more with it, where z is
+    the variance over the mean of the number running (`equations.peakedness`): E[n (n - 1)] / E[n] = mean + z - 1. With
+    the variance z times the mean that number is negative binomial, and so is that of the others, with the same z.
+    running: mean number, (N,).
+    """
+    peak = replica.variation.peakedness(running)
+    others = np.maximum(running + peak - 1.0, 0.0)
+    return np.minimum(others + 1.0, replica.max_running), others * peak
 
 
 def _running(replica: Replica) -> Array:
@@ -143,7 +160,7 @@ def _running(replica: Replica) -> Array:
 def _token_at(replica: Replica, running: Array) -> Array:
     """Return the seconds per output token of a sequence that meets `running` others on average, (N,)."""
     load = replica.load
-    seen = np.minimum(running + 1.0, replica.max_running)
+    seen, _ = _seen(replica, running)
     token_time = replica.curve.at(seen)
     interference = replica.mixed.interference(load.rate, token_time * load.accepted, seen)
     return slowed_tpot(token_time, load.rate * interference)
@@ -202,34 +219,86 @@ def _decoding(replica: Replica, knot: int) -> Array:
 
 
 def _tpot(
-    replica: Replica, point: Point, throughput: Throughput, for_step: Array, elastic: Later[Array]
+    replica: Replica, point: Point, throughput: Throughput, waits: tuple[Array, Array], elastic: Later[Array]
 ) -> tuple[Array, Later[TokenShape]]:
     """Return (mean seconds per output token, (N,), with delays by other prompts; how it differs between requests).
 
     It is at most that of a full replica. Prompts that arrived while a request waited and was prefilled are computed
-    after it, and delay its decode. elastic: as `_elasticity` returns it, (N,).
+    after it, and delay its decode; so does the rest of its burst (`equations.peakedness`). elastic: as `_elasticity`
+    returns it, (N,). waits: mean seconds that a request waits for a step, and share of those that wait for room, (N,).
     """
-    interference = point.prefill.interference
+    (for_step, crowded), interference = waits, point.prefill.interference
     prefill_share = np.minimum(throughput.rate * interference, MAX_UTILISATION)
     token_time = point.step / replica.load.accepted
-    queued_behind = throughput.rate * (replica.load.mean(point.prefill.shared) + for_step)
-    full = slowed_tpot(replica.curve.time[-1], throughput.drain * interference)
-    usual = token_time / (1.0 - prefill_share)
+    waited = throughput.rate * for_step
+    queued_behind = throughput.rate * replica.load.mean(point.prefill.shared) + waited
+    queued_behind = queued_behind - np.minimum(waited, (replica.mixed.most - 1.0) / 2.0)
+    rest = _rest_of_burst(replica, queued_behind + point.running)
+    alone, queued_behind = queued_behind, queued_behind + rest
+    full = _slowest_token(replica, point, throughput, crowded)
+    usual = np.minimum(token_time / (1.0 - prefill_share), full)
     tokens = np.maximum(replica.later_tokens, 1.0)
     met = np.minimum(queued_behind * interference / tokens / (1.0 - prefill_share), np.maximum(full - usual, 0.0))
 
     def shape() -> TokenShape:
         """Return how the time per token differs between requests."""
-        drift = drift_of(elastic(), point.running, replica.load.cv)
+        longest = longest_delay(replica.steps, replica.load, point.decode.wall, point.prefill)
+        drift = drift_of(elastic(), point.running, replica.variation.peakedness(point.running))
         return TokenShape(
             settling=met * tokens,
-            settling_share=-np.expm1(-queued_behind),
-            settling_most=longest_delay(replica.steps, replica.load, point.decode.wall, point.prefill),
+            settling_share=_settling_share(alone, rest),
+            settling_most=np.maximum(longest, _fullest_step(replica) - token_time),
             drift=np.minimum(drift, np.maximum(full / (usual + met) - 1.0, 0.0) / _FAR),
             gain=1.0 / (1.0 - prefill_share),
         )
 
     return usual + met, Later(shape)
+
+
+def _settling_share(alone: Array, rest: Array) -> Array:
+    """Return the share of requests that are delayed, each from nought to twice the mean, by the prompts behind, (N,).
+
+    Derived: one that meets no burst does unless none came, a Poisson number of mean `alone`. The number behind it in
+    its burst, mean `rest`, is geometric, as the number before it is, with a variance of rest (1 + rest). Both add up;
+    the share is that with the same variance over the squared mean, 4 / (3 share) - 1.
+    """
+    behind = np.maximum(alone + rest, TINY)
+    even = 4.0 / (3.0 * np.maximum(-np.expm1(-alone), TINY)) - 1.0
+    varied = (np.square(alone) * even + rest * (1.0 + rest)) / np.square(behind)
+    return np.where(rest > 0.0, 4.0 / (3.0 * (1.0 + varied)), -np.expm1(-alone))
+
+
+def _rest_of_burst(replica: Replica, arriving: Array) -> Array:
+    """Return how many requests arrive within the residence of one beyond the mean number `arriving`, (N,).
+
+    None where gaps are as even as Poisson's.
+    """
+    gaps = np.maximum(replica.load.cv, POISSON_CV)
+    return np.asarray(eq.peakedness(arriving, gaps) - 1.0)
+
+
+def _slowest_token(replica: Replica, point: Point, throughput: Throughput, crowded: Array) -> Array:
+    """Return the seconds per output token of a full replica, (N,).
+
+    Where prompts share steps with decodes, every step brings a token, however many prompts it is full of. Else no more
+    prompts come before a request ends than there are other places. Equal requests that enter as others end stay
+    together, so that half of those come before its first token. crowded: share of requests that enter so, (N,).
+    """
+    step = replica.curve.time[-1]
+    full = slowed_tpot(step, throughput.drain * point.prefill.interference)
+    if replica.mixed.separate:
+        together = crowded * replica.load.synchronised * replica.steps.engine.synchronised
+        met = _met(replica, -1) * replica.prefills_per_request * (1.0 - together / 2.0)
+        return np.asarray(np.minimum(full, step + met / np.maximum(replica.later_tokens, 1.0)))
+    return np.asarray(np.minimum(full, _fullest_step(replica)))
+
+
+def _fullest_step(replica: Replica) -> Array:
+    """Return the seconds per output token of steps with as many prompts and sequences as there can be, (N,)."""
+    if replica.mixed.separate:
+        return np.full_like(replica.max_running, np.inf)
+    base, each = replica.mixed.at(replica.max_running)
+    return np.asarray((base + each * replica.mixed.most) / replica.load.accepted)
 
 
 def _elasticity(replica: Replica, point: Point) -> Array:
@@ -251,7 +320,8 @@ def _gains(
     """
     rise = np.log1p(_RISE)
     busier = replace(throughput, rate=throughput.rate * (1.0 + _RISE))
-    more = prefill_wait(replica, point, busier.rate) + queued_in_run(replica, busier, max_running)[0]
+    queued = queued_in_run(replica, busier, max_running)[0]
+    more = prefill_wait(replica, point, busier.rate) + beyond_prompts(replica, point, busier.rate, queued)
     prompts = np.minimum(throughput.rate * point.prefill.interference, MAX_UTILISATION)
     token = 1.0 / np.maximum((1.0 - elastic) * (1.0 - prompts), 1.0 / MOST_GAIN)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -265,23 +335,21 @@ def _gains(
     )
 
 
-def _served(
-    replica: Replica, point: Point, throughput: Throughput, max_running: Array, filling: Array | float = 0.0
-) -> Served:
+def _served(replica: Replica, point: Point, throughput: Throughput, max_running: Array) -> Served:
     """Assemble the estimate of a run without end, with waits by chance as long as they get in a run that has one.
 
-    Where demand exceeds the rate served, its queue and its waits grow without end (infinite). filling: share of the
-    requests of a run that come while the replica fills, (N,).
+    Where demand exceeds the rate served, its queue and its waits grow without end (infinite).
     """
     for_step = prefill_wait(replica, point, throughput.rate)
     queued = queued_in_run(replica, throughput, max_running)
-    wait = for_step + queued[0]
+    crowded = waiting_share(queued[1], throughput.rate, throughput.drain, replica.variation)
+    wait = for_step + beyond_prompts(replica, point, throughput.rate, queued[0])
     over = throughput.saturated & (replica.load.rate > throughput.rate)
     endless = np.where(over & np.isinf(replica.run_length), np.inf, 0.0)
     prefill, uniform = point.prefill, np.isinf(endless) * 1.0
     zero = np.zeros_like(prefill.shared)
     elastic = Later(lambda: _elasticity(replica, point))
-    tpot, tokens = _tpot(replica, point, throughput, for_step, elastic)
+    tpot, tokens = _tpot(replica, point, throughput, (for_step, crowded), elastic)
     return Served(
         times=RequestTimes(
             ttft=prefill.shared + wait + endless + replica.steps.request_time(replica.load.input),
@@ -302,7 +370,7 @@ def _served(
         running=point.running,
         rate=throughput.rate,
         saturated=throughput.saturated,
-        waits=later(lambda: replace(wait_shape(replica, point, throughput, queued, filling), uniform_share=uniform)),
+        waits=later(lambda: replace(wait_shape(replica, point, throughput, queued), uniform_share=uniform)),
         gains=later(lambda: _gains(replica, point, throughput, max_running, wait, elastic())),
         tokens=later(tokens),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -13,10 +14,11 @@ from perfmodel.serving.limits import MAX_UTILISATION, TINY
 from perfmodel.serving.mixed_steps import MixedSteps
 from perfmodel.serving.planned_step import PricedStep
 from perfmodel.serving.prefills import PrefillTimes
-from perfmodel.serving.queueing import queue_variability, step_residual, wait_cv, wait_of_bursts
+from perfmodel.serving.queueing import step_residual, wait_cv, wait_of_bursts
 from perfmodel.serving.run_waits import CV_WITHOUT_DRIFT, mean_in_run, run_noise
 from perfmodel.serving.served import WaitShape
 from perfmodel.serving.steps import StepModel
+from perfmodel.serving.variation import Variation, variation_of
 from perfmodel.workload import POISSON_CV, Load
 
 
@@ -27,8 +29,9 @@ class Replica:
     run_length: requests of the run, infinite without end, (N,). max_running: most sequences that run at once, never
     more than the requests of the run, (N,). curve: seconds per output token against running sequences. mixed: steps
     with prompts beside as many. later_tokens: mean output tokens after the first, (N,). prefills_per_request: expected
-    prefills per request while others queue, (N,). full: share of the requests of the run that find the replica full,
-    (N,); 1 without end.
+    prefills per request while others queue, (N,). full: share of the requests of the run that find the replica full
+    where they arrive evenly, (N,); 1 without end. filling: share of them that come while the replica fills
+    (`filling_share`), (N,); 0 without end.
     """
 
     steps: StepModel
@@ -40,12 +43,12 @@ class Replica:
     later_tokens: Array
     prefills_per_request: Array
     full: Array
+    filling: Array | float = 0.0
 
-    @property
-    def variability(self) -> Array:
-        """Return c_a^2 + c_s^2 of gaps between arrivals and of output lengths (`queue_variability`), (N,)."""
-        load = self.load
-        return queue_variability(load.cv, load.output, load.length_cv, load.mean)
+    @cached_property
+    def variation(self) -> Variation:
+        """Return the variation of gaps between arrivals and of output lengths."""
+        return variation_of(self.load)
 
 
 @dataclass(frozen=True)
@@ -144,24 +147,23 @@ def _utilisation(replica: Replica, point: Point, rate: Array) -> tuple[Array, Ar
     return busy, np.minimum(rate * per_prompt, MAX_UTILISATION), per_prompt
 
 
-def wait_shape(
-    replica: Replica, point: Point, throughput: Throughput, queued: tuple[Array, Array, Array], filling: Array | float
-) -> WaitShape:
+def wait_shape(replica: Replica, point: Point, throughput: Throughput, queued: tuple[Array, Array, Array]) -> WaitShape:
     """Return how the waits of an open loop are distributed.
 
     Derived: a prompt that meets no other waits uniformly for the end of a decode step, if one runs. The others wait as
     in an M/G/1 queue.
 
-    queued: as `queued_in_run` returns it, (N,) each. filling: as `filling_share` returns it, (N,).
+    queued: as `queued_in_run` returns it, (N,) each.
     """
     rate, (queue, steady, noise) = throughput.rate, queued
     busy, _, _ = _utilisation(replica, point, rate)
-    share = waiting_share(steady, rate, throughput.drain, replica.variability / 2.0)
+    share = waiting_share(steady, rate, throughput.drain, replica.variation)
     alone = 1.0 / np.maximum(np.square(replica.load.cv), 1.0)
     meets_none = (1.0 - busy) * alone
+    by_rank, ahead = queued_by_rank((steady, share), noise, _later(replica, 1.0)), _ahead_by_rank(replica, point, rate)
     return WaitShape(
-        queued=queue,
-        queued_by_rank=queued_by_rank((steady, share), noise, _later(replica, filling)),
+        queued=beyond_prompts(replica, point, rate, queue),
+        queued_by_rank=np.hypot(by_rank, ahead) - ahead,
         short_shares=(meets_none * -np.expm1(-point.running),),
         short_longest=(point.step,),
         long_share=1.0 - meets_none,
@@ -183,12 +185,13 @@ def _long_cv(replica: Replica, point: Point, rate: Array) -> Array:
     return np.where(reached < 1.0, np.sqrt(squared), steady)
 
 
-def _later(replica: Replica, filling: Array | float = 1.0) -> Array:
-    """Return the share of the requests of a run that come after the replica is full, (N,).
+def _later(replica: Replica, chance: Array | float) -> Array:
+    """Return the share of the requests of a run that come while the replica is full, (N,).
 
-    None where all fit at once. filling: share of the requests that come while it fills, (N,).
+    It is full by a backlog, or by chance once it has filled. None where all fit at once. chance: that a request finds a
+    steady replica full, (N,).
     """
-    later = np.maximum(replica.full, 1.0 - filling)
+    later = np.maximum(replica.full, chance * (1.0 - replica.filling))
     later = np.minimum(later, 1.0 - replica.max_running / np.maximum(replica.run_length, 1.0))
     return np.where(np.isfinite(replica.run_length), later, 1.0)
 
@@ -197,13 +200,32 @@ def queued_in_run(replica: Replica, throughput: Throughput, max_running: Array) 
     """Return the mean seconds that a request queues for admission in the run, the same in a run without end, and what
     the run's work varies by in seconds (`run_noise`), (N,) each.
     """
-    variability, later = replica.variability, _later(replica)
     steady = admission_wait(
-        throughput.rate, replica.curve.running, throughput.completed, throughput.drain, variability / 2.0
+        throughput.rate, replica.curve.running, throughput.completed, throughput.drain, replica.variation
     )
-    noise = run_noise(replica.run_length * later, 1.0 / throughput.rate, variability)
+    later = _later(replica, waiting_share(steady, throughput.rate, throughput.drain, replica.variation))
+    noise = run_noise(replica.run_length * later, 1.0 / throughput.rate, replica.variation.squares)
     never = (replica.run_length <= max_running) | (throughput.saturated & np.isinf(replica.run_length))
     steady, noise = np.where(never, 0.0, steady), np.where(never & np.isfinite(replica.run_length), 0.0, noise)
     with np.errstate(invalid="ignore", divide="ignore"):
         queue = later * mean_in_run(noise, steady / np.maximum(later, TINY))
     return queue, steady, noise
+
+
+def beyond_prompts(replica: Replica, point: Point, rate: Array, queued: Array) -> Array:
+    """Return the mean seconds that a request queues for admission, `queued`, beyond those for prompts ahead, (N,).
+
+    Derived: requests wait in one queue, whose head enters when there is room and a step has place for its prompt. Who
+    waits for the prompts ahead finds room made meanwhile, and the same arrivals make either wait long, so that both
+    together are longer than either and shorter than the sum: as the root of their squares, which is either where the
+    other is nought. rate: requests/s, (N,).
+    """
+    ahead, _ = _ahead(replica, point, rate)
+    return np.asarray(np.hypot(queued, ahead) - ahead)
+
+
+def _ahead_by_rank(replica: Replica, point: Point, rate: Array) -> Array:
+    """Return the seconds that a prompt waits for those ahead of it at the Q ranks `workload.RANKS`, (Q, N)."""
+    (_, loaded, per_prompt), (_, ever) = _utilisation(replica, point, rate), _ahead(replica, point, rate)
+    varied = np.square(replica.load.cv) + np.square(point.prefill.cv(replica.load))
+    return queued_by_rank((ever, loaded), run_noise(replica.run_length, per_prompt, varied), np.ones_like(loaded))

@@ -24,17 +24,18 @@ def longest_delay(steps: StepModel, load: Load, decode: Array, prefill: PrefillT
     return np.asarray(np.maximum(prefill.mixed_step - decode, 0.0) / load.accepted)
 
 
-def drift_of(elastic: Array, running: Array, arrival_cv: Array) -> Array:
+def drift_of(elastic: Array, running: Array, peak: Array) -> Array:
     """Return the standard deviation over mean of the time per token as the number of running sequences drifts, (N,).
 
     Derived: that number is a birth-death process with d ln(deaths) / d ln(number) = x = 1 - elastic, so that its
-    variance is mean / x times (1 + c^2) / 2, with c the coefficient of variation of gaps between arrivals, and it
-    forgets its state at the rate x / residence. A request sees the mean over its own residence, whose variance is
-    2 (x - 1 + exp(-x)) / x^2 of that of one moment. The time per token follows the number by its elasticity.
+    variance is `peak` times mean / x, and it forgets its state at the rate x / residence. A request sees the mean over
+    its own residence, whose variance is 2 (x - 1 + exp(-x)) / x^2 of that of one moment. The time per token follows the
+    number by its elasticity.
 
     elastic: d ln(seconds per token) / d ln(running sequences), 0 to below 1, (N,). running: mean number, (N,).
+    peak: variance over mean of the number where all are served alike (`equations.peakedness`), (N,).
     """
     x = np.maximum(1.0 - elastic, _LEAST_DEATHS)
     seen = 2.0 * (x + np.expm1(-x)) / np.square(x)
-    variance = (1.0 + np.square(arrival_cv)) / 2.0 / (np.maximum(running, 1.0) * x)
+    variance = peak / (np.maximum(running, 1.0) * x)
     return np.asarray(elastic * np.sqrt(seen * variance))

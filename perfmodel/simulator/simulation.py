@@ -107,13 +107,31 @@ def notes_of(
 ) -> tuple[str, ...]:
     """Return warnings for whoever reads the results: that requests were rejected, that the load exceeded the capacity.
 
+    Last comes what equal lengths do to a closed loop.
+
     Args:
         reasons: (R,) why requests were rejected, empty where they were served.
         issued, admitted, finish: (R,) s, as in `Simulation`.
         warm_up: as in `Simulation`.
     """
     overload = _overload(traffic, issued, admitted, finish) if warm_up is None else _unstable(warm_up)
-    return (*_rejections(traffic, reasons), *overload)
+    return (*_rejections(traffic, reasons), *overload, *_in_step(traffic))
+
+
+def _in_step(traffic: Traffic) -> list[str]:
+    """Return a warning where clients stay in step because lengths are equal, and nobody said that they are.
+
+    The closed form takes the clients of such a load to drift apart.
+    """
+    said = traffic.source is None or traffic.source.isl_dist == "fixed"
+    alike = all(np.ptp(tokens) == 0 for tokens in (traffic.input_tokens, traffic.output_tokens))
+    if said or traffic.concurrency < 2 or not alike:
+        return []
+    return [
+        "clients in step: all requests have equal lengths, so that those that start together end together for as long "
+        "as the load lasts; where lengths spread, clients drift apart, as estimate has it, and wait less; "
+        "give several classes, a trace, or isl_dist (fixed, uniform:LOW-HIGH)"
+    ]
 
 
 def _unstable(warm_up: WarmUp) -> list[str]:

@@ -23,7 +23,14 @@ from perfmodel.workload.load import (
     load_of,
     measured_per_client,
 )
-from perfmodel.workload.output_lengths import LEAST_LENGTH_CV, OUTPUT_LENGTH_CV, longest, survival, truncated_cv
+from perfmodel.workload.output_lengths import (
+    LEAST_LENGTH_CV,
+    OUTPUT_LENGTH_CV,
+    longest,
+    shorter_of_two,
+    survival,
+    truncated_cv,
+)
 from perfmodel.workload.output_lengths import quantile as output_quantile
 from perfmodel.workload.slo import METRICS, MS_PER_S, RANKS, SLO_KEYS, STATISTICS, Objective, Slo
 from perfmodel.workload.traces import SECONDS_PER_HOUR, Peak, Period, Trace, hours_of_day, peak_of, periods_of
@@ -73,6 +80,7 @@ __all__ = [
     "prompt_spread",
     "read_histogram",
     "read_trace",
+    "shorter_of_two",
     "spread_kind",
     "survival",
     "synchronised",

@@ -69,6 +69,17 @@ def longest(outputs: Array, cv: Array, count: Array) -> Array:
     return np.maximum(outputs / _gamma(1.0 + 1.0 / shape) * np.power(exponent, 1.0 / shape), outputs)
 
 
+def shorter_of_two(cv: Array) -> Array:
+    """Return the mean of the shorter of two outputs over the mean output, in the shape of `cv` (as in `survival`).
+
+    Derived: both are longer than x with the square of the chance that one is, which is a Weibull law of the same shape.
+
+    >>> shorter_of_two(np.array([0.0, 1.0])).round(2).tolist()
+    [0.99, 0.5]
+    """
+    return np.asarray(np.exp2(-1.0 / _shape(cv)))
+
+
 def truncated_cv(kind: str, fullness: Array) -> Array:
     """Return the coefficient of variation of output lengths that are cut at a longest output.
 
