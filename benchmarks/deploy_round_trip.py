@@ -21,7 +21,6 @@ from search.deploy import TARGETS, Launch, Pool, export, read_back
 from search.deploy.launch import DECODE, PREFILL, SERVE, SWITCHES, Check
 from search.deploy.parsers import releases
 from search.deploy.rules import conflicts
-from search.planning import own_format
 
 MODELS = (
     "meta-llama/Llama-3.1-8B-Instruct",
@@ -58,7 +57,7 @@ TRIES = 200
 def random_pool(rng: random.Random, engine: str, name: str, role: str, kv: str) -> Pool:
     """Return a pool of one engine with a random layout and random limits. kv: format of its KV cache."""
     spec = model(name)
-    own = own_format(spec)
+    own = spec.weight_format
     tp, pp, dp = rng.choice((1, 2, 4, 8)), rng.choice((1, 1, 2)), rng.choice((1, 1, 2, 4))
     dp = dp if spec.experts and engine != "llamacpp" else 1
     tp = 1 if engine == "trtllm" and dp > 1 else tp

@@ -14,7 +14,7 @@ from hwdb.nodefile import Node
 from hwdb.pricefile import PRICE_KINDS, Price
 from hwdb.record import Record
 from hwdb.store import OWN_HARDWARE, Hwdb, built_in, device, devices, load, node, nodes, prices, user_folder
-from hwdb.units import counted, from_si, to_si
+from hwdb.units import counted, from_si, plain, to_si
 
 __all__ = [
     "OWN_HARDWARE",
@@ -44,6 +44,7 @@ __all__ = [
     "nearest",
     "node",
     "nodes",
+    "plain",
     "prices",
     "read_grid_hours",
     "to_si",

@@ -275,6 +275,9 @@ def read_device(name: str, table: FigureTable) -> Device:
     for group, key in _REQUIRED:
         if f"{group}.{key}" not in records:
             raise table.table(group, None).error(key, "is missing; add it, without it no estimate can be made")
+    if device.idle >= device.tdp:
+        told = f"{device.tdp:g} W is no power limit: the device draws {device.idle:g} W idle; give more"
+        raise table.table("power", None).error("tdp", told)
     return device
 
 

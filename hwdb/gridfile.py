@@ -55,14 +55,22 @@ def grids() -> Mapping[str, Grid]:
     }
 
 
-def grid(name: str) -> Grid:
-    """Return the grid called `name`; `UnknownName` with the nearest names where there is none.
+@cache
+def _codes() -> Mapping[str, str]:
+    """Return the codes of countries (ISO 3166-1) with the names of their grids."""
+    codes = read_toml(_TABLE, "table of grids").table("codes")
+    return {code: codes.text(code) for code in codes.values}
 
-    >>> grid("norway").gco2_per_kwh
-    30.0
+
+def grid(name: str) -> Grid:
+    """Return the grid called `name`, or of the country with that code; `UnknownName` where there is none.
+
+    >>> grid("norway").gco2_per_kwh, grid("CH").name
+    (30.0, 'switzerland')
     """
     known = grids()
     wanted = name.strip().lower().replace(" ", "-")
+    wanted = _codes().get(wanted, wanted)
     if wanted not in known:
         raise UnknownName("grid", name, known, "(perfmodel hw list --grids lists them; or give gco2_per_kwh)")
     return known[wanted]

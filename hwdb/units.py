@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import difflib
 import re
+from decimal import Decimal
+from math import isfinite
 
 from hwdb.errors import InputError
 
@@ -99,6 +101,19 @@ def _entry(unit: str) -> tuple[str, float]:
     return UNITS[unit]
 
 
+def plain(value: float, separator: str = "") -> str:
+    """Write a number without an exponent: whole ones with every digit, others with six significant ones.
+
+    separator: what stands between thousands, "," or nothing.
+
+    >>> plain(1e6), plain(1048576.0, ","), plain(0.00001), plain(2.5), plain(float("inf"))
+    ('1000000', '1,048,576', '0.00001', '2.5', 'inf')
+    """
+    if not isfinite(value):
+        return f"{value:g}"
+    return f"{value:{separator}.0f}" if value == int(value) else f"{Decimal(f'{value:.6g}'):{separator}f}"
+
+
 def counted(amount: float | str, noun: str) -> str:
     """Write an amount with what it counts, in the singular for one.
 
@@ -107,5 +122,5 @@ def counted(amount: float | str, noun: str) -> str:
     >>> counted(1, "device"), counted(3, "request/s"), counted("1.5", "request in flight"), counted(2, "price")
     ('1 device', '3 requests/s', '1.5 requests in flight', '2 prices')
     """
-    text = amount if isinstance(amount, str) else f"{amount:,g}"
+    text = amount if isinstance(amount, str) else plain(amount, ",")
     return f"{text} {noun if text == '1' else re.sub('^[a-z]+', lambda word: f'{word[0]}s', noun)}"

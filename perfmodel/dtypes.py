@@ -159,6 +159,10 @@ FORMAT_BYTES = np.array([f.bytes for f in _FORMATS])
 FORMAT_COMPUTE = np.array([-1 if f.compute is None else COMPUTE_CODE[f.compute] for f in _FORMATS])
 
 
+#: Said of a format that is not known: those that most checkpoints have.
+COMMON = "(usual are bf16, fp8, int8, int4, nvfp4, mxfp4, and q8_0, q6_k, q5_k_m, q4_k_m of GGUF; no EXL2 and no HQQ)"
+
+
 def storage(name: str) -> Format:
     """Return the storage format called `name`, in any spelling; raises `UnknownName`.
 
@@ -168,5 +172,5 @@ def storage(name: str) -> Format:
     key = name.strip().lower()
     key = ALIASES.get(key, key)
     if key not in FORMATS:
-        raise UnknownName("number format", name, [*FORMATS, *ALIASES])
+        raise UnknownName("number format", name, [*FORMATS, *ALIASES], COMMON)
     return FORMATS[key]

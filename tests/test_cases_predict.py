@@ -363,7 +363,10 @@ def test_intervals_hold_their_value() -> None:
     for column in INTERVALS:
         low, value, high = (found[f"{column}{end}"].to_numpy(float) for end in ("_lo", "", "_hi"))
         assert ((low > 0) & (low < value) & (value < high)).all(), column
-        np.testing.assert_allclose(low * high, value**2, rtol=1e-9)
+        kept = np.ones(3, bool) if not column.startswith(("tpot", "e2e")) else np.array([True, False, True])
+        np.testing.assert_allclose((low * high)[kept], (value**2)[kept], rtol=1e-9)
+        # reading the 15.0 GB of the weights at 3.35 TB/s takes 4.48 ms per token, which bounds the wide range at 3/s
+        assert not column.startswith("tpot") or low[1] == pytest.approx(15.0e9 / 3.35e12 * 1e3, rel=0.01)
 
 
 def test_what_does_not_fit_says_so_and_keeps_its_numbers() -> None:
@@ -587,3 +590,17 @@ def test_pools_are_eased_too() -> None:
 @pytest.mark.parametrize("column", ["warmup_requests", "ramp_s"])
 def test_a_start_below_nothing_is_refused(column: str) -> None:
     assert column in only(concurrency=4, **{column: -1})["error"]
+
+
+def test_a_power_limit_below_idle_is_refused_by_row() -> None:
+    """An idle H100 draws 71 W; the same limit is refused of `estimate`, `plan` and `op`."""
+    table = {
+        "model": "llama-3.1-8b",
+        "device": ["h100-sxm"] * 3,
+        "isl": 100,
+        "osl": 100,
+        "power_cap_w": [10, 400, None],
+    }
+    found = predict(pd.DataFrame(table))
+    assert "10 W is not above the 71 W that h100-sxm draws idle" in found["error"][0]
+    assert list(found["error"][1:]) == ["", ""]

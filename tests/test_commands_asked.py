@@ -254,6 +254,8 @@ def test_a_node_is_found_in_any_spelling(tmp_path: Path) -> None:
     [
         (["estimate", "meta-llama/Llama-3.1-8B", "--device", "h100", "--power-cap-w", "10"], "draws idle"),
         (["plan", "meta-llama/Llama-3.1-8B", "--on", "h100", "--set", "search.power_cap_w=10"], "draws idle"),
+        (["op", "gemm", "1", "64", "64", "--device", "h100", "--power-cap-w", "10"], "draws idle"),
+        (["power", "examples/row-power.toml", "--row-budget-kw", "400", "--caps", "0.05"], "draws idle"),
         (["estimate", "meta-llama/Llama-3.1-8B", "--device", "h100", "--max-num-seqs", "0"], "at least 1"),
         (["estimate", "meta-llama/Llama-3.1-8B", "--device", "h100", "--max-num-batched-tokens", "nan"], "at least 1"),
         (["plan", "meta-llama/Llama-3.1-8B", "--on", "h100", "--set", "workload.isl=5"], "isl"),
@@ -262,3 +264,30 @@ def test_a_node_is_found_in_any_spelling(tmp_path: Path) -> None:
 def test_limits_that_cannot_hold_are_refused(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(words) == 2
     assert told in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_limit_above_the_devices_own_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["estimate", "meta-llama/Llama-3.1-8B", "--device", "h100", "--power-cap-w", "5000", "--json"]
+    assert cli.main(words) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert "5000 W is above the 700 W of h100-sxm" in row["remark"]
+    assert cli.main([*words[:-2], "700", "--json"]) == 0
+    assert "above the" not in json.loads(capsys.readouterr().out)[0]["remark"]
+    assert cli.main(["op", "gemm", "64", "64", "64", "--device", "h100", "--power-cap-w", "5000"]) == 0
+    assert "5000 W is above the 700 W of h100-sxm" in " ".join(capsys.readouterr().out.split())
+
+
+def test_loads_are_written_without_exponents(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["estimate", "meta-llama/Llama-3.1-8B", "--device", "h100", "--json"]
+    for option, told in (
+        (["--batch", "1000000"], "1,000,000 requests in a batch"),
+        (["--concurrency", "1234567"], "1,234,567 requests at once"),
+        (["--request-rate-rps", "0.00001"], "0.00001 requests/s"),
+    ):
+        assert cli.main([*words, *option]) == 0
+        assert json.loads(capsys.readouterr().out)[0]["load"] == told
+
+
+def test_a_scenario_without_a_rate_is_named_by_its_file(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["simulate", "examples/small-4090.toml", "--capacity"]) == 2
+    assert "examples/small-4090.toml: its requests do not come at a rate" in " ".join(capsys.readouterr().err.split())

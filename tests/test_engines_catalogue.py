@@ -365,3 +365,11 @@ def test_facts_of_one_era_stay_with_it() -> None:
         "vllm-v0.5",
         "vllm-v1",
     }
+
+
+def test_what_runs_llama_cpp_is_called_so_and_an_unknown_engine_lists_the_families() -> None:
+    """Ollama and LM Studio run llama.cpp."""
+    for name in ("ollama", "lm-studio", "llama-server", "llama.cpp"):
+        assert engine(name).name == "llamacpp"
+    with pytest.raises(UnknownName, match=r"unknown engine 'mlx'.*\(.*llamacpp, .*vllm.*; or give the path"):
+        engine("mlx")

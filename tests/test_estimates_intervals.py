@@ -9,8 +9,9 @@ import pytest
 
 import hwdb
 import perfmodel as pm
-from perfmodel.estimates import CAUSES, LOADS, Estimates, sensitivity, uncertainty
+from perfmodel.estimates import CAUSES, LOADS, Estimates, chances, joint_chance, sensitivity, uncertainty
 from perfmodel.estimates.intervals import CLASSES, by_cause, half_width, rest_spread
+from perfmodel.workload import Objective, Slo
 
 MODEL = pm.model("meta-llama/Llama-3.1-8B")
 FIGURES = [("ttft", "mean"), ("ttft", "p99"), ("tpot", "mean"), ("tpot", "p90"), ("itl", "p99"), ("e2e", "p99")]
@@ -102,3 +103,54 @@ def test_an_overload_has_finite_ranges() -> None:
     found = answered(rate=200.0)
     assert found.saturated[0]
     assert all(np.isfinite(found.half_width(metric, statistic)[0]) for metric, statistic in FIGURES)
+
+
+@pytest.mark.parametrize(
+    ("model", "device", "weights"),
+    [
+        ("Qwen/Qwen3-8B", "rtx-4090", 7.57e9 * 2),  # 8.19 billion parameters without the input embedding
+        ("meta-llama/Llama-3.1-8B", "rtx-4090", 7.50e9 * 2),
+        ("mistralai/Mistral-7B-v0.1", "a100-sxm-40gb", 7.11e9 * 2),
+    ],
+)
+def test_no_token_comes_sooner_than_the_weights_are_read(model: str, device: str, weights: float) -> None:
+    """By hand: bytes of the weights, less what the last cache may hold, over the rated bandwidth."""
+    card = hwdb.device(device)
+    floor = (weights - card.l2) / card.bandwidth
+    single = pm.estimate(pm.model(model), pm.Workload.from_lengths(128, 129, concurrency=1), pm.deployments([card]))
+    row = single.frame().iloc[0]
+    assert float(single.causes.least_token[0]) == pytest.approx(floor, rel=0.01)
+    assert row["tpot_ms_lo"] >= 0.99e3 * floor
+    assert row["output_tok_s_hi"] <= 129 / 128 / (0.99 * floor)
+    down, up = single.ends("e2e")
+    assert float(single.mean(single.e2e)[0] * down[0]) >= 128 * 0.99 * floor
+    assert up[0] > 1.0
+
+
+def test_the_floor_counts_what_one_token_reads() -> None:
+    """Four devices read a quarter each; a stage of a pipeline waits for the others; experts count as those in use."""
+    card = hwdb.device("h100-sxm")
+    dense, sparse = pm.model("meta-llama/Llama-3.1-70B"), pm.model("Qwen/Qwen3-30B-A3B")
+    work = pm.Workload.from_lengths(128, 129, concurrency=1)
+
+    def floor(spec: pm.ModelSpec, **degrees: int) -> float:
+        return float(pm.estimate(spec, work, pm.deployments([card], **degrees)).causes.least_token[0])
+
+    assert floor(dense, tp=4) == pytest.approx(floor(dense) / 4, rel=0.02)
+    assert floor(dense, pp=4) == pytest.approx(floor(dense), rel=0.02)
+    active = 2.0 * (sparse.parameters(active=True) - sparse.vocab * sparse.hidden)
+    assert floor(sparse) == pytest.approx((active - card.l2) / card.bandwidth, rel=0.02)
+
+
+def test_no_chance_is_left_where_the_weights_cannot_be_read_in_time() -> None:
+    """15.1 GB at 1,008 GB/s are 14.9 ms per token: 14 ms cannot be kept, 15.5 ms may be."""
+    card = hwdb.device("rtx-4090")
+    work = pm.Workload.from_lengths(128, 129, concurrency=1)
+    found = pm.estimate(pm.model("Qwen/Qwen3-8B"), work, pm.deployments([card]))
+    chance = [
+        chances(found, Slo((Objective("tpot", "mean", limit),)))[0, 0] for limit in (0.0140, 0.0148, 0.0155, 0.03)
+    ]
+    assert chance[:2] == [0.0, 0.0]
+    assert 0.05 < chance[2] < 0.5 < chance[3]
+    both = Slo((Objective("tpot", "mean", 0.014), Objective("ttft", "mean", 10.0)))
+    assert joint_chance(found, both)[0] == 0.0

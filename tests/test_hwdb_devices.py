@@ -23,6 +23,15 @@ PUBLISHED: dict[str, tuple[float | None, ...]] = {
     "rtx-pro-4500": (219.7, 219.7, 439.5, 439.5, 879, 896, 32, 200),
     "rtx-pro-4500-server": (219.7, 219.7, 439.5, 439.5, 879, 800, 32, 165),
     "rtx-4070": (58.3, 58.3, 116.6, 233.2, None, 504, 12, 200),
+    "rtx-3060": (26.3, 26.3, None, 105.4, None, 360, 12, 170),
+    "rtx-4060-ti-16gb": (44.1, 44.1, 88.2, 176.5, None, 288, 16, 165),
+    "rtx-5070-ti": (87.9, 87.9, 175.8, 351.5, 703, 896, 16, 300),
+    "rtx-5060-ti-16gb": (47.4, 47.4, 94.8, 189.6, 379.2, 448, 16, 180),
+    "rtx-a5000": (111.1, 111.1, None, 222.2, None, 768, 24, 230),
+    "a2": (18.1, 18.1, None, 36.2, None, 200, 16, 60),
+    "arc-a770": (157.3, 157.3, None, 314.6, None, 560, 16, 225),
+    "jetson-orin-nano-8gb": (16.7, 16.7, None, 33.4, None, 102, 8, 25),
+    "jetson-agx-thor": (258.8, 258.8, 517.5, 517.5, 1035, 273, 128, 130),
 }
 _TYPES = ("bf16", "fp16", "fp8", "int8", "fp4")
 
@@ -50,6 +59,10 @@ def test_published_figures(name: str) -> None:
         ("arc-pro-b70", "int8", 32, 4096),
         ("rtx-pro-4500", "bf16", 82, 1024),
         ("rtx-4070", "bf16", 46, 512),
+        ("rtx-4060-ti-16gb", "bf16", 34, 512),
+        ("rtx-5070-ti", "bf16", 70, 512),
+        ("rtx-5060-ti-16gb", "fp8", 36, 1024),
+        ("jetson-orin-nano-8gb", "int8", 8, 4096),
     ],
 )
 def test_dense_peaks_are_units_times_clock_times_rate(name: str, dtype: str, units: int, per_clock: int) -> None:

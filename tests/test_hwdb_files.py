@@ -292,3 +292,13 @@ def test_a_fault_in_the_file_that_another_is_like_names_the_former(tmp_path: Pat
     (tmp_path / "devices" / "faster.toml").write_text('like = "my-card"\ntitle = "Faster"\n')
     with pytest.raises(hwdb.InputError, match=r"my-card\.toml, line 15"):
         hwdb.load([tmp_path]).device("faster")
+
+
+def test_a_power_limit_that_an_idle_device_draws_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "devices").mkdir()
+    text = (
+        'like = "rtx-4090"\n[power]\ntdp = { value = 20, unit = "W", kind = "assumed", source = "our own, policy" }\n'
+    )
+    (tmp_path / "devices" / "capped.toml").write_text(text, encoding="utf-8")
+    with pytest.raises(hwdb.InputError, match=r"\[power\] tdp: 20 W is no power limit: the device draws 25 W idle"):
+        hwdb.load(tmp_path).device("capped")

@@ -59,6 +59,11 @@ SPELLINGS = {
     "ryzen-ai-max-395": ("AMD RYZEN AI MAX+ 395 w/ Radeon 8060S", "Radeon 8060S Graphics"),
     "raspberry-pi-5": ("Raspberry Pi 5 Model B Rev 1.0",),
     "mi100": ("gfx908",),
+    "jetson-orin-nano-8gb": ("Jetson Orin Nano", "NVIDIA Jetson Orin Nano Super"),
+    "rtx-3060": ("RTX 3060 12GB", "NVIDIA GeForce RTX 3060", "3060"),
+    "m4-pro": ("Apple M4 Pro",),
+    "m2-max": ("Apple M2 Max",),
+    "groq-lpu": ("Groq",),
 }
 PAIRS = [(text, name) for name, texts in SPELLINGS.items() for text in texts]
 
@@ -85,6 +90,8 @@ def test_case_and_separators_do_not_matter(name: str) -> None:
         ("NVIDIA A100 PCIe", "a100-pcie-40gb, a100-pcie-80gb"),
         ("V100", "v100-pcie-32gb, v100-sxm2-16gb, v100-sxm2-32gb"),
         ("GH200", "gh200-144gb, gh200-96gb"),
+        ("NVIDIA RTX PRO 6000", "rtx-pro-6000-server, rtx-pro-6000-ws"),
+        ("Mac mini", "m4, m4-pro"),
     ],
 )
 def test_a_name_of_several_devices_is_refused_with_them(text: str, several: str) -> None:
@@ -95,8 +102,8 @@ def test_a_name_of_several_devices_is_refused_with_them(text: str, several: str)
 @pytest.mark.parametrize(
     "text",
     [
-        *("H100 96GB", "RTX 4090 48GB", "RTX 3080 12GB", "RTX 4065", "RTX 6000", "RTX PRO 6000", "A100X", "B100"),
-        *("H100 SXM6", "TPU v4", "MI300A", "GTX 4090 Ti", "100", "250", "gpu", "NVIDIA", "L40X", "910B9", "", "m2 max"),
+        *("H100 96GB", "RTX 4090 48GB", "RTX 3080 12GB", "RTX 4065", "RTX 6000", "A100X", "B100"),
+        *("H100 SXM6", "TPU v4", "MI300A", "GTX 4090 Ti", "100", "250", "gpu", "NVIDIA", "L40X", "910B9", "", "m5 max"),
     ],
 )
 def test_what_means_no_device_is_refused(text: str) -> None:

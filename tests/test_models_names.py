@@ -237,6 +237,16 @@ def test_case_and_separators_do_not_matter(name: str) -> None:
         ("neuralmagic_Llama-2-7b-chat-hf", "meta-llama/Llama-2-7b-hf"),
         ("Qwen3-14B-Instruct-2511-0101", "Qwen/Qwen3-14B"),
         ("BitNet-3B", "1bitLLM/bitnet_b1_58-3B"),
+        ("mistral-large-3", "mistralai/Mistral-Large-3-675B-Instruct-2512"),
+        ("phi4-mini", "microsoft/Phi-4-mini-instruct"),
+        ("unsloth/Phi-4-mini-instruct-bnb-4bit", "microsoft/Phi-4-mini-instruct"),
+        ("NousResearch/Hermes-4-70B", "meta-llama/Llama-3.1-70B"),
+        ("mistralai/Pixtral-Large-Instruct-2411", "mistralai/Mistral-Large-Instruct-2407"),
+        ("deepseek-r1:70b", "meta-llama/Llama-3.1-70B"),
+        ("deepseek-r1:8b", "Qwen/Qwen3-8B"),
+        ("deepseek-r1:671b", "deepseek-ai/DeepSeek-R1"),
+        ("qwen3:latest", "Qwen/Qwen3-8B"),
+        ("command-r", "CohereLabs/c4ai-command-r-08-2024"),
     ],
 )
 def test_names_that_people_type_stand_for(typed: str, known: str) -> None:
@@ -258,7 +268,7 @@ INVENTED = (
     "Qwen3-15B", "Qwen3-33B-AWQ", "Qwen3.9-27B", "Qwen2.5-9B-Instruct", "Qwen3-235B-A23B", "Qwen3-Coder-31B-A3B",
     "Qwen3-Next-81B-A3B", "Llama-3.1-71B-FP8", "Llama-3.4-70B-Instruct", "Llama-3.3-8B-Instruct", "Meta-Llama-3-9B",
     "Llama-2-14B-AWQ", "Llama-4-Scout-17B-32E", "Mixtral-8x9B-v0.1", "Mistral-7B-Instruct-v0.4",
-    "Mistral-Small-25B-Instruct-2501", "Mistral-Large-2512", "gpt-oss-60b", "gemma-3-28b-it", "gemma-5-27b",
+    "Mistral-Small-25B-Instruct-2501", "Mistral-Large-2612", "gpt-oss-60b", "gemma-3-28b-it", "gemma-5-27b",
     "DeepSeek-V3.7", "DeepSeek-R2", "DeepSeek-R1-Distill-Llama-13B", "DeepSeek-V3-800B", "Kimi-K4-Instruct",
     "GLM-4.9", "GLM-4.7-Turbo", "MiniMax-M9", "phi-7", "Phi-3-huge-4k-instruct", "falcon-181B", "CodeLlama-35b-hf",
     "starcoder2-8b", "bloom-200b", "Qwen3-8B-Air", "Qwen3-14B-v2", "Hermes-3-Llama-3.1-71B",
@@ -336,3 +346,16 @@ AROUND = {
 @pytest.mark.parametrize(("typed", "known"), AROUND.items())
 def test_what_hubs_and_clouds_put_around_a_name_says_nothing(typed: str, known: str) -> None:
     assert shape(model(typed)) == shape(model(known))
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("openai/whisper-large-v3", "an encoder and a decoder of speech"),
+        ("BAAI/bge-m3", "an encoder of texts"),
+        ("black-forest-labs/FLUX.1-dev", "a diffusion model"),
+    ],
+)
+def test_models_that_are_no_decoders_are_refused_as_what_they_are(name: str, told: str) -> None:
+    with pytest.raises(InputError, match=f"is {told}; only models that write token after token"):
+        model(name)

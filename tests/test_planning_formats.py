@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import cli
 import hwdb
 from hwdb import InputError
 from perfmodel import engine, model
@@ -16,7 +18,7 @@ from perfmodel.dtypes import FORMAT_NAMES, storage
 from perfmodel.models import aliases
 from search import Plan, load_scenario, plan
 from search.planning import checkpoint_offer, format_offer, plan_and_narrower
-from search.planning.quantised import KERNELS, needs_checkpoint, own_format, published, weights_on
+from search.planning.quantised import KERNELS, needs_checkpoint, published, weights_on
 
 TEXT = """
 [model]
@@ -73,7 +75,7 @@ def test_auto_tries_what_each_device_runs(tmp_path: Path) -> None:
 @pytest.mark.parametrize("spec", ["meta-llama/Llama-3.1-8B", "deepseek-ai/DeepSeek-V3", "openai/gpt-oss-120b"])
 def test_formats_are_narrower_than_the_models_own_and_have_kernels(name: str, spec: str) -> None:
     chosen, shape = engine(name), model(spec)
-    bits = np.floor(storage(own_format(shape)).bits)
+    bits = np.floor(storage(shape.weight_format).bits)
     for device in hwdb.devices():
         codes = weights_on(shape, chosen, device)
         assert -1 in codes
@@ -148,7 +150,7 @@ def test_published_checkpoints_are_of_the_model_and_not_of_one_of_its_shape() ->
     assert not published("deepseek-ai/DeepSeek-R1-Distill-Llama-8B")
     for name in aliases():
         for stored, copy in published(name).items():
-            assert own_format(model(copy)) == stored
+            assert model(copy).weight_format == stored
             assert storage(stored).bits < 16
             assert model(copy).parameters() == pytest.approx(model(name).parameters(), rel=1e-3)
 
@@ -205,3 +207,25 @@ def test_a_plan_stands_where_nothing_is_legal_in_the_narrower_format(tmp_path: P
     assert found.feasible
     assert narrower is None
     assert format_offer(found) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "stored"),
+    [
+        ("moonshotai/Kimi-K2-Thinking", "int4_g32"),  # native INT4 experts, 16 bits elsewhere
+        ("meta-llama/Llama-4-Maverick-17B-128E-Instruct-FP8", "fp8"),
+        ("amd/DeepSeek-R1-MXFP4-Preview", "mxfp4"),
+        ("Qwen/Qwen3-8B", "bf16"),
+    ],
+)
+def test_weights_are_called_by_the_format_of_most_of_them(
+    name: str, stored: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = model(name)
+    held = {part: size for part, size in spec.weight_bytes().items() if spec.format_of(part).name == stored}
+    assert spec.weight_format == stored
+    assert sum(held.values()) > 0.5 * sum(spec.weight_bytes().values())
+    assert cli.main(["estimate", name, "--device", "h200-sxm", "--tp", "8", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["weights"] == stored
+    assert cli.main(["models", "show", name, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["weight_format"] == stored

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -75,3 +76,85 @@ devices = ["h200-sxm", "h100-sxm", "l40s"]
         best = next(r for r in every if r["device"] == device)
         assert best in rows
     assert len(rows) <= 5
+
+
+OFFER = """
+[model]
+name = "openai/gpt-oss-120b"
+[workload]
+input_tokens = 1000
+output_tokens = 300
+request_rate_rps = 1
+[slo]
+tpot_ms = {tpot}
+[hardware]
+devices = ["{devices}"]
+{more}
+"""
+
+
+@pytest.mark.parametrize(
+    ("devices", "more", "told"),
+    [
+        (("h100-sxm",), "", ""),
+        (("h100-sxm", "l40s"), "stock = {l40s = 1}", r"on l40s: 1 x 1 l40s: does not fit: .*exceed the .* usable"),
+        (("ascend-910b2", "h100-sxm"), '[engine]\nname = "mindie"', "on h100-sxm: the engine runs on Huawei devices"),
+        (("h100-sxm", "graviton4"), "[search]\ntp = [1]\npp = [1]", r"on graviton4: .*tpot_ms is .* against 20 ms"),
+        (
+            ("h100-sxm", "l40s", "rtx-4090", "a10", "graviton4"),
+            "stock = {l40s = 1, rtx-4090 = 1, a10 = 1}\n[search]\ntp = [1]\npp = [1]",
+            r"on 4 of the devices on offer: the model does not fit \(l40s, rtx-4090, a10\); the SLO is missed \(grav",
+        ),
+    ],
+)
+def test_a_device_on_offer_without_an_answer_is_named_with_the_reason(
+    devices: tuple[str, ...], more: str, told: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "s.toml"
+    path.write_text(
+        OFFER.format(devices='", "'.join(devices), more=more, tpot=60 if "mindie" in more else 20), encoding="utf-8"
+    )
+    found = plan(load_scenario(path))
+    assert found.feasible
+    notes = [note for note in found.notes if note.startswith("Nothing qualifies")]
+    assert len(notes) == bool(told)
+    assert not told or re.search(told, notes[0])
+
+
+def test_of_what_does_not_fit_the_least_lacking_comes_first(tmp_path: Path) -> None:
+    """811 GB of weights on four cards of 12 GB: the layout that splits them over all four is the nearest."""
+    path = tmp_path / "s.toml"
+    text = OFFER.format(devices="rtx-3060", more="stock = {rtx-3060 = 4}", tpot=100)
+    path.write_text(text.replace("openai/gpt-oss-120b", "meta-llama/Llama-3.1-405B"), encoding="utf-8")
+    found = plan(load_scenario(path))
+    assert not found.feasible
+    beyond = -found.columns["memory_free_gb_per_device"]
+    assert beyond[found.order[0]] == pytest.approx(beyond.min(), rel=0.05)
+    assert beyond.max() > 3.0 * beyond.min()
+
+
+def test_a_candidate_without_a_price_does_not_cost_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "s.toml"
+    text = OFFER.format(devices='h100-sxm", "rtx-5080', more="[search]\ntp = [1, 2, 4]\npp = [1]", tpot=30)
+    path.write_text(text.replace("openai/gpt-oss-120b", "Qwen/Qwen3-8B"), encoding="utf-8")
+    found = plan(load_scenario(path))
+    unknown = np.isnan(found.columns["usd_per_hour"]) & found.qualifies
+    assert unknown.any()
+    safer = found.safer(0.0, 1e9)
+    assert safer is not None
+    for chance in np.linspace(0.0, 0.99, 12):
+        named = found.safer(float(chance), 1e9)
+        assert named is None or np.isfinite(found.columns["usd_per_hour"][named[1]])
+
+
+def test_rows_beyond_the_list_stand_by_rank(tmp_path: Path) -> None:
+    """The best of each mode and of each device follow the list in the order of their ranks."""
+    path = tmp_path / "s.toml"
+    more = '[search]\nmodes = ["colocated", "disaggregated"]\npp = [1]'
+    text = OFFER.format(devices='h100-sxm", "h200-sxm", "a100-sxm-80gb', more=more, tpot=100)
+    path.write_text(text.replace("openai/gpt-oss-120b", "Qwen/Qwen3-8B"), encoding="utf-8")
+    found = plan(load_scenario(path), costs=Roofline())
+    for most in (1, 2, 5):
+        ranks = [row["rank"] for row in found.rows(most)]
+        assert ranks == sorted(ranks)
+    assert len(found.rows(1)) > 2

@@ -17,7 +17,7 @@ import cli
 import hwdb
 import perfmodel as pm
 from hwdb import InputError
-from hwdb.tomlfile import Table
+from hwdb.tomlfile import Table, read_toml
 from perfmodel.costs import Roofline
 from perfmodel.money import Ownership, capital_per_year, least_utilisation, split
 from perfmodel.power import constants
@@ -392,3 +392,23 @@ def test_impossible_operators_are_refused(
     code, _, err = run(capsys, "op", *words, "--device", "h100-sxm")
     assert code == 2
     assert told in " ".join(err.split())
+
+
+@pytest.mark.parametrize(
+    ("typed", "name", "grams"),
+    [
+        ("CH", "switzerland", 34.8),
+        ("uk", "united-kingdom", 237.6),
+        ("USA", "united-states", 369.5),
+        ("fr", "france", 56),
+    ],
+)
+def test_a_code_of_a_country_is_its_grid(typed: str, name: str, grams: float) -> None:
+    found = hwdb.grid(typed)
+    assert found.name == name
+    assert found.gco2_per_kwh == pytest.approx(grams, rel=0.01)
+
+
+def test_every_code_leads_to_a_grid() -> None:
+    codes = read_toml(Path(hwdb.__file__).parent / "names" / "grids.toml").table("codes")
+    assert {hwdb.grid(code).name for code in codes.values} <= set(hwdb.grids())

@@ -73,6 +73,9 @@ class Exponentials:
     def half_width(self, metric: str, statistic: str = "mean") -> np.ndarray:
         return np.full(self.floor.shape[1], self.half)
 
+    def least(self, metric: str, statistic: str = "mean") -> np.ndarray:
+        return np.zeros(self.floor.shape[1])
+
     def __len__(self) -> int:
         return self.floor.shape[1]
 

@@ -15,7 +15,13 @@ from perfmodel.cases.publications import with_published_versions
 from perfmodel.cases.read import Cases, Texts
 from perfmodel.cases.resolve import Named, Resolved, resolve, resolve_names
 from perfmodel.cases.table import POOL_COLUMNS
-from perfmodel.cases.unstated import check_degrees, check_experts_spread, longest_prompt, unstated_weights
+from perfmodel.cases.unstated import (
+    check_degrees,
+    check_experts_spread,
+    check_power_limits,
+    longest_prompt,
+    unstated_weights,
+)
 from perfmodel.engines import Engine, assumed
 from perfmodel.engines import engine as engine_of
 from perfmodel.models import Adapters
@@ -71,6 +77,7 @@ def settle(cases: Cases, database: Hwdb) -> Settings:
     pooled = np.any([np.isfinite(cases.number[c]) for c in POOL_COLUMNS], axis=0)
     check_degrees(cases, pooled)
     check_experts_spread(cases, pooled)
+    check_power_limits(cases, names.devices.values, names.devices.index)
     names = replace(names, engines=_engines_in_pools(names.engines, pooled))
     tuned = ~pooled & (cases.text["recipe"] != "default")
     names = replace(names, weight=_weights(names, mode, tuned))

@@ -12,6 +12,7 @@ from perfmodel.arrays import Array, Index, Mask
 from perfmodel.cases.read import Cases, Texts
 from perfmodel.dtypes import FORMAT_CODE, FORMAT_NAMES
 from perfmodel.models import ModelSpec
+from perfmodel.power import refused_limit
 from perfmodel.workload import longest_over_mean
 
 #: Share of a device's memory that weights may take before more devices are assumed. Assumed: the rest is needed for
@@ -83,6 +84,18 @@ def check_degrees(cases: Cases, pooled: Mask) -> None:
     ):
         texts = [f"{what} takes {t:g} devices, more than n_devices {d:g}" for t, d in zip(taken, devices, strict=True)]
         cases.refuse(rows & (taken > devices), [f"{t}; lower the degrees or raise n_devices" for t in texts])
+
+
+def check_power_limits(cases: Cases, devices: Sequence[Device], device: Index) -> None:
+    """Refuse rows whose power limit is not above what an idle device draws.
+
+    devices: distinct devices. device: (R,) index into `devices`, -1 where it is unknown.
+    """
+    limits = cases.number["power_cap_w"]
+    rows = np.flatnonzero(np.isfinite(limits) & (device >= 0))
+    texts = np.full(len(cases), "", dtype=object)
+    texts[rows] = [refused_limit(devices[device[row]], float(limits[row])) for row in rows]
+    cases.refuse(texts != "", texts.tolist())
 
 
 def check_experts_spread(cases: Cases, pooled: Mask) -> None:

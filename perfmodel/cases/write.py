@@ -125,10 +125,10 @@ def _answer_of(part: Evaluated, of_rows: Hosts) -> Answer:
     estimated["e2e_ms_p50"] = overall(found, "e2e", "p50") * MS_PER_S
     estimated["wall_power_w"] = hosts.wall_power(found.power, found.devices)
     columns: dict[str, NDArray[Any]] = {c: estimated[c] for c in OUTPUT}
-    widths = {figure: found.half_width(*figure) for figure in dict.fromkeys(INTERVALS.values())}
+    ends = {figure: found.ends(*figure) for figure in dict.fromkeys(INTERVALS.values())}
     for column, figure in INTERVALS.items():
-        columns[f"{column}_lo"] = estimated[column] * np.exp(-widths[figure])
-        columns[f"{column}_hi"] = estimated[column] * np.exp(widths[figure])
+        for end, factor in zip(("lo", "hi"), ends[figure], strict=True):
+            columns[f"{column}_{end}"] = estimated[column] * factor
     columns |= {flag: np.where(estimated[flag], "true", "false") for flag in FLAGS}
     columns |= {"basis": np.asarray(estimated["basis"]), CONFIGURATION_REMARK: part.remarks, LOAD_REMARK: part.loads}
     return Answer(rows=part.rows, columns=columns)

@@ -15,6 +15,7 @@ import numpy as np
 from perfmodel.arrays import Array, Codes
 from perfmodel.engines import PARTS
 from perfmodel.estimates import percentiles
+from perfmodel.estimates.floor import least_step
 from perfmodel.estimates.groups import ColumnGroup, Latency, RequestClasses, WaitShape
 from perfmodel.power import power_doubt, ready_power
 from perfmodel.serving import TINY, Served, StepModel
@@ -44,7 +45,8 @@ class Causes(ColumnGroup):
     is above those of a waiting device, (N,). power_doubt: factor on the spread of watts, above 1 on architectures that
     nobody measured, (N,). arrival: code of `LOADS`, (N,). own_runs: own runs of the model on the
     device, (N,). drafts_doubt: log standard deviation of the tokens that a step yields with speculative decoding, 0
-    where it is stated or none is used, (N,). own_spreads: log standard deviations that own runs leave to `PARTS`,
+    where it is stated or none is used, (N,). least_token: least seconds per output token (`floor.least_step`), (N,).
+    own_spreads: log standard deviations that own runs leave to `PARTS`,
     (P, N), NaN where there are none; None where nobody measured.
     """
 
@@ -58,6 +60,7 @@ class Causes(ColumnGroup):
     arrival: Codes
     own_runs: Array
     drafts_doubt: Array
+    least_token: Array
     own_spreads: Array | None = None
 
 
@@ -116,6 +119,7 @@ def causes_of(steps: StepModel, load: Load, served: Served, power: Array, drafts
         arrival=code,
         own_runs=np.where(served.saturated, 0, steps.own_runs()) if measured else np.zeros(count),
         drafts_doubt=drafts_doubt,
+        least_token=np.broadcast_to(least_step(steps.sharding, steps.hardware) / load.accepted, count),
         own_spreads=steps.own_spreads() if measured else None,
     )
 

@@ -96,11 +96,13 @@ def slo_ratio(estimates: Estimates, slo: Slo, confidence: float = 0.5) -> tuple[
 def chances(estimates: Estimates, slo: Slo) -> Array:
     """Return the probability that each of the K objectives of `slo` holds, from the uncertainty of the estimate.
 
-    (K, N)
+    0 for a limit that no system keeps (`Estimates.least`). (K, N)
     """
-    return np.array(
-        [
-            chance(overall(estimates, o.metric, o.statistic), o.limit, estimates.half_width(o.metric, o.statistic))
-            for o in slo.objectives
-        ]
-    ).reshape(len(slo.objectives), len(estimates))
+    return np.array([_chance_of(o, estimates) for o in slo.objectives]).reshape(len(slo.objectives), len(estimates))
+
+
+def _chance_of(objective: Objective, estimates: Estimates) -> Array:
+    """Return the probability that an objective holds, (N,)."""
+    metric, statistic, limit = objective.metric, objective.statistic, objective.limit
+    likely = chance(overall(estimates, metric, statistic), limit, estimates.half_width(metric, statistic))
+    return np.where(limit < estimates.least(metric, statistic), 0.0, likely)

@@ -10,8 +10,8 @@ import numpy as np
 
 from hwdb import InputError
 from perfmodel.arrays import Array, Codes, Mask
-from perfmodel.estimates import intervals, percentiles, within_class
-from perfmodel.estimates.causes import Causes
+from perfmodel.estimates import floor, intervals, percentiles, within_class
+from perfmodel.estimates.causes import LOADS, Causes
 from perfmodel.estimates.groups import (
     ColumnGroup,
     Latency,
@@ -156,6 +156,41 @@ class Estimates(Unhurried, ColumnGroup):
         """
         return intervals.half_width(self, metric, statistic)
 
+    def ends(self, metric: str, statistic: str = "mean") -> tuple[Array, Array]:
+        """Return the factors from a metric to the ends of its 80 % interval, (N,) each: at most 1, and at least 1.
+
+        They are exp(+-half-width), but no end is beyond what reading the weights once per token allows. metric,
+        statistic: as of `half_width`.
+        """
+        width = self.half_width(metric, statistic)
+        low, high = np.exp(-width), np.exp(width)
+        if metric in METRICS:
+            return np.maximum(low, floor.sooner(self.least(metric, statistic), self._whole(metric, statistic))), high
+        if metric not in ("throughput", "decode"):
+            return low, high
+        bound = floor.sooner(self.least("tpot"), self.mean(self.latency.step))
+        if metric == "throughput":
+            waits = np.isin(self.causes.arrival, [LOADS.index(name) for name in ("closed", "static", "single")])
+            bound = np.where(waits, floor.sooner(self.least("e2e"), self.mean(self.e2e)), 0.0)
+        with np.errstate(divide="ignore"):
+            return low, np.maximum(np.minimum(high, 1.0 / bound), 1.0)
+
+    def least(self, metric: str, statistic: str = "mean") -> Array:
+        """Return the least seconds that a latency can take, (N,): reading the weights once per token; 0 where unknown.
+
+        Known of every statistic of TPOT, and of the mean of whole requests.
+        """
+        if metric != "tpot" and (metric != "e2e" or statistic != "mean"):
+            return np.zeros(len(self))
+        tokens = self.mean(np.maximum(self.classes.output - 1.0, 0.0)) if metric == "e2e" else 1.0
+        return np.nan_to_num(tokens * self.causes.least_token, nan=0.0)
+
+    def _whole(self, metric: str, statistic: str) -> Array:
+        """Return a latency over all requests in seconds, (N,)."""
+        if statistic in RANKS:
+            return percentiles.overall(self, metric, statistic)
+        return self.mean(self.quantile(metric, statistic))
+
     def reason(self, row: int) -> str:
         """Explain why deployment `row` does not fit in memory; empty when it does."""
         return str(self.memory_use.reasons[row])
@@ -217,9 +252,8 @@ class Estimates(Unhurried, ColumnGroup):
         out["power_w_per_device"] = self.power
         out["energy_j_per_output_token"] = self.energy
         for metric, column in _WITH_INTERVAL.items():
-            width = self.half_width(metric)
-            out[f"{column}_lo"] = out[column] * np.exp(-width)
-            out[f"{column}_hi"] = out[column] * np.exp(width)
+            low, high = self.ends(metric)
+            out[f"{column}_lo"], out[f"{column}_hi"] = out[column] * low, out[column] * high
         out["fits"] = self.fits
         out["saturated"] = self.saturated
         out["basis"] = basis_names()[self.basis]

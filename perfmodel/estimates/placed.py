@@ -71,7 +71,7 @@ def _columns(model: ModelSpec, d: Deployments) -> dict[str, NDArray[Any]]:
     return {
         "device": names[d.device],
         **{name: getattr(d, name) for name in DEGREES},
-        "weight": _formats(d.weight, model.formats["default"]),
+        "weight": _formats(d.weight, model.weight_format),
         "kv": _formats(d.kv, model.kv_format),
         **{name: getattr(d, name) for name in LIMITS},
         **{name: getattr(d, name) for name in HOSTED if getattr(d, name).any()},

@@ -15,7 +15,7 @@ from perfmodel.engines import Engine
 from perfmodel.estimates.context import context_remark
 from perfmodel.hardware import hardware_of
 from perfmodel.models import UNQUANTISED, ModelSpec
-from perfmodel.power import is_beyond_evidence, is_known, memory_kind
+from perfmodel.power import is_beyond_evidence, is_known, memory_kind, unneeded_limit
 
 #: Families of engines that split positions only among devices that would hold copies of the same KV heads.
 COPIES_ONLY = ("vllm", "sglang")
@@ -43,7 +43,7 @@ def configuration_remarks(
     formats = np.array([*(_stated_format(model, name) for name in FORMAT_NAMES), ""], dtype=object)
     positions = _split_positions(model, deployments, engine)
     name = np.full(len(deployments), model.reading if model.base else "", dtype=object)
-    capped = _low_limits(deployments)
+    capped = _power_limits(deployments)
     watts = np.array([_watts_rest_on(d) for d in deployments.devices] + [""], dtype=object)[deployments.device]
     texts = (uneven, positions, contexts, eager[deployments.device], name, formats[deployments.weight], capped, watts)
     each = zip(*texts, _unlikely_drafter(model, deployments), _assumed_acceptance(deployments), strict=True)
@@ -87,13 +87,19 @@ def _watts_rest_on(device: Device) -> str:
     return f"watts are taken from measured runs {like}, as none of this architecture is known; their range is wider"
 
 
-def _low_limits(deployments: Deployments) -> NDArray[Any]:
-    """Say where a power limit is lower than any that the slow-down was fitted on, (N,) texts; "" elsewhere."""
+def _power_limits(deployments: Deployments) -> NDArray[Any]:
+    """Say where a power limit is lower than any that the slow-down was fitted on, or above the device's own.
+
+    (N,) texts; "" elsewhere.
+    """
     hardware = hardware_of(deployments.devices, deployments.device).capped(deployments.power_cap)
     texts = np.full(len(deployments), "", dtype=object)
     for row in np.flatnonzero(is_beyond_evidence(hardware)):
         percent = 100.0 * hardware.tdp[row] / hardware.rated_tdp[row]
         texts[row] = f"a limit of {percent:.0f} % of the rated power is lower than any measured: rates are extrapolated"
+    for row in np.flatnonzero(np.isfinite(deployments.power_cap)):
+        above = unneeded_limit(deployments.devices[deployments.device[row]], float(deployments.power_cap[row]))
+        texts[row] = above or texts[row]
     return texts
 
 
@@ -118,7 +124,7 @@ def _stated_format(model: ModelSpec, stated: str) -> str:
 
     stated: name of a storage format.
     """
-    by_name = model.named_format or (model.formats["default"] if model.reading else "")
+    by_name = model.named_format or (model.weight_format if model.reading else "")
     if not by_name or by_name in UNQUANTISED or model.with_weights(stated) is model:
         return ""
     return f"weights in {stated} as stated, not in {by_name} as the name says"

@@ -17,6 +17,7 @@ from hwdb import InputError, UnknownName
 from hwdb.tomlfile import Table, read_toml
 from perfmodel.arrays import NAN
 from perfmodel.dtypes import storage
+from perfmodel.models.checkpoint_name import TAGS, no_decoder
 from perfmodel.models.config import read_config, read_mapping
 from perfmodel.models.format_suffix import Suffix
 from perfmodel.models.resolver import Reading, Resolver
@@ -75,11 +76,20 @@ def _has_config(path: Path) -> bool:
 @lru_cache(maxsize=4096)
 def _typed(name: str) -> ModelSpec:
     """Return the model that a name as typed stands for, known or read by its parts."""
+    tag = TAGS.get(name.lower().removesuffix(":latest"))
+    if tag is not None:
+        spec = model(tag)
+        return replace(spec, base=spec.name, reading=_told(name, tag, ()))
     known = _known(name.lower())
     if known is not None:
         return known
     reading = _resolver().find(name)
     if reading is None:
+        family, what = no_decoder(name)
+        if family:
+            raise InputError(
+                f"model {name!r}: {family} is {what}; only models that write token after token (decoders) are estimated"
+            )
         near = _resolver().family(name)
         hint = "(perfmodel models list has all; or give the path to its config.json)"
         raise UnknownName("model", name, near or names(), hint=hint)

@@ -19,6 +19,10 @@ _WORDS = read_toml(Path(__file__).with_name("name_words.toml"), "words in names"
 #: Words that say nothing about the shape; those that say nothing where a size stands beside them; those that mean
 #: another shape (`name_words.toml`).
 HARMLESS, PURPOSE, SHAPES = (frozenset(_WORDS.texts(kind)) for kind in ("harmless", "purpose", "shapes"))
+#: Families of models that are no decoders -> what they are.
+OTHER = {name: _WORDS.table("other").text(name) for name in _WORDS.table("other").values}
+#: Names of another library -> the checkpoint that they stand for.
+TAGS = {name: _WORDS.table("tags").text(name) for name in _WORDS.table("tags").values}
 _BRACKETS = re.compile(r"\[[^\]]*\]|\([^)]*\)")
 _PART_OF_FILES = re.compile(r"-\d{5}-of-\d{5}")
 #: What clouds and hubs append: the revision of an address, the version of a deployment ("-v1:0").
@@ -184,3 +188,15 @@ def merged(core: list[str]) -> tuple[str, ...]:
         else:
             out.append(word)
     return tuple(out)
+
+
+def no_decoder(name: str) -> tuple[str, str]:
+    """Return (family, what it is) where a name is that of a model which is no decoder; ("", "") elsewhere.
+
+    >>> no_decoder("openai/whisper-large-v3"), no_decoder("Qwen/Qwen3-8B")
+    (('whisper', 'an encoder and a decoder of speech'), ('', ''))
+    """
+    leaf = leaf_and_publisher(name)[0]
+    found = (f for f in OTHER if re.search(rf"(?<![a-z]){re.escape(f)}(?![a-z]{{2}})", leaf))
+    family = next(found, "")
+    return family, OTHER.get(family, "")

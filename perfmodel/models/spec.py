@@ -7,6 +7,7 @@ are numbers of elements. Nothing here knows about devices or time. Layers are in
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -18,6 +19,8 @@ from perfmodel.models.mixer import Mixer
 
 #: Parts that a quantised checkpoint leaves in 16 bit unless it says otherwise.
 KEPT = ("embedding", "lm_head", "router")
+#: Parts whose weights are looked up, or that are not part of the layers' multiplications.
+NOT_MULTIPLIED = (*KEPT, "other", "encoders")
 #: The indexer of sparse attention caches fp8 keys (DeepSeek-V3.2 technical report, section 2.1): bytes per value, ...
 INDEX_BYTES = 1.0
 #: ... and bytes of one fp32 scale per token in addition.
@@ -130,6 +133,17 @@ class ModelSpec:
             if key and key in self.formats:
                 return storage(self.formats[key])
         return storage(self.formats["default"])
+
+    @cached_property
+    def largest_part(self) -> str:
+        """Name of the part that holds most of the weights that are multiplied, such as `experts` or `mlp`."""
+        held = {part: size for part, size in self.weight_bytes().items() if part not in NOT_MULTIPLIED}
+        return max(held, key=lambda part: held[part])
+
+    @property
+    def weight_format(self) -> str:
+        """Storage format of most weights: that of the largest part, which `formats` may name apart from "default"."""
+        return self.format_of(self.largest_part).name
 
     def weight_bytes(self) -> dict[str, float]:
         """Return the bytes of the weights by part; `other` holds norms, convolutions and position embeddings in 16 bit.

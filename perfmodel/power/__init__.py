@@ -21,6 +21,7 @@ from perfmodel.power.device import (
     share_above_ready,
 )
 from perfmodel.power.kernels import kernel_share, near
+from perfmodel.power.limits import below_idle, refused_limit, unneeded_limit
 from perfmodel.power.node import SUPPLIES, Host, check_supply, host_of, host_watts, through_supplies
 from perfmodel.power.row import ServerPower, server_power
 from perfmodel.power.site import (
@@ -40,6 +41,7 @@ __all__ = [
     "Capping",
     "Host",
     "ServerPower",
+    "below_idle",
     "carbon_g",
     "check_supply",
     "chip",
@@ -66,11 +68,13 @@ __all__ = [
     "power_doubt",
     "power_spread",
     "ready_power",
+    "refused_limit",
     "server_power",
     "share_above_ready",
     "site_power",
     "slowdown",
     "slowed",
     "through_supplies",
+    "unneeded_limit",
     "use_of",
 ]

@@ -152,16 +152,22 @@ def _print(
 ) -> None:
     """Print one row per device and shape."""
     from perfmodel.estimates import BEYOND
+    from perfmodel.power import refused_limit, unneeded_limit
     from search.output import Layout, print_rows
 
     form, database = output.form, output.database()
     if not math.isnan(place.power_cap_w) and not 0.0 < place.power_cap_w < math.inf:
         raise InputError(f"--power-cap-w {place.power_cap_w:g} is impossible; give watts above 0")
+    devices = [database.device(name) for name in place.device]
+    refused = [text for one in devices if (text := refused_limit(one, place.power_cap_w))]
+    if refused:
+        raise InputError(f"--power-cap-w: {refused[0]}")
     asked = demand(columns)
-    rows = [row for name in place.device for row in _rows(columns, asked, database.device(name), place, more)]
+    rows = [row for one in devices for row in _rows(columns, asked, one, place, more)]
     notes = ["Back to back on a device that does nothing else. In brackets: 80 % ranges."]
     if any(BEYOND in row["power_basis"] for row in rows):
         notes.append(f"--power-cap-w {place.power_cap_w:g}: {BEYOND}.")
+    notes += [f"{text[0].upper()}{text[1:]}." for one in devices if (text := unneeded_limit(one, place.power_cap_w))]
     print_rows(rows, form, Layout(drop=DROP, keep=["time_us", "operator_w", "joules"], notes=notes, wide=output.wide))
 
 

@@ -53,11 +53,10 @@ def deployment_of(reading: Reading) -> DeploymentOptions:
 def _formats(reading: Reading, pool: Pool) -> dict[str, str]:
     """Return the formats that differ from the checkpoint's own."""
     from perfmodel import model
-    from search.planning import own_format
 
     spec = model(reading.checkpoint)
     return {
-        "weights": "" if pool.weight == own_format(spec) else pool.weight,
+        "weights": "" if pool.weight == spec.weight_format else pool.weight,
         "kv": "" if pool.kv == spec.kv_format else pool.kv,
     }
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from hwdb import InputError
+from hwdb import InputError, plain
 from perfmodel import model as model_of
 from search.deploy.checkpoints import checkpoint
 from search.deploy.drafting import draft_keys, draft_words
@@ -93,7 +93,7 @@ def _words(how: Template, setting: str, entry: Mapping[str, Any], value: Any) ->
                 f"export: {how.engine} has no {entry['flag']} for {value}; it has {', '.join(entry['values'])}"
             )
         value = entry["values"][value]
-    return [entry["flag"], f"{value:g}" if isinstance(value, float) else str(value)]
+    return [entry["flag"], plain(value) if isinstance(value, float) else str(value)]
 
 
 def _refuse_lost(launch: Launch, values: Mapping[str, Any], said: set[str]) -> None:

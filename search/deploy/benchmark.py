@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hwdb import plain
 from search.deploy.arguments import Command
 from search.deploy.checkpoints import checkpoint
 from search.deploy.launch import Launch
@@ -56,4 +57,4 @@ def _statistics(launch: Launch) -> list[str]:
         metric = METRICS[keys[key][0]]
         if metric != "itl":  # --goodput has no bound on single gaps
             least[metric] = min(bound, least.get(metric, bound))
-    return [*words, "--goodput", *(f"{m}:{b:g}" for m, b in least.items())] if least else words
+    return [*words, "--goodput", *(f"{m}:{plain(b)}" for m, b in least.items())] if least else words

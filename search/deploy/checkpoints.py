@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from perfmodel import model as model_of
 from perfmodel.dtypes import storage
-from search.planning import ONLINE_ENGINES, ONLINE_FORMAT, own_format, published
+from search.planning import ONLINE_ENGINES, ONLINE_FORMAT, published
 
 #: Engines that read GGUF files.
 GGUF = ("llamacpp", "ik_llama")
@@ -25,7 +25,7 @@ class Checkpoint:
 
 def checkpoint(model: str, weight: str, engine: str) -> Checkpoint:
     """Return the checkpoint of `model` that serves it with weights of the format `weight`."""
-    own = own_format(model_of(model))
+    own = model_of(model).weight_format
     if engine in GGUF:
         name = f"{model.rsplit('/', 1)[-1]}-{weight.upper()}.gguf"
         return Checkpoint(

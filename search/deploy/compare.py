@@ -16,7 +16,7 @@ from perfmodel import model as model_of
 from perfmodel.estimates import chance as chance_of
 from perfmodel.models import UNQUANTISED
 from search.deploy.launch import SERVE, Launch
-from search.planning import ONLINE_ENGINES, ONLINE_FORMAT, own_format, plan
+from search.planning import ONLINE_ENGINES, ONLINE_FORMAT, plan
 from search.scenario import Scenario, read_scenario
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def in_hundred(chance: float) -> str:
 
 def scenario_of(launch: Launch, confidence: float, folders: Iterable[str | Path] = ()) -> Scenario:
     """Return the scenario that asks for the fewest devices of the kinds in use; its load is a placeholder."""
-    own = own_format(model_of(launch.model))
+    own = model_of(launch.model).weight_format
     formats = sorted({launch.main.weight, own} | ({ONLINE_FORMAT} if _online(launch, own) else set()))
     pooled = any(pool.role != SERVE for pool in launch.pools)
     values = {

@@ -25,7 +25,6 @@ from search.deploy.rules import between, conflicts
 from search.deploy.settings import from_engine
 from search.deploy.shell import Given, commands
 from search.deploy.templates import Template, template
-from search.planning import own_format
 
 #: Engines whose --config names a file with more flags.
 FLAG_FILES = ("vllm", "sglang")
@@ -136,9 +135,10 @@ def _one(engine: str, given: Given, folder: Path, device: str, version: str) -> 
     found.unknown += [*given.doubts, *variables(given.env, known)]
     name, served = _names(found, how)
     spec = _spec(name, served)
-    if own_format(spec) not in UNQUANTISED:  # then --quantization only says how the weights are loaded
+    if spec.weight_format not in UNQUANTISED:  # then --quantization only says how the weights are loaded
         found.values.pop("online", None)
-    model, weight = _model(spec, served or given.marks.get("model", "")), given.marks.get("weight") or own_format(spec)
+    model = _model(spec, served or given.marks.get("model", ""))
+    weight = given.marks.get("weight") or spec.weight_format
     runs = engine_of(engine, known.version if known and engine != "llamacpp" else "")
     start = Pool(
         role=_role(found, given),

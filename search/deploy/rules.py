@@ -9,7 +9,6 @@ from perfmodel import ModelSpec
 from perfmodel.dtypes import storage
 from perfmodel.models import UNQUANTISED
 from search.deploy.launch import Launch, Pool
-from search.planning import own_format
 
 
 def conflicts(
@@ -91,7 +90,7 @@ BITS = {"fp8": 8, "awq": 4, "awq_marlin": 4, "gptq": 4, "gptq_marlin": 4, "model
 
 def _formats(given: Mapping[str, Any], spec: ModelSpec) -> Iterator[str]:
     """Yield a method of quantisation that does not suit the checkpoint."""
-    asked, own = str(given.get("--quantization", "")), own_format(spec)
+    asked, own = str(given.get("--quantization", "")), spec.weight_format
     if asked not in BITS:
         return
     bits = storage(own).bits

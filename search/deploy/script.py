@@ -11,11 +11,14 @@ from search.deploy.checkpoints import checkpoint
 from search.deploy.images import image
 from search.deploy.launch import SERVE, Launch, Pool
 from search.deploy.templates import nodes_for, template
-from search.planning import own_format
 
 #: Begins a line that the reader takes for what commands cannot carry: the device and the number of replicas.
 MARK = "# perfmodel:"
 CONFIG = "config.yaml"
+
+
+#: Chance beyond which no more is said, as in tables.
+SURE = 0.99
 
 
 def script(launch: Launch) -> str:
@@ -30,9 +33,20 @@ def script(launch: Launch) -> str:
     return "\n".join([*parts, "", *checked(launch)]) + "\n"
 
 
+def _sure(chance: float) -> str:
+    """Write a chance as a percentage; no estimate is certain, so that it is at most "over 99 %" short of 1.
+
+    >>> _sure(0.934), _sure(0.9996), _sure(0.002)
+    ('93 %', 'over 99 %', 'under 1 %')
+    """
+    if SURE < chance < 1.0:
+        return f"over {100.0 * SURE:.0f} %"
+    return f"under {100.0 - 100.0 * SURE:.0f} %" if 0.0 < chance < 1.0 - SURE else f"{100.0 * chance:.0f} %"
+
+
 def heading(launch: Launch) -> list[str]:
     """Return the comment lines that say what is launched and how sure it is."""
-    chance = None if launch.chance is None else f"{100.0 * launch.chance:.0f} %"
+    chance = None if launch.chance is None else _sure(launch.chance)
     sure = "" if chance is None else f"; the SLO holds with a chance of {chance} before any measurement"
     lines = [f"# Written by perfmodel export for: {launch.words or launch.model}{sure}"]
     lines += [f"# Flags of {launch.engine} {launch.version}. Check the versions of images before use."]
@@ -76,7 +90,7 @@ def marked(launch: Launch, pool: Pool) -> dict[str, str]:
 def _named(launch: Launch, pool: Pool) -> bool:
     """Return whether the checkpoint's name and the flags say the format of the weights."""
     stored = checkpoint(launch.model, pool.weight, launch.engine)
-    return stored.format != pool.weight or own_format(model_of(stored.name)) == pool.weight
+    return stored.format != pool.weight or model_of(stored.name).weight_format == pool.weight
 
 
 def _pool(launch: Launch, pool: Pool) -> list[str]:

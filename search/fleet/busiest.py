@@ -110,7 +110,7 @@ def _rows(found: FleetPlan, modelled: Modelled, mix: Mix) -> list[dict[str, Any]
         for key, metric, statistic, limit, chance in _bounds(modelled.slos[kind], alone, far):
             value = MS_PER_S * float(overall(alone, metric, statistic)[0])
             more = MS_PER_S * far * (metric in OVER_THE_NETWORK)
-            width = float(alone.half_width(metric, statistic)[0])
+            low, high = (float(factor[0]) for factor in alone.ends(metric, statistic))
             out.append(
                 {
                     **about,
@@ -120,8 +120,8 @@ def _rows(found: FleetPlan, modelled: Modelled, mix: Mix) -> list[dict[str, Any]
                     "slo_bound": key,
                     "limit_ms": MS_PER_S * limit,
                     "closed_form_ms": value + more,
-                    "closed_form_ms_lo": value * float(np.exp(-width)) + more,
-                    "closed_form_ms_hi": value * float(np.exp(width)) + more,
+                    "closed_form_ms_lo": value * low + more,
+                    "closed_form_ms_hi": value * high + more,
                     "slo_bound_chance": chance,
                 }
             )

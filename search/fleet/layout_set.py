@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hwdb import plain
 from perfmodel import Deployments
 from perfmodel.arrays import Array
 from perfmodel.dtypes import FORMAT_CODE
@@ -60,7 +61,7 @@ def layout_names(option: FleetOption, placed: tuple[Deployments, ...]) -> list[s
     """
     own = f"{option.name}: " if option.name != option.device else ""
     words = [own + deployment_words(d) for d in placed]
-    settings = [f", {d.max_num_batched_tokens[0]:g} tok, {d.max_num_seqs[0]:g} seqs" for d in placed]
+    settings = [f", {plain(d.max_num_batched_tokens[0])} tok, {plain(d.max_num_seqs[0])} seqs" for d in placed]
     return [w + (s if words.count(w) > 1 else "") for w, s in zip(words, settings, strict=True)]
 
 

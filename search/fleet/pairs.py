@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
+from hwdb import plain
 from perfmodel import Deployments, Estimates
 from perfmodel.arrays import Array, Index
 from perfmodel.power import energy_kwh, energy_usd, site_power
@@ -91,7 +92,8 @@ class Pairs:
         for row in rows.tolist():
             pools = (pool.take(np.array([row])) for pool in (self.prefill, self.decode))
             told = [
-                f"{n:g} x [{deployment_words(p)}]" for n, p in zip(self.workers[:, row].tolist(), pools, strict=True)
+                f"{plain(n)} x [{deployment_words(p)}]"
+                for n, p in zip(self.workers[:, row].tolist(), pools, strict=True)
             ]
             out.append(" + ".join(told))
         return out

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hwdb import InputError, nearest
+from hwdb import InputError, nearest, plain
 from search.output import heading
 from search.report import charts
 from search.searchers import pareto
@@ -66,7 +66,8 @@ def _lines(frame: pd.DataFrame, others: Sequence[str]) -> list[tuple[str, pd.Dat
         return [("", frame)]
     found = []
     for values, rows in frame.groupby(list(others), sort=False, dropna=False):
-        told = [str(v) if isinstance(v, str) else f"{o} {v:g}" for o, v in zip(others, values, strict=True)]
+        each: list[tuple[str, Any]] = list(zip(others, values, strict=True))
+        told = [v if isinstance(v, str) else f"{o} {plain(v)}" for o, v in each]
         found.append((", ".join(told), rows))
     if len(found) > MOST_LINES:
         raise InputError(f"plot: sweep: {len(found)} lines are too many; give x and fewer values, at most {MOST_LINES}")

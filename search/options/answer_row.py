@@ -197,7 +197,7 @@ def _question(asked: Colocated) -> dict[str, Any]:
         "model": asked.model.name,
         "device": one.devices[0].name,
         **asked.layout(),
-        "weights": FORMAT_NAMES[one.weight[0]] if one.weight[0] >= 0 else asked.model.formats["default"],
+        "weights": FORMAT_NAMES[one.weight[0]] if one.weight[0] >= 0 else asked.model.weight_format,
         "kv": FORMAT_NAMES[one.kv[0]] if one.kv[0] >= 0 else asked.model.kv_format,
         "engine": asked.engine.name,
         **drafting_columns(one, 0),
@@ -212,7 +212,7 @@ def _load_in_words(load: Workload) -> str:
     if load.arrival not in LOADS:
         return "one stream"
     field, unit = LOADS[load.arrival]
-    return counted(f"{getattr(load, field):g}", unit)
+    return counted(getattr(load, field), unit)
 
 
 def bill(hwdb: Hwdb, asked: Colocated, found: Estimates, site: SiteOptions) -> dict[str, Any]:
@@ -233,12 +233,12 @@ def bill(hwdb: Hwdb, asked: Colocated, found: Estimates, site: SiteOptions) -> d
     of_front = offer.hourly(*held[0]) / sum(offer.hourly(*pool) for pool in held) if len(held) > 1 else None
     shares = shares_of(found, asked.without_cached().estimates(), asked.workload, of_front)
     costs = cost_columns(found, hourly, money.utilisation)
-    width = np.exp(found.half_width("throughput"))
+    low, high = found.ends("throughput")
     columns: dict[str, Any] = {
         **paid,
         **costs,
-        "usd_per_million_tokens_lo": costs["usd_per_million_tokens"] / width,
-        "usd_per_million_tokens_hi": costs["usd_per_million_tokens"] * width,
+        "usd_per_million_tokens_lo": costs["usd_per_million_tokens"] / high,
+        "usd_per_million_tokens_hi": costs["usd_per_million_tokens"] / low,
         **power,
         **rated_columns(due, at),
         **account_columns(found, {**paid, **power}, shares, asked.workload, at, money),

@@ -155,7 +155,7 @@ def model_row(spec: ModelSpec) -> dict[str, Any]:
         "experts": spec.experts,
         "vocabulary": spec.vocab,
         "max_context": spec.max_context,
-        "weight_format": spec.formats["default"],
+        "weight_format": spec.weight_format,
         "weights_gb": from_si(sum(spec.weight_bytes().values()), "GB"),
         "kv_format": spec.kv_format,
         "kv_kb_per_token": from_si(spec.kv_bytes_per_token(), "kB"),

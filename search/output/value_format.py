@@ -73,6 +73,8 @@ def text_of(column: str, value: Any) -> str:
 
     >>> text_of("year", 2023), text_of("slo_chance", 0.934), text_of("cost_usd_per_hour", 4.5)
     ('2023', '93', '4.50')
+    >>> text_of("headroom", 19.0)
+    '1,900'
     """
     words = column.split("_")
     if not is_known(value) or isinstance(value, str):
@@ -80,7 +82,7 @@ def text_of(column: str, value: Any) -> str:
     if column in ORDINALS:
         return f"{value:.0f}"
     if column in SHARES:
-        return f"{100.0 * value:.0f}" if math.isfinite(value) else number(value)
+        return f"{100.0 * value:,.0f}" if math.isfinite(value) else number(value)
     if "chance" in words:
         return percent(value).removesuffix(" %")
     if "usd" in words:

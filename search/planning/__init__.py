@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from search.planning.planner import plan, space_of, tariff_of
     from search.planning.pool_roles import MAX_WORKERS
     from search.planning.prices import Tariff, tariff, usd_per_million_tokens
-    from search.planning.quantised import ONLINE_ENGINES, ONLINE_FORMAT, own_format, published
+    from search.planning.quantised import ONLINE_ENGINES, ONLINE_FORMAT, published
     from search.planning.ranked_plan import Plan
     from search.planning.repricing import repriced
     from search.planning.rows import candidate_rows
@@ -65,7 +65,6 @@ __all__ = [
     "memory_of",
     "memory_place",
     "next_runs",
-    "own_format",
     "plan",
     "plan_and_narrower",
     "power_columns",
@@ -107,7 +106,7 @@ __getattr__ = lazy_names(
         "planner": ["plan", "space_of", "tariff_of"],
         "pool_roles": ["MAX_WORKERS"],
         "prices": ["Tariff", "tariff", "usd_per_million_tokens"],
-        "quantised": ["ONLINE_ENGINES", "ONLINE_FORMAT", "own_format", "published"],
+        "quantised": ["ONLINE_ENGINES", "ONLINE_FORMAT", "published"],
         "repricing": ["repriced"],
         "rows": ["candidate_rows"],
         "sizing": [

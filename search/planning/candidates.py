@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from hwdb import plain
 from perfmodel import Deployments, Estimates
 from perfmodel.arrays import Array, Index, Mask
 from perfmodel.workload import Load
@@ -172,8 +173,8 @@ class Candidates:
         """Describe candidate `number` in words: `3 x 4 h100-sxm, TP4, fp8`."""
         c = self.columns
         if not self.disaggregated(number):
-            return f"{c['replicas'][number]:g} x {deployment_words(self.deployment(number), self.checkpoints)}"
+            return f"{plain(c['replicas'][number])} x {deployment_words(self.deployment(number), self.checkpoints)}"
         pair = self.pair(number)
-        prefill = f"{c['prefill_workers'][number]:g} x {deployment_words(pair.prefill, self.checkpoints)}"
-        decode = f"{c['decode_workers'][number]:g} x {deployment_words(pair.decode, self.checkpoints)}"
+        prefill = f"{plain(c['prefill_workers'][number])} x {deployment_words(pair.prefill, self.checkpoints)}"
+        decode = f"{plain(c['decode_workers'][number])} x {deployment_words(pair.decode, self.checkpoints)}"
         return f"prefill {prefill} + decode {decode}"

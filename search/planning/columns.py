@@ -23,8 +23,6 @@ BYTES_PER_GB = 1e9
 W_PER_KW = 1e3
 #: Share by which the power of a rack may be exceeded by rounding.
 ROUNDING = 1e-9
-#: Estimates whose 80 % interval a plan reports.
-SPREADS = ("ttft", "tpot", "throughput", "power", "energy")
 
 
 class Loaded(Protocol):
@@ -201,10 +199,13 @@ def slo_columns(estimates: Estimates, slo: Slo, confidence: float) -> dict[str, 
 def basis_columns(estimates: Estimates) -> dict[str, Array]:
     """Return how far the estimates can be trusted, and whether the memory suffices (`fits`, 1 or 0).
 
-    spread_*: half-widths of the 80 % intervals, as natural logarithms. basis: the basis of the estimate as a code.
+    basis: the basis of the estimate as a code.
     """
-    return {
-        **{f"spread_{name}": estimates.half_width(name) for name in SPREADS},
-        "basis": estimates.basis.astype(float),
-        "fits": estimates.fits.astype(float),
-    }
+    return {"basis": estimates.basis.astype(float), "fits": estimates.fits.astype(float)}
+
+
+def memory_over(c: Mapping[str, Array]) -> Array:
+    """Return the memory that the fullest device of each candidate takes over what is usable, (N,). c: columns."""
+    used = c["memory_gb_per_device"]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(used / (used + c["memory_free_gb_per_device"]))

@@ -18,7 +18,7 @@ from perfmodel.models import UNQUANTISED
 from search.planning.common_batches import together
 from search.planning.planner import plan as plan_of
 from search.planning.planner import scorer_of
-from search.planning.quantised import ONLINE_ENGINES, ONLINE_FORMAT, in_order, needs_checkpoint, own_format, weights_on
+from search.planning.quantised import ONLINE_ENGINES, ONLINE_FORMAT, in_order, needs_checkpoint, weights_on
 from search.scenario import RANKINGS
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def _narrower(scenario: Scenario, scorer: Scorer) -> Scenario | None:
     """
     choices, target = scenario.choices, scorer.target
     devices = tuple(d.name for d in scorer.tariff.devices if np.isfinite(d.peak(OFFERED)))
-    own = own_format(target.model)
+    own = target.model.weight_format
     if choices.weight or own not in UNQUANTISED or target.engine.family not in ONLINE_ENGINES or not devices:
         return None
     narrower = replace(choices, weight=(OFFERED,), kv=choices.kv or KV_FORMATS, pp=choices.pp or (1,))

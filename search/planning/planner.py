@@ -87,6 +87,7 @@ def _plan(scenario: Scenario, scorer: Scorer, *, searcher: Searcher, progress: P
         pairs=pairs,
         columns=columns,
         removed=tuple(legal.rows()),
+        refused=legal.refused,
         complete=found.complete,
         manifest=_manifest(scenario, searcher, scorer.tariff, command),
     )

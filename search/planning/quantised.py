@@ -17,7 +17,6 @@ from hwdb import Device
 from perfmodel import Engine, ModelSpec, model
 from perfmodel.dtypes import FORMAT_CODE, FORMAT_NAMES, storage
 from perfmodel.models import aliases, is_format_word
-from search.planning.settings import largest_part
 
 #: Engines with kernels for quantised checkpoints (Hugging Face), and those that read GGUF files.
 CHECKPOINT_ENGINES = ("vllm", "sglang", "trtllm")
@@ -94,18 +93,13 @@ KERNELS = (
 )
 
 
-def own_format(spec: ModelSpec) -> str:
-    """Return the format of the largest part of the weights that are multiplied."""
-    return storage(spec.formats.get(largest_part(spec), spec.formats["default"])).name
-
-
 def weights_on(spec: ModelSpec, engine: Engine, device: Device) -> frozenset[int]:
     """Return the codes of the formats of weights that `engine` runs on `device`, narrower than those of the model.
 
     -1, the model's own, is among them. The scales beside the numbers make no format wider: fp8 per tensor is not
     narrower than fp8 per block.
     """
-    own = np.floor(storage(own_format(spec)).bits)
+    own = np.floor(storage(spec.weight_format).bits)
     found = [k.format for k in KERNELS if engine.family in k.engines and k.on(device)]
     return frozenset({-1, *(FORMAT_CODE[name] for name in found if np.floor(storage(name).bits) < own)})
 
@@ -134,7 +128,7 @@ def needs_checkpoint(spec: ModelSpec, engine: Engine) -> frozenset[int]:
     """
     if engine.family not in CHECKPOINT_ENGINES:
         return frozenset()
-    own = own_format(spec)
+    own = spec.weight_format
     made = {ONLINE_FORMAT} if engine.family in ONLINE_ENGINES and storage(own).bits >= PLAIN_BITS else set()
     return frozenset(
         FORMAT_CODE[name] for name in FORMAT_NAMES if storage(name).bits < PLAIN_BITS and name not in {own, *made}
@@ -152,7 +146,7 @@ def published(name: str) -> Mapping[str, str]:
         rest = _stem(alias).removeprefix(_stem(name))
         words = re.findall("[a-z0-9]+", rest)
         if words and rest != _stem(alias) and all(word == PLAIN_WORD or is_format_word(word) for word in words):
-            found.setdefault(own_format(model(alias)), alias)
+            found.setdefault(model(alias).weight_format, alias)
     return {stored: alias for stored, alias in found.items() if storage(stored).bits < PLAIN_BITS}
 
 

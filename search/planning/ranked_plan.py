@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from hwdb import Infeasible
 from search.manifest import Manifest
 from search.planning.candidates import Candidates
 from search.planning.folded import folded, stands_for
+from search.planning.left_out import left_out
 from search.planning.modes import best_by_mode, best_of, comparison, device_winners, winners
 from search.planning.names import told_apart
 from search.planning.reasons import nearest_misses, notes, reason
@@ -33,7 +34,7 @@ class Plan(Candidates):
     `rows()` holds everything; the arrays of `Candidates` are for charts and for analysis. removed: flat rows, how many
     candidates each legality rule removed. complete: True where every legal candidate was tried. manifest: version,
     hashes, seed and command, so that the plan can be made again. rivals: plans of the same scenario with the other
-    engines that it names, best first.
+    engines that it names, best first. refused: device on offer without a legal candidate -> why, in words.
     """
 
     scenario: Scenario
@@ -41,6 +42,7 @@ class Plan(Candidates):
     complete: bool
     manifest: Manifest
     rivals: tuple[Plan, ...] = ()
+    refused: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def best(self) -> int:
@@ -60,10 +62,18 @@ class Plan(Candidates):
 
     @property
     def notes(self) -> list[str]:
-        """List what concerns the whole plan, in sentences: whose load it is, how modes compare, unknown prices."""
+        """List what concerns the whole plan, in sentences.
+
+        Whose load it is, how modes compare, unknown prices, devices on which nothing qualifies.
+        """
         request = self.scenario.request
         load = [f"{request.load_remark}."] if request is not None and request.load_remark else []
-        return [*load, *filter(None, [comparison(self, self.scenario.choices.modes)]), *notes(self)]
+        return [
+            *load,
+            *filter(None, [comparison(self, self.scenario.choices.modes)]),
+            *notes(self),
+            *left_out(self, self.refused),
+        ]
 
     def reason(self, number: int) -> str:
         """Say why candidate `number` does not qualify, by how much, and what to relax; "" when it qualifies."""
@@ -86,6 +96,7 @@ class Plan(Candidates):
         ranks = {number: i for i, number in enumerate(heads[:most], start=1)}
         best = [*winners(self).values(), *device_winners(self, DEVICES_SHOWN)]
         ranks |= {n: heads.index(n) + 1 for n in best if n not in ranks and n in self._folded}
+        ranks = dict(sorted(ranks.items(), key=lambda item: item[1]))
         alike = self._nearest(misses)
         candidate_rows(self, [*ranks, *best, *alike])  # estimated together, the rows below are known
         return told_apart([*self._flat(list(ranks), list(ranks.values())), *self._missed(alike)])
@@ -93,10 +104,11 @@ class Plan(Candidates):
     def safer(self, chance: float, most_usd: float = math.inf) -> tuple[int, int] | None:
         """Return (rank, number) of the best candidate that keeps every SLO with at least `chance` (0 to 1), or None.
 
-        most_usd: what it may cost per hour; a candidate without a known price costs no more than any.
+        most_usd: what it may cost per hour; where it is finite, the price of a candidate has to be known.
         """
         sure, cost = self.columns["slo_chance"], self.columns["usd_per_hour"]
-        found = (n for n in enumerate(self._folded, start=1) if sure[n[1]] >= chance and not cost[n[1]] > most_usd)
+        cheap = (cost <= most_usd) | np.isposinf(most_usd)
+        found = (n for n in enumerate(self._folded, start=1) if sure[n[1]] >= chance and cheap[n[1]])
         return next(found, None)
 
     def best_by_mode(self) -> list[dict[str, Any]]:

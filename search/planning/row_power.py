@@ -15,7 +15,7 @@ import numpy as np
 from hwdb import InputError
 from perfmodel import Deployments, simulator
 from perfmodel.arrays import NAN, Array
-from perfmodel.power import Host, ServerPower, host_watts, server_power, through_supplies
+from perfmodel.power import Host, ServerPower, host_watts, refused_limit, server_power, through_supplies
 from perfmodel.simulator import ReplicaPower, Simulation
 from search.planning import verify
 from search.planning.prices import Tariff
@@ -154,6 +154,11 @@ def row_power(
         raise InputError(f"{plan.name(number)}: the power limit of a device is unknown; give its tdp in a device file")
     if any(not 0 < cap <= 1 for cap in caps):
         raise InputError(f"caps are {', '.join(f'{c:g}' for c in caps)}; give shares of the power limit, 0 to 1")
+    for at in plan.device_types(number):
+        device = plan.scorer.tariff.devices[at]
+        refused = [text for cap in caps if (text := refused_limit(device, cap * device.tdp))]
+        if refused:
+            raise InputError(f"caps {', '.join(f'{c:g}' for c in caps)}: {refused[0]}")
     asked = _Asked(plan, number, settings, budget, servers)
     named = asked.by_nameplate
     base = _replayed(asked, {})

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from perfmodel import Deployments
-from perfmodel.arrays import NAN
+from perfmodel import Deployments, Estimates
+from perfmodel.arrays import NAN, Array
 from perfmodel.costs import remarks_of
 from perfmodel.estimates import chances, configuration_remarks, overall
 from perfmodel.vocabulary import BASES
@@ -67,7 +67,7 @@ def _made(candidates: Candidates, numbers: Sequence[int]) -> list[dict[str, Any]
     """Build the flat rows of the candidates `numbers`, which are estimated together."""
     found, slo = candidates.estimates_of(numbers), candidates.scorer.target.slo
     tails = {f"{metric}_ms_{s}": overall(found, metric, s) * MS_PER_S for metric, s in PERCENTILES}
-    tails |= headroom_columns(candidates, numbers)
+    tails |= _intervals(candidates, numbers, found) | headroom_columns(candidates, numbers)
     tails |= account_rows(candidates, numbers, found) | cost_range(candidates, numbers)
     tails |= {f"{o.key}_chance": p for o, p in zip(slo.objectives, chances(found, slo), strict=True)}
     odds = odds_columns(candidates, [int(n) for n in numbers], found)
@@ -88,8 +88,7 @@ def _row(candidates: Candidates, number: int, tails: Mapping[str, float]) -> dic
         "candidate": candidates.name(number),
         "mode": "disaggregated" if candidates.disaggregated(number) else "colocated",
         **_layout(candidates, number),
-        **{k: c[k] for k in c if k not in INTERNAL and not k.startswith("spread_")},
-        **_intervals(c, rate_is_given=candidates.scorer.target.workload.arrival == "open"),
+        **{k: c[k] for k in c if k not in INTERNAL},
         **tails,
         "slo_ratio": c["slo_ratio"],
         **({} if candidates.scorer.target.slo.objectives else {"slo_chance": NAN}),
@@ -142,18 +141,19 @@ def _settings(target: Target, deployment: Deployments) -> dict[str, Any]:
     return {**layout_columns(deployment, 0), **resolved_settings(target, deployment)}
 
 
-def _intervals(c: Mapping[str, float], rate_is_given: bool) -> dict[str, float]:
-    """Return the ends of the 80 % interval of the estimated columns of one candidate, named `_lo` and `_hi`.
+def _intervals(candidates: Candidates, numbers: Sequence[int], found: Estimates) -> dict[str, Array]:
+    """Return the ends of the 80 % intervals of the estimated columns, named `_lo` and `_hi`, (N,) each.
 
-    The interval goes from value / exp(s) to value x exp(s), where s is the log half-width; those of cost are in
-    `cost_range`. rate_is_given: True where the workload sets the
-    request rate, so that the throughput is no estimate and gets no interval.
+    Those of cost are in `cost_range`. Where the workload sets the request rate, the throughput is no estimate and gets
+    no interval. found: the estimates of the candidates `numbers`.
     """
-    spread_of = {"ttft_ms": "ttft", "tpot_ms": "tpot", "power_w": "power"}
-    spread_of["site_energy_j_per_output_token"] = "power" if rate_is_given else "energy"
-    spread_of |= {} if rate_is_given else {"output_tok_s": "throughput"}
-    out = {}
-    for column, spread in spread_of.items():
-        factor = np.exp(c[f"spread_{spread}"])
-        out[f"{column}_lo"], out[f"{column}_hi"] = float(c[column] / factor), float(c[column] * factor)
+    given = candidates.scorer.target.workload.arrival == "open"
+    metric_of = {"ttft_ms": "ttft", "tpot_ms": "tpot", "power_w": "power"}
+    metric_of["site_energy_j_per_output_token"] = "power" if given else "energy"
+    metric_of |= {} if given else {"output_tok_s": "throughput"}
+    out: dict[str, Array] = {}
+    for column, metric in metric_of.items():
+        low, high = found.ends(metric)
+        value = candidates.columns[column][list(numbers)]
+        out[f"{column}_lo"], out[f"{column}_hi"] = value * low, value * high
     return out

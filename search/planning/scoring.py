@@ -20,6 +20,7 @@ from search.planning.columns import (
     cost_columns,
     latency_columns,
     memory_columns,
+    memory_over,
     node_watts,
     power_columns,
     rack_columns,
@@ -189,6 +190,7 @@ class Scorer:
         out["within_limits"] = np.all([~(ratio > 1.0) for ratio in over.values()], axis=0).astype(float)
         out["verdict"] = self._verdict(out, meets, over)
         out["excess"] = np.where(meets, np.fmax.reduce(list(over.values())), out["slo_ratio"])
+        out["excess"] = np.where(out["fits"] > 0, out["excess"], memory_over(out))
         out[SCORE] = self.scores(out)
         return out | {f"{NEEDED}{name}": out[name] for name in LIMITED}
 

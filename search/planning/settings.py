@@ -10,12 +10,8 @@ from perfmodel import Deployments
 from perfmodel.deployment import shard
 from perfmodel.dtypes import COMPUTE, FORMAT_NAMES, storage
 from perfmodel.estimates import engine_limits
-from perfmodel.models import ModelSpec
 from perfmodel.workload import load_of
 from search.planning.sizing import Target
-
-#: Parts of a model whose weights are looked up, not multiplied, or left in 16 bit.
-NOT_MULTIPLIED = ("embedding", "lm_head", "router")
 
 
 def resolved_settings(target: Target, deployment: Deployments) -> dict[str, Any]:
@@ -27,7 +23,7 @@ def resolved_settings(target: Target, deployment: Deployments) -> dict[str, Any]
     device memory that the engine uses. NaN for a limit that the engine does not have. `engine`, `engine_version`: its
     name and versions.
     """
-    sharding, part = shard(target.model, deployment), largest_part(target.model)
+    sharding, part = shard(target.model, deployment), target.model.largest_part
     kv = int(deployment.kv[0])
     limits = engine_limits(target.engine, deployment, load_of(target.workload, 1))
     return {
@@ -38,9 +34,3 @@ def resolved_settings(target: Target, deployment: Deployments) -> dict[str, Any]
         "engine": target.engine.family or target.engine.name,
         "engine_version": target.engine.era,
     }
-
-
-def largest_part(model: ModelSpec) -> str:
-    """Return the part of the model that holds most of the weights that are multiplied, such as `experts` or `mlp`."""
-    held = {part: size for part, size in model.weight_bytes().items() if part not in NOT_MULTIPLIED}
-    return max(held, key=lambda part: held[part])

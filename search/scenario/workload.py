@@ -275,7 +275,7 @@ def _stated_classes(table: Table) -> Histogram:
     if abs(share.sum() - 1) > SHARE_SUM_TOLERANCE:
         raise table.error("share", f"the shares sum to {share.sum():g}; make them sum to 1")
     prompt, output = (np.broadcast_to(c, (count,)).astype(float) for c in columns)
-    return Histogram(prompt, output, share=share, prefix_hit=np.zeros(count), name="typed", source=table.file)
+    return Histogram(prompt, output, share=share, prefix_hit=np.zeros(count), name=table.file, source=table.file)
 
 
 def _load(table: Table, timing: Timing, *, for_peak: bool) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from perfmodel.arrays import Array, Index, Mask
 from perfmodel.deployment import Deployments, uneven_shards
 from perfmodel.dtypes import FORMAT_NAMES
 from perfmodel.hardware import hardware_of
-from perfmodel.power import idle_power
+from perfmodel.power import below_idle, idle_power
 
 #: Values of N candidates, one column (N,) per axis. `ep` is resolved; `ep_requested` may hold `WHOLE_GROUP`.
 Columns = Mapping[str, Array]
@@ -338,8 +338,7 @@ def _above_idle(context: RuleContext, c: Columns) -> Mask:
 def _say_idle(context: RuleContext, c: Row) -> str:
     """Say that a power limit is not above what the device draws idle."""
     at = int(c["device"])
-    idle = f"the {context.idle[at]:.0f} W that {context.names[at]} draws idle"
-    return f"a power limit of {c['power_cap']:g} W is not above {idle}; give a higher limit"
+    return below_idle(context.names[at], c["power_cap"], context.idle[at])
 
 
 #: Rules in the order in which they are applied: each removes from what the earlier ones left.

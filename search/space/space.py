@@ -19,7 +19,7 @@ from perfmodel.arrays import NAN, Array, Index, Mask
 from perfmodel.deployment import ExpertRouting, HandOver, Speculation
 from perfmodel.hardware import Host
 from perfmodel.models import Adapters
-from search.space.rules import RULES, Columns, RuleContext, first_row, idle_watts
+from search.space.rules import RULES, Columns, Rule, RuleContext, first_row, idle_watts
 
 #: Most combinations of the values on all axes. Chosen: about 20 s, and 1 GB of memory.
 MOST_CANDIDATES = 4_000_000
@@ -206,17 +206,19 @@ class SearchSpace:
         index = np.arange(self.size)
         removed: dict[str, int] = {}
         example: dict[str, str] = {}
+        refused: dict[str, str] = {}
         for rule in RULES:
             columns: Columns = self.columns(index)
             keep = np.broadcast_to(rule.allows(context, columns), index.shape)
             removed[rule.name] = int((~keep).sum())
             if removed[rule.name]:
                 example[rule.name] = rule.says(context, first_row(columns, ~keep))
+                refused |= _without(context, rule, columns, keep)
             index = index[keep]
         index = index[self._worth_trying(self.columns(index), context.domain)] if self.own_range else index
         if not len(index):
             raise InputError(self._nothing_left(removed, example))
-        return Legal(space=self, index=index, removed=removed, example=example)
+        return Legal(space=self, index=index, removed=removed, example=example, refused=refused)
 
     def _worth_trying(self, columns: Columns, domain: Array) -> Mask:
         """Return True for combinations of the search's own degrees that are worth their time, (N,).
@@ -243,6 +245,13 @@ class SearchSpace:
         return f"no deployment of {self.model.name}{given} is possible: {reasons}"
 
 
+def _without(context: RuleContext, rule: Rule, columns: Columns, keep: Mask) -> dict[str, str]:
+    """Return the devices of which a rule leaves no candidate, each with what the rule says of one. keep: (N,)."""
+    devices = np.asarray(columns["device"], dtype=np.intp)
+    gone = set(devices[~keep].tolist()) - set(devices[keep].tolist())
+    return {context.names[at]: rule.says(context, first_row(columns, devices == at)) for at in sorted(gone)}
+
+
 def _is_degree(value: float) -> bool:
     """Return True for a whole number of 1 or more, and for `WHOLE_GROUP`."""
     return value >= 1 and (value == WHOLE_GROUP or value == int(value))
@@ -253,13 +262,15 @@ class Legal:
     """The legal candidates of a space.
 
     index: (N,) their numbers in the space. removed: rule name -> number of candidates that it removed. example: rule
-    name -> one candidate that it removed, in words.
+    name -> one candidate that it removed, in words. refused: device of which no candidate is left -> why its last ones
+    are not legal.
     """
 
     space: SearchSpace
     index: Index
     removed: Mapping[str, int]
     example: Mapping[str, str]
+    refused: Mapping[str, str]
 
     def __len__(self) -> int:
         return len(self.index)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hwdb import Device, Hwdb, InputError, load
+from hwdb import Device, Hwdb, InputError, load, plain
 from perfmodel import Engine, ModelSpec, Objective, Slo, Workload, engine, model, read_config, simulate
 from perfmodel.workload import SLO_KEYS
 from search.planning import term_row
@@ -129,7 +129,7 @@ class SweepTable:
         frame = self._frame
         differ = [c for c in self.differing() if c not in ("device", "tp")]
         values = [(c, frame[c].iloc[row]) for c in differ]
-        told = [v if isinstance(v, str) else f"{c} {v:g}" for c, v in values]
+        told = [v if isinstance(v, str) else f"{c} {plain(v)}" for c, v in values]
         return ", ".join([f"{frame['device'].iloc[row]} TP{frame['tp'].iloc[row]:g}", *told])
 
     def shown(self) -> pd.DataFrame:

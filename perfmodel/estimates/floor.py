@@ -1,0 +1,44 @@
+"""Bound the ranges of estimates by what no system does: a token that comes sooner than the weights can be read once.
+
+The 80 % ranges are widths of learned errors, and know no physics. Each decode step reads the weights that one token
+needs from device memory, which takes their bytes over the rated bandwidth at least, whatever engine and kernels do.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from perfmodel.arrays import Array
+from perfmodel.deployment import Sharding
+from perfmodel.hardware import Hardware
+from perfmodel.operators import Step, operators
+
+#: Families of operators that read weights.
+READS_WEIGHTS = ("gemm", "grouped_gemm")
+
+
+def least_step(sharding: Sharding, hardware: Hardware) -> Array:
+    """Return the least seconds of a decode step of the busiest devices, (N,); NaN where a figure is not known.
+
+    That is the time to read the weights of one token once, without what the last cache of a device may hold, at the
+    rated bandwidth, or at the measured one where that is higher. Pipeline stages run one after the other.
+    """
+    read = np.zeros(len(hardware.index))
+    for demand in operators(sharding, Step(decode_seqs=1.0, decode_context=1.0)):
+        if demand.family in READS_WEIGHTS:
+            read = read + np.where(demand.count > 0, demand.count * demand.moved, 0.0)
+    held = np.array([_cache(d.l2) for d in hardware.devices])[hardware.index] * sharding.pp
+    highest = np.array([np.fmax(d.bandwidth, d.measured("memory_bandwidth")) for d in hardware.devices])
+    return np.asarray(np.maximum(read - held, 0.0) / highest[hardware.index])
+
+
+def _cache(size: float) -> float:
+    """Return the bytes of the last cache, 0 where none is known."""
+    return size if size == size else 0.0
+
+
+def sooner(least: Array, estimate: Array) -> Array:
+    """Return by how much at most an estimate may be undercut, (N,): `least` over it, at most 1; 0 where unknown."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.asarray(least / estimate)
+    return np.clip(np.nan_to_num(ratio, nan=0.0, posinf=1.0), 0.0, 1.0)
