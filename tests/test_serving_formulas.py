@@ -433,7 +433,7 @@ def test_a_step_that_prompts_share_with_decodes_brings_a_token_however_full_it_i
     full = mixed()
     full.separate, full.at = False, lambda _running: (row(0.2), row(0.04))
     rates = open_loop._throughput(replica(), point())
-    slow, _ = open_loop._tpot(replica(), point(mixed=full), rates, (row(60.0), row(1.0)), Later(lambda: row(0.0)))
+    slow, _ = open_loop._tpot(replica(mixed=full), point(), rates, (row(60.0), row(1.0)), Later(lambda: row(0.0)))
     assert slow.tolist() == pytest.approx([0.2 + 2 * 0.04])
 
 
@@ -449,7 +449,7 @@ def test_a_burst_brings_others_that_run_beside_a_request_and_prompts_that_delay_
     assert seen.tolist() == pytest.approx([21.0 + more])
     assert spread.tolist() == pytest.approx([(20.0 + more) * (1.0 + more)])  # negative binomial: mean times variance
     assert [v.tolist() for v in open_loop._seen(calm, row(20.0))] == [[21.0], [20.0]]
-    wide = point(mixed=mixed(), step=row(0.01))
+    wide = point(step=row(0.01))
     rates = open_loop._throughput(replica(), wide)
     waits, no = (row(0.1), row(0.0)), Later(lambda: row(0.0))
     times = [float(open_loop._tpot(r, wide, rates, waits, no)[0][0]) for r in (calm, those)]

@@ -65,24 +65,6 @@ def test_a_server_in_the_process_of_the_engine_takes_its_time_for_every_token(se
     assert shared == pytest.approx(plain)
 
 
-@pytest.mark.parametrize("seqs", [1.0, 100.0, 255.0])
-def test_a_process_that_streams_beside_the_engine_bounds_the_steps(seqs: float) -> None:
-    streams = SERIAL.changed(stream_time=2e-4)
-    at = (np.array([seqs]), np.array([500.0]), np.zeros(1))
-    plain, bounded = (float(streamed(e, "closed").decode(*at)[1][0]) for e in (SERIAL, streams))
-    assert bounded == pytest.approx(max(plain, seqs * 2e-4))
-    plain, bounded = (float(streamed(e, "static").decode(*at)[1][0]) for e in (SERIAL, streams))
-    assert bounded == plain
-
-
-def test_sglang_streams_no_more_tokens_than_its_tokenizer_process_can() -> None:
-    # 1 / 45 us is 22,200 tokens/s; measured on eight H200: 22,300 of answers of 1,000 tokens
-    work = Workload.from_lengths(1000, 1000, concurrency=512)
-    placed = deployments([hwdb.device("h200-sxm")], tp=8)
-    rate = estimate(model("llama-3.1-8b"), work, placed, engine="sglang").output_rate[0]
-    assert 14_000 < rate < 1 / 45e-6
-
-
 def test_many_clients_of_an_old_server_get_as_many_tokens_as_its_process_can_stream() -> None:
     # 1 / 0.35 ms is 2,857 tokens/s, whatever the device could do (ML.ENERGY v2 measures 2,000 to 2,600)
     rates = [

@@ -46,7 +46,6 @@ CONSTANTS = {
     "step_host_time": Constant(key="step_host_us", scale=1e6, least=20.0, most=20000.0),
     "step_host_per_seq": Constant(key="step_host_per_seq_us", scale=1e6, least=0.1, most=200.0),
     "front_end_token": Constant(key="front_end_us_per_token", scale=1e6, least=1.0, most=2000.0),
-    "stream_time": Constant(key="stream_us_per_token", scale=1e6, least=1.0, most=500.0),
     "step_host_parallel": Constant(key="step_host_parallel_us", scale=1e6, least=1.0, most=10000.0),
     "request_time": Constant(key="request_ms", scale=1e3, least=0.2, most=150.0),
     "launch_time": Constant(key="launch_us", scale=1e6, least=0.5, most=120.0),

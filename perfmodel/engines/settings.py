@@ -125,7 +125,6 @@ SETTINGS = (
     Setting("step_host_time", "step_host_us", _number(MICROSECOND)),
     Setting("step_host_per_seq", "step_host_per_seq_us", _number(MICROSECOND)),
     Setting("front_end_token", "front_end_us_per_token", _number(MICROSECOND), optional=True),
-    Setting("stream_time", "stream_us_per_token", _number(MICROSECOND), optional=True),
     Setting("step_host_parallel", "step_host_parallel_us", _number(MICROSECOND), optional=True),
     Setting("request_time", "request_ms", _number(MILLISECOND)),
     Setting("tokenize_time", "tokenize_us_per_token", _number(MICROSECOND), optional=True),

@@ -137,8 +137,6 @@ class Engine:
     where a replica has more than one device; hidden behind the device where overlap_scheduling is on.
         front_end_token: further host seconds per token that is streamed to a client, where the server shares the
             process of the engine's scheduler; batch use without a server (`OFFLINE` loads) does not take it.
-        stream_time: seconds per token of a process beside the scheduler's that streams tokens to clients: no step of a
-            rank is shorter than those of its sequences; `OFFLINE` loads do not take it.
         launch_time: host seconds per kernel launched outside a captured graph; a step takes at least its launches.
         kernel_launches: (operator family, kernels launched per operator) where not 1; see `launches_of`.
         host_launches: (vendor, seconds): on devices of the vendor the host launches each operator of every step,
@@ -203,7 +201,6 @@ class Engine:
     request_time: float
     batching: str
     front_end_token: float = 0.0
-    stream_time: float = 0.0
     tokenize_time: float = 0.0
     admission: str = "grow"
     memory_rule: str = "total"

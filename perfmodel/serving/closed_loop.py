@@ -153,19 +153,24 @@ def closed_loop(steps: StepModel, load: Load, max_running: Array, prefills_per_r
         steps=StepTimes(
             decode=batch.decode.wall, mixed=batch.prefill.mixed_step, interference=batch.prefill.interference_by_class
         ),
-        costs=StepCosts(
-            decode=batch.decode.cost,
-            prefill=batch.prefill.cost,
-            prefill_steps=batch.prefill.n_steps,
-            prompt=batch.prefill.own,
-            decode_seqs=batch.decoding,
-            prompts=batch.prefill.planned,
-        ),
+        costs=_costs(batch),
         running=batch.running,
         rate=batch.clients / (load.mean(ttft) + batch.later_tokens * tpot),  # Little's law over all that a client waits
         saturated=np.zeros(len(batch.running), bool),
         waits=later(lambda: _waits(batch, (prefill, wait, load.mean(burst), queued), opening)),
         tokens=later(lambda: _tokens(batch, met)),
+    )
+
+
+def _costs(batch: _Batch) -> StepCosts:
+    """Return the device costs of the steps of a closed loop."""
+    return StepCosts(
+        decode=batch.decode.cost,
+        prefill=batch.prefill.cost,
+        prefill_steps=batch.prefill.n_steps,
+        prompt=batch.prefill.own,
+        decode_seqs=batch.decoding,
+        prompts=batch.prefill.planned,
     )
 
 

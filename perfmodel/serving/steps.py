@@ -160,10 +160,7 @@ class StepModel:
         per_seq = engine.step_host_per_seq + (engine.front_end_token if self.streams else 0.0)
         host = (engine.step_host_time + per_seq * own + several) * self.own_factor("host")
         device = np.maximum(cost.time, np.where(captured, 0.0, self._launches(cost)))
-        wall = np.maximum(device, host) if engine.overlap_scheduling else device + host
-        if engine.stream_time > 0.0 and self.streams:
-            wall = np.maximum(wall, engine.stream_time * own * self.own_factor("front_end"))
-        return wall
+        return np.maximum(device, host) if engine.overlap_scheduling else device + host
 
     def _launches(self, cost: StepCost) -> Array:
         """Return the seconds that the host takes to launch a step that no captured graph replays; shape of the cost.
