@@ -160,7 +160,7 @@ FORMAT_COMPUTE = np.array([-1 if f.compute is None else COMPUTE_CODE[f.compute] 
 
 
 #: Said of a format that is not known: those that most checkpoints have.
-COMMON = "(usual are bf16, fp8, int8, int4, nvfp4, mxfp4, and q8_0, q6_k, q5_k_m, q4_k_m of GGUF; no EXL2 and no HQQ)"
+COMMON = "(common: bf16, fp8, int8, int4, nvfp4, mxfp4; of GGUF: q8_0, q6_k, q5_k_m, q4_k_m; not modelled: EXL2, HQQ)"
 
 
 def storage(name: str) -> Format:

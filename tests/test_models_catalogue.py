@@ -153,6 +153,8 @@ KV_BYTES = {
     "meta-llama/Meta-Llama-3-8B": 32 * 8 * 256 * BF16,
     "microsoft/Phi-3-medium-4k-instruct": 40 * 10 * 256 * BF16,
     "microsoft/Phi-3-mini-4k-instruct": 32 * 32 * 192 * BF16,
+    "microsoft/Phi-3.5-mini-instruct": 32 * 32 * 192 * BF16,
+    "microsoft/Phi-3-medium-128k-instruct": 40 * 10 * 256 * BF16,
     "microsoft/Phi-3-small-8k-instruct": 32 * 8 * 256 * BF16,
     "microsoft/phi-4": 40 * 10 * 256 * BF16,
     "MiniMaxAI/MiniMax-M2.5": 62 * 8 * 256 * BF16,
@@ -513,3 +515,40 @@ def test_mixer_kinds_are_told_apart() -> None:
     assert recurrent.recurrent
     assert (recurrent.kv_values, recurrent.state_values) == (0, 4 * 8 * 16 + 3 * (2 * 2 * 8 + 4 * 16))
     assert float(recurrent.stored(100.0)) == float(recurrent.attended(100.0)) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("name", "tokens"),
+    [
+        ("Qwen/Qwen1.5-MoE-A2.7B-Chat", 8192),
+        ("Qwen/Qwen2-0.5B-Instruct", 32768),
+        ("Qwen/Qwen2-0.5B", 131072),
+        ("Qwen/Qwen2-57B-A14B", 131072),
+        ("Qwen/Qwen2-57B-A14B-Instruct", 32768),
+    ],
+)
+def test_contexts_are_those_of_the_files(name: str, tokens: int) -> None:
+    """Base and instruct models of one shape have different contexts; both took that of the other."""
+    assert model(name).max_context == tokens
+
+
+def test_mistral_large_3_has_the_dense_mlp_of_its_own_file() -> None:
+    """params.json has a hidden_dim of 16,384; DeepSeek-V3, from which the rest was taken, has 18,432."""
+    here, there = model("mistralai/Mistral-Large-3-675B-Instruct-2512"), model("deepseek-ai/DeepSeek-V3")
+    mlp = [spec.weight_bytes()["mlp"] for spec in (here, there)]
+    assert mlp[0] / mlp[1] == pytest.approx(16384 / 18432, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("microsoft/Phi-3.5-mini-instruct", 32 * 32 * 192),
+        ("microsoft/Phi-3-mini-128k-instruct", 32 * 32 * 192),
+        ("microsoft/Phi-3-medium-128k-instruct", 40 * 10 * 256),
+    ],
+)
+def test_variants_of_phi_3_with_long_contexts_keep_all_tokens(name: str, values: int) -> None:
+    """The 4k variants have a window of 2,047 tokens, which the 128k variants took with the shape."""
+    spec = model(name)
+    assert spec.max_context == 131_072
+    assert spec.kv_bytes(100_000) == pytest.approx(100_000 * values * BF16)

@@ -247,6 +247,7 @@ def test_case_and_separators_do_not_matter(name: str) -> None:
         ("deepseek-r1:671b", "deepseek-ai/DeepSeek-R1"),
         ("qwen3:latest", "Qwen/Qwen3-8B"),
         ("command-r", "CohereLabs/c4ai-command-r-08-2024"),
+        ("phi3.5", "microsoft/Phi-3.5-mini-instruct"),
     ],
 )
 def test_names_that_people_type_stand_for(typed: str, known: str) -> None:
@@ -256,7 +257,7 @@ def test_names_that_people_type_stand_for(typed: str, known: str) -> None:
 
 
 def test_a_context_in_the_name_is_that_of_the_copy() -> None:
-    assert model("microsoft/Phi-3-mini-128k-instruct").max_context == 131_072
+    assert model("01-ai/Yi-1.5-9B-Chat-16K").max_context == 16_384
     assert model("Qwen/Qwen2.5-7B-Instruct-1M").max_context == 1_048_576
     assert model("some-lab/Llama-3-8B-Instruct-Gradient-1048k").max_context == 1_048_000
 
@@ -351,8 +352,8 @@ def test_what_hubs_and_clouds_put_around_a_name_says_nothing(typed: str, known: 
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("openai/whisper-large-v3", "an encoder and a decoder of speech"),
-        ("BAAI/bge-m3", "an encoder of texts"),
+        ("openai/whisper-large-v3", "an encoder-decoder for speech"),
+        ("BAAI/bge-m3", "a text encoder"),
         ("black-forest-labs/FLUX.1-dev", "a diffusion model"),
     ],
 )

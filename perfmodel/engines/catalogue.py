@@ -77,7 +77,7 @@ def engine(name: str = PLAIN, version: str = "") -> Engine:
     if key not in known:
         key = _aliases().get(key, key)
     if key not in known:
-        hint = f"({', '.join(families())}; or give the path of an engine TOML file)"
+        hint = f"(families: {', '.join(families())}; or give the path of an engine TOML file)"
         raise UnknownName("engine", name, [*known, *_aliases()], hint)
     key = _fork(key, version) if version else key
     chosen = _shipped(key)

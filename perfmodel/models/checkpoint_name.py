@@ -194,7 +194,7 @@ def no_decoder(name: str) -> tuple[str, str]:
     """Return (family, what it is) where a name is that of a model which is no decoder; ("", "") elsewhere.
 
     >>> no_decoder("openai/whisper-large-v3"), no_decoder("Qwen/Qwen3-8B")
-    (('whisper', 'an encoder and a decoder of speech'), ('', ''))
+    (('whisper', 'an encoder-decoder for speech'), ('', ''))
     """
     leaf = leaf_and_publisher(name)[0]
     found = (f for f in OTHER if re.search(rf"(?<![a-z]){re.escape(f)}(?![a-z]{{2}})", leaf))
