@@ -17,8 +17,10 @@ from typing import Any
 
 from hwdb import private_folder
 
-#: Where shipped files lie: the folder of the packages.
-_SHIPPED = str(Path(__file__).resolve().parents[1]) + os.sep
+#: Where shipped files lie: the packages, and the profiles beside them in a checkout. Other files there are the user's.
+_SHIPPED = tuple(
+    str(Path(__file__).resolve().parents[1] / name) + os.sep for name in ("hwdb", "perfmodel", "search", "data")
+)
 #: Characters from which a text is kept. chosen: less is parsed as fast as found.
 _LEAST = 1000
 #: Name of the folder of entries; a new one where their form changes.
@@ -44,14 +46,22 @@ def keep(text: str, file: str, found: dict[str, Any]) -> None:
     place = _entry(text) if _kept(text, file) and not sys.dont_write_bytecode else None
     if place is None or _writable(place.parent) is None:
         return
+    with suppress(OSError, TypeError):  # TypeError: a date
+        _write(place, json.dumps(found).encode())
+
+
+def _write(place: Path, content: bytes) -> None:
+    """Write an entry so that other processes find all of it or nothing. `OSError` where it cannot be written."""
     import tempfile
 
-    with suppress(OSError, TypeError):  # TypeError: a date
-        content = json.dumps(found).encode()
-        descriptor, name = tempfile.mkstemp(dir=place.parent)
+    descriptor, name = tempfile.mkstemp(dir=place.parent)
+    try:
         with os.fdopen(descriptor, "wb") as stream:
             stream.write(content)
         os.replace(name, place)
+    except OSError:  # a full disk: nothing is left behind
+        os.unlink(name)
+        raise
 
 
 def _kept(text: str, file: str) -> bool:
@@ -67,9 +77,12 @@ def _entry(text: str) -> Path | None:
 
 @lru_cache(maxsize=1)
 def _folder() -> Path | None:
-    """Return the folder of entries: one that is ours already, else the first that can be made; None where none can."""
+    """Return the folder of entries: one that is ours already, else the first that can be made; None where none can.
+
+    One that the administrator made for themselves is nobody else's: they can neither read nor write it.
+    """
     places = [base / _FOLDER for base in (Path(__file__).parent / "__pycache__", *private_folder.of_user())]
-    ours = (place for place in places if private_folder.private(place))
+    ours = (place for place in places if private_folder.private(place) and os.access(place, os.R_OK | os.X_OK))
     return next(ours, None) or (None if sys.dont_write_bytecode else next(filter(None, map(_writable, places)), None))
 
 

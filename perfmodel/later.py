@@ -19,8 +19,10 @@ class Later(Generic[Value]):
 
     def __call__(self) -> Value:
         """Return the value."""
-        if self._compute is not None:
-            self._value, self._compute = self._compute(), None  # what the function holds is let go
+        compute = self._compute  # another thread may compute it, and let go of the function, meanwhile
+        if compute is not None:
+            self._value = compute()
+            self._compute = None  # what the function holds is let go
         return cast("Value", self._value)
 
 
@@ -54,12 +56,14 @@ class Unhurried:
 
         def __getattr__(self, name: str) -> Any:
             """Compute a field that was set aside."""
-            pending = vars(self).get("_pending", {})
-            if name not in pending:
+            own = vars(self)
+            found = own.get("_pending", {}).get(name)
+            if found is not None:
+                own.setdefault(name, found())  # another thread may have read the field meanwhile
+                own["_pending"].pop(name, None)
+            elif name not in own:
                 raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-            vars(self)[name] = value = pending[name]()
-            del pending[name]
-            return value
+            return own[name]
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the values of all fields, and of what was derived from them."""
@@ -69,6 +73,6 @@ class Unhurried:
 
     def changed(self, **values: Any) -> Self:
         """Return the same with other values of some fields; what is not computed yet is left for later."""
-        known, pending = vars(self), vars(self)["_pending"]
-        kept = {f.name: known[f.name] if f.name in known else pending[f.name] for f in fields(cast("Any", self))}
+        known, pending = vars(self), dict(vars(self)["_pending"])  # another thread may read a field meanwhile
+        kept = {f.name: pending[f.name] if f.name in pending else known[f.name] for f in fields(cast("Any", self))}
         return type(self)(**{**kept, **values})

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -146,6 +148,17 @@ def test_the_first_model_that_knows_answers() -> None:
     alone = Roofline().cost(local(3e12, 3e9), columns("l4"))
     np.testing.assert_allclose(answer.time, [1.0, 2.0, alone.time[0]])
     assert [BASES[b] for b in answer.basis] == ["measured", "interpolated", "roofline"]
+
+
+def test_what_a_model_returns_stays_as_it_is() -> None:
+    """A model may keep its prices and return them again: what others add is of this demand alone."""
+    rows = columns("h100-sxm", "l4")
+    kept = Knows("h100-sxm", 1.0, "measured", []).cost(local(1.0, 1.0), rows)
+    costs = Fallback((cast(CostModel, SimpleNamespace(cost=lambda demand, hardware: kept)), Roofline()))
+    for flop in (np.array([1e12, 3e12]), np.array([1e12, 6e12])):
+        demand = Demand("test", "gemm", flop, flop / 1e3, np.ones(2), compute=np.full(2, BF16))
+        ideal = Roofline().cost(demand, rows).time
+        np.testing.assert_allclose(costs.cost(demand, rows).time, [1.0, ideal[1]])
 
 
 def test_a_class_that_is_known_is_not_priced_again() -> None:

@@ -7,6 +7,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,6 +47,16 @@ def test_shipped_files_say_the_same_from_an_entry(file: Path, folder: Path) -> N
     assert len(entries(folder)) == (len(text) >= 1000)
 
 
+def test_a_text_that_is_kept_is_not_parsed_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(text: str) -> dict[str, Any]:
+        raise AssertionError(text)
+
+    own = str(folder.parent / "file.toml")
+    first = tomlfile.parse_values(TEXT, own)
+    monkeypatch.setattr(tomllib, "loads", refused)
+    assert tomlfile.parse_values(TEXT, own) == first
+
+
 def test_a_changed_text_has_values_of_its_own(folder: Path) -> None:
     own = str(folder.parent / "file.toml")
     assert tomlfile.parse_values(TEXT, own)["key_7"] == 7.5
@@ -73,6 +84,40 @@ def test_without_a_folder_files_are_parsed(folder: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(kept_toml, "_folder", lambda: None)
     assert tomlfile.parse_values(TEXT, str(folder.parent / "file.toml"))["key_7"] == 7.5
     assert entries(folder) == []
+
+
+def test_a_full_disk_leaves_no_part_of_an_entry(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(name: str, place: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    assert tomlfile.parse_values(TEXT, str(folder.parent / "file.toml"))["key_7"] == 7.5
+    assert entries(folder) == []
+
+
+def test_files_of_users_in_a_checkout_are_not_shipped_ones() -> None:
+    assert kept_toml._kept(TEXT, str(ROOT / "hwdb" / "devices" / "a2.toml"))
+    assert kept_toml._kept(TEXT, str(ROOT / "data" / "profiles" / "h100-sxm" / "run.toml"))
+    assert not kept_toml._kept(TEXT, str(ROOT / "mine.toml"))
+    assert not kept_toml._kept(TEXT, str(ROOT / "examples" / "mine.toml"))
+
+
+def test_a_folder_that_only_the_administrator_may_enter_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beside, own = tmp_path / "__pycache__" / "toml-1", tmp_path / "cache" / "perfmodel" / "toml-1"
+    beside.mkdir(parents=True, mode=0o700)
+    monkeypatch.setattr(kept_toml, "__file__", str(tmp_path / "file.py"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    # as another user would find it, whoever runs this test
+    monkeypatch.setattr(os, "access", lambda place, _mode: Path(place) != beside)
+    monkeypatch.setattr(kept_toml, "_writable", lambda place: None if place == beside else place)
+    kept_toml._folder.cache_clear()
+    try:
+        assert kept_toml._folder() == own
+    finally:
+        kept_toml._folder.cache_clear()
 
 
 @pytest.mark.skipif(not hasattr(os, "getuid"), reason="folders of others")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,6 +55,20 @@ def test_a_changed_copy_leaves_for_later_what_is_not_known_and_shares_it() -> No
     assert not calls
     assert [other.mean, other.worst, found.worst] == [3.0, 2.0, 2.0]
     assert calls == [2.0]
+
+
+def test_threads_read_one_part_at_once() -> None:
+    """The second thread comes while the first one computes."""
+    together = threading.Barrier(2, timeout=30)
+
+    def compute() -> float:
+        together.wait()
+        return 2.0
+
+    found = Figures(mean=1.0, worst=later(compute))
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(lambda _: found.worst, range(2))) == [2.0, 2.0]
+    assert found.changed(mean=3.0).worst == 2.0
 
 
 def test_no_other_name_is_found() -> None:

@@ -40,19 +40,19 @@ class Fallback:
 
 
 def _whole(cost: Cost, shape: tuple[int, ...]) -> Cost | None:
-    """Return the prices of a model in arrays of `shape` that may be written to; None where it has no price at all.
+    """Return the prices of a model in arrays of `shape`; None where it has no price at all.
 
-    They are the model's own where those are nobody else's.
+    They are the model's own where no row is left to fill in: a model may keep what it returns for its next call.
     """
     missing = np.isnan(cost.time)
     if missing.all():
         return None
     parts = (cost.time, cost.basis, cost.spread, cost.bound)
-    total = cost
-    if any(part.shape != shape or part.base is not None or not part.flags.writeable for part in parts):
-        total = empty(shape)
-        for name in ("time", "basis", "spread", "bound"):
-            getattr(total, name)[...] = getattr(cost, name)
+    if not missing.any() and all(part.shape == shape for part in parts):
+        return cost
+    total = empty(shape)
+    for name in ("time", "basis", "spread", "bound"):
+        getattr(total, name)[...] = getattr(cost, name)
     if missing.any():
         unpriced = np.broadcast_to(missing, shape)
         total.basis[unpriced], total.spread[unpriced], total.bound[unpriced] = BASIS_CODE["unknown"], np.nan, 0
