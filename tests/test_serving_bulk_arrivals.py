@@ -76,6 +76,7 @@ def test_poisson_arrivals_vary_as_their_mean_and_regular_ones_hardly() -> None:
     assert (np.diff(peaks) > 0.0).all()
     assert peaks[-1] == pytest.approx(8.5, rel=1e-3)  # (1 + c^2) / 2
     assert eq.peakedness(1e6, 4.0, 1.0) == pytest.approx(16.0, rel=1e-3)  # equal services: c^2
+    assert eq.peakedness(np.inf, 4.0, 1.0) == pytest.approx(16.0, rel=1e-6)
 
 
 @pytest.mark.parametrize("spread", [0.0, 0.3, 0.75, 1.0])
@@ -92,6 +93,20 @@ def test_a_load_varies_by_its_gaps_and_its_answers() -> None:
     assert np.ravel(found.answers).tolist() == pytest.approx([0.5])
     assert np.ravel(found.squares).tolist() == pytest.approx([6.5])
     assert np.all(MARKOV.peakedness(row(3.0, 40.0)) == 1.0)
+
+
+@pytest.mark.parametrize(("cv", "requests"), [(3.0, 1), (3.0, 2), (3.0, 8), (10.0, 8), (10.0, 300)])
+def test_no_request_of_a_run_has_more_of_its_burst_before_it_than_came(cv: float, requests: int) -> None:
+    mean = (1.0 + cv**2) / 2.0
+    sizes = np.arange(40_000)
+    chances = (1.0 / mean) * (1.0 - 1.0 / mean) ** sizes
+    before = np.mean([np.sum(chances * np.minimum(sizes, j)) for j in range(requests)])
+    assert float(Variation(cv, 1.0, float(requests)).bursts) == pytest.approx(math.sqrt(1.0 + 2.0 * before), rel=1e-6)
+
+
+def test_bursts_without_end_and_gaps_as_even_as_poissons_are_what_they_are() -> None:
+    assert Variation(row(0.0, 0.5, 1.0, 4.0), 1.0).bursts.tolist() == [0.0, 0.5, 1.0, 4.0]
+    assert Variation(row(0.0, 0.5, 1.0), 1.0, 5.0).bursts.tolist() == [0.0, 0.5, 1.0]
 
 
 # -------------------------------------------------------------------------------- waits for room
@@ -233,3 +248,16 @@ def test_bursts_slow_tokens_as_replayed(cv: float, share: float) -> None:
         for s in range(3)
     ]
     assert float(found.tpot[0, 0]) * 1e3 == pytest.approx(np.mean(played), rel=0.12 if cv < 3.0 else 0.25)
+
+
+@pytest.mark.parametrize(("requests", "share"), [(8, 0.1), (25, 0.1)])
+def test_bursts_of_a_short_run_fill_few_places_as_replayed(requests: int, share: float) -> None:
+    placed = deployments([hwdb.device("h100-sxm")], max_num_seqs=4)
+    full = float(estimate(LLAMA, lengths(160, 100, concurrency=1024), placed, engine="vllm").request_rate[0])
+    work = lengths(160, 100, rate=share * full, cv=3.0, n_requests=requests, arrival="open")
+    found = estimate(LLAMA, work, placed, engine="vllm")
+    played = [
+        simulator.summary(simulator.simulate(LLAMA, placed, work, engine="vllm", seed=s, count=requests))["ttft_ms"]
+        for s in range(40)
+    ]
+    assert float(found.ttft[0, 0]) * 1e3 == pytest.approx(np.mean(played), rel=0.25)

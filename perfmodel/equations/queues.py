@@ -10,8 +10,8 @@ from perfmodel.arrays import Array
 _LEAST_LOAD, _MOST_LOAD = 1e-12, 1.0 - 1e-6
 #: Newton's steps to the root, of which the fourth no longer changes it beyond rounding.
 _NEWTON_STEPS = 5
-#: Least squared coefficient of variation of gaps, and least requests in service: below them nothing changes.
-_LEAST_SQUARE, _LEAST_OFFERED = 1e-9, 1e-6
+#: Least squared coefficient of variation of gaps, and fewest and most requests in service: beyond them nothing changes.
+_LEAST_SQUARE, _LEAST_OFFERED, _MOST_OFFERED = 1e-9, 1e-6, 1e9
 
 
 def all_busy(utilisation: Array | float, servers: Array | float = 1.0) -> Array:
@@ -192,6 +192,6 @@ def peakedness(offered: Array | float, arrival_cv: Array | float, shorter: Array
     """
     square = np.maximum(np.square(np.asarray(arrival_cv, float)), _LEAST_SQUARE)
     twice = 2.0 * np.asarray(shorter, float)
-    load = np.maximum(np.asarray(offered, float) / twice, _LEAST_OFFERED)
+    load = np.clip(np.asarray(offered, float) / twice, _LEAST_OFFERED, _MOST_OFFERED)
     gone = -np.expm1(-np.log1p(square / load) / square)
     return np.where(square == 1.0, 1.0, 1.0 + twice * (1.0 / gone - load - 1.0))

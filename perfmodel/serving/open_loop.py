@@ -273,7 +273,7 @@ def _rest_of_burst(replica: Replica, arriving: Array) -> Array:
 
     None where gaps are as even as Poisson's.
     """
-    gaps = np.maximum(replica.load.cv, POISSON_CV)
+    gaps = np.maximum(replica.variation.bursts, POISSON_CV)
     return np.asarray(eq.peakedness(arriving, gaps) - 1.0)
 
 
