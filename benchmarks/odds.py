@@ -48,6 +48,10 @@ no cause explains. Throughput, watts, joules and money follow from the same fact
 (extrapolated, calibrated, roofline) have wider factors. Own runs (`perfmodel calibrate`) replace the spread of each
 factor by what is left of it.
 
+One bound is certain: a decode step reads the weights that a token needs from device memory once. No range of TPOT, of a
+whole request or of the throughput of a closed loop goes beyond the time which that takes at the rated bandwidth, and a
+bound on TPOT below it has no chance.
+
 ## What odds mean
 
 `Sure %` (`slo_chance`) is the chance that all SLOs hold together. TTFT and TPOT share their causes, so it is more than
