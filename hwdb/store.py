@@ -243,7 +243,8 @@ def load(folders: Iterable[str | Path] = ()) -> Hwdb:
     """
     own = user_folder()
     named = tuple(infile.expanded(f).resolve() for f in ([folders] if isinstance(folders, str | Path) else folders))
-    return _load((_BUILT_IN, *((own,) if own.is_dir() else ()), *named))
+    there = os.path.isdir(own)  # a home folder that may not be entered holds nothing for this user
+    return _load((_BUILT_IN, *((own,) if there else ()), *named))
 
 
 @lru_cache(maxsize=32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -280,3 +281,17 @@ def test_twice_the_figure_is_seen_under_either_name(name: str, act: str, tmp_pat
     for table, old in zip(unit, before, strict=True):
         assert found[table, name] < old * 2 / 3
         assert found[table, name] == pytest.approx(found[table, "what-if"], rel=0.03)
+
+
+def test_a_home_folder_that_may_not_be_entered_holds_no_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As of another user whose HOME was kept by `sudo -u`; tests may run as root, who may enter every folder."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    look = os.stat
+
+    def refused(path: object, *args: object, **named: object) -> os.stat_result:
+        if str(path).startswith(str(tmp_path)):
+            raise PermissionError(13, "Permission denied", str(path))
+        return look(path, *args, **named)  # type: ignore[arg-type,call-overload,no-any-return]
+
+    monkeypatch.setattr(os, "stat", refused)
+    assert hwdb.load().device("h100-sxm").name == "h100-sxm"
