@@ -323,10 +323,8 @@ def _fastest(total: Cost, loans: list[_Loan], demand: Demand) -> Array:
     Also writes what limits the call into `total.bound`.
     """
     least = np.full(total.time.shape, np.nan)
-    for _, target, time, limit, _ in _carried_over(loans, demand):
-        better = ~(least[target] <= time)
-        total.bound[target] = np.where(better, limit, total.bound[target])
-        least[target] = np.where(better, time, least[target])
+    for _, target, time, limit, _ in _fastest_of_donors(loans, demand):
+        least[target], total.bound[target] = time, limit
     return least
 
 

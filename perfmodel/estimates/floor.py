@@ -27,14 +27,9 @@ def least_step(sharding: Sharding, hardware: Hardware) -> Array:
     for demand in operators(sharding, Step(decode_seqs=1.0, decode_context=1.0)):
         if demand.family in READS_WEIGHTS:
             read = read + np.where(demand.count > 0, demand.count * demand.moved, 0.0)
-    held = np.array([_cache(d.l2) for d in hardware.devices])[hardware.index] * sharding.pp
+    held = np.nan_to_num([d.l2 for d in hardware.devices])[hardware.index] * sharding.pp  # 0 where none is known
     highest = np.array([np.fmax(d.bandwidth, d.measured("memory_bandwidth")) for d in hardware.devices])
     return np.asarray(np.maximum(read - held, 0.0) / highest[hardware.index])
-
-
-def _cache(size: float) -> float:
-    """Return the bytes of the last cache, 0 where none is known."""
-    return size if size == size else 0.0
 
 
 def sooner(least: Array, estimate: Array) -> Array:
