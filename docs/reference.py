@@ -102,6 +102,7 @@ def names() -> str:
         for entry in (e for e in glossary.entries() if e.kind == kind):
             name = entry.name if "word" in entry.places else f"`{entry.name}`"
             formerly = f" Formerly {', '.join(f'`{old}`' for old in entry.former)}." if entry.former else ""
+            formerly += f" Elsewhere {', '.join(f'`{other}`' for other in entry.others)}." if entry.others else ""
             where = ", ".join(map(_place, entry.places))
             lines.append(f"| {name} | {entry.unit} | {entry.meaning}{formerly} | {where} | {entry.paper} |")
         lines.append("")

@@ -50,7 +50,7 @@ class Entry:
     name: as it is written, flags without dashes and with underscores. kind: the quantity or part of the program that it
     belongs to. meaning: one sentence. unit: "" for words. places: where it appears: "flag", "column", "case",
     "scenario" (top level of a scenario), "[table]" of a scenario, or "word". paper: what papers call it, "" where it is
-    not stated. former: spellings that are still read for one release.
+    not stated. former: spellings that are still read for one release. others: what other tools call it; not read.
     """
 
     name: str
@@ -60,6 +60,7 @@ class Entry:
     places: tuple[str, ...] = ()
     paper: str = ""
     former: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
 
 
 @cache
@@ -79,26 +80,38 @@ def kinds() -> dict[str, str]:
 def explain(word: str) -> tuple[Entry, ...]:
     """Return the entries of a word, one per meaning.
 
-    Case, dashes and underscores do not matter, former spellings are known.
+    Case, dashes and underscores do not matter. Former spellings are known, and so are the words of other tools.
 
     Raises `UnknownName` with the nearest names.
 
     >>> [(e.name, e.unit) for e in explain("--TTFT-ms")]
     [('ttft_ms', 'ms')]
-    >>> [e.name for e in explain("sp")]
-    ['cp']
+    >>> [e.name for e in explain("sp")], [e.name for e in explain("--qps")]
+    (['cp'], ['request_rate_rps'])
     """
     known: dict[str, list[Entry]] = {}
     for entry in entries():
         for spelling in (entry.name, *entry.former):
-            known.setdefault(_plain(spelling), []).append(entry)
-    found = parts(_plain(word), known)
+            known.setdefault(plain(spelling), []).append(entry)
+    for other, meant in elsewhere().items():
+        known.setdefault(other, list(meant))
+    found = parts(plain(word), known)
     if found is None:
         raise UnknownName("word", word, known, "(perfmodel explain lists all)")
     name, additions = found
     if not additions:
         return tuple(known[name])
     return tuple(replace(e, name=word, meaning=f"{e.meaning} Here: {', '.join(additions)}.") for e in known[name])
+
+
+@cache
+def elsewhere() -> dict[str, tuple[Entry, ...]]:
+    """Return word of other tools, as `plain` gives it -> the entries that say the same here."""
+    found: dict[str, list[Entry]] = {}
+    for entry in entries():
+        for other in entry.others:
+            found.setdefault(plain(other), []).append(entry)
+    return {other: tuple(meant) for other, meant in found.items()}
 
 
 def parts(name: str, known: Collection[str]) -> tuple[str, tuple[str, ...]] | None:
@@ -122,7 +135,7 @@ def parts(name: str, known: Collection[str]) -> tuple[str, tuple[str, ...]] | No
     return None
 
 
-def _plain(word: str) -> str:
+def plain(word: str) -> str:
     """Return a word in lower case, with underscores for dashes and spaces, and without leading dashes."""
     return word.strip().lstrip("-").lower().replace("-", "_").replace(" ", "_")
 
@@ -144,6 +157,7 @@ def _entry(table: Table, name: str, kind: str) -> Entry:
         places=table.texts("in"),
         paper=table.text("paper", ""),
         former=table.texts("former", ()),
+        others=table.texts("others", ()),
     )
     table.done()
     return entry

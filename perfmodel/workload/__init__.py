@@ -32,7 +32,7 @@ from perfmodel.workload.output_lengths import (
     truncated_cv,
 )
 from perfmodel.workload.output_lengths import quantile as output_quantile
-from perfmodel.workload.slo import METRICS, MS_PER_S, RANKS, SLO_KEYS, STATISTICS, Objective, Slo
+from perfmodel.workload.slo import METRICS, MS_PER_S, RANKS, SLO_KEYS, STATISTICS, Objective, Slo, slo_keys_like
 from perfmodel.workload.traces import SECONDS_PER_HOUR, Peak, Period, Trace, hours_of_day, peak_of, periods_of
 from perfmodel.workload.workload import ARRIVALS, POISSON_CV, Arrival, Workload
 
@@ -81,6 +81,7 @@ __all__ = [
     "read_histogram",
     "read_trace",
     "shorter_of_two",
+    "slo_keys_like",
     "spread_kind",
     "survival",
     "synchronised",

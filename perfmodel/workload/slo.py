@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hwdb import InputError
+from hwdb import InputError, nearest
 
 #: Latencies that can be bounded: time to first token, time per output token, inter-token latency, end-to-end latency.
 METRICS = ("ttft", "tpot", "itl", "e2e")
@@ -76,3 +76,17 @@ class Slo:
 
 #: Every key an `[slo]` table may hold.
 SLO_KEYS = tuple(f"{m}_ms" + ("" if s == "mean" else f"_{s}") for m in METRICS for s in STATISTICS)
+
+
+def slo_keys_like(word: str) -> list[str]:
+    """Return the keys of an `[slo]` table that `word` may mean: those with its latency and its statistic, in any order.
+
+    >>> slo_keys_like("p99-ttft"), slo_keys_like("tpott_ms")
+    (['ttft_ms_p99'], ['tpot_ms'])
+    """
+    said = word.lower()
+    metric = next((m for m in METRICS if m in said), "")
+    statistic = next((s for s in STATISTICS if s != "mean" and s in said), "")
+    if metric and statistic:
+        return [f"{metric}_ms_{statistic}"]
+    return nearest(word, SLO_KEYS, 1)

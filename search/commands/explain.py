@@ -87,4 +87,5 @@ def _row(entry: Entry) -> dict[str, str]:
         "appears_in": ", ".join(entry.places),
         "paper_name": entry.paper,
         "former_names": ", ".join(entry.former),
+        "other_names": ", ".join(entry.others),
     }

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import typer
 from typer.core import TyperCommand, TyperGroup
 
 from search.commands.plain_values import without_pydantic
@@ -47,8 +48,20 @@ class SectionedCommand(TyperCommand):
         return without_pydantic(super().get_params(ctx))
 
     def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
-        """Parse the arguments; former spellings of options count as the current ones."""
-        return super().parse_args(ctx, [current_spelling(a) for a in args])
+        """Parse the arguments; former spellings of options count as the current ones.
+
+        An unknown option that is the word of other tools is refused with its name here.
+        """
+        try:
+            return super().parse_args(ctx, [current_spelling(a) for a in args])
+        except typer.TyperException as error:
+            if unknown := getattr(error, "option_name", "") if hasattr(error, "possibilities") else "":
+                from search.commands.other_flags import meant_by
+
+                here = meant_by(unknown, {name for p in self.get_params(ctx) for name in p.opts})
+                if here:
+                    error.message, error.possibilities = f"{error.message}. Here it is {here}", None  # type: ignore[attr-defined]
+            raise
 
     def format_options(self, ctx: Context, formatter: HelpFormatter) -> None:
         """Write arguments and options, one section per group."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
-from hwdb import InputError, UnknownName
+from hwdb import InputError, UnknownName, nearest
 from search.options.words import COUNT, NAME, SHARE, TOKENS
 
 if TYPE_CHECKING:
@@ -161,10 +161,13 @@ class SloOptions:
 
 def _objective(text: str) -> Objective:
     """Return the bound that `KEY=MS` states, with a key of a scenario's [slo]; `InputError` for anything else."""
-    from perfmodel.workload import SLO_KEYS, Objective
+    from perfmodel.workload import SLO_KEYS, Objective, slo_keys_like
 
     key, _, amount = text.partition("=")
     if key not in SLO_KEYS:
+        near = slo_keys_like(key)
+        if near and near[0] not in nearest(key, SLO_KEYS):
+            raise InputError(f"unknown SLO {key!r}; did you mean {near[0]!r}? (as in --slo ttft_ms_p90=500)")
         raise UnknownName("SLO", key, SLO_KEYS, "(as in --slo ttft_ms_p90=500)")
     try:
         limit = float(amount)

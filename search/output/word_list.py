@@ -14,7 +14,7 @@ INDENT = "  "
 #: Widest name that has its meaning beside it, characters; the meaning of a longer one stands below.
 NAME_WIDTH = 26
 #: What is said of a single word below its meaning.
-DETAILS = ("kind", "appears_in", "paper_name", "former_names")
+DETAILS = ("kind", "appears_in", "paper_name", "former_names", "other_names")
 
 
 def print_words(

@@ -52,8 +52,6 @@ def read_offer(top: Table, folder: Path, more_folders: tuple[str, ...] = ()) -> 
         if name not in database.node_names()
     ]
     readings = {device: "; ".join(text for d, text in taken if d == device) for device, _ in taken}
-    if "hardware" in top and not devices and "fleet" not in top:
-        raise table.error("", 'nothing is on offer; give devices = ["h100-sxm"] or nodes')
     others = _devices_of_fleet_options(top)
     offer = Offer(
         devices=devices,
@@ -65,6 +63,8 @@ def read_offer(top: Table, folder: Path, more_folders: tuple[str, ...] = ()) -> 
         readings=readings,
     )
     table.done()
+    if "hardware" in top and not devices and "fleet" not in top:
+        raise table.error("", 'nothing is on offer; give devices = ["h100-sxm"] or nodes')
     return offer
 
 

@@ -7,6 +7,7 @@ value and remedy. The keys are described in `docs/scenarios.md`.
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
@@ -128,6 +129,10 @@ class Scenario:
         )
 
 
+#: Table of a scenario that may be written as one value -> the key that the value then stands for.
+_SHORT = {"model": "name", "engine": "name", "hardware": "devices"}
+
+
 def load_scenario(
     path: str | Path | Mapping[str, Any],
     folders: Iterable[str | Path] = (),
@@ -145,9 +150,21 @@ def load_scenario(
     if isinstance(path, Mapping):
         top, folder = Table(deepcopy(dict(path)), STATED, former=FORMER_NAMES), Path()
     else:
+        if Path(path).suffix != ".toml" and not Path(path).exists():  # most likely the name of a model
+            told = f"write one with perfmodel plan {shlex.quote(str(path))} --save FILE.toml"
+            raise InputError(f"{path}: no such scenario; give the path of an existing TOML file, or {told}")
         top, folder = read_toml(path, "scenario", FORMER_NAMES), Path(path).parent
     top.values = with_changes(top.values, changes or {})
     return read_scenario(top, folder, folders)
+
+
+def _in_full(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the tables of a scenario with those in full that are written as one value: `model = "Qwen3-8B"`.
+
+    >>> _in_full({"model": "Qwen3-8B", "hardware": ["h100-sxm"]})
+    {'model': {'name': 'Qwen3-8B'}, 'hardware': {'devices': ['h100-sxm']}}
+    """
+    return {k: {_SHORT[k]: v} if k in _SHORT and isinstance(v, str | list) else v for k, v in values.items()}
 
 
 def with_changes(values: Mapping[str, Any], changes: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -155,7 +172,7 @@ def with_changes(values: Mapping[str, Any], changes: Mapping[str, Mapping[str, A
 
     What is no table stays as it is, for the reader to refuse.
     """
-    merged = dict(values)
+    merged = _in_full(values)
     for table, keys in changes.items():
         own = merged.get(table, {})
         if isinstance(own, dict):
@@ -180,7 +197,17 @@ def _misplaced(error: UnknownKey, top: Table) -> InputError:
     if error.near and any(repr(place.strip("[]")) in str(error) for places in homes.values() for place in places):
         return error
     told = [f"{key!r} belongs in {' or '.join(dict.fromkeys(places))}" for key, places in homes.items() if places]
+    told = told or [f"here it is {name!r}" for name in _elsewhere(error)]
     return InputError(f"{error.problem}; {', '.join(told)}") if told else error
+
+
+def _elsewhere(error: UnknownKey) -> list[str]:
+    """Return the key that says here what an unknown key says in other tools, in a list; [] where there is none.
+
+    The place in the error tells the table, such as [workload].
+    """
+    meant = glossary.elsewhere().get(glossary.plain(error.key), ())
+    return [entry.name for entry in meant if any(place in error.problem for place in entry.places if place[0] == "[")]
 
 
 def read_scenario(top: Table, folder: Path, folders: Iterable[str | Path] = ()) -> Scenario:
@@ -189,6 +216,7 @@ def read_scenario(top: Table, folder: Path, folders: Iterable[str | Path] = ()) 
     folders: of the hardware database, in addition to those that it names. An unknown key that another table has is told
     with that table.
     """
+    top.values = _in_full(top.values)
     try:
         return _read(top, folder, folders)
     except UnknownKey as error:

@@ -24,6 +24,7 @@ from perfmodel.workload import (
     Trace,
     histogram,
     read_histogram,
+    slo_keys_like,
 )
 from search.scenario.load_shape import (
     BY_HOUR,
@@ -338,7 +339,7 @@ def read_slo(table: Table) -> Slo:
     bounds = []
     for key in table.keys():  # noqa: SIM118 - a Table is no mapping
         if key not in SLO_KEYS:
-            near = nearest(key, SLO_KEYS)
+            near = slo_keys_like(key)
             hint = f"did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
             raise table.error(key, f"unknown SLO {key!r}; {hint or 'write for example ttft_ms_p90 or tpot_ms'}")
         bounds.append(Objective.from_key(key, table.number(key, above=0, unit="milliseconds")))

@@ -1,0 +1,30 @@
+"""Tell which flag of a command an unknown one means: people type the words of other tools."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+
+#: Percentile in the name of a flag: "--ttft-p99-ms", "--p99-ttft".
+_PERCENTILE = re.compile("p(50|90|95|99)")
+#: (table, key) of a scenario that has one value per device -> how it is written.
+_KEYED = {("hardware", "usd_per_hour"): "hardware.usd_per_hour.DEVICE"}
+
+
+def meant_by(flag: str, has: Collection[str]) -> str:
+    """Return what to type in place of `flag` in a command that has the flags `has`; "" where nothing is known.
+
+    >>> meant_by("--qps", ["--request-rate-rps"]), meant_by("--tp-size", ["--set"]), meant_by("--p99-ttft", ["--slo"])
+    ('--request-rate-rps', '--set search.tp=VALUE', '--slo ttft_ms_p99=MS')
+    """
+    from perfmodel import glossary
+    from perfmodel.workload import slo_keys_like
+
+    word = glossary.plain(flag)
+    if "--slo" in has and _PERCENTILE.search(word):
+        return f"--slo {next(iter(slo_keys_like(word)), 'ttft_ms_p99')}=MS"
+    entries = [e for e in glossary.entries() if word in map(glossary.plain, (e.name, *e.others))]
+    own = (f"--{e.name.replace('_', '-')}" for e in entries if "flag" in e.places)
+    tables = ((place.strip("[]"), e.name) for e in entries for place in e.places if place.startswith("["))
+    keys = (_KEYED.get(key, ".".join(key)) for key in tables if "--set" in has and "fleet" not in key[0])
+    return next(iter((*(f for f in own if f in has), *(f"--set {key}=VALUE" for key in keys))), "")

@@ -1,0 +1,64 @@
+"""Words of other tools are refused with the name that they have here."""
+
+from __future__ import annotations
+
+import pytest
+
+from cli import main
+from perfmodel import glossary
+from perfmodel.workload import SLO_KEYS, slo_keys_like
+
+
+@pytest.mark.parametrize(
+    ("words", "here"),
+    [
+        (["estimate", "Qwen/Qwen3-8B", "--qps", "4"], "--request-rate-rps"),
+        (["estimate", "Qwen/Qwen3-8B", "--tensor-parallel-size=2"], "--tp"),
+        (["estimate", "Qwen/Qwen3-8B", "--kv-cache-dtype", "fp8"], "--kv"),
+        (["plan", "Qwen/Qwen3-8B", "--device", "h100-sxm"], "--on"),
+        (["plan", "Qwen/Qwen3-8B", "--tp", "2"], "--set search.tp=VALUE"),
+        (["plan", "Qwen/Qwen3-8B", "--p99-ttft-ms", "900"], "--slo ttft_ms_p99=MS"),
+        (["plan", "Qwen/Qwen3-8B", "--usd-per-hour", "2"], "--set hardware.usd_per_hour.DEVICE=VALUE"),
+    ],
+)
+def test_flags_of_other_tools_are_told(words: list[str], here: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2
+    assert f"Here it is {here}" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_slip_of_the_keyboard_still_names_the_nearest_flags(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["estimate", "Qwen/Qwen3-8B", "--concurency", "4"]) == 2
+    assert "--concurrency" in capsys.readouterr().err
+
+
+def test_no_word_of_other_tools_is_the_name_itself() -> None:
+    for other, entries in glossary.elsewhere().items():
+        for entry in entries:
+            assert other not in map(glossary.plain, (entry.name, *entry.former)), other
+
+
+def test_explain_knows_the_words_of_other_tools() -> None:
+    assert [e.name for e in glossary.explain("--qps")] == ["request_rate_rps"]
+    assert {e.name for e in glossary.explain("quantization")} == {"weights", "weight_dtype"}
+
+
+@pytest.mark.parametrize(
+    ("setting", "here"),
+    [
+        ("workload.qps=4", "here it is 'request_rate_rps'"),
+        ("workload.max_concurrency=4", "'concurrency'"),
+        ("slo.p99_ttft=900", "'ttft_ms_p99'"),
+        ("hardware.gpus=l40s", "here it is 'devices'"),
+        ("search.tensor_parallel_size=2", "here it is 'tp'"),
+    ],
+)
+def test_keys_of_other_tools_are_told(setting: str, here: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "Qwen/Qwen3-8B", "--on", "h100-sxm", "--set", setting]) == 2
+    assert here in " ".join(capsys.readouterr().err.split())
+
+
+def test_every_bound_is_found_from_its_parts_in_any_order() -> None:
+    for key in SLO_KEYS:
+        metric, _, statistic = key.partition("_ms")
+        for said in (key, f"{statistic.strip('_')}-{metric}", f"{metric}{statistic}".upper()):
+            assert key in slo_keys_like(said), said
