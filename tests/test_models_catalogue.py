@@ -425,6 +425,17 @@ def test_with_weights_keeps_what_checkpoints_keep() -> None:
     assert model("meta-llama/Llama-3.1-8B").with_weights("mxfp4").format_of("attention").name == "mxfp4"
 
 
+def test_files_of_llama_cpp_hold_what_is_not_an_expert_of_gpt_oss_in_eight_bits() -> None:
+    """Sizes that llama-bench prints of the MXFP4 files: 11.27 and 59.02 GiB."""
+    for name, gib in (("openai/gpt-oss-20b", 11.27), ("openai/gpt-oss-120b", 59.02)):
+        stored = model(name).in_gguf()
+        assert sum(stored.weight_bytes().values()) / 2**30 == pytest.approx(gib, rel=0.01)
+        assert stored.in_gguf() == stored
+        assert stored.format_of("router").name == "bf16"
+    for name in ("meta-llama/Llama-3.1-8B", "Qwen/Qwen3-30B-A3B", "deepseek-ai/DeepSeek-V3"):
+        assert model(name).in_gguf() is model(name)
+
+
 def test_with_weights_of_the_published_kind_changes_nothing() -> None:
     for name, asked in (
         ("openai/gpt-oss-120b", "mxfp4"),

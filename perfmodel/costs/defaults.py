@@ -5,7 +5,7 @@ from __future__ import annotations
 from perfmodel.costs.calibrated import Calibrated
 from perfmodel.costs.cost import CostModel
 from perfmodel.costs.engine_factors import EngineFactors
-from perfmodel.costs.engine_kernels import EngineKernels
+from perfmodel.costs.engine_kernels import Between, EngineKernels
 from perfmodel.costs.expert_exchange import ExpertExchange
 from perfmodel.costs.fallback import Fallback
 from perfmodel.costs.launch_floor import LaunchFloor
@@ -51,7 +51,8 @@ def _stand_alone(engine: Engine | None, framework: str) -> CostModel:
             Fallback((measured, Calibrated(framework, shared=defaults().library_kernels), Roofline()))
         )
     if engine.kernel_source == "own":
-        return LaunchFloor(ExpertExchange(Fallback((EngineKernels(framework), Roofline()))), engine)
+        era = engine.name if shipped(engine.name) else engine.family  # a user's own file runs the newest kernels
+        return LaunchFloor(ExpertExchange(Between(Fallback((EngineKernels(era), Roofline())), era)), engine)
     measured = Profiled(framework, shared=engine.library_kernels)
     related = Calibrated(framework, foreign=engine.kernel_source != "vendor", shared=engine.library_kernels)
     return LaunchFloor(ExpertExchange(Fallback((measured, related, Roofline()))), engine)

@@ -8,7 +8,8 @@ not listed there.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -17,21 +18,29 @@ import numpy as np
 from hwdb import Device
 from hwdb.tomlfile import Table, read_toml
 from perfmodel.arrays import NAN, Array
-from perfmodel.costs.cost import Cost
+from perfmodel.costs.cost import Cost, CostModel
 from perfmodel.costs.profiled import demand_shape
 from perfmodel.dtypes import FORMAT_NAMES
 from perfmodel.hardware import Hardware, efficiency_of, roofline_spread
 from perfmodel.operators import Demand
-from perfmodel.vocabulary import BASIS_CODE, COMPUTE_BOUND, MEMORY_BOUND
+from perfmodel.vocabulary import BASIS_CODE, COMPUTE_BOUND, LAUNCH_BOUND, LINK_FAMILIES, MEMORY_BOUND
 
 TABLE = Path(__file__).with_name("own_kernels.toml")
 #: Most tokens that share one unpacked weight. Between one token and this many the rate goes over from that of single
 #: tokens to that of prompts (assumed: a tile of the kernels).
 TILE = 8.0
+#: Operators that a recurrent layer counts as where time passes between them. Derived from the 1,151 dispatches of a
+#: token of Qwen3.5-9B on Metal (git.kokoham.com/sleepy/llama.cpp BENCHMARKS.md, 2026-04): 17 for each of 32 layers as
+#: in a plain one, and 25 more in the 24 recurrent ones, at 1.9 for each operator here.
+RECURRENT_OPERATORS = 13.0
+_RECURRENT = ("recurrent_prefill", "recurrent_decode")
 _GEMM = ("gemm", "grouped_gemm")
 _ATTENTION = ("attention_prefill", "attention_decode", "mla_prefill", "mla_decode")
 #: Fields of `KernelRate`, and of `Rates` by format.
 _SHARES = ("prompt", "single", "column")
+#: Figures of an entry that need a source each.
+_FIGURES = ("attention", "undotted", "experts", "stream", "between_us")
+_MICROSECOND = 1e-6
 #: Rates of a device that kernel rates may be relative to: fp32 of the vector units, 16-bit of the matrix units.
 _YARDSTICKS = ("vector", "tensor")
 
@@ -41,7 +50,7 @@ class KernelRate:
     """Holds the rates of multiplications for some formats of weights, as shares of a rate of the device (`yardstick`).
 
     prompt: where many tokens use each weight. single: where one token does. column: of each of up to `TILE` tokens that
-    use a weight, NaN where they share all work.
+    use a weight, NaN where they share all work. archs: beginnings of the architectures that it is for; () for all.
     """
 
     formats: tuple[str, ...]
@@ -49,6 +58,7 @@ class KernelRate:
     prompt: float
     single: float
     column: float
+    archs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -62,7 +72,10 @@ class Entry:
     attention: float
     undotted: float
     experts: float
+    experts_single: float
     experts_stream: float
+    stream: float
+    between: float
     kernels: tuple[KernelRate, ...]
 
     def holds(self, engine: str, device: Device) -> bool:
@@ -76,8 +89,9 @@ class Rates:
     """Holds what an engine's kernels reach on a device, in FLOP/s, NaN where unknown.
 
     prompt, single, column: (formats,) by format code, as of `KernelRate`. attention: of prefill and decode attention.
-    experts, experts_stream: shares of the rate and of the memory bandwidth that are left
-    to experts.
+    experts, experts_single, experts_stream: shares of the rates of prompts and single tokens and of the memory
+    bandwidth that are left to experts. stream: share of the rated memory bandwidth that weights are read at. between:
+    seconds that pass between two operators, 0 where none are known.
     """
 
     prompt: Array
@@ -85,23 +99,40 @@ class Rates:
     column: Array
     attention: float
     experts: float
+    experts_single: float
     experts_stream: float
+    stream: float
+    between: float
 
 
 #: Entry that is used where the table has none for an engine and device.
 _UNKNOWN = Entry(
-    names=(), kinds=(), vendor="", arch="", attention=NAN, undotted=1.0, experts=1.0, experts_stream=1.0, kernels=()
+    names=(),
+    kinds=(),
+    vendor="",
+    arch="",
+    attention=NAN,
+    undotted=1.0,
+    experts=1.0,
+    experts_single=1.0,
+    experts_stream=1.0,
+    stream=NAN,
+    between=0.0,
+    kernels=(),
 )
 
 
 @cache
 def _entries() -> tuple[Entry, ...]:
     """Read all entries of `own_kernels.toml`, in its order."""
-    return tuple(_entry(table) for table in read_toml(TABLE, "table of engines' own kernels").tables("engine"))
+    top = read_toml(TABLE, "table of engines' own kernels")
+    named = top.table("groups")
+    groups = {name: named.texts(name) for name in named.keys()}  # noqa: SIM118 - no mapping
+    return tuple(_entry(table, groups) for table in top.tables("engine"))
 
 
-def _entry(table: Table) -> Entry:
-    """Read one `[[engine]]`; `InputError` for a share without source."""
+def _entry(table: Table, groups: Mapping[str, tuple[str, ...]]) -> Entry:
+    """Read one `[[engine]]`; `InputError` for a share without source. groups: formats by the name of their group."""
     made = Entry(
         names=table.texts("names"),
         kinds=table.texts("kinds"),
@@ -110,24 +141,28 @@ def _entry(table: Table) -> Entry:
         attention=table.number("attention", NAN, above=0),
         undotted=table.number("undotted", 1.0, above=0),
         experts=table.number("experts", 1.0, above=0),
+        experts_single=table.number("experts_single", table.number("experts", 1.0, above=0), above=0),
         experts_stream=table.number("experts_stream", 1.0, above=0),
-        kernels=tuple(_kernel(k) for k in table.tables("kernel")),
+        stream=table.number("stream", NAN, above=0),
+        between=table.number("between_us", 0.0, least=0) * _MICROSECOND,
+        kernels=tuple(_kernel(k, groups) for k in table.tables("kernel")),
     )
-    for share in ("attention", "undotted", "experts"):
-        if share in table:
-            table.text(f"{share}_source")
+    for figure in _FIGURES:
+        if figure in table:
+            table.text(f"{figure}_source")
     table.done()
     return made
 
 
-def _kernel(table: Table) -> KernelRate:
-    """Read one `[[engine.kernel]]`: the rates for some formats."""
+def _kernel(table: Table, groups: Mapping[str, tuple[str, ...]]) -> KernelRate:
+    """Read one `[[engine.kernel]]`: the rates for some formats or groups of them."""
     made = KernelRate(
-        formats=table.texts("formats"),
+        formats=tuple(f for name in table.texts("formats") for f in groups.get(name, (name,))),
         yardstick=table.text("of", "vector", choices=_YARDSTICKS),
         prompt=table.number("prompt", above=0),
         single=table.number("single", above=0),
         column=table.number("column", NAN, above=0),
+        archs=table.texts("arch", ()),
     )
     table.text("source")
     table.done()
@@ -141,7 +176,9 @@ def rates(engine: str, device: Device) -> Rates:
     dotted = 1.0 if np.isfinite(device.peak("int8")) else entry.undotted
     prompt, single, column = np.full((3, len(FORMAT_NAMES)), np.nan)
     for kernel in entry.kernels:
-        codes = [FORMAT_NAMES.index(name) for name in kernel.formats]
+        if kernel.archs and not device.arch.startswith(kernel.archs):
+            continue
+        codes = [c for name in kernel.formats if np.isnan(prompt[c := FORMAT_NAMES.index(name)])]  # the first holds
         top = _yardstick(device, kernel.yardstick) * dotted
         prompt[codes], single[codes], column[codes] = kernel.prompt * top, kernel.single * top, kernel.column * top
     return Rates(
@@ -150,7 +187,10 @@ def rates(engine: str, device: Device) -> Rates:
         column=column,
         attention=entry.attention * _yardstick(device, "vector"),
         experts=entry.experts,
+        experts_single=entry.experts_single,
         experts_stream=entry.experts_stream,
+        stream=entry.stream,
+        between=entry.between,
     )
 
 
@@ -162,7 +202,7 @@ def _yardstick(device: Device, of: str) -> float:
     """
     if of == "vector":
         return device.peak("fp32")
-    return float(np.nanmax([device.peak("fp16"), device.peak("int8") / 2.0]))
+    return float(np.fmax(device.peak("fp16"), device.peak("int8") / 2.0))
 
 
 @dataclass(frozen=True)
@@ -177,14 +217,38 @@ class EngineKernels:
         time, limit = np.full(shape, np.nan), np.full(shape, MEMORY_BOUND, np.int8)
         if demand.family in (*_GEMM, *_ATTENTION):
             share = efficiency_of(hardware)
-            rate, stream = _pace(demand, [rates(self.engine, d) for d in hardware.devices], hardware)
+            found = [rates(self.engine, d) for d in hardware.devices]
+            rate, left = _pace(demand, found, hardware)
+            stream = np.array([r.stream for r in found])[hardware.index]
             compute = demand.flop / rate
-            moving = demand.moved / (hardware.bandwidth * share.memory * stream)
+            moving = demand.moved / (hardware.bandwidth * np.where(np.isnan(stream), share.memory, stream) * left)
             known = np.maximum(compute, moving) + share.launch
             time = np.broadcast_to(np.where(np.isnan(rate), np.nan, known), shape)
             limit = np.where(np.broadcast_to(compute > moving, shape), COMPUTE_BOUND, limit).astype(np.int8)
         basis = np.where(np.isnan(time), BASIS_CODE["unknown"], BASIS_CODE["roofline"]).astype(np.int8)
         return Cost(time=time, basis=basis, spread=np.full(shape, roofline_spread()), bound=limit)
+
+
+@dataclass(frozen=True)
+class Between:
+    """Cost model that adds to the times of `model` what passes between two operators of `engine` on each device.
+
+    A device that runs kernels one after another idles while it begins the next; `launch_us` of `efficiency.toml` is
+    the least of that, in a captured graph. Collectives are left as they are.
+    """
+
+    model: CostModel
+    engine: str
+
+    def cost(self, demand: Demand, hardware: Hardware) -> Cost:
+        """Return the time of one call on each row of `hardware`; basis and spread are those of `model`."""
+        inner = self.model.cost(demand, hardware)
+        between = np.array([rates(self.engine, d).between for d in hardware.devices])[hardware.index]
+        if demand.family in LINK_FAMILIES or not between.any():
+            return inner
+        between = between * (RECURRENT_OPERATORS if demand.family in _RECURRENT else 1.0)
+        limit = np.where(between > inner.time, LAUNCH_BOUND, inner.bound).astype(np.int8)
+        return replace(inner, time=inner.time + between, bound=limit)
 
 
 def _pace(demand: Demand, found: list[Rates], hardware: Hardware) -> tuple[Array, Array | float]:
@@ -200,8 +264,9 @@ def _pace(demand: Demand, found: list[Rates], hardware: Hardware) -> tuple[Array
     if demand.family == "gemm":
         return tiled(prompt, single, column, shape["m"]), 1.0
     tokens = np.maximum(np.asarray(shape["tokens"], float) * shape["top_k"] / shape["experts"], 1.0)  # per expert
-    experts, stream = (np.array([getattr(r, k) for r in found])[row] for k in ("experts", "experts_stream"))
-    return tiled(prompt, single, column, tokens) * experts, stream
+    shares = ("experts", "experts_single", "experts_stream")
+    many, one, stream = (np.array([getattr(r, k) for r in found])[row] for k in shares)
+    return tiled(prompt * many, single * one, column * one, tokens), stream
 
 
 def tiled(prompt: Array | float, single: Array | float, column: Array | float, tokens: Array | float) -> Array:

@@ -154,10 +154,11 @@ def _unknown() -> dict[str, Any]:
     return {"_formats": {}, "_columns": {}}
 
 
-def shard(model: ModelSpec, deployments: Deployments, library: bool = False) -> Sharding:
+def shard(model: ModelSpec, deployments: Deployments, library: bool = False, gguf: bool = False) -> Sharding:
     """Determine the formats and shards of `model` under each of the deployments.
 
-    library: whether the engine's default reaches experts on other nodes by a library's collectives.
+    library: whether the engine's default reaches experts on other nodes by a library's collectives. gguf: whether the
+    engine reads files of llama.cpp (`ModelSpec.in_gguf`).
 
     Raises:
         InputError: adapters whose rank exceeds the model's width or that target layers it lacks; shares in host memory
@@ -169,7 +170,7 @@ def shard(model: ModelSpec, deployments: Deployments, library: bool = False) -> 
     own_kv = FORMAT_CODE[storage(model.kv_format).name]
     kv = np.where(deployments.kv < 0, own_kv, deployments.kv)
     whole = Sharding(
-        model=model,
+        model=model.in_gguf() if gguf else model,
         tp=deployments.tp,
         pp=deployments.pp,
         ep=deployments.ep,

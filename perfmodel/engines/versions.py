@@ -10,6 +10,8 @@ _OTHER_PACKAGES = re.compile(
 )
 #: `major.minor` of a release.
 _RELEASE = re.compile(r"(?<![\d.])v?(\d+)\.(\d+)")
+#: Number of a build, as llama.cpp counts its own ("b4384").
+_BUILD = re.compile(r"\bb(\d{4,})\b")
 #: Year and month in a version text that is a date.
 YEAR_MONTH = re.compile(r"\b(20\d\d)-(\d\d)\b")
 
@@ -17,8 +19,15 @@ YEAR_MONTH = re.compile(r"\b(20\d\d)-(\d\d)\b")
 def numbers_in(version: str) -> tuple[int, ...]:
     """Return (major, minor) of the first release in the text `version` that is not another package's; () without one.
 
+    Engines that number builds in place of releases have (build,).
+
     >>> numbers_in("vLLM 0.6.5.dev964+mlperf50, Pytorch 2.7.0a0"), numbers_in("TensorRT 10.8, CUDA 12.8")
     ((0, 6), ())
+    >>> numbers_in("llama.cpp b4384")
+    (4384,)
     """
-    found = _RELEASE.search(_OTHER_PACKAGES.sub(" ", version))
-    return (int(found.group(1)), int(found.group(2))) if found else ()
+    text = _OTHER_PACKAGES.sub(" ", version)
+    if found := _RELEASE.search(text):
+        return int(found.group(1)), int(found.group(2))
+    build = _BUILD.search(text)
+    return (int(build.group(1)),) if build else ()

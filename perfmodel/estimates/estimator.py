@@ -109,7 +109,7 @@ def prepare(
 def _laid_out(model: ModelSpec, engine: Engine, deployments: Deployments) -> Laid:
     """Shard the model over each deployment, and look up its devices."""
     hardware = hardware_of(deployments.devices, deployments.device).capped(deployments.power_cap)
-    return Laid(shard(model, deployments, engine.library_all_to_all), hardware)
+    return Laid(shard(model, deployments, engine.library_all_to_all, engine.kernel_source == "own"), hardware)
 
 
 def engine_limits(engine: Engine, deployments: Deployments, load: Load) -> dict[str, Array]:

@@ -76,7 +76,7 @@ def start_up(model: ModelSpec, deployments: Deployments, engine: Engine) -> Star
 
     A download of the weights is not in it: it takes their bytes over the rate of your storage or network.
     """
-    sharding = shard(model, deployments, engine.library_all_to_all)
+    sharding = shard(model, deployments, engine.library_all_to_all, engine.kernel_source == "own")
     weights = weights_per_device(sharding)
     on_host = np.minimum(deployments.devices_per_replica, HOST_DEVICES)
     link = np.array([host_link_bandwidth(d) for d in deployments.devices])[deployments.device]

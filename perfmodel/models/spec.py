@@ -231,6 +231,17 @@ class ModelSpec:
             formats = {"default": wanted.name}
         return replace(self, formats=formats)
 
+    def in_gguf(self) -> ModelSpec:
+        """Return this model as files of llama.cpp store it where its experts are published in MXFP4 (gpt-oss).
+
+        Attention, embedding and LM head are then Q8_0 in place of 16 bit: the files of gpt-oss-20b and 120b by
+        ggml-org have 12.1 and 63.4 GB, of which the experts take 10.2 and 60.9. Other models are returned unchanged.
+        """
+        if self.formats.get("experts", self.formats.get("default")) != "mxfp4" or not self.experts:
+            return self
+        wide = {part for part, stored in self.formats.items() if stored in UNQUANTISED and part != "router"}
+        return replace(self, formats={part: "q8_0" if part in wide else f for part, f in self.formats.items()})
+
 
 def index_bytes(mixer: Mixer, width: ArrayLike) -> Array:
     """Return the bytes of the indexer's key per cache entry, where a KV value takes `width` bytes. Shape of `width`."""
