@@ -10,10 +10,12 @@ from call_counter import calls
 
 import hwdb
 from perfmodel.costs import Calibrated, Fallback, Profiled, Roofline, lookup
-from perfmodel.costs.calibrated import UNRELATED_DEVICE, Donor, carried, ceilings, device_distance, donors
+from perfmodel.costs.calibrated import UNRELATED_DEVICE, donors
 from perfmodel.costs.cost import Cost, CostModel
 from perfmodel.costs.defaults import default
+from perfmodel.costs.distance import ceilings, device_distance
 from perfmodel.costs.intervals import calibrated_spread, spreads
+from perfmodel.costs.lending import Donor, carried
 from perfmodel.dtypes import COMPUTE_CODE, FORMAT_BYTES, FORMAT_CODE
 from perfmodel.hardware.columns import hardware_of
 from perfmodel.operators.demand import Demand

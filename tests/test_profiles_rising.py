@@ -11,8 +11,9 @@ import hwdb
 import perfmodel as pm
 from perfmodel.costs import Roofline, lookup
 from perfmodel.estimates import Estimates, estimate_load
-from perfmodel.profiles import FAMILY, Asked, store
-from perfmodel.profiles.rising import rising
+from perfmodel.profiles import FAMILY, Asked, compiled, isotonic, store
+from perfmodel.profiles import rising as rising_module
+from perfmodel.profiles.rising import FILLED_WEIGHT, rising
 from perfmodel.profiles.shapes import shape_at
 from perfmodel.workload import RANKS, load_of
 
@@ -38,6 +39,22 @@ def test_grids_never_fall_along_either_axis(seed: int) -> None:
     found = rising(grids, draw.random(grids.shape) < 0.7)
     assert np.diff(found, axis=1).min() >= -1e-12
     assert np.diff(found, axis=2).min() >= -1e-12
+
+
+@pytest.mark.parametrize("size", [2, 5, 30])
+def test_the_loops_of_isotonic_regression_give_the_numbers_of_arrays(size: int) -> None:
+    draw = np.random.default_rng(size)
+    weight = draw.choice([FILLED_WEIGHT, 1.0], (7, size))
+    values = draw.normal(size=weight.shape)
+    values[3] = -np.arange(size)  # one that falls all the way is one mean
+    values[4, :2] = 1.0
+    total, mass = (np.concatenate([np.zeros((7, 1)), np.cumsum(a, axis=1)], axis=1) for a in (values * weight, weight))
+    expected = rising_module._by_arrays(total, mass)
+    np.testing.assert_allclose(expected[3], total[3, -1] / mass[3, -1])
+    for loop in (isotonic.isotonic_rows, compiled._isotonic_rows()):
+        found = np.empty(values.shape)
+        loop(total, mass, found)
+        np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("name", sorted(store.names()))

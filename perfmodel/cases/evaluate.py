@@ -35,7 +35,7 @@ def evaluate(settings: Settings, group: Group, costs: CostModel | None = None, s
     """
     load = group_load(settings, group)
     load = replace(load, rate=load.rate * share)
-    costs = costs or _costs(group.engine)
+    costs = costs or costs_of(group.engine)
     if group.pooled:
         return _evaluate_pools(settings, group, load, costs)
     placed = aggregated(settings, group, load)
@@ -93,8 +93,8 @@ def _with_fp8_cache(
     blank = (placed.kv < 0) & (settings.cases.text["recipe"][group.rows] != "default")
     stated = np.isin(placed.weight, STATES_FP8_CACHE) & group.engine.narrow_cache & _by_model_optimizer(group.spec)
     narrow = blank & stated
-    if load.arrival in ("closed", "static"):
-        setup = prepare(group.spec, placed, group.engine, _costs(group.engine), load)
+    if load.arrival in ("closed", "static") and np.any(blank & ~narrow):
+        setup = prepare(group.spec, placed, group.engine, costs_of(group.engine), load)
         held = setup.memory.seqs * placed.replicas * workers
         bits = setup.sharding.weight_bytes("mlp") * BITS_PER_BYTE
         narrow |= blank & (held < load.concurrency) & (bits <= EIGHT_BITS_WITH_SCALES)
@@ -112,6 +112,6 @@ def _by_model_optimizer(spec: ModelSpec) -> bool:
 
 
 @cache
-def _costs(engine: Engine) -> CostModel:
+def costs_of(engine: Engine) -> CostModel:
     """Return the cost model of an engine, made once."""
     return default(engine)

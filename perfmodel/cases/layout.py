@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,6 +48,13 @@ class Group:
     classes: Histogram | None = None
     adapters: Adapters | None = None
     speculation: Speculation = field(default_factory=Speculation)
+    _kept: dict[str, Any] = field(init=False, repr=False, compare=False, default_factory=dict)
+
+    def once(self, name: str, made: Callable[[], Any]) -> Any:
+        """Return what `made` makes of the group, made once for each `name`."""
+        if name not in self._kept:
+            self._kept[name] = made()
+        return self._kept[name]
 
 
 @dataclass(frozen=True)
@@ -86,6 +94,12 @@ def groups_of(settings: Settings) -> list[Group]:
 
 def group_load(settings: Settings, group: Group) -> Load:
     """Return the load on each row of the group: one request class per row."""
+    load: Load = group.once("load", lambda: _load(settings, group))
+    return load
+
+
+def _load(settings: Settings, group: Group) -> Load:
+    """Compute `group_load`."""
     rows, number = group.rows, _numbers(settings, group)
     one = np.ones(len(rows))
     concurrency = {"static": number["batch"], "single": one}.get(group.mode, number["concurrency"])
@@ -133,6 +147,12 @@ def group_deployments(settings: Settings, group: Group) -> Deployments:
     """Return the deployment of each row of an aggregated group; KV cache formats that a row leaves blank stay open
     (-1).
     """
+    placed: Deployments = group.once("deployments", lambda: _placed(settings, group))
+    return placed
+
+
+def _placed(settings: Settings, group: Group) -> Deployments:
+    """Compute `group_deployments`."""
     number, names = _numbers(settings, group), settings.names
     given = {"tp": number["tp"], "pp": number["pp"], "ep": number["ep"], "dp": number["dp_attention"]}
     if group.engine.layer_split:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,12 +17,13 @@ import numpy as np
 from hwdb import Hwdb, PerfmodelError
 from hwdb import load as load_hwdb
 from perfmodel.arrays import Index
-from perfmodel.cases.evaluate import remarks_on
+from perfmodel.cases.evaluate import costs_of, remarks_on
 from perfmodel.cases.hosts import hosts_of
 from perfmodel.cases.kept_limits import evaluate_kept, load_remarks
-from perfmodel.cases.layout import groups_of
+from perfmodel.cases.layout import Group, groups_of
 from perfmodel.cases.read import Cases, cases_of, read_cases
-from perfmodel.cases.settings import settle
+from perfmodel.cases.settings import Settings, settle
+from perfmodel.cases.turns import in_turn
 from perfmodel.cases.write import (
     CONFIGURATION_REMARK,
     INTERVALS,
@@ -31,7 +33,7 @@ from perfmodel.cases.write import (
     answers_of,
     output_frame,
 )
-from perfmodel.costs import REMARK, CostModel
+from perfmodel.costs import REMARK, Ask, CostModel, Deferred, prices
 from perfmodel.engines import Adjustment
 from perfmodel.estimates import CAUSES, LOADS, Estimates, figure, sensitivity
 from perfmodel.profiles import expect_many_reads
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
 
 #: Cases from which tables are read by compiled code from the start. Chosen: some seconds of work.
 MANY_CASES = 2000
+#: Groups that are evaluated beside each other. Chosen: more share few table look-ups more, and each has a thread.
+GROUPS_TOGETHER = 512
 #: Called with (rows done, rows) after each group.
 Progress = Callable[[int, int], None]
 
@@ -134,17 +138,31 @@ def _predicted(
     done = int((settings.cases.error != "").sum())
     if len(cases) >= MANY_CASES:
         expect_many_reads()
+    found: dict[int, Evaluated | PerfmodelError] = {}
+    for place in range(0, len(groups), GROUPS_TOGETHER):
+        tasks = [partial(_evaluated, settings, group, costs) for group in groups[place : place + GROUPS_TOGETHER]]
+        for number, answer in in_turn(tasks, prices):
+            found[place + number] = answer
+            done += len(groups[place + number].rows)
+            if progress:
+                progress(done, len(cases))
     evaluated: list[Evaluated] = []
-    for group in groups:
-        try:
-            found, share = evaluate_kept(settings, group, costs)
-            if each:
-                each(group.rows, found)
-            loads = load_remarks(settings, group, found, share)
-            evaluated.append(Evaluated(group.rows, found, remarks_on(settings, group), loads))
-        except PerfmodelError as problem:
-            settings.cases.refuse(np.isin(np.arange(len(cases)), group.rows), str(problem))
-        done += len(group.rows)
-        if progress:
-            progress(done, len(cases))
+    for number, group in enumerate(groups):
+        answer = found[number]
+        if isinstance(answer, PerfmodelError):
+            settings.cases.refuse(np.isin(np.arange(len(cases)), group.rows), str(answer))
+            continue
+        evaluated.append(answer)
+        if each:
+            each(group.rows, answer.found)
     return output_frame(settings, answers_of(evaluated, hosts))
+
+
+def _evaluated(settings: Settings, group: Group, costs: CostModel | None, ask: Ask) -> Evaluated | PerfmodelError:
+    """Estimate a group of rows, whose steps are priced by `ask`; return the error where that fails."""
+    try:
+        found, share = evaluate_kept(settings, group, Deferred(costs or costs_of(group.engine), ask))
+        loads = load_remarks(settings, group, found, share)
+        return Evaluated(group.rows, found, remarks_on(settings, group), loads)
+    except PerfmodelError as problem:
+        return problem

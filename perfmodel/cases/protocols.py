@@ -67,7 +67,7 @@ def _named(cases: Cases) -> Texts:
     text, known = cases.text, protocols()
     stated = text["protocol"]
     unknown = (stated != "") & ~np.isin(stated, list(known))
-    cases.refuse(unknown, [f"protocol {s!r} is none of {', '.join(known)}" for s in stated])
+    cases.refuse(unknown, (f"protocol {s!r} is none of {', '.join(known)}" for s in stated))
     names = stated.copy()
     for row, (dataset, source) in enumerate(zip(text["dataset"], text["source"], strict=True)):
         path = source.split(" @")[0].rstrip("/")  # a version of the repository may follow the path

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,14 +54,15 @@ class Cases:
     def __len__(self) -> int:
         return len(self.error)
 
-    def refuse(self, rows: Mask, reasons: str | Sequence[str]) -> None:
+    def refuse(self, rows: Mask, reasons: str | Iterable[str]) -> None:
         """Record why `rows` (a mask, (R,)) cannot be answered; a reason that a row already has stays.
 
-        reasons: one text for all rows, or one per row.
+        reasons: one text for all rows, or one per row, which are made only where a row is refused.
         """
-        texts = np.broadcast_to(np.asarray(reasons, dtype=object), rows.shape)
-        fresh = rows & (self.error == "")
-        self.error[fresh] = texts[fresh]
+        if rows.any():
+            texts = reasons if isinstance(reasons, str) else list(reasons)
+            fresh = rows & (self.error == "")
+            self.error[fresh] = np.broadcast_to(np.asarray(texts, dtype=object), rows.shape)[fresh]
 
 
 def read_cases(path: str | Path) -> Cases:
@@ -113,20 +114,20 @@ def _check_choices(cases: Cases) -> None:
     for column, known in (("mode", ARRIVALS), ("recipe", RECIPES)):
         given = cases.text[column]
         unknown = (given != "") & ~np.isin(given, known)
-        cases.refuse(unknown, [f"{column} {g!r} is none of {', '.join(known)}" for g in given])
+        cases.refuse(unknown, (f"{column} {g!r} is none of {', '.join(known)}" for g in given))
 
 
 def _check_ranges(cases: Cases) -> None:
     """Refuse rows with shares above 1 or with lengths that no model serves."""
     for column in SHARE_COLUMNS:
         values = cases.number[column]
-        cases.refuse(values > 1.0, [f"{column} {v:g} is a share; give it between 0 and 1" for v in values])
+        cases.refuse(values > 1.0, (f"{column} {v:g} is a share; give it between 0 and 1" for v in values))
     used = cases.number["gpu_memory_utilization"]
     cases.refuse(used == 0.0, "gpu_memory_utilization 0 leaves no memory; give a share above 0")
     for column in ("isl", "osl"):
         values = cases.number[column]
         too_long = values > LONGEST_LENGTH
-        cases.refuse(too_long, [f"{column} {v:g} is longer than any request; tokens are meant" for v in values])
+        cases.refuse(too_long, (f"{column} {v:g} is longer than any request; tokens are meant" for v in values))
 
 
 def _texts(frame: pd.DataFrame, column: str) -> Texts:
@@ -150,14 +151,14 @@ def _numbers(cases: Cases, name: str, column: Column) -> Array:
     values = pd.to_numeric(cells, errors="coerce").to_numpy(dtype=float)
     given = ~cells.str.lower().isin(EMPTY).to_numpy()
     shown = cells.to_numpy(dtype=object)
-    cases.refuse(given & np.isnan(values), [f"{name} {c!r} is no number" for c in shown])
+    cases.refuse(given & np.isnan(values), (f"{name} {c!r} is no number" for c in shown))
     values = np.where(given, values, np.nan)
     wrong = np.isfinite(values) & (values < column.least) | np.isinf(values)
-    cases.refuse(wrong, [f"{name} {c} is out of range; give {column.least:g} or more" for c in shown])
+    cases.refuse(wrong, (f"{name} {c} is out of range; give {column.least:g} or more" for c in shown))
     large = values > LARGEST_NUMBER
-    cases.refuse(large, [f"{name} {c} is out of range; give at most {LARGEST_NUMBER:g}" for c in shown])
+    cases.refuse(large, (f"{name} {c} is out of range; give at most {LARGEST_NUMBER:g}" for c in shown))
     values = np.where(large, np.nan, values)
     if column.whole:
         fraction = np.isfinite(values) & (values != np.floor(values))
-        cases.refuse(fraction, [f"{name} {c} must be a whole number" for c in shown])
+        cases.refuse(fraction, (f"{name} {c} must be a whole number" for c in shown))
     return values

@@ -31,6 +31,7 @@ from perfmodel.costs.overlap import cheaper, overlapped, streams_of
 from perfmodel.costs.profiled import Profiled
 from perfmodel.costs.roofline import Bound, Roofline, bound
 from perfmodel.costs.steps import StepCost, mean_cost, priced, step_cost, summed
+from perfmodel.costs.together import Ask, Deferred, prices
 from perfmodel.vocabulary import BOUNDS
 
 __all__ = [
@@ -41,11 +42,13 @@ __all__ = [
     "REMARK",
     "TWIN_DISTANCE",
     "UNRELATED_DEVICE",
+    "Ask",
     "Bound",
     "Calibrated",
     "Calls",
     "Cost",
     "CostModel",
+    "Deferred",
     "EngineFactors",
     "EngineKernels",
     "Fallback",
@@ -70,6 +73,7 @@ __all__ = [
     "overlapped",
     "place_factors",
     "priced",
+    "prices",
     "remark_column",
     "remarks",
     "remarks_of",

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields
+from typing import NamedTuple
 
 import numpy as np
 
-from perfmodel.arrays import Array, Codes, Index, codes_in, common_shape, stack
+from perfmodel.arrays import Array, Codes, Index, Mask, codes_in, common_shape, stack
 from perfmodel.costs.context_parallel import with_exchanges
 from perfmodel.costs.cost import Cost, CostModel
 from perfmodel.costs.fallback import merge, narrowed, taken
 from perfmodel.costs.host_waits import with_waits
 from perfmodel.costs.profiled import demand_shape, empty
 from perfmodel.costs.rows import MOSTLY_DISTINCT, distinct, ordered
+from perfmodel.costs.together import Deferred
 from perfmodel.deployment import Sharding
 from perfmodel.dtypes import COMPUTE_BYTES
 from perfmodel.engines import defaults
@@ -98,20 +100,70 @@ def _priced(sharding: Sharding, hardware: Hardware, costs: CostModel, step: Step
             chosen = (np.asarray(demand.shape[k]).tobytes() for k in _CHOOSING if k in demand.shape)
             key = (demand.family, *demand.shape, np.asarray(demand.compute).tobytes(), *chosen)
             alike.setdefault(key, []).append(demand)
-    for demands in alike.values():
-        different, turn = _different(demands)
-        if len(different) == 1:
-            partly = demands[0].family == "grouped_gemm" and sharding.host is None
-            cost = _called(demands[0], hardware, costs) if partly else _whole(demands[0], demands, hardware, costs)
-            yield from ((demand, cost) for demand in demands)
+    calls = (_call(demands, sharding, hardware) for demands in alike.values())
+    for call, cost in _costs_of(calls, hardware, costs):
+        if len(call.different) == 1:
+            yield from ((demand, cost) for demand in call.demands)
             continue
-        whole = _stacked(different, len(hardware.index))
-        cost = _whole(whole, demands, hardware, costs)
-        shape = common_shape(np.shape(whole.moved), np.shape(cost.time))
+        shape = common_shape(np.shape(call.whole.moved), np.shape(cost.time))
         parts = (getattr(cost, f.name) for f in fields(Cost))
         time, basis, spread, bound = (p if p.shape == shape else np.broadcast_to(p, shape) for p in parts)
-        for n, demand in zip(turn, demands, strict=True):
+        for n, demand in zip(call.turn, call.demands, strict=True):
             yield demand, Cost(time=time[n], basis=basis[n], spread=spread[n], bound=bound[n])
+
+
+class _Call(NamedTuple):
+    """Hold demands of a step that are priced in one call.
+
+    different, turn: see `_different`. whole: what is priced: the different demands stacked, or the only one. rows: mask
+    of the candidates that it is priced for, (N,); None for all.
+    """
+
+    demands: list[Demand]
+    different: list[Demand]
+    turn: list[int]
+    whole: Demand
+    rows: Mask | None
+
+
+def _call(demands: list[Demand], sharding: Sharding, hardware: Hardware) -> _Call:
+    """Return the call that prices demands of one family and formats on all candidates that call them."""
+    different, turn = _different(demands)
+    if len(different) > 1:
+        return _Call(demands, different, turn, _stacked(different, len(hardware.index)), None)
+    partly = demands[0].family == "grouped_gemm" and sharding.host is None
+    return _Call(demands, different, turn, demands[0], _some_call(demands[0], hardware) if partly else None)
+
+
+def _costs_of(calls: Iterable[_Call], hardware: Hardware, costs: CostModel) -> Iterator[tuple[_Call, Cost]]:
+    """Yield each call with its cost on all candidates, NaN where it is not priced."""
+    if isinstance(costs, Deferred):
+        every = list(calls)
+        asked = [_narrowed(call, hardware) for call in every]
+        answers: Iterable[tuple[_Call, Cost]] = zip(every, costs.costs(asked), strict=True)
+    else:
+        answers = ((call, _alone(call, hardware, costs)) for call in calls)
+    for call, cost in answers:
+        if call.rows is None:
+            yield call, cost
+        else:
+            total = empty(demand_shape(call.whole, hardware))
+            merge(total, cost, call.rows)
+            yield call, total
+
+
+def _narrowed(call: _Call, hardware: Hardware) -> tuple[Demand, Hardware]:
+    """Return the demand of a call and the hardware of the candidates that it is priced for."""
+    if call.rows is None:
+        return call.whole, hardware
+    return narrowed(call.whole, call.rows), hardware.take(np.flatnonzero(call.rows))
+
+
+def _alone(call: _Call, hardware: Hardware, costs: CostModel) -> Cost:
+    """Return the cost of one call on the candidates that it is priced for."""
+    if call.rows is not None:
+        return costs.cost(*_narrowed(call, hardware))
+    return _whole(call.whole, call.demands, hardware, costs)
 
 
 def _different(demands: list[Demand]) -> tuple[list[Demand], list[int]]:
@@ -170,17 +222,13 @@ def _calling(demands: list[Demand], count: int) -> Index:
     return np.flatnonzero(called)
 
 
-def _called(demand: Demand, hardware: Hardware, costs: CostModel) -> Cost:
-    """Return the cost of a demand on the candidates that call it at all; NaN on the others.
+def _some_call(demand: Demand, hardware: Hardware) -> Mask | None:
+    """Return which candidates call a demand at all, (N,); None where all do, or nothing tells them apart.
 
     Experts are listed once for each way in which their tokens lie, of which a candidate uses one.
     """
     rows = np.any(np.atleast_2d(demand.count) > 0, axis=tuple(range(np.ndim(np.atleast_2d(demand.count)) - 1)))
-    if len(rows) != len(hardware.index) or rows.all():
-        return costs.cost(demand, hardware)
-    total = empty(demand_shape(demand, hardware))
-    merge(total, costs.cost(narrowed(demand, rows), hardware.take(np.flatnonzero(rows))), rows)
-    return total
+    return None if len(rows) != len(hardware.index) or rows.all() else np.asarray(rows)
 
 
 def _stacked(demands: list[Demand], count: int) -> Demand:

@@ -11,11 +11,11 @@ of the requests are slow, the 90th percentile is slow, however fast the other re
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from perfmodel.arrays import Array
+from perfmodel.arrays import Array, Mask
 from perfmodel.estimates.groups import WaitShape
 from perfmodel.serving import TINY, with_backlog
 from perfmodel.workload import RANKS, output_quantile, survival
@@ -184,41 +184,71 @@ def mixed(known: list[Array], share: Array, own: Array, rank: float, halvings: i
         halvings: of the bracket.
     """
     asked = share > 0
-    with np.errstate(invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"):
         values = values_at_knots(known)
+        pieces = _pieces(values)
         low = np.where(asked, own, np.inf).min(axis=0)
         high = np.where(asked, own, -np.inf).max(axis=0)
         for _ in range(halvings):
             middle = 0.5 * (low + high)
-            enough = _share_below(values, share, middle) >= rank
+            enough = _share_below(pieces, share, middle) >= rank
             low, high = np.where(enough, low, middle), np.where(enough, middle, high)
     return np.asarray(high)
 
 
-def _share_below(values: Array, share: Array, limit: Array) -> Array:
-    """Return the share of all requests at or below a limit, (...).
+class _Piece(NamedTuple):
+    """Holds a piece of the quantile functions of classes, between two knots.
+
+    start, end, width: seconds, (C, ...) each. rises: where the piece is longer than nothing; None for everywhere. most:
+    length of the piece that counts at most. depth: of the piece on the axis of `_KNOTS`.
+    """
+
+    start: Array
+    end: Array
+    width: Array
+    rises: Mask | None
+    most: float
+    depth: float
+
+
+def _pieces(values: Array) -> list[_Piece]:
+    """Return the pieces of quantile functions from their values at `_KNOTS`, seconds, (K, C, ...).
+
+    Beyond the last knot the tail is exponential.
+    """
+    last = len(_KNOTS) - 2
+    pieces = []
+    for k in range(last + 1):
+        width = values[k + 1] - values[k]
+        rises = width > 0
+        most, depth = np.inf if k == last else 1.0, float(_KNOTS[k + 1] - _KNOTS[k])
+        pieces.append(_Piece(values[k], values[k + 1], width, None if rises.all() else rises, most, depth))
+    return pieces
+
+
+def _share_below(pieces: list[_Piece], share: Array, limit: Array) -> Array:
+    """Return the share of all requests at or below a limit, (...). To be called where division by 0 is no error.
 
     Args:
-        values: seconds, (K, C, ...): quantiles of each class at `_KNOTS`. Beyond the last knot the tail is exponential.
+        pieces: of the quantile functions of each class.
         share: share of requests of each class, which broadcasts to (C, ...).
         limit: seconds, (...).
     """
-    depth = np.zeros(values.shape[1:])
-    for k in range(len(_KNOTS) - 1):
-        width = values[k + 1] - values[k]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            part = (limit - values[k]) / width
-        most = np.inf if k == len(_KNOTS) - 2 else 1.0
-        part = np.where(width > 0, np.clip(part, 0.0, most), np.where(limit >= values[k + 1], most, 0.0))
-        depth = depth + (_KNOTS[k + 1] - _KNOTS[k]) * part
+    depth: Array = np.zeros(pieces[0].width.shape)
+    for piece in pieces:
+        part = (limit - piece.start) / piece.width
+        part = np.minimum(np.maximum(part, 0.0), piece.most)  # np.clip takes several times as long
+        if piece.rises is not None:
+            part = np.where(piece.rises, part, np.where(limit >= piece.end, piece.most, 0.0))
+        depth = depth + piece.depth * part
     return np.asarray(np.sum(share * -np.expm1(-depth), axis=0))
 
 
 def share_within(estimates: ByClass, metric: str, limit: Array) -> Array:
     """Return the share (0 to 1) of all requests whose `metric` is at or below `limit`, seconds. Both (N,)."""
-    with np.errstate(invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"):
         values = values_at_knots([estimates.quantile(metric, statistic) for statistic in RANKS])
-        return _share_below(values, estimates.share, limit)
+        return _share_below(_pieces(values), estimates.share, limit)
 
 
 def overall(estimates: ByClass, metric: str, statistic: str) -> Array:

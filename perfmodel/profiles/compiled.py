@@ -1,6 +1,7 @@
-"""The compiled reader of grids and the compiled count of equal rows, loaded where a process reads enough for it to pay.
+"""Compiled loops, loaded where a process reads enough for it to pay: the reader of grids, the count of equal rows, and
+isotonic regression.
 
-Both readers give the same numbers to the last bit (`perfmodel.profiles.reader`), so it does not matter which one reads.
+They give the same numbers as array code, to the last bit, so it does not matter which of both runs.
 numba takes most of a second to import and some seconds to compile, once on a machine: short runs never load it.
 """
 
@@ -18,7 +19,7 @@ from types import FunctionType
 from typing import Any, cast
 
 from perfmodel import cache_folder
-from perfmodel.profiles import equal_rows, reader
+from perfmodel.profiles import equal_rows, isotonic, reader
 
 #: Seconds that array code takes per read and per row that is read. Measured on a server core of 2020; they decide only
 #: when compiled code is loaded.
@@ -32,7 +33,7 @@ LOAD_FROM, COMPILE_FROM = 1.0, 3.0
 #: Functions that `read_rows` calls.
 _INNER = ("_clip", "_place", "_back", "_mean", "_part", "_flags")
 #: Functions that are kept on disk.
-_LOOPS = ("read_rows", "number_rows")
+_LOOPS = ("read_rows", "number_rows", "isotonic_rows")
 #: As numpy, so that a division by zero gives what arrays give.
 _OPTIONS: dict[str, Any] = {"error_model": "numpy"}
 
@@ -93,7 +94,7 @@ def kept() -> bool:
 @lru_cache(maxsize=1)
 def _folder() -> Path | None:
     """Return where compiled code of this version is kept; None where no folder can be written."""
-    sources = (Path(__file__), Path(reader.__file__), Path(equal_rows.__file__))
+    sources = (Path(__file__), Path(reader.__file__), Path(equal_rows.__file__), Path(isotonic.__file__))
     return cache_folder.folder(zlib.crc32(b"".join(path.read_bytes() for path in sources)), "reader")
 
 
@@ -106,6 +107,17 @@ def numbering() -> Callable[..., int] | None:
         return None
     with _LOADING:
         return None if _read_rows() is None else _number_rows()
+
+
+def regression() -> Callable[..., None] | None:
+    """Return `perfmodel.profiles.isotonic.isotonic_rows`, compiled, where this process has loaded the compiled reader.
+
+    None where it has not, or where there is no numba.
+    """
+    if not _read_rows.cache_info().currsize:
+        return None
+    with _LOADING:
+        return None if _read_rows() is None else _isotonic_rows()
 
 
 @lru_cache(maxsize=1)
@@ -131,6 +143,15 @@ def _number_rows() -> Callable[..., int]:
     t: Any = types
     signature = t.intp(t.uint64[:, ::1], t.intp[::1], t.intp[::1], t.intp[::1])
     return cast("Callable[..., int]", _made("number_rows", equal_rows.number_rows, signature))
+
+
+@lru_cache(maxsize=1)
+def _isotonic_rows() -> Callable[..., None]:
+    """Return `perfmodel.profiles.isotonic.isotonic_rows`, compiled."""
+    from numba import types
+
+    plane: Any = types.float64[:, ::1]
+    return _made("isotonic_rows", isotonic.isotonic_rows, types.void(plane, plane, plane))
 
 
 def _made(name: str, function: Any, signature: Any) -> Callable[..., Any]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from perfmodel.arrays import Array, Index, Mask
+from perfmodel.profiles import compiled
 
 #: Weight of a cell that was filled rather than measured. Chosen: small, so that measured cells decide.
 FILLED_WEIGHT = 0.05
@@ -90,13 +91,24 @@ def _isotonic(values: Array, weight: Array) -> Array:
         return values
     out = np.array(values)
     rows, by = values[falls], weight[falls]
-    size = values.shape[-1]
     total, mass = (np.concatenate([np.zeros((len(rows), 1)), np.cumsum(a, axis=-1)], axis=-1) for a in (rows * by, by))
+    loop = compiled.regression()
+    if loop is None:
+        out[falls] = _by_arrays(total, mass)
+    else:
+        found = np.empty(rows.shape)
+        loop(total, mass, found)
+        out[falls] = found
+    return out
+
+
+def _by_arrays(total: Array, mass: Array) -> Array:
+    """Return the isotonic regression of R rows of A values, (R, A); arguments as of `isotonic.isotonic_rows`."""
+    size = total.shape[-1] - 1
     from_j, to_k = np.arange(size)[:, None], np.arange(1, size + 1)[None, :]
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = (total[:, to_k] - total[:, from_j]) / (mass[:, to_k] - mass[:, from_j])
     mean = np.where(from_j < to_k, mean, np.inf)
     least = np.flip(np.minimum.accumulate(np.flip(mean, -1), axis=-1), -1)
     least = np.where(from_j < to_k, least, -np.inf)
-    out[falls] = np.maximum.accumulate(least, axis=-2)[:, np.arange(size), np.arange(size)]
-    return out
+    return np.asarray(np.maximum.accumulate(least, axis=-2)[:, np.arange(size), np.arange(size)])

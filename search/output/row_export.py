@@ -12,7 +12,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from hwdb import outfile
 from search.output.clean_text import cell, printable
@@ -54,14 +54,33 @@ def write_predictions(frame: pd.DataFrame, path: Path | None, *, as_json: bool) 
     if as_json:
         text = to_json([{str(c): v for c, v in row.items()} for row in frame.to_dict(orient="records")]) + "\n"
     else:
-        texts = frame.select_dtypes(include=["object", "string"]).columns
-        text = frame.assign(**{c: frame[c].map(cell) for c in texts}).to_csv(index=False, lineterminator="\n")
+        text = _table(frame)
     if path is None:
         sys.stdout.write(shown_on(sys.stdout, text))
         return
     write_text(path, text)
     failed = int((frame["error"] != "").sum())
     print(f"{path}: {len(frame) - failed} of {len(frame)} cases predicted, {failed} failed", file=sys.stderr)
+
+
+def _table(frame: pd.DataFrame) -> str:
+    """Return a frame as CSV, as `DataFrame.to_csv` writes it, which takes nearly twice as long."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(frame.columns)
+    writer.writerows(zip(*(_column(frame[name]) for name in frame.columns), strict=True))
+    return text.getvalue()
+
+
+def _column(column: pd.Series[Any]) -> list[Any]:
+    """Return the values of a column as they are written: unknown ones empty, texts by `cell`."""
+    if column.dtype.kind != "f":
+        known = column.astype(object).where(column.notna(), "")
+        return (known.map(cell) if any(cell(value) is not value for value in known.unique()) else known).tolist()
+    values = column.tolist()
+    for place in column.isna().to_numpy().nonzero()[0].tolist():
+        values[place] = ""
+    return values
 
 
 def write_text(path: Path, text: str) -> None:

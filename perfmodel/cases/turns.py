@@ -1,0 +1,117 @@
+"""Run tasks beside each other, one at a time, so that what they ask for is answered for all of them at once.
+
+Each task runs in a thread of its own until it asks, then the next one does; when all wait, their questions are answered
+together. Only one thread ever runs, in a fixed order: tasks need no locks, and their results do not depend on timing.
+"""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from queue import SimpleQueue
+from typing import Generic, TypeVar
+
+from hwdb import PerfmodelError
+
+Question = TypeVar("Question")
+Answer = TypeVar("Answer")
+Result = TypeVar("Result")
+#: A function that tasks ask several questions with, and that returns the answers.
+Asking = Callable[[Sequence[Question]], Sequence[Answer]]
+
+
+class Stopped(PerfmodelError):
+    """Ends a task whose questions are not answered any more, because nobody waits for its result."""
+
+
+class _Turn(Generic[Question, Answer, Result]):
+    """A task in its thread, and what goes between that and the thread that answers."""
+
+    def __init__(self, task: Callable[[Asking[Question, Answer]], Result]) -> None:
+        """Run the task up to its first question. Raises `RuntimeError` where no thread can be started."""
+        self.questions: Sequence[Question] | None = None
+        self._asked: SimpleQueue[Sequence[Question] | None] = SimpleQueue()
+        self._answers: SimpleQueue[Sequence[Answer | PerfmodelError]] = SimpleQueue()
+        self._pool, self._stopped = ThreadPoolExecutor(1), False
+        self._future: Future[Result] = self._pool.submit(contextvars.copy_context().run, task, self._ask)
+        self._future.add_done_callback(lambda _: self._asked.put(None))
+        self.questions = self._asked.get()
+
+    def go_on(self, answers: Sequence[Answer | PerfmodelError]) -> None:
+        """Give the task its answers and run it up to its next questions; `questions` is None where it ends."""
+        self._answers.put(answers)
+        self.questions = self._asked.get()
+
+    def result(self) -> Result:
+        """Return what the task returned, or raise what it raised."""
+        return self._future.result()
+
+    def stop(self) -> None:
+        """End the task where it waits, and its thread."""
+        self._stopped = True
+        self._answers.put([])
+        self._pool.shutdown()
+
+    def _ask(self, questions: Sequence[Question]) -> Sequence[Answer]:
+        """Wait, in the thread of the task, for the answers; raise the first error among them."""
+        self._asked.put(questions)
+        answers = self._answers.get()
+        if self._stopped:
+            raise Stopped("another task failed")
+        return checked(answers)
+
+
+def checked(answers: Sequence[Answer | PerfmodelError]) -> list[Answer]:
+    """Return answers; raise the first error among them."""
+    found: list[Answer] = []
+    for answer in answers:
+        if isinstance(answer, PerfmodelError):
+            raise answer
+        found.append(answer)
+    return found
+
+
+def in_turn(
+    tasks: Sequence[Callable[[Asking[Question, Answer]], Result]],
+    answer: Callable[[Sequence[Question]], Sequence[Answer | PerfmodelError]],
+) -> Iterator[tuple[int, Result]]:
+    """Run tasks until all have ended; yield the number and the result of each as it ends, and raise what it raises.
+
+    Tasks for which no thread can be started run one after the other.
+
+    Args:
+        tasks: each is called with a function that it asks several questions with, and that returns the answers.
+        answer: answers the questions of all tasks that wait; an error is raised in the task that asked.
+    """
+    turns: list[_Turn[Question, Answer, Result]] = []
+    try:
+        with suppress(RuntimeError):  # the system has no more threads for us
+            turns.extend(_Turn(task) for task in tasks)
+        yield from _ended(turns, answer)
+    finally:
+        for turn in turns:
+            turn.stop()
+    for number, task in enumerate(tasks[len(turns) :], start=len(turns)):
+        yield number, task(lambda questions: checked(answer(questions)))
+
+
+def _ended(
+    turns: Sequence[_Turn[Question, Answer, Result]],
+    answer: Callable[[Sequence[Question]], Sequence[Answer | PerfmodelError]],
+) -> Iterator[tuple[int, Result]]:
+    """Answer the questions of tasks until all have ended; yield the number and the result of each as it ends."""
+    waiting = dict(enumerate(turns))
+    while waiting:
+        for number, turn in list(waiting.items()):
+            if turn.questions is None:
+                yield number, waiting.pop(number).result()
+        if not waiting:
+            return
+        answers = answer([question for turn in waiting.values() for question in turn.questions or ()])
+        start = 0
+        for turn in waiting.values():
+            stop = start + len(turn.questions or ())
+            mine, start = answers[start:stop], stop
+            turn.go_on(mine)

@@ -1,0 +1,218 @@
+"""Turn the tables of donors, measured devices that are related to the one to price, into times on that device.
+
+`perfmodel.costs.calibrated` says which donors stand in for which device, and how much each counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from types import EllipsisType
+
+import numpy as np
+
+from hwdb import Device
+from perfmodel.arrays import Array, Codes, Index, Mask, as_slice
+from perfmodel.costs import lookup
+from perfmodel.costs.cost import Cost
+from perfmodel.costs.distance import PLAIN, Ceilings, ceilings
+from perfmodel.costs.profiled import arithmetic
+from perfmodel.costs.roofline import bound as physical
+from perfmodel.hardware import Hardware
+from perfmodel.operators import Demand
+from perfmodel.profiles import FAMILY, Asked, Reference, Variant
+from perfmodel.vocabulary import BASIS_CODE, LAUNCH_BOUND
+
+#: Factor on the weight of a donor for shapes outside its table.
+OUTSIDE_WEIGHT = 0.2
+#: Seconds below which no time is averaged: keeps the logarithm finite.
+MIN_TIME = 1e-12
+_CALIBRATED = BASIS_CODE["calibrated"]
+
+
+@dataclass(frozen=True)
+class Donor:
+    """Holds a measured device whose table stands in for that of another device.
+
+    choice: the table. distance: see `device_distance`, plus what formats and scarce rows add. floor: least seconds per
+    call, which do not scale with ceilings. own: whether it is the device to price itself, with other figures.
+    """
+
+    device: Device
+    choice: lookup.Choice
+    distance: float
+    floor: float
+    own: bool = False
+
+    @property
+    def variant(self) -> Variant:
+        """The formats asked for, or those of the table where none were asked for."""
+        return self.choice.wanted if self.choice.wanted.act else self.choice.measured.variant
+
+
+def by_device(donors: Sequence[Donor]) -> list[tuple[Donor, ...]]:
+    """Return donors, nearest first, with all tables of one device together."""
+    return [tuple(tables) for _, tables in groupby(donors, key=lambda donor: id(donor.device))]
+
+
+class Loan:
+    """Collects the rows of all devices that the tables of one donor stand in for, so that each table is read once.
+
+    donors: the donor with each of its tables. weight: (N,) weight of the donor, 0 for candidates that it does not
+    serve. rank: (N,) how many donors are nearer. compute, memory, link: (N,) ceilings of the candidates' devices.
+    """
+
+    def __init__(self, donors: tuple[Donor, ...], count: int) -> None:
+        """Start with no rows; count: N, the number of candidates."""
+        self.donors = donors
+        self.weight, self.compute, self.memory, self.link = np.zeros((4, count))
+        self.rank: Index = np.zeros(count, np.intp)
+
+    def add(self, rows: Mask, rank: int, weight: float, top: Ceilings) -> None:
+        """Add `rows` (mask, (N,)) of a device with the ceilings `top`; rank, weight: of the donor for that device."""
+        some = as_slice(rows)
+        self.rank[some], self.weight[some] = rank, weight
+        self.compute[some], self.memory[some], self.link[some] = top.compute, top.memory, top.link
+
+
+def settle(total: Cost, loans: Sequence[Loan], demand: Demand, hardware: Hardware) -> None:
+    """Average the donors' times in the logarithm, raise them to the device's bound, and write them into `total`."""
+    lent, own = [n for n in loans if not n.donors[0].own], [n for n in loans if n.donors[0].own]
+    if lent:
+        total.time[...] = _bounded(_averaged(total, lent, demand), demand, hardware)
+    if own:  # a device's own table says how far caches hold data: what it gains there stays
+        np.fmin(total.time, _within_node(_fastest(total, own, demand), demand, hardware), out=total.time)
+    unknown = np.isnan(total.time)
+    if not unknown.any():
+        total.basis[...] = _CALIBRATED
+        return
+    total.basis[~unknown] = _CALIBRATED
+    total.spread[unknown] = np.nan
+
+
+#: Index of rows in arrays over all rows, seconds, what limits the call, whether the table reaches so far: see `_lent`.
+_Lent = tuple[tuple[EllipsisType, Mask | slice], Array, Codes, Mask]
+
+
+def _lent(loans: Sequence[Loan], demand: Demand) -> Iterator[tuple[Loan, _Lent]]:
+    """Yield what each donor says of the rows that borrow from it: of several tables, the fastest."""
+    family, shape = FAMILY[demand.family], lookup.coordinates(demand)
+    asked: dict[bytes, Asked] = {}  # donors of the same devices are asked for the same shapes
+    for loan in loans:
+        rows = loan.weight > 0
+        some, key = as_slice(rows), rows.tobytes()
+        if key not in asked:
+            asked[key] = Asked(family, lookup.take(shape, some, len(rows)))
+        here = Reference(loan.compute[some], loan.memory[some], loan.link[some])
+        time, limit, inside = carried(loan.donors[0], here, loan.donors[0].variant, asked[key])
+        for donor in loan.donors[1:]:
+            other = carried(donor, here, donor.variant, asked[key])
+            faster = other[0] < time
+            limit, inside = np.where(faster, other[1], limit), np.where(faster, other[2], inside)
+            time = np.where(faster, other[0], time)
+        yield loan, ((..., some), time, limit, inside)
+
+
+def _averaged(total: Cost, loans: Sequence[Loan], demand: Demand) -> Array:
+    """Return the seconds by all donors, as weighted mean of their logarithms; NaN where there is no donor.
+
+    Also writes what limits the call by the donor of the largest weight into `total.bound`. The nearest donor comes
+    first in each row's sums, so that they do not depend on the other rows.
+    """
+    ranks = 1 + max(int(loan.rank.max()) for loan in loans)
+    logarithm, weights = np.zeros((2, ranks, *total.time.shape))
+    limits = np.zeros((ranks, *total.time.shape), np.int8)
+    for loan, (target, time, limit, inside) in _lent(loans, demand):
+        lent, rank = loan.weight[target[1]], loan.rank[target[1]]
+        weight = np.where(inside, lent, lent * OUTSIDE_WEIGHT)
+        weighted = weight * np.log(np.maximum(time, MIN_TIME))
+        first, last = int(rank.min()), int(rank.max())
+        for turn in range(first, last + 1):
+            for sums, values in ((logarithm, weighted), (weights, weight), (limits, limit)):
+                mine = sums[turn]
+                mine[target] = values if first == last else np.where(rank == turn, values, mine[target])
+    heaviest = weights.argmax(axis=0)[None]
+    known = weights.max(axis=0) > 0
+    total.bound[...] = np.where(known, np.take_along_axis(limits, heaviest, 0)[0], total.bound)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(known, np.exp(logarithm.sum(axis=0) / weights.sum(axis=0)), np.nan)
+
+
+def _fastest(total: Cost, loans: Sequence[Loan], demand: Demand) -> Array:
+    """Return the seconds by the fastest table of the device itself; NaN where it has none.
+
+    Also writes what limits the call into `total.bound`.
+    """
+    least = np.full(total.time.shape, np.nan)
+    for _, (target, time, limit, _) in _lent(loans, demand):
+        least[target], total.bound[target] = time, limit
+    return least
+
+
+def _within_node(time: Array, demand: Demand, hardware: Hardware) -> Array:
+    """Return times of a device's own tables with NaN for collectives over more devices than a node has.
+
+    Fused elementwise operators take at least their arithmetic.
+    """
+    if FAMILY[demand.family].link:
+        return np.where(np.asarray(demand.shape.get("span", demand.shape["group"])) <= hardware.peers, time, np.nan)
+    if demand.family == "elementwise":
+        return np.maximum(time, arithmetic(demand, hardware, np.ones(len(hardware.index), bool)))
+    return time
+
+
+def _bounded(time: Array, demand: Demand, hardware: Hardware) -> Array:
+    """Raise times to the least that the device itself allows; NaN for collectives over more devices than a node has."""
+    if FAMILY[demand.family].link or demand.family == "elementwise":
+        return _within_node(time, demand, hardware)
+    # a small kernel of a fast donor is launch and cache; on a slow device its bytes still have to stream
+    return np.maximum(time, physical(demand, hardware).time)
+
+
+def carried(donor: Donor, here: Reference, variant: Variant, asked: Asked) -> tuple[Array, Codes, Mask]:
+    """Convert a donor's times to N other devices.
+
+    Returns (seconds per call, what limits the call, whether the table holds the shape). Derived: the donor's time above
+    its floor is scaled by the ratio of the physical bounds on both devices; the floor (launch, latency) stays. Of the
+    device itself with other figures all time is scaled, down to the floor: so a call takes no longer on the faster of
+    two such devices, whichever factor of an engine applies to it.
+
+    Args:
+        donor: the measured device and its table.
+        here: ceilings of the other devices, (N,) each.
+        variant: formats on the other devices.
+        asked: the shapes, of the operator family of the table.
+    """
+    choice = donor.choice
+    priced = lookup.price(choice, asked)
+    own = choice.priced
+    top = ceilings(donor.device, own.act or PLAIN)
+    if donor.own:  # the same device with other figures: its table says what limits a call
+        here, top = _as_rated(choice.measured.reference, here, top)
+    there = asked.seconds(own, Reference(top.compute, top.memory, top.link))
+    least, limit = asked.bound(variant, here)
+    floor = np.minimum(priced.time, donor.floor)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ratio = np.where(there > 0, least / there, 1.0)
+    limit = np.where(priced.bound == LAUNCH_BOUND, priced.bound, limit)
+    work = priced.time * ratio if donor.own else floor + (priced.time - floor) * ratio
+    return np.maximum(work, floor), limit, priced.basis < BASIS_CODE["extrapolated"]
+
+
+def _as_rated(then: Reference, here: Reference, top: Ceilings) -> tuple[Reference, Ceilings]:
+    """Return the ceilings of a device with other figures, and of itself as measured, relative to its rated figures.
+
+    A table is relative to rated figures, and so are the limits by which engine factors are chosen.
+
+    Args:
+        then: rated figures of the device as measured.
+        here: ceilings of the device with other figures, (N,) each.
+        top: ceilings of the device as measured.
+    """
+    rated_here = Reference(
+        then.peak * here.peak / top.compute,
+        then.bandwidth * here.bandwidth / top.memory,
+        then.link * here.link / top.link,
+    )
+    return rated_here, Ceilings(float(then.peak), float(then.bandwidth), float(then.link))

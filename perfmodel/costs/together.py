@@ -1,0 +1,158 @@
+"""Price demands of many steps together: a look-up in a table has a fixed cost, whatever the number of its rows.
+
+Steps of several models, or of one model under several kinds of load, call kernels of the same families on the same
+devices. Whoever evaluates them beside each other collects what all of them ask for (`Deferred`) and has it priced in as
+few calls as there are families and formats (`prices`). Each row is priced by itself, so its price is the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from hwdb import Device, PerfmodelError
+from perfmodel.arrays import Index, widened
+from perfmodel.costs.cost import Cost, CostModel
+from perfmodel.costs.profiled import demand_shape
+from perfmodel.hardware import Hardware
+from perfmodel.operators import PICKING, Demand
+
+#: Coordinates of a demand that are codes of number formats, of each candidate.
+_FORMATS = ("weight", "act", "kv_bytes")
+#: Coordinates that hold for a demand as a whole: demands are priced together where these agree.
+_OF_ALL = ("layout", "picks", "groups", "top_groups")
+
+
+class Question(NamedTuple):
+    """Ask what one call of `demand` costs on each row of `hardware` by the cost model `model`."""
+
+    model: CostModel
+    demand: Demand
+    hardware: Hardware
+
+
+#: Prices questions in their order; raises the error of any.
+Ask = Callable[[Sequence[Question]], Sequence[Cost]]
+
+
+@dataclass(frozen=True)
+class Deferred:
+    """Cost model that prices by `model`, and hands all demands of a step to `ask` at once."""
+
+    model: CostModel
+    ask: Ask
+
+    def cost(self, demand: Demand, hardware: Hardware) -> Cost:
+        """Return the time of one call on each row of `hardware`; arrays that broadcast to the demand's shape."""
+        return self.costs([(demand, hardware)])[0]
+
+    def costs(self, asked: Sequence[tuple[Demand, Hardware]]) -> Sequence[Cost]:
+        """Return what `cost` does of several demands, each on hardware of its own."""
+        return self.ask([Question(self.model, *each) for each in asked])
+
+
+def prices(questions: Sequence[Question]) -> list[Cost | PerfmodelError]:
+    """Price questions, those that are alike in one call; of one that cannot be answered, return the error."""
+    found: list[Cost | PerfmodelError] = [PerfmodelError()] * len(questions)
+    alike: dict[tuple[object, ...], list[int]] = {}
+    for place, question in enumerate(questions):
+        alike.setdefault(_kind(question), []).append(place)
+    for places in alike.values():
+        for place, price in zip(places, _together([questions[p] for p in places]), strict=True):
+            found[place] = price
+    return found
+
+
+def _kind(question: Question) -> tuple[object, ...]:
+    """Return what agrees between questions that are priced in one call."""
+    demand = question.demand
+    whole = (np.asarray(demand.shape[k]).tobytes() for k in _OF_ALL if k in demand.shape)
+    return (id(question.model), demand.family, demand.name.startswith(PICKING), *demand.shape, *whole)
+
+
+def _together(questions: Sequence[Question]) -> Sequence[Cost | PerfmodelError]:
+    """Price questions of one kind in one call; one by one where that fails, to tell which of them fail."""
+    try:
+        return _priced(questions)
+    except PerfmodelError as error:
+        if len(questions) == 1:
+            return [error]
+        return [_together([question])[0] for question in questions]
+
+
+def _priced(questions: Sequence[Question]) -> Sequence[Cost]:
+    """Price questions of one kind in one call."""
+    shapes = [demand_shape(q.demand, q.hardware) for q in questions]
+    ends = np.cumsum([int(np.prod(shape)) for shape in shapes]).tolist()
+    parts = [slice(stop - int(np.prod(shape)), stop) for stop, shape in zip(ends, shapes, strict=True)]
+    demand = _joined([q.demand for q in questions], shapes, parts)
+    hardware = _of_all([q.hardware for q in questions], shapes)
+    order = np.lexsort([*(demand.shape[k] for k in _FORMATS if k in demand.shape), hardware.index])
+    cost = questions[0].model.cost(_ordered(demand, order), hardware.take(order))
+    place = np.empty(len(order), np.intp)
+    place[order] = np.arange(len(order))
+    whole: dict[str, Any] = {f.name: widened(getattr(cost, f.name), place.shape)[place] for f in fields(Cost)}
+    return [
+        Cost(**{name: values[part].reshape(shape) for name, values in whole.items()})
+        for part, shape in zip(parts, shapes, strict=True)
+    ]
+
+
+def _joined(demands: Sequence[Demand], shapes: Sequence[tuple[int, ...]], parts: Sequence[slice]) -> Demand:
+    """Return one demand of all rows of some of one kind, (M,); shapes, parts: shape and rows of each."""
+
+    def column(values: Sequence[Any], kind: type) -> Any:
+        out = np.empty(parts[-1].stop, kind)
+        for value, shape, part in zip(values, shapes, parts, strict=True):
+            out[part].reshape(shape)[...] = value
+        return out
+
+    first = demands[0]
+    kinds = {"weight": np.intp, "act": np.intp}
+    shape = {
+        k: v if k in _OF_ALL else column([d.shape[k] for d in demands], kinds.get(k, float))
+        for k, v in first.shape.items()
+    }
+    return Demand(
+        name=first.name,
+        family=first.family,
+        flop=column([d.flop for d in demands], float),
+        moved=column([d.moved for d in demands], float),
+        message=column([d.message for d in demands], float),
+        count=np.ones(1),
+        compute=column([d.compute for d in demands], np.intp),
+        shape=shape,
+    )
+
+
+def _ordered(demand: Demand, order: Index) -> Demand:
+    """Return a demand of M rows with its rows in another order."""
+    columns = {n: getattr(demand, n)[order] for n in ("flop", "moved", "message", "compute")}
+    shape = {k: v if k in _OF_ALL else v[order] for k, v in demand.shape.items()}
+    return Demand(name=demand.name, family=demand.family, count=demand.count, shape=shape, **columns)
+
+
+def _of_all(hardware: Sequence[Hardware], shapes: Sequence[tuple[int, ...]]) -> Hardware:
+    """Return the hardware of all rows of some demands; shapes: shape of each, whose last axis is that of its rows."""
+    devices: dict[int, tuple[int, Device]] = {}
+    columns: dict[str, list[Any]] = {f.name: [] for f in fields(Hardware) if f.name not in ("devices", "index")}
+    index: list[Index] = []
+    starts: dict[int, int] = {}
+    rows: list[Index] = []
+    count = 0
+    for each, shape in zip(hardware, shapes, strict=True):
+        if id(each) not in starts:
+            starts[id(each)] = count
+            count += len(each.index)
+            number = [devices.setdefault(id(d), (len(devices), d))[0] for d in each.devices]
+            index.append(np.array(number, np.intp)[each.index])
+            for name, column in columns.items():
+                column.append(getattr(each, name))
+        some = starts[id(each)] + np.arange(shape[-1])
+        rows.append(np.broadcast_to(some, shape).ravel())
+    every = {name: np.concatenate(column) for name, column in columns.items()}
+    whole = Hardware(devices=tuple(d for _, d in devices.values()), index=np.concatenate(index), **every)
+    return whole.take(np.concatenate(rows))
