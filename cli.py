@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 nothing meets the request, 2 bad input, 70 a defect of per
 
 from __future__ import annotations
 
+import errno
 import gc
 import io
 import os
@@ -31,8 +32,17 @@ _ROOT = Path(__file__).resolve().parent
 _OWN = tuple(str(_ROOT / name) for name in (f"hwdb{os.sep}", f"perfmodel{os.sep}", f"search{os.sep}", "cli.py"))
 
 
+class Closed(io.TextIOBase):
+    """Stand in for a standard output that was closed before the program began: what is written to it is refused."""
+
+    def write(self, _: str, /) -> int:
+        """Raise `OSError` that says what to do."""
+        raise OSError(errno.EBADF, "closed, so the answer cannot be printed; redirect it to a file", "standard output")
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line (default: `sys.argv`) and return its exit code. Errors of users are reported on stderr."""
+    _stand_in_for_closed_streams()
     _replace_unencodable_characters()
     gc.set_threshold(COLLECT_AFTER)
     words = sys.argv[1:] if arguments is None else arguments
@@ -69,7 +79,7 @@ def _run(words: Sequence[str], stdout: TextIO) -> int:
         return 0
     except OSError as error:
         _discard(stdout)
-        return _fail(f"{error.filename or 'file'}: {error.strerror or error}", BAD_INPUT)
+        return _fail(f"{error.filename or 'output'}: {error.strerror or error}", BAD_INPUT)
 
 
 def _discard(stdout: TextIO) -> None:
@@ -108,6 +118,20 @@ def _fail(message: str, code: int) -> int:
     text = message if message.startswith("Usage:") else error_lines(f"error: {message}", sys.stderr)
     print(text, file=sys.stderr)
     return code
+
+
+def _stand_in_for_closed_streams() -> None:
+    """Give streams that were closed before the program began a stand-in; files opened later do not take their place."""
+    if sys.stdout is not None and sys.stderr is not None:
+        return
+    held = [os.open(os.devnull, os.O_RDWR)]
+    while held[-1] <= 2:  # 0, 1 and 2 are the standard streams
+        held.append(os.open(os.devnull, os.O_RDWR))
+    os.close(held[-1])
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - open as long as the program runs
+    if sys.stdout is None:
+        sys.stdout = Closed()
 
 
 def _replace_unencodable_characters() -> None:

@@ -311,6 +311,25 @@ def test_a_closed_pipe_is_no_error() -> None:
     assert done.stdout.startswith("name,")
 
 
+@pytest.mark.parametrize(
+    ("closed", "code", "said"),
+    [
+        (">&-", 2, "error: standard output: closed, so the answer cannot be printed; redirect it to a file\n"),
+        (">&- 2>&-", 2, ""),
+        ("2>&- >/dev/null", 0, ""),
+        ("<&- >/dev/null", 0, ""),
+        (">/dev/full", 2, "error: output: No space left on device\n"),
+    ],
+)
+def test_closed_and_full_streams_end_in_a_sentence(closed: str, code: int, said: str, tmp_path: Path) -> None:
+    command = f"{sys.executable} {ROOT / 'cli.py'} hw list {closed}; exit $?"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        ["bash", "-c", command], text=True, capture_output=True, check=False, env=environment, cwd=tmp_path
+    )
+    assert (done.returncode, done.stderr) == (code, said)
+
+
 def test_a_terminal_without_unicode_gets_replacements() -> None:
     command = [sys.executable, str(ROOT / "cli.py"), "hw", "compare", "h100-sxm"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"}

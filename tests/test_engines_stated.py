@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import random
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import hwdb
+import perfmodel as pm
 from perfmodel import Workload
 from perfmodel.arrays import Array
 from perfmodel.costs import Roofline
@@ -175,3 +177,18 @@ def test_running_sequences_count_alike_through_every_door(name: str, ranks: int,
     one = deployments([hwdb.device("h200-sxm")], dp=ranks, max_num_seqs=48.0)
     load = load_of(Workload(input_tokens=100.0, output_tokens=10.0, concurrency=4.0, arrival="closed"), 1)
     assert float(engine_limits(engine(name), one, load)["max_num_seqs"][0]) == 48.0  # a row can be copied into flags
+
+
+def test_an_engine_that_does_not_cut_prompts_computes_a_long_one_in_one_step() -> None:
+    """As with a budget of the whole prompt; a prompt within the budget takes the same either way."""
+    spec, card = model("Qwen/Qwen3-8B"), hwdb.device("h100-sxm")
+    whole = replace(engine("vllm"), chunked_prefill=False)
+
+    def first(of: Engine, tokens: int, **limits: float) -> float:
+        load = Workload.from_lengths(tokens, 100, concurrency=1)
+        return float(pm.estimate(spec, load, deployments([card], **limits), engine=of).ttft[0, 0])
+
+    assert first(whole, 20_000) == pytest.approx(first(engine("vllm"), 20_000, max_num_batched_tokens=20_000))
+    assert first(whole, 20_000) < first(engine("vllm"), 20_000, max_num_batched_tokens=2048)
+    assert first(whole, 20_000, max_num_batched_tokens=2048) == pytest.approx(first(whole, 20_000))
+    assert first(whole, 1000) == first(engine("vllm"), 1000)

@@ -9,7 +9,7 @@ import pytest
 
 import hwdb
 import perfmodel as pm
-from perfmodel.estimates import CAUSES, LOADS, Estimates, chances, joint_chance, sensitivity, uncertainty
+from perfmodel.estimates import CAUSES, LOADS, Estimates, chances, joint_chance, percentiles, sensitivity, uncertainty
 from perfmodel.estimates.intervals import CLASSES, by_cause, half_width, rest_spread
 from perfmodel.workload import Objective, Slo
 
@@ -125,6 +125,28 @@ def test_no_token_comes_sooner_than_the_weights_are_read(model: str, device: str
     down, up = single.ends("e2e")
     assert float(single.mean(single.e2e)[0] * down[0]) >= 128 * 0.99 * floor
     assert up[0] > 1.0
+
+
+def test_no_request_ends_sooner_than_its_tokens_read_the_weights() -> None:
+    """By hand: each request of a mix takes (its tokens - 1) x the time to read the weights, at every rank."""
+    card = hwdb.device("rtx-4090")
+    work = pm.Workload(
+        input_tokens=np.array([128.0, 128.0]),
+        output_tokens=np.array([65.0, 1025.0]),
+        share=np.array([0.8, 0.2]),
+        concurrency=1.0,
+    )
+    found = pm.estimate(pm.model("Qwen/Qwen3-8B"), work, pm.deployments([card]))
+    each = float(found.causes.least_token[0])
+    for rank, tokens in (("p50", 64), ("p90", 1024), ("p99", 1024), ("mean", 0.8 * 64 + 0.2 * 1024)):
+        assert found.least("e2e", rank)[0] == pytest.approx(tokens * each, rel=1e-6), rank
+        whole = percentiles.overall(found, "e2e", rank)[0]
+        assert whole * found.ends("e2e", rank)[0][0] >= 0.999 * tokens * each, rank
+    alike = pm.estimate(
+        pm.model("Qwen/Qwen3-8B"), pm.Workload.from_lengths(9000, 129, concurrency=1), pm.deployments([card])
+    )
+    first, whole = (percentiles.overall(alike, m, "p90")[0] * alike.ends(m, "p90")[0][0] for m in ("ttft", "e2e"))
+    assert whole >= 0.999 * (first + 128 * each)
 
 
 def test_the_floor_counts_what_one_token_reads() -> None:

@@ -102,8 +102,8 @@ def test_a_name_of_several_devices_is_refused_with_them(text: str, several: str)
 @pytest.mark.parametrize(
     "text",
     [
-        *("H100 96GB", "RTX 4090 48GB", "RTX 3080 12GB", "RTX 4065", "RTX 6000", "A100X", "B100"),
-        *("H100 SXM6", "TPU v4", "MI300A", "GTX 4090 Ti", "100", "250", "gpu", "NVIDIA", "L40X", "910B9", "", "m5 max"),
+        *("H100 96GB", "RTX 4090 48GB", "RTX 3080 12GB", "RTX 4065", "RTX 6000", "A100X", "B150"),
+        *("H100 SXM6", "TPU v3", "MI300Y", "GTX 4090 Ti", "100", "250", "gpu", "NVIDIA", "L40X", "910B9", "", "m5 max"),
     ],
 )
 def test_what_means_no_device_is_refused(text: str) -> None:

@@ -86,7 +86,7 @@ def test_a_copy_is_its_base_in_the_format_that_its_name_says(suffix: str, stored
 def test_encoders_that_a_name_says_are_counted_or_said_to_be_left_out() -> None:
     assert model("cpatonn/Qwen2.5-VL-72B-AWQ").base == "Qwen/Qwen2.5-VL-72B-Instruct"
     assert not model("Qwen2.5-72B-AWQ").encoder_parameters
-    assert model("Qwen2.5-VL-7B").reading == "Qwen2.5-VL-7B: Qwen/Qwen2.5-7B, encoders not counted"
+    assert model("Qwen2.5-Omni-7B").reading == "Qwen2.5-Omni-7B: Qwen/Qwen2.5-7B, encoders not counted"
 
 
 def test_the_sentence_says_what_was_taken() -> None:
@@ -248,6 +248,18 @@ def test_case_and_separators_do_not_matter(name: str) -> None:
         ("qwen3:latest", "Qwen/Qwen3-8B"),
         ("command-r", "CohereLabs/c4ai-command-r-08-2024"),
         ("phi3.5", "microsoft/Phi-3.5-mini-instruct"),
+        ("gpt2", "openai-community/gpt2"),
+        ("openai/gpt2-xl", "openai-community/gpt2-xl"),
+        ("pythia-12b-deduped", "EleutherAI/pythia-12b"),
+        ("falcon-7b-instruct", "tiiuae/falcon-7b"),
+        ("tiiuae/Falcon-H1-7B-Base", "tiiuae/Falcon-H1-7B-Instruct"),
+        ("OpenGVLab/InternVL3-78B-AWQ", "OpenGVLab/InternVL3-78B"),
+        ("OpenGVLab/InternVL2-8B", "OpenGVLab/InternVL2_5-8B"),
+        ("MiniMaxAI/MiniMax-M1-80k-hf", "MiniMaxAI/MiniMax-Text-01"),
+        ("unsloth/Llama-3.2-11B-Vision", "meta-llama/Llama-3.2-11B-Vision-Instruct"),
+        ("nvidia/Llama-3_1-Nemotron-Ultra-253B-v1-FP8", "nvidia/Llama-3_1-Nemotron-Ultra-253B-v1"),
+        ("Qwen-72B-Chat", "Qwen/Qwen-72B"),
+        ("THUDM/glm-4-9b-chat-1m", "zai-org/glm-4-9b-chat"),
     ],
 )
 def test_names_that_people_type_stand_for(typed: str, known: str) -> None:
@@ -262,6 +274,15 @@ def test_a_context_in_the_name_is_that_of_the_copy() -> None:
     assert model("some-lab/Llama-3-8B-Instruct-Gradient-1048k").max_context == 1_048_000
 
 
+def test_a_copy_of_longer_context_does_without_the_windows_of_its_base() -> None:
+    base, copy = model("mistralai/Mistral-7B-v0.1"), model("NousResearch/Yarn-Mistral-7b-128k")
+    assert float(base.kv_bytes(100_000)) == 4096 * base.kv_bytes_per_token()
+    assert float(copy.kv_bytes(100_000)) == 100_000 * base.kv_bytes_per_token()
+    assert copy.reading.endswith("131072 tokens of context, attention to all of them")
+    gemma = model("some-lab/gemma-2-9b-it-32k")  # every second layer sees all tokens: the others keep their window
+    assert float(gemma.kv_bytes(30_000)) < 0.6 * 30_000 * gemma.kv_bytes_per_token()
+
+
 # ---------------------------------------------------------------- refusals
 
 # fmt: off
@@ -273,9 +294,17 @@ INVENTED = (
     "DeepSeek-V3.7", "DeepSeek-R2", "DeepSeek-R1-Distill-Llama-13B", "DeepSeek-V3-800B", "Kimi-K4-Instruct",
     "GLM-4.9", "GLM-4.7-Turbo", "MiniMax-M9", "phi-7", "Phi-3-huge-4k-instruct", "falcon-181B", "CodeLlama-35b-hf",
     "starcoder2-8b", "bloom-200b", "Qwen3-8B-Air", "Qwen3-14B-v2", "Hermes-3-Llama-3.1-71B",
-    "nvidia/Nemotron-Nano-10B-v2", "GLM-4.6V", "Qwen-72B", "qwen3:15b", "EAGLE3-Qwen3-8B",
+    "nvidia/Nemotron-Nano-10B-v2", "GLM-4.8V", "Qwen-71B", "qwen3:15b", "inclusionAI/Ling-2.5-1T",
+    "tiiuae/Falcon-H1-1.5B-Base", "tiiuae/falcon-8b", "tiiuae/Falcon-E-3B-Base", "InternVL4-8B", "pythia-13b",
+    "EAGLE3-Qwen3-8B",
 )
 # fmt: on
+
+
+@pytest.mark.parametrize("name", ["", " ", "/", "-"])
+def test_no_name_is_no_model(name: str) -> None:
+    with pytest.raises(UnknownName, match="unknown model"):
+        model(name)
 
 
 @pytest.mark.parametrize("name", INVENTED)

@@ -213,6 +213,10 @@ def test_a_pattern_changes_every_key_that_it_matches(path: Path) -> None:
         ("device.l40s.peak.fp4*=2", "states no such figure"),
         ("device.l40s.power.tdp=300 GB", "does not measure watts"),
         ("device.l40s.power.tdp=-300", "must be above 0"),
+        ("device.l40s.power.tdp=1e400", "must be above 0 and finite"),
+        ("device.l40s.power.idle=9000", "device.l40s.power.idle=9000: [power] tdp: 350 W is no power limit"),
+        ("device.L40S.memory.capacity=1e-30", "device.L40S.memory.capacity=1e-30: [memory.capacity] value"),
+        ("device.l40s.memory.capacity=1e30", "device.l40s.memory.capacity=1e30: value 1e+30"),
         ("device.l40s", "is no change"),
         ("=3", "is no change"),
         ("a..b=3", "is no key"),
@@ -225,6 +229,7 @@ def test_a_wrong_change_is_named_with_a_way_out(path: Path, text: str, said: str
     with pytest.raises(InputError) as refused:
         changed(path, text)
     assert said in str(refused.value)
+    assert "perfmodel-whatif-" not in str(refused.value)
     assert text.split("=")[0].strip("*/ ").replace("rate_rps", "") in str(refused.value)
 
 

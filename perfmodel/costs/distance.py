@@ -7,6 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 
+import hwdb
 from hwdb import Device
 from perfmodel.arrays import NAN
 from perfmodel.costs import lookup
@@ -31,6 +32,9 @@ _ALIKE, _PORTED = ("gpu", "soc"), ("gpu",)
 #: AMD's lines of GPUs. Their matrix instructions differ (MFMA on CDNA, WMMA on RDNA), so that kernels of one line are
 #: ports on the other, as between vendors.
 _LINES = ("CDNA", "RDNA")
+#: Factor by which rated figures of siblings differ at most. Chosen: H200 NVL and SXM, MI350X and MI355X are within it.
+SIBLING = 1.5
+_FIGURES = ("memory.bandwidth", "peak.bf16", "power.tdp")
 #: Compute type of reference where a table or demand has none.
 PLAIN = "bf16"
 
@@ -49,12 +53,38 @@ def ceilings(device: Device, act: str) -> Ceilings:
     """Return the ceilings of `device` in compute type `act`: measured, else rated times the share of its kind."""
     reached = device_efficiency(device)
     used = lookup.effective(act, device)
-    own, stream = _measured_share(device, used), device.measured("memory_bandwidth")
+    line = (device, *siblings(device))
+    shares = [*(_measured_share(d, used) for d in line), reached.gemm]
+    streams = [*(_streamed_share(d) for d in line), reached.memory]
     return Ceilings(
-        compute=device.peak(used) * (reached.gemm if np.isnan(own) else own),
-        memory=device.bandwidth * reached.memory if np.isnan(stream) else stream,
+        compute=device.peak(used) * next(s for s in shares if not np.isnan(s)),
+        memory=device.bandwidth * next(s for s in streams if not np.isnan(s)),
         link=device.link.bandwidth * reached.link,
     )
+
+
+@lru_cache(maxsize=4096)
+def siblings(device: Device) -> tuple[Device, ...]:
+    """Return the devices of the same architecture and kind of memory with nearly the same figures, nearest first.
+
+    They stand in where nobody measured what a device reaches: an MI350X reaches no larger share of its rated figures
+    than an MI355X, which is the same chip with more power. A figure that is not stated does not count.
+    """
+    device = device.lineage[-1]
+    alike = (d for d in hwdb.built_in().devices() if d.arch == device.arch and d.name != device.name)
+    near = ((_apart_in_figures(device, d), d.name, d) for d in alike if d.memory_type[:3] == device.memory_type[:3])
+    return tuple(d for apart, _, d in sorted(near, key=lambda n: n[:2]) if apart <= np.log(SIBLING) + 1e-9)
+
+
+def _apart_in_figures(device: Device, other: Device) -> float:
+    """Return the greatest absolute log ratio of the rated figures of two devices."""
+    ratios = [device.si(figure) / other.si(figure) for figure in _FIGURES]
+    return max((abs(float(np.log(ratio))) for ratio in ratios if ratio > 0.0), default=0.0)
+
+
+def _streamed_share(device: Device) -> float:
+    """Return the measured share of the rated memory bandwidth; NaN where nobody measured it."""
+    return device.measured("memory_bandwidth") / device.bandwidth
 
 
 def _measured_share(device: Device, act: str) -> float:

@@ -21,6 +21,7 @@ from hwdb import Device
 from hwdb.tomlfile import Table, read_toml
 from perfmodel.arrays import NAN, Array, Codes, Index, Mask, codes_in, zero_if_unknown
 from perfmodel.costs.cost import Cost, CostModel
+from perfmodel.costs.distance import siblings
 from perfmodel.costs.lookup import LAUNCH_SHARE, LAUNCH_TIME
 from perfmodel.costs.roofline import Bound, bound
 from perfmodel.dtypes import FORMAT_BYTES, FORMAT_NAMES
@@ -157,7 +158,7 @@ def _closest(table: Mapping[tuple[str, str], Array], engine: str, device: Device
 
     otherwise: what is returned where the engine has no entry at all.
     """
-    places = (*(kin.name for kin in device.lineage), device_class(device), "")
+    places = (*(kin.name for kin in device.lineage), *(kin.name for kin in siblings(device)), device_class(device), "")
     known = ((engine, place) for place in places if (engine, place) in table)
     return next((table[key] for key in known), otherwise)
 

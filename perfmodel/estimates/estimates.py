@@ -165,7 +165,8 @@ class Estimates(Unhurried, ColumnGroup):
         width = self.half_width(metric, statistic)
         low, high = np.exp(-width), np.exp(width)
         if metric in METRICS:
-            return np.maximum(low, floor.sooner(self.least(metric, statistic), self._whole(metric, statistic))), high
+            least = self.least(metric, statistic) + (self._first_token(statistic) if metric == "e2e" else 0.0)
+            return np.maximum(low, floor.sooner(least, self._whole(metric, statistic))), high
         if metric not in ("throughput", "decode"):
             return low, high
         bound = floor.sooner(self.least("tpot"), self.mean(self.latency.step))
@@ -178,12 +179,32 @@ class Estimates(Unhurried, ColumnGroup):
     def least(self, metric: str, statistic: str = "mean") -> Array:
         """Return the least seconds that a latency can take, (N,): reading the weights once per token; 0 where unknown.
 
-        Known of every statistic of TPOT, and of the mean of whole requests.
+        Known of TPOT, and of whole requests without their first token: a share of requests that writes more than so
+        many tokens is at least that share of those that take longer than reading the weights so often.
         """
-        if metric != "tpot" and (metric != "e2e" or statistic != "mean"):
+        if metric not in ("tpot", "e2e"):
             return np.zeros(len(self))
-        tokens = self.mean(np.maximum(self.classes.output - 1.0, 0.0)) if metric == "e2e" else 1.0
+        tokens = self._later_tokens(statistic) if metric == "e2e" else 1.0
         return np.nan_to_num(tokens * self.causes.least_token, nan=0.0)
+
+    def _later_tokens(self, statistic: str) -> Array:
+        """Return the mean or a percentile of the output tokens after the first, over all requests, (N,)."""
+        if statistic not in RANKS:
+            return self.mean(np.maximum(self.classes.output - 1.0, 0.0))
+        known = [np.broadcast_to(within_class.output_tokens(self.classes, r), self.ttft.shape) for r in RANKS]
+        own = known[list(RANKS).index(statistic)]
+        found = own[0] if len(own) == 1 else percentiles.mixed(known, self.share, own, RANKS[statistic])
+        return np.maximum(found - 1.0, 0.0)
+
+    def _first_token(self, statistic: str) -> Array:
+        """Return the low end of TTFT, seconds, (N,): whole requests take it besides; 0 where that does not follow.
+
+        Each request takes its TTFT and then what its other tokens take at least, so that the statistics of requests
+        follow one another where the tokens of all are alike, and means always.
+        """
+        alike = statistic not in RANKS or (len(self.ttft) == 1 and not np.any(self.classes.output_cv > 0.0))
+        first = self._whole("ttft", statistic) * self.ends("ttft", statistic)[0] if alike else np.zeros(len(self))
+        return np.nan_to_num(first, nan=0.0, posinf=0.0)
 
     def _whole(self, metric: str, statistic: str) -> Array:
         """Return a latency over all requests in seconds, (N,)."""

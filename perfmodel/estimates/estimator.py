@@ -97,13 +97,24 @@ def prepare(
         hardware=hardware,
         engine=engine,
         costs=costs,
-        token_budget=limits.token_budget,
+        token_budget=_most_per_step(engine, deployments, limits.token_budget, np.max(load.new, axis=0)),
         max_num_seqs=limits.max_num_seqs,
         graph_seqs=limits.graph_seqs,
         known=known,
         streams=load.arrival not in OFFLINE,
     )
     return Prepared(sharding=sharding, hardware=hardware, memory=memory, steps=steps)
+
+
+def _most_per_step(engine: Engine, deployments: Deployments, budget: Array, prompt: Array) -> Array:
+    """Return the tokens per step, (N,): the budget, but a whole prompt where the engine does not cut prompts.
+
+    Engines without chunked prefill compute a prompt in one step, however long it is, unless they have a physical batch.
+    prompt: tokens to compute of the longest prompt, (N,).
+    """
+    if engine.chunked_prefill or np.isfinite(engine.micro_batch):
+        return budget
+    return np.maximum(budget, prompt * deployments.dp * deployments.cp)
 
 
 def _laid_out(model: ModelSpec, engine: Engine, deployments: Deployments) -> Laid:

@@ -122,6 +122,13 @@ def e2e(found: Spread, statistic: str) -> Array:
     return _mixture(at, statistic)
 
 
+def output_tokens(classes: RequestClasses, statistic: str) -> Array:
+    """Return a percentile of the output tokens of the requests of each class, (C, N); statistic: of `RANKS`."""
+    rank = np.array(RANKS[statistic])
+    tokens = output_quantile(classes.output, classes.output_cv, rank, classes.output_max)
+    return np.where(classes.output_cv > 0.0, np.maximum(tokens, 1.0), classes.output)
+
+
 def _varies(found: Spread) -> bool:
     """Return whether answers within a class differ in length."""
     return bool(np.any(found.classes.output_cv > 0.0))

@@ -6,6 +6,7 @@ and is read by the same readers, so a model is added by copying them.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -20,6 +21,7 @@ from perfmodel.dtypes import storage
 from perfmodel.models.checkpoint_name import TAGS, no_decoder
 from perfmodel.models.config import read_config, read_mapping
 from perfmodel.models.format_suffix import Suffix
+from perfmodel.models.layers import Block
 from perfmodel.models.resolver import Reading, Resolver
 from perfmodel.models.spec import UNQUANTISED, ModelSpec
 
@@ -120,10 +122,14 @@ def _as_read(name: str, reading: Reading) -> ModelSpec:
             "the format of the weights (--weights, weight_dtype, [search] weight)"
         )
     changed = spec.with_weights(stored.weights) if stored.weights else spec
+    wider = reading.context > spec.max_context > 0 and _all_in_windows(spec)
+    if wider:
+        changed = replace(changed, blocks=tuple(_without_window(block) for block in changed.blocks))
     cached = stored.kv or (_kv_of_publisher(name, stored) if stored.weights else "")
     told = [stored.words or _narrow(spec.formats)]
     told += [f"{cached} KV cache"] if cached else _cache_words(spec)
     told += [f"{reading.context} tokens of context"] if reading.context else []
+    told += ["attention to all of them"] if wider else []
     told += ["encoders not counted"] if reading.encoders and not spec.encoder_parameters else []
     told += (
         ["GGUF of a type that the name does not say, counted as bf16; state the weights"] if stored.bare_gguf else []
@@ -137,6 +143,21 @@ def _as_read(name: str, reading: Reading) -> ModelSpec:
         reading=_told(name, reading.known, told),
         named_format=stored.weights,
     )
+
+
+def _all_in_windows(spec: ModelSpec) -> bool:
+    """Return whether no layer attends to all tokens, so that a copy of longer context has to do without the windows.
+
+    The copies of Mistral 7B for 64K and 128K tokens state a window of as many (config.json of
+    NousResearch/Yarn-Mistral-7b-128k, recalled); those of models with full layers between windows keep the windows.
+    """
+    kinds = {block.mixer.kind for block in spec.blocks if block.mixer and not block.mixer.reuses_kv}
+    return bool(kinds) and kinds <= {"sliding"}
+
+
+def _without_window(block: Block) -> Block:
+    """Return a block whose attention sees all tokens."""
+    return replace(block, mixer=replace(block.mixer, kind="full", window=math.inf)) if block.mixer else block
 
 
 def _kv_of_publisher(name: str, stored: Suffix) -> str:

@@ -248,6 +248,8 @@ def _rest_fits(match: _Match, asked: Parts) -> bool:
     """Return whether the words that are left over only name a fine-tune.
 
     That takes a size in both names, no word that means another shape, and no number but as the version of such a word.
+    A number right behind the known name is a version of that (Ling-2.5-1T is no Ling-1T, Falcon-H1 no Falcon), and so
+    is a letter where the known name's version was left out (Falcon-E).
     """
     own = match.known.parts
     identified = asked.sized and own.sized
@@ -257,7 +259,9 @@ def _rest_fits(match: _Match, asked: Parts) -> bool:
         return False
     if any(asked.core[i] in SHAPES for i in words) or (left and not identified):
         return False
-    return all(any(w < i for w in words) for i in left if is_number(asked.core[i]))
+    if match.early and any(len(asked.core[i]) == 1 for i in words):
+        return False
+    return all(i - 1 in left for i in left if is_number(asked.core[i]))
 
 
 def _version(known: Known) -> tuple[float, ...]:

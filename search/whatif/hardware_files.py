@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import atexit
+import math
+import re
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hwdb import Device, InputError, Node, UnknownName, nearest
+from hwdb import Device, Hwdb, InputError, Node, UnknownName, load, nearest
 from hwdb.devicefile import FIGURES
 from hwdb.links import LINK_FIGURES
 from hwdb.nodefile import HOST_FIGURES
@@ -30,6 +32,8 @@ HARDWARE: dict[str, dict[str, str]] = {
 #: Where the figures of such a file are from.
 SOURCE = "a figure that is assumed to be different"
 LEAST_PARTS = 3
+#: Place of an error in a file that is written here.
+_IN_FILE = re.compile(r"^.*\.toml, (?:line \d+, )?")
 
 
 def write_hardware(scenario: Scenario, edits: Sequence[Edit], told: list[str]) -> Path:
@@ -39,6 +43,7 @@ def write_hardware(scenario: Scenario, edits: Sequence[Edit], told: list[str]) -
     each changes, in words. The folder is removed when the program ends.
     """
     found: dict[tuple[str, str], dict[str, tuple[float, str]]] = {}
+    causes: dict[tuple[str, str], list[str]] = {}
     for edit in edits:
         kind, figure = edit.path[0], ".".join(edit.path[2:])
         if len(edit.path) < LEAST_PARTS or figure not in HARDWARE[kind]:
@@ -50,12 +55,23 @@ def write_hardware(scenario: Scenario, edits: Sequence[Edit], told: list[str]) -
             was = "not given" if record is None else f"{record.number:g} {record.unit}"
             told.append(f"{kind}.{owner.name}.{figure}: {was} -> {value:g} {unit}")
             changed[figure] = (value, unit)
+            causes.setdefault((kind, owner.name), []).append(edit.text)
     folder = Path(tempfile.mkdtemp(prefix="perfmodel-whatif-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     for (kind, name), figures in found.items():
         (folder / f"{kind}s").mkdir(exist_ok=True)
         (folder / f"{kind}s" / f"{name}.toml").write_text(_file(name, figures), encoding="utf-8")
+    _check(load((*scenario.offer.folders, folder)), causes)
     return folder
+
+
+def _check(database: Hwdb, causes: Mapping[tuple[str, str], Sequence[str]]) -> None:
+    """Read what was written; an error names the changes of that device or node, not the file that holds them."""
+    for (kind, name), changes in causes.items():
+        try:
+            database.device(name) if kind == "device" else database.node(name)
+        except InputError as error:
+            raise InputError(f"{' and '.join(changes)}: {_IN_FILE.sub('', str(error))}") from None
 
 
 def _unknown(kind: str, figure: str) -> str:
@@ -96,8 +112,8 @@ def _figure(
         raise InputError(f"{edit.text}: {name} states no such figure; set it with {edit.key}=VALUE, in {unit}")
     else:
         value = edit.of(before[0] if before else record.number if record is not None else 0.0)
-    if not value > 0.0:
-        raise InputError(f"{edit.text}: {value:g} {unit} is out of range; it must be above 0")
+    if not 0.0 < value < math.inf:
+        raise InputError(f"{edit.text}: {value:g} {unit} is out of range; it must be above 0 and finite")
     return value, unit
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from perfmodel.models.families.common import Layer, attention, dense_mlp, grouped, layer_count, model, reads, windowed
+from perfmodel.models.families.decoder import decoder
+from perfmodel.models.families.table import by_name
 from perfmodel.models.fields import Fields
 from perfmodel.models.layers import Mlp
 from perfmodel.models.mixer import Mixer
@@ -86,6 +88,18 @@ def falcon(c: Fields) -> ModelSpec:
     norms = 2 if new or not c.flag("parallel_attn", default=True) else 1
     blocks = grouped([(mixer, mlp)] * layer_count(c), norms=norms, extra=norms * width)
     return model(c, blocks, tied=True, extra_parameters=width)
+
+
+@reads("gpt_bigcode", "GPTBigCodeForCausalLM")
+def gpt_bigcode(c: Fields) -> ModelSpec:
+    """Read the `config.json` of StarCoder 1 and Granite Code 20B and 34B: GPT-2 with one key head for all query heads.
+
+    Source: transformers, GPTBigCodeConfig, whose multi_query is true where the file does not state it.
+
+    Keys: multi_query, and those of GPT-2.
+    """
+    heads = 1 if c.flag("multi_query", default=True) else c.count("num_attention_heads", "n_head")
+    return decoder(c.stating(num_key_value_heads=heads), by_name()["gpt2"])
 
 
 @reads("starcoder2", "Starcoder2ForCausalLM")

@@ -1,4 +1,4 @@
-"""Mixtures of experts with attention of their own: gpt-oss, Llama 4, MiniMax M2 and M3."""
+"""Mixtures of experts with layers of their own: gpt-oss, Llama 4, MiniMax M2 and M3, Grok."""
 
 from __future__ import annotations
 
@@ -100,6 +100,20 @@ def minimax_m3(c: Fields) -> ModelSpec:
     sparse = c.switches("moe_layer_freq", n) or [i >= first for i in range(n)]
     mlps = [routed if on else Mlp(intermediate=c.count("dense_intermediate_size")) for on in sparse]
     return model(c, grouped(zip(_block_sparse(c, n), mlps, strict=True)))
+
+
+@reads("grok-1", "Grok1ForCausalLM", "Grok1ModelForCausalLM")
+def grok(c: Fields) -> ModelSpec:
+    """Read the `config.json` of Grok-1 and Grok-2 (the repositories keyfan/grok-1-hf and xai-org/grok-2).
+
+    Structure: norms before and after attention and MLP; experts in every layer; Grok-2 has a dense MLP beside them.
+
+    Keys: num_local_experts or num_experts, num_experts_per_tok, residual_moe (a dense MLP of intermediate_size beside
+    experts of moe_intermediate_size).
+    """
+    beside = c.count("intermediate_size") if c.flag("residual_moe") else 0
+    width = c.count("moe_intermediate_size", "intermediate_size")
+    return model(c, grouped([(attention(c), expert_mlp(c, width, shared=beside))] * layer_count(c), norms=4))
 
 
 def _block_sparse(c: Fields, layers: int) -> list[Mixer]:
