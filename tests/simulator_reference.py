@@ -55,7 +55,7 @@ class Replica:
         self.sending = {}  # sequences whose KV waits to be sent -> blocks
         self.users, self.unused = {}, OrderedDict()  # prefix hash -> users; resident but unused, oldest first
         self.end, self.step = INF, None
-        self.link = self.front = 0.0
+        self.link = self.front = self.began = self.seen = 0.0
         self.used_most = 0
 
     def most_seqs(self, count):
@@ -167,10 +167,13 @@ class Reference:
             replica.end = ready
 
     def boundary(self, replica, time):
+        replica.seen = time
         if replica.step is not None:
             decoding, fresh = replica.step
             replica.step = None
             self.end_step(replica, decoding, fresh, time)
+            if replica.policy.schedules_ahead and any(s.emitted < s.output for s in replica.running if s.emitted):
+                replica.seen = replica.began
         while self.pending and min(self.pending)[0] <= time:
             self.pending.sort()
             self.appear(self.sequences[self.pending.pop(0)[1]], time)
@@ -274,7 +277,7 @@ class Reference:
         context = sum(s.stored for s in decoding) if context is None else context
         step = self.step_time(tokens, keys / max(tokens, 1), slots, context / max(slots, 1))
         fresh = [s for s, _, _ in prompt if s.todo == 0]
-        replica.step, replica.end = (decoding, fresh), time + extra + float(step)
+        replica.step, replica.began, replica.end = (decoding, fresh), time, time + extra + float(step)
         self.steps += 1
 
     def plan_static(self, replica, time):
@@ -336,7 +339,7 @@ class Reference:
         extra = 0.0
         while replica.waiting and self.room_for_one(replica):
             sequence = replica.waiting[0]
-            if not sequence.at_hand or sequence.ready > time or self.admissible(replica, sequence) < 0:
+            if not sequence.at_hand or sequence.ready > replica.seen or self.admissible(replica, sequence) < 0:
                 break
             self.admit(replica, 0, time)
             if sequence.at_hand == "host":
@@ -352,7 +355,7 @@ class Reference:
                 if not replica.waiting or not self.room_for_one(replica):
                     break
                 head = replica.waiting[0]
-                if head.ready > time or head.at_hand:
+                if head.ready > replica.seen or head.at_hand:
                     break
                 hits = self.admissible(replica, head)
                 if hits < 0:

@@ -183,12 +183,13 @@ def test_waits_are_for_a_step_or_for_other_prompts_and_computing_is_certain() ->
     short, busy = float(shape.short_shares[0, 0]), float(shape.long_share[0])
     longest = float(shape.short_longest[0, 0])
     assert longest == pytest.approx(float(found.latency.step[0, 0]))
-    mean = (float(found.latency.wait[0, 0]) - short * longest / 2.0) / busy
+    planned = float(shape.planned[0])
+    mean = (float(found.latency.wait[0, 0]) - planned - short * longest / 2.0) / busy
     law = float(shape.long_cv[0]) ** -1.086  # shape of the Weibull law of this coefficient of variation
     kind = rng.random(count)
     others = mean * rng.weibull(law, count) / math.gamma(1.0 + 1.0 / law)
     waits = np.where(kind < busy, others, np.where(kind < busy + short, rng.uniform(0.0, longest, count), 0.0))
-    drawn = found.latency.prefill + found.latency.front_end + waits
+    drawn = found.latency.prefill + found.latency.front_end + planned + waits
     for statistic, rank in (("p50", 50), ("p90", 90), ("p99", 99)):
         assert float(found.quantile("ttft", statistic)[0, 0]) == pytest.approx(np.percentile(drawn, rank), rel=0.02)
 

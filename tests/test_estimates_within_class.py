@@ -32,6 +32,7 @@ def waits(mean: float, **fields: Any) -> tuple[np.ndarray, WaitShape]:
     zero = np.zeros(1)
     usual: dict[str, Any] = {
         "uniform_share": zero,
+        "planned": zero,
         "by_rank": np.full((len(RANKS), 1), np.nan),
         "most_by_rank": np.full((len(RANKS), 1), np.nan),
         "queued": zero,
@@ -77,6 +78,15 @@ def test_waits_are_quantiles_of_short_and_long_ones() -> None:
     for name, rank in RANKS.items():
         found = float(percentiles.wait_percentile(mean, shape, name)[0, 0])
         assert found == pytest.approx(np.quantile(drawn, rank), rel=0.02)
+
+
+def test_a_part_of_the_wait_that_is_alike_for_all_moves_every_percentile_by_itself() -> None:
+    short = {"short_shares": np.array([[0.7], [0.0]]), "short_longest": np.array([[0.2], [9.0]])}
+    (mean, shape), planned = waits(0.4, **short, long_share=np.array([0.3])), np.array([0.05])
+    for name in RANKS:
+        usual = percentiles.wait_percentile(mean, shape, name)
+        found = percentiles.wait_percentile(mean + planned, replace(shape, planned=planned), name)
+        assert found.tolist() == pytest.approx(usual + planned, rel=1e-9)
 
 
 def test_waits_of_a_single_server_are_those_of_lindley() -> None:

@@ -557,6 +557,42 @@ def test_little_holds_and_an_arrival_meets_a_running_step(by: Engine, budget: fl
     assert one(found.waits.uniform_share) == 0.0
 
 
+def test_an_arrival_waits_for_the_step_that_a_scheduler_running_ahead_has_planned() -> None:
+    ahead = PLAIN.changed(overlap_scheduling=True)  # host times are nought, so that nothing else differs
+    for rate in (1e-6, 2.0, 8.0):
+        plain, found = (served(lengths(100, 50, rate=rate), by) for by in (PLAIN, ahead))
+        step, service, running = (one(v) for v in (plain.steps.decode, plain.times.prefill, plain.running))
+        busy = rate * service  # of the time; prompts are in fewer of the steps, for theirs are longer
+        mean = 1.0 / (busy / service + (1.0 - busy) / step)
+        more = -np.expm1(-running) * mean
+        assert one(found.times.planned) == pytest.approx(more, rel=0.02, abs=1e-9)
+        assert one(found.times.ttft) == pytest.approx(one(plain.times.ttft) + one(found.times.planned), rel=1e-9)
+        assert one(found.times.wait) == pytest.approx(one(plain.times.wait) + one(found.times.planned), rel=1e-9)
+        assert one(found.times.tpot) == one(plain.times.tpot)
+        assert one(plain.times.planned) == 0.0
+
+
+def test_a_client_waits_for_a_planned_step_only_where_others_decode_meanwhile() -> None:
+    def both(clients: float, by: Engine = PLAIN, prompt: int = 100, **load: Any) -> tuple[Served, Served]:
+        work = lengths(prompt, 50, concurrency=clients, arrival="closed", **load)
+        return served(work, by), served(work, by.changed(overlap_scheduling=True))
+
+    steady = {"n_requests": 1e9}
+    in_step = {**steady, "isl_dist": "fixed"}
+    for plain, found in (both(1.0, **steady), both(5.0, **in_step), both(5.0, FIRST, **in_step)):
+        assert one(found.times.planned) == pytest.approx(0.0, abs=1e-12)  # nobody else, or all others end together
+        assert one(found.times.ttft) == pytest.approx(one(plain.times.ttft), rel=1e-9)
+    apart = PLAIN.changed(synchronised=0.0)
+    plain, found = both(8.0, apart, **steady)
+    assert one(found.times.planned) == pytest.approx(BASE + 8 * EACH, rel=1e-6)
+    assert one(found.times.ttft) == pytest.approx(one(plain.times.ttft) + BASE + 8 * EACH, rel=0.01)
+    # nobody waits for a step that was planned before a run begins, nor who queues for a slot
+    plain, found = both(8.0, apart, 1000, n_requests=8.0)
+    assert one(found.times.ttft) == pytest.approx(one(plain.times.ttft), rel=1e-9)
+    work = lengths(100, 50, concurrency=8.0, arrival="closed", **steady)
+    assert one(served(work, apart.changed(overlap_scheduling=True), seqs=4.0).times.planned) == 0.0
+
+
 def test_short_answers_meet_the_prompts_that_came_while_their_own_waited() -> None:
     rate, later = 20.0, 5
     found = served(lengths(100, 1 + later, rate=rate), FIRST, budget=100.0)

@@ -211,6 +211,7 @@ def batch(steps: Any = None, **fields: object) -> Any:
         "repeats": row(1.0),
         "token_time": row(0.1),
         "later_tokens": row(9.0),
+        "planned": row(0.0),
         "away": row(0.0),
     }
     return closed_loop._Batch(**{**usual, **fields})

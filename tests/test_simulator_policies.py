@@ -251,6 +251,19 @@ def test_a_cache_without_room_forgets_the_least_recently_used():
     assert tight.cached.sum() < 0.3 * room.cached.sum()
 
 
+def test_a_scheduler_that_runs_ahead_admits_to_the_step_after_the_next():
+    table = StepTable.affine(0.1, per_token=1e-9, most_tokens=1 << 14, most_seqs=64)
+    # a step runs all the time; the others come 0.03 s after one began, just after one began, and when all is over
+    requests = traffic([10] * 4, [30, 3, 3, 3], arrival=np.array([0.0, 0.53, 1.501, 9.0]))
+    first = {}
+    for ahead in (False, True):
+        found = run(requests, [Pool(table, Policy(schedules_ahead=ahead), kv_tokens=10_000)])
+        assert found.emitted.tolist() == [30, 3, 3, 3]
+        first[ahead] = ttft(found)
+    assert first[False].tolist() == pytest.approx([0.1, 0.07 + 0.1, 0.099 + 0.1, 0.1], abs=1e-4)
+    assert (first[True] - first[False]).tolist() == pytest.approx([0.0, 0.1, 0.1, 0.0], abs=1e-4)
+
+
 def test_shorter_queues_beat_taking_turns():
     """Join-shortest-queue below power of two choices below random (Mitzenmacher, IEEE TPDS 12(10), 2001), and below
     round robin where sizes vary."""

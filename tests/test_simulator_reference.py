@@ -31,6 +31,7 @@ def random_policy(draw, block: int, hashed: bool, static: bool) -> Policy:
         prefix_cache=bool(hashed and not static),
         request_time=float(draw.choice([0, 0.01])),
         serial_front_end=bool(draw.random() < 0.5),
+        schedules_ahead=bool(draw.random() < 0.5),
     )
     return policy.changed(tokenize_time=policy.request_time / 100.0)
 

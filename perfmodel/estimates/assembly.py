@@ -66,6 +66,7 @@ def _waits(served: Served, count: int) -> WaitShape:
     shape = served.waits
     single = ("uniform_share", "queued", "long_share", "long_cv")
     columns = {n: np.broadcast_to(getattr(shape, n), count) for n in single}
+    columns["planned"] = np.broadcast_to(served.times.planned, count)
     by_rank = ("by_rank", "most_by_rank", "queued_by_rank")
     ranks = {n: np.broadcast_to(getattr(shape, n), (len(RANKS), count)) for n in by_rank}
     short = {}

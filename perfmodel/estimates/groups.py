@@ -84,12 +84,14 @@ class Latency(ColumnGroup):
 class WaitShape(ColumnGroup):
     """Describe how waits are distributed over the requests of a run, as `perfmodel.serving.WaitShape` does.
 
-    uniform_share, queued, long_share, long_cv: (N,). by_rank, most_by_rank, queued_by_rank: (Q, N), at the ranks
+    uniform_share, planned, queued, long_share, long_cv: (N,); planned: part of the wait that is alike for all, seconds
+    (`perfmodel.serving.RequestTimes`). by_rank, most_by_rank, queued_by_rank: (Q, N), at the ranks
     `workload.RANKS`.
     short_shares, short_longest: (U, N), with `SHORT_WAITS` rows.
     """
 
     uniform_share: Array
+    planned: Array
     by_rank: Array
     most_by_rank: Array
     queued: Array

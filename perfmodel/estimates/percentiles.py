@@ -39,13 +39,14 @@ def wait_percentile(wait: Array, shape: WaitShape, statistic: str) -> Array:
         statistic: a key of `workload.RANKS`.
     """
     rank, place = RANKS[statistic], list(RANKS).index(statistic)
-    known = shape.by_rank[place]
+    known, planned = shape.by_rank[place], shape.planned
     with np.errstate(invalid="ignore"):
+        wait = wait - planned
         even = np.where(shape.uniform_share > 0.0, wait * shape.uniform_share, 0.0)
         rest = np.where(shape.uniform_share < 1.0, wait - even - shape.queued, 0.0)
     by_chance = shape.queued_by_rank[place] + step_wait(np.maximum(rest, 0.0), shape, rank)
     usual = np.where(np.isfinite(known), with_backlog(np.nan_to_num(known), by_chance), even * 2.0 * rank + by_chance)
-    return np.asarray(np.fmin(usual, shape.most_by_rank[place]))
+    return np.asarray(planned + np.fmin(usual, shape.most_by_rank[place]))
 
 
 def step_wait(mean: Array, shape: WaitShape, rank: float) -> Array:

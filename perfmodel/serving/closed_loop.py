@@ -19,6 +19,7 @@ from perfmodel.serving.queueing import (
     equilibrium_rate,
     opening_burst,
     opening_share,
+    planned_wait,
     prompts_per_step,
     queue_variability,
     rising_root,
@@ -44,7 +45,8 @@ class _Batch:
     in equilibrium. synchronised: share of the loop that still moves in the groups of its opening burst, 0 to 1.
     decode: the decode step. prefill: prefill times in equilibrium; grouped: those of full groups. repeats: prefills
     per request. token_time: seconds per output token without interference. later_tokens: output tokens after the
-    first. away: seconds that a client spends outside the batch between two requests.
+    first. planned: seconds that a request waits for a step planned before it came. away: seconds that a client spends
+    outside the batch between two requests, these among them.
     """
 
     steps: StepModel
@@ -61,6 +63,7 @@ class _Batch:
     repeats: Array
     token_time: Array
     later_tokens: Array
+    planned: Array
     away: Array
 
     @cached_property
@@ -140,16 +143,15 @@ def closed_loop(steps: StepModel, load: Load, max_running: Array, prefills_per_r
     prefill = batch.prompt
     tpot, wait, met = _batch_times(batch)
     queued = _admission(batch, prefill + wait + batch.later_tokens * tpot, load.mean(request_time))
-    wait = wait + queued
+    usual = wait + queued
+    wait = usual + batch.planned
     opening = opening_burst(batch.running, batch.group, load.mean(batch.grouped.alone) / batch.group, prefill)
     opening = eased(opening, load.ramp)
     burst = opening_share(load.requests_per_client) * np.maximum(opening - prefill - wait, 0.0)
     ttft = batch.prefill.shared + wait + burst + request_time
     zero = np.zeros_like(ttft)
     return Served(
-        times=RequestTimes(
-            ttft=ttft, tpot=zero + tpot, wait=zero + wait, burst=zero + burst, prefill=batch.prefill.shared
-        ),
+        times=RequestTimes(ttft, zero + tpot, zero + wait, zero + burst, batch.prefill.shared, batch.planned),
         steps=StepTimes(
             decode=batch.decode.wall, mixed=batch.prefill.mixed_step, interference=batch.prefill.interference_by_class
         ),
@@ -157,7 +159,7 @@ def closed_loop(steps: StepModel, load: Load, max_running: Array, prefills_per_r
         running=batch.running,
         rate=batch.clients / (load.mean(ttft) + batch.later_tokens * tpot),  # Little's law over all that a client waits
         saturated=np.zeros(len(batch.running), bool),
-        waits=later(lambda: _waits(batch, (prefill, wait, load.mean(burst), queued), opening)),
+        waits=later(lambda: _waits(batch, (prefill, usual, load.mean(burst), queued), opening)),
         tokens=later(lambda: _tokens(batch, met)),
     )
 
@@ -187,8 +189,8 @@ def _waits(batch: _Batch, means: tuple[Array, Array, Array, Array], opening: Arr
     step, and the others as in an open loop.
 
     Args:
-        means: mean seconds of a prompt, of its wait, of what the opening burst adds to that, and of the part of the
-            wait that is for admission, (N,) each.
+        means: mean seconds of a prompt, of its wait but for a planned step, of what the opening burst adds to that, and
+            of the part of the wait that is for admission, (N,) each.
         opening: mean seconds until a prompt of the opening burst is computed, (N,).
     """
     prefill, wait, burst, queued = means
@@ -231,6 +233,9 @@ def _batch(steps: StepModel, load: Load, max_running: Array, prefills_per_reques
     drifting = _drifting(later * decode.wall / load.accepted, grouped.mean_step)
     synchronised = 1.0 - (1.0 - load.synchronised * steps.engine.synchronised) * drifting
     repeats = np.where(clients > max_running, prefills_per_request, 1.0)
+    planned = _planned(steps, running, group, decode.wall, synchronised)
+    # where others queue for admission, one of them takes the place at once
+    queue = clients > max_running
     return _Batch(
         steps=steps,
         load=load,
@@ -246,9 +251,20 @@ def _batch(steps: StepModel, load: Load, max_running: Array, prefills_per_reques
         repeats=repeats,
         token_time=decode.wall / load.accepted,
         later_tokens=later,
-        # where others queue for admission, one of them takes the place at once
-        away=np.where(clients > max_running, 0.0, load.mean(steps.request_time(load.input))),
+        planned=np.where(queue, 0.0, planned),
+        away=np.where(queue, 0.0, load.mean(steps.request_time(load.input)) + planned),
     )
+
+
+def _planned(steps: StepModel, running: Array, group: Array, step: Array, synchronised: Array) -> Array:
+    """Return the mean seconds that a request waits for a step planned before it came, (N,).
+
+    None is under way where requests end together, with nobody beside their group, or, where prompts go first, with all
+    of the others. running, group: sequences, and those that move together, (N,). step: seconds of a decode step, (N,).
+    """
+    together = synchronised if steps.engine.prefill_first else np.zeros_like(running)
+    beside = np.clip(running - 1.0 - synchronised * (group - 1.0), 0.0, 1.0)
+    return planned_wait((1.0 - together) * beside, step, ahead=steps.runs_ahead)
 
 
 def _drifting(answer: Array, step: Array) -> Array:

@@ -14,7 +14,7 @@ import numpy as np
 from perfmodel.arrays import Array
 from perfmodel.serving.limits import TINY
 from perfmodel.serving.run_waits import with_backlog
-from perfmodel.serving.served import MOST_GAIN, Gains, Served, StepTimes, TokenShape, WaitShape
+from perfmodel.serving.served import MOST_GAIN, Gains, RequestTimes, Served, StepTimes, TokenShape, WaitShape
 from perfmodel.serving.steps import StepModel
 from perfmodel.workload import RANKS, Load, longest
 
@@ -38,8 +38,7 @@ def finite_run(steady: Served, steps: StepModel, load: Load, runs: tuple[Served,
     spread, least = count / load.rate, steady.steps.decode / 2.0 * np.maximum(1.0 - 1.0 / count, 0.0)
     most = _longest_backlog(steady, batch, load, count)
     backlog = np.clip(clock.times.wait - spread / 2.0, 0.0, most / 2.0)
-    chance = np.where(finite, np.minimum(steady.times.wait, least + batch.times.wait), steady.times.wait)
-    wait = np.where(finite, np.minimum(with_backlog(backlog, chance), least + batch.times.wait), steady.times.wait)
+    times, late = _times(steady, load, (backlog, least + batch.times.wait), steps.request_time(load.input))
     beyond = np.where(finite, 1.0 - 1.0 / np.maximum(np.nan_to_num(steady.gains.load), 1.0), 0.0)
     weight = np.where(finite, np.maximum(filling, beyond), 0.0)
     slowest = np.minimum(batch.times.tpot, steady.times.tpot / (1.0 - beyond))
@@ -47,18 +46,32 @@ def finite_run(steady: Served, steps: StepModel, load: Load, runs: tuple[Served,
     makespan = np.maximum(count / clock.rate, spread + load.mean(prefill) + _last_answer(steady, load, count, tpot))
     # a backlog is the small difference of two times, of which only the batch's is in error
     gain = np.clip(clock.times.wait.mean(axis=0) / np.maximum(backlog, TINY).mean(axis=0), 1.0, MOST_GAIN)
-    late = np.where(finite, 1.0 - np.where(finite, chance, 0.0) / np.maximum(wait, TINY), 0.0)
-    late = load.mean(np.clip(late, 0.0, 1.0))
     return replace(
         steady,
         steps=StepTimes(**_blended(StepTimes, beyond, clock.steps, steady.steps)),
         running=_mixed(beyond, clock.running, steady.running),
         gains=Gains(steady.gains.token, _mixed(late, gain, steady.gains.wait), steady.gains.load),
-        times=replace(steady.times, ttft=prefill + wait + steps.request_time(load.input), tpot=tpot, wait=wait),
+        times=replace(times, tpot=tpot),
         rate=np.where(finite, count / makespan, steady.rate),
         waits=_waits(steady, runs, load, (least, spread, most, late)),
         tokens=TokenShape(**_blended(TokenShape, weight, clock.tokens, steady.tokens)),
     )
+
+
+def _times(steady: Served, load: Load, limits: tuple[Array, Array], front: Array) -> tuple[RequestTimes, Array]:
+    """Return the times of requests in a run, and the part of their wait that a backlog adds to that by chance, (N,).
+
+    limits: mean seconds that requests are late by a backlog, and the longest that they wait, (C, N) or (N,). front:
+    seconds in the front end, (C, N). A lone request finds no step planned.
+    """
+    (backlog, most), finite, times = limits, np.isfinite(load.n_requests), steady.times
+    planned = times.planned * np.where(finite, 1.0 - 1.0 / np.where(finite, load.n_requests, 1.0), 1.0)
+    usual = times.wait - times.planned
+    chance = np.where(finite, np.minimum(usual, most), usual)
+    wait = np.where(finite, np.minimum(with_backlog(backlog, chance), most), usual)
+    late = np.where(finite, 1.0 - np.where(finite, chance, 0.0) / np.maximum(wait, TINY), 0.0)
+    waited = replace(times, ttft=times.prefill + wait + planned + front, wait=wait + planned, planned=planned)
+    return waited, load.mean(np.clip(late, 0.0, 1.0))
 
 
 def _last_answer(steady: Served, load: Load, count: Array, tpot: Array) -> Array:

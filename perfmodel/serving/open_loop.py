@@ -21,6 +21,7 @@ from perfmodel.serving.open_waits import (
     Throughput,
     beyond_prompts,
     filling_share,
+    planned_in_run,
     prefill_wait,
     queued_in_run,
     rate_like_run,
@@ -73,7 +74,8 @@ def open_loop(steps: StepModel, load: Load, max_running: Array, prefills_per_req
     # half of the final number, on average, while it fills
     emptier = _operating_point(replica, (1.0 - filling / 2.0) * running, rate_like_run(replica, point, throughput.rate))
     full, met = (_served(replica, p, throughput, max_running) for p in (point, emptier))
-    times = replace(full.times, ttft=met.times.ttft, wait=met.times.wait, prefill=met.times.prefill)
+    entering = {name: getattr(met.times, name) for name in ("ttft", "wait", "prefill", "planned")}
+    times = replace(full.times, **entering)
     return finite_run(replace(full, times=times, waits=met.waits), steps, load, run[:2], filling)
 
 
@@ -343,7 +345,9 @@ def _served(replica: Replica, point: Point, throughput: Throughput, max_running:
     for_step = prefill_wait(replica, point, throughput.rate)
     queued = queued_in_run(replica, throughput, max_running)
     crowded = waiting_share(queued[1], throughput.rate, throughput.drain, replica.variation)
-    wait = for_step + beyond_prompts(replica, point, throughput.rate, queued[0])
+    queue = for_step + beyond_prompts(replica, point, throughput.rate, queued[0])
+    planned = planned_in_run(replica, point, throughput.rate, crowded)
+    wait = queue + planned
     over = throughput.saturated & (replica.load.rate > throughput.rate)
     endless = np.where(over & np.isinf(replica.run_length), np.inf, 0.0)
     prefill, uniform = point.prefill, np.isinf(endless) * 1.0
@@ -352,11 +356,8 @@ def _served(replica: Replica, point: Point, throughput: Throughput, max_running:
     tpot, tokens = _tpot(replica, point, throughput, (for_step, crowded), elastic)
     return Served(
         times=RequestTimes(
-            ttft=prefill.shared + wait + endless + replica.steps.request_time(replica.load.input),
-            tpot=zero + tpot,
-            wait=zero + wait + endless,
-            burst=zero,
-            prefill=prefill.shared,
+            prefill.shared + wait + endless + replica.steps.request_time(replica.load.input),
+            *(zero + tpot, zero + wait + endless, zero, prefill.shared, planned),
         ),
         steps=StepTimes(decode=point.step, mixed=prefill.mixed_step, interference=prefill.interference_by_class),
         costs=StepCosts(
@@ -371,6 +372,6 @@ def _served(replica: Replica, point: Point, throughput: Throughput, max_running:
         rate=throughput.rate,
         saturated=throughput.saturated,
         waits=later(lambda: replace(wait_shape(replica, point, throughput, queued), uniform_share=uniform)),
-        gains=later(lambda: _gains(replica, point, throughput, max_running, wait, elastic())),
+        gains=later(lambda: _gains(replica, point, throughput, max_running, queue, elastic())),
         tokens=later(tokens),
     )

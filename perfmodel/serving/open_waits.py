@@ -14,7 +14,7 @@ from perfmodel.serving.limits import MAX_UTILISATION, TINY
 from perfmodel.serving.mixed_steps import MixedSteps
 from perfmodel.serving.planned_step import PricedStep
 from perfmodel.serving.prefills import PrefillTimes
-from perfmodel.serving.queueing import step_residual, wait_cv, wait_of_bursts
+from perfmodel.serving.queueing import planned_wait, step_residual, wait_cv, wait_of_bursts
 from perfmodel.serving.run_waits import CV_WITHOUT_DRIFT, mean_in_run, run_noise
 from perfmodel.serving.served import WaitShape
 from perfmodel.serving.steps import StepModel
@@ -111,6 +111,22 @@ def prefill_wait(replica: Replica, point: Point, rate: Array) -> Array:
     wait = busy * variability / 2.0 * prefill * uneven + ahead + (1.0 - busy) * step_residual(point.running, point.step)
     # a run holds no more prompts
     return np.asarray(np.minimum(wait, replica.run_length * prefill / point.entering / 2.0))
+
+
+def planned_in_run(replica: Replica, point: Point, rate: Array, crowded: Array) -> Array:
+    """Return the mean seconds that a request waits for a step planned before it came (`planned_wait`), (N,).
+
+    Some sequence runs with the probability of `step_residual`. A share of all steps carries prompts, as many as take
+    the share of time that such steps take. Who queues for admission has come long before.
+
+    rate: requests/s, (N,). crowded: probability that a request finds a steady replica full, (N,).
+    """
+    busy, _, _ = _utilisation(replica, point, rate)
+    longer = np.maximum(replica.load.mean(point.prefill.shared), point.step)
+    step = 1.0 / (busy / longer + (1.0 - busy) / point.step)
+    queue = np.where(np.isfinite(replica.run_length), _later(replica, crowded), crowded)
+    runs = -np.expm1(-point.running) * (1.0 - queue)
+    return planned_wait(runs, step, ahead=replica.steps.runs_ahead)
 
 
 def _ahead(replica: Replica, point: Point, rate: Array) -> tuple[Array, Array]:

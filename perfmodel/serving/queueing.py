@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 
 from perfmodel import equations as eq
-from perfmodel.arrays import Array, Index, common_shape
+from perfmodel.arrays import Array, Index, Mask, common_shape
 from perfmodel.serving.limits import MAX_UTILISATION, TINY
 
 #: Halvings of a bracket before the root in it is searched. Chosen: of a factor 1e10 they leave some per cent.
@@ -189,6 +189,23 @@ def step_residual(running: Array, step: Array) -> Array:
     `running` (M/G/infinity; Takacs, Introduction to the Theory of Queues, 1962, ch. 3).
     """
     return -np.expm1(-running) * step / 2.0
+
+
+def planned_wait(busy: Array, step: Array, *, ahead: Mask) -> Array:
+    """Return the mean seconds that a request waits for a step that was planned before it came, (N,).
+
+    Derived: a scheduler that runs ahead of the device plans a step when the one before it begins (vLLM
+    vllm/v1/engine/core.py, step_with_batch_queue: a batch is scheduled before the output of the last one is awaited;
+    SGLang v0.4 blog, 2024-12-04, overlap scheduler; TensorRT-LLM's overlap scheduler). A request that comes while a
+    step runs is so in the step after the next: it waits for the rest of the former, which is counted elsewhere, and for
+    all of the latter.
+
+    Args:
+        busy: probability that a step runs when a request comes, (N,).
+        step: mean seconds of a step, (N,).
+        ahead: whether the scheduler runs ahead, (N,).
+    """
+    return np.where(ahead, busy * step, 0.0)
 
 
 def opening_burst(running: Array, group: Array, prefill_per_prompt: Array, prefill: Array) -> Array:

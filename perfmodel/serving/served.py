@@ -18,7 +18,8 @@ class RequestTimes:
 
     ttft: from arrival to the first token. tpot: per output token after the first. wait: part of ttft spent in queues
     before the prefill. burst: what the opening burst of a benchmark adds to ttft, averaged over all its requests.
-    prefill: time to compute the prompt.
+    prefill: time to compute the prompt. planned: part of the wait that is for a step planned before the request came,
+    alike for all requests (`queueing.planned_wait`), (N,).
     """
 
     ttft: Array
@@ -26,6 +27,7 @@ class RequestTimes:
     wait: Array
     burst: Array
     prefill: Array
+    planned: Array | float = 0.0
 
 
 #: Most kinds of short waits of a `WaitShape`: for the running step, in an opening burst, in groups that stay together.

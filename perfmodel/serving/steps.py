@@ -214,6 +214,11 @@ class StepModel:
         """Return the seconds of the front end per token of a prompt, (N,). Prompts are tokenised beside each other."""
         return np.full(len(self.token_budget), self.engine.tokenize_time) * self.own_factor("front_end")
 
+    @property
+    def runs_ahead(self) -> Mask:
+        """Return where the scheduler plans a step while another runs, (N,); none does so for a pipeline."""
+        return np.asarray(self.engine.overlap_scheduling & (self.sharding.pp == 1))
+
     def captured(self, seqs: Array | float) -> Mask:
         """Return True where a step with `seqs` decoding sequences on the replica is replayed from a captured graph.
 

@@ -105,6 +105,7 @@ def _engine_policy(setup: Prepared, engine: Engine, deployments: Deployments, tr
         max_num_seqs=max(float(slots_limit(setup.sharding.adapters, load, seqs)[0]), 1.0),
         request_time=float(np.nan_to_num(setup.steps.request_time(0.0)[0])),
         tokenize_time=float(setup.steps.tokenize_time[0]),
+        schedules_ahead=bool(setup.steps.runs_ahead[0]),
     )
 
 

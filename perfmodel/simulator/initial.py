@@ -151,6 +151,7 @@ def _rules(pool: Pool, index: int, traffic: Traffic, count: int) -> dict[str, fl
         "front_end_time": policy.request_time,
         "tokenize_time": policy.tokenize_time,
         "front_end_serial": policy.serial_front_end,
+        "schedules_ahead": policy.schedules_ahead,
         "link_latency": link.latency if link else 0.0,
         "link_time_per_token": pool.kv_bytes / link.bandwidth if link else 0.0,
     }

@@ -52,6 +52,8 @@ class Policy:
         request_time: Seconds that a request spends in the front end before it can be scheduled.
         tokenize_time: Further seconds per token of its prompt.
         serial_front_end: The front end takes requests one by one, as a single-process server does.
+        schedules_ahead: The scheduler plans the next step while the device runs one, so that a request that arrives
+            meanwhile is in the step after the next.
     """
 
     max_num_batched_tokens: float = 8192
@@ -69,6 +71,7 @@ class Policy:
     request_time: float = 0.0
     tokenize_time: float = 0.0
     serial_front_end: bool = False
+    schedules_ahead: bool = False
 
     def changed(self, **settings: Any) -> Policy:
         """Return this policy with some settings replaced."""
@@ -118,6 +121,7 @@ def of_engine(engine: Engine, limits: Limits, *, max_model_len: float = math.nan
         prefix_cache=engine.prefix_cache,
         request_time=_known(engine.request_time, 0.0),
         tokenize_time=engine.tokenize_time,
+        schedules_ahead=engine.overlap_scheduling,
     )
 
 

@@ -77,7 +77,7 @@ def admit_with_kv(arrays: Arrays, i: int, time: float) -> float:
     while replica.queue_head >= 0 and replica.running < replica.max_num_seqs:
         r = replica.queue_head
         request = arrays.requests[r]
-        if request.kv_source == FROM_PREFILL or request.ready > time:
+        if request.kv_source == FROM_PREFILL or request.ready > replica.seen:
             break
         if admissible(arrays, i, r) == NO_BLOCKS:
             break
@@ -103,7 +103,7 @@ def _next_prefill(arrays: Arrays, i: int, time: float, left: int, first: bool) -
     if r < 0 or replica.running >= replica.max_num_seqs:
         return -1
     request = arrays.requests[r]
-    if request.ready > time or request.kv_source != FROM_PREFILL:
+    if request.ready > replica.seen or request.kv_source != FROM_PREFILL:
         return -1
     hits = admissible(arrays, i, r)
     if hits == NO_BLOCKS:

@@ -24,6 +24,7 @@ from perfmodel.simulator.kernel.planning import plan_run
 from perfmodel.simulator.kernel.queues import REQUEST_MASK, find_completion, pop_event, remove_completion
 from perfmodel.simulator.kernel.records import ALL_DONE, LOG_FULL, MORE, PREFILL
 from perfmodel.simulator.kernel.state import Arrays
+from perfmodel.simulator.kernel.steptime import run_end
 
 
 @inner
@@ -100,12 +101,16 @@ def _pass_boundary(arrays: Arrays, i: int) -> None:
     """End what replica i has under way, then plan what it does next."""
     replica, loop = arrays.replicas[i], arrays.loop[0]
     time = replica.boundary
+    replica.seen = time
     if replica.busy:
         replica.busy = False
+        planned = run_end(replica.start, replica.step, replica.slope, replica.steps - 1)
         _end_run(arrays, i, time)
         _end_prefills(arrays, i, time)
         if replica.static_batching and replica.active_seqs == 0:
             _end_static_batch(arrays, i, time)
+        if replica.schedules_ahead and replica.active_seqs > 0:
+            replica.seen = planned  # what comes now was planned when the step that ends here began
     # arrivals that a completion triggers at this very moment are seen before the next step is planned
     while loop.pending_events > 0 and arrays.events[0].time <= time:
         arrive(arrays, pop_event(arrays), time)

@@ -22,7 +22,7 @@ from perfmodel.simulator.kernel.queues import (
 from perfmodel.simulator.kernel.records import FROM_HOST, FROM_POOL
 from perfmodel.simulator.kernel.router import route
 from perfmodel.simulator.kernel.state import Arrays
-from perfmodel.simulator.kernel.steptime import run_end, steps_until
+from perfmodel.simulator.kernel.steptime import run_end, steps_until_seen
 
 
 @inner
@@ -45,7 +45,9 @@ def arrive(arrays: Arrays, r: int, time: float) -> None:
         replica.boundary = ready
     elif replica.steps > 1 and not replica.static_batching and replica.running < replica.max_num_seqs:
         # the run under way ends at the first step boundary at which the request can be admitted
-        replica.steps = steps_until(replica.start, replica.step, replica.slope, replica.steps, ready)
+        replica.steps = steps_until_seen(
+            replica.schedules_ahead, replica.start, replica.step, replica.slope, replica.steps, ready
+        )
         replica.boundary = run_end(replica.start, replica.step, replica.slope, replica.steps)
 
 

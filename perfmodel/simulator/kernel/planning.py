@@ -14,7 +14,7 @@ from perfmodel.simulator.kernel.admission import admit_with_kv, allocate_decode_
 from perfmodel.simulator.kernel.jit import inner
 from perfmodel.simulator.kernel.kvcache import available_blocks, steps_that_fit
 from perfmodel.simulator.kernel.state import Arrays
-from perfmodel.simulator.kernel.steptime import decode_line, run_end, step_time, steps_until
+from perfmodel.simulator.kernel.steptime import decode_line, run_end, step_time, steps_until_seen
 
 
 @inner
@@ -85,8 +85,8 @@ def _plan_decode_run(arrays: Arrays, i: int, time: float, swap_time: float, pree
         # blocks of the first step are allocated already
         steps = 1 + steps_that_fit(arrays, i, replica.decode_steps + 2, steps - 1, available_blocks(arrays, i))
         r = replica.queue_head
-        if r >= 0 and arrays.requests[r].ready > time and replica.running < replica.max_num_seqs:
-            steps = steps_until(time, step, slope, steps, arrays.requests[r].ready)
+        if r >= 0 and arrays.requests[r].ready > replica.seen and replica.running < replica.max_num_seqs:
+            steps = steps_until_seen(replica.schedules_ahead, time, step, slope, steps, arrays.requests[r].ready)
     replica.steps = steps
 
 

@@ -92,11 +92,13 @@ REPLICA = _record(
     front_end_time=_F,  # s per request
     tokenize_time=_F,  # s per token of its prompt
     front_end_serial=_B,
+    schedules_ahead=_B,  # the step after the running one is planned already
     link_latency=_F,  # s per transfer to the decode pool
     link_time_per_token=_F,  # s per token of KV
     # the run under way
     boundary=_F,  # when the run ends, or when the first waiting request of an idle replica becomes ready
     busy=_B,
+    seen=_F,  # requests that were ready by then can be admitted at the boundary
     start=_F,
     step=_F,  # duration of its first step
     slope=_F,  # how much longer each further step takes than the one before

@@ -151,3 +151,15 @@ def steps_until(start: float, step: float, slope: float, most: int, time: float)
         else:
             low = middle
     return high
+
+
+@inner
+def steps_until_seen(ahead: bool, start: float, step: float, slope: float, most: int, time: float) -> int:
+    """Fewest steps, 1 to `most`, after which a request that is ready at `time` can be admitted.
+
+    ahead: the scheduler plans a step when the one before it begins, so that a whole step follows the one in which the
+    request became ready.
+    """
+    if not ahead:
+        return steps_until(start, step, slope, most, time)
+    return 1 if time <= start else min(steps_until(start, step, slope, most, time) + 1, most)
