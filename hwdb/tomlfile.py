@@ -272,7 +272,8 @@ class Table:
         except OverflowError:
             raise self.error(key, "the number is too large to compute with; give a smaller one") from None
         if not math.isfinite(number):
-            raise self.error(key, f"{value} is not finite; leave the key out for no limit")
+            hint = "give a number" if math.isnan(number) else "leave the key out for no limit"
+            raise self.error(key, f"{value} is not finite; {hint}")
         if not above < number:
             raise self.error(key, f"{number:g} is too small; it must be above {above:g}")
         if abs(number) > self.largest or 0 < abs(number) < self.smallest:

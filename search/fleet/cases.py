@@ -103,23 +103,27 @@ def groups(problem: FleetProblem) -> list[tuple[tuple[int, ...], tuple[int, ...]
     return found
 
 
-def cases(problem: FleetProblem, without: frozenset[str] = frozenset()) -> list[Case]:
-    """List the cases of every group, the normal one first. without: kinds that are left out."""
+def cases(problem: FleetProblem, without: frozenset[str] = frozenset(), *, by_worth: bool = False) -> list[Case]:
+    """List the cases of every group, the normal one first. without: kinds that are left out.
+
+    by_worth: what a failure leaves is known by what requests are worth, as if each group had one class.
+    """
     found = []
     for options, classes in groups(problem):
         base = Case("normal", options, classes, np.where(problem.serves(), problem.throughput, 0.0))
-        others = [*_spare(problem, base), *_domains(problem, base), *_spot(problem, base), *_worlds(problem, base)]
+        one = by_worth or len(classes) == 1
+        others = [*_spare(problem, base, one), *_domains(problem, base), *_spot(problem, base), *_worlds(problem, base)]
         found += [base, *[c for c in others if c.kind not in without]]
     return found
 
 
-def _spare(problem: FleetProblem, base: Case) -> Iterator[Case]:
+def _spare(problem: FleetProblem, base: Case, one: bool) -> Iterator[Case]:
     """Yield the failures of nodes in one group, without those that another one covers.
 
-    Where several nodes fail at once and the group has one class, the worst choice of them is one case.
+    Where several nodes fail at once and the group has one class (`one`), the worst choice of them is one case.
     """
     pools = [([o for o in members if o in base.options], count) for members, count in spare_pools(problem)]
-    if len(base.classes) == 1 and max((count for _, count in pools), default=0) > 1:
+    if one and max((count for _, count in pools), default=0) > 1:
         each = lost_with_node(problem)
         for members, count in pools:
             lost = {o: float(each[o]) for o in members}

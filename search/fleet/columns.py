@@ -18,18 +18,24 @@ from search.fleet.limits import most_steady
 from search.fleet.problem import FleetProblem
 from search.fleet.program import Ask, Program, formulate
 from search.fleet.solve import Solver, run_solver
+from search.fleet.worths import solved_by_worths
 
 #: Parts that are solved at the same time. chosen: the solver leaves Python while it works.
 AT_ONCE = 2
 #: Gap at which a part may stop. chosen: a tenth of the gap that is asked of a large fleet.
 PART_GAP = 1e-3
+#: Gap at which a part of several classes may stop. chosen: a narrower one takes several times longer.
+SEVERAL_GAP = 4e-3
 #: Seconds that a part gets at least, and how many times its share of the time at most.
 LEAST_S, MOST_SHARE = 0.05, 10.0
 #: Options of a part of several classes that its first columns are made of. chosen: it takes tenths of a second.
 FEW_OPTIONS = 4
+#: Worths of requests that the program of a part begins with, at most, the latest of those that were lacking.
+MOST_WORTHS = 12
 #: Place of an option that a program is without.
 NOWHERE = -1
-#: Settings of HiGHS for a part of one class: it has a fleet at once, so that looking for others first takes time only.
+#: Settings of HiGHS for a part, whose failures have no shares: it has a fleet at once, so that looking for others first
+#: takes time only.
 PLAIN = {
     "mip_heuristic_effort": 0.0,
     "mip_allow_restart": False,
@@ -63,7 +69,9 @@ class Column:
 class Parts:
     """The parts of a problem, and what solves them.
 
-    programs: of each part, written once. lost: what the parts of some options and classes may lose.
+    programs: of each part, written once. lost: what the parts of some options and classes may lose. worths: of requests
+    of a part, (C,) each, at which its failures left too little (`search.fleet.worths`). seeds: (W, C) worths of the
+    requests of all classes that every part begins with.
     """
 
     join: Coupling
@@ -71,6 +79,8 @@ class Parts:
     solver: Solver
     programs: dict[int, Program] = field(default_factory=dict)
     lost: dict[tuple[tuple[int, ...], tuple[int, ...]], Losses] = field(default_factory=dict)
+    worths: dict[int, list[Array]] = field(default_factory=dict)
+    seeds: Array | None = None
 
     def usage(self, column: Column) -> Array:
         """Return what a column takes of each row, (R,)."""
@@ -94,15 +104,19 @@ class Parts:
 
     def _floor(self, number: int, steady: Array, spot: Array) -> float:
         """Return the bound of a part where replicas beside spot devices and on them cost so much, (O, S) each."""
-        problem, part = self.join.problem, self.parts[number]
+        part = self.parts[number]
+        rows = list(part.options)
+        rate = self.join.problem.rate[np.ix_(part.periods, part.classes)]
+        own = steady[rows, part.slot], spot[rows, part.slot]
+        lost, known = self._lost(part), self._known(number) if len(part.classes) > 1 else []
+        return max(floor(lost, worth, one, *own) for one in rate for worth in [value(lost, one, own), *known])
+
+    def _lost(self, part: Part) -> Losses:
+        """Return what a part may lose."""
         key = part.options, part.classes
         if key not in self.lost:
-            self.lost[key] = losses(problem, part)
-        rows = list(part.options)
-        rate = problem.rate[np.ix_(part.periods, part.classes)]
-        own = steady[rows, part.slot], spot[rows, part.slot]
-        lost = self.lost[key]
-        return max(floor(lost, value(lost, one, own), one, *own) for one in rate)
+            self.lost[key] = losses(self.join.problem, part)
+        return self.lost[key]
 
     def few_columns(self, numbers: Sequence[int], dual: Array, gap: float, clock: Clock) -> list[Column]:
         """Return a column of each of some parts at prices `dual` (R, S), of few of its options, as time allows.
@@ -113,9 +127,11 @@ class Parts:
         free, left = np.full(len(self.join.names), np.inf), iter(range(len(numbers), 0, -1))
 
         def one(place: int) -> list[Column]:
-            """Return the column of a part, in a list; an empty one where none was found in time."""
+            """Return the column of a part, in a list, of one option if need be; an empty one for none in time."""
             share, number = max(clock.left() * AT_ONCE / next(left), LEAST_S), numbers[place]
-            return self.within([number], dual, free, None, (gap, share), (), {number: self.few(number, dual)}) or []
+            found = self.within([number], dual, free, None, (gap, share), (), {number: self.few(number, dual)})
+            alone = None if found else self._alone(number, part_problem(self.join, self.parts[number], dual), dual)
+            return found or ([alone] if alone else [])
 
         return [c for some in at_once(one, range(len(numbers))) for c in some]
 
@@ -123,7 +139,7 @@ class Parts:
         """Return the few options of `few_columns` of a part at prices `dual` (R, S)."""
         steady, lent = self.join.usd(dual)
         problem, part = self.join.problem, self.parts[number]
-        lost, rows = losses(problem, part), np.array(part.options)
+        lost, rows = self._lost(part), np.array(part.options)
         own = steady[rows, part.slot], (steady + lent)[rows, part.slot]
         rate = problem.rate[np.ix_(part.periods, part.classes)].max(axis=0)
         usd = np.where(np.isnan(lost.lost_share), own[0], np.minimum(*own))
@@ -152,9 +168,11 @@ class Parts:
             number = int(order[place])
             share = clock.left() * AT_ONCE / next(left)
             begin = best[number][1] if number in best else None
-            if clock.over or far[number] <= gap * bounds[number]:
+            near = gap if len(self.parts[number].classes) == 1 else max(gap, SEVERAL_GAP)
+            if clock.over or far[number] <= near * bounds[number]:
                 return begin or self._alone(number, part_problem(self.join, self.parts[number], dual), dual)
-            bound, column = self._solved(number, dual, gap, max(min(MOST_SHARE * share, clock.left()), LEAST_S), begin)
+            seconds = max(min(MOST_SHARE * share, clock.left()), LEAST_S)
+            bound, column = self._solved(number, dual, near, seconds, begin)
             bounds[number] = max(bounds[number], bound * self.join.weight[self.parts[number].slot])
             return column or begin
 
@@ -168,17 +186,95 @@ class Parts:
         problem = part_problem(self.join, self.parts[number], dual)
         program = self.programs.get(number)
         if program is None:
-            program = self.programs[number] = formulate(problem, Ask(objective="cost"))
+            first = self._worths([number], self.parts[number].classes, dual)
+            program = self.programs[number] = formulate(problem, Ask(objective="cost", worths=first))
         else:
             program.problem = problem
             program.linear.setObjective(program.total("cost"))
         start = self._start(program, self.parts[number].options, [begin] if begin is not None else [])
+        program.bound = 0.0
         try:
-            if not run_solver(program, self.solver, seconds, gap, self._settings(number), start):
+            if not self._run(program, [number], (gap, seconds), start):
                 return np.inf, None
         except Infeasible:
-            return 0.0, self._alone(number, problem, dual)
+            return max(program.bound, 0.0), self._alone(number, problem, dual)
         return max(program.bound, 0.0), _column(number, program)
+
+    def _run(
+        self, program: Program, numbers: Sequence[int], how: tuple[float, float], start: list[tuple[Any, float]]
+    ) -> bool:
+        """Solve the program of some parts, with as many worths as it takes; return False where there is no solution.
+
+        how: gap, seconds. start: values of a solution to begin with. Raises `Infeasible` where the time was too short.
+        """
+        clock, settings = Clock.of(max(how[1], LEAST_S)), self._settings() if len(numbers) == 1 else {}
+        fresh = iter([True])
+
+        def run() -> bool:
+            """Solve the program as it is; it begins with a solution the first time only, which may lack worths then."""
+            first = next(fresh, False)
+            if not first and clock.over:
+                raise Infeasible("fleet: no time is left to solve a part")
+            return run_solver(
+                program, self.solver, max(clock.left(), LEAST_S), how[0], settings, start if first else ()
+            )
+
+        try:
+            return solved_by_worths(program, run)
+        finally:
+            self._learn(program, numbers)
+
+    def _worths(self, numbers: Sequence[int], classes: Sequence[int], dual: Array) -> Array | None:
+        """Return worths of requests, (W, C), that the program of some parts in a slot begins with.
+
+        None where whole domains may fail: the failures then have shares.
+
+        They are those that were lacking before, in another slot where this one has none, and those of `floors`.
+        classes: of the program.
+        """
+        if self.join.problem.inventory.spare_domains:
+            return None
+        steady, lent = self.join.usd(dual)
+        rows: list[Array] = []
+        for number in numbers:
+            part = self.parts[number]
+            if len(part.classes) == 1:
+                continue
+            at = [classes.index(c) for c in part.classes]
+            near = self._known(number)
+            own, rate = list(part.options), self.join.problem.rate[np.ix_(part.periods, part.classes)].max(axis=0)
+            usd = steady[own, part.slot], (steady + lent)[own, part.slot]
+            for worth in [value(self._lost(part), rate, usd), *near[-MOST_WORTHS:]]:
+                row = np.zeros(len(classes))
+                row[at] = worth
+                rows.append(row)
+        return np.array(rows).reshape(-1, len(classes))
+
+    def _known(self, number: int) -> list[Array]:
+        """Return worths at which a part may lack something: its own, those of one like it, or of the first prices."""
+        part = self.parts[number]
+        own = self.worths.get(number) or self.worths.get(self._like(part), [])
+        first = [] if own or self.seeds is None else list(self.seeds[:, list(part.classes)])
+        return own or [worth for worth in first if worth.any()]
+
+    def _like(self, part: Part) -> int:
+        """Return the number of another part of the same options and classes whose worths are known, -1 for none."""
+        same = (n for n in self.worths if self.parts[n].classes == part.classes)
+        return min(same, key=lambda n: abs(self.parts[n].slot - part.slot), default=-1)
+
+    def _learn(self, program: Program, numbers: Sequence[int]) -> None:
+        """Keep the worths of a program for its parts."""
+        if program.ask.worths is None:
+            return
+        names = program.problem.classes
+        for number in numbers:
+            at = [names.index(self.join.problem.classes[c]) for c in self.parts[number].classes]
+            known = self.worths.get(number, [])
+            for row in program.ask.worths[:, at]:
+                if row.any() and not any(np.allclose(row, other, rtol=1e-6) for other in known):
+                    known = [*known, row]
+            if len(at) > 1:
+                self.worths[number] = known
 
     def _start(self, program: Program, options: Sequence[int], now: Sequence[Column]) -> list[tuple[Any, float]]:
         """Return (variable, value) of the replicas of some columns. options: of the program."""
@@ -193,9 +289,9 @@ class Parts:
                     out.append((program.spot[at, 0], float(spot)))
         return out
 
-    def _settings(self, number: int) -> dict[str, Any]:
-        """Return the settings of the solver for a part."""
-        return PLAIN if len(self.parts[number].classes) == 1 and self.solver == "highs" else {}
+    def _settings(self) -> dict[str, Any]:
+        """Return the settings of the solver for one part."""
+        return PLAIN if self.solver == "highs" and not self.join.problem.inventory.spare_domains else {}
 
     def _alone(self, number: int, problem: FleetProblem, dual: Array) -> Column | None:
         """Return the fleet of the one option that serves all of a part at the least cost; None without one.
@@ -233,12 +329,10 @@ class Parts:
         options = tuple(sorted(able))
         classes = tuple(sorted(c for part in some for c in part.classes))
         joint = replace(some[0], options=options, classes=classes)
-        program = formulate(part_problem(self.join, joint, dual, left, tiers), Ask(objective="cost"))
-        settings = self._settings(numbers[0]) if len(some) == 1 else {}
+        ask = Ask(objective="cost", worths=self._worths(numbers, classes, dual))
+        program = formulate(part_problem(self.join, joint, dual, left, tiers), ask)
         try:
-            if not run_solver(
-                program, self.solver, max(how[1], LEAST_S), how[0], settings, self._start(program, options, now)
-            ):
+            if not self._run(program, numbers, how, self._start(program, options, now)):
                 return None
         except Infeasible:
             return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -18,6 +18,12 @@ from search.fleet.columns import AT_ONCE, Column, Parts, at_once
 ROUNDING = 1e-9
 #: Gap at which a part stops that is solved again beside the others, and its share of the time.
 GAP, SHARE = 2e-3, 0.1
+#: Gap at which the parts of a slot stop that begin a fleet together. chosen: they are solved again, one by one.
+START_GAP = 5e-3
+#: Share of the time for the parts that begin a fleet.
+START_TIME = 0.4
+#: Times that a slot is begun, and seconds that each of its parts may take at least: most take a tenth.
+TRIES, PART_S = 2, 1.0
 #: Seconds that a part gets at least, and those of one that has to fit, without which there is no fleet.
 LEAST_S, FITTING_S = 0.1, 0.3
 #: USD per hour from which a cheaper part is worth a change.
@@ -73,6 +79,58 @@ class Fitting:
     def fits(self, columns: Sequence[Column]) -> bool:
         """Return whether some columns stay within every row of every slot."""
         return bool((self.usage(columns) <= self.room[:, None]).all())
+
+    def started(self, level: Mapping[str, float], near: tuple[Array, Array], clock: Clock) -> dict[int, list[Column]]:
+        """Return the columns of each slot, near a solution without whole numbers; slots without any are left out.
+
+        level: reserved devices by name. near: (O, P) replicas of the solution, and those on spot devices.
+        """
+        out: dict[int, list[Column]] = {}
+        for _ in range(TRIES):
+            slots = [s for s in range(len(self.parts.join.weight)) if s not in out]
+            left = iter(range(len(slots), 0, -1))
+
+            def one(place: int, slots: list[int] = slots, left: Iterator[int] = left) -> list[Column] | None:
+                """Return the columns of a slot."""
+                seconds = START_TIME * clock.left() * AT_ONCE / next(left)
+                return self._started(slots[place], level, near, (Clock.of(seconds), clock))
+
+            found = zip(slots, at_once(one, range(len(slots))), strict=True)
+            out.update({slot: some for slot, some in found if some is not None})
+        return out
+
+    def _started(
+        self, slot: int, level: Mapping[str, float], near: tuple[Array, Array], clocks: tuple[Clock, Clock]
+    ) -> list[Column] | None:
+        """Return the columns of a slot: each part in turn takes what is left beside those before it and, as the
+        solution has them, those after it. First with the options of the solution, then with all. clocks:
+        of the slot, which it may exceed, and of all. See `started`."""
+        join, out = self.parts.join, list[Column]()
+        here = [n for n, part in enumerate(self.parts.parts) if part.slot == slot]
+        own = {n: (list(self.parts.parts[n].options), self.parts.parts[n].periods[0]) for n in here}
+        later = {
+            n: join.replicas[:, rows] @ near[0][rows, t] + join.lent[:, rows] @ near[1][rows, t]
+            for n, (rows, t) in own.items()
+        }
+        taken = np.zeros(len(join.names))
+        for place, n in enumerate(sorted(here, key=lambda n: -float(near[0][own[n][0], slot].sum()))):
+            wanted = later.pop(n)
+            others = taken + np.sum([*later.values(), np.zeros(len(taken))], axis=0)
+            rows, t = own[n]
+            few = {o for o in rows if near[0][o, t] > ROUNDING} or {rows[0]}
+            dual, tiers = self._beside(others, level, slot)
+            if clocks[1].over:
+                return None
+            seconds = min(max(clocks[0].left() / (len(here) - place), PART_S), clocks[1].left())
+            rest = np.maximum(join.capacity - others, np.minimum(wanted, join.capacity - taken))
+            found = self.parts.within([n], dual, rest, tiers, (START_GAP, seconds), (), {n: few})
+            if found is None:
+                found = self.parts.within([n], dual, join.capacity - taken, None, (START_GAP, 3.0 * seconds))
+            if found is None:
+                return None
+            taken = taken + self.parts.usage(found[0])
+            out += found
+        return out
 
     def fitted(self, columns: Sequence[Column], dual: Array, clock: Clock) -> list[Column] | None:
         """Return columns that stay within every row, slot by slot; None where a slot was not made to.

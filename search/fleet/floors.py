@@ -99,14 +99,23 @@ def value(part: Losses, rate: Array, own: tuple[Array, Array]) -> Array:
     # the dual of serving every class at the least cost: the greatest worth of all requests at which no replica gains
     count, gain = len(loads), np.zeros((len(usd), len(loads)))
     gain[[o for o, _ in loads], range(count)] = 1.0
-    pairs = np.argwhere(load > 0)
-    above = np.zeros((len(pairs), classes + count))
-    above[np.arange(len(pairs)), pairs[:, 1]] = load[tuple(pairs.T)]
-    above[np.arange(len(pairs)), classes + pairs[:, 0]] = -1.0
+    above = value_rows(load)
     matrix = np.vstack([above, np.hstack([np.zeros((len(usd), classes)), gain])])
-    limit = np.concatenate([np.zeros(len(pairs)), usd])
+    limit = np.concatenate([np.zeros(len(above)), usd])
     found = linprog(np.concatenate([-rate, np.zeros(count)]), matrix, limit, bounds=(0.0, None))
     return np.maximum(found.x[:classes], 0.0) if found.x is not None else np.ones(classes)
+
+
+def value_rows(load: Array) -> Array:
+    """Return the rows worth[c] load[l,c] - value[l] <= 0 of a linear program in (worth, value), (pairs, C + L).
+
+    load: (L, C) requests/s that a replica serves of each class, by option and, where it serves several, by model.
+    """
+    pairs = np.argwhere(load > 0)
+    above = np.zeros((len(pairs), load.shape[1] + len(load)))
+    above[np.arange(len(pairs)), pairs[:, 1]] = load[tuple(pairs.T)]
+    above[np.arange(len(pairs)), load.shape[1] + pairs[:, 0]] = -1.0
+    return above
 
 
 def _ranges(need: float, fails: Array, lost: Array) -> tuple[Array, Array]:

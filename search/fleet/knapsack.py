@@ -147,7 +147,7 @@ class _Group:
             return
         cells = self.speed / step
         table, allowed = _Table.empty(len(self.rate)), 0
-        for worst in _losses(least, most):
+        for worst in _losses(least, most, self._least_loss(kept)):
             while allowed < len(kept) and least[allowed] <= worst:
                 o = int(kept[allowed])
                 table.add(o, float(cells[o]), steady[o], int(np.ceil(CELLS / cells[o])))
@@ -161,6 +161,11 @@ class _Group:
             return 0.0
         part = np.minimum(self.lost_share[lent], MOST_LOST)
         return float(self.rate.max() * (part / (1.0 - part)).max())
+
+    def _least_loss(self, kept: Index) -> float:
+        """Return the least loss above 0 of one spot replica, requests/s; inf for none."""
+        lost = (self.lost_share * self.speed)[kept[self.on_spot[kept]]]
+        return float(np.min(lost[lost > 0], initial=np.inf))
 
     def _way(
         self, table: _Table, loss: tuple[float, float], kept: Index, steady: Array, spot: Array
@@ -181,15 +186,21 @@ class _Group:
         return _best(table, lent, wanted, self.speed)
 
 
-def _losses(fails: Array, most: float) -> list[float]:
+def _losses(fails: Array, most: float, least: float) -> list[float]:
     """Return the losses that are looked at, rising: those of the failures (N,), and steps of `MORE` between and beyond.
 
-    >>> _losses(np.array([1.0, 1.0, 1.3]), 1.5)
+    After no loss comes the `least` of one spot replica.
+
+    >>> _losses(np.array([1.0, 1.0, 1.3]), 1.5, 0.4)
     [1.0, 1.2, 1.3, 1.5]
+    >>> _losses(np.array([0.0]), 1.3, 1.0)
+    [0.0, 1.0, 1.2, 1.3]
     """
     out = [float(fails[0])]
     ends = sorted({*fails.tolist(), most})
     for end in ends:
+        if not out[-1] and least < end:
+            out.append(least)
         while out[-1] and out[-1] * MORE < end:
             out.append(out[-1] * MORE)
         if end > out[-1]:

@@ -40,6 +40,8 @@ FIRST_TIME = 0.8
 WHOLE = 3000
 #: Options x periods up to which that has a share of the time in any case, and the share of the parts.
 SMALL, PARTS_TIME = 1000, 0.5
+#: Share of the time that is left for the whole at least. chosen: writing it takes seconds.
+WHOLE_TIME = 0.1
 #: Seconds that an answer has in any case, where those before it have taken all of the time.
 LEAST_TIME_S = 1.0
 #: Remark where the time was over before every limit was left out in turn.
@@ -121,7 +123,7 @@ def _by_parts(problem: FleetProblem, effort: Effort) -> FleetPlan:
 
     Parts that were not made to fit together say nothing of the whole, which is solved by itself then.
     """
-    size = len(problem.options) * problem.periods
+    size, total = len(problem.options) * problem.periods, effort.clock.left()
     clock = effort.clock.part(PARTS_TIME) if size <= min(SMALL, WHOLE) else effort.clock
     try:
         found = split(problem, effort.solver, clock, effort.gap)
@@ -134,7 +136,7 @@ def _by_parts(problem: FleetProblem, effort: Effort) -> FleetPlan:
     if found is None:
         raise _infeasible(problem, effort)
     bound, usd, program = found.bound, found.usd_per_hour, None
-    if usd - bound > effort.gap * usd and size <= WHOLE:
+    if usd - bound > effort.gap * usd and size <= WHOLE and effort.clock.left() > WHOLE_TIME * total:
         program = effort.tried(problem, Ask(objective="cost"), found.numbers)
     if program is not None:
         bound = max(bound, program.bound)

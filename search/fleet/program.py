@@ -17,7 +17,7 @@ objective       minimise sum_t hours[t] cost[t] / sum_t hours[t], the mean USD p
                 cost, then the fewest devices, then the least power
 serve[c,t,f]    every request of a class is served (`search.fleet.serving`)
 load[o,t,f]     the replicas alive keep the SLO; load[o,m,t,f] where a replica serves several models m
-capacity[t,f]   both in one, for a class that shares no option with another
+capacity[t,f]   both in one, for a class that shares no option with another, or for given worths of requests
 node[o,j,t,f]   of which the worst choice of several nodes fails
 alive[o,t,f]    a failure takes its replicas
 gone[o,t,f]     but no more than there are
@@ -80,7 +80,7 @@ def formulate(problem: FleetProblem, ask: Ask | None = None) -> Program:
     add_moves(program)
     add_chance(program)
     add_objective(program)
-    for number, case in enumerate(cases(problem, ask.without)):
+    for number, case in enumerate(cases(problem, ask.without, by_worth=ask.worths is not None)):
         for t in range(problem.periods) if case.kind == "normal" else deciding(problem, case.classes):
             add_case(program, case, number, t)
     add_levels(program)

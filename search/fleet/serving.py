@@ -5,6 +5,8 @@ Each is one function, which states its inequality. The cases are those of `searc
 
 from __future__ import annotations
 
+import numpy as np
+
 from search.fleet.cases import FAILURES, Case
 from search.fleet.limits import spot_up
 from search.fleet.variables import Expression, Program
@@ -17,10 +19,14 @@ def add_case(program: Program, case: Case, number: int, t: int) -> None:
     """Add the constraints of one case in period t. number: of the case.
 
     The normal case has shares, which say where the requests go. So has every case of several classes. In the others,
-    shares would say nothing, and one constraint is enough.
+    shares would say nothing, and one constraint is enough; likewise in failures that are known by worths.
     """
     if case.kind != "normal" and len(case.classes) == 1:
         add_capacity(program, case, (number, t))
+        return
+    if case.kind in FAILURES and program.ask.worths is not None:
+        for row in range(len(program.ask.worths)):
+            add_capacity(program, case, (number, t), row)
         return
     share = add_shares(program, case, (number, t))
     for c in case.classes:
@@ -84,42 +90,59 @@ def add_load(program: Program, share: Shares, case: Case, index: tuple[int, int,
     program.linear += (pulp.lpSum(load) <= alive(program, case, o, t), f"load_{o}_{t}_{number}_{part}")
 
 
-def add_capacity(program: Program, case: Case, index: tuple[int, int]) -> None:
+def add_capacity(program: Program, case: Case, index: tuple[int, int], row: int = 0) -> None:
     """Add the constraint capacity[t,f]: sum_o throughput[o,c] alive[o,t,f] >= rate[t,c], c the only class of a group.
 
     It is what is left of `serve` and `load` without the shares. The failures of a group differ only in what they take,
-    so that one constraint holds for the worst of them (see `add_worst`). index: (f, t).
+    so that one constraint holds for the worst of them (see `add_worst`). index: (f, t). row: of the worths of requests,
+    by which several classes are one.
     """
     import pulp
 
-    (c,), (number, t) = case.classes, index
-    rate = float(program.problem.rate[t, c])
-    if not rate:
+    number, t = index
+    each, name = served_of(program, case, t, row), f"{t}_{number}_{row}"
+    if not each:
         return
-    able = [o for o in case.options if case.throughput[o, c] > 0]
-    each = {o: float(case.throughput[o, c] / rate) for o in able}
     if case.kind in FAILURES:
         lost = (
-            add_nodes(program, case, each, (number, t))
+            add_nodes(program, case, each, (t, name))
             if case.nodes > 1
-            else [each[o] * (program.replicas[o, t] - alive(program, case, o, t)) for o in able if case.touches(o)]
+            else [each[o] * (program.replicas[o, t] - alive(program, case, o, t)) for o in each if case.touches(o)]
         )
-        program.linear += (pulp.lpSum(lost) <= add_worst(program, case, each, t), f"capacity_{t}_{number}")
+        program.linear += (pulp.lpSum(lost) <= add_worst(program, case, each, (t, row)), f"capacity_{name}")
     else:
-        served = pulp.lpSum([each[o] * alive(program, case, o, t) for o in able])
-        program.linear += (served >= wanted(program, case), f"capacity_{t}_{number}")
+        served = pulp.lpSum([each[o] * alive(program, case, o, t) for o in each])
+        program.linear += (served >= wanted(program, case), f"capacity_{name}")
 
 
-def add_nodes(program: Program, case: Case, each: dict[int, float], index: tuple[int, int]) -> list[Expression]:
+def served_of(program: Program, case: Case, t: int, row: int) -> dict[int, float]:
+    """Return what a replica of each option serves of the only class of a group, as a part of its rate.
+
+    Of several classes it is a part of the worth of all requests, of what a replica may serve of most worth. row: of the
+    worths. Options that serve nothing, and groups without requests, are left out.
+    """
+    problem, rows, classes = program.problem, list(case.options), list(case.classes)
+    known = program.ask.worths
+    worths = np.ones(len(problem.classes)) if len(classes) == 1 or known is None else known[row]
+    asked = float(worths[classes] @ problem.rate[t, classes])
+    if not asked:
+        return {}
+    worth = np.zeros(len(problem.classes))
+    worth[classes] = worths[classes] / asked
+    speed = case.throughput * worth
+    value = {o: sum(float(speed[o, at].max(initial=0.0)) for at in problem.loads(o)) for o in rows}
+    return {o: v for o, v in value.items() if v > 0}
+
+
+def add_nodes(program: Program, case: Case, each: dict[int, float], index: tuple[int, str]) -> list[Expression]:
     """Add the constraint node[o,j,t,f] and return the terms of what the worst failure of k nodes takes of a class.
 
     With the variables node >= 0 and beyond[o,j] >= 0, j = 1 to k: node + beyond[o,j] >= throughput[o,c] / rate[t,c]
     (alive after j - 1 nodes of o - alive after j). Their sum k node + sum_oj beyond[o,j] is at least the sum of any k
     of the right sides, and at best that of the greatest k (linear programming duality), so that no choice of nodes
-    needs a constraint of its own. each: throughput over rate by option. index: (f, t).
+    needs a constraint of its own. each: throughput over rate by option. index: t, and the name of t, f.
     """
-    linear, (number, t) = program.linear, index
-    name = f"{t}_{number}"
+    linear, (t, name) = program.linear, index
     node = linear.add_variable(f"node_{name}", 0)
     terms = [case.nodes * node]
     for o, n in case.lost.items():
@@ -150,19 +173,20 @@ def add_gone(program: Program, index: tuple[int, int], number: int) -> Expressio
     return program.alive[key]
 
 
-def add_worst(program: Program, case: Case, each: dict[int, float], t: int) -> Expression:
+def add_worst(program: Program, case: Case, each: dict[int, float], index: tuple[int, int]) -> Expression:
     """Add and return worst[g,t] >= 0, the part of the only class of group g that its worst failure takes.
 
     Constraint worst[g,t]: sum_o throughput[o,c] / rate[t,c] replicas[o,t] - worst[g,t] >= 1. each: throughput over rate
-    by option.
+    by option. index: t, and the row of the worths.
     """
     import pulp
 
-    key = (case.options[0], t)
+    (t, row), first = index, case.options[0]
+    key, name = (first, t, row), f"worst_{first}_{t}_{row}"
     if key not in program.worst:
-        worst = program.linear.add_variable(f"worst_{case.options[0]}_{t}", 0)
+        worst = program.linear.add_variable(name, 0)
         whole = pulp.lpSum([part * program.replicas[o, t] for o, part in each.items()])
-        program.linear += (whole - worst >= wanted(program, case), f"worst_{case.options[0]}_{t}")
+        program.linear += (whole - worst >= wanted(program, case), name)
         program.worst[key] = worst
     return program.worst[key]
 

@@ -80,18 +80,16 @@ def run_solver(
     program.solver = solver
     if linear.sol_status in (pulp.LpSolutionInfeasible, pulp.LpSolutionUnbounded):
         return False
+    if solver == "highs":
+        program.bound = float(linear.solverModel.getInfo().mip_dual_bound)
     if linear.sol_status == pulp.LpSolutionNoSolutionFound:
         raise Infeasible(
             f"fleet: {solver} found no answer within {time_limit:.3g} s; "
             "raise time_limit_s in [fleet], or offer fewer options"
         )
-    value = float(pulp.value(linear.objective) or 0.0)
-    if solver == "highs":
-        program.bound = float(linear.solverModel.getInfo().mip_dual_bound)
-    elif linear.sol_status == pulp.LpSolutionOptimal:
-        program.bound = value * (1 - gap)
-    else:
-        program.bound = float("-inf")
+    if solver != "highs":
+        value = float(pulp.value(linear.objective) or 0.0)
+        program.bound = value * (1 - gap) if linear.sol_status == pulp.LpSolutionOptimal else float("-inf")
     return True
 
 

@@ -18,11 +18,10 @@ import numpy as np
 
 from hwdb import Infeasible
 from perfmodel.arrays import Array
-from search.fleet.cases import groups
 from search.fleet.choice import level_of, support
-from search.fleet.clock import Clock
+from search.fleet.clock import LEAST_S, Clock
 from search.fleet.columns import PART_GAP, Column, Parts
-from search.fleet.coupling import Coupling, coupling, parts_of
+from search.fleet.coupling import coupling, parts_of
 from search.fleet.fitting import Fitting
 from search.fleet.knapsack import cheap_columns, simple
 from search.fleet.limits import limits, mean_limits, with_nodes
@@ -32,6 +31,7 @@ from search.fleet.problem import FleetProblem
 from search.fleet.program import Ask, formulate
 from search.fleet.quantities import Numbers
 from search.fleet.solve import Solver, available_solver, linear_bound
+from search.fleet.worths import linear_by_worths
 
 #: Options x periods from which a fleet is solved so. chosen: below, the whole program takes seconds.
 LARGE = 400
@@ -42,14 +42,19 @@ LEFT_OUT = frozenset({"spare", "domain", "chance", "case"})
 #: Shares of the time that is left for the first prices, for better ones, for choosing columns, for solving every part,
 #: and for a cheaper fleet.
 PRICES_TIME, COLUMNS_TIME, CHOICE_TIME, PARTS_TIME, IMPROVE_TIME = 0.3, 0.5, 0.2, 0.6, 0.6
+#: Share of the time below which no further round is begun.
+LEAST_ROUND = 0.08
 #: Rounds of columns and prices, the weight of the new prices in each, and how near the quick columns come to the mix.
 ROUNDS, NEWER, NEAR = 20, 0.3, 3e-3
+#: Worths of a group's requests that a linear program of the first prices has more than the one before it.
+NEW_WORTHS = 3
 #: Times that columns are chosen, each beside the devices that the choice before reserves.
 CHOICES = 4
 #: Rounds without progress after which a search ends, and the least progress of the gap. chosen.
 MOST_STALLED, LEAST_PROGRESS = 2, 1e-4
-#: Options that are solved together while a fleet is made cheaper. chosen: one to three seconds of the solver.
-TOGETHER = 60
+#: Options that are solved together while a fleet is made cheaper, and of parts of several classes. chosen: one to three
+#: seconds of the solver.
+TOGETHER, TOGETHER_SEVERAL = 60, 20
 
 
 def splits(problem: FleetProblem) -> bool:
@@ -82,16 +87,18 @@ def split(problem: FleetProblem, solver: Solver | None, clock: Clock, gap: float
 
     Raises `Infeasible` where no parts were found that stay within the limits together.
     """
-    name = solver or available_solver()
+    name, total = solver or available_solver(), clock.left()
     join = coupling(problem)
     parts = Parts(join, parts_of(problem), name)
     search = _Search(parts, Fitting(parts))
-    dual, bound, search.level = first_prices(join, name, clock.part(PRICES_TIME))
+    dual, bound, search.level, near = first_prices(parts, clock.part(PRICES_TIME))
     search.learn(bound, [])
     if np.isposinf(search.bound):
         return None
-    stalled = 0
-    while stalled < MOST_STALLED:
+    if near[0].size:
+        search.start(near, clock)
+    stalled, least = 0, LEAST_ROUND * total
+    while stalled < MOST_STALLED and (clock.left() > least or not search.best):
         before = search.gap
         dual = search.better_prices(dual, clock.part(COLUMNS_TIME))
         search.choose(dual, clock.part(CHOICE_TIME))
@@ -114,6 +121,7 @@ class _Search:
     """What is known of a fleet by parts.
 
     bound: on its cost, which is at least 0. pool: columns. best: one per part, of `cost`. level: reserved devices.
+    slots: columns that slots began with.
     """
 
     parts: Parts
@@ -123,6 +131,7 @@ class _Search:
     pool: dict[tuple[int, bytes, bytes], Column] = field(default_factory=dict)
     best: list[Column] = field(default_factory=list)
     level: dict[str, float] = field(default_factory=dict)
+    slots: dict[int, list[Column]] = field(default_factory=dict)
 
     @property
     def gap(self) -> float:
@@ -142,19 +151,19 @@ class _Search:
         They are those at which the quick columns are worth most, nearly a bound on the cost.
         """
         join = self.parts.join
-        hard = [n for n, part in enumerate(self.parts.parts) if not simple(join.problem, part)]
-        if hard:
-            self.learn(0.0, self.parts.few_columns(hard, dual, PART_GAP, clock))
+        if not self.quick:
             self.learn(0.0, cheap_columns(self.parts, dual))
             return dual
         best, most = dual, -np.inf
-        for _ in range(ROUNDS):
-            self.pool.update({c.key: c for c in cheap_columns(self.parts, dual)})
+        for number in range(ROUNDS):
+            if number and clock.over:
+                break
+            self.learn(0.0, cheap_columns(self.parts, dual))
             ranked = self.parts.ranked(self.pool.values(), dual)
             usd = sum(some[0][0] for some in ranked.values()) - join.worth(dual)
             if usd > most:
                 best, most = dual, usd
-            mix = cheapest_mix(self.parts, list(self.pool.values()), best, max(clock.left(), 1.0))
+            mix = cheapest_mix(self.parts, list(self.pool.values()), best, max(clock.left(), LEAST_S))
             if mix is None or clock.over:
                 break
             self.level = mix.level
@@ -162,6 +171,18 @@ class _Search:
                 break
             dual = join.within_prices(NEWER * mix.dual + (1.0 - NEWER) * best)
         return best
+
+    @property
+    def quick(self) -> bool:
+        """Return whether all parts have quick columns."""
+        return all(simple(self.parts.join.problem, part) for part in self.parts.parts)
+
+    def start(self, near: tuple[Array, Array], clock: Clock) -> None:
+        """Begin near the linear program of the first prices. near: (O, P) its replicas, and those on spot devices."""
+        self.slots = self.fitting.started(self.level, near, clock)
+        columns = sorted((c for some in self.slots.values() for c in some), key=lambda c: c.part)
+        self.learn(0.0, columns)
+        self.take_all(columns)
 
     def choose(self, dual: Array, clock: Clock) -> None:
         """Take the cheapest columns of the pool, and again beside the devices that these reserve."""
@@ -177,13 +198,15 @@ class _Search:
 
     def begin(self, columns: list[Column], dual: Array, clock: Clock) -> None:
         """Make the first fleet of one column per part; raises `Infeasible` where they were not made to fit together."""
-        found = self.fitting.fitted(columns, dual, clock) if len(columns) == len(self.parts.parts) else None
+        begun = [c for some in self.slots.values() for c in some]
+        others = [c for c in columns if self.parts.parts[c.part].slot not in self.slots]
+        found = self.fitting.fitted(others, dual, clock) if len(begun + others) == len(self.parts.parts) else None
         if found is None:
             raise Infeasible(
                 "fleet: no parts were found in time that stay within all limits together; raise time_limit_s in "
                 "[fleet], or offer fewer options"
             )
-        self._take(found)
+        self._take(sorted([*begun, *found], key=lambda c: c.part))
 
     def take_all(self, columns: list[Column]) -> None:
         """Keep columns as a fleet, with the devices that it reserves: one of each part, if all rows allow it."""
@@ -209,7 +232,7 @@ class _Search:
         First with the options of the cheapest columns at prices `dual` (R, S), the parts of a slot together as far as
         these are few; then with all options, part by part.
         """
-        for most in (TOGETHER, 0):
+        for most in (TOGETHER if self.quick else TOGETHER_SEVERAL, 0):
             if self.gap <= gap or clock.over:
                 return True
             few = support(self.parts, self.pool.values(), dual, self.best) if most else None
@@ -220,33 +243,34 @@ class _Search:
         return self.gap <= gap or clock.over
 
 
-def first_prices(join: Coupling, solver: Solver, clock: Clock) -> tuple[Array, float, dict[str, float]]:
-    """Return ((R, S) prices of the rows by the linear program without failures, its value, its reserved devices).
+def first_prices(parts: Parts, clock: Clock) -> tuple[Array, float, dict[str, float], tuple[Array, Array]]:
+    """Return ((R, S) prices of the rows by the linear program without failures of nodes, its value, its reserved
+    devices, (O, P) its replicas and those on spot devices).
 
     The value is a bound on the cost of the whole, inf where there is no solution. Where it takes longer than there is
-    time, a device is worth what it costs in every period.
+    time, a device is worth what it costs in every period. The worths of requests that it found are those that the
+    parts begin with.
     """
-    problem, shape = join.problem, (len(join.names), len(join.weight))
-    shared = any(len(classes) > 1 for _, classes in groups(problem))  # whose losses of spot devices have shares
-    program = formulate(problem, Ask(objective="cost", without=LEFT_OUT | {"spot"} if shared else LEFT_OUT))
-    bound = linear_bound(program, solver, max(clock.left(), 1.0))
-    dual = np.zeros(shape)
+    join, problem = parts.join, parts.join.problem
+    shape = len(join.names), len(join.weight)
+    program = formulate(problem, Ask(objective="cost", without=LEFT_OUT, worths=np.zeros((0, len(problem.classes)))))
+    found = linear_by_worths(program, parts.solver, clock, NEW_WORTHS)
+    bound, parts.seeds, dual = found.bound, program.ask.worths, np.zeros(shape)
     if not np.isfinite(bound):
         for supply in problem.inventory.supplies:
             row = join.row(f"{'spot' if supply.kind == 'spot' else 'source'}[{supply.device}]")
             dual[row] = np.maximum(dual[row], supply.usd_per_hour * join.weight)
-        return join.within_prices(dual), bound, {}
-    known = {constraint.name: abs(constraint.pi or 0.0) for constraint in program.linear.constraints()}
+        return join.within_prices(dual), bound, {}, (found.replicas, found.spot)
     rows = {name: f"limit_{i}" for i, name in enumerate(limits(problem))}
     for k, supply in enumerate(problem.inventory.supplies):
         rows.setdefault(f"source[{supply.device}]", f"source_{k}")
         if supply.kind == "spot":
             rows[f"spot[{supply.device}]"] = f"spot_of_{k}"
     for r, name in enumerate(join.names):
-        dual[r] = [known.get(f"{rows.get(name)}_{s}", 0.0) for s in range(shape[1])]
-    held = {s.device: program.held[k, 0] for k, s in enumerate(problem.inventory.supplies) if s.kind == "reserved"}
-    level = {device: float(np.rint(v.varValue or 0.0)) for device, v in held.items()}
-    return join.within_prices(dual), bound, level
+        dual[r] = [found.prices.get(f"{rows.get(name)}_{s}", 0.0) for s in range(shape[1])]
+    reserved = {s.device: k for k, s in enumerate(problem.inventory.supplies) if s.kind == "reserved"}
+    level = {device: float(np.rint(found.held[k])) for device, k in reserved.items()}
+    return join.within_prices(dual), bound, level, (found.replicas, found.spot)
 
 
 def _found(search: _Search, solver: Solver) -> Found:

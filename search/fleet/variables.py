@@ -28,13 +28,15 @@ class Ask:
     objective: the quantity that is minimised ("" for the problem's own). elastic: limits that may be exceeded; the
     objective is then the sum of the relative excesses. `demand` among them lets the same part of every class go
     unserved, `chance` more worlds. without: limits, and kinds of cases and of constraints over time, that are left out.
-    within: quantity -> most of it.
+    within: quantity -> most of it. worths: (W, C) of a request of each class, by which the failures of classes that
+    share replicas are known (`search.fleet.worths`); None for shares in every failure.
     """
 
     objective: str = ""
     elastic: frozenset[str] = frozenset()
     without: frozenset[str] = frozenset()
     within: Mapping[str, float] = field(default_factory=dict)
+    worths: Array | None = None
 
 
 @dataclass
@@ -43,7 +45,7 @@ class Program:
 
     most, most_steady, most_spot: (O,) replicas that no optimum exceeds: in all, beside those on spot devices, on them.
     replicas[o,t], share[o,c,t] (of the normal case), housed[d,t],
-    held[k,t], spot[o,t], started[o,t], moved[o], worst[g,t],
+    held[k,t], spot[o,t], started[o,t], moved[o], worst[g,t] (and number of the worths),
     alive[o,t,lost], missed[w]: variables. served: factor on the demand, a
     number or a variable. excess: by name, the variable by which an elastic limit may be exceeded. bound: lower
     bound on the objective, NaN before solving.
@@ -64,7 +66,7 @@ class Program:
     starting: dict[tuple[int, int], list[Expression]] = field(default_factory=dict)
     moved: dict[int, Expression] = field(default_factory=dict)
     unspent: dict[int, Expression] = field(default_factory=dict)
-    worst: dict[tuple[int, int], Expression] = field(default_factory=dict)
+    worst: dict[tuple[int, int, int], Expression] = field(default_factory=dict)
     alive: dict[tuple[int, int, float], Expression] = field(default_factory=dict)
     missed: dict[int, Expression] = field(default_factory=dict)
     served: Expression = 1.0
