@@ -7,17 +7,21 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from perfmodel.calibration.pooling import OF_DEVICES, Pulls, Slopes, errors_left_out, left_out, pool
+from perfmodel.calibration.pooling import OF_DEVICES, Pulls, Slopes, errors_left_out, left_out, pool, ratios_at
 from perfmodel.costs import BOUNDS, FACTORS
 
 
 def pooled_runs(values: dict[str, int], off: dict[str, float]) -> Slopes:
-    """Return values on some devices, all off by `off` (log ratio), that depend on the factor of memory alone."""
+    """Return values on some devices, all off by `off` (log ratio), that depend on the factor of memory alone.
+
+    Runs of four values are a group, and those of a fifth of the groups have a model in common.
+    """
     device = np.repeat(list(values), list(values.values()))
     slopes = np.zeros((len(device), 1 + len(FACTORS)))
     slopes[:, 1 + BOUNDS.index("memory")] = 1.0
     groups = [f"{d}|{n // 4}" for n, d in enumerate(device)]
-    rows = pd.DataFrame({"device": device, "group": groups})
+    models = [f"model {n // 4 % 5}" for n in range(len(device))]
+    rows = pd.DataFrame({"device": device, "group": groups, "model": models})
     return Slopes(rows, np.array([off[d] for d in device]), slopes, np.ones(len(device)))
 
 
@@ -43,6 +47,16 @@ def test_devices_that_differ_are_told_apart() -> None:
     errors = errors_left_out(runs, {"slow": "gpu", "fast": "gpu"}, 4)
     loose, firm = (errors[Pulls(engine=8.0, device=d)][0] for d in (2.0, 4.0))
     assert loose < firm
+
+
+def test_a_model_is_left_out_with_all_its_groups() -> None:
+    """Values of one model alone say something: a fit without it leaves them where they are, one with it does not."""
+    runs = pooled_runs({"slow": 100}, {"slow": -0.3})
+    odd = (runs.rows.model == "model 0").to_numpy()
+    alone = Slopes(runs.rows, np.where(odd, -0.3, 0.0), np.where(odd[:, None], runs.slopes, 0.0), runs.weight)
+    missed = left_out(alone, {"slow": "gpu"}, Pulls(), 100)
+    assert np.allclose(missed[odd], -0.3)
+    assert np.abs(ratios_at(alone, pool(alone, {"slow": "gpu"}, Pulls()), {"slow": "gpu"})[odd]).max() < 0.2
 
 
 def test_a_class_is_drawn_to_its_members_and_its_strangers_are_not() -> None:

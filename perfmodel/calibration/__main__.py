@@ -11,7 +11,7 @@
     python -m perfmodel.calibration decisions CASES.csv PREDICTIONS.csv TRUTH.csv [--prices PRICES.csv]
 
 `engines` fits host constants and kernel factors of all devices at once, each device drawn to what they share; the
-strength of the pull is judged on groups of runs that a fit left out (`--cross-validate`). `devices` fits kernel factors
+strength of the pull is judged on models that a fit left out (`--cross-validate`). `devices` fits kernel factors
 of some devices, drawn to those of their class, while engines stay as they are. `intervals` fits the spreads behind 80 %
 intervals of whole deployments (some minutes), `power` the constants of watts with their intervals, `caps` how power
 limits slow work, on sweeps of the limit among the runs and in a table (RATES.csv: device, op, tok_s, note). `kernels`
@@ -63,7 +63,9 @@ def _engines(asked: argparse.Namespace) -> None:
     """Fit engines one after the other; write them when all are done."""
     fits = []
     part = Part(folds=asked.folds, left_out=asked.left_out)
-    pulls = Pulls(engine=asked.engine_pull, device=asked.device_pull)
+    given = {"engine": asked.engine_pull, "device": asked.device_pull}
+    stated = {name: value for name, value in given.items() if value is not None}
+    pulls = Pulls(**stated) if stated else None
     how: dict[str, Any] = {"part": part, "pulls": pulls, "hold": asked.hold_constants, "folds": asked.cross_validate}
     for fitted in fit_engines(asked.cases, asked.truth, engines=asked.engine, **how):
         print("\n".join(engine_lines(fitted)), flush=True)
@@ -167,10 +169,10 @@ def _add_fits(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
             command.add_argument("--folds", type=int, default=1, help="parts that groups of runs are dealt into")
             command.add_argument("--left-out", type=int, default=-1, help="the part to leave out of the fit")
             command.add_argument(
-                "--engine-pull", type=float, default=Pulls.engine, help="weight that draws shared factors to 1"
+                "--engine-pull", type=float, help="weight that draws shared factors to 1 (default: chosen by engine)"
             )
             command.add_argument(
-                "--device-pull", type=float, default=Pulls.device, help="weight that draws a device to them"
+                "--device-pull", type=float, help="weight that draws a device to them (default: chosen by engine)"
             )
             command.add_argument("--hold-constants", action="store_true", help="fit kernel factors alone")
 

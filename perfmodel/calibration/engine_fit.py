@@ -17,7 +17,16 @@ import numpy as np
 from hwdb import Hwdb
 from hwdb import load as load_hwdb
 from perfmodel.arrays import Array
-from perfmodel.calibration.pooling import MIN_VALUES, OF_DEVICES, Pulls, errors_left_out, factor_table, pool, slopes_of
+from perfmodel.calibration.pooling import (
+    MIN_VALUES,
+    OF_DEVICES,
+    OF_ENGINE,
+    Pulls,
+    errors_left_out,
+    factor_table,
+    pool,
+    slopes_of,
+)
 from perfmodel.calibration.targets import Part, PoolGroup, RunGroup, Target, run_groups, target_of
 from perfmodel.costs import device_class, place_factors, shared_factors
 from perfmodel.engines import Engine
@@ -54,9 +63,9 @@ CONSTANTS = {
 #: Factors outside these bounds would hide a fault of the model rather than describe an engine. Chosen.
 LEAST_FACTOR, MOST_FACTOR = 0.4, 2.5
 #: An engine's fit is kept if the median |log ratio| rises by this share at most. Chosen: above the difference between
-#: firmly and loosely drawn factors on their own data (vLLM 0.8 to 0.13: 2 %), far below that of engines whose kernels
-#: the factors do not describe (ik_llama 16 %, llama.cpp 27 %).
-MOST_LOSS = 0.05
+#: firmly and loosely drawn factors on their own data (vLLM from 0.14 on: 11 %), below that of engines whose kernels the
+#: factors do not describe (ik_llama 16 %).
+MOST_LOSS = 0.13
 
 
 @dataclass(frozen=True)
@@ -80,7 +89,7 @@ class EngineFit:
     """Holds what was fitted of one engine.
 
     engine: with its fitted constants. constants: fields of it that were fitted. parts: kernel factors, those of the
-    engine everywhere first. left_out: pulls -> (median, mean) |log ratio| of groups that a fit with them left out;
+    engine everywhere first. left_out: pulls -> (median, mean) |log ratio| of models that a fit with them left out;
     empty unless asked for.
     """
 
@@ -122,7 +131,7 @@ def fit_engines(
         engines: names of engines to fit; all by default.
         part: part of the runs that is left out, to judge the fit on it.
         pulls, hold: as of `fit_engine`.
-        folds: parts that groups of runs are dealt into to compare pulls on what a fit left out; 1: not done.
+        folds: parts that models are dealt into to compare pulls on what a fit left out; 1: not done.
     """
     database, measured = load_hwdb(), _measured(cases, truth)
     found = sorted(
@@ -176,11 +185,11 @@ def _device_parts(
 
 
 def _measured(cases: str | Path, truth: str | Path) -> pd.DataFrame:
-    """Return `case_id, metric, value, group`, a line per measured value."""
+    """Return `case_id, metric, value, group, model`, a line per measured value."""
     import pandas as pd
 
     measured = pd.read_csv(truth)[["case_id", "metric", "value"]]
-    return measured.merge(pd.read_csv(cases, dtype=str, usecols=["case_id", "group"]), on="case_id")
+    return measured.merge(pd.read_csv(cases, dtype=str, usecols=["case_id", "group", "model"]), on="case_id")
 
 
 def fit_engine(
@@ -198,9 +207,9 @@ def fit_engine(
     Args:
         engine: the engine, with the constants that the fit starts from.
         groups: its measured runs.
-        truth: `case_id, metric, value, group`, a line per measured value.
+        truth: `case_id, metric, value, group, model`, a line per measured value.
         database: where devices are looked up.
-        pulls: how firmly constants and factors are drawn to where they start; None: as chosen on left-out groups.
+        pulls: how firmly constants and factors are drawn to where they start; None: as chosen on left-out models.
         hold: keep the constants, and fit factors alone.
         folds: as of `fit_engines`.
     """
@@ -212,7 +221,7 @@ def fit_engine(
     slopes = slopes_of(engine, groups, truth, constants, starts)
     if slopes.known().sum() < MIN_VALUES:
         return TooFew(engine=engine.name, values=int(slopes.known().sum()))
-    fitted = pool(slopes, kinds, pulls or Pulls())
+    fitted = pool(slopes, kinds, pulls or OF_ENGINE.get(engine.name, Pulls()))
     better = _changed(engine, constants, fitted.constants)
     factors = {p: np.clip(np.exp(f), LEAST_FACTOR, MOST_FACTOR) for p, f in fitted.places.items()}
     judged = _Judged(engine, better, starts, {d: factors.get(d, factors.get(kinds[d], factors[""])) for d in devices})
