@@ -178,7 +178,7 @@ class _Run:
         running = older + came * ((1.0 - over) * self.whole[0] + over * self.half[0])
         met = self.width * batch.curve.at(running)  # by a request that runs: then the replica does
         decoding = met * any_running(running, np.maximum(self.entered + came, 1.0))
-        at_once = (over < 1.0) | self.lockstep
+        at_once = (over < 1.0 - _SAME) | self.lockstep
         steps = prefill_steps(came, per_step, self.width, at_once=at_once)
         prompts = prefill.seconds(came, steps, running, batch.curve, at_once=at_once)
         prompts = np.maximum(prompts, came * prefill.alone - decoding)
@@ -227,7 +227,7 @@ class _Run:
         # those that arrive during the cell come for as long as they arrive
         spread = np.minimum(fresh * batch.gap / np.maximum(lasting, _TINY_SECONDS), 1.0)
         longer = np.maximum(over, spread * np.clip(came - waiting, 0.0, fresh) / np.maximum(came, _SAME))
-        full = (left > free) & (cell > 0)
+        full = (left > free + _SAME * batch.max_running) & (cell > 0)
         return came, np.where(full, 1.0, longer), np.where(full, 1.0, over), per_step, able - came
 
     def _chance_of_full(self, work: _Work) -> Array:
