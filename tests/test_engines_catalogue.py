@@ -379,3 +379,19 @@ def test_what_runs_llama_cpp_is_called_so_and_an_unknown_engine_lists_the_famili
         assert engine(name).name == "llamacpp"
     with pytest.raises(UnknownName, match=r"unknown engine 'mlx'.*\(.*llamacpp, .*vllm.*; or give the path"):
         engine("mlx")
+
+
+@pytest.mark.parametrize(
+    ("version", "name"),
+    [
+        ("0.12.3", "llamacpp"),
+        ("b6767 Vulkan 1.3", "llamacpp"),
+        ("b6767-metal (macOS 15.1)", "llamacpp"),
+        ("b999", "llamacpp-2024"),
+        ("b2900", "llamacpp-2024"),
+        ("2024-03", "llamacpp-2024"),
+        ("", "llamacpp"),
+    ],
+)
+def test_builds_decide_the_era_of_llama_cpp_not_releases_of_what_runs_it(version: str, name: str) -> None:
+    assert engine("ollama", version).name == name

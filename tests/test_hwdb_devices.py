@@ -99,7 +99,7 @@ def test_one_stream_decodes_at_memory_bandwidth() -> None:
     answer = pm.estimate(model, load, pm.deployments([hwdb.device(n) for n in names], device=np.arange(len(names))))
     bandwidth = np.array([hwdb.device(n).bandwidth for n in names])
     share = 8.05e9 / answer.tpot[0] / bandwidth
-    assert ((share > 0.54) & (share < 1.0)).all(), dict(zip(names, share.round(2), strict=True))
+    assert ((share > 0.52) & (share < 1.0)).all(), dict(zip(names, share.round(2), strict=True))
 
 
 def test_a_strix_halo_borrows_no_table_of_an_instinct() -> None:

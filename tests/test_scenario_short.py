@@ -46,3 +46,10 @@ def test_what_is_neither_is_refused(tmp_path: Path, value: str, capsys: pytest.C
 def test_a_model_in_place_of_a_scenario_is_told_how_to_write_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["simulate", "Qwen3-8B"]) == 2
     assert "perfmodel plan Qwen3-8B --save FILE.toml" in " ".join(capsys.readouterr().err.split())
+
+
+def test_what_ifs_change_keys_of_short_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "short.toml"
+    path.write_text(SHORT)
+    assert main(["whatif", str(path), "--set", "hardware.devices=l40s", "--json"]) == 0
+    assert "hardware.devices" in capsys.readouterr().out

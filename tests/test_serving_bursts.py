@@ -322,7 +322,7 @@ def test_clients_without_room_wait_and_change_nothing_inside(by: str) -> None:
 @pytest.mark.parametrize("by", ["vllm-v0", "sglang"])
 @pytest.mark.parametrize("users", [8, 32])
 def test_groups_of_equal_requests_stay_together_where_prompts_go_first(by: str, users: int) -> None:
-    work = lengths(1024, 128, concurrency=users)
+    work = lengths(1024, 128, concurrency=users, isl_dist="fixed")
     demand = replace(load_of(work, 1), synchronised=np.ones(1))
     found = estimate_load(
         LLAMA, demand, deployments(H100), engine=engine(by).changed(synchronised=1.0), costs=Roofline()

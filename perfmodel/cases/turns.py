@@ -37,7 +37,11 @@ class _Turn(Generic[Question, Answer, Result]):
         self._pool, self._stopped = ThreadPoolExecutor(1), False
         self._future: Future[Result] = self._pool.submit(contextvars.copy_context().run, task, self._ask)
         self._future.add_done_callback(lambda _: self._asked.put(None))
-        self.questions = self._asked.get()
+        try:
+            self.questions = self._asked.get()
+        except KeyboardInterrupt:  # nobody else knows of this thread yet
+            self.stop()
+            raise
 
     def go_on(self, answers: Sequence[Answer | PerfmodelError]) -> None:
         """Give the task its answers and run it up to its next questions; `questions` is None where it ends."""

@@ -49,7 +49,8 @@ def _of_version(family: str, eras: list[Engine], version: str) -> Engine:
     lists (`Engine.builds`) to that one, any other text to the era that has the family's own name.
     """
     default = next((e for e in eras if e.name == family), eras[-1])
-    numbers, date = numbers_in(version), YEAR_MONTH.search(version)
+    builds = any(len(e.since) == 1 for e in eras)
+    numbers, date = numbers_in(version, builds=builds), YEAR_MONTH.search(version)
     if numbers:
         older = [e for e in eras if e.since <= numbers]
         return older[-1] if older else eras[0]

@@ -72,7 +72,7 @@ def load_engine(path: str | Path) -> Engine:
         family=table.text("family", name),
         title=table.text("title"),
         era=table.text("era"),
-        since=numbers_in(table.text("since", "")),
+        since=numbers_in(since := table.text("since", ""), builds=since.startswith("b")),
         aliases=table.texts("aliases", ()),
         builds=table.texts("builds", ()),
         tiers=tuple(_tier(t) for t in table.tables("tier", ())),

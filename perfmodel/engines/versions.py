@@ -11,23 +11,25 @@ _OTHER_PACKAGES = re.compile(
 #: `major.minor` of a release.
 _RELEASE = re.compile(r"(?<![\d.])v?(\d+)\.(\d+)")
 #: Number of a build, as llama.cpp counts its own ("b4384").
-_BUILD = re.compile(r"\bb(\d{4,})\b")
+_BUILD = re.compile(r"\bb(\d{3,})\b")
 #: Year and month in a version text that is a date.
 YEAR_MONTH = re.compile(r"\b(20\d\d)-(\d\d)\b")
 
 
-def numbers_in(version: str) -> tuple[int, ...]:
+def numbers_in(version: str, *, builds: bool = False) -> tuple[int, ...]:
     """Return (major, minor) of the first release in the text `version` that is not another package's; () without one.
 
-    Engines that number builds in place of releases have (build,).
+    builds: whether the engine numbers builds in place of releases, which are (build,): a release beside them, or alone,
+    is that of a program around the engine (Ollama 0.12.3) and says nothing.
 
     >>> numbers_in("vLLM 0.6.5.dev964+mlperf50, Pytorch 2.7.0a0"), numbers_in("TensorRT 10.8, CUDA 12.8")
     ((0, 6), ())
-    >>> numbers_in("llama.cpp b4384")
-    (4384,)
+    >>> numbers_in("llama.cpp b4384, Vulkan 1.3", builds=True), numbers_in("Ollama 0.12.3", builds=True)
+    ((4384,), ())
     """
     text = _OTHER_PACKAGES.sub(" ", version)
-    if found := _RELEASE.search(text):
-        return int(found.group(1)), int(found.group(2))
-    build = _BUILD.search(text)
-    return (int(build.group(1)),) if build else ()
+    if builds:
+        build = _BUILD.search(text)
+        return (int(build.group(1)),) if build else ()
+    found = _RELEASE.search(text)
+    return (int(found.group(1)), int(found.group(2))) if found else ()

@@ -278,7 +278,10 @@ def from_workload(workload: Workload, *, count: int, seed: int) -> Traffic:
     loops = workload.arrival == "closed" and workload.concurrency > 1
     shares = DRIFT if size == 1 and loops and not workload.isl_dist else uniform_shares(workload.isl_dist)
     if shares is not None:  # the lengths of a class are means
-        lengths = [v * generator.uniform(*shares, count) / np.mean(shares) for v in lengths]
+        drawn = [v * generator.uniform(*shares, count) / np.mean(shares) for v in lengths]
+        if shares is DRIFT:  # what is nominally within a model's context stays so: no request is longer in all
+            drawn[0] = np.minimum(drawn[0], np.floor(lengths[0] + lengths[1] - np.round(drawn[1])))
+        lengths = drawn
     lengths = [np.maximum(np.round(v), 1) for v in lengths]
     users = {"closed": workload.concurrency, "single": 1}
     made = traffic(

@@ -10,6 +10,9 @@ _PERCENTILE = re.compile("p(50|90|95|99)")
 #: (table, key) of a scenario that has one value per device -> how it is written.
 _KEYED = {("hardware", "usd_per_hour"): "hardware.usd_per_hour.DEVICE"}
 
+#: Flag -> how it is written where its value is not what the other tool's flag takes.
+_WRITTEN = {"--on": "--on DEVICE=N"}
+
 
 def meant_by(flag: str, has: Collection[str]) -> str:
     """Return what to type in place of `flag` in a command that has the flags `has`; "" where nothing is known.
@@ -18,13 +21,13 @@ def meant_by(flag: str, has: Collection[str]) -> str:
     ('--request-rate-rps', '--set search.tp=VALUE', '--slo ttft_ms_p99=MS')
     """
     from perfmodel import glossary
-    from perfmodel.workload import slo_keys_like
+    from perfmodel.workload import METRICS, slo_keys_like
 
     word = glossary.plain(flag)
-    if "--slo" in has and _PERCENTILE.search(word):
-        return f"--slo {next(iter(slo_keys_like(word)), 'ttft_ms_p99')}=MS"
+    if "--slo" in has and _PERCENTILE.search(word) and any(metric in word for metric in METRICS):
+        return f"--slo {slo_keys_like(word)[0]}=MS"
     entries = [e for e in glossary.entries() if word in map(glossary.plain, (e.name, *e.others))]
     own = (f"--{e.name.replace('_', '-')}" for e in entries if "flag" in e.places)
     tables = ((place.strip("[]"), e.name) for e in entries for place in e.places if place.startswith("["))
     keys = (_KEYED.get(key, ".".join(key)) for key in tables if "--set" in has and "fleet" not in key[0])
-    return next(iter((*(f for f in own if f in has), *(f"--set {key}=VALUE" for key in keys))), "")
+    return next(iter((*(_WRITTEN.get(f, f) for f in own if f in has), *(f"--set {key}=VALUE" for key in keys))), "")

@@ -259,7 +259,7 @@ class Parts:
 
     def _like(self, part: Part) -> int:
         """Return the number of another part of the same options and classes whose worths are known, -1 for none."""
-        same = (n for n in self.worths if self.parts[n].classes == part.classes)
+        same = (n for n in list(self.worths) if self.parts[n].classes == part.classes)
         return min(same, key=lambda n: abs(self.parts[n].slot - part.slot), default=-1)
 
     def _learn(self, program: Program, numbers: Sequence[int]) -> None:

@@ -125,7 +125,8 @@ class Fitting:
             rest = np.maximum(join.capacity - others, np.minimum(wanted, join.capacity - taken))
             found = self.parts.within([n], dual, rest, tiers, (START_GAP, seconds), (), {n: few})
             if found is None:
-                found = self.parts.within([n], dual, join.capacity - taken, None, (START_GAP, 3.0 * seconds))
+                seconds = min(3.0 * seconds, clocks[1].left())
+                found = self.parts.within([n], dual, join.capacity - taken, None, (START_GAP, seconds))
             if found is None:
                 return None
             taken = taken + self.parts.usage(found[0])
@@ -165,6 +166,8 @@ class Fitting:
             for column in order:
                 new = column
                 if (each[column.part] > left).any():
+                    if clock.over:
+                        return None
                     seconds = max(clock.left() * SHARE, FITTING_S)
                     found = self._beside_others(column.part, dual, left, seconds)
                     if found is None:

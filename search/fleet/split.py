@@ -48,6 +48,9 @@ LEAST_ROUND = 0.08
 ROUNDS, NEWER, NEAR = 20, 0.3, 3e-3
 #: Worths of a group's requests that a linear program of the first prices has more than the one before it.
 NEW_WORTHS = 3
+#: Share of the time in which the first fleet is begun near the linear program, and seconds that a first fleet may be
+#: late by: one that comes a second late is worth more than none. Chosen.
+START_PART, LATE_S = 0.6, 1.0
 #: Times that columns are chosen, each beside the devices that the choice before reserves.
 CHOICES = 4
 #: Rounds without progress after which a search ends, and the least progress of the gap. chosen.
@@ -179,7 +182,7 @@ class _Search:
 
     def start(self, near: tuple[Array, Array], clock: Clock) -> None:
         """Begin near the linear program of the first prices. near: (O, P) its replicas, and those on spot devices."""
-        self.slots = self.fitting.started(self.level, near, clock)
+        self.slots = self.fitting.started(self.level, near, clock.part(START_PART))
         columns = sorted((c for some in self.slots.values() for c in some), key=lambda c: c.part)
         self.learn(0.0, columns)
         self.take_all(columns)
@@ -200,7 +203,8 @@ class _Search:
         """Make the first fleet of one column per part; raises `Infeasible` where they were not made to fit together."""
         begun = [c for some in self.slots.values() for c in some]
         others = [c for c in columns if self.parts.parts[c.part].slot not in self.slots]
-        found = self.fitting.fitted(others, dual, clock) if len(begun + others) == len(self.parts.parts) else None
+        late = Clock(clock.due + LATE_S)
+        found = self.fitting.fitted(others, dual, late) if len(begun + others) == len(self.parts.parts) else None
         if found is None:
             raise Infeasible(
                 "fleet: no parts were found in time that stay within all limits together; raise time_limit_s in "

@@ -131,6 +131,7 @@ class Scenario:
 
 #: Table of a scenario that may be written as one value -> the key that the value then stands for.
 _SHORT = {"model": "name", "engine": "name", "hardware": "devices"}
+_SHORT_TYPES: Mapping[str, tuple[type, ...]] = {"model": (str,), "engine": (str, list), "hardware": (str, list)}
 
 
 def load_scenario(
@@ -164,7 +165,8 @@ def _in_full(values: Mapping[str, Any]) -> dict[str, Any]:
     >>> _in_full({"model": "Qwen3-8B", "hardware": ["h100-sxm"]})
     {'model': {'name': 'Qwen3-8B'}, 'hardware': {'devices': ['h100-sxm']}}
     """
-    return {k: {_SHORT[k]: v} if k in _SHORT and isinstance(v, str | list) else v for k, v in values.items()}
+    short = {k: v for k, v in values.items() if isinstance(v, _SHORT_TYPES.get(k, ()))}
+    return dict(values) | {k: {_SHORT[k]: v} for k, v in short.items()}
 
 
 def with_changes(values: Mapping[str, Any], changes: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

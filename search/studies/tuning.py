@@ -176,8 +176,8 @@ def _definition(bench: Bench, axes: Sequence[Axis], aims: Aims, budget: Budget, 
         "objectives": ", ".join(aims.objectives),
         "slo": ", ".join(f"{o.key} {o.limit:g} s" for o in bench.slo.objectives),
         "values": "; ".join(f"{a.name}={','.join(map(str, a.values))}" for a in axes),
-        "requests": loads.hexdigest()[:16],
         "sampler": f"{budget.sampler}, seed {budget.seed}, batch {budget.batch}",
+        "requests": loads.hexdigest()[:16],  # after the seed, which they depend on
         "short replays": f"of {short} requests" if short else "none",
     }
 

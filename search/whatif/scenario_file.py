@@ -16,7 +16,7 @@ from hwdb.tomlfile import read_toml
 from perfmodel import Workload, glossary
 from perfmodel.vocabulary import FORMER_NAMES
 from search.planning import tariff
-from search.scenario import Scenario, load_scenario
+from search.scenario import Scenario, load_scenario, with_changes
 from search.whatif.edits import WILD, Edit
 from search.whatif.hardware_files import HARDWARE, write_hardware
 
@@ -49,7 +49,7 @@ class ScenarioFile:
 
     def __post_init__(self) -> None:
         self.scenario = load_scenario(self.path, self.folders)
-        self._values: dict[str, Any] = dict(read_toml(self.path, "scenario", FORMER_NAMES).values)
+        self._values: dict[str, Any] = with_changes(read_toml(self.path, "scenario", FORMER_NAMES).values, {})
 
     def changed(self, edits: Sequence[Edit]) -> tuple[Scenario, list[str]]:
         """Return the scenario with `edits`, in their order, and what they change, in words: `slo.ttft_ms: 500 -> 300`.
