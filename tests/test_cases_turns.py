@@ -95,14 +95,25 @@ def test_where_no_more_threads_start_the_rest_runs_one_after_the_other(
     threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     left = [1] * threads
-    executor = turns.ThreadPoolExecutor
+    start = turns.ThreadPoolExecutor.submit
 
-    def start(workers: int) -> object:
+    def submit(pool: turns.ThreadPoolExecutor, *task: object) -> object:
         if not left:
             raise RuntimeError("can't start new thread")
         left.pop()
-        return executor(workers)
+        return start(pool, *task)
 
-    monkeypatch.setattr(turns, "ThreadPoolExecutor", start)
+    monkeypatch.setattr(turns.ThreadPoolExecutor, "submit", submit)
     found = dict(in_turn([rounds(1, 2), rounds(12, 0), rounds(30, 1)], squares([])))
     assert found == {0: [5, 13], 1: [], 2: [1861]}
+
+
+def test_an_interrupt_at_any_time_leaves_no_thread() -> None:
+    before = threading.active_count()
+
+    def interrupted(_: object) -> list[int]:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(in_turn([rounds(1, 2), rounds(12, 3)], interrupted))
+    assert threading.active_count() == before

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextvars
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from queue import SimpleQueue
 from typing import Generic, TypeVar
 
@@ -30,18 +29,19 @@ class _Turn(Generic[Question, Answer, Result]):
     """A task in its thread, and what goes between that and the thread that answers."""
 
     def __init__(self, task: Callable[[Asking[Question, Answer]], Result]) -> None:
-        """Run the task up to its first question. Raises `RuntimeError` where no thread can be started."""
+        """Keep the task; `start` runs it."""
         self.questions: Sequence[Question] | None = None
+        self._task = task
         self._asked: SimpleQueue[Sequence[Question] | None] = SimpleQueue()
         self._answers: SimpleQueue[Sequence[Answer | PerfmodelError]] = SimpleQueue()
         self._pool, self._stopped = ThreadPoolExecutor(1), False
-        self._future: Future[Result] = self._pool.submit(contextvars.copy_context().run, task, self._ask)
+        self._future: Future[Result] = Future()
+
+    def start(self) -> None:
+        """Run the task up to its first question. Raises `RuntimeError` where no thread can be started."""
+        self._future = self._pool.submit(contextvars.copy_context().run, self._task, self._ask)
         self._future.add_done_callback(lambda _: self._asked.put(None))
-        try:
-            self.questions = self._asked.get()
-        except KeyboardInterrupt:  # nobody else knows of this thread yet
-            self.stop()
-            raise
+        self.questions = self._asked.get()
 
     def go_on(self, answers: Sequence[Answer | PerfmodelError]) -> None:
         """Give the task its answers and run it up to its next questions; `questions` is None where it ends."""
@@ -91,8 +91,13 @@ def in_turn(
     """
     turns: list[_Turn[Question, Answer, Result]] = []
     try:
-        with suppress(RuntimeError):  # the system has no more threads for us
-            turns.extend(_Turn(task) for task in tasks)
+        for task in tasks:
+            turns.append(_Turn(task))  # known before it starts: an interrupt may come at any time
+            try:
+                turns[-1].start()
+            except RuntimeError:  # the system has no more threads for us
+                turns.pop().stop()
+                break
         yield from _ended(turns, answer)
     finally:
         for turn in turns:
