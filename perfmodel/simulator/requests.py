@@ -22,9 +22,6 @@ Whole = NDArray[np.int64]
 DRAWN_HASH_TOKENS = 16
 #: Distance between the first prefix hashes of two classes; more than a prompt has blocks, so that classes never share.
 _HASHES_PER_CLASS = 1 << 32
-#: Shares of the nominal lengths in a closed loop of one class where nobody says how they spread. Chosen: the narrowest
-#: spread by which clients drift apart within a few rounds (TTFT is that of wider ones to some per cent).
-DRIFT = (0.95, 1.05)
 #: Streams of random numbers, so that arrival times and lengths do not depend on each other.
 _ARRIVAL_STREAM, _LENGTH_STREAM = 0, 1
 
@@ -267,21 +264,16 @@ def from_workload(workload: Workload, *, count: int, seed: int) -> Traffic:
     """Draw `count` requests from the classes of `workload`, arriving as it says.
 
     Every request has the lengths of its class, times a share that is drawn where `isl_dist` is `uniform:LOW-HIGH`. Give
-    many classes (a histogram) or a trace where another spread matters. Where a closed loop has one class and `isl_dist`
-    is not stated, only the means count: `DRIFT` keeps its clients from staying in step, which `fixed` makes them do.
+    many classes (a histogram) or a trace where another spread matters.
     """
     generator = _generator(seed, _LENGTH_STREAM)
     size = max(np.size(workload.input_tokens), np.size(workload.output_tokens), np.size(workload.share))
     share = np.broadcast_to(workload.share, (size,)).astype(float)
     kind = generator.choice(size, count, p=share / share.sum()) if size > 1 else np.zeros(count, np.int64)
     lengths = [np.broadcast_to(v, (size,))[kind] for v in (workload.input_tokens, workload.output_tokens)]
-    loops = workload.arrival == "closed" and workload.concurrency > 1
-    shares = DRIFT if size == 1 and loops and not workload.isl_dist else uniform_shares(workload.isl_dist)
+    shares = uniform_shares(workload.isl_dist)
     if shares is not None:  # the lengths of a class are means
-        drawn = [v * generator.uniform(*shares, count) / np.mean(shares) for v in lengths]
-        if shares is DRIFT:  # what is nominally within a model's context stays so: no request is longer in all
-            drawn[0] = np.minimum(drawn[0], np.floor(lengths[0] + lengths[1] - np.round(drawn[1])))
-        lengths = drawn
+        lengths = [v * generator.uniform(*shares, count) / np.mean(shares) for v in lengths]
     lengths = [np.maximum(np.round(v), 1) for v in lengths]
     users = {"closed": workload.concurrency, "single": 1}
     made = traffic(

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from perfmodel.arrays import Array, Mask
 from perfmodel.simulator.policy import Pool
-from perfmodel.simulator.requests import DRIFT, Traffic, Whole
+from perfmodel.simulator.requests import Traffic, Whole
 from perfmodel.simulator.warming import WarmUp
 
 #: How a note begins that says that more was offered than the deployment can serve: of a load that goes on for ever, and
@@ -107,7 +107,7 @@ def notes_of(
 ) -> tuple[str, ...]:
     """Return warnings for whoever reads the results: that requests were rejected, that the load exceeded the capacity.
 
-    Last comes how the lengths of a closed loop were spread where nobody says it.
+    Last comes what equal lengths do to a closed loop.
 
     Args:
         reasons: (R,) why requests were rejected, empty where they were served.
@@ -115,18 +115,22 @@ def notes_of(
         warm_up: as in `Simulation`.
     """
     overload = _overload(traffic, issued, admitted, finish) if warm_up is None else _unstable(warm_up)
-    return (*_rejections(traffic, reasons), *overload, *_drift(traffic))
+    return (*_rejections(traffic, reasons), *overload, *_in_step(traffic))
 
 
-def _drift(traffic: Traffic) -> list[str]:
-    """Return a warning where lengths were spread so that clients drift apart, because nobody said how they spread."""
-    asked = traffic.source
-    if asked is None or asked.isl_dist or traffic.concurrency < 2 or len(traffic.classes) > 1:
+def _in_step(traffic: Traffic) -> list[str]:
+    """Return a warning where clients stay in step because lengths are equal, and nobody said that they are.
+
+    The closed form takes the clients of such a load to drift apart.
+    """
+    said = traffic.source is None or traffic.source.isl_dist == "fixed"
+    alike = all(np.ptp(tokens) == 0 for tokens in (traffic.input_tokens, traffic.output_tokens))
+    if said or traffic.concurrency < 2 or not alike:
         return []
     return [
-        f"lengths spread by {100 * (DRIFT[1] - 1):.0f} % around their means, as nobody says how they spread, so that "
-        "clients drift apart as estimate has it; state it (isl_dist = uniform:LOW-HIGH), or give classes or a trace; "
-        'with isl_dist = "fixed" clients that start together stay in step and wait longer'
+        "clients in step: all requests have equal lengths, so that those that start together end together for as long "
+        "as the load lasts; where lengths spread, clients drift apart, as estimate has it, and wait less; "
+        "give several classes, a trace, or isl_dist (fixed, uniform:LOW-HIGH)"
     ]
 
 
