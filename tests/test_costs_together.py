@@ -12,13 +12,13 @@ import pytest
 import hwdb
 from hwdb import InputError, PerfmodelError
 from perfmodel import engine, model
-from perfmodel.cases.turns import checked
 from perfmodel.costs import Cost, CostModel, Deferred, Roofline, StepCost, default, prices, step_cost
 from perfmodel.costs.together import Question
 from perfmodel.deployment import Sharding, shard
 from perfmodel.deployment.columns import deployments
 from perfmodel.hardware import Hardware, hardware_of
 from perfmodel.operators import Demand, Step, operators
+from perfmodel.turns import checked
 
 MODELS = ("meta-llama/Llama-3.1-8B", "Qwen/Qwen3-30B-A3B", "deepseek-ai/DeepSeek-V3", "google/gemma-2-9b")
 #: Measured ones, and ones that borrow from several others.

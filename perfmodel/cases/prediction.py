@@ -23,7 +23,6 @@ from perfmodel.cases.kept_limits import evaluate_kept, load_remarks
 from perfmodel.cases.layout import Group, groups_of
 from perfmodel.cases.read import Cases, cases_of, read_cases
 from perfmodel.cases.settings import Settings, settle
-from perfmodel.cases.turns import in_turn
 from perfmodel.cases.write import (
     CONFIGURATION_REMARK,
     INTERVALS,
@@ -37,6 +36,7 @@ from perfmodel.costs import REMARK, Ask, CostModel, Deferred, prices
 from perfmodel.engines import Adjustment
 from perfmodel.estimates import CAUSES, LOADS, Estimates, figure, sensitivity
 from perfmodel.profiles import expect_many_reads
+from perfmodel.turns import in_turn
 from perfmodel.vocabulary import BASES
 
 if TYPE_CHECKING:

@@ -8,12 +8,10 @@ the plans are those that would be made one after the other. A plan may be asked 
 
 from __future__ import annotations
 
-import contextvars
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import fields, replace
+from functools import partial
 from itertools import groupby, pairwise
-from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -21,6 +19,7 @@ import numpy as np
 from hwdb import PerfmodelError
 from perfmodel import Deployments, Estimates
 from perfmodel.arrays import Index
+from perfmodel.turns import Asking, checked, in_turn
 from perfmodel.workload import Load
 from search.planning.sizing import Asks, Question
 from search.searchers import Progress
@@ -29,72 +28,32 @@ from search.searchers import Progress
 MOST_IN_BATCH = 4096
 
 
-class Stopped(PerfmodelError):
-    """Ends a job whose question is not answered any more, because another one failed."""
-
-
-@dataclass
-class _Run:
-    """One job, what came of it, and what went between its thread and the one that answers."""
-
-    job: Callable[[Asks], Any]
-    asked: SimpleQueue[Question | None] = field(default_factory=SimpleQueue)
-    answers: SimpleQueue[Estimates | PerfmodelError] = field(default_factory=SimpleQueue)
-    future: Future[Any] | None = None
-
-    def start(self, pool: ThreadPoolExecutor) -> Question | None:
-        """Run the job up to its first question, and return that; None where it ends without one."""
-        self.future = pool.submit(contextvars.copy_context().run, self.job, self._ask)
-        self.future.add_done_callback(lambda _: self.asked.put(None))
-        return self.asked.get()
-
-    def go_on(self, answer: Estimates | PerfmodelError) -> Question | None:
-        """Give the job its answer and run it up to its next question; None where it ends."""
-        self.answers.put(answer)
-        return self.asked.get()
-
-    def result(self) -> Any:
-        """Return what the job returned, or raise what it raised."""
-        return self.future.result() if self.future is not None else None
-
-    def _ask(self, question: Question) -> Estimates:
-        """Wait for the answer to a question; raises what the estimate raised. A job that has ended answers itself."""
-        if self.future is not None and self.future.done():
-            return question.answer()
-        self.asked.put(question)
-        answer = self.answers.get()
-        if isinstance(answer, PerfmodelError):
-            raise answer
-        return answer
-
-
 def together(jobs: Sequence[Callable[[Asks], Any]], progress: Progress | None = None) -> list[Any]:
     """Run jobs that make plans, and return their results in order; the first error of a job is raised.
 
     jobs: each gets what it has to give to `plan` as `asks`. progress: called with (done, total) jobs.
     """
-    runs = [_Run(job) for job in jobs]
-    with ThreadPoolExecutor(max(len(runs), 1)) as pool:
-        try:
-            _answer_all(runs, pool, progress)
-        finally:
-            for run in runs:
-                run.answers.put(Stopped("another plan failed"))
-    return [run.result() for run in runs]
-
-
-def _answer_all(runs: Sequence[_Run], pool: ThreadPoolExecutor, progress: Progress | None) -> None:
-    """Start the jobs one after the other, and answer their questions until all have ended."""
-    asking = [(run, question) for run in runs if (question := run.start(pool)) is not None]
-    while asking:
-        answers = answered([question for _, question in asking])
-        asking = [
-            (run, question)
-            for (run, _), answer in zip(asking, answers, strict=True)
-            if (question := run.go_on(answer)) is not None
-        ]
+    found: dict[int, Any] = {}
+    for number, result in in_turn([partial(_made, job) for job in jobs], answered):
+        found[number] = result
         if progress:
-            progress(len(runs) - len(asking), len(runs))
+            progress(len(found), len(jobs))
+    return checked([found[number] for number in range(len(jobs))])
+
+
+def _made(job: Callable[[Asks], Any], ask: Asking[Question, Estimates]) -> Any:
+    """Return the result of a job, or its error; a question that is asked when it has ended is answered at once."""
+    ended = False
+
+    def asks(question: Question) -> Estimates:
+        return question.answer() if ended else ask([question])[0]
+
+    try:
+        return job(asks)
+    except PerfmodelError as error:
+        return error
+    finally:
+        ended = True
 
 
 def answered(questions: Sequence[Question]) -> list[Estimates | PerfmodelError]:

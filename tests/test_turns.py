@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from hwdb import InputError, PerfmodelError
-from perfmodel.cases import turns
-from perfmodel.cases.turns import in_turn
+from perfmodel import turns
+from perfmodel.turns import in_turn
 
 Ask = Callable[[Sequence[int]], Sequence[int]]
 
