@@ -18,13 +18,14 @@ from perfmodel.cases.layout import Group
 from perfmodel.cases.protocols import KEPT
 from perfmodel.cases.settings import Settings
 from perfmodel.costs import CostModel
-from perfmodel.estimates import Estimates
+from perfmodel.estimates import Estimates, overall
 
 #: Least share of the rate of a run that an estimate is taken at. Chosen: an estimate whose capacity is 8 times too low
 #: is none; the lowest of published runs is 2.8 times too low.
 LEAST_SHARE = 1.0 / 8.0
 #: Rates that are tried in each of two passes: the second leaves a gap of 1 % between rates.
 TRIED = 16
+MS_PER_S = 1e3
 #: Where no rate keeps the limits, those within this of the best (natural logarithm) are as good as it.
 _NEARLY_BEST = 0.02
 
@@ -86,15 +87,17 @@ def load_remarks(settings: Settings, group: Group, found: Estimates, share: Arra
 
 
 def _limits(settings: Settings, rows: Index) -> Array:
-    """Return the limits that each row kept, TTFT and TPOT, milliseconds, (2, N); infinite where none is known."""
-    kept = np.stack([settings.cases.number[column][rows] for column in KEPT.values()])
+    """Return the limits that each row kept, TTFT and TPOT, seconds, (2, N); infinite where none is known."""
+    kept = np.stack([settings.cases.number[column][rows] for column in KEPT.values()]) / MS_PER_S
     return np.where(np.isfinite(kept), kept, np.inf)
 
 
 def _excess(found: Estimates, limits: Array) -> Array:
-    """Return the natural logarithm of the latency over its limit, of the worse of the two, (N,); above 0: missed."""
-    columns = found.columns()
-    latencies = np.stack([columns[f"{metric}_p99"] for metric in KEPT])
+    """Return the natural logarithm of the latency over its limit, of the worse of the two, (N,); above 0: missed.
+
+    limits: seconds, as `_limits` returns them.
+    """
+    latencies = np.stack([overall(found, column.removesuffix("_ms"), "p99") for column in KEPT])
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(np.max(np.log(np.where(np.isinf(limits), 0.0, latencies) / limits), axis=0))
 

@@ -16,7 +16,9 @@ import numpy as np
 from hwdb import Device, PerfmodelError
 from perfmodel.arrays import Index, widened
 from perfmodel.costs.cost import Cost, CostModel
+from perfmodel.costs.fallback import taken
 from perfmodel.costs.profiled import demand_shape
+from perfmodel.costs.rows import distinct, ordered
 from perfmodel.hardware import Hardware
 from perfmodel.operators import PICKING, Demand
 
@@ -84,21 +86,31 @@ def _together(questions: Sequence[Question]) -> Sequence[Cost | PerfmodelError]:
 
 
 def _priced(questions: Sequence[Question]) -> Sequence[Cost]:
-    """Price questions of one kind in one call."""
+    """Price questions of one kind in one call, in which equal rows are priced once."""
     shapes = [demand_shape(q.demand, q.hardware) for q in questions]
     ends = np.cumsum([int(np.prod(shape)) for shape in shapes]).tolist()
     parts = [slice(stop - int(np.prod(shape)), stop) for stop, shape in zip(ends, shapes, strict=True)]
     demand = _joined([q.demand for q in questions], shapes, parts)
-    hardware = _of_all([q.hardware for q in questions], shapes)
-    order = np.lexsort([*(demand.shape[k] for k in _FORMATS if k in demand.shape), hardware.index])
-    cost = questions[0].model.cost(_ordered(demand, order), hardware.take(order))
-    place = np.empty(len(order), np.intp)
-    place[order] = np.arange(len(order))
-    whole: dict[str, Any] = {f.name: widened(getattr(cost, f.name), place.shape)[place] for f in fields(Cost)}
+    hardware, row = _of_all([q.hardware for q in questions], shapes)
+    first, which = _different(demand, hardware.index[row])
+    cost = questions[0].model.cost(taken(demand, first, len(row)), hardware.take(row[first]))
+    whole: dict[str, Any] = {f.name: widened(getattr(cost, f.name), first.shape)[which] for f in fields(Cost)}
     return [
         Cost(**{name: values[part].reshape(shape) for name, values in whole.items()})
         for part, shape in zip(parts, shapes, strict=True)
     ]
+
+
+def _different(demand: Demand, device: Index) -> tuple[Index, Index]:
+    """Find the U different rows of a demand of M rows: return the place of one of each, (U,), and which each is, (M,).
+
+    Those of one device and one format come after each other. device: number of the device of each row, (M,).
+    """
+    coordinates = {k: v for k, v in demand.shape.items() if k not in _OF_ALL}
+    columns = (device, demand.flop, demand.moved, demand.message, demand.compute, *coordinates.values())
+    found = distinct([np.asarray(column, float) for column in columns])
+    first, which = found or (np.arange(len(device)), np.arange(len(device)))
+    return ordered(first, which, [device[first], *(coordinates[k][first] for k in _FORMATS if k in coordinates)])
 
 
 def _joined(demands: Sequence[Demand], shapes: Sequence[tuple[int, ...]], parts: Sequence[slice]) -> Demand:
@@ -128,15 +140,11 @@ def _joined(demands: Sequence[Demand], shapes: Sequence[tuple[int, ...]], parts:
     )
 
 
-def _ordered(demand: Demand, order: Index) -> Demand:
-    """Return a demand of M rows with its rows in another order."""
-    columns = {n: getattr(demand, n)[order] for n in ("flop", "moved", "message", "compute")}
-    shape = {k: v if k in _OF_ALL else v[order] for k, v in demand.shape.items()}
-    return Demand(name=demand.name, family=demand.family, count=demand.count, shape=shape, **columns)
+def _of_all(hardware: Sequence[Hardware], shapes: Sequence[tuple[int, ...]]) -> tuple[Hardware, Index]:
+    """Return all hardware of some demands, and which row of it each of their M rows is on, (M,).
 
-
-def _of_all(hardware: Sequence[Hardware], shapes: Sequence[tuple[int, ...]]) -> Hardware:
-    """Return the hardware of all rows of some demands; shapes: shape of each, whose last axis is that of its rows."""
+    shapes: shape of each demand, whose last axis is that of its hardware.
+    """
     devices: dict[int, tuple[int, Device]] = {}
     columns: dict[str, list[Any]] = {f.name: [] for f in fields(Hardware) if f.name not in ("devices", "index")}
     index: list[Index] = []
@@ -155,4 +163,4 @@ def _of_all(hardware: Sequence[Hardware], shapes: Sequence[tuple[int, ...]]) -> 
         rows.append(np.broadcast_to(some, shape).ravel())
     every = {name: np.concatenate(column) for name, column in columns.items()}
     whole = Hardware(devices=tuple(d for _, d in devices.values()), index=np.concatenate(index), **every)
-    return whole.take(np.concatenate(rows))
+    return whole, np.concatenate(rows)
