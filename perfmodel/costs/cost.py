@@ -33,3 +33,18 @@ class CostModel(Protocol):
     def cost(self, demand: Demand, hardware: Hardware) -> Cost:
         """Return the time of one call of `demand` on each row of `hardware` (one row per candidate deployment)."""
         ...
+
+
+@dataclass(frozen=True)
+class Adjusted:
+    """Base of cost models that change the prices of `model`, of each row by itself."""
+
+    model: CostModel
+
+    def over(self, inner: Cost, demand: Demand, hardware: Hardware) -> Cost:
+        """Return the cost of `demand` on each row of `hardware`; inner: the same by `model`."""
+        raise NotImplementedError
+
+    def cost(self, demand: Demand, hardware: Hardware) -> Cost:
+        """Return the time of one call on each row of `hardware`."""
+        return self.over(self.model.cost(demand, hardware), demand, hardware)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from perfmodel.costs.calibrated import Calibrated
 from perfmodel.costs.cost import CostModel
 from perfmodel.costs.engine_factors import EngineFactors
@@ -46,13 +48,19 @@ def _stand_alone(engine: Engine | None, framework: str) -> CostModel:
     Each operator takes at least a launch by the host of `engine`. engine: None where `framework` is no known engine.
     """
     if engine is None:
-        measured = Profiled(framework, shared=defaults().library_kernels)
-        return ExpertExchange(
-            Fallback((measured, Calibrated(framework, shared=defaults().library_kernels), Roofline()))
-        )
+        return _timed(framework, foreign=True, shared=defaults().library_kernels)
     if engine.kernel_source == "own":
         era = engine.name if shipped(engine.name) else engine.family  # a user's own file runs the newest kernels
         return LaunchFloor(ExpertExchange(Between(Fallback((EngineKernels(era), Roofline())), era)), engine)
-    measured = Profiled(framework, shared=engine.library_kernels)
-    related = Calibrated(framework, foreign=engine.kernel_source != "vendor", shared=engine.library_kernels)
-    return LaunchFloor(ExpertExchange(Fallback((measured, related, Roofline()))), engine)
+    foreign = engine.kernel_source != "vendor"
+    return LaunchFloor(_timed(framework, foreign=foreign, shared=engine.library_kernels), engine)
+
+
+@cache
+def _timed(framework: str, *, foreign: bool, shared: tuple[str, ...]) -> CostModel:
+    """Return the cost model of the kernels of a framework by tables; engines that run the same kernels share it.
+
+    foreign, shared: as for `Calibrated`.
+    """
+    measured, related = Profiled(framework, shared=shared), Calibrated(framework, foreign=foreign, shared=shared)
+    return ExpertExchange(Fallback((measured, related, Roofline())))

@@ -20,7 +20,7 @@ import numpy as np
 from hwdb import Device
 from hwdb.tomlfile import Table, read_toml
 from perfmodel.arrays import NAN, Array, Codes, Index, Mask, codes_in, zero_if_unknown
-from perfmodel.costs.cost import Cost, CostModel
+from perfmodel.costs.cost import Adjusted, Cost
 from perfmodel.costs.distance import siblings
 from perfmodel.costs.lookup import LAUNCH_SHARE, LAUNCH_TIME
 from perfmodel.costs.roofline import Bound, bound
@@ -164,18 +164,16 @@ def _closest(table: Mapping[tuple[str, str], Array], engine: str, device: Device
 
 
 @dataclass(frozen=True)
-class EngineFactors:
+class EngineFactors(Adjusted):
     """Cost model that multiplies the times of `model` by the factors of `engine` on each device, and by the user's own.
 
     An engine that runs kernels of its own has limits that `model` alone knows.
     """
 
-    model: CostModel
     engine: Engine
 
-    def cost(self, demand: Demand, hardware: Hardware) -> Cost:
+    def over(self, inner: Cost, demand: Demand, hardware: Hardware) -> Cost:
         """Return the time of one call on each row of `hardware`; basis, spread and bound are those of `model`."""
-        inner = self.model.cost(demand, hardware)
         # the fitted factors of collectives come from runs with those of libraries: a user's own alone hold for experts'
         find = self._own if demand.family == EXPERT_ALL_TO_ALL else self._factors
         table: Array = np.array([find(d) for d in hardware.devices])

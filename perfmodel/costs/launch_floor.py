@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from perfmodel.costs.cost import Cost, CostModel
+from perfmodel.costs.cost import Adjusted, Cost
 from perfmodel.engines import Engine
 from perfmodel.hardware import Hardware
 from perfmodel.operators import Demand
@@ -19,15 +19,13 @@ from perfmodel.vocabulary import LAUNCH_BOUND
 
 
 @dataclass(frozen=True)
-class LaunchFloor:
+class LaunchFloor(Adjusted):
     """Cost model that raises the times of `model` to at least the time of one launch by the host of `engine`."""
 
-    model: CostModel
     engine: Engine
 
-    def cost(self, demand: Demand, hardware: Hardware) -> Cost:
+    def over(self, inner: Cost, demand: Demand, hardware: Hardware) -> Cost:  # noqa: ARG002 - see `Adjusted`
         """Return the time of one call on each row of `hardware`; basis and spread are those of `model`."""
-        inner = self.model.cost(demand, hardware)
         floor = np.array([self.engine.host_launch(d.vendor) for d in hardware.devices])[hardware.index]
         if not floor.any():
             return inner

@@ -15,7 +15,7 @@ import numpy as np
 
 from hwdb import Device, PerfmodelError
 from perfmodel.arrays import Index, widened
-from perfmodel.costs.cost import Cost, CostModel
+from perfmodel.costs.cost import Adjusted, Cost, CostModel
 from perfmodel.costs.fallback import taken
 from perfmodel.costs.profiled import demand_shape
 from perfmodel.costs.rows import distinct, ordered
@@ -72,7 +72,20 @@ def _kind(question: Question) -> tuple[object, ...]:
     """Return what agrees between questions that are priced in one call."""
     demand = question.demand
     whole = (np.asarray(demand.shape[k]).tobytes() for k in _OF_ALL if k in demand.shape)
-    return (id(question.model), demand.family, demand.name.startswith(PICKING), *demand.shape, *whole)
+    kernels, _ = _parts_of(question.model)
+    return (id(kernels), demand.family, demand.name.startswith(PICKING), *demand.shape, *whole)
+
+
+def _parts_of(model: CostModel) -> tuple[CostModel, list[Adjusted]]:
+    """Return the cost model that a model adjusts, and its adjustments in their order.
+
+    Engines that run the same kernels differ by adjustments alone.
+    """
+    adjusted: list[Adjusted] = []
+    while isinstance(model, Adjusted):
+        adjusted.append(model)
+        model = model.model
+    return model, adjusted[::-1]
 
 
 def _together(questions: Sequence[Question]) -> Sequence[Cost | PerfmodelError]:
@@ -88,26 +101,47 @@ def _together(questions: Sequence[Question]) -> Sequence[Cost | PerfmodelError]:
 def _priced(questions: Sequence[Question]) -> Sequence[Cost]:
     """Price questions of one kind in one call, in which equal rows are priced once."""
     shapes = [demand_shape(q.demand, q.hardware) for q in questions]
-    ends = np.cumsum([int(np.prod(shape)) for shape in shapes]).tolist()
-    parts = [slice(stop - int(np.prod(shape)), stop) for stop, shape in zip(ends, shapes, strict=True)]
+    sizes = [int(np.prod(shape)) for shape in shapes]
+    parts = [slice(stop - size, stop) for stop, size in zip(np.cumsum(sizes).tolist(), sizes, strict=True)]
+    models = {id(q.model): q.model for q in questions}
+    adjusted = np.repeat([list(models).index(id(q.model)) for q in questions], sizes)
     demand = _joined([q.demand for q in questions], shapes, parts)
     hardware, row = _of_all([q.hardware for q in questions], shapes)
-    first, which = _different(demand, hardware.index[row])
-    cost = questions[0].model.cost(taken(demand, first, len(row)), hardware.take(row[first]))
-    whole: dict[str, Any] = {f.name: widened(getattr(cost, f.name), first.shape)[which] for f in fields(Cost)}
+    first, which = _different(demand, hardware.index[row], adjusted)
+    cost = _cost(list(models.values()), adjusted[first], taken(demand, first, len(row)), hardware.take(row[first]))
+    whole = {f.name: getattr(cost, f.name)[which] for f in fields(Cost)}
     return [
         Cost(**{name: values[part].reshape(shape) for name, values in whole.items()})
         for part, shape in zip(parts, shapes, strict=True)
     ]
 
 
-def _different(demand: Demand, device: Index) -> tuple[Index, Index]:
+def _cost(models: Sequence[CostModel], which: Index, demand: Demand, hardware: Hardware) -> Cost:
+    """Return the cost of one call on each of U rows, by the model of each; all models adjust the same one.
+
+    which: place of the model of each row, (U,).
+    """
+    kernels, _ = _parts_of(models[0])
+    cost = kernels.cost(demand, hardware)
+    whole: dict[str, Any] = {f.name: np.array(widened(getattr(cost, f.name), which.shape)) for f in fields(Cost)}
+    for place, model in enumerate(models):
+        rows = np.flatnonzero(which == place)
+        part = Cost(**{name: values[rows] for name, values in whole.items()})
+        of_rows, on = taken(demand, rows, len(which)), hardware.take(rows)
+        for adjusted in _parts_of(model)[1]:
+            part = adjusted.over(part, of_rows, on)
+        for name, values in whole.items():
+            values[rows] = getattr(part, name)
+    return Cost(**whole)
+
+
+def _different(demand: Demand, device: Index, model: Index) -> tuple[Index, Index]:
     """Find the U different rows of a demand of M rows: return the place of one of each, (U,), and which each is, (M,).
 
-    Those of one device and one format come after each other. device: number of the device of each row, (M,).
+    Those of one device and one format come after each other. device, model: numbers of those of each row, (M,).
     """
     coordinates = {k: v for k, v in demand.shape.items() if k not in _OF_ALL}
-    columns = (device, demand.flop, demand.moved, demand.message, demand.compute, *coordinates.values())
+    columns = (device, model, demand.flop, demand.moved, demand.message, demand.compute, *coordinates.values())
     found = distinct([np.asarray(column, float) for column in columns])
     first, which = found or (np.arange(len(device)), np.arange(len(device)))
     return ordered(first, which, [device[first], *(coordinates[k][first] for k in _FORMATS if k in coordinates)])
