@@ -40,28 +40,37 @@ def interpolate(knots: Array, values: Array, at: Array) -> Array:
     >>> interpolate(np.array([[0.0], [2.0]]), np.array([[1.0], [3.0]]), np.array([0.5])).tolist()
     [1.5]
     """
-    return interpolate_all(knots, (values,), at)[0]
+    return Interpolation(knots, values).at(at)[0]
 
 
-def interpolate_all(knots: Array, curves: Sequence[Array], at: Array) -> tuple[Array, ...]:
-    """Interpolate several curves over the same knots as `interpolate` does, and return the values of each at `at`.
+class Interpolation:
+    """Interpolate several curves over the same knots as `interpolate` does, at one place after the other.
 
-    >>> [v.tolist() for v in interpolate_all(np.array([[0.0], [2.0]]), [np.array([[1.0], [3.0]])] * 2, np.array([1.0]))]
-    [[2.0], [2.0]]
+    >>> found = Interpolation(np.array([[0.0], [2.0]]), np.array([[1.0], [3.0]]), np.array([[5.0], [7.0]]))
+    >>> [values.tolist() for values in found.at(np.array([1.0]))]
+    [[2.0], [6.0]]
     """
-    knots = np.asarray(knots, float)
-    lower, upper = knots[:-1], knots[1:]
-    if np.ndim(at) > 1:
-        along = (-1, *(1 for _ in range(np.ndim(at) - 1)), *knots.shape[1:])
-        lower, upper = lower.reshape(along), upper.reshape(along)
-    part = np.minimum(np.maximum((at - lower) / np.maximum(upper - lower, _LEAST_WIDTH), 0.0), 1.0)
-    found = []
-    for values in curves:
-        out: Array = values[0].copy()
-        for share, rise in zip(part, values[1:] - values[:-1], strict=True):
-            out = out + share * rise
-        found.append(out)
-    return tuple(found)
+
+    def __init__(self, knots: Array, *curves: Array) -> None:
+        """Keep what does not depend on the place; knots, curves: (K, N) each."""
+        self._lower = np.asarray(knots, float)[:-1]
+        self._width = np.maximum(np.asarray(knots, float)[1:] - self._lower, _LEAST_WIDTH)
+        self._lines = [(values[0], values[1:] - values[:-1]) for values in curves]
+
+    def at(self, at: Array) -> list[Array]:
+        """Return the values of each curve at `at`, (N,) or with leading axes."""
+        lower, width = self._lower, self._width
+        if np.ndim(at) > 1:
+            along = (-1, *(1 for _ in range(np.ndim(at) - 1)), *lower.shape[1:])
+            lower, width = lower.reshape(along), width.reshape(along)
+        part = np.minimum(np.maximum((at - lower) / width, 0.0), 1.0)
+        found = []
+        for start, rises in self._lines:
+            out: Array = start
+            for share, rise in zip(part, rises, strict=True):
+                out = out + share * rise
+            found.append(out)
+        return found
 
 
 def common_shape(*shapes: tuple[int, ...]) -> tuple[int, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from perfmodel.arrays import codes_in, common_shape, different, interpolate, interpolate_all
+from perfmodel.arrays import Interpolation, codes_in, common_shape, different, interpolate
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 64, 65, 500])
@@ -35,7 +35,7 @@ def test_curves_over_the_same_knots_are_each_read_as_alone() -> None:
     knots = np.cumsum(draw.uniform(0.1, 1.0, (4, 6)), axis=0)
     curves = draw.normal(size=(3, 4, 6))
     for at in (draw.uniform(0.0, 4.0, 6), draw.uniform(0.0, 4.0, (5, 6))):
-        for curve, found in zip(curves, interpolate_all(knots, curves, at), strict=True):
+        for curve, found in zip(curves, Interpolation(knots, *curves).at(at), strict=True):
             np.testing.assert_array_equal(found, interpolate(knots, curve, at))
             for row in np.atleast_2d(np.stack([at, found])[:, ..., :].reshape(2, -1, 6).transpose(1, 0, 2)):
                 each = [np.interp(row[0, n], knots[:, n], curve[:, n]) for n in range(6)]

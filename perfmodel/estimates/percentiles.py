@@ -242,7 +242,8 @@ def _share_below(pieces: list[_Piece], share: Array, limit: Array) -> Array:
         if piece.rises is not None:
             part = np.where(piece.rises, part, np.where(limit >= piece.end, piece.most, 0.0))
         depth = depth + piece.depth * part
-    return np.asarray(np.sum(share * -np.expm1(-depth), axis=0))
+    # class by class: a sum over an axis adds in an order that depends on how many candidates there are
+    return np.asarray(np.add.accumulate(share * -np.expm1(-depth), axis=0)[-1])
 
 
 def share_within(estimates: ByClass, metric: str, limit: Array) -> Array:

@@ -184,8 +184,12 @@ def _mixture(at: Callable[[str], Array], statistic: str) -> Array:
     own = at(statistic)
     if len(own) == 1:
         return np.asarray(own[0])
-    known = [own if rank == statistic else at(rank) for rank in RANKS]
-    found = percentiles.mixed(known, _WEIGHTS[:, None, None], own, RANKS[statistic], _HALVINGS)
     with np.errstate(invalid="ignore"):  # endless queues
         alike = np.ptp(own, axis=0) <= _SAME * np.abs(own[0])  # exact, whatever else is asked beside it
-    return np.where(alike | ~np.isfinite(own[0]), own[0], found)
+    out: Array = own[0].copy()
+    mixed = ~alike & np.isfinite(out)
+    if mixed.any():
+        parts = [own if rank == statistic else at(rank) for rank in RANKS]
+        own, *known = (np.compress(mixed.ravel(), p.reshape(len(p), -1), axis=1) for p in (own, *parts))
+        out[mixed] = percentiles.mixed(known, _WEIGHTS[:, None], own, RANKS[statistic], _HALVINGS)
+    return out

@@ -182,13 +182,12 @@ def _read(path: Path, digest: str = "") -> tuple[Measured, ...]:
 
 def _arrays(raw: bytes) -> dict[str, Any]:
     """Return the arrays of an npz file by name. raw: content of the file. Raises one of `_DAMAGES`."""
-    stream = io.BytesIO(raw)
-    with zipfile.ZipFile(stream) as archive:
-        if sum(member.file_size for member in archive.infolist()) > MOST_BYTES:
+    with zipfile.ZipFile(io.BytesIO(raw)) as archive:
+        members = archive.infolist()
+        if sum(member.file_size for member in members) > MOST_BYTES:
             raise ValueError(f"it unpacks to more than {MOST_BYTES >> 20} MiB")
-    stream.seek(0)
-    with np.load(stream, allow_pickle=False) as stored:
-        return {name: stored[name] for name in stored.files}
+        contents = {member.filename.removesuffix(".npy"): archive.read(member) for member in members}
+    return {name: np.lib.format.read_array(io.BytesIO(c), allow_pickle=False) for name, c in contents.items()}
 
 
 def _unpack(arrays: Mapping[str, Any], number: int, key: str) -> Measured:

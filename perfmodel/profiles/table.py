@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from perfmodel.arrays import Array, Codes, Index, Mask, common_shape, different
+from perfmodel.arrays import Array, Codes, Index, Mask, common_shape, different, widened
 from perfmodel.profiles.grid import EDGE_TOLERANCE, LEAST_OCTAVES, OCTAVE, Cells, line_in_bound, on_grid
 from perfmodel.profiles.rising import Bounds, rising
 from perfmodel.vocabulary import BASIS_CODE
@@ -377,6 +377,6 @@ def unique_sites(site: list[Array]) -> Sites:
     first, which = different(mix.ravel())
     queries = np.empty((len(first), len(site)))
     for position, coordinate in enumerate(site):
-        whole = coordinate if coordinate.ndim == 0 else np.broadcast_to(coordinate, shape).ravel()[first]
+        whole = coordinate if coordinate.ndim == 0 else widened(coordinate, shape).ravel()[first]
         queries[:, position] = whole
     return Sites(which.reshape(shape), queries)

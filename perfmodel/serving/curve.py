@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 
-from perfmodel.arrays import Array, interpolate
+from perfmodel.arrays import Array, Interpolation
 from perfmodel.serving.planned_step import PlannedStep, PricedStep
 from perfmodel.serving.steps import StepModel
 from perfmodel.workload import Load
@@ -29,7 +30,12 @@ class DecodeCurve:
 
     def at(self, running: Array) -> Array:
         """Interpolate the seconds of a decode step with `running` sequences. (N,)"""
-        return interpolate(self.running, self.time, running)
+        return self._line.at(running)[0]
+
+    @cached_property
+    def _line(self) -> Interpolation:
+        """Return the curve, to be read at several places."""
+        return Interpolation(self.running, self.time)
 
     def sequences(self, rate: Array, most: Array) -> Array:
         """Return the sequences n that decode at once where they yield `rate` tokens/s together, (N,), at most `most`.

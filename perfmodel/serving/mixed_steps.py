@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from perfmodel.arrays import Array, interpolate_all
+from perfmodel.arrays import Array, Interpolation
 from perfmodel.serving.curve import DecodeCurve, planned_curve
 from perfmodel.serving.limits import MAX_UTILISATION, TINY
 from perfmodel.serving.planned_step import PlannedPrompts, PricedPrompts
@@ -47,8 +47,13 @@ class MixedSteps:
 
     def at(self, running: Array) -> tuple[Array, Array]:
         """Return (base, each) of steps in which `running` sequences decode, (N,) each."""
-        base, each = interpolate_all(self.knots, (self.base, self.each), running)
+        base, each = self._lines.at(running)
         return base, each
+
+    @cached_property
+    def _lines(self) -> Interpolation:
+        """Return base and each, to be read beside several numbers of running sequences."""
+        return Interpolation(self.knots, self.base, self.each)
 
     @cached_property
     def _mean_abreast(self) -> MeanAtLeast:
