@@ -37,12 +37,7 @@ from perfmodel.workload import Workload, load_of
 #: Excess of time above which an order counts as violated.
 TOLERANCE = 0.02
 #: Engine -> vendors of the devices that it is asked about; () for all.
-ENGINES: dict[str, tuple[str, ...]] = {
-    "vllm": (),
-    "sglang": ("NVIDIA", "AMD"),
-    "trtllm": ("NVIDIA",),
-    "llamacpp": (),
-}
+ENGINES: dict[str, tuple[str, ...]] = {"vllm": (), "sglang": ("NVIDIA", "AMD"), "trtllm": ("NVIDIA",), "llamacpp": ()}
 #: Models and stored formats of weights ("" for the model's own) of engines with kernels of libraries, and of llama.cpp.
 MODELS = (
     ("meta-llama/Llama-3.2-1B", "bf16"),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -13,7 +14,8 @@ from perfmodel.arrays import NAN
 from perfmodel.costs import lookup
 from perfmodel.costs.intervals import UNRELATED_DEVICE
 from perfmodel.dtypes import FALLBACK
-from perfmodel.hardware import device_efficiency
+from perfmodel.hardware import better_and_lesser, device_efficiency, kept_in_order, stated_efficiency
+from perfmodel.profiles import store
 
 # The constants below rank donors by a distance without unit. They are chosen, not fitted: the scale is set by "another
 # architecture adds 1"; benchmarks/transfer.py reports the errors that result when each device is hidden in turn.
@@ -50,17 +52,57 @@ class Ceilings:
 
 @lru_cache(maxsize=4096)
 def ceilings(device: Device, act: str) -> Ceilings:
-    """Return the ceilings of `device` in compute type `act`: measured, else rated times the share of its kind."""
-    reached = device_efficiency(device)
+    """Return the ceilings of `device` in compute type `act`: measured, else rated times the share of its kind.
+
+    Where nobody measured what the device reaches, it reaches no more than a better device and no less than a lesser
+    one (`kept_in_order`).
+    """
     used = lookup.effective(act, device)
-    line = (device, *siblings(device))
-    shares = [*(_measured_share(d, used) for d in line), reached.gemm]
-    streams = [*(_streamed_share(d) for d in line), reached.memory]
+    own = _measured_share(device, used), _streamed_share(device)
+    compute, memory = (share if np.isfinite(share) else n for share, n in zip(own, _shares(device, used), strict=True))
     return Ceilings(
-        compute=device.peak(used) * next(s for s in shares if not np.isnan(s)),
-        memory=device.bandwidth * next(s for s in streams if not np.isnan(s)),
-        link=device.link.bandwidth * reached.link,
+        compute=device.peak(used) * compute,
+        memory=device.bandwidth * memory,
+        link=device.link.bandwidth * device_efficiency(device).link,
     )
+
+
+@lru_cache(maxsize=4096)
+def _shares(device: Device, act: str) -> tuple[float, float]:
+    """Return the shares of its peak in `act` and of its bandwidth that a device reaches that was not measured."""
+    home = device.lineage[-1]
+
+    def compute(d: Device) -> float:
+        used = lookup.effective(act, d)
+        shares = (*(_measured_share(near, used) for near in (d, *siblings(d))), stated_efficiency(d).gemm)
+        return d.peak(used) * next(s for s in shares if np.isfinite(s))
+
+    def memory(d: Device) -> float:
+        shares = (*(_streamed_share(near) for near in (d, *siblings(d))), stated_efficiency(d).memory)
+        return d.bandwidth * next(s for s in shares if np.isfinite(s))
+
+    def known(share: Callable[[Device], float]) -> Callable[[Device], bool]:
+        return lambda d: d.name in donors or bool(np.isfinite(share(d)))
+
+    donors = store.names()  # what tables are rescaled from stays: devices unlike them borrow from it too
+    computed = kept_in_order(home, compute, known(lambda d: _measured_share(d, act)))
+    streamed = kept_in_order(home, memory, known(_streamed_share))
+    return computed / home.peak(lookup.effective(act, home)), streamed / home.bandwidth
+
+
+@lru_cache(maxsize=16384)
+def ceilings_beside(device: Device, donor: Device, act: str) -> Ceilings:
+    """Return the ceilings of `device` beside those of the `donor` whose table it borrows, in compute type `act`.
+
+    Both are shares of rated figures that were measured in different ways. They stay in the order of the rated figures
+    where one device is better than the other in all of them.
+    """
+    own = ceilings(device, act)
+    better, lesser = (any(d.name == donor.name for d in each) for each in better_and_lesser(device))
+    if not (better or lesser):
+        return own
+    kept, theirs = min if better else max, ceilings(donor, act)
+    return replace(own, compute=kept(own.compute, theirs.compute), memory=kept(own.memory, theirs.memory))
 
 
 @lru_cache(maxsize=4096)
