@@ -90,7 +90,7 @@ def _same_line(device: Device, other: Device) -> bool:
     """Return whether two devices run the same software on the same generation of chip and kind of memory."""
     mine, theirs = ((d.vendor, d.kind, d.arch.split()[0], d.memory_type[:3]) for d in (device, other))
     chips = [d.arch.partition("(")[0].split("+")[0].split()[1:] for d in (device, other)]
-    return mine == theirs and (chips[0] == chips[1] or device.vendor == "NVIDIA" and mine[2] == "Blackwell")
+    return mine == theirs and (chips[0] == chips[1] or (device.vendor == "NVIDIA" and mine[2] == "Blackwell"))
 
 
 def _figure(device: Device, figure: str) -> float:

@@ -21,14 +21,22 @@ from hwdb import Device
 from hwdb.tomlfile import Table, read_toml
 from perfmodel.arrays import NAN, Array, Codes, Index, Mask, codes_in, zero_if_unknown
 from perfmodel.costs.cost import Cost, CostModel
-from perfmodel.costs.distance import siblings
+from perfmodel.costs.distance import PLAIN, ceilings, ceilings_beside, siblings
 from perfmodel.costs.lookup import LAUNCH_SHARE, LAUNCH_TIME
 from perfmodel.costs.roofline import Bound, bound
 from perfmodel.dtypes import FORMAT_BYTES, FORMAT_NAMES
 from perfmodel.engines import Engine
-from perfmodel.hardware import Hardware, hardware_of
+from perfmodel.hardware import Hardware, better_and_lesser, hardware_of, no_worse
 from perfmodel.operators import PICKING, Demand
-from perfmodel.vocabulary import BOUNDS, COMPUTE_BOUND, EXPERT_ALL_TO_ALL, LAUNCH_BOUND, LINK_FAMILIES, MEMORY_BOUND
+from perfmodel.vocabulary import (
+    BOUNDS,
+    COMPUTE_BOUND,
+    EXPERT_ALL_TO_ALL,
+    LAUNCH_BOUND,
+    LINK_BOUND,
+    LINK_FAMILIES,
+    MEMORY_BOUND,
+)
 
 TABLE = Path(__file__).with_name("corrections.toml")
 #: Kinds of kernel; GEMMs and experts by bits per weight, and at 4 bits by whether weights are floating-point numbers or
@@ -148,9 +156,45 @@ def place_factors(engine: str, device: Device) -> Array:
     return _closest(_fitted(), engine, device, np.ones(len(FACTORS)))
 
 
+@cache
 def factors(engine: str, device: Device) -> Array:
-    """Return the factors (BOUNDS, KERNELS) of an engine on a device, from the closest entry that there is."""
-    return _closest(_table(), engine, device, np.ones((len(BOUNDS), len(KERNELS))))
+    """Return the factors (BOUNDS, KERNELS) of an engine on a device, from the closest entry that there is.
+
+    A device without an entry of its own keeps its place between better and lesser devices that have one (`_in_order`).
+    """
+    found = _closest(_table(), engine, device, np.ones((len(BOUNDS), len(KERNELS))))
+    fitted = any((engine, kin.name) in _table() for kin in device.lineage)
+    return found if fitted else _in_order(found, engine, device)
+
+
+def _in_order(found: Array, engine: str, device: Device) -> Array:
+    """Return factors with which no call takes less time than on a better device, nor more than on a lesser one.
+
+    Derived: times alone are as the inverse of what limits them, so a factor lies between those of better and of lesser
+    devices times how much less, and how much more, the device reaches. Where both say opposite things of a call, which
+    measurements then do, the mean of the logarithms is taken.
+    """
+    better, lesser = ([d for d in each if (engine, d.name) in _table()] for each in better_and_lesser(device))
+    none = np.ones_like(found)
+    least = np.max([_carried(engine, device, d) for d in better], axis=0, initial=0.0) if better else none * 0.0
+    most = np.min([_carried(engine, device, d) for d in lesser], axis=0) if lesser else none * np.inf
+    inside = np.minimum(np.maximum(found, least), most)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.where(least > most, np.sqrt(least * most), inside))
+
+
+def _carried(engine: str, device: Device, other: Device) -> Array:
+    """Return the factors with which calls take as long on `device` as on `other`, (BOUNDS, KERNELS).
+
+    Times over links say nothing where the links are not in the order of the devices.
+    """
+    mine, theirs = ceilings_beside(device, other, PLAIN), ceilings(other, PLAIN)
+    is_better = any(d.name == other.name for d in better_and_lesser(device)[0])
+    ordered = no_worse(other, device, link=True) if is_better else no_worse(device, other, link=True)
+    ratio = np.ones(len(BOUNDS))
+    ratio[COMPUTE_BOUND], ratio[MEMORY_BOUND] = mine.compute / theirs.compute, mine.memory / theirs.memory
+    ratio[LINK_BOUND] = mine.link / theirs.link if ordered else (0.0 if is_better else np.inf)
+    return _table()[engine, other.name] * ratio[:, None]
 
 
 def _closest(table: Mapping[tuple[str, str], Array], engine: str, device: Device, otherwise: Array) -> Array:

@@ -125,17 +125,17 @@ def device_efficiency(device: Device) -> DeviceEfficiency:
     reaches no more than a better device and no less than a lesser one (`kept_in_order`).
     """
     stated, home = stated_efficiency(device), device.lineage[-1]
-    for figure, rated in _RATED.items():
-        name, top = figure, home.si(rated)
-        if _is_known(device, name) or not top > 0.0:
-            continue
-        kept = kept_in_order(
-            home,
-            lambda d, name=name, rated=rated: getattr(stated_efficiency(d), name) * d.si(rated),
-            lambda d, name=name: _is_known(d, name),
-        )
-        stated = stated._replace(**{name: kept / top})
-    return stated
+    kept = {name: _share_in_order(home, name) for name in _RATED if not _is_known(device, name)}
+    return stated._replace(**{name: share for name, share in kept.items() if np.isfinite(share)})
+
+
+def _share_in_order(device: Device, name: str) -> float:
+    """Return the share called `name` of a device, kept between those of better and lesser devices; NaN if unrated."""
+
+    def reached(d: Device) -> float:
+        return float(getattr(stated_efficiency(d), name)) * d.si(_RATED[name])
+
+    return kept_in_order(device, reached, lambda d: _is_known(d, name)) / device.si(_RATED[name])
 
 
 #: Share -> the figure of the device that it is a share of.
