@@ -21,7 +21,7 @@ import hwdb
 from hwdb import Device
 from perfmodel.costs import lookup, rated
 from perfmodel.costs.cost import Cost
-from perfmodel.costs.distance import PLAIN, architecture, ceilings_beside, device_distance
+from perfmodel.costs.distance import PLAIN, architecture, ceilings_beside, device_distance, order_of
 from perfmodel.costs.intervals import UNRELATED_DEVICE, calibrated_spread
 from perfmodel.costs.lending import Donor, Loan, by_device, settle
 from perfmodel.costs.profiled import ROUTING, demand_shape, empty, formats
@@ -85,7 +85,7 @@ class Calibrated:
                     if key not in loans:
                         loans[key] = Loan(tables, count)
                     top = ceilings_beside(device, first.device, first.variant.act or PLAIN)
-                    loans[key].add(rows, rank, weight, top)
+                    loans[key].add(rows, rank, weight, top, order_of(device, first.device, FAMILY[demand.family].link))
                 if found:
                     total.spread[..., rows] = calibrated_spread(demand.family, found[0][0].distance)
         settle(total, list(loans.values()), demand, hardware)

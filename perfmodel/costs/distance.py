@@ -14,7 +14,7 @@ from perfmodel.arrays import NAN
 from perfmodel.costs import lookup
 from perfmodel.costs.intervals import UNRELATED_DEVICE
 from perfmodel.dtypes import FALLBACK
-from perfmodel.hardware import better_and_lesser, device_efficiency, kept_in_order, stated_efficiency
+from perfmodel.hardware import better_and_lesser, device_efficiency, kept_in_order, no_worse, stated_efficiency
 from perfmodel.profiles import store
 
 # The constants below rank donors by a distance without unit. They are chosen, not fitted: the scale is set by "another
@@ -97,12 +97,24 @@ def ceilings_beside(device: Device, donor: Device, act: str) -> Ceilings:
     Both are shares of rated figures that were measured in different ways. They stay in the order of the rated figures
     where one device is better than the other in all of them.
     """
-    own = ceilings(device, act)
-    better, lesser = (any(d.name == donor.name for d in each) for each in better_and_lesser(device))
-    if not (better or lesser):
+    own, order = ceilings(device, act), order_of(device, donor)
+    if not order:
         return own
-    kept, theirs = min if better else max, ceilings(donor, act)
+    kept, theirs = max if order > 0 else min, ceilings(donor, act)
     return replace(own, compute=kept(own.compute, theirs.compute), memory=kept(own.memory, theirs.memory))
+
+
+@lru_cache(maxsize=16384)
+def order_of(device: Device, other: Device, link: bool = False) -> int:
+    """Return 1 where `device` is better than `other` in a rated figure and worse in none, -1 for the reverse, else 0.
+
+    link: whether links count too.
+    """
+    better, lesser = (any(d.name == other.name for d in each) for each in better_and_lesser(device))
+    if link:
+        home = device.lineage[-1]
+        better, lesser = better and no_worse(other, home, link=True), lesser and no_worse(home, other, link=True)
+    return int(lesser) - int(better)
 
 
 @lru_cache(maxsize=4096)

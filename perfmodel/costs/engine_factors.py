@@ -21,12 +21,12 @@ from hwdb import Device
 from hwdb.tomlfile import Table, read_toml
 from perfmodel.arrays import NAN, Array, Codes, Index, Mask, codes_in, zero_if_unknown
 from perfmodel.costs.cost import Cost, CostModel
-from perfmodel.costs.distance import PLAIN, ceilings, ceilings_beside, siblings
+from perfmodel.costs.distance import PLAIN, ceilings, ceilings_beside, order_of, siblings
 from perfmodel.costs.lookup import LAUNCH_SHARE, LAUNCH_TIME
 from perfmodel.costs.roofline import Bound, bound
 from perfmodel.dtypes import FORMAT_BYTES, FORMAT_NAMES
 from perfmodel.engines import Engine
-from perfmodel.hardware import Hardware, better_and_lesser, hardware_of, no_worse
+from perfmodel.hardware import Hardware, better_and_lesser, hardware_of
 from perfmodel.operators import PICKING, Demand
 from perfmodel.vocabulary import (
     BOUNDS,
@@ -189,11 +189,10 @@ def _carried(engine: str, device: Device, other: Device) -> Array:
     Times over links say nothing where the links are not in the order of the devices.
     """
     mine, theirs = ceilings_beside(device, other, PLAIN), ceilings(other, PLAIN)
-    is_better = any(d.name == other.name for d in better_and_lesser(device)[0])
-    ordered = no_worse(other, device, link=True) if is_better else no_worse(device, other, link=True)
+    unordered = 0.0 if order_of(device, other) < 0 else np.inf
     ratio = np.ones(len(BOUNDS))
     ratio[COMPUTE_BOUND], ratio[MEMORY_BOUND] = mine.compute / theirs.compute, mine.memory / theirs.memory
-    ratio[LINK_BOUND] = mine.link / theirs.link if ordered else (0.0 if is_better else np.inf)
+    ratio[LINK_BOUND] = mine.link / theirs.link if order_of(device, other, link=True) else unordered
     return _table()[engine, other.name] * ratio[:, None]
 
 
