@@ -115,7 +115,7 @@ def _lent(loans: Sequence[Loan], demand: Demand) -> Iterator[tuple[Loan, _Lent]]
         for donor in loan.donors[1:]:
             other = carried(donor, here, donor.variant, asked[key])
             faster = other.time < best.time
-            best = Carried(*(np.where(faster, new, old) for new, old in zip(other, best, strict=True)))
+            best = Carried(*(np.asarray(np.where(faster, n, o)) for n, o in zip(other, best, strict=True)))
         yield loan, ((..., some), best)
 
 
