@@ -95,12 +95,20 @@ def ceilings_beside(device: Device, donor: Device, act: str) -> Ceilings:
     """Return the ceilings of `device` beside those of the `donor` whose table it borrows, in compute type `act`.
 
     Both are shares of rated figures that were measured in different ways. They stay in the order of the rated figures
-    where one device is better than the other in all of them.
+    where one device is better than the other in all of them. Where nobody measured either of two siblings, they reach
+    the same share, whatever is assumed of each.
     """
-    own, order = ceilings(device, act), order_of(device, donor)
+    own, theirs, order = ceilings(device, act), ceilings(donor, act), order_of(device, donor)
+    home = device.lineage[-1]
+    if donor in siblings(home):
+        used, his = lookup.effective(act, device), lookup.effective(act, donor)
+        if not any(np.isfinite(_measured_share(d, used)) for d in (device, donor, *siblings(home), *siblings(donor))):
+            own = replace(own, compute=theirs.compute * device.peak(used) / donor.peak(his))
+        if not any(np.isfinite(_streamed_share(d)) for d in (device, donor, *siblings(home), *siblings(donor))):
+            own = replace(own, memory=theirs.memory * device.bandwidth / donor.bandwidth)
     if not order:
         return own
-    kept, theirs = max if order > 0 else min, ceilings(donor, act)
+    kept = max if order > 0 else min
     return replace(own, compute=kept(own.compute, theirs.compute), memory=kept(own.memory, theirs.memory))
 
 
