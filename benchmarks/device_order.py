@@ -2,11 +2,11 @@
 
     python -m benchmarks.device_order [--engine NAME] [--worst 30] [--cells FILE]
 
-Pairs (better, lesser) come from the facts in hwdb by rule: the same vendor, kind, architecture and kind of memory, and
-no figure of the better device below that of the lesser one. Both are priced on a grid: engines, models and formats,
-decode steps of several batches, prompts of several lengths, and degrees of tensor parallelism. A cell is violated where
-the better device takes more than `TOLERANCE` longer. Its cause is the first part of the model that turns the order
-round, from the kernels timed alone to the wall time of the step.
+Pairs (better, lesser) come from the facts in hwdb by rule (`perfmodel.hardware.no_worse`): the same vendor, kind,
+generation and kind of memory, and no figure of the better device below that of the lesser one. Both are priced on a
+grid: engines, models and formats, decode steps of several batches, prompts of several lengths, and degrees of tensor
+parallelism. A cell is violated where the better device takes more than `TOLERANCE` longer. Its cause is the first part
+of the model that turns the order round, from the kernels timed alone to the wall time of the step.
 
 The second table holds one device against itself: more tokens, a larger batch and wider weights never take less time,
 and more tensor parallelism never makes the operators that arithmetic or memory limits slower.
@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -31,6 +32,7 @@ from perfmodel.costs import default, unfitted
 from perfmodel.engines import Engine
 from perfmodel.engines import engine as engine_of
 from perfmodel.estimates.estimator import Prepared, prepare
+from perfmodel.hardware import no_worse
 from perfmodel.vocabulary import BASES, COMPUTE_BOUND, MEMORY_BOUND
 from perfmodel.workload import Workload, load_of
 
@@ -64,37 +66,8 @@ BATCHES, PROMPTS, TP = (1.0, 2.0, 16.0, 64.0, 256.0), (256.0, 2048.0, 16384.0), 
 CONTEXT = 2048.0
 #: Share of device memory that weights may take in a cell that counts.
 ROOM = 0.9
-#: Compute types that a better device must reach in full, and the further ones of engines with kernels of their own.
-FORMATS, OWN_FORMATS = ("bf16", "fp16", "fp8", "fp4"), ("fp32", "int8")
 #: Causes, in the order in which they are asked for.
 CAUSES = ("kernels", "factors", "host")
-
-
-def better(device: Device, other: Device, *, own: bool = False, link: bool = False) -> bool:
-    """Return whether `device` is no worse than `other` in any figure, and better in one, by the facts of hwdb.
-
-    own: count the compute types of engines with kernels of their own too. link: count links too.
-    """
-    if device.name == other.name or not _same_line(device, other):
-        return False
-    figures = [f"peak.{name}" for name in (*FORMATS, *(OWN_FORMATS if own else ()))]
-    figures += ["memory.bandwidth", "memory.capacity", "power.tdp", *(["link.bandwidth", "link.peers"] if link else [])]
-    mine, theirs = (np.array([_figure(d, f) for f in figures]) for d in (device, other))
-    if link and (device.link.topology != other.link.topology or device.link.latency > other.link.latency):
-        return False
-    lacks = np.isnan(mine) & ~np.isnan(theirs)
-    return not lacks.any() and not (mine < theirs).any() and bool((mine > theirs).any())
-
-
-def _same_line(device: Device, other: Device) -> bool:
-    """Return whether two devices run the same software on the same generation of chip and kind of memory."""
-    mine, theirs = ((d.vendor, d.kind, d.arch.split()[0], d.memory_type[:3]) for d in (device, other))
-    chips = [d.arch.partition("(")[0].split("+")[0].split()[1:] for d in (device, other)]
-    return mine == theirs and (chips[0] == chips[1] or (device.vendor == "NVIDIA" and mine[2] == "Blackwell"))
-
-
-def _figure(device: Device, figure: str) -> float:
-    return float(device.link.peers) if figure == "link.peers" else device.si(figure)
 
 
 @cache
@@ -110,7 +83,7 @@ def pairs(devices: Sequence[Device], *, own: bool, link: bool) -> Index:
         (i, j)
         for i, one in enumerate(devices)
         for j, other in enumerate(devices)
-        if better(one, other, own=own, link=link)
+        if no_worse(one, other, own_kernels=own, link=link)
     ]
     return np.array(found, np.intp).reshape(-1, 2)
 
@@ -145,7 +118,8 @@ def grid(engine: Engine, name: str, weight: str, devices: Sequence[Device]) -> G
     """Price all loads of the grid for one engine, model and format on all devices and degrees of TP."""
     spec, count = model(name), len(devices)
     index, tp = np.repeat(np.arange(count), len(TP)), np.tile(np.array(TP, float), count)
-    rows = deployments(list(devices), device=index, tp=tp, **({"weight": weight} if weight else {}))
+    formats: dict[str, Any] = {"weight": weight} if weight else {}
+    rows = deployments(list(devices), device=index, tp=tp, **formats)
     load = load_of(Workload.from_lengths(CONTEXT, 128, concurrency=16, arrival="static"), len(rows))
     plain, full = (prepare(spec, rows, engine, costs, load) for costs in (unfitted(engine), default(engine)))
     alone, fitted = _priced(plain), _priced(full)
@@ -248,7 +222,8 @@ def within_devices(found: Grid) -> pd.DataFrame:
 
 def _lines(found: Grid, kind: str, less: Array, more: Array, fits: Mask) -> pd.DataFrame:
     """Return a line for each cell that fits; less, more: seconds of what must not take longer than the other."""
-    excess = less / more - 1.0
+    with np.errstate(invalid="ignore"):  # nothing is limited by arithmetic or memory where launches limit all
+        excess = np.nan_to_num(less / more - 1.0)
     loads, rows, columns = np.nonzero(np.broadcast_to(fits, excess.shape))
     return pd.DataFrame(
         {

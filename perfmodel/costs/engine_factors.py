@@ -21,7 +21,7 @@ from hwdb import Device
 from hwdb.tomlfile import Table, read_toml
 from perfmodel.arrays import NAN, Array, Codes, Index, Mask, codes_in, zero_if_unknown
 from perfmodel.costs.cost import Cost, CostModel
-from perfmodel.costs.distance import PLAIN, ceilings, ceilings_beside, order_of, siblings
+from perfmodel.costs.distance import PLAIN, SIBLING, ceilings, ceilings_beside, order_of, siblings
 from perfmodel.costs.lookup import LAUNCH_SHARE, LAUNCH_TIME
 from perfmodel.costs.roofline import Bound, bound
 from perfmodel.dtypes import FORMAT_BYTES, FORMAT_NAMES
@@ -205,14 +205,19 @@ def _in_order(found: Array, engine: str, device: Device) -> Array:
 def _stretch(device: Device, other: Device) -> Array:
     """Return how much longer calls that take as long on `device` as on `other` take than alone, (BOUNDS, 1).
 
+    That is the ratio of what the devices reach. Where `device` is the lesser one times alone may differ less, by a
+    factor of up to `SIBLING`. The other way round the same caution made measured runs of GH200 worse.
     Times over links say nothing where the links are not in the order of the devices.
     """
     mine, theirs = ceilings_beside(device, other, PLAIN), ceilings(other, PLAIN)
-    unordered = 0.0 if order_of(device, other) < 0 else np.inf
+    lesser = order_of(device, other) < 0
     ratio = np.ones((len(BOUNDS), 1))
     ratio[COMPUTE_BOUND], ratio[MEMORY_BOUND] = mine.compute / theirs.compute, mine.memory / theirs.memory
-    ratio[LINK_BOUND] = mine.link / theirs.link if order_of(device, other, link=True) else unordered
-    return ratio
+    ratio[LINK_BOUND] = mine.link / theirs.link
+    near = np.minimum(ratio * SIBLING, 1.0) if lesser else ratio
+    if not order_of(device, other, link=True):
+        near[LINK_BOUND] = 0.0 if lesser else np.inf
+    return np.asarray(near)
 
 
 def _closest(table: Mapping[tuple[str, str], Array], engine: str, device: Device, otherwise: Array) -> Array:
