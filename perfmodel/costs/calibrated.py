@@ -21,7 +21,7 @@ import hwdb
 from hwdb import Device
 from perfmodel.costs import lookup, rated
 from perfmodel.costs.cost import Cost
-from perfmodel.costs.distance import PLAIN, architecture, ceilings, device_distance
+from perfmodel.costs.distance import PLAIN, architecture, ceilings_beside, device_distance, order_of
 from perfmodel.costs.intervals import UNRELATED_DEVICE, calibrated_spread
 from perfmodel.costs.lending import Donor, Loan, by_device, settle
 from perfmodel.costs.profiled import ROUTING, demand_shape, empty, formats
@@ -41,10 +41,10 @@ WEIGHT_LENGTH = 0.4
 MIN_DONOR_ROWS, SPARSE_TABLE = 50_000, 0.7
 #: Added for a table in near formats, and for one in 16 bit, in place of the formats asked for.
 NEAR_FORMAT, SUBSTITUTE_FORMAT = 0.3, 1.5
-#: Factor on the weight of a donor for shapes outside its table.
-OUTSIDE_WEIGHT = 0.2
-#: Seconds below which no time is averaged: keeps the logarithm finite.
-MIN_TIME = 1e-12
+#: Log ratio up to which two rated figures are the same but for rounding.
+ROUNDED = 0.02
+#: Compute types whose rates are those of a chip.
+_RATES = ("bf16", "fp16", "fp8", "fp4")
 _CALIBRATED = BASIS_CODE["calibrated"]
 
 
@@ -84,7 +84,8 @@ class Calibrated:
                     key = (id(first.device), first.choice.wanted, *(id(t.choice.measured) for t in tables))
                     if key not in loans:
                         loans[key] = Loan(tables, count)
-                    loans[key].add(rows, rank, weight, ceilings(device, first.variant.act or PLAIN))
+                    top = ceilings_beside(device, first.device, first.variant.act or PLAIN)
+                    loans[key].add(rows, rank, weight, top, order_of(device, first.device, FAMILY[demand.family].link))
                 if found:
                     total.spread[..., rows] = calibrated_spread(demand.family, found[0][0].distance)
         settle(total, list(loans.values()), demand, hardware)
@@ -108,7 +109,7 @@ def donors(model: Calibrated, device: Device, family: str, want: Variant) -> tup
         if name in model.hidden or not apart < np.inf or not (model.foreign or _same_make(device, donor)):
             continue
         distance = apart + _format_gap(profile, family, want)
-        distance += 0.0 if link else _scarcity(profile, family)
+        distance += 0.0 if link or _same_chip(device, donor) else _scarcity(profile, family)
         if np.isfinite(distance):
             candidates.append((distance, name, donor, profile))
     found: list[Donor] = []
@@ -182,6 +183,17 @@ def _before(device: Device, kin: Device, profile: store.Profile, choice: lookup.
 def _same_make(device: Device, other: Device) -> bool:
     """Return whether two devices are of the same vendor and architecture."""
     return device.vendor == other.vendor and architecture(device) == architecture(other)
+
+
+def _same_chip(device: Device, other: Device) -> bool:
+    """Return whether two devices are one chip with other memory or links: equal rates in all types that both have.
+
+    Few rows of such a device tell more than many of another, whose times have to be scaled by rates.
+    """
+    rates = np.array([[d.peak(name) for name in _RATES] for d in (device, other)])
+    both = ~np.isnan(rates).any(axis=0)
+    equal = np.abs(np.log(rates[0, both] / rates[1, both])) <= ROUNDED
+    return device.arch.split("+")[0].strip() == other.arch.split("+")[0].strip() and bool(both.any() and equal.all())
 
 
 def _format_gap(profile: store.Profile, family: str, want: Variant) -> float:

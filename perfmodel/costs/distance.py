@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -13,7 +14,8 @@ from perfmodel.arrays import NAN
 from perfmodel.costs import lookup
 from perfmodel.costs.intervals import UNRELATED_DEVICE
 from perfmodel.dtypes import FALLBACK
-from perfmodel.hardware import device_efficiency
+from perfmodel.hardware import better_and_lesser, device_efficiency, kept_in_order, no_worse, stated_efficiency
+from perfmodel.profiles import store
 
 # The constants below rank donors by a distance without unit. They are chosen, not fitted: the scale is set by "another
 # architecture adds 1"; benchmarks/transfer.py reports the errors that result when each device is hidden in turn.
@@ -50,17 +52,77 @@ class Ceilings:
 
 @lru_cache(maxsize=4096)
 def ceilings(device: Device, act: str) -> Ceilings:
-    """Return the ceilings of `device` in compute type `act`: measured, else rated times the share of its kind."""
-    reached = device_efficiency(device)
+    """Return the ceilings of `device` in compute type `act`: measured, else rated times the share of its kind.
+
+    Where nobody measured what the device reaches, it reaches no more than a better device and no less than a lesser
+    one (`kept_in_order`).
+    """
     used = lookup.effective(act, device)
-    line = (device, *siblings(device))
-    shares = [*(_measured_share(d, used) for d in line), reached.gemm]
-    streams = [*(_streamed_share(d) for d in line), reached.memory]
+    own = _measured_share(device, used), _streamed_share(device)
+    compute, memory = (share if np.isfinite(share) else n for share, n in zip(own, _shares(device, used), strict=True))
     return Ceilings(
-        compute=device.peak(used) * next(s for s in shares if not np.isnan(s)),
-        memory=device.bandwidth * next(s for s in streams if not np.isnan(s)),
-        link=device.link.bandwidth * reached.link,
+        compute=device.peak(used) * compute,
+        memory=device.bandwidth * memory,
+        link=device.link.bandwidth * device_efficiency(device).link,
     )
+
+
+@lru_cache(maxsize=4096)
+def _shares(device: Device, act: str) -> tuple[float, float]:
+    """Return the shares of its peak in `act` and of its bandwidth that a device reaches that was not measured."""
+    home = device.lineage[-1]
+
+    def compute(d: Device) -> float:
+        used = lookup.effective(act, d)
+        shares = (*(_measured_share(near, used) for near in (d, *siblings(d))), stated_efficiency(d).gemm)
+        return d.peak(used) * next(s for s in shares if np.isfinite(s))
+
+    def memory(d: Device) -> float:
+        shares = (*(_streamed_share(near) for near in (d, *siblings(d))), stated_efficiency(d).memory)
+        return d.bandwidth * next(s for s in shares if np.isfinite(s))
+
+    def known(share: Callable[[Device], float]) -> Callable[[Device], bool]:
+        return lambda d: d.name in donors or bool(np.isfinite(share(d)))
+
+    donors = store.names()  # what tables are rescaled from stays: devices unlike them borrow from it too
+    computed = kept_in_order(home, compute, known(lambda d: _measured_share(d, act)))
+    streamed = kept_in_order(home, memory, known(_streamed_share))
+    return computed / home.peak(lookup.effective(act, home)), streamed / home.bandwidth
+
+
+@lru_cache(maxsize=16384)
+def ceilings_beside(device: Device, donor: Device, act: str) -> Ceilings:
+    """Return the ceilings of `device` beside those of the `donor` whose table it borrows, in compute type `act`.
+
+    Both are shares of rated figures that were measured in different ways. They stay in the order of the rated figures
+    where one device is better than the other in all of them. Where nobody measured either of two siblings, they reach
+    the same share, whatever is assumed of each.
+    """
+    own, theirs, order = ceilings(device, act), ceilings(donor, act), order_of(device, donor)
+    home = device.lineage[-1]
+    if donor in siblings(home):
+        used, his = lookup.effective(act, device), lookup.effective(act, donor)
+        if not any(np.isfinite(_measured_share(d, used)) for d in (device, donor, *siblings(home), *siblings(donor))):
+            own = replace(own, compute=theirs.compute * device.peak(used) / donor.peak(his))
+        if not any(np.isfinite(_streamed_share(d)) for d in (device, donor, *siblings(home), *siblings(donor))):
+            own = replace(own, memory=theirs.memory * device.bandwidth / donor.bandwidth)
+    if not order:
+        return own
+    kept = max if order > 0 else min
+    return replace(own, compute=kept(own.compute, theirs.compute), memory=kept(own.memory, theirs.memory))
+
+
+@lru_cache(maxsize=16384)
+def order_of(device: Device, other: Device, link: bool = False) -> int:
+    """Return 1 where `device` is better than `other` in a rated figure and worse in none, -1 for the reverse, else 0.
+
+    link: whether links count too.
+    """
+    better, lesser = (any(d.name == other.name for d in each) for each in better_and_lesser(device))
+    if link:
+        home = device.lineage[-1]
+        better, lesser = better and no_worse(other, home, link=True), lesser and no_worse(home, other, link=True)
+    return int(lesser) - int(better)
 
 
 @lru_cache(maxsize=4096)

@@ -21,14 +21,22 @@ from hwdb import Device
 from hwdb.tomlfile import Table, read_toml
 from perfmodel.arrays import NAN, Array, Codes, Index, Mask, codes_in, zero_if_unknown
 from perfmodel.costs.cost import Adjusted, Cost
-from perfmodel.costs.distance import siblings
+from perfmodel.costs.distance import PLAIN, SIBLING, ceilings, ceilings_beside, order_of, siblings
 from perfmodel.costs.lookup import LAUNCH_SHARE, LAUNCH_TIME
 from perfmodel.costs.roofline import Bound, bound
 from perfmodel.dtypes import FORMAT_BYTES, FORMAT_NAMES
 from perfmodel.engines import Engine
-from perfmodel.hardware import Hardware, hardware_of
+from perfmodel.hardware import Hardware, better_and_lesser, hardware_of
 from perfmodel.operators import PICKING, Demand
-from perfmodel.vocabulary import BOUNDS, COMPUTE_BOUND, EXPERT_ALL_TO_ALL, LAUNCH_BOUND, LINK_FAMILIES, MEMORY_BOUND
+from perfmodel.vocabulary import (
+    BOUNDS,
+    COMPUTE_BOUND,
+    EXPERT_ALL_TO_ALL,
+    LAUNCH_BOUND,
+    LINK_BOUND,
+    LINK_FAMILIES,
+    MEMORY_BOUND,
+)
 
 TABLE = Path(__file__).with_name("corrections.toml")
 #: Kinds of kernel; GEMMs and experts by bits per weight, and at 4 bits by whether weights are floating-point numbers or
@@ -63,6 +71,10 @@ _FIRST_BY_BITS = {"gemm": KERNELS.index("gemm_16"), "grouped_gemm": KERNELS.inde
 _BYTES_16, _BYTES_8 = 1.5, 0.9
 #: (FORMATS,) whether weights of a format are floating-point numbers of less than 8 bits.
 _FLOATS = np.isin(FORMAT_NAMES, ("fp4", "mxfp4"))
+#: Log ratio up to which two factors of the table are the same: it holds three digits.
+ROUNDED = 0.006
+#: (KERNELS,) kinds of kernel that nearly every set of runs has.
+_COMMON = np.isin(KERNELS, ("gemm_16", "attention", "elementwise", "collective"))
 #: Kind of kernel -> the kind whose factor it takes in entries that give it none.
 _STANDS_FOR = {"gemm_int4": "gemm_4", "experts_int4": "experts_4", "mla": "attention"}
 
@@ -148,9 +160,64 @@ def place_factors(engine: str, device: Device) -> Array:
     return _closest(_fitted(), engine, device, np.ones(len(FACTORS)))
 
 
+@cache
 def factors(engine: str, device: Device) -> Array:
-    """Return the factors (BOUNDS, KERNELS) of an engine on a device, from the closest entry that there is."""
-    return _closest(_table(), engine, device, np.ones((len(BOUNDS), len(KERNELS))))
+    """Return the factors (BOUNDS, KERNELS) of an engine on a device, from the closest entry that there is.
+
+    Factors that no run of the device shows keep their place between those of better and lesser devices (`_in_order`).
+    """
+    found = _closest(_table(), engine, device, np.ones((len(BOUNDS), len(KERNELS))))
+    shown = _shown(engine, device)
+    return found if shown.all() else np.where(shown, found, _in_order(found, engine, device))
+
+
+@cache
+def _shown(engine: str, device: Device) -> Mask:
+    """Return of which kinds of kernel the factors of an engine on a device follow from its own runs, (KERNELS,).
+
+    A fit draws a kind that no run has to the factor of the class: an entry that repeats it shows nothing of that kind,
+    unless nearly every set of runs has it.
+    """
+    fitted = _fitted()
+    own = next((fitted[engine, kin.name] for kin in device.lineage if (engine, kin.name) in fitted), None)
+    if own is None:
+        return np.zeros(len(KERNELS), bool)
+    shared, kernels = shared_factors(engine, device_class(device)), slice(len(BOUNDS), len(BOUNDS) + len(KERNELS))
+    return np.asarray((np.abs(np.log(own[kernels] / shared[kernels])) > ROUNDED) | _COMMON)
+
+
+def _in_order(found: Array, engine: str, device: Device) -> Array:
+    """Return factors with which no call takes less time than on a better device, nor more than on a lesser one.
+
+    Derived: times alone are as the inverse of what limits them, so a factor lies between those of better and of lesser
+    devices times how much less, and how much more, the device reaches. Of lesser devices only those count that were
+    measured. Where both say opposite things of a call, the mean of the logarithms is taken.
+    """
+    better, lesser = better_and_lesser(device)
+    least = [factors(engine, d) * _stretch(device, d) for d in better]
+    measured = [d for d in lesser if _shown(engine, d).any()]
+    most = [np.where(_shown(engine, d), _table()[engine, d.name] * _stretch(device, d), np.inf) for d in measured]
+    low, high = np.max([found * 0.0, *least], axis=0), np.min([found * np.inf, *most], axis=0)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.where(low > high, np.sqrt(low * high), np.minimum(np.maximum(found, low), high)))
+
+
+def _stretch(device: Device, other: Device) -> Array:
+    """Return how much longer calls that take as long on `device` as on `other` take than alone, (BOUNDS, 1).
+
+    That is the ratio of what the devices reach. Where `device` is the lesser one times alone may differ less, by a
+    factor of up to `SIBLING`. The other way round the same caution made measured runs of GH200 worse.
+    Times over links say nothing where the links are not in the order of the devices.
+    """
+    mine, theirs = ceilings_beside(device, other, PLAIN), ceilings(other, PLAIN)
+    lesser = order_of(device, other) < 0
+    ratio = np.ones((len(BOUNDS), 1))
+    ratio[COMPUTE_BOUND], ratio[MEMORY_BOUND] = mine.compute / theirs.compute, mine.memory / theirs.memory
+    ratio[LINK_BOUND] = mine.link / theirs.link
+    near = np.minimum(ratio * SIBLING, 1.0) if lesser else ratio
+    if not order_of(device, other, link=True):
+        near[LINK_BOUND] = 0.0 if lesser else np.inf
+    return np.asarray(near)
 
 
 def _closest(table: Mapping[tuple[str, str], Array], engine: str, device: Device, otherwise: Array) -> Array:

@@ -274,14 +274,18 @@ def tiled(prompt: Array | float, single: Array | float, column: Array | float, t
 
     Derived: a weight is unpacked once per tile of up to `TILE` tokens, so the times of unpacking and multiplying add.
     Where kernels for single tokens take small batches too, each token up to `TILE` takes its time at the rate `column`,
-    and a larger batch takes no less than `TILE` tokens do.
+    and a larger batch takes no less than `TILE` tokens do. Any batch takes at least as long as one token.
 
     >>> float(tiled(2.0, 0.5, np.nan, 1.0)), float(tiled(2.0, 0.5, np.nan, 8.0)), float(tiled(2.0, 0.5, np.nan, 64.0))
     (0.5, 2.0, 2.0)
     >>> float(tiled(8.0, 8.0, 1.0, 4.0)), float(tiled(8.0, 8.0, 1.0, 16.0)), float(tiled(8.0, 8.0, 1.0, 640.0))
     (1.0, 2.0, 8.0)
+    >>> float(tiled(64.0, 1.0, np.nan, 2.0)), float(tiled(64.0, 1.0, np.nan, 32.0))
+    (2.0, 32.0)
     """
     share = np.clip(tokens, 1.0, TILE)
     unpacking = (TILE / share - 1.0) / (TILE - 1.0)
     shared = 1.0 / (1.0 / prompt + (1.0 / single - 1.0 / prompt) * unpacking)
-    return np.asarray(np.fmin(shared, column * np.maximum(tokens / TILE, 1.0)))
+    return np.asarray(
+        np.fmin.reduce(np.broadcast_arrays(shared, single * tokens, column * np.maximum(tokens / TILE, 1.0)))
+    )

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from types import EllipsisType
+from typing import NamedTuple
 
 import numpy as np
 
@@ -60,7 +61,8 @@ class Loan:
     """Collects the rows of all devices that the tables of one donor stand in for, so that each table is read once.
 
     donors: the donor with each of its tables. weight: (N,) weight of the donor, 0 for candidates that it does not
-    serve. rank: (N,) how many donors are nearer. compute, memory, link: (N,) ceilings of the candidates' devices.
+    serve. rank: (N,) how many donors are nearer. order: (N,) 1 where the candidate's device is better than the donor in
+    all figures, -1 where it is lesser, else 0. compute, memory, link: (N,) ceilings of the candidates' devices.
     """
 
     def __init__(self, donors: tuple[Donor, ...], count: int) -> None:
@@ -68,11 +70,15 @@ class Loan:
         self.donors = donors
         self.weight, self.compute, self.memory, self.link = np.zeros((4, count))
         self.rank: Index = np.zeros(count, np.intp)
+        self.order: Codes = np.zeros(count, np.int8)
 
-    def add(self, rows: Mask, rank: int, weight: float, top: Ceilings) -> None:
-        """Add `rows` (mask, (N,)) of a device with the ceilings `top`; rank, weight: of the donor for that device."""
+    def add(self, rows: Mask, rank: int, weight: float, top: Ceilings, order: int) -> None:
+        """Add `rows` (mask, (N,)) of a device with the ceilings `top`; rank, weight: of the donor for that device.
+
+        order: 1 where the device is better than the donor in all figures, -1 where it is lesser, else 0.
+        """
         some = as_slice(rows)
-        self.rank[some], self.weight[some] = rank, weight
+        self.rank[some], self.weight[some], self.order[some] = rank, weight, order
         self.compute[some], self.memory[some], self.link[some] = top.compute, top.memory, top.link
 
 
@@ -91,8 +97,8 @@ def settle(total: Cost, loans: Sequence[Loan], demand: Demand, hardware: Hardwar
     total.spread[unknown] = np.nan
 
 
-#: Index of rows in arrays over all rows, seconds, what limits the call, whether the table reaches so far: see `_lent`.
-_Lent = tuple[tuple[EllipsisType, Mask | slice], Array, Codes, Mask]
+#: Index of rows in arrays over all rows, and what the donor says of them: see `_lent`.
+_Lent = tuple[tuple[EllipsisType, Mask | slice], "Carried"]
 
 
 def _lent(loans: Sequence[Loan], demand: Demand) -> Iterator[tuple[Loan, _Lent]]:
@@ -105,26 +111,30 @@ def _lent(loans: Sequence[Loan], demand: Demand) -> Iterator[tuple[Loan, _Lent]]
         if key not in asked:
             asked[key] = Asked(family, lookup.take(shape, some, len(rows)))
         here = Reference(loan.compute[some], loan.memory[some], loan.link[some])
-        time, limit, inside = carried(loan.donors[0], here, loan.donors[0].variant, asked[key])
+        best = carried(loan.donors[0], here, loan.donors[0].variant, asked[key])
         for donor in loan.donors[1:]:
             other = carried(donor, here, donor.variant, asked[key])
-            faster = other[0] < time
-            limit, inside = np.where(faster, other[1], limit), np.where(faster, other[2], inside)
-            time = np.where(faster, other[0], time)
-        yield loan, ((..., some), time, limit, inside)
+            faster = other.time < best.time
+            best = Carried(*(np.asarray(np.where(faster, n, o)) for n, o in zip(other, best, strict=True)))
+        yield loan, ((..., some), best)
 
 
 def _averaged(total: Cost, loans: Sequence[Loan], demand: Demand) -> Array:
     """Return the seconds by all donors, as weighted mean of their logarithms; NaN where there is no donor.
 
-    Also writes what limits the call by the donor of the largest weight into `total.bound`. The nearest donor comes
-    first in each row's sums, so that they do not depend on the other rows.
+    A call takes no less than it was measured to take on a better device, and no more than on a lesser one, where these
+    do not contradict each other. Also writes what limits the call by the donor of the largest weight into
+    `total.bound`. The nearest donor comes first in each row's sums, so that they do not depend on the other rows.
     """
     ranks = 1 + max(int(loan.rank.max()) for loan in loans)
     logarithm, weights = np.zeros((2, ranks, *total.time.shape))
     limits = np.zeros((ranks, *total.time.shape), np.int8)
-    for loan, (target, time, limit, inside) in _lent(loans, demand):
-        lent, rank = loan.weight[target[1]], loan.rank[target[1]]
+    least, most = np.zeros(total.time.shape), np.full(total.time.shape, np.inf)
+    for loan, (target, (time, limit, inside, own)) in _lent(loans, demand):
+        lent, rank, order = loan.weight[target[1]], loan.rank[target[1]], loan.order[target[1]]
+        if order.any():
+            least[target] = np.where((order < 0) & (own > least[target]), own, least[target])
+            most[target] = np.where((order > 0) & (own < most[target]), own, most[target])
         weight = np.where(inside, lent, lent * OUTSIDE_WEIGHT)
         weighted = weight * np.log(np.maximum(time, MIN_TIME))
         first, last = int(rank.min()), int(rank.max())
@@ -136,7 +146,9 @@ def _averaged(total: Cost, loans: Sequence[Loan], demand: Demand) -> Array:
     known = weights.max(axis=0) > 0
     total.bound[...] = np.where(known, np.take_along_axis(limits, heaviest, 0)[0], total.bound)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(known, np.exp(logarithm.sum(axis=0) / weights.sum(axis=0)), np.nan)
+        mean = np.exp(logarithm.sum(axis=0) / weights.sum(axis=0))
+    within = np.where(least <= most, np.minimum(np.maximum(mean, least), most), mean)
+    return np.where(known, within, np.nan)
 
 
 def _fastest(total: Cost, loans: Sequence[Loan], demand: Demand) -> Array:
@@ -145,8 +157,8 @@ def _fastest(total: Cost, loans: Sequence[Loan], demand: Demand) -> Array:
     Also writes what limits the call into `total.bound`.
     """
     least = np.full(total.time.shape, np.nan)
-    for _, (target, time, limit, _) in _lent(loans, demand):
-        least[target], total.bound[target] = time, limit
+    for _, (target, found) in _lent(loans, demand):
+        least[target], total.bound[target] = found.time, found.limit
     return least
 
 
@@ -170,10 +182,23 @@ def _bounded(time: Array, demand: Demand, hardware: Hardware) -> Array:
     return np.maximum(time, physical(demand, hardware).time)
 
 
-def carried(donor: Donor, here: Reference, variant: Variant, asked: Asked) -> tuple[Array, Codes, Mask]:
+class Carried(NamedTuple):
+    """Hold what a donor says of N calls on other devices.
+
+    time: seconds per call. limit: what limits the call. inside: whether the table holds the shape. own: seconds that
+    were measured on the donor itself in the formats asked for, NaN where none were.
+    """
+
+    time: Array
+    limit: Codes
+    inside: Mask
+    own: Array
+
+
+def carried(donor: Donor, here: Reference, variant: Variant, asked: Asked) -> Carried:
     """Convert a donor's times to N other devices.
 
-    Returns (seconds per call, what limits the call, whether the table holds the shape). Derived: the donor's time above
+    Derived: the donor's time above
     its floor is scaled by the ratio of the physical bounds on both devices; the floor (launch, latency) stays. Of the
     device itself with other figures all time is scaled, down to the floor: so a call takes no longer on the faster of
     two such devices, whichever factor of an engine applies to it.
@@ -197,7 +222,9 @@ def carried(donor: Donor, here: Reference, variant: Variant, asked: Asked) -> tu
         ratio = np.where(there > 0, least / there, 1.0)
     limit = np.where(priced.bound == LAUNCH_BOUND, priced.bound, limit)
     work = priced.time * ratio if donor.own else floor + (priced.time - floor) * ratio
-    return np.maximum(work, floor), limit, priced.basis < BASIS_CODE["extrapolated"]
+    inside = priced.basis < BASIS_CODE["extrapolated"]
+    own_time = np.where(inside, priced.time, np.nan)
+    return Carried(np.maximum(work, floor), limit, inside, own_time)
 
 
 def _as_rated(then: Reference, here: Reference, top: Ceilings) -> tuple[Reference, Ceilings]:

@@ -39,6 +39,8 @@ LAUNCH_SHARE, LAUNCH_TIME = 0.15, 20e-6
 SHORTEST_QUANTILE = 0.01
 #: Calls of up to this multiple of the shortest time count as short (chosen: time there hardly depends on size).
 SHORT_CALL = 1.2
+#: Seconds that any kernel takes. Measured: empty kernels of captured graphs take 1.1 to 2.6 us on accelerators.
+SHORTEST_LAUNCH = 2e-6
 #: Cells of a table that are read for its overhead (chosen: enough for a quantile of 1 %).
 MAX_CELLS = 20_000
 #: New tokens whose prefill attention bounds that of fewer behind the same context. Chosen: a factor 2 to 4 apart, from
@@ -236,6 +238,15 @@ def overhead(measured: Measured, family: str) -> float:
     return float(np.median(np.maximum(time - least, 0.0)[short]))
 
 
+@lru_cache(maxsize=1024)
+def launch_time(measured: Measured, family: str) -> float:
+    """Return the seconds that a call of a table takes which has nothing to do: at most those of its shortest calls.
+
+    Tables of large shapes only do not show it; nothing takes less than `SHORTEST_LAUNCH`.
+    """
+    return min(least_time(measured, family), max(overhead(measured, family), SHORTEST_LAUNCH))
+
+
 def _cells(measured: Measured, family: str) -> tuple[Array, Array]:
     """Return (seconds, seconds by the physical bound) of C measured cells of a table, (C,) each.
 
@@ -334,7 +345,9 @@ def _read(choice: Choice, asked: Asked) -> TablePrice:
     value, basis = _log_utilisation(choice, asked, least)
     time = least * np.exp(-value)
     # utilisation is held constant outside the table and blended inside it: a tiny shape would take no time at all
-    time = np.maximum(time, least_time(item, asked.family.name))
+    time = np.maximum(
+        time, np.minimum(least_time(item, asked.family.name), launch_time(item, asked.family.name) + least)
+    )
     basis = np.maximum(basis, np.int8(max(choice.worst, _INTERPOLATED if item.fitted else 0)))
     small = (least < LAUNCH_SHARE * time) & (time < LAUNCH_TIME)
     return TablePrice(time=time, basis=basis, bound=np.where(small, np.int8(LAUNCH_BOUND), limit), least=least)

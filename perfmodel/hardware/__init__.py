@@ -10,9 +10,11 @@ from perfmodel.hardware.efficiency import (
     device_efficiency,
     efficiency_of,
     roofline_spread,
+    stated_efficiency,
 )
 from perfmodel.hardware.host import WHERE, Host, Where, host_figures, host_link_bandwidth
 from perfmodel.hardware.network import GroupLink, group_link
+from perfmodel.hardware.order import better_and_lesser, kept_in_order, no_worse
 
 __all__ = [
     "WHERE",
@@ -22,6 +24,7 @@ __all__ = [
     "Hardware",
     "Host",
     "Where",
+    "better_and_lesser",
     "device_efficiency",
     "efficiency",
     "efficiency_of",
@@ -29,5 +32,8 @@ __all__ = [
     "hardware_of",
     "host_figures",
     "host_link_bandwidth",
+    "kept_in_order",
+    "no_worse",
     "roofline_spread",
+    "stated_efficiency",
 ]

@@ -18,6 +18,7 @@ from hwdb import Device
 from hwdb.tomlfile import Table, read_toml
 from perfmodel.arrays import Array
 from perfmodel.hardware.columns import Hardware
+from perfmodel.hardware.order import kept_in_order
 
 _MICROSECOND = 1e-6
 
@@ -118,10 +119,43 @@ def roofline_spread() -> float:
 def device_efficiency(device: Device) -> DeviceEfficiency:
     """Return the shares of its rated peak and bandwidth that one device is assumed to reach.
 
-    Each share comes from the first prior that matches the device and gives it. Two exceptions: `memory` is the share
-    measured on the device, where there is one; and where no prior gives `kv`, decode attention is taken to stream
-    the KV cache as any other kernel streams memory.
+    Each share comes from the first prior that matches the device and gives it. Three exceptions: `memory` is the share
+    measured on the device, where there is one; where no prior gives `kv`, decode attention is taken to stream the KV
+    cache as any other kernel streams memory; and a device that was not measured, and that no prior names alone,
+    reaches no more than a better device and no less than a lesser one (`kept_in_order`).
     """
+    stated, home = stated_efficiency(device), device.lineage[-1]
+    kept = {name: _share_in_order(home, name) for name in _RATED if not _is_known(device, name)}
+    return stated._replace(**{name: share for name, share in kept.items() if np.isfinite(share)})
+
+
+def _share_in_order(device: Device, name: str) -> float:
+    """Return the share called `name` of a device, kept between those of better and lesser devices; NaN if unrated."""
+
+    def reached(d: Device) -> float:
+        return float(getattr(stated_efficiency(d), name)) * d.si(_RATED[name])
+
+    return kept_in_order(device, reached, lambda d: _is_known(d, name)) / device.si(_RATED[name])
+
+
+#: Share -> the figure of the device that it is a share of.
+_RATED = {"gemm": "peak.bf16", "attention": "peak.bf16", "memory": "memory.bandwidth", "kv": "memory.bandwidth"}
+
+
+@cache
+def _is_known(device: Device, figure: str) -> bool:
+    """Return whether a share was measured on a device, or stated for it alone and not for a group of devices."""
+    entries = [prior for prior in _priors().entries if prior.matches(device)]
+    giving = next((prior for prior in entries if figure in prior.figures), None)
+    if figure == "kv" and giving is None:
+        return _is_known(device, "memory")
+    measured = figure == "memory" and device.measured("memory_bandwidth") <= device.bandwidth
+    return measured or (giving is not None and device.name in giving.names)
+
+
+@cache
+def stated_efficiency(device: Device) -> DeviceEfficiency:
+    """Return the shares that the priors and a measured bandwidth state for one device, whatever other devices reach."""
     matching = [prior.figures for prior in _priors().entries if prior.matches(device)]
     known = {figure: next(p[figure] for p in matching if figure in p) for figure in _FIGURES if figure != "kv"}
     measured = device.measured("memory_bandwidth") / device.bandwidth
