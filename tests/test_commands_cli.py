@@ -162,6 +162,13 @@ def test_hw_compare_sets_devices_side_by_side(capsys: pytest.CaptureFixture[str]
     assert [row["name"] for row in rows] == ["h100-sxm", "h200-sxm"]
 
 
+def test_prices_are_shown_of_a_device_in_any_spelling(capsys: pytest.CaptureFixture[str]) -> None:
+    (row,) = json.loads(run(capsys, "hw", "compare", "H100", "--json"))
+    assert row == json.loads(run(capsys, "hw", "compare", "h100-sxm", "--json"))[0]
+    assert row["cheapest_usd_per_hour"] > 0
+    assert run(capsys, "hw", "show", "H100", "--json") == run(capsys, "hw", "show", "h100-sxm", "--json")
+
+
 def test_own_folder_adds_a_device(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "my-card.toml").write_text('type = "device"\nlike = "h100-sxm"\ntitle = "Mine"\n', encoding="utf-8")
     rows = json.loads(run(capsys, "hw", "compare", "my-card", "--hwdb", str(tmp_path), "--json"))
