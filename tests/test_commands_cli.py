@@ -66,6 +66,7 @@ def test_help_fits_80_columns_and_ends_with_two_examples(
     monkeypatch.setenv("COLUMNS", "80")
     text = run(capsys, *words, "--help")
     assert max(len(line) for line in text.splitlines()) <= 80
+    assert "default: nan" not in text
     examples = text.split("Examples:\n")[1].strip().splitlines()
     assert len(examples) == 2
     assert examples[0].strip().startswith(" ".join(("perfmodel", *words)))
