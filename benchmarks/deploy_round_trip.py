@@ -17,7 +17,9 @@ from pathlib import Path
 from hwdb import InputError
 from perfmodel import model
 from perfmodel.dtypes import storage
+from perfmodel.models import UNQUANTISED
 from search.deploy import TARGETS, Launch, Pool, export, read_back
+from search.deploy.checkpoints import checkpoint
 from search.deploy.launch import DECODE, PREFILL, SERVE, SWITCHES, Check
 from search.deploy.parsers import releases
 from search.deploy.rules import conflicts
@@ -63,6 +65,9 @@ def random_pool(rng: random.Random, engine: str, name: str, role: str, kv: str) 
     tp = 1 if engine == "trtllm" and dp > 1 else tp
     pp = 1 if dp > 1 or (engine == "llamacpp" and tp > 1) else pp
     spread = tp * dp
+    weight = rng.choice((own, *(f for f in FORMATS[engine] if storage(f).bits < storage(own).bits)))
+    if engine == "trtllm" and kv in UNQUANTISED:  # it keeps the cache of the checkpoint
+        kv = model(checkpoint(name, weight, engine).name).kv_format
     ep = rng.choice((1, spread)) if spec.experts and engine != "llamacpp" else 1
     return Pool(
         role=role,
@@ -72,7 +77,7 @@ def random_pool(rng: random.Random, engine: str, name: str, role: str, kv: str) 
         pp=pp,
         dp=dp,
         ep=ep,
-        weight=rng.choice((own, *(f for f in FORMATS[engine] if storage(f).bits < storage(own).bits))),
+        weight=weight,
         kv=kv,
         max_num_batched_tokens=rng.choice((1024, 2048, 8192, 16384)),
         max_num_seqs=rng.choice((16, 64, 256, 1024)),

@@ -52,7 +52,8 @@ def _default(parameter: Any) -> str:
     if parameter.required:
         return "required"
     value = parameter.default
-    return "" if value is None or value is False or value == "" else f"`{value}`"
+    unknown = value is None or value is False or value == "" or value != value
+    return "" if unknown else f"`{value}`"
 
 
 def command_line() -> str:

@@ -143,6 +143,24 @@ def test_bad_input_is_told(made: Path, words: list[str], told: str, capsys: pyte
     assert told in " ".join(capsys.readouterr().err.split())
 
 
+def test_a_model_may_stand_for_a_path_in_the_result(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = json.loads((made / "result.json").read_text(encoding="utf-8"))
+    path = made / "served.json"
+    path.write_text(json.dumps({**result, "model_id": "/data/checkpoints/ours"}), encoding="utf-8")
+    asked = ["calibrate", str(path), "--device", "h100-sxm"]
+    assert cli.main(asked) == 2
+    assert "--model says what a path or a served name stands for" in " ".join(capsys.readouterr().err.split())
+    assert cli.main([*asked, "--model", "meta-llama/Llama-3.1-8B", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)
+
+
+def test_a_table_without_rows_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "empty.csv"
+    path.write_text("model,device,isl,osl,concurrency,ttft_ms\n", encoding="utf-8")
+    assert cli.main(["calibrate", str(path)]) == 2
+    assert "there is no run in it" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [

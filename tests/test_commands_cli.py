@@ -66,6 +66,7 @@ def test_help_fits_80_columns_and_ends_with_two_examples(
     monkeypatch.setenv("COLUMNS", "80")
     text = run(capsys, *words, "--help")
     assert max(len(line) for line in text.splitlines()) <= 80
+    assert "default: nan" not in text
     examples = text.split("Examples:\n")[1].strip().splitlines()
     assert len(examples) == 2
     assert examples[0].strip().startswith(" ".join(("perfmodel", *words)))
@@ -160,6 +161,13 @@ def test_hw_compare_sets_devices_side_by_side(capsys: pytest.CaptureFixture[str]
     assert "4,800" in text  # GB/s, NVIDIA H200 datasheet
     rows = json.loads(run(capsys, "hw", "compare", "h100-sxm", "h200-sxm", "--json"))
     assert [row["name"] for row in rows] == ["h100-sxm", "h200-sxm"]
+
+
+def test_prices_are_shown_of_a_device_in_any_spelling(capsys: pytest.CaptureFixture[str]) -> None:
+    (row,) = json.loads(run(capsys, "hw", "compare", "H100", "--json"))
+    assert row == json.loads(run(capsys, "hw", "compare", "h100-sxm", "--json"))[0]
+    assert row["cheapest_usd_per_hour"] > 0
+    assert run(capsys, "hw", "show", "H100", "--json") == run(capsys, "hw", "show", "h100-sxm", "--json")
 
 
 def test_own_folder_adds_a_device(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import cli
 from benchmarks.deploy_round_trip import differences, random_launch
 from hwdb import InputError
 from search.deploy import TARGETS, Launch, Pool, export, launch_of, launch_of_row, read_back, read_plan, with_launches
+from search.deploy.parsers import releases
 from search.planning import Plan, plan
 from search.scenario import load_scenario
 
@@ -165,6 +167,48 @@ def launch(engine: str, version: str = "", **pool: object) -> Launch:
 def test_what_a_target_cannot_hold_is_said(asked: Launch, target: str, told: str) -> None:
     with pytest.raises(InputError, match=told):
         export(asked, target)
+
+
+LLAMA = "meta-llama/Llama-3.1-70B-Instruct"
+
+
+@pytest.mark.parametrize(
+    ("engine", "device", "image"),
+    [
+        ("llamacpp", "rtx-4090", "llama.cpp:server-cuda"),
+        ("llamacpp", "mi300x", "llama.cpp:server-rocm"),
+        ("llamacpp", "epyc-9755", "llama.cpp:server"),
+        ("vllm", "epyc-9755", "vllm-cpu-release-repo"),
+        ("llamacpp", "m4-max", ""),
+        ("vllm", "tpu-v6e", ""),
+    ],
+)
+def test_the_image_is_one_for_the_device(engine: str, device: str, image: str) -> None:
+    asked = Launch(LLAMA, engine, releases(engine)[0].version, (Pool(device=device, weight="q8_0"),))
+    asked = asked if engine == "llamacpp" else replace(asked, pools=(Pool(device=device),))
+    if not image:
+        assert "as in the image" not in export(asked, engine).text
+        with pytest.raises(InputError, match=f"no container image of {engine} for {device}"):
+            export(asked, "compose")
+        return
+    named = next(line for line in export(asked, "compose").text.splitlines() if "image: " in line)
+    assert image in named
+    assert image != "llama.cpp:server" or named.endswith(image)
+
+
+def test_tensorrt_llm_keeps_the_cache_of_a_checkpoint_and_the_script_says_so() -> None:
+    """Its PyTorch runtime refuses every KvCacheConfig.dtype but fp8, nvfp4 and auto."""
+    asked = Launch(LLAMA, "trtllm", "1.4.0rc", (Pool(device="h100-sxm", tp=4, weight="fp8", kv="bf16"),))
+    text = export(asked, "trtllm").text
+    assert "bfloat16" not in text
+    assert "has a KV cache in fp8, which trtllm keeps; the plan counts bf16" in text
+    assert read_back(text).launch.main.kv == "fp8"
+
+
+def test_dynamos_planner_may_start_the_devices_of_both_pools() -> None:
+    pools = (Pool(role="prefill", device="h200-sxm", tp=4), Pool(role="decode", device="h200-sxm", tp=8))
+    asked = Launch(LLAMA, "vllm", "0.33.0", pools, least=1, most=2)
+    assert "max_gpu_budget 20." in export(asked, "dynamo").text
 
 
 @pytest.mark.parametrize(

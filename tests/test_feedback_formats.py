@@ -501,6 +501,7 @@ def test_markdown_of_llama_bench(tmp_path: Path, space: str, before: str) -> Non
     runs = read_results(written(tmp_path, text + "\nbuild: 8ccc1ff (5001)\n", "bench.md"))
     assert dict(runs[0].measured) == {"prefill_tok_s": 7340.2}
     assert dict(runs[1].measured) == {"decode_tok_s": 120.6}
+    assert {run.given["weight_dtype"] for run in runs} == {"q4_k_m"}
     assert len(runs) == len(rows)
     assert runs[-1].given["isl"] == ("1" if space else "4096")
 

@@ -93,6 +93,12 @@ def test_runs_of_sglang_one_per_line(tmp_path: Path) -> None:
     assert second.place.endswith("line 2")
 
 
+def test_the_server_of_sglang_says_its_model_and_tp(tmp_path: Path) -> None:
+    server = {"model_path": "Qwen/Qwen3-32B", "tp_size": 2}
+    (run,) = read_results(written(tmp_path, {**SGLANG, "model_id": None, "server_info": server}))
+    assert (run.given["model"], run.given["tp"]) == ("Qwen/Qwen3-32B", "2")
+
+
 def test_a_rate_whose_cap_is_reached_is_a_closed_loop(tmp_path: Path) -> None:
     """8 requests/s of 3 s each are 24 in flight: a cap of 20 rules, one of 40 does not."""
     capped, free = (read_results(written(tmp_path, {**SGLANG, "max_concurrency": cap}))[0] for cap in (20, 40))
@@ -220,6 +226,7 @@ def test_tests_of_llama_bench_as_json_and_csv(tmp_path: Path) -> None:
         ({**VLLM, "completed": 0}, "no request was served"),
         ({k: v for k, v in VLLM.items() if k != "completed"}, "completed is missing"),
         ({"hello": 1}, "no known benchmark"),
+        (json.dumps(VLLM)[:300], r"line 1, column \d+: not JSON"),
         ("", "empty"),
         ("model,device,tpot_ms\nq,h100-sxm,\n", "nothing is measured"),
         ("model,device,tpot_ms\nq,h100-sxm\n", "cells"),

@@ -430,3 +430,45 @@ def test_the_command_prints_one_table_and_bounds_the_effort(tmp_path: Path, caps
     for wrong in (["--gap", "101"], ["--time-limit", "0"], ["--verify", "--rows", "worth"], ["--verify"]):
         assert cli.main(["fleet", str(path), *wrong]) == 2
         assert not capsys.readouterr().out
+
+
+SPELLED = """\
+[hardware]
+stock = {{ "{name}" = 4 }}
+[fleet]
+{fleet}
+[[fleet.class]]
+name = "chat"
+request_rate_rps = 6
+[[fleet.option]]
+name = "big"
+device = "{other}"
+throughput_rps = [3]
+usd_per_hour = 3
+{option}
+"""
+
+
+@pytest.mark.parametrize("name", ["H100 SXM", "h100-sxm"])
+@pytest.mark.parametrize("other", ["H100 SXM", "h100-sxm"])
+def test_stock_spare_nodes_and_parts_mean_a_device_in_any_spelling(tmp_path: Path, name: str, other: str) -> None:
+    def of(fleet: str = "", option: str = "") -> FleetPlan:
+        path = tmp_path / "spelled.toml"
+        path.write_text(SPELLED.format(name=name, other=other, fleet=fleet, option=option), encoding="utf-8")
+        return plan_fleet(load_scenario(path))
+
+    assert of().problem.inventory.stock == {"h100-sxm": 4.0}
+    assert of(f'spare = {{ "{name}" = 1 }}').replicas.sum() == 1 + of().replicas.sum()
+    with pytest.raises(FleetInfeasible, match="raise the stock of h100-sxm from 4 to 10 devices"):
+        of(option="devices = 5")
+    with pytest.raises(FleetInfeasible, match="raise the stock of h100-sxm from 4 to 10 devices"):
+        of(option=f'devices_of = {{ "{name}" = 5 }}')
+    with pytest.raises(InputError, match="h100-sxm is given twice"):
+        of('spare = { "H100 SXM" = 1, h100-sxm = 1 }')
+
+
+def test_the_way_out_stands_before_how_names_were_read(tmp_path: Path) -> None:
+    path = tmp_path / "spelled.toml"
+    path.write_text(SPELLED.format(name="H100 SXM", other="H100 SXM", fleet="", option="devices = 5"), encoding="utf-8")
+    with pytest.raises(FleetInfeasible, match=r"within the limits: raise .* of what is asked \(.*H100 SXM: h100-sxm"):
+        plan_fleet(load_scenario(path))

@@ -101,6 +101,20 @@ def test_states_of_hybrids_by_hand() -> None:
     assert lfm2.state_bytes() == 10 * 2 * 2048 * BF16
 
 
+@pytest.mark.parametrize(
+    ("name", "state", "window", "heads"),
+    [
+        ("tiiuae/falcon-mamba-7b", 8192 * 16, 3 * 8192, 8192 // 64),
+        ("mistralai/Mamba-Codestral-7B-v0.1", 128 * 64 * 128, 3 * (8192 + 2 * 8 * 128), 128),
+    ],
+)
+def test_state_space_models_keep_a_state_and_no_cache(name: str, state: int, window: int, heads: int) -> None:
+    spec = model(name)
+    assert spec.kv_bytes_per_token() == 0
+    assert spec.state_bytes() == 64 * (state + window) * BF16
+    assert spec.heads == heads  # what tensor parallelism divides
+
+
 def test_parts_of_one_layer_count_as_one_layer() -> None:
     falcon = read_config(PUBLISHED["Falcon-H1-7B"][1])
     assert falcon.layers == 44

@@ -260,6 +260,19 @@ def test_case_and_separators_do_not_matter(name: str) -> None:
         ("nvidia/Llama-3_1-Nemotron-Ultra-253B-v1-FP8", "nvidia/Llama-3_1-Nemotron-Ultra-253B-v1"),
         ("Qwen-72B-Chat", "Qwen/Qwen-72B"),
         ("THUDM/glm-4-9b-chat-1m", "zai-org/glm-4-9b-chat"),
+        ("state-spaces/mamba-2.8b", "state-spaces/mamba-2.8b-hf"),
+        ("AntonV/mamba2-2.7b-hf", "state-spaces/mamba2-2.7b"),
+        ("tiiuae/Falcon3-Mamba-7B-Instruct", "tiiuae/falcon-mamba-7b"),
+        ("qwen2.5vl:7b", "Qwen/Qwen2.5-VL-7B-Instruct"),
+        ("phi4mini", "microsoft/Phi-4-mini-instruct"),
+        ("gemma3n:e4b", "google/gemma-3n-E4B-it"),
+        ("granite4:tiny-h", "ibm-granite/granite-4.0-h-tiny"),
+        ("devstral:24b", "mistralai/Devstral-Small-2507"),
+        ("unsloth/Qwen3-Coder-Next-GGUF", "Qwen/Qwen3-Coder-Next"),
+        ("mlx-community/Qwen3-Coder-Next-4bit", "Qwen/Qwen3-Coder-Next"),
+        ("bartowski/zai-org_GLM-4.7-Flash-GGUF", "zai-org/GLM-4.7-Flash"),
+        ("bartowski/mistralai_Devstral-Small-2507-GGUF", "mistralai/Devstral-Small-2507"),
+        ("hermes3:70b", "meta-llama/Llama-3.1-70B"),
     ],
 )
 def test_names_that_people_type_stand_for(typed: str, known: str) -> None:
@@ -295,8 +308,9 @@ INVENTED = (
     "GLM-4.9", "GLM-4.7-Turbo", "MiniMax-M9", "phi-7", "Phi-3-huge-4k-instruct", "falcon-181B", "CodeLlama-35b-hf",
     "starcoder2-8b", "bloom-200b", "Qwen3-8B-Air", "Qwen3-14B-v2", "Hermes-3-Llama-3.1-71B",
     "nvidia/Nemotron-Nano-10B-v2", "GLM-4.8V", "Qwen-71B", "qwen3:15b", "inclusionAI/Ling-2.5-1T",
-    "tiiuae/Falcon-H1-1.5B-Base", "tiiuae/falcon-8b", "tiiuae/Falcon-E-3B-Base", "InternVL4-8B", "pythia-13b",
-    "EAGLE3-Qwen3-8B",
+    "tiiuae/Falcon-H1-1.8B-Base", "tiiuae/falcon-8b", "tiiuae/Falcon-E-3B-Base", "InternVL4-8B", "pythia-13b",
+    "EAGLE3-Qwen3-8B", "Qwen/Qwen3.4-32B", "Qwen/Qwen3.7-35B-A3B", "meta-llama/Llama-3.9-70B", "falcon/falcon-9-7b",
+    "devstral:25b", "qwen2.5vl:8b",
 )
 # fmt: on
 

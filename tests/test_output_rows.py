@@ -64,6 +64,18 @@ def test_table_folds_ranges_in_and_leaves_empty_columns_out() -> None:
     assert "a note" in text
 
 
+def test_columns_that_tell_rows_apart_become_footnotes_where_they_do_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    layout = Layout(label="class", keep=("class",), numbered=("option",))
+    rows = [{"class": "chat", "option": f"{name} {'x' * 30}", "limit_ms": 5.0} for name in ("one", "two", "one")]
+    for width, text in ((40, "[2]"), (80, f"two {'x' * 30}")):
+        monkeypatch.setenv("COLUMNS", str(width))
+        stream = io.StringIO()
+        print_rows(rows, "table", layout, stream=stream)
+        table = stream.getvalue().splitlines()
+        assert [text in line for line in table[2:5]] == [False, True, False]
+        assert f"two {'x' * 30}" in stream.getvalue().replace("\n  ", " ")
+
+
 def test_brackets_are_text_not_markup() -> None:
     stream = io.StringIO()
     print_rows([{"name": "[bold]x[/bold]"}], stream=stream)

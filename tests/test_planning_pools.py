@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -214,6 +215,31 @@ def test_rows_that_differ_in_nothing_that_binds_are_one(seed: int, tmp_path: Pat
     folded = [r["stands_for"] for r in rows if r["stands_for"]]
     assert folded
     assert all(re.search(r"max_num_(seqs|batched_tokens) \d+", text) for text in folded)
+
+
+def _pools(row: dict[str, Any]) -> tuple[object, ...]:
+    """Return what a pair of pools rents by its name: the devices and the formats of both pools."""
+    found: list[object] = []
+    for pool in row["candidate"].split(" + "):
+        workers, each = re.findall(r"(\d+) x (\d+) ", pool)[0]
+        found += [int(workers) * int(each), *re.findall(r"(?:KV )?(?:fp8|bf16)", pool)]
+    return tuple(found)
+
+
+def test_a_table_lists_pools_that_rent_the_same_once(tmp_path: Path) -> None:
+    text = WIDE.replace('rank_by = "output_tok_s_per_device"', 'rank_by = "usd_per_hour"')
+    found = answered(tmp_path, text.replace('["colocated", "disaggregated"]', '["disaggregated"]'))
+    every, apart = found.rows(None), found.rows(10, apart=True)
+    assert apart[0]["rank"] == 1
+    seen = [_pools(row) for row in apart if not row["best_of"]]
+    assert len(seen) == len(set(seen))
+    listed = {row["rank"] for row in apart}
+    last = max(row["rank"] for row in apart if not row["best_of"])
+    left_out = [row for row in every if row["rank"] < last and row["rank"] not in listed]
+    assert left_out
+    better = {row["rank"]: _pools(row) for row in every if row["rank"] in listed}
+    for row in left_out:
+        assert any(rank < row["rank"] and pools == _pools(row) for rank, pools in better.items()), row["candidate"]
 
 
 RAG = relative(0, MODES='["colocated"]', LOAD="request_rate_rps = 40", RANK="usd_per_hour", TTFT="1500", TPOT="25")

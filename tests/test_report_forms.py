@@ -81,6 +81,8 @@ def test_the_ending_of_the_file_or_the_flag_says_the_form(path: Path, tmp_path: 
     made = tmp_path / "r.md"
     assert cli.main(["report", str(path), "-o", str(made)]) == 0
     assert made.read_text().startswith("# Small")
+    assert cli.main(["report", str(path), "-o", str(tmp_path / "r.docx")]) == 2
+    assert not (tmp_path / "r.docx").exists()
     assert cli.main(["report", str(path), "--format", "docx"]) == 2
     with pytest.raises(InputError, match="html, md, json, csv"):
         search.render_report(None, form="docx")  # type: ignore[arg-type]

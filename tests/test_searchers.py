@@ -100,6 +100,10 @@ def test_no_layout_needs_more_than_is_on_hand_and_a_whole_node_may_be_used() -> 
     ("axes", "words"),
     [
         ({"tp": (6,), "pinned": frozenset({"tp"})}, r"tp = 6 is possible: tp 6 does not divide the 64 attention"),
+        (
+            {"tp": (6,), "weight": (-1, FORMAT_CODE["fp8"]), "pinned": frozenset({"tp", "weight"})},
+            "tp = 6, weight = the model's own, fp8 is possible",
+        ),
         ({"tp": (16,)}, r"tp 16 exceeds the 8 h100-sxm"),
         ({"pp": (64,)}, r"pp 64 leaves the 80 layers uneven: 2 on the fullest stage"),
         ({"stock": {"h100-sxm": 1}, "tp": (2,)}, r"takes 2 h100-sxm, of which 1 are on hand"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from benchmarks.serve_fuzz import FLEET, GOOD, ROW, SMALL, requests, verdict
 from hwdb import InputError
 from search.commands import command_tree
 from search.service import OPERATIONS, Bounds, Here, application, called
-from search.service.guard import Guard, roots
+from search.service.guard import Guard, roots, search_path
 from search.sweeps import ARGUMENTS
 
 testclient = pytest.importorskip("fastapi.testclient")
@@ -339,6 +340,18 @@ def test_the_guard_of_a_worker_refuses_files_of_the_machine(place: str) -> None:
         guard._hook(event, (search.__file__, "r", 0))
     with pytest.raises(InputError, match="starts no program"):
         guard._hook("subprocess.Popen", ("ls", ["ls"], None, None))
+
+
+def test_an_import_of_a_worker_lists_no_folder_of_others(tmp_path: Path) -> None:
+    allowed = roots()
+    here = str(Path(search.__file__).parents[1])
+    assert search_path([str(tmp_path), here, *sys.path], allowed)[0] == here
+    assert str(tmp_path) not in search_path([str(tmp_path)], allowed)
+    guard = Guard(allowed)
+    guard.on = True
+    guard._hook("os.listdir", (here,))
+    with pytest.raises(InputError, match="reads no file of its machine"):
+        guard._hook("open", (f"{here}/.git/config", "r", 0))
 
 
 @pytest.mark.slow

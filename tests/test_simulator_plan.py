@@ -109,6 +109,20 @@ def test_simulate_prints_one_flat_row_and_writes_log_and_trace(scenario, tmp_pat
     assert json.loads(trace.read_text())["traceEvents"]
 
 
+@pytest.mark.parametrize(("load", "mean"), [("rate_rps = 2", 2.0), ("concurrency = 4", None)])
+def test_a_trace_without_times_comes_at_the_stated_load(scenario, tmp_path, capsys, load, mean):
+    turns = [{"from": "human", "value": "hello " * 100}, {"from": "gpt", "value": "world " * 50}]
+    (tmp_path / "chats.json").write_text(json.dumps([{"conversations": turns}] * 50))
+    text = called(capsys, "simulate", scenario(f'trace = "chats.json"\n{load}'), "--requests", 400, "--json")
+    (row,) = json.loads(text)
+    assert row["requests"] >= 400
+    if mean is not None:
+        assert row["request_rate_rps"] == pytest.approx(mean, rel=0.2)
+        assert row["ttft_ms"] == pytest.approx(row["ttft_ms_p50"], rel=0.2)  # no request waits for fifty others
+    else:
+        assert row["request_rate_rps"] * row["e2e_ms"] / 1e3 == pytest.approx(4.0, rel=0.05)  # Little's law
+
+
 def test_simulate_replays_a_trace_and_finds_the_capacity(scenario, tmp_path, capsys):
     rows = "\n".join(f"{0.2 * i},{300 + i},{20 + i % 7}" for i in range(150))
     (tmp_path / "day.csv").write_text("arrival_s,input_tokens,output_tokens\n" + rows)

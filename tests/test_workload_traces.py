@@ -118,8 +118,8 @@ def test_rows_of_a_trace_are_read_together(tmp_path: Path) -> None:
 
 
 BAD_TRACES = [
-    ("", r"the trace is empty; give a file with at least one request"),
-    ("  \n \n", r"the trace is empty"),
+    ("", r"the file is empty; give one with at least one request"),
+    ("  \n \n", r"the file is empty"),
     (PLAIN, r"has a header and no request"),
     ("a,b,c\n1,2,3\n", r"line 1: no column for input tokens among a, b, c; name it input_tokens or ContextTokens"),
     ("arrival_s,input_token,output_tokens\n1,2,3\n", r"is 'input_token' meant\?"),

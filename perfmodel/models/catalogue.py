@@ -18,7 +18,7 @@ from hwdb import InputError, UnknownName
 from hwdb.tomlfile import Table, read_toml
 from perfmodel.arrays import NAN
 from perfmodel.dtypes import storage
-from perfmodel.models.checkpoint_name import TAGS, no_decoder
+from perfmodel.models.checkpoint_name import TAGS, parts_of, unestimated
 from perfmodel.models.config import read_config, read_mapping
 from perfmodel.models.format_suffix import Suffix
 from perfmodel.models.layers import Block
@@ -78,8 +78,8 @@ def _has_config(path: Path) -> bool:
 @lru_cache(maxsize=4096)
 def _typed(name: str) -> ModelSpec:
     """Return the model that a name as typed stands for, known or read by its parts."""
-    tag = TAGS.get(name.lower().removesuffix(":latest"))
-    if tag is not None:
+    tag = _tagged(name.lower())
+    if tag:
         spec = model(tag)
         return replace(spec, base=spec.name, reading=_told(name, tag, ()))
     known = _known(name.lower())
@@ -87,15 +87,27 @@ def _typed(name: str) -> ModelSpec:
         return known
     reading = _resolver().find(name)
     if reading is None:
-        family, what = no_decoder(name)
-        if family:
-            raise InputError(
-                f"model {name!r}: {family} is {what}; only models that write token after token (decoders) are estimated"
-            )
+        why = unestimated(name)
+        if why:
+            raise InputError(f"model {name!r}: {why}")
         near = _resolver().family(name)
         hint = "(perfmodel models list has all; or give the path to its config.json)"
         raise UnknownName("model", name, near or names(), hint=hint)
     return _as_read(name, reading)
+
+
+def _tagged(lowered: str) -> str:
+    """Return the checkpoint that a name of the Ollama library stands for; "" for other names.
+
+    A tag that only says the size of what the family's default stands for is that default (devstral:24b).
+    """
+    family, _, tag = lowered.removeprefix("ollama/").removeprefix("library/").partition(":")
+    whole = TAGS.get(f"{family}:{tag}") if tag not in ("", "latest") else TAGS.get(family)
+    if whole or family not in TAGS:
+        return whole or ""
+    size, own = parts_of(tag).size, parts_of(TAGS[family].partition("/")[2].lower()).size
+    own = own if own == own else float(round(model(TAGS[family]).parameters() / 1e9))
+    return TAGS[family] if tag == f"{size:g}b" and size == own else ""
 
 
 @cache

@@ -21,8 +21,11 @@ _WORDS = read_toml(Path(__file__).with_name("name_words.toml"), "words in names"
 HARMLESS, PURPOSE, SHAPES = (frozenset(_WORDS.texts(kind)) for kind in ("harmless", "purpose", "shapes"))
 #: Families of models that are no decoders -> what they are.
 OTHER = {name: _WORDS.table("other").text(name) for name in _WORDS.table("other").values}
+#: Families of decoders whose layers are not modelled -> what they are.
+UNMODELLED = {name: _WORDS.table("unmodelled").text(name) for name in _WORDS.table("unmodelled").values}
 #: Names of another library -> the checkpoint that they stand for.
 TAGS = {name: _WORDS.table("tags").text(name) for name in _WORDS.table("tags").values}
+_DECODERS_ONLY = "; only models that write token after token (decoders) are estimated"
 _BRACKETS = re.compile(r"\[[^\]]*\]|\([^)]*\)")
 _PART_OF_FILES = re.compile(r"-\d{5}-of-\d{5}")
 #: What clouds and hubs append: the revision of an address, the version of a deployment ("-v1:0").
@@ -42,7 +45,9 @@ _DATE = re.compile(
 )
 _MONTH = re.compile(r"0[1-9]|1[0-2]")
 _NUMBER = re.compile(r"\d+(?:\.\d+)*")
-_LETTERS_NUMBER = re.compile(r"([a-z]{2,}|v)((?:\d+(?:\.\d+)*)(?:x\d+)?[bmt]?)")
+_LETTERS_NUMBER = re.compile(r"([a-z]{2,}|v)((?:\d+(?:\.\d+)*)(?:x\d+)?[bmnt]?)")
+#: Words on both sides of a number, without signs between: "qwen2.5vl", "phi4mini".
+_WORD_NUMBER_WORD = re.compile(r"([a-z]{2,})(\d+(?:\.\d+)*)([a-z]{2,})")
 _GLUED_VERSION = re.compile(r"v(\d.*)")
 #: Factor of a printed size -> billions of parameters.
 _BILLIONS = {"m": 1e-3, "b": 1.0, "t": 1e3}
@@ -129,6 +134,9 @@ def _split(chunk: str) -> list[str]:
     version = _GLUED_VERSION.fullmatch(chunk)
     if version:
         return _split(version.group(1))
+    both_sides = _WORD_NUMBER_WORD.fullmatch(chunk)
+    if both_sides and both_sides.group(3) in HARMLESS | PURPOSE | SHAPES:
+        return [*both_sides.groups()]
     glued = _LETTERS_NUMBER.fullmatch(chunk)
     if glued:
         letters, rest = glued.groups()
@@ -190,13 +198,17 @@ def merged(core: list[str]) -> tuple[str, ...]:
     return tuple(out)
 
 
-def no_decoder(name: str) -> tuple[str, str]:
-    """Return (family, what it is) where a name is that of a model which is no decoder; ("", "") elsewhere.
+def unestimated(name: str) -> str:
+    """Return why a model is not estimated where its name is that of a family that is not; "" elsewhere.
 
-    >>> no_decoder("openai/whisper-large-v3"), no_decoder("Qwen/Qwen3-8B")
-    (('whisper', 'an encoder-decoder for speech'), ('', ''))
+    >>> unestimated("openai/whisper-large-v3")
+    'whisper is an encoder-decoder for speech; only models that write token after token (decoders) are estimated'
+    >>> unestimated("BlinkDL/rwkv-7-world"), unestimated("Qwen/Qwen3-8B")
+    ('rwkv is a recurrent network whose time mixing is not modelled', '')
     """
-    leaf = leaf_and_publisher(name)[0]
-    found = (f for f in OTHER if re.search(rf"(?<![a-z]){re.escape(f)}(?![a-z]{{2}})", leaf))
-    family = next(found, "")
-    return family, OTHER.get(family, "")
+    leaf, publisher, _ = leaf_and_publisher(name)
+    for families, told in ((OTHER, _DECODERS_ONLY), (UNMODELLED, "")):
+        for family, what in families.items():
+            if re.search(rf"(?<![a-z]){re.escape(family)}(?![a-z]{{2}})", leaf if told else f"{publisher} {leaf}"):
+                return f"{family} is {what}{told}"
+    return ""

@@ -76,6 +76,7 @@ class Resolver:
     def __init__(self, names: Iterable[str], counts: Counts) -> None:
         self._counts = counts
         self._known = [self._take_apart(name) for name in names]
+        self._owners = {known.parts.publisher for known in self._known} - {""}
         self._spelled: dict[str, list[Known]] = {}
         for known in self._known:
             self._spelled.setdefault(_squashed(leaf_and_publisher(known.name)[0]), []).append(known)
@@ -103,6 +104,12 @@ class Resolver:
     def find(self, name: str) -> Reading | None:
         """Return how `name` is read; None where no known name fits, or several of different shape do."""
         leaf, publisher, before = leaf_and_publisher(name)
+        found = self._found(leaf, publisher, before)
+        owner, _, rest = leaf.partition("_")  # a copy called "owner_NAME" is of that owner where it made known models
+        return self._found(rest, owner, "") if found is None and rest and owner in self._owners else found
+
+    def _found(self, leaf: str, publisher: str, before: str) -> Reading | None:
+        """Return how a name in its parts is read, as `leaf_and_publisher` gives them; or None."""
         spelled = self._spelled.get(_squashed(leaf), [])
         same = [k for k in spelled if k.parts.publisher == publisher]
         same = same or [k for k in spelled if not publisher or _unquantised(k.parts.stored)]
@@ -124,8 +131,11 @@ class Resolver:
     def _with_folder(self, leaf: str, before: str) -> Reading | None:
         """Read a name of which the slash parts more than the publisher: "Llama-3.1/8B", "DeepSeek-V3/R1".
 
-        In the second form both names have to be of one shape; the last one is taken.
+        In the second form both names have to be of one shape; the last one is taken. A folder whose words the last part
+        repeats is a publisher ("Qwen/Qwen3.4-32B"), of which nothing belongs to the name.
         """
+        if set(parts_of(before).core) & set(parts_of(leaf).core):
+            return None
         joined = self._read(parts_of(f"{before}-{leaf}"))
         if joined:
             return joined
@@ -147,8 +157,8 @@ class Resolver:
             first = min(_version(m.known) for m in matches)
             matches = [m for m in matches if _version(m.known) == first]
         if not asked.sized and len({_shape(m.known) for m in matches}) > 1:
-            return None
-        if not matches:
+            matches = [m for m in matches if _is_whole(m, asked)]
+        if not matches or (not asked.sized and len({_shape(m.known) for m in matches}) > 1):
             return None
         owners = {m.known.parts.publisher for m in matches if _unquantised(m.known.parts.stored)}
         return self._reading(min(matches, key=lambda m: _distance(m, asked, owners)), asked)
@@ -172,13 +182,13 @@ class Resolver:
 
     def _named_by_size(self, matches: list[_Match]) -> list[_Match]:
         """Leave out known names without a size where another name of the same core and count has one, which decides."""
-        sizes = {(m.known.core, m.known.parts.size) for m in matches if m.known.parts.sized}
+        sizes = {(_purposes(m.known), m.known.parts.size) for m in matches if m.known.parts.sized}
         if not sizes:
             return matches
 
         def repeats(known: Known) -> bool:
             """Return whether a known name without a size is that of a model whose size another known name gives."""
-            own = {size for core, size in sizes if core == known.core}
+            own = {size for alike, size in sizes if alike == _purposes(known)}
             return bool(own) and any(_same_count(size, self._counts(known.name)[0]) for size in own)
 
         return [m for m in matches if m.known.parts.sized or not repeats(m.known)]
@@ -191,7 +201,7 @@ class Resolver:
         if asked.experts and asked.experts != own.experts:
             return False
         if asked.size == asked.size and asked.size != own.size:
-            stands_for_total = own.size != own.size or bool(own.experts)
+            stands_for_total = (own.size != own.size and not (own.plain ^ asked.plain) & PURPOSE) or bool(own.experts)
             if not stands_for_total or not _same_count(asked.size, self._counts(known.name)[0]):
                 return False
         if asked.active == asked.active and asked.active != own.active:
@@ -262,6 +272,18 @@ def _rest_fits(match: _Match, asked: Parts) -> bool:
     if match.early and any(len(asked.core[i]) == 1 for i in words):
         return False
     return all(i - 1 in left for i in left if is_number(asked.core[i]))
+
+
+def _purposes(known: Known) -> tuple[object, ...]:
+    """Return the core of a known name and the words of its purpose: Qwen3-Coder-Next is not Qwen3-Next."""
+    return known.core, frozenset(known.parts.plain & PURPOSE)
+
+
+def _is_whole(match: _Match, asked: Parts) -> bool:
+    """Return whether a name without size is that of a known model without size, in all its words but of the format."""
+    own = match.known.parts
+    same = (own.plain & PURPOSE) == (asked.plain & PURPOSE)
+    return same and not own.sized and not match.left and not match.early
 
 
 def _version(known: Known) -> tuple[float, ...]:

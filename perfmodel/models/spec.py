@@ -102,8 +102,12 @@ class ModelSpec:
 
     @property
     def heads(self) -> int:
-        """Query heads of the attention layers (the largest number), which tensor parallelism must divide."""
-        return max((m.heads for m in self._mixers if not m.recurrent), default=1)
+        """Query heads of the attention layers (the largest number), which tensor parallelism must divide.
+
+        Without attention those of the recurrent layers.
+        """
+        attending = [m.heads for m in self._mixers if not m.recurrent]
+        return max(attending or [m.heads for m in self._mixers], default=1)
 
     @property
     def kv_heads(self) -> int:

@@ -42,7 +42,9 @@ class RunOptions:
 
     section: ClassVar[str] = "What was run, where the result does not say"
 
-    model: Annotated[str, typer.Option(metavar=NAME, help="Model (default: that of the result).")] = ""
+    model: Annotated[
+        str, typer.Option(metavar=NAME, help="Model; also where the result has a path or a served name.")
+    ] = ""
     device: Annotated[str, typer.Option(metavar=NAME, help="Device, as `hw list` names it.")] = ""
     engine: Annotated[str, typer.Option(metavar=NAME, help="Serving engine (default: the result's, else vllm).")] = ""
     engine_version: Annotated[str, typer.Option(metavar="X.Y", help="Version of the engine (default: newest).")] = ""
@@ -119,9 +121,12 @@ def calibrate_command(
     read = [_read(path) for path in dict.fromkeys(results)]
     logs = [one for one in read if isinstance(one, PowerLog)]
     runs = [run for one in read if not isinstance(one, PowerLog) for run in one]
-    runs = [run.completed(_filled(run, asked.columns())) for run in runs]
-    if not runs:
+    if not runs and logs:
         raise InputError(f"{results[0]}: a log of watts alone; give the result of the run with it")
+    if not runs:
+        raise InputError(f"{results[0]}: there is no run in it; give a file with at least one")
+    runs = [_of_known_model(run, asked.model) for run in runs]
+    runs = [run.completed(_filled(run, asked.columns())) for run in runs]
     runs = _each_once([_with_figure(run, asked.watts) for run in with_watts(runs, logs)])
     with progress_bar("calibrating") as update:
         found = calibrate(runs, hwdb=output.database(), progress=update)
@@ -217,6 +222,24 @@ def _with_figure(run: MeasuredRun, watts: float | None) -> MeasuredRun:
     if watts is None or "power_w_per_device" in run.measured:
         return run
     return replace(run, measured={**run.measured, "power_w_per_device": watts})
+
+
+def _of_known_model(run: MeasuredRun, model: str) -> MeasuredRun:
+    """Return a run without its model where that is a path or a served name, and `model` says what it stands for."""
+    from dataclasses import replace
+
+    from perfmodel import model as model_of
+
+    written = run.given.get("model", "")
+    if not written:
+        return run
+    try:
+        model_of(written)
+    except InputError as error:
+        if not model:
+            raise InputError(f"{run.place}: {error}; --model says what a path or a served name stands for") from None
+        return replace(run, given={**run.given, "model": ""})
+    return run
 
 
 def _filled(run: MeasuredRun, more: dict[str, str]) -> dict[str, str]:

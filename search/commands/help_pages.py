@@ -119,7 +119,8 @@ def _option_row(option: Any) -> tuple[str, str]:
     """Return names and help text of an option, with its default where the text does not state one."""
     name = ", ".join(option.opts) + ("" if option.is_flag else f" {option.metavar}")
     text = option.help or ""
-    stated = option.required or (not option.is_flag and option.default not in (None, ""))
+    known = option.default not in (None, "") and option.default == option.default  # NaN: none is known
+    stated = option.required or (not option.is_flag and known)
     if not stated or "(default" in text:
         return name, text
     default = "required" if option.required else f"default: {_short(option.default)}"

@@ -80,7 +80,7 @@ def show_command(name: DeviceName, output: DataOutputOptions) -> None:
     title = f"{device.title} ({device.vendor} {device.arch}, {device.kind})"
     notes = [*device.notes, *remarks(device)]
     layout = Layout(title=title, notes=notes, footnotes=("source", "note"), right=["value"], wide=output.wide)
-    print_rows(figure_rows(device, database.prices(name)), form, layout)
+    print_rows(figure_rows(device, database.prices(device.name)), form, layout)
 
 
 @grouped
@@ -89,7 +89,8 @@ def compare_command(names: DeviceNames, output: DataOutputOptions) -> None:
     from search.output import DEVICE_NOTE, Layout, comparison_rows, device_row, print_rows
 
     form, database = output.form, output.database()
-    found = [device_row(database.device(name), database.prices(name)) for name in names]
+    devices = [database.device(name) for name in names]
+    found = [device_row(device, database.prices(device.name)) for device in devices]
     shown = [row["name"] for row in found]
     layout = Layout(headings={n: n for n in shown}, right=shown, notes=[DEVICE_NOTE], blocks=True, wide=output.wide)
     print_rows(comparison_rows(found) if form == "table" else found, form, layout)

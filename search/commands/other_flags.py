@@ -12,6 +12,8 @@ _KEYED = {("hardware", "usd_per_hour"): "hardware.usd_per_hour.DEVICE"}
 
 #: Flag -> how it is written where its value is not what the other tool's flag takes.
 _WRITTEN = {"--on": "--on DEVICE=N"}
+#: How a number of devices is written where devices are on offer.
+_COUNT = "--on DEVICE=N (on hand, of one device) or --set limits.devices=N (at most, in all)"
 
 
 def meant_by(flag: str, has: Collection[str]) -> str:
@@ -27,6 +29,8 @@ def meant_by(flag: str, has: Collection[str]) -> str:
     if "--slo" in has and _PERCENTILE.search(word) and any(metric in word for metric in METRICS):
         return f"--slo {slo_keys_like(word)[0]}=MS"
     entries = [e for e in glossary.entries() if word in map(glossary.plain, (e.name, *e.others))]
+    if "--on" in has and word != "devices" and any(e.name == "n_devices" for e in entries):
+        return _COUNT
     own = (f"--{e.name.replace('_', '-')}" for e in entries if "flag" in e.places)
     tables = ((place.strip("[]"), e.name) for e in entries for place in e.places if place.startswith("["))
     keys = (_KEYED.get(key, ".".join(key)) for key in tables if "--set" in has and "fleet" not in key[0])

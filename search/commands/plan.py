@@ -77,7 +77,7 @@ def plan_command(  # the help has a section per group
     own = {"objective": {"rank_by": result.objective}} if result.objective else {}
     asked = asked_scenario(scenario, workload, slo, offer, output.folders, own)
     if form == "table":
-        found, narrower = planned_with_narrower(asked, lambda plan: plan.rows(result.top, result.misses))
+        found, narrower = planned_with_narrower(asked, lambda plan: plan.rows(result.top, result.misses, apart=True))
         return _print_tables(found, narrower, result, output.wide)
     from search.output import print_rows
     from search.planning import terms_of
@@ -113,7 +113,7 @@ def _print_tables(plan: Plan, narrower: Plan | None, result: ResultOptions, wide
     )
     from search.planning import terms_of
 
-    rows = plan.rows(result.top)
+    rows = plan.rows(result.top, apart=True)
     if not plan.feasible:
         told = " ".join(filter(None, [f"error: {plan.message}", reachable_confidence(plan)]))
         print(error_lines(told, sys.stderr), file=sys.stderr)

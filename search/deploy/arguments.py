@@ -10,6 +10,7 @@ from typing import Any
 
 from hwdb import InputError, plain
 from perfmodel import model as model_of
+from perfmodel.models import UNQUANTISED
 from search.deploy.checkpoints import checkpoint
 from search.deploy.drafting import draft_keys, draft_words
 from search.deploy.launch import DECODE, SERVE, Launch, Pool
@@ -55,7 +56,9 @@ def command(launch: Launch, pool: Pool, config: str = "config.yaml") -> Command:
     """
     how = template(launch.engine)
     stored = checkpoint(launch.model, pool.weight, launch.engine)
-    values = to_engine(launch, pool, own_weight=stored.format, own_kv=model_of(stored.name).kv_format)
+    own_kv = model_of(stored.name).kv_format
+    values = to_engine(launch, pool, own_weight=stored.format, own_kv=own_kv)
+    kept = _kept_cache(how, stored.name, own_kv, values)
     words, written = list(how.command), set()
     if how.model_flag and not how.model:
         words.append(stored.name)
@@ -78,7 +81,19 @@ def command(launch: Launch, pool: Pool, config: str = "config.yaml") -> Command:
         words += [how.file, config]
     words += [*draft_words(launch, pool), *_lora_words(launch, how), *_node_words(launch, how, pool), *how.fixed]
     text = json.dumps(held, indent=1) if not how.file else as_yaml(held)
-    return Command(tuple(words), {config: text} if held else {}, _env(launch, pool), stored.notes)
+    return Command(tuple(words), {config: text} if held else {}, _env(launch, pool), (*stored.notes, *kept))
+
+
+def _kept_cache(how: Template, stored: str, own: str, values: dict[str, Any]) -> tuple[str, ...]:
+    """Take the format of the KV cache out where the engine always keeps that of the checkpoint; return a note on it.
+
+    TensorRT-LLM can narrow the cache of a checkpoint, but not widen it to 16 bits.
+    """
+    planned = values.get("kv")
+    if not how.formats or planned in (None, *how.formats) or planned not in UNQUANTISED:
+        return ()
+    values["kv"] = None
+    return (f"{stored} has a KV cache in {own}, which {how.engine} keeps; the plan counts {planned}",)
 
 
 def _words(how: Template, setting: str, entry: Mapping[str, Any], value: Any) -> list[str]:

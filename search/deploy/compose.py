@@ -6,7 +6,7 @@ from typing import Any
 
 from hwdb import InputError
 from search.deploy.containers import HF_TOKEN, LOCAL, PORT, name_of, noted, probes
-from search.deploy.images import device_record, image
+from search.deploy.images import device_record, needed_image
 from search.deploy.kubernetes import checked_command, router
 from search.deploy.launch import SERVE, Launch, Pool
 from search.deploy.templates import NODE_DEVICES, template
@@ -71,7 +71,7 @@ def _service(launch: Launch, pool: Pool, words: tuple[str, ...], first: int) -> 
     start = probes(launch)["startupProbe"]
     alone = pool.replicas == 1 and pool.role == SERVE
     found: dict[str, Any] = {
-        "image": image(launch, pool),
+        "image": needed_image(launch, pool),
         "entrypoint": list(words[:head]),
         "command": [word.replace("$", "$$") for word in words[head:]],
         "labels": noted(launch, pool),

@@ -9,7 +9,7 @@ from typing import Any
 
 from perfmodel import model as model_of
 from search.deploy.arguments import Command
-from search.deploy.images import device_record, image
+from search.deploy.images import device_record, needed_image
 from search.deploy.launch import Launch, Pool
 from search.deploy.script import marked
 from search.deploy.templates import nodes_for, product, resource, template
@@ -57,7 +57,7 @@ def container(launch: Launch, pool: Pool, found: Command) -> dict[str, Any]:
         env.append({"name": "VLLM_NIXL_SIDE_CHANNEL_HOST", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}})
     return {
         "name": "main",
-        "image": image(launch, pool),
+        "image": needed_image(launch, pool),
         "command": [*found.words[: len(template(launch.engine).command)]],
         "args": [*found.words[len(template(launch.engine).command) :]],
         **({"env": env} if env else {}),

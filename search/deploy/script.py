@@ -23,8 +23,8 @@ SURE = 0.99
 
 def script(launch: Launch) -> str:
     """Return the script."""
-    kinds = dict.fromkeys(image(launch, pool) for pool in launch.pools)
-    needs = f"# It needs {launch.engine} on the path, as in the image {' or '.join(kinds)}."
+    kinds = dict.fromkeys(filter(None, (image(launch, pool) for pool in launch.pools)))
+    needs = f"# It needs {launch.engine} on the path{', as in the image ' * bool(kinds)}{' or '.join(kinds)}."
     parts = ["#!/usr/bin/env bash", *heading(launch), needs]
     for pool in launch.pools:
         parts += ["", *_pool(launch, pool)]

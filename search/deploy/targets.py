@@ -104,7 +104,9 @@ def _yaml(launch: Launch, target: str, documents: list[dict[str, Any]]) -> str:
     texts = [as_yaml(d) for d in documents]
     start = [f"# Start it with: {STARTED[target]} FILE" + (" up -d" if target == "compose" else "")]
     if target in SCALED and launch.least and launch.most and launch.most > launch.least:
-        devices = launch.most * launch.main.devices
+        devices = launch.most * launch.main.devices + sum(
+            pool.replicas * pool.devices for pool in launch.pools if pool is not launch.main
+        )
         start.append("# " + SCALED[target].format(least=launch.least, most=launch.most, devices=devices))
     if target in REACHED:
         start.append("# Reach it with: " + REACHED[target].format(name=front(launch), app=name_of(launch)))

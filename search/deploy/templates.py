@@ -48,10 +48,12 @@ class Template:
     file: str
 
     def image_for(self, device: Device | None, version: str) -> str:
-        """Return the container image of a release on a device."""
-        names = () if device is None else (device.vendor, device.kind)
-        found = next((self.image[n] for n in names if n in self.image), self.image["default"])
-        return found.format(version=version)
+        """Return the container image of a release on a device; "" where none is known.
+
+        A processor takes the image of processors, whoever made it. An unknown device takes the engine's first image.
+        """
+        key = next(iter(self.image)) if device is None else device.kind if device.kind == "cpu" else device.vendor
+        return self.image.get(key, "").format(version=version)
 
     def has(self, setting: str, version: str) -> bool:
         """Return whether a release has a flag or key for a setting."""

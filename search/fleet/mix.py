@@ -113,7 +113,7 @@ def tightened(
             found = solve(slowed(problem, whole))
         except FleetInfeasible as error:
             told = _lowered(problem, whole, whole < 1.0)
-            raise FleetInfeasible("; ".join([error.message, *told]), error.relaxations) from None
+            raise FleetInfeasible(error.message, error.relaxations, (*error.remarks, *told)) from None
     return found, _lowered(problem, whole, (whole < 1.0) & (found.replicas.any(axis=1) | (whole == 0.0)))
 
 

@@ -175,4 +175,4 @@ def _told(problem: FleetProblem, found: tuple[Numbers, Array, float], gap: float
 
 def _infeasible(problem: FleetProblem, effort: Effort, told: str = UNMET) -> FleetInfeasible:
     """Return the error for a problem that no fleet satisfies, with the changes that would help. told: its sentence."""
-    return FleetInfeasible("; ".join([told, *problem.remarks]), relaxations(problem, effort.tried))
+    return FleetInfeasible(told, relaxations(problem, effort.tried), problem.remarks)

@@ -52,12 +52,16 @@ class Relaxation:
 
 
 class FleetInfeasible(Infeasible):
-    """Raised when no fleet satisfies the limits. relaxations: changes, each of which alone makes a fleet possible."""
+    """Raised when no fleet satisfies the limits.
 
-    def __init__(self, message: str, relaxations: tuple[Relaxation, ...] = ()) -> None:
-        ways = "; or ".join(str(r) for r in relaxations)
-        super().__init__(message + (f": {ways}" if ways else ""))
-        self.message, self.relaxations = message, relaxations
+    relaxations: changes, each of which alone makes a fleet possible. remarks: how the scenario was read and what was
+    lowered; they follow in brackets.
+    """
+
+    def __init__(self, message: str, relaxations: tuple[Relaxation, ...] = (), remarks: tuple[str, ...] = ()) -> None:
+        ways, told = "; or ".join(str(r) for r in relaxations), "; ".join(remarks)
+        super().__init__(message + (f": {ways}" if ways else "") + (f" ({told})" if told else ""))
+        self.message, self.relaxations, self.remarks = message, relaxations, remarks
 
 
 def describe(limit: str) -> str:

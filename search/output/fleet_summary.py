@@ -108,7 +108,7 @@ def print_fleet(fleet: FleetPlan, *, wide: bool = False) -> None:
     """
     optimal = "proven optimal" if fleet.gap <= OPTIMAL_GAP else f"gap {number(100.0 * fleet.gap)} %"
     limits = [f"Without the limit on {b.name}: ${money(b.saving)} per hour less." for b in fleet.binding]
-    remarks = [f"{text[:1].upper()}{text[1:]}." for text in fleet.problem.remarks]
+    remarks = [f"{_begun(text)}." for text in fleet.problem.remarks]
     idle = [f"{text}." for text in _left_idle(fleet)]
     power = fleet_power_notes(fleet)
     notes = [
@@ -297,6 +297,11 @@ LATENCY = ("class", "option", "slo_bound", "limit_ms", "closed_form_ms", "slo_bo
 LATENCY_DROPPED = ("running", "option", "slo_bound_chance")
 
 
+def _begun(remark: str) -> str:
+    """Return a remark as the beginning of a sentence; a name in front of a colon stays as it is written."""
+    return remark if remark.partition(" ")[0].endswith(":") else f"{remark[:1].upper()}{remark[1:]}"
+
+
 def print_latencies(rows: list[dict[str, Any]], *, wide: bool = False) -> None:
     """Print the latency of each class beside its SLO, and the batch of each option. rows: of `fleet.latency_rows`."""
     bounded = any(row["limit_ms"] == row["limit_ms"] for row in rows)
@@ -311,6 +316,7 @@ def print_latencies(rows: list[dict[str, Any]], *, wide: bool = False) -> None:
             columns=[c for c in columns if several or c != "option"],
             keep=("class", "slo_bound", "limit_ms", "closed_form_ms"),
             drop=LATENCY_DROPPED,
+            numbered=("option",),
             headings={"slo_bound_chance": "Sure %", "closed_form_ms": "Estimate ms"},
             without_range=() if wide else ("closed_form_ms",),
             wide=wide,

@@ -249,13 +249,15 @@ def _safer(plan: Plan) -> str:
 
 
 def odds_note(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Say how often rank 1 is the better choice than the next rank, and which doubt that hangs on; nothing if alone."""
-    next_one = next((row for row in rows if row["rank"] == 2), None)
+    """Say how often rank 1 is the better choice than the next row, and which doubt that hangs on; nothing if alone."""
+    next_one = next((row for row in rows if row["rank"] and row["rank"] > 1), None)
     if next_one is None or not is_known(next_one.get("best_beats_chance")):
         return []
     other = next((row for row in rows if row["rank"] and _hardware(row) != _hardware(rows[0])), None)
     draws = f"in {_of_100(next_one)} of 100 draws of possible errors"
-    words = f"Odds: rank 1, the recommendation, is the better choice than rank 2 {draws}{_hangs(next_one)}"
+    words = (
+        f"Odds: rank 1, the recommendation, is the better choice than rank {next_one['rank']} {draws}{_hangs(next_one)}"
+    )
     if other is not None and other is not next_one and is_known(other["best_beats_chance"]):
         words += f". Against rank {other['rank']}, the best on other devices: {_of_100(other)} of 100{_hangs(other)}"
     return [f"{words}."]

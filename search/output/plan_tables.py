@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from math import expm1, isfinite
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -194,6 +195,7 @@ def _print_ranking(plan: Plan, rows: Sequence[dict[str, Any]], wide: bool, narro
         *remarks,
         *getattr(plan, "notes", ()),
         *_offers(plan, narrower),
+        *_rented_alike(rows),
         *_beyond_the_list(rows),
         *_same_figures(rows),
         *([f"Sure %: {SURE}"] if plan.scenario.slo.objectives else []),
@@ -204,6 +206,18 @@ def _print_ranking(plan: Plan, rows: Sequence[dict[str, Any]], wide: bool, narro
         plan, rows, columns, number="rank", notes=notes, without_range=["usd_per_million_tokens"], wide=wide
     )
     print_rows(with_kilowatts(rows), layout=layout)
+
+
+def _rented_alike(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Say in one line which ranks are not listed because they rent what a better one rents; nothing where none is."""
+    ranked = [row["rank"] for place, row in enumerate(rows, start=1) if row["rank"] == place or not row.get("best_of")]
+    listed = [row["rank"] for row in rows if row["rank"] <= max(ranked, default=0)]
+    gaps = [(one + 1, other - 1) for one, other in pairwise(listed) if other > one + 1]
+    if not gaps:
+        return []
+    told = [f"{first}" if first == last else f"{first} to {last}" for first, last in gaps]
+    who = f"Ranks {_listed(told)} rent" if len(gaps) > 1 or gaps[0][0] != gaps[0][1] else f"Rank {told[0]} rents"
+    return [f"{who} as many devices for each pool as a listed rank, in other layouts; --csv and --json list all."]
 
 
 def _beyond_the_list(rows: Sequence[dict[str, Any]]) -> list[str]:

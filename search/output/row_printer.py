@@ -123,6 +123,11 @@ def _print_table(rows: Sequence[Row], layout: Layout, page: Console | Plain) -> 
         layout = replace(layout, columns=last)
     shown, notes = _with_footnotes(_prepared(rows, layout), layout)
     fit = fitted(shown, layout, width)
+    lost = [c for c in layout.numbered if c in wanted_columns(shown, layout) and c not in fit.columns]
+    if lost:
+        layout = replace(layout, footnotes=(*layout.footnotes, *lost), keep=(*layout.keep, *lost), numbered=())
+        shown, notes = _with_footnotes(_prepared(rows, layout), layout)
+        fit = fitted(shown, layout, width)
     label = layout.label or wanted_columns(shown, layout)[0]
     right = {c for c in fit.columns if c in layout.right or not any(isinstance(row.get(c), str) for row in shown)}
     print_lines(page, _head(fit, right, layout), "bold")

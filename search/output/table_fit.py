@@ -52,8 +52,9 @@ class Layout:
     the first. number: the column that numbers the rows, if any. keep: columns that stay while there is another way.
     drop: columns in the order in which they go, the least important first; by default from the right. short: text ->
     shorter text, used where the full one does not fit; short_note says what the short form means. footnotes: columns of
-    long texts, which are listed below the table under numbers. below: columns whose text stands in lines of its own
-    under the row. notes: lines printed below. headings: column -> heading, where it is not that of the column's name.
+    long texts, which are listed below the table under numbers. numbered: columns that tell rows apart, which become
+    footnotes where they do not fit. below: columns whose text stands in lines of its own under the row. notes: lines
+    printed below. headings: column -> heading, where it is not that of the column's name.
     right: columns set to the right although they hold text. without_range: columns printed without their 80 % interval.
     wide: True prints every column, whatever the width of the terminal. brief: True says in few words what is left out.
     blocks: True prints columns that do not fit as further tables below, and leaves none out.
@@ -68,6 +69,7 @@ class Layout:
     short: Mapping[str, str] = field(default_factory=dict)
     short_note: str = ""
     footnotes: Sequence[str] = ()
+    numbered: Sequence[str] = ()
     below: Sequence[str] = ()
     notes: Sequence[str] = ()
     headings: Mapping[str, str] = field(default_factory=dict)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -49,6 +49,33 @@ def folded(candidates: Candidates, numbers: Sequence[int]) -> dict[int, list[int
         else:
             out[int(compared[alike])].append(number)
     return out
+
+
+def first_of_each(candidates: Candidates, numbers: Sequence[int], most: int | None) -> list[int]:
+    """Return the first `most` of the candidates `numbers`, best first, without pairs of pools that rent the same.
+
+    Pairs rent the same where both pools have as many devices of the same types, in the same formats: they differ in how
+    layers and experts are split. Every colocated candidate is kept.
+    """
+    kept: dict[Hashable, int] = {}
+    for number in numbers:
+        if len(kept) == most:
+            break
+        kept.setdefault(_rented(candidates, number), number)
+    return list(kept.values())
+
+
+def _rented(candidates: Candidates, number: int) -> Hashable:
+    """Return what a pair of pools rents, its formats included; of a colocated candidate its number."""
+    place = number - len(candidates.layouts)
+    if place < 0:
+        return number
+    pair, columns = candidates.pairs, candidates.columns
+    pools = ((pair.prefill, columns["prefill_workers"]), (pair.decode, columns["decode_workers"]))
+    return tuple(
+        (pool.device[place], pool.weight[place], pool.kv[place], pool.devices_per_replica[place] * workers[number])
+        for pool, workers in pools
+    )
 
 
 def stands_for(candidates: Candidates, numbers: Sequence[int]) -> str:

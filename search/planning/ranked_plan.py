@@ -13,7 +13,7 @@ import numpy as np
 from hwdb import Infeasible
 from search.manifest import Manifest
 from search.planning.candidates import Candidates
-from search.planning.folded import folded, stands_for
+from search.planning.folded import first_of_each, folded, stands_for
 from search.planning.left_out import left_out
 from search.planning.modes import best_by_mode, best_of, comparison, device_winners, winners
 from search.planning.names import told_apart
@@ -83,17 +83,19 @@ class Plan(Candidates):
         """Return candidate `number` as one flat row; units are in its keys, `_lo` and `_hi` bound the 80 % interval."""
         return candidate_rows(self, [number])[0]
 
-    def rows(self, most: int | None = 20, misses: int = 0) -> list[dict[str, Any]]:
+    def rows(self, most: int | None = 20, misses: int = 0, *, apart: bool = False) -> list[dict[str, Any]]:
         """Return flat rows of the best `most` candidates that qualify (None: all), ranked from 1.
 
         The best of each mode of serving and of up to `DEVICES_SHOWN` devices are among them, with their ranks.
         Candidates that differ only in settings that do not bind are one row; `stands_for` names their values.
         `best_of` names the modes and devices that a row is the best of.
 
-        misses: so many of the rows of `misses()` follow; their rank is None.
+        misses: so many of the rows of `misses()` follow; their rank is None. apart: leave out pairs of pools that rent
+        the same devices as a better one.
         """
         heads = list(self._folded)
-        ranks = {number: i for i, number in enumerate(heads[:most], start=1)}
+        listed = first_of_each(self, heads, most) if apart else heads[:most]
+        ranks = {number: heads.index(number) + 1 for number in listed}
         best = [*winners(self).values(), *device_winners(self, DEVICES_SHOWN)]
         ranks |= {n: heads.index(n) + 1 for n in best if n not in ranks and n in self._folded}
         ranks = dict(sorted(ranks.items(), key=lambda item: item[1]))

@@ -86,14 +86,16 @@ def pools_of(plan: Plan, number: int) -> tuple[Deployments, Deployments | None]:
 def requests(plan: Plan, number: int, settings: Settings | None = None) -> Traffic:
     """Return the requests to simulate for a candidate: the scenario's trace, or else draws from its workload.
 
-    Of an open load they are the first of as many as the precision needs.
+    A trace without times of arrival gives the lengths of a stated rate or of clients, whose arrivals are drawn. Of an
+    open load they are the first of as many as the precision needs.
     """
     settings = settings or Settings()
     request = plan.scenario.request
     work, count = plan.scorer.workload_of(float(plan.columns["offered"][number])), settings.count
     if request is not None and request.trace is not None and (plan.scorer.sized or work.arrival == "open"):
         trace = request.read_trace()
-        return simulator.offered(trace if plan.scorer.sized else trace.at_rate(work.rate), count=count)
+        if np.isfinite(trace.rate) or work.arrival not in ("open", "closed"):
+            return simulator.offered(trace if plan.scorer.sized else trace.at_rate(work.rate), count=count)
     decode, prefill = pools_of(plan, number)
     replicas = float(decode.replicas[0] + (prefill.replicas[0] if prefill is not None else 0.0))
     if settings.whole and work.arrival == "closed" and not math.isfinite(work.n_requests):

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from hwdb import InputError
 from search.output import Row, heading, json_value, print_rows, with_range, without_nan
 from search.report.html_page import Page, Section, Table, render
 
@@ -117,10 +118,16 @@ def table_rows(page: Page) -> list[Row]:
 
 #: Forms of a report, by the ending of its file.
 FORMS = {"html": render, "md": markdown, "json": as_json, "csv": csv_text}
-#: Endings of files -> form of the report; of others it is a page.
-ENDINGS = {".md": "md", ".markdown": "md", ".json": "json", ".csv": "csv"}
+#: Endings of files -> form of the report.
+ENDINGS = {".html": "html", ".htm": "html", ".md": "md", ".markdown": "md", ".json": "json", ".csv": "csv"}
 
 
 def form_of(file: Path) -> str:
-    """Return the form of a report by the ending of its file; "html" for endings that no other form has."""
-    return ENDINGS.get(file.suffix.lower(), "html")
+    """Return the form of a report by the ending of its file; a page where it has none.
+
+    Raises `InputError` for an ending of which no form is known.
+    """
+    ending = file.suffix.lower()
+    if ending and ending not in ENDINGS:
+        raise InputError(f"{file}: no report ends in {ending}; end it in {', '.join(ENDINGS)}, or state --format")
+    return ENDINGS.get(ending, "html")

@@ -226,7 +226,7 @@ def _option(table: Table, classes: list[str], database: Hwdb) -> FleetOption:
         layouts={k: wholes(table, k) for k in LAYOUTS if k in table},
         weight=table.texts("weight", ()),
         kv=table.texts("kv", ()),
-        terms=read_option_terms(table),
+        terms=read_option_terms(table, database),
         prefill_device=_prefill(table, database, stated=stated is not None),
         prefill_tp=wholes(table, "prefill_tp") if "prefill_tp" in table else (),
         together=_together(table),

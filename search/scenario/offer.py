@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hwdb import Hwdb, load
+from hwdb import Hwdb, InputError, load
 from hwdb.tomlfile import Table
 from search.scenario.workload import relay
 
@@ -89,9 +89,20 @@ def by_device(table: Table, key: str, database: Hwdb, others: list[str]) -> dict
     inner = table.table(key)
     values = {}
     for name in inner.keys():  # noqa: SIM118 - a Table is no mapping
-        known = name in others and name not in database.names()
-        device = name if known else relay(inner, name, database.device, name).name
+        device = device_called(name, database) if name in others else relay(inner, name, database.device, name).name
         if device in values:
             raise inner.error(name, f"{device} is given twice, in two spellings; give it once")
         values[device] = inner.number(name, least=0)
     return values
+
+
+def device_called(written: str, database: Hwdb) -> str:
+    """Return the name of the device that is written in any spelling, or what is written where it means no one device.
+
+    Options with stated throughputs may stand on devices that the database lacks. Their stock, supplies and spare nodes
+    are found by this name, so that all of them may spell it in their own way.
+    """
+    try:
+        return database.device(written).name
+    except InputError:
+        return written

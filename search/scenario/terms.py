@@ -13,6 +13,7 @@ from perfmodel.money import HOURS_PER_MONTH
 from perfmodel.workload import SECONDS_PER_HOUR
 from search.scenario.inventory import SUPPLY_KINDS, Supply, TermsOfUse, placed
 from search.scenario.limits import MAX_SPARE_NODES
+from search.scenario.offer import device_called
 from search.scenario.regions import Region, check_region
 
 #: Draws of the throughput where the scenario gives a spread and no number of them. chosen: a share of 95 in 100 shows.
@@ -76,10 +77,10 @@ class FleetTerms:
     regions: tuple[Region, ...] = ()
 
 
-def read_option_terms(table: Table) -> OptionTerms:
-    """Read on which terms one `[[fleet.option]]` is used, without its region."""
+def read_option_terms(table: Table, database: Hwdb) -> OptionTerms:
+    """Read on which terms one `[[fleet.option]]` is used, without its region. database: the hardware database."""
     return OptionTerms(
-        parts={n: float(count) for n, count in _counts(table, "devices_of", 1).items()},
+        parts={name: float(n) for name, n in _counts(table, "devices_of", database, least=1).items()},
         start_up_h=table.number("start_up_s", NAN, least=0) / SECONDS_PER_HOUR,
         min_stay_h=table.number("min_stay_h", 0.0, least=0),
         fixed=table.flag("fixed", False),
@@ -101,7 +102,7 @@ def read_fleet_terms(table: Table, database: Hwdb, regions: tuple[Region, ...]) 
         supplies=tuple(_supply(t, database, names) for t in table.tables("supply", ())),
         mean_budget=table.number("usd_per_month", math.inf, above=0) / HOURS_PER_MONTH,
         carbon=table.number("co2_kg_per_month", math.inf, above=0) * GRAMS_PER_KG / HOURS_PER_MONTH,
-        spare=_counts(table, "spare", 0, MAX_SPARE_NODES),
+        spare=_counts(table, "spare", database, least=0, most=MAX_SPARE_NODES, places=names),
         spare_domains=table.whole("spare_domains", 0, most=MAX_SPARE_NODES),
         horizon_h=table.number("horizon_h", HOURS_PER_MONTH, above=0),
         draws=table.whole("worlds", DRAWS, least=1, most=MOST_DRAWS),
@@ -114,13 +115,23 @@ def read_fleet_terms(table: Table, database: Hwdb, regions: tuple[Region, ...]) 
     )
 
 
-def _counts(table: Table, key: str, least: int, most: float = math.inf) -> dict[str, int]:
-    """Read the inner table `key`: a whole number by name, at least `least`; empty where the key is absent."""
+def _counts(
+    table: Table, key: str, database: Hwdb, *, least: int, most: float = math.inf, places: Sequence[str] = ()
+) -> dict[str, int]:
+    """Read the inner table `key`: a whole number by device, at least `least`; empty where the key is absent.
+
+    places: names that stand for themselves, such as those of regions.
+    """
     if key not in table:
         table.get(key, None)
         return {}
-    inner = table.table(key)
-    return {name: inner.whole(name, least=least, most=most) for name in inner.keys()}  # noqa: SIM118 - a Table is no mapping
+    inner, found = table.table(key), dict[str, int]()
+    for name in inner.keys():  # noqa: SIM118 - a Table is no mapping
+        device = name if name in places else device_called(name, database)
+        if device in found:
+            raise inner.error(name, f"{device} is given twice, in two spellings; give it once")
+        found[device] = inner.whole(name, least=least, most=most)
+    return found
 
 
 def _case(table: Table) -> FleetCase:

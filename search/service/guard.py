@@ -40,6 +40,17 @@ def roots(folders: tuple[Path, ...] = ()) -> tuple[str, ...]:
     return tuple(os.path.realpath(path) for path in found)
 
 
+def search_path(path: list[str], allowed: tuple[str, ...]) -> list[str]:
+    """Return the entries of a module search path that a worker may list: of others, an import would be refused.
+
+    An import lists a folder again whenever something in it has changed. The folder in which perfmodel lies stays: its
+    modules are read, and a checkout may be there.
+    """
+    here = os.path.realpath(Path(__file__).resolve().parents[2])
+    real = {entry: os.path.realpath(entry) for entry in path}
+    return [e for e in path if real[e] == here or any(real[e] == r or real[e].startswith(r + os.sep) for r in allowed)]
+
+
 class Guard:
     """A hook of Python's auditing that refuses files outside some folders while `on`.
 
@@ -48,10 +59,12 @@ class Guard:
 
     def __init__(self, allowed: tuple[str, ...]) -> None:
         self.allowed = allowed
+        self.listed = os.path.realpath(Path(__file__).resolve().parents[2])
         self.on = False
 
     def install(self) -> None:
         """Begin to refuse."""
+        sys.path[:] = search_path(sys.path, self.allowed)
         sys.addaudithook(self._hook)
         self.on = True
 
@@ -65,5 +78,7 @@ class Guard:
         if isinstance(path, int) or path is None:
             return
         place = os.path.realpath(os.fsdecode(path))
+        if event == "os.listdir" and place == self.listed:  # by the import of a module of ours
+            return
         if not any(place == root or place.startswith(root + os.sep) for root in self.allowed):
             raise InputError(f"{os.path.basename(place)}: the server reads no file of its machine; send its content")

@@ -16,7 +16,8 @@ import numpy as np
 from hwdb import Device, InputError
 from perfmodel import Deployments, ModelSpec
 from perfmodel.arrays import NAN, Array, Index, Mask
-from perfmodel.deployment import ExpertRouting, HandOver, Speculation
+from perfmodel.deployment import CP_METHODS, ExpertRouting, HandOver, Speculation
+from perfmodel.dtypes import COMPUTE, FORMAT_NAMES
 from perfmodel.hardware import Host
 from perfmodel.models import Adapters
 from search.space.rules import RULES, Columns, Rule, RuleContext, first_row, idle_watts
@@ -48,6 +49,8 @@ AXES = (
 )
 #: Axes that hold positions or codes rather than amounts.
 CODE_AXES = ("device", "weight", "act", "kv", "cp_method")
+#: Names of the codes of an axis.
+_NAMES = {"weight": FORMAT_NAMES, "kv": FORMAT_NAMES, "act": COMPUTE, "cp_method": CP_METHODS}
 #: Axes that are degrees of parallelism.
 DEGREE_AXES = ("tp", "pp", "ep", "dp", "cp", "kvp")
 #: Degrees that the search tries of its own accord. dp reaches the groups of 32 that published deployments of large
@@ -240,9 +243,15 @@ class SearchSpace:
         """Say that no candidate is legal, which axes the user set, and which rules removed most, with examples."""
         by_count = sorted((n for n in removed if removed[n] and n != "same"), key=lambda n: -removed[n])
         reasons = "; ".join(example[n] for n in by_count[:REASONS_TOLD])
-        pinned = [f"{a} = {', '.join(f'{v:g}' for v in getattr(self, a))}" for a in AXES[1:] if a in self.pinned]
+        pinned = [f"{a} = {', '.join(_words(a, v) for v in getattr(self, a))}" for a in AXES[1:] if a in self.pinned]
         given = f" with {', '.join(pinned)}" if pinned else ""
         return f"no deployment of {self.model.name}{given} is possible: {reasons}"
+
+
+def _words(axis: str, value: float) -> str:
+    """Return a value of an axis as a scenario spells it: formats by their names, amounts as numbers."""
+    names = _NAMES.get(axis, ())
+    return (names[int(value)] if value >= 0 else "the model's own") if names else f"{value:g}"
 
 
 def _without(context: RuleContext, rule: Rule, columns: Columns, keep: Mask) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from hwdb import InputError, infile
@@ -61,8 +62,23 @@ def runs_of(content: Content) -> list[MeasuredRun]:
     if reader is None:
         if content.kind == "table":
             check_separator(content.head, content.path)
+        if content.head[0] in "{[" and not content.fields and content.kind == "lines":
+            _refuse_broken(content)
         names = ", ".join(r.name for r in READERS)
         raise InputError(
             f"{content.path}: a result of no known benchmark (fields: {content.listed()}); read are: {names}"
         )
     return list(reader.read(content))
+
+
+def _refuse_broken(content: Content) -> None:
+    """Raise `InputError` for a file that begins like JSON and is none: where it stops being JSON."""
+    try:
+        json.loads(content.text)
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"{content.path}, line {error.lineno}, column {error.colno}: not JSON ({error.msg}); give the whole file "
+            "as the benchmark wrote it"
+        ) from None
+    except (ValueError, RecursionError):  # a number of more digits than Python converts, or too deep
+        return

@@ -63,9 +63,12 @@ def _run(record: Mapping[str, Any], place: str) -> MeasuredRun:
     other_names = {metric: key for metric, key in SGLANG_TIMES.items() if TIMES[metric] not in record}
     found = metrics(record, TIMES | other_names | RATES | {"total_tok_s": total}, place)
     backend = str(record.get("backend") or record.get("endpoint_type") or "")
-    model = str(record.get("model_id") or record.get("model") or "")
+    server = record.get("server_info")  # what SGLang's server says of itself, since 0.4.7
+    server = server if isinstance(server, Mapping) else {}
+    model = str(record.get("model_id") or record.get("model") or server.get("model_path") or "")
     given = {
         "model": model,
+        "tp": text_of(number(server, "tp_size", place)) if server.get("tp_size") else "",
         "engine": ENGINES.get(backend, ""),
         "isl": text_of(isl),
         "osl": text_of(osl),

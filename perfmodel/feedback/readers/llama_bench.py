@@ -3,7 +3,8 @@
 A record per test: `n_prompt`, `n_gen`, `n_depth` (tokens in the cache before the test, since 2025), `avg_ts` in
 tokens/s (ggml-org/llama.cpp, tools/llama-bench/README.md; until 2025 examples/llama-bench). `pp` tests have prompts
 alone, `tg` tests output alone; a test with both mixes two rates and is refused. A Markdown table says the test in a
-word, `pp512`, `tg128 @ d4096` (`pp 512` until 2024), and the model in words that --model replaces.
+word, `pp512`, `tg128 @ d4096` (`pp 512` until 2024), and the model in words: --model says which it is, and the format
+of its weights is read from them.
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hwdb import InputError
+from perfmodel.dtypes import FORMATS
 from perfmodel.feedback.readers.reader import ResultReader, number, table_rows, text_of
 from perfmodel.feedback.run import MeasuredRun
 from perfmodel.workload.traces import Content
 
 #: A test of a Markdown table: its kind, tokens, and depth. PAIR: one of prompt and output together.
 TEST = re.compile(r"(pp|tg) ?(\d+)(?: @ d(\d+))?")
+#: The format that closes the description of a model: "qwen3 8B Q4_K - Medium", "gpt-oss 20B MXFP4 MoE".
+FORMAT = re.compile(r"\b((?:IQ|Q|TQ)\d\w*|BF16|F16|F32|MXFP4)\b(?: - (Small|Medium|Large))?", re.IGNORECASE)
 PAIR = re.compile(r"pp ?\d+ ?\+ ?tg ?\d+.*")
 
 
@@ -64,7 +68,11 @@ def _markdown(content: Content) -> Iterator[tuple[str, Mapping[str, Any]]]:
         if found is None:
             raise InputError(f"{place}: test is {test!r}; pp512, tg128 and tg128 @ d4096 are read")
         tokens = {"n_prompt" if found[1] == "pp" else "n_gen": found[2], "n_depth": found[3]}
-        yield place, {"n_prompt": 0, "n_gen": 0, **tokens, "avg_ts": row.get("t/s", "").partition("±")[0].strip()}
+        named = {"model_type": row.get("model", "")}
+        yield (
+            place,
+            {"n_prompt": 0, "n_gen": 0, **tokens, **named, "avg_ts": row.get("t/s", "").partition("±")[0].strip()},
+        )
 
 
 def _run(record: Mapping[str, Any], place: str) -> MeasuredRun:
@@ -83,6 +91,7 @@ def _run(record: Mapping[str, Any], place: str) -> MeasuredRun:
         raise InputError(f"{place}: n_prompt and n_gen are both 0; give a test of one of them")
     given = {
         "model": str(record.get("model_filename") or ""),
+        "weight_dtype": _weights(str(record.get("model_type") or "")),
         "engine": "llamacpp",
         "mode": "single",
         "isl": text_of(isl),
@@ -90,6 +99,20 @@ def _run(record: Mapping[str, Any], place: str) -> MeasuredRun:
         "prefix_hit": text_of(depth / isl) if prompt > 0 and depth > 0 else "",
     }
     return MeasuredRun(place=place, given=given, measured={metric: rate})
+
+
+def _weights(description: str) -> str:
+    """Return the format of the weights in llama.cpp's description of a model; "" where it has none that is known.
+
+    >>> _weights("qwen3 8B Q4_K - Medium"), _weights("llama 7B Q8_0"), _weights("llama 8B F16"), _weights("llama 8B")
+    ('q4_k_m', 'q8_0', 'fp16', '')
+    """
+    found = FORMAT.search(description)
+    if found is None:
+        return ""
+    name = found[1].lower() + (f"_{found[2][0].lower()}" if found[2] else "")
+    name = {"f16": "fp16", "f32": "fp32"}.get(name, name)
+    return name if name in FORMATS else ""
 
 
 READER = ResultReader(

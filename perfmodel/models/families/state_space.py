@@ -1,4 +1,7 @@
-"""Hybrids of attention and recurrent layers: Granite 4, Bamba, Jamba, Falcon-H1, Zamba2, LFM2, MiniMax-01, Kimi."""
+"""Recurrent layers alone (Mamba 1 and 2, Falcon-Mamba), and hybrids of them with attention.
+
+Hybrids: Granite 4, Bamba, Jamba, Falcon-H1, Zamba2, LFM2, MiniMax-01, Kimi, Ling.
+"""
 
 from __future__ import annotations
 
@@ -72,28 +75,57 @@ def granite_hybrid(c: Fields) -> ModelSpec:
     return model(c, grouped(zip((m or recurrent for m in mixers), fed, strict=True)))
 
 
-def mamba1(c: Fields) -> Mixer:
-    """Return a Mamba-1 layer (arXiv:2312.00752) with norms on time step, B and C, as in Jamba (arXiv:2403.19887).
+def mamba1(c: Fields, *, normed: bool) -> Mixer:
+    """Return a Mamba-1 layer (arXiv:2312.00752).
 
-    Keys: mamba_expand, mamba_d_state, mamba_d_conv, mamba_dt_rank, mamba_conv_bias, mamba_proj_bias.
+    normed: whether time step, B and C have norms with parameters, as in Jamba (arXiv:2403.19887).
+
+    Keys, in the spellings of Jamba and of Mamba: inner width (intermediate_size where `normed` is false, else the
+    factor on the model's width), state size, convolution, rank of the time step ("auto"), biases.
     """
-    width = c.count("mamba_expand") * c.count("hidden_size")
-    state, size = c.count("mamba_d_state"), gcd(width, _CHANNELS)
-    automatic = not c.has("mamba_dt_rank") or c.values["mamba_dt_rank"] == "auto"
-    rank = -(-c.count("hidden_size") // _DT_SHARE) if automatic else c.count("mamba_dt_rank")
-    bias, conv_bias = c.flag("mamba_proj_bias"), width if c.flag("mamba_conv_bias", default=True) else 0
+    stated = 0 if normed else c.count("intermediate_size", default=0)
+    width = stated or c.count("mamba_expand", "expand") * c.count("hidden_size")
+    state, size = c.count("mamba_d_state", "state_size"), gcd(width, _CHANNELS)
+    ranks = [key for key in ("mamba_dt_rank", "time_step_rank") if c.has(key) and c.values[key] != "auto"]
+    rank = c.count(*ranks) if ranks else -(-c.count("hidden_size") // _DT_SHARE)
+    bias = c.flag("mamba_proj_bias", "use_bias")
+    conv_bias = width if c.flag("mamba_conv_bias", "use_conv_bias", default=True) else 0
     return Mixer(
         kind="ssm",
         heads=width // size,
         kv_heads=1,
         head_dim=state,
         value_dim=size,
-        conv=c.count("mamba_d_conv"),
+        conv=c.count("mamba_d_conv", "conv_kernel"),
         bias=bias,
         output_bias=bias,
         dt_rank=rank,
-        extra_parameters=width * (state + 1) + conv_bias + rank + 2 * state,
+        extra_parameters=width * (state + 1) + conv_bias + (rank + 2 * state if normed else 0),
     )
+
+
+@reads("mamba", "MambaForCausalLM", "falcon_mamba", "FalconMambaForCausalLM")
+def pure_mamba1(c: Fields) -> ModelSpec:
+    """Read the `config.json` of Mamba (in transformers' form) and Falcon-Mamba (arXiv:2410.05355): Mamba-1 layers only.
+
+    Falcon-Mamba's norms on time step, B and C have no parameters.
+
+    Keys: those of `mamba1`.
+    """
+    block = Block(count=layer_count(c), mixer=mamba1(c, normed=False), mlp=None, norms=1)
+    return model(c, [block], tied=True)
+
+
+@reads("mamba2", "Mamba2ForCausalLM")
+def pure_mamba2(c: Fields) -> ModelSpec:
+    """Read the `config.json` of Mamba-2 in transformers' form, such as Codestral Mamba: Mamba-2 layers only.
+
+    Keys: num_heads, head_dim, n_groups, state_size, conv_kernel, use_conv_bias, use_bias.
+    """
+    spelled = {"mamba_num_heads": "num_heads", "mamba_head_dim": "head_dim", "ssm_state_size": "state_size"}
+    own = {name: c.values[key] for name, key in spelled.items() if c.has(key)}
+    mixer = mamba(c.stating(**own, mamba_proj_bias=c.flag("use_bias")))
+    return model(c, [Block(count=layer_count(c), mixer=mixer, mlp=None, norms=1)])
 
 
 @reads("jamba", "JambaForCausalLM")
@@ -103,7 +135,7 @@ def jamba(c: Fields) -> ModelSpec:
     Keys: those of `attends` and `mamba1`; num_experts, num_experts_per_tok, expert_layer_period, expert_layer_offset.
     """
     n = layer_count(c)
-    mixers = [attention(c) if on else mamba1(c) for on in attends(c, n, "mamba")]
+    mixers = [attention(c) if on else mamba1(c, normed=True) for on in attends(c, n, "mamba")]
     return model(c, grouped(zip(mixers, mlps(usual(c), Family()), strict=True)))
 
 

@@ -110,7 +110,8 @@ def _ordered(parsed: Parsed, path: str, sort: bool) -> Trace:
     if not len(back):
         return trace
     if not sort:
-        wrong = f"arrives {-gaps[back[0]]:g} s before the line above, as {len(back)} lines of the file do"
+        count = "1 line of the file does" if len(back) == 1 else f"{len(back)} lines of the file do"
+        wrong = f"arrives {-gaps[back[0]]:g} s before the line above, as {count}"
         way_out = "sort the file, or set sort = true in [workload] (--sort)"
         raise InputError(f"{parsed.place(path, int(back[0]) + 1)}: {wrong}; {way_out}")
     return trace.take(np.argsort(trace.arrival, kind="stable"))

@@ -77,7 +77,7 @@ def content_of(text: str, path: str) -> Content:
     """Return the content of a file; raise `InputError` where it is empty. path: what messages call it."""
     head = next((line.strip() for line in io.StringIO(text) if line.strip()), "")
     if not head:
-        raise InputError(f"{path}: the trace is empty; give a file with at least one request")
+        raise InputError(f"{path}: the file is empty; give one with at least one request")
     if head[0] not in "{[":
         fields = next(csv.reader([head], skipinitialspace=True), [])
         return Content(text, path, head, "table", tuple(f.strip() for f in fields))

@@ -66,7 +66,7 @@ def _remarks(silent: int) -> tuple[str, ...]:
     return (
         f"tokens are estimated from the texts, one for {BYTES_PER_TOKEN:g} bytes of UTF-8",
         "each answer is a request, whose prompt is all that was said before",
-        "conversations have no times of arrival: give request_rate_rps or concurrency in [workload]",
+        "conversations have no times of arrival: request_rate_rps or concurrency in [workload] states the load",
         *lost,
     )
 

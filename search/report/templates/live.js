@@ -117,7 +117,7 @@
       const change = 100 * (now / was.usd_per_hour - 1);
       text += ` (${change > 0 ? "+" : "-"}${Math.abs(change).toFixed(0)} % against ${money(was.usd_per_hour)} as planned)`;
     }
-    text += `, ${number(best.devices)} devices, ${number(best.power_w / 1e3)} kW`;
+    text += `, ${number(best.devices)} device${best.devices === 1 ? "" : "s"}, ${number(best.power_w / 1e3)} kW`;
     if (data.objectives.length) text += `; all bounds are kept with a chance of ${percent(best.slo_chance)}`;
     return text + ".";
   }
