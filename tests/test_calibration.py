@@ -34,8 +34,9 @@ from perfmodel.calibration.interval_fit import fit_spreads, spreads_of
 from perfmodel.calibration.intervals import intervals_text, quantile
 from perfmodel.calibration.measured import fold_of
 from perfmodel.calibration.memo import TrialCosts, memoised
-from perfmodel.calibration.pooling import Pulls, factor_table, slopes_of
+from perfmodel.calibration.pooling import Pulls
 from perfmodel.calibration.report import device_lines, engine_lines
+from perfmodel.calibration.slopes import factor_table, slopes_of
 from perfmodel.calibration.targets import run_groups
 from perfmodel.costs import FACTORS, default, engine_factors, unfitted
 from perfmodel.costs.engine_factors import factors

@@ -8,15 +8,7 @@ from __future__ import annotations
 
 from perfmodel.calibration.decisions import LIMITS, Decision, by_data_set, decisions, summary
 from perfmodel.calibration.engine_files import write_constants, write_device_factors, write_factors
-from perfmodel.calibration.engine_fit import (
-    CONSTANTS,
-    EngineFit,
-    FactorFit,
-    TooFew,
-    fit_devices,
-    fit_engine,
-    fit_engines,
-)
+from perfmodel.calibration.engine_fit import CONSTANTS, EngineFit, FactorFit, TooFew, fit_devices, fit_engines
 from perfmodel.calibration.interval_fit import spreads_of
 from perfmodel.calibration.interval_rows import answers, measured_rows
 from perfmodel.calibration.intervals import fit_intervals, intervals_text, write_intervals
@@ -56,7 +48,6 @@ __all__ = [
     "decisions",
     "error_quantile",
     "fit_devices",
-    "fit_engine",
     "fit_engines",
     "fit_intervals",
     "fitted_caps",
