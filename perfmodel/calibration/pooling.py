@@ -5,8 +5,8 @@ with HBM adds, times what one device adds. Each part is drawn to 1, so a device 
 neighbours share. The part of a class or a device has a level beside its factors: how much longer all of its kernels
 take. The level is drawn less firmly, because a device that is slow throughout would need many factors at once.
 
-Log ratios of prediction over measurement are taken as linear in the logarithms of constants and factors near where a
-fit starts (`Slopes`). So one pass over the runs serves any strength of the pull, and leaving out parts of the runs.
+Log ratios of prediction over measurement are taken as linear in the logarithms of constants and factors around the
+start of a fit (`Slopes`). So the runs are predicted once for all strengths of the pull and all left-out parts.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ ROUNDS = 10
 ENGINE_PULLS, DEVICE_PULLS = (4.0, 8.0, 16.0), (2.0, 4.0, 6.0)
 #: Factors that the level of a device moves together: of all that runs on it, not of links.
 _LEVEL = [n for n in range(len(BOUNDS)) if n != LINK_BOUND]
-#: Factors that the level moves of a device that ran mixtures only: what is slow about their experts would pass for a
-#: slow device otherwise.
+#: Factors that the level moves on a device that only ran mixtures of experts. With all factors, slow expert kernels
+#: would be taken for a slow device.
 _LEVEL_OF_EXPERTS = [n for n, name in enumerate(FACTORS) if name.startswith("experts")]
 #: Log ratio by which a measured value may beat the limits of its devices. Chosen: clocks and rated figures are that far
 #: off.
