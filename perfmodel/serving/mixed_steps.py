@@ -27,15 +27,14 @@ _LONE = 1e-6
 
 @dataclass(frozen=True)
 class MixedSteps:
-    """Model the time of a step with g prompts as base + g each, seconds.
+    """State how long steps with g prompts are: base + g each, seconds.
 
-    `base` and `each` are (K, N), given at K numbers of running sequences (`knots`, also (K, N)) and interpolated
-    between them. `base` is the cost of any step with a prompt, such as kernel launches that no captured graph replays.
-
-    least: fewest prompts that enter a full batch together, (N,). most: most prompts in a step, (N,). abreast: number of
-    prompts up to which a step takes no longer, because they run side by side in the micro-batches of a pipeline or
-    while the host launches kernels, (N,). separate: whether prompts are computed in steps of their own, each followed
-    by a decode step, whose time `base` includes.
+    `base` and `each` are (K, N), at K numbers of running sequences, `knots`, also (K, N); between them they are
+    interpolated. Base holds what every step with a prompt costs, such as kernel launches that no captured graph
+    replays, and so it has no jump where graphs end. least: fewest prompts that enter a full batch together, most: most
+    prompts of a step, abreast: prompts that take no more time than fewer, side by side in the micro-batches of a
+    pipeline or while the host launches their kernels, (N,). separate: prompts are computed in steps of their own, after
+    which a decode step follows; base holds that too.
     """
 
     knots: Array
@@ -96,11 +95,11 @@ class MixedSteps:
         return self._mean_abreast(entering)
 
     def uneven(self, entering: Array, step: Array, running: Array) -> Array:
-        """Return the factor by which a Poisson number of prompts, `entering` on average, lengthens steps, (N,).
+        """Return how much longer steps with `entering` prompts on average are than one with just so many, (N,).
 
-        It is relative to steps that all have exactly the mean number, and applies to the time that prompts add. If
-        prompts share steps with decodes, all of this time is taken to be proportional to their number. If they have
-        steps of their own, the time is linear between whole numbers of prompts. Other arguments as in `entering`.
+        That is of what prompts add to a step; where they share it, all of that is taken to rise with their number.
+        Prompts in steps of their own are whole, so that the law is straight between numbers of them. Other arguments as
+        in `entering`.
         """
         fullest, even = self.fullest(entering), np.maximum(entering, self.abreast)
         if not self.separate:
