@@ -1,7 +1,8 @@
-"""Run tasks beside each other, one at a time, so that what they ask for is answered for all of them at once.
+"""Run several tasks cooperatively, so that their requests for estimates or prices are answered in common batches.
 
-Each task runs in a thread of its own until it asks, then the next one does; when all wait, their questions are answered
-together. Only one thread ever runs, in a fixed order: tasks need no locks, and their results do not depend on timing.
+Each task has a thread of its own, but only one thread runs at a time. A task runs until it makes a request, then the
+next task runs. When all tasks wait, one call answers all their requests. The order is fixed, so that tasks need no
+locks and results do not depend on timing.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ Asking = Callable[[Sequence[Question]], Sequence[Answer]]
 
 
 class Stopped(PerfmodelError):
-    """Ends a task whose questions are not answered any more, because nobody waits for its result."""
+    """Raised in a waiting task to end it, because its result is no longer wanted."""
 
 
 class _Turn(Generic[Question, Answer, Result]):
-    """A task in its thread, and what goes between that and the thread that answers."""
+    """One task with its thread, and the requests and answers that pass between it and the answering thread."""
 
     def __init__(self, task: Callable[[Asking[Question, Answer]], Result]) -> None:
         """Keep the task; `start` runs it."""
@@ -81,13 +82,14 @@ def in_turn(
     tasks: Sequence[Callable[[Asking[Question, Answer]], Result]],
     answer: Callable[[Sequence[Question]], Sequence[Answer | PerfmodelError]],
 ) -> Iterator[tuple[int, Result]]:
-    """Run tasks until all have ended; yield the number and the result of each as it ends, and raise what it raises.
+    """Run all tasks to their end; yield (number, result) of each as it ends. An exception of a task is raised here.
 
-    Tasks for which no thread can be started run one after the other.
+    If the system starts no more threads, the remaining tasks run one after the other.
 
     Args:
-        tasks: each is called with a function that it asks several questions with, and that returns the answers.
-        answer: answers the questions of all tasks that wait; an error is raised in the task that asked.
+        tasks: each task gets a function that takes a list of questions and returns their answers.
+        answer: answers the questions of all waiting tasks in one call. An error among the answers is raised in the task
+            that asked the question.
     """
     turns: list[_Turn[Question, Answer, Result]] = []
     try:

@@ -30,12 +30,14 @@ STARTS = {
     "power": 0.15,
     "arrivals": 0.4,
 }
-#: Spread of what is left that the fit starts from, what a full load adds to it, and factor between classes of bases.
-#: Chosen: what no data tells is as wide as a mean error, and load adds half of it.
+#: Starting values of the fit: residual spread beyond all causes, its increase at full load, and the factor on spreads
+#: from one class of bases to the next. Chosen: without data, the residual is as wide as a mean error and load adds
+#: half.
 REST, ADDED, CLASS = 0.2, 0.1, 1.1
 #: Share of measurements that an interval holds.
 COVERAGE = 0.8
-#: Fewest values and groups of runs that set what is left of a figure under one load. Chosen: six of them lie beyond.
+#: Fewest values and groups of runs for a residual spread of one figure under one load. Chosen: six values then lie
+#: outside the 80 % interval.
 MIN_VALUES, MIN_GROUPS = 30, 5
 #: What counts as one source of errors: values of one model on a device under an engine, which err together.
 SOURCE = ["model", "device", "engine", "figure"]
@@ -44,8 +46,8 @@ SOURCE = ["model", "device", "engine", "figure"]
 SOURCE_WEIGHT = 0.25
 #: Width over which the kink of the loss is rounded. Chosen: the solver needs a slope; 5 % changes no coverage by 1 %.
 _ROUND = 0.05
-#: Strength of the pulls of causes, of classes and of what is left, times their width in logarithms squared. Chosen:
-#: weak; a spread that no data tells stays where it starts.
+#: Penalties that pull the spreads of causes, the steps of classes and the residual spreads to their starting values:
+#: (strength, width in logarithms). Chosen: weak; a spread without data stays at its starting value.
 _PULLS = {"causes": (0.002, 0.35), "classes": (0.001, 0.3), "rest": (0.00005, 1.0)}
 #: Bounds of the logarithms of spreads and of the step from class to class.
 _SPREADS, _STEPS = (np.log(0.01), np.log(2.5)), (0.0, 1.0)

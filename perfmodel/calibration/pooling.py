@@ -31,8 +31,8 @@ ROUNDS = 10
 COMMON_PULLS, DEVICE_PULLS = (np.inf, 3.0, 4.0), (2.0, 4.0, 6.0)
 #: Factors that the level of a device moves together: of all that runs on it, not of links.
 _LEVEL = [n for n in range(len(BOUNDS)) if n != LINK_BOUND]
-#: Factors that the level moves of a device that ran mixtures only: what is slow about their experts would pass for a
-#: slow device otherwise.
+#: Factors that the level moves on a device that only ran mixtures of experts. With all factors, slow expert kernels
+#: would be taken for a slow device.
 _LEVEL_OF_EXPERTS = [n for n, name in enumerate(FACTORS) if name.startswith("experts")]
 #: Keeps a parameter without data finite; keeps one where it starts.
 LEAST_PULL, MOST_PULL = 1e-4, 1e3

@@ -1,7 +1,7 @@
 """Slopes: how the log ratios of predictions over measurements change with constants and kernel factors.
 
-Log ratios are taken as linear in the logarithms of constants and factors near where a fit starts. So one pass over the
-runs serves any strength of the pull (`perfmodel.calibration.pooling`), and leaving out parts of the runs.
+Log ratios are taken as linear in the logarithms of constants and factors around the start of a fit. So the runs are
+predicted once for all strengths of the pull (`perfmodel.calibration.pooling`) and all left-out parts.
 """
 
 from __future__ import annotations

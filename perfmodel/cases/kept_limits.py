@@ -1,8 +1,8 @@
 """Estimate open loops that are known to have kept limits on their latencies, such as results of MLPerf.
 
-Their rate was served. Where the estimate misses the limits at that rate, the error is in its capacity, so that the best
-answer for latencies near capacity is the one at equal latency: that of the highest rate at which the estimate keeps the
-limits. Throughput is that of the run.
+Such a run served its rate within the limits. If the estimate misses the limits at that rate, its capacity is too low.
+Near capacity, latencies are then best taken at the highest rate at which the estimate keeps the limits. Throughput is
+that of the stated rate.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _NEARLY_BEST = 0.02
 
 
 def evaluate_kept(settings: Settings, group: Group, costs: CostModel | None = None) -> tuple[Estimates, Array]:
-    """Estimate the group's rows as `evaluate`, those that kept limits at a rate at which the estimate keeps them.
+    """Estimate the group's rows as `evaluate` does; rows that kept limits at a rate at which the estimate keeps them.
 
     Returns the estimates and the share of the stated rate that each is taken at, (N,): 1 where no limit is missed.
     """

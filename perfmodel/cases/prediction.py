@@ -69,7 +69,7 @@ def predict(
         cases: path of a CSV file (plain or gzipped), or a frame.
         hwdb: where devices are looked up; the shipped facts by default.
         costs: prices the operators of every row; by default the cost model of each row's engine.
-        adjustments: factors of the user's own benchmarks, see `perfmodel.measured`.
+        adjustments: factors from the user's own benchmarks, see `perfmodel.feedback`.
         progress: called with (rows done, rows) as groups of rows finish.
         psu: 80 PLUS level of the power supplies of servers, "" for the usual one; `wall_power_w` counts their losses.
 

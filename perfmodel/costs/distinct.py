@@ -1,7 +1,7 @@
-"""Price each distinct step once and gather: candidates of a search share most of their steps.
+"""Price each distinct step once and copy the price to all candidates that run it.
 
-Candidates differ in limits (sequences, tokens) and in loads that many of their steps do not feel. A million candidates
-of one model run some thousands of different steps.
+Many candidates of a search differ only in limits (sequences, tokens) or loads that most of their steps do not depend
+on. A million candidates of one model run a few thousand different steps.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _MOSTLY_DISTINCT = 0.97
 
 
 def layout_columns(sharding: Sharding) -> list[Array | Mask | Index | float]:
-    """Return what decides, besides its device and the step, what a step costs each candidate; (N,) or () each."""
+    """Return the columns of the layout, (N,) or () each, that determine a step's cost with its device and tokens."""
     return [*sharding.columns.values(), *map(sharding.hosted, _HOSTED)]
 
 

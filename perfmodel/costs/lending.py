@@ -1,6 +1,6 @@
-"""Turn the tables of donors, measured devices that are related to the one to price, into times on that device.
+"""Compute times on a device that was not measured from the tables of donors: measured devices that resemble it.
 
-`perfmodel.costs.calibrated` says which donors stand in for which device, and how much each counts.
+`perfmodel.costs.calibrated` chooses the donors of a device and their weights.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def by_device(donors: Sequence[Donor]) -> list[tuple[Donor, ...]]:
 
 
 class Loan:
-    """Collects the rows of all devices that the tables of one donor stand in for, so that each table is read once.
+    """Collects all candidates that are priced from the tables of one donor, so that each table is read once.
 
     donors: the donor with each of its tables. weight: (N,) weight of the donor, 0 for candidates that it does not
     serve. rank: (N,) how many donors are nearer. order: (N,) 1 where the candidate's device is better than the donor in
@@ -83,7 +83,7 @@ class Loan:
 
 
 def settle(total: Cost, loans: Sequence[Loan], demand: Demand, hardware: Hardware) -> None:
-    """Average the donors' times in the logarithm, raise them to the device's bound, and write them into `total`."""
+    """Write the weighted geometric mean of the donors' times, at least the device's roofline bound, into `total`."""
     lent, own = [n for n in loans if not n.donors[0].own], [n for n in loans if n.donors[0].own]
     if lent:
         total.time[...] = _bounded(_averaged(total, lent, demand), demand, hardware)
@@ -102,7 +102,7 @@ _Lent = tuple[tuple[EllipsisType, Mask | slice], "Carried"]
 
 
 def _lent(loans: Sequence[Loan], demand: Demand) -> Iterator[tuple[Loan, _Lent]]:
-    """Yield what each donor says of the rows that borrow from it: of several tables, the fastest."""
+    """Yield the times by each donor of the candidates that it prices; the shortest where it has several tables."""
     family, shape = FAMILY[demand.family], lookup.coordinates(demand)
     asked: dict[bytes, Asked] = {}  # donors of the same devices are asked for the same shapes
     for loan in loans:

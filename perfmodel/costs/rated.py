@@ -1,7 +1,7 @@
-"""Tell which measured tables hold on a device: those whose constants are the device's rated peaks and bandwidths.
+"""Decide which measured tables are valid on a device: those measured at the device's rated peaks and bandwidths.
 
-A table is relative to the rated numbers of the device that it was measured on. Where a user gives that device another
-number, the table no longer describes it: `Profiled` leaves the table out, and `Calibrated` rescales it.
+A table stores utilisation relative to the rated figures of the measured device. If a user's file changes such a figure,
+the table is no longer valid for the device: `Profiled` skips it, and `Calibrated` rescales it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Price demands of many steps together: a look-up in a table has a fixed cost, whatever the number of its rows.
+"""Price the demands of many steps in common batches, because each table look-up has a fixed cost.
 
 Steps of several models, or of one model under several kinds of load, call kernels of the same families on the same
-devices. Whoever evaluates them beside each other collects what all of them ask for (`Deferred`) and has it priced in as
-few calls as there are families and formats (`prices`). Each row is priced by itself, so its price is the same.
+devices. `Deferred` collects their demands from tasks that run beside each other, and `prices` answers them with one
+call per operator family and format. A row gets the same price alone and in a batch.
 """
 
 from __future__ import annotations

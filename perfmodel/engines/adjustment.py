@@ -1,7 +1,7 @@
-"""Hold what a user's own benchmarks say of an engine on a device: factors on the parts of its time and on its power.
+"""Hold the factors on time and power of an engine on a device that were fitted to a user's own benchmarks.
 
-`perfmodel calibrate` fits them (`perfmodel.measured`); an engine that carries them (`Engine.adjusted_by`) is estimated,
-simulated and planned with them.
+`perfmodel calibrate` fits them (`perfmodel.feedback`). Estimates, simulations and plans use the factors of an engine
+that carries them (`Engine.adjusted_by`).
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Adjustment:
         return dict(self.factors).get(part, 1.0)
 
     def for_model(self, model: str) -> Adjustment:
-        """Return the factors as they hold for a model: those of one that was not measured are nearer to 1, less sure.
+        """Return the factors to use for a model: closer to 1 and less certain if the model itself was not measured.
 
         Without names of measured models, or for a model without a name, the factors stay.
         """

@@ -1,7 +1,7 @@
-"""Bound the ranges of estimates by what no system does: a token that comes sooner than the weights can be read once.
+"""Lower bound of a decode step: the time to read the weights of one token once. The 80 % ranges end there.
 
-The 80 % ranges are widths of learned errors, and know no physics. Each decode step reads the weights that one token
-needs from device memory, which takes their bytes over the rated bandwidth at least, whatever engine and kernels do.
+The widths of the ranges are learned from errors and may reach below what is physically possible. Every decode step
+reads the weights that one token needs from device memory, which takes at least their bytes over the memory bandwidth.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def least_step(sharding: Sharding, hardware: Hardware) -> Array:
 
 
 def sooner(least: Array, estimate: Array) -> Array:
-    """Return by how much at most an estimate may be undercut, (N,): `least` over it, at most 1; 0 where unknown."""
+    """Return the lowest factor on an estimate that the bound `least` allows, (N,): 0 to 1; 0 where it is unknown."""
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.asarray(least / estimate)
     return np.clip(np.nan_to_num(ratio, nan=0.0, posinf=1.0), 0.0, 1.0)

@@ -1,6 +1,6 @@
-"""Keep what steps cost between calls of `estimate`, so that the next one with the same deployment prices few.
+"""Keep step costs between calls of `estimate`, so that a later call for the same deployment prices few new steps.
 
-A caller who varies the load or the length of answers asks for the same prompts and many of the same batches again.
+A caller who varies the load or the output lengths needs the same prefills, and many of the same decode batches, again.
 """
 
 from __future__ import annotations

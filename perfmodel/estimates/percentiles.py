@@ -52,8 +52,8 @@ def wait_percentile(wait: Array, shape: WaitShape, statistic: str) -> Array:
 def step_wait(mean: Array, shape: WaitShape, rank: float) -> Array:
     """Return a percentile of the wait for a step that computes the prompt, seconds, (C, N).
 
-    Derived: the share of requests that waits longer than w is that of the short waits, share (1 - w / longest), and
-    that of the long ones, by a Weibull law with such a mean that all together have theirs. rank: 0 to 1.
+    Derived: the share of requests that wait longer than w is the sum over the short waits, share (1 - w / longest),
+    plus the share of the long waits times a Weibull survival function, whose mean follows from `mean`. rank: 0 to 1.
 
     mean: seconds, (C, N).
     """

@@ -1,7 +1,7 @@
-"""Measure what a few runs are worth: calibrate published groups on some of their runs, and judge them on others.
+"""Measure how much a few runs improve estimates: calibrate published groups on some runs, score them on the others.
 
-Half of a group's runs, drawn at random but four at least, may be calibrated on; the rest is judged. The first runs of
-the draw are one choice; the other is the runs that tell most of the judged ones (`telling_order`).
+A random half of a group's runs, but at least four, is offered for calibration; the others are scored. The runs to
+calibrate on are the first ones of the draw, or those that inform most about the scored runs (`telling_order`).
 """
 
 from __future__ import annotations

@@ -1,14 +1,13 @@
 """Update what is known of an engine on a device by a user's own runs: a posterior over factors on its parts.
 
 Prior: the logarithm of the factor on each part is normal around 0, with the spread over published systems that no
-constant was fitted on (`priors.toml`). Likelihood: the logarithm of a measured value scatters around what the model
-answers, by a spread for each kind of figure, which is what runs of one system differ by after their common factors are
-taken out; far-off values count linearly. The mode is found by Gauss-Newton with the derivatives of the model by finite
-differences; the spread that is left is that of the normal distribution at the mode (Laplace).
+constant was fitted on (`priors.toml`). Likelihood: the logarithm of a measured value is normal around the model's
+answer, with a standard deviation for each kind of figure (the residual scatter between runs of one system); outliers
+count linearly (Huber). The mode is found by Gauss-Newton with finite differences, and the posterior is the normal
+distribution at the mode (Laplace).
 
-The factors then move by a share of the way to the mode: the share at which runs that are left out are predicted best by
-the others, or `SHARE` where one run alone tells nothing of others. A system that its parts do not explain is left near
-what is shipped.
+The factors then move only a share of the way to the mode: the share that predicts left-out runs best, or `SHARE` if
+there is only one run. So a system whose runs the parts do not explain keeps nearly the shipped constants.
 """
 
 from __future__ import annotations

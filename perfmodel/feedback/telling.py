@@ -1,7 +1,7 @@
-"""Order runs by how much they tell, before any is measured.
+"""Order benchmark runs by how much they would reduce the uncertainty of target figures, before any is measured.
 
-With derivatives of what runs would measure, and of the figures that matter, by the factors of a system, the variance
-that a run takes off those figures follows without its result: the factors are normal, the model is linear in them.
+The factors of a system are normal, and figures are linear in them. So the variance that remains after a run follows
+from derivatives alone: those of the values that the run measures, and those of the target figures, by the factors.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from perfmodel.arrays import Array, Index
 
 
 def telling_order(slope: Array, noise: Array, run: Index, target: Array, prior: Array, count: int) -> list[int]:
-    """Return the numbers of `count` runs, the one first that leaves the least variance of the target figures.
+    """Return the numbers of `count` runs, chosen greedily: each leaves the least variance of the target figures.
 
     slope: (V, P) derivatives of the values that runs would measure. noise: (V,) their scatter. run: (V,) their run.
     target: (T, P) derivatives of the figures that matter, each over its scatter. prior: (P,) spread of the factors.

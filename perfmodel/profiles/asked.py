@@ -15,7 +15,7 @@ from perfmodel.profiles.table import Sites, unique_sites
 
 @dataclass(frozen=True)
 class Asked:
-    """Hold N shapes of one operator family, which one or several tables are read at.
+    """Hold N shapes of one operator family at which one or several tables are read.
 
     A device without tables of its own is priced from those of several others, which need the same coordinates and the
     same work. Both are kept here, for as long as this object lives.

@@ -66,13 +66,12 @@ def waiting_share(wait: Array, rate: Array, drain: Array, variation: Variation =
 
 
 def log_rise(load: Array, peak: Array) -> Array:
-    """Return the logarithm by which a state of the chain is likelier than the one before it, as an arrival finds them.
+    """Return ln(p[n] / p[n - 1]) of the birth-death chain, where p[n] is the chance that an arrival finds n requests.
 
-    Derived for bursts: requests come in batches of a geometric number with mean z, each batch at random, which gives
-    the number in service the variance z times its mean. In balance, the states that an arrival finds (those of the
-    chain, weighted by the requests of its batch before it) rise from n - 1 to n by 1 + (r - 1) / z, where r is the rate
-    of arrivals over that of completions from state n. Gaps more even than Poisson: r^(1 / z), as if z requests were one
-    (Hayward's approximation).
+    Derived for bursts: requests come in Poisson batches whose size is geometric with mean z; the number in service then
+    has a variance of z times its mean. An arrival sees the states of the chain, plus the requests of its own batch that
+    came before it. In balance p[n] / p[n - 1] = 1 + (r - 1) / z, where r is the arrival rate over the completion rate
+    in state n. For gaps more even than Poisson's it is r^(1 / z), as if z requests were one (Hayward's approximation).
 
     Args:
         load: r, (N,) or (K, N).

@@ -102,9 +102,9 @@ class _Batch:
     def least_residence(self) -> Array:
         """Return the least seconds that a request spends in the batch, (N,): no less than the work of all requests.
 
-        Derived: each of the others, beside the requests that share its steps, has one prompt computed per cycle of it.
-        Whether that delays it before its own prompt or after, it does so unless the request is away: cycle = away + own
-        + behind (1 - away / cycle), quadratic in the cycle.
+        Derived: in each cycle of a request, every other request has one prompt computed, apart from those that share
+        its steps. Such a prompt delays the request, before or after its own prompt, unless the client is between two
+        requests (away). So cycle = away + own + behind (1 - away / cycle), a quadratic equation.
         """
         own = self.prompt * self.repeats + self.later_tokens * self.token_time
         beside = self.entering + self.synchronised * (self.group - self.entering)
@@ -215,8 +215,8 @@ def _waits(batch: _Batch, means: tuple[Array, Array, Array, Array], opening: Arr
 def _queued_by_rank(batch: _Batch, queued: Array) -> Array:
     """Return the waits for admission at the Q ranks `workload.RANKS`, seconds, (Q, N). queued: their mean, (N,).
 
-    Derived: who queues waits for a fixed number n of completions, whose gaps vary as output lengths do, and so by that
-    variation over sqrt(n).
+    Derived: a request that queues waits for a fixed number n of completions. Their gaps vary as output lengths do, so
+    that the sum of n gaps has that coefficient of variation over sqrt(n).
     """
     ranks = eq.normal_deviate(np.array(list(RANKS.values())))[:, None]
     varied = queue_variability(np.zeros_like(queued), batch.load.output, batch.load.length_cv, batch.load.mean)
@@ -265,8 +265,9 @@ def _batch(steps: StepModel, load: Load, max_running: Array, prefills_per_reques
 def _planned(steps: StepModel, running: Array, group: Array, step: Array, synchronised: Array) -> Array:
     """Return the mean seconds that a request waits for a step planned before it came, (N,).
 
-    None is under way where requests end together, with nobody beside their group, or, where prompts go first, with all
-    of the others. running, group: sequences, and those that move together, (N,). step: seconds of a decode step, (N,).
+    No such step exists if the requests of a group end together and no other runs beside the group. With engines that
+    prefill first, it does not exist either for the share of requests that end together with all others. running:
+    sequences; group: sequences that start and end together, (N,). step: seconds of a decode step, (N,).
     """
     together = synchronised if steps.engine.prefill_first else np.zeros_like(running)
     beside = np.clip(running - 1.0 - synchronised * (group - 1.0), 0.0, 1.0)
@@ -276,9 +277,9 @@ def _planned(steps: StepModel, running: Array, group: Array, step: Array, synchr
 def _drifting(answer: Array, step: Array) -> Array:
     """Return the share of the requests of a group that drift apart while they decode, (N,).
 
-    Derived: requests that end during one step with prompts enter the next one together. So a group stays together whose
-    answers end within such a step; ends that spread over the time of an answer fall out of it with the probability
-    1 - exp(-answer / step).
+    Derived: requests that end during the same step with prompts enter the next such step together. So a group stays
+    together if its answers end within one such step. The ends of answers spread over about the time of an answer, so
+    that a request leaves its group with the probability 1 - exp(-answer / step).
 
     answer: seconds of a request's decode steps, (N,). step: seconds of a step with a full group of prompts, (N,).
     """

@@ -258,11 +258,11 @@ def _tpot(
 
 
 def _settling_share(alone: Array, rest: Array) -> Array:
-    """Return the share of requests that are delayed, each from nought to twice the mean, by the prompts behind, (N,).
+    """Return the share of requests that prompts behind them delay, (N,); the delay is uniform from 0 to twice its mean.
 
-    Derived: one that meets no burst does unless none came, a Poisson number of mean `alone`. The number behind it in
-    its burst, mean `rest`, is geometric, as the number before it is, with a variance of rest (1 + rest). Both add up;
-    the share is that with the same variance over the squared mean, 4 / (3 share) - 1.
+    Derived: two numbers of prompts add up. One is Poisson with mean `alone`: single requests that arrive meanwhile. The
+    other is geometric with mean `rest` and variance rest (1 + rest): requests behind it in its own burst. The share is
+    chosen so that the uniform law has the same variance over squared mean, 4 / (3 share) - 1.
     """
     behind = np.maximum(alone + rest, TINY)
     even = 4.0 / (3.0 * np.maximum(-np.expm1(-alone), TINY)) - 1.0
@@ -282,9 +282,10 @@ def _rest_of_burst(replica: Replica, arriving: Array) -> Array:
 def _slowest_token(replica: Replica, point: Point, throughput: Throughput, crowded: Array) -> Array:
     """Return the seconds per output token of a full replica, (N,).
 
-    Where prompts share steps with decodes, every step brings a token, however many prompts it is full of. Else no more
-    prompts come before a request ends than there are other places. Equal requests that enter as others end stay
-    together, so that half of those come before its first token. crowded: share of requests that enter so, (N,).
+    If prompts share steps with decodes, every step yields a token, so that the fullest step is the bound. Otherwise a
+    request is delayed by at most as many prompts as there are other sequence slots. Equal requests that are admitted
+    when others end stay together; then half of these prompts are computed before the first token. crowded: share of
+    requests that are admitted so, (N,).
     """
     step = replica.curve.time[-1]
     full = slowed_tpot(step, throughput.drain * point.prefill.interference)
@@ -313,12 +314,12 @@ def _elasticity(replica: Replica, point: Point) -> Array:
 def _gains(
     replica: Replica, point: Point, throughput: Throughput, max_running: Array, wait: Array, elastic: Array
 ) -> Gains:
-    """Return how much the load magnifies an error of all times.
+    """Return the factors by which queueing amplifies a relative error that all step times have in common.
 
-    Derived: with all times longer by a factor, a queue under the same arrivals is that under a rate as much higher, in
-    longer seconds; so d ln(wait) / d ln(times) = 1 + d ln(wait) / d ln(rate). Sequences in flight rise with the time
-    per token, which rises with them: the time per token grows by 1 / (1 - its elasticity in their number), and by the
-    share of time that prompts take. wait: mean seconds at the rate served, (N,). elastic: that elasticity, (N,).
+    Derived: if all times are longer by a factor, the queue behaves as under a rate that is higher by this factor, with
+    its times longer by it. So d ln(wait) / d ln(times) = 1 + d ln(wait) / d ln(rate). The time per token and the number
+    of running sequences raise each other: its error grows by 1 / (1 - elastic), and by 1 / (1 - share of prompts).
+    wait: mean seconds at the rate served, (N,). elastic: d ln(time per token) / d ln(running sequences), (N,).
     """
     rise = np.log1p(_RISE)
     busier = replace(throughput, rate=throughput.rate * (1.0 + _RISE))
@@ -338,9 +339,10 @@ def _gains(
 
 
 def _served(replica: Replica, point: Point, throughput: Throughput, max_running: Array) -> Served:
-    """Assemble the estimate of a run without end, with waits by chance as long as they get in a run that has one.
+    """Assemble the steady-state estimate of one replica.
 
-    Where demand exceeds the rate served, its queue and its waits grow without end (infinite).
+    In a run of finite length, random queues are only as long as they can grow within it. In a run without end whose
+    demand exceeds the rate served, waits are infinite.
     """
     for_step = prefill_wait(replica, point, throughput.rate)
     queued = queued_in_run(replica, throughput, max_running)

@@ -86,8 +86,8 @@ class Throughput:
 def filling_share(replica: Replica, point: Point) -> Array:
     """Return the share of the requests of a run that come while the replica still fills, (N,); 0 without end.
 
-    Derived: while the number of running sequences nears its final value along a straight line, half of it is lacking on
-    average, and as many requests as run in the end are then in the replica without one having left.
+    Derived: the number of running sequences is taken to rise linearly to its final value n. On average n / 2 sequences
+    run meanwhile, so that half as many requests leave as arrive, and 2 n have arrived when n run.
     """
     return np.asarray(np.minimum(np.maximum(2.0 * point.running, 1.0) / replica.run_length, 1.0))
 
@@ -95,12 +95,12 @@ def filling_share(replica: Replica, point: Point) -> Array:
 def prefill_wait(replica: Replica, point: Point, rate: Array) -> Array:
     """Return the mean seconds until a step computes an arriving prompt, (N,).
 
-    The prompt waits for the running step, and for prompts ahead of it that do not fit into the next one. Derived: the
-    first is half a step with prompts in the share of time that such steps take (Kingman's formula), more by their
-    variance as a long step meets more arrivals, and half a decode step in the rest. The second is the wait of a queue
-    whose server takes the time per prompt of the fullest steps: a bulk queue is no more loaded than that. With one
-    prompt per step and no decodes both are the M/G/1 queue. Bursts add to it (`wait_of_bursts`). A short run ends
-    before the queue reaches its steady length (`run_waits`). rate: requests/s, (N,).
+    The prompt waits for the end of the running step, and for prompts ahead of it that do not fit into the next step.
+    Derived: the first part is the residual of a step with prompts, in the share of time that such steps take
+    (Kingman's formula; their variance counts, because a long step meets more arrivals), and of a decode step in the
+    rest of the time. The second part is the wait of a queue whose service time is the time per prompt of the fullest
+    steps. With one prompt per step and no decodes, both together are the M/G/1 queue. Bursts add to the wait
+    (`wait_of_bursts`), and a short run ends before the queue is steady (`run_waits`). rate: requests/s, (N,).
     """
     load = replica.load
     prefill = load.mean(point.prefill.shared)
@@ -116,8 +116,9 @@ def prefill_wait(replica: Replica, point: Point, rate: Array) -> Array:
 def planned_in_run(replica: Replica, point: Point, rate: Array, crowded: Array) -> Array:
     """Return the mean seconds that a request waits for a step planned before it came (`planned_wait`), (N,).
 
-    Some sequence runs with the probability of `step_residual`. A share of all steps carries prompts, as many as take
-    the share of time that such steps take. Who queues for admission has come long before.
+    At least one sequence runs with the probability of `step_residual`. The share of steps that carry prompts follows
+    from the share of time that these steps take. Requests that queue for admission arrived before the step was planned,
+    and do not wait for it.
 
     rate: requests/s, (N,). crowded: probability that a request finds a steady replica full, (N,).
     """
@@ -202,10 +203,10 @@ def _long_cv(replica: Replica, point: Point, rate: Array) -> Array:
 
 
 def _later(replica: Replica, chance: Array | float) -> Array:
-    """Return the share of the requests of a run that come while the replica is full, (N,).
+    """Return the share of the requests of a run that arrive while the replica is full, (N,); 0 if all fit at once.
 
-    It is full by a backlog, or by chance once it has filled. None where all fit at once. chance: that a request finds a
-    steady replica full, (N,).
+    The replica is full because of a backlog or, once it has filled, by chance. chance: probability that a request finds
+    a steady replica full, (N,).
     """
     later = np.maximum(replica.full, chance * (1.0 - replica.filling))
     later = np.minimum(later, 1.0 - replica.max_running / np.maximum(replica.run_length, 1.0))
@@ -231,10 +232,10 @@ def queued_in_run(replica: Replica, throughput: Throughput, max_running: Array) 
 def beyond_prompts(replica: Replica, point: Point, rate: Array, queued: Array) -> Array:
     """Return the mean seconds that a request queues for admission, `queued`, beyond those for prompts ahead, (N,).
 
-    Derived: requests wait in one queue, whose head enters when there is room and a step has place for its prompt. Who
-    waits for the prompts ahead finds room made meanwhile, and the same arrivals make either wait long, so that both
-    together are longer than either and shorter than the sum: as the root of their squares, which is either where the
-    other is nought. rate: requests/s, (N,).
+    Derived: requests wait in one queue, whose head enters when a sequence slot and KV cache are free and a step has
+    room for its prompt. Both waits pass at the same time and are caused by the same arrivals. So the total is longer
+    than either wait and shorter than their sum; it is taken as the root of the sum of their squares. rate: requests/s,
+    (N,).
     """
     ahead, _ = _ahead(replica, point, rate)
     return np.asarray(np.hypot(queued, ahead) - ahead)

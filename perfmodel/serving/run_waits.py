@@ -1,9 +1,9 @@
 """Waits of a queue in a run that starts with an empty queue: reflected Brownian motion, measured over one run.
 
-What a queue with drift d and noise s (seconds over the whole run) reaches, as a mean over the requests of a run or as a
-percentile of them, lies between two lines: that of a backlog that only grows, and the steady wait of a queue that
-drains faster than it fills. Both solve y^2 = slope d y + B, with B = slope x steady x s^2 / 2; at d = 0 the value is
-known, and B is scaled to it. Against paths drawn at random the law is within 9 % for drifts of -12 to 4 times the noise
+A queue has a drift d and a noise s, both in seconds over the whole run. The mean wait of a run (or a percentile of it)
+has two known limits: a backlog that only grows (d >> s), and the steady wait of a queue that drains faster than it
+fills (d << -s). Both limits solve y^2 = slope d y + B, with B = slope x steady x s^2 / 2. The value at d = 0 is known
+too, and B is scaled to match it. The law is within 9 % of random paths for drifts of -12 to 4 times the noise
 (`tests/test_serving_run_waits.py`).
 """
 
@@ -35,8 +35,8 @@ CV_WITHOUT_DRIFT = 0.6
 class _Law:
     """Describe a statistic of the waits of a run, (N,) or one number.
 
-    slope: part of the final backlog that it is where one only grows. steady: it over the mean in a steady queue, whose
-    waits are exponential. still: its value without drift, in units of the noise.
+    slope: its ratio to the final backlog, if a backlog only grows. steady: its ratio to the mean wait of a steady
+    queue, whose waits are exponential. still: its value without drift, in units of the noise.
     """
 
     slope: Array

@@ -38,14 +38,17 @@ SHORT_WAITS = 3
 class WaitShape:
     """Describe how waits are distributed over the requests of a run.
 
-    uniform_share: part of the wait that is spread uniformly over the requests, from none for the first to twice the
-    mean for the last, as in a queue that fills or drains, (N,). by_rank: waits for a backlog at the Q ranks
-    `workload.RANKS`, seconds, (Q, N), where a run of known length gives them, else NaN: those ranks wait no less, and
-    the uniform part is in them. most_by_rank: the most that those ranks wait, seconds, (Q, N), NaN without end. queued:
-    mean wait for admission, seconds, part of the wait, (N,); queued_by_rank: it at those ranks, (Q, N). The rest of the
-    wait is that for a step: shares `short_shares` of the requests wait uniformly from none to `short_longest` seconds,
-    (N,) each, a share `long_share` by a Weibull law with coefficient of variation `long_cv`, (N,) each, with the mean
-    that all of them together have, and what remains not at all.
+    A wait has three parts: for a backlog, for admission, and for a step that computes the prompt.
+
+    uniform_share: share of the wait that is uniform over the requests, from 0 for the first to twice the mean for the
+    last, as in a queue that only fills or only drains, (N,). by_rank: lower bound of the wait at the Q ranks
+    `workload.RANKS`, from the backlog of a run of known length, seconds, (Q, N), else NaN; it includes the uniform
+    part. most_by_rank: upper bound at those ranks, seconds, (Q, N), NaN for a run without end. queued: mean wait for
+    admission, seconds, (N,). queued_by_rank: the wait for admission at those ranks, (Q, N).
+
+    The wait for a step: shares `short_shares` of the requests wait uniformly between 0 and `short_longest` seconds,
+    (N,) each. A share `long_share` waits by a Weibull law with coefficient of variation `long_cv`, (N,) each, whose
+    mean follows from the mean wait of all requests. The other requests do not wait for a step.
     """
 
     uniform_share: Array | float = 0.0
@@ -63,11 +66,11 @@ class WaitShape:
 class TokenShape:
     """Describe how times per output token differ between the requests of a run, (N,).
 
-    settling: mean seconds that a request loses once, after its first token and however long its answer is, to prompts
-    that queued behind its own. settling_share: share of the requests that lose any: from none to twice their mean,
-    uniformly. settling_most: most seconds per output token that this takes. drift: standard deviation over mean of the
-    time per token, because now more and now fewer sequences run than on average. gain: how much a delay by prompts
-    lengthens an answer, with the prompts that come meanwhile; 1 where a fixed number of requests is in flight.
+    settling: mean seconds by which prompts queued behind a request delay it, once, after its first token; the delay
+    does not depend on the output length. settling_share: share of the requests with such a delay, which is uniform from
+    0 to twice its mean. settling_most: upper bound of this delay in seconds per output token. drift: coefficient of
+    variation of the time per token, because the number of running sequences varies around its mean. gain: factor by
+    which further prompts, which arrive during a delay, lengthen it; 1 if the number of requests in flight is fixed.
     """
 
     settling: Array | float = 0.0

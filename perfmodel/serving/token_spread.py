@@ -27,10 +27,10 @@ def longest_delay(steps: StepModel, load: Load, decode: Array, prefill: PrefillT
 def drift_of(elastic: Array, running: Array, peak: Array) -> Array:
     """Return the standard deviation over mean of the time per token as the number of running sequences drifts, (N,).
 
-    Derived: that number is a birth-death process with d ln(deaths) / d ln(number) = x = 1 - elastic, so that its
-    variance is `peak` times mean / x, and it forgets its state at the rate x / residence. A request sees the mean over
-    its own residence, whose variance is 2 (x - 1 + exp(-x)) / x^2 of that of one moment. The time per token follows the
-    number by its elasticity.
+    Derived: the running sequences are a birth-death process with x = d ln(deaths) / d ln(number) = 1 - elastic.
+    So its variance is `peak` times mean / x, and its autocorrelation decays at the rate x / residence. A request sees
+    the mean over its own residence, whose variance is 2 (x - 1 + exp(-x)) / x^2 of the variance at one moment. The time
+    per token follows from the number by its elasticity.
 
     elastic: d ln(seconds per token) / d ln(running sequences), 0 to below 1, (N,). running: mean number, (N,).
     peak: variance over mean of the number where all are served alike (`equations.peakedness`), (N,).

@@ -31,9 +31,10 @@ class Variation(NamedTuple):
     def bursts(self) -> Array:
         """Return the coefficient of variation of gaps without end that gives bursts as large as those of the run.
 
-        Derived: bursts of a geometric number with mean z = (1 + c^2) / 2 have z - 1 requests before one of them on
-        average, but the j-th request of a run has at most j - 1, which leaves (z - 1) (1 - q^(j - 1)) with q = 1 - 1/z.
-        The mean over a run of n is (z - 1) (1 - z (1 - q^n) / n). Gaps as even as Poisson's are what they are.
+        Derived: in bursts of a geometric size with mean z = (1 + c^2) / 2, a request has z - 1 requests of its burst
+        before it on average. The j-th request of a run has at most j - 1 before it, which leaves a mean of
+        (z - 1) (1 - q^(j - 1)) with q = 1 - 1/z. The mean over a run of n is (z - 1) (1 - z (1 - q^n) / n). Gaps that
+        are at least as even as Poisson's are not corrected.
         """
         excess = np.square(np.asarray(self.arrivals, float)) - 1.0
         size = 1.0 + np.maximum(excess, _LEAST_EXCESS) / 2.0
@@ -53,10 +54,10 @@ class Variation(NamedTuple):
         return np.maximum(eq.peakedness(running, self.bursts, shorter), _LEAST_PEAK)
 
     def queued(self, rate: Array, drain: Array) -> Array:
-        """Return the mean seconds that those wait who do, (N,): (c_a^2 + c_s^2) / 2 / (drain - rate), as in G/G/1.
+        """Return the mean wait of the requests that wait at all, seconds, (N,): (c_a^2 + c_s^2) / 2 / (drain - rate).
 
-        What bursts add does not grow so near full load alone (`equations.burst_wait`). rate, drain: as in
-        `admission_wait`.
+        This is the G/G/1 queue. Bursts add a term that does not only grow near full load (`equations.burst_wait`).
+        rate, drain: as in `admission_wait`.
         """
         with np.errstate(divide="ignore", invalid="ignore"):
             even = (np.square(np.minimum(self.arrivals, POISSON_CV)) + np.square(self.answers)) / 2.0 / (drain - rate)

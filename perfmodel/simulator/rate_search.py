@@ -25,8 +25,8 @@ from perfmodel.workload import Slo, Trace, Workload
 MAX_PROBES = 40
 #: The search gives up below this share of the rate it started from. Chosen: 12 halvings.
 LOWEST_SHARE = 2.0**-12
-#: Requests of the first run at a rate, and most of any; it doubles until the run tells. Chosen: a stable queue and one
-#: that is 1 % beyond capacity differ after about 100,000 requests, which take less than a second.
+#: Requests of the first run at a rate, and of the longest; they double until the verdict is certain. Chosen: a stable
+#: queue and one that is 1 % beyond capacity differ after about 100,000 requests, which take less than a second.
 FIRST_REQUESTS, MOST_REQUESTS = 2048, 131_072
 #: Rates tried above or below the answer until one is missed or kept for certain; each is twice as far away. Chosen: the
 #: last is 1.6 times the answer at a tolerance of 2 %.
@@ -41,9 +41,9 @@ class Capacity:
 
     Attributes:
         rate: Requests per second of the whole deployment.
-        low, high: Requests per second, 95 % interval: from the highest rate tried at which all objectives are kept for
-            certain to the lowest at which one is missed for certain, and no narrower than a run of that length can
-            tell a growing queue. 0 and inf where no such rate was tried.
+        low, high: Requests per second, 95 % interval. low: highest rate tried at which all objectives are certainly
+            kept (0 for none); high: lowest rate at which one is certainly missed (inf for none). The interval is at
+            least as wide as the growth of a queue that a run of that length cannot detect.
         per_replica: Requests per second of each replica that takes arrivals.
         simulation: The simulation at that rate.
         probes: (rate, whether the objectives held), in the order tried.

@@ -12,8 +12,8 @@ from perfmodel.simulator.policy import Pool
 from perfmodel.simulator.requests import Traffic, Whole
 from perfmodel.simulator.warming import WarmUp
 
-#: How a note begins that says that more was offered than the deployment can serve: of a load that goes on for ever, and
-#: of a trace or another finite load.
+#: First words of the note that the load exceeds the capacity: of a stationary load, and of a trace or another finite
+#: load.
 UNSTABLE, OVERLOAD = "unstable", "beyond capacity"
 #: A queue counts as growing where, at the last arrival, it holds at least this share of all requests, at least this
 #: many, and this many times what it held halfway. Chosen: less may be a swing of a stable queue.
@@ -128,8 +128,8 @@ def _in_step(traffic: Traffic) -> list[str]:
     if said or traffic.concurrency < 2 or not alike:
         return []
     return [
-        "clients in step: all requests have equal lengths, so that those that start together end together for as long "
-        "as the load lasts; where lengths spread, clients drift apart, as estimate has it, and wait less; "
+        "clients in step: all requests have equal lengths, so that requests that start together always end together; "
+        "with lengths that vary, clients drift apart and wait less, which is what estimate assumes; "
         "give several classes, a trace, or isl_dist (fixed, uniform:LOW-HIGH)"
     ]
 

@@ -21,8 +21,8 @@ perfmodel power examples/row-power.toml --row-budget-kw 400 --caps 0.8"""
 KEPT = ("measure", "servers", "more_servers_percent", "capping_risk", "ttft_ratio", "tpot_ratio")
 DROPPED = ("row_budget_kw", "server_w_peak", "row_request_rate_rps", "ttft_ms", "tpot_ms", "row_power_kw_p99")
 NOTES = (
-    "A server is a node of the plan; more servers: than by nameplate. Capping risk: share of time in which the row "
-    "would draw more than its budget, so that something has to be capped.",
+    "A server is a node of the plan. More servers: compared with provisioning by nameplate. Capping risk: share of "
+    "time in which the row would exceed its budget without capping.",
     "Power is that of servers at the meter of the row, cooling apart. Ratios: latency over that without a cap.",
 )
 

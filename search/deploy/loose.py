@@ -1,4 +1,4 @@
-"""Take parts out of documents whose form nobody has checked: what is of another kind counts as empty."""
+"""Read parts of YAML or JSON documents whose structure was not validated: a value of the wrong type counts as empty."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Estimate layouts of several options under several request classes at once: one row for each pair of them.
 
-A call of the estimator costs the same for one row as for a hundred. So the options, layouts and classes of a model
-share one bisection, and rows of different lengths and SLOs stand side by side.
+A call of the estimator takes about as long for one row as for a hundred. So one bisection handles all options, layouts
+and classes of a model; its rows may have different lengths and SLOs.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Choose one column for each part of a slot: a small integer program beside the devices that are reserved.
+"""Choose one column for each part of a slot by a small integer program; the reserved devices are given.
 
 Variables: chosen[j] in {0, 1}, 1 where column j is taken; taken[d,i] >= 0, devices of tier i of device d, at its price
 (`search.fleet.coupling.Tiers`). usage[r,j] is what a column takes of a row.

@@ -1,4 +1,7 @@
-"""Find fleets of single parts at given prices: columns of the program that joins them (`search.fleet.master`)."""
+"""Column generation: find fleets of single parts (columns) at given prices of the rows that join the parts.
+
+`search.fleet.master` combines columns and returns new prices.
+"""
 
 from __future__ import annotations
 
@@ -103,7 +106,7 @@ class Parts:
         return np.array([self._floor(n, steady, steady + lent) for n in range(len(self.parts))])
 
     def _floor(self, number: int, steady: Array, spot: Array) -> float:
-        """Return the bound of a part where replicas beside spot devices and on them cost so much, (O, S) each."""
+        """Return a lower bound on the cost of a part. steady, spot: USD per hour of a replica, (O, S) each."""
         part = self.parts[number]
         rows = list(part.options)
         rate = self.join.problem.rate[np.ix_(part.periods, part.classes)]
@@ -203,7 +206,7 @@ class Parts:
     def _run(
         self, program: Program, numbers: Sequence[int], how: tuple[float, float], start: list[tuple[Any, float]]
     ) -> bool:
-        """Solve the program of some parts, with as many worths as it takes; return False where there is no solution.
+        """Solve the program of some parts, adding cuts as needed; return False where there is no solution.
 
         how: gap, seconds. start: values of a solution to begin with. Raises `Infeasible` where the time was too short.
         """

@@ -1,15 +1,15 @@
 """The rows that join the parts of a fleet: groups of classes, and periods, that share devices, power and nodes.
 
-A part is one group of classes (`search.fleet.cases.groups`) in one period, or in all of them where the fleet stays the
-same. Everything else in the program is a constraint of one part, but for these rows, which every period has:
+A part is one group of classes (`search.fleet.cases.groups`) in one period, or in all periods if the fleet stays the
+same. All other constraints of the program concern a single part. The rows that join parts, in every period, are:
 
 source[d]   devices in use beside spot ones <= what the supplies hold
 spot[d]     devices in use on spot <= what the spot supply holds
 stock[d], power, nodes, as in `search.fleet.paying`
 
-With a price on each row (USD per hour for one unit of it), the parts are problems of their own. Their least costs at
-these prices, less what the bounds of the rows are worth at them, are at most the least cost of the fleet (Lagrange),
-for any prices of at least 0 at which no supply that has no end is worth more than it costs.
+With a price on each row (USD per hour for one unit of it), the parts are independent problems. The sum of their least
+costs at these prices, less the bounds of the rows valued at the same prices, is a lower bound on the cost of the fleet
+(Lagrangian relaxation). It holds for all prices >= 0 that do not exceed the cost of a supply without a limit.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Make a fleet of columns, one for each part: within the rows that join them, and then cheaper part by part."""
+"""Primal heuristic: combine one column per part into a fleet that keeps the joining rows, then improve it by parts."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LEAST_GAIN = 1e-7
 
 @dataclass
 class Fitting:
-    """What makes fleets of the columns of some parts. tried: columns that were found. calls: of `improved`."""
+    """Builds and improves fleets from columns of parts. tried: columns found so far. calls: number of `improved`."""
 
     parts: Parts
     tried: list[Column] = field(default_factory=list)

@@ -1,15 +1,15 @@
-"""Bound the least cost of parts from below at once, without a program: whole replicas are left out, failures are not.
+"""Lower bounds on the cost of parts, computed without solving a program: failures count, whole numbers do not.
 
-With a worth for a request of each class, a replica serves at most what it is worth in an hour: the classes of a part
-become one. In every case, what is left of the replicas is worth at least as much as the requests. Let the worst loss,
-of nodes that fail or of spot devices that are taken back, be worth at least `low` and less than `high`. Then
+Prices per request ("worths") turn the classes of a part into one: a replica serves at most a certain worth per second,
+and in every case the remaining replicas have to serve the worth of all requests. Suppose that the worst loss (failed
+nodes, or spot devices that are taken back) has a worth from `low` to below `high`. Then
 
-- the replicas are worth the requests and `low` at least;
-- an option whose failure would take `high` or more has fewer replicas than would take `high`;
-- so has every option on spot devices, of the share that may be taken back at once.
+- all replicas together serve at least the worth of the requests plus `low`;
+- an option whose failure would lose `high` or more has fewer replicas than that takes;
+- the same holds for options on spot devices, with the share that may be taken back at once.
 
-The least cost of such replicas, were they not whole, is that of the cheapest amounts that are allowed (a continuous
-knapsack, Dantzig 1957). The least of all ranges of the worst loss is at most the cost of the part, whatever the worths.
+The least cost of fractional replicas within these limits is a continuous knapsack (Dantzig 1957). The least cost over
+all ranges of the worst loss is a lower bound on the cost of the part, for any worths.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MOST_LOST = 0.75
 
 @dataclass(frozen=True)
 class Losses:
-    """What a part of N options and C classes may lose.
+    """What failures and the withdrawal of spot devices may take from a part of N options and C classes.
 
     speed: (N, C) requests/s of a replica. together: classes whose loads an option adds up, by option. failing: (N,)
     most replicas that a failure of nodes takes. lost_share: (N,) of spot replicas, NaN where there are none.
@@ -81,10 +81,10 @@ def floor(part: Losses, worths: Array, rate: Array, steady: Array, spot: Array) 
 
 
 def value(part: Losses, rate: Array, own: tuple[Array, Array]) -> Array:
-    """Return worths of a request of each class, (C,), at which the bound of a part may be high.
+    """Return prices per request of each class ("worths"), (C,), that are likely to give the part a high bound.
 
-    They are what a request more costs, by the linear program without failures, where every replica costs as little as
-    it may (Lagrange). rate: (C,) requests/s. own: (N,) USD per hour of a replica beside spot devices and on them.
+    They are the marginal costs of a request in the linear program without failures, in which every replica has its
+    lowest price. rate: (C,) requests/s. own: (N,) USD per hour of a replica on other than spot devices, and on spot.
     """
     from scipy.optimize import linprog
 

@@ -1,12 +1,13 @@
 """Find good fleets of parts of one class quickly, by dynamic programming: columns, not proofs.
 
-A part of one class is a covering problem: replicas whose throughputs sum to the rate and to what the worst failure
-takes. For each option k, let the worst failure be one of k: the replicas are then of options whose failure takes no
-more, they cover the rate and this failure, and spot replicas are no more than whose loss takes no more. Then for some
-losses of spot replicas that are greater than any failure. Both the
-cheapest steady and the cheapest spot replicas of every amount follow from a table over amounts (Bellman 1957; the
-multiples of an option in powers of two), and the best of their sums is the column. Amounts are rounded to a grid, so
-that a column is mended by what it lacks. Whether a column is the cheapest is not known.
+A part of one class is a covering problem: the throughputs of its replicas have to sum to the rate plus the worst loss.
+One case is solved per option k, with a failure of k as the worst loss. Then only options whose failure takes no more
+are used, and only so many spot replicas that their withdrawal takes no more. Further cases have losses of spot replicas
+that are greater than any failure.
+
+The cheapest steady and the cheapest spot replicas for every amount of throughput come from a table (Bellman 1957; the
+multiples of an option in powers of two). The column is the cheapest sum of both over all cases. Amounts are rounded to
+a grid; where a column then serves too little, the cheapest replicas are added. It may not be the optimum.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
-"""Plan a fleet again until the simulation of what each option serves keeps every SLO, or say that it does not.
+"""Simulate a fleet, and plan it again with lower throughputs until every SLO is kept or the rounds are used up.
 
-Where the mix of an option misses a bound, the simulation is repeated on more replicas: a burst is then shared by all of
-them, which fewer requests for the same replicas would not show. The greatest load per replica that keeps all bounds,
-relative to its throughput, is what the throughput of the option is multiplied by. The program is solved again with it,
-a bounded number of times. A fleet that passes is not made smaller again.
+If an option misses a bound in simulation, its load is simulated on more and more replicas. (More replicas, and not
+fewer requests, because replicas share bursts.) This gives the greatest load per replica that keeps all bounds. The
+throughput of the option is lowered to it, and the program is solved again. A fleet that passes is not reduced again.
 """
 
 from __future__ import annotations

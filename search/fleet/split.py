@@ -1,10 +1,12 @@
 """Solve a large elastic fleet by its parts: groups of classes in single periods, joined by devices, power and nodes.
 
-1. The linear program without failures prices the rows that join the parts (`search.fleet.coupling`).
-2. Good columns at these prices, and the prices at which they make the cheapest mix, in turn (`knapsack`, `master`).
-3. Every part is bounded at the prices (`floors`), then solved as time allows (`columns`). That bounds the whole.
-4. One column is chosen for each part (`choice`), or the columns are made to stay within the rows (`fitting`).
-5. The fleet is made cheaper, the parts of a slot together and one by one.
+1. Initial prices of the joining rows (`search.fleet.coupling`) are the duals of the linear program without failures.
+2. In turn, columns that are good at the prices are found (`knapsack`), and the prices at which the columns make the
+   cheapest mix (`master`).
+3. Every part gets a lower bound at the prices (`floors`) and is then solved as time allows (`columns`); together these
+   bound the cost of the fleet.
+4. One column is chosen for each part (`choice`), or the columns are changed until they keep the rows (`fitting`).
+5. The fleet is improved: the parts of a slot are solved again, together and one by one.
 
 Steps 2 to 5 are repeated with the columns that were found until the gap is small enough, nothing gets better, or the
 time is over.

@@ -1,4 +1,4 @@
-"""Say what a little more of each limit would be worth: the fleet is planned again with it."""
+"""Marginal values of limits: what the objective gains if a limit is wider by one step; the fleet is planned again."""
 
 from __future__ import annotations
 

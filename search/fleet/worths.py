@@ -1,13 +1,14 @@
-"""Serve several classes in every failure without shares for each one: by what their requests are worth (Benders 1962).
+"""Benders cuts: state that all classes are served after every failure, without variables for shares in each failure.
 
-What is left of the replicas serves all classes exactly if it serves enough whatever a request of each class is worth:
+Let worth[c] >= 0 be a price per request of class c (the dual prices of the shares, Benders 1962). By the duality of
+linear programs, the replicas that a failure f leaves serve all classes exactly if, for all worths,
 
-    sum_o alive[o,t,f] value[o] >= sum_c worth[c] rate[t,c]    for all worth >= 0,
+    sum_o alive[o,t,f] value[o] >= sum_c worth[c] rate[t,c],
 
-where value[o] is the greatest worth of what a replica of o serves in a second, max_c worth[c] throughput[o,c] (summed
-over the models of o), by the duality of linear programs. With given worths, that is the constraint `capacity` of a
-single class (`search.fleet.serving`), and one constraint holds for the worst of many failures. Few worths matter: a
-program is solved with some of them, and those at which a failure leaves too little are added until there are none.
+where value[o] = max_c worth[c] throughput[o,c] (summed over the models of o) is the greatest worth that a replica of o
+serves per second. For given worths this is the constraint `capacity` of a single class (`search.fleet.serving`), so
+that one constraint covers the worst of many failures. Few worths matter: the program is solved with some of them, and
+those that a failure violates are added until none is violated.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ ALIKE = 0.02
 
 
 def solved_by_worths(program: Program, run: Callable[[], bool]) -> bool:
-    """Solve a program whose failures are known by worths, and again with those that are lacking; False for no solution.
+    """Solve a program with cuts for its failures, and again with violated cuts added; False where it has no solution.
 
     run: solves the program as it is, or raises.
     """

@@ -1,9 +1,9 @@
-"""Make several plans at once: their estimates are computed in common batches, which cost little more than one.
+"""Make several plans at once, whose estimates are computed in common batches; that takes little longer than one plan.
 
-Most of the time of a small plan goes into estimating few candidates at a time. Each plan runs in a thread of its own,
-but only one of them at a time, in a fixed order: a plan that asks for estimates waits until all others ask or are
-done. The questions are then answered together. A candidate gets the same figures whatever it is estimated with, so
-the plans are those that would be made one after the other. A plan may be asked for more when its job has ended.
+A small plan spends most of its time on calls of the estimator for few candidates. Here each plan runs in a thread of
+its own, one at a time and in a fixed order (`perfmodel.turns`). A plan that needs estimates waits until all others need
+some or are done; one call then answers all of them. A candidate has the same figures alone and in a batch, so that the
+plans are the same as if they were made one after the other. Questions after the end of a job are answered at once.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
-"""Say what candidates of a plan cost by token and month, and how far their cost may be from that.
+"""Compute the cost of candidates per token and month, and the 80 % range of the cost.
 
-The range of the cost follows the decision that the uncertainty of the estimate leaves open: how many replicas keep the
-SLO. Its ends are the costs of the replicas that would be needed if the estimates were as good, or as bad, as the ends
-of their 80 % intervals: the least replicas that keep every bound with a confidence of 10 % and of 90 %. Where the load
-is chosen, they are the costs per token at the greatest loads with these confidences. An end is infinite where no number
-of replicas, or no load, keeps the SLO with that confidence.
+The cost is uncertain because the number of replicas that keep the SLO is. The ends of the range are the costs of the
+least replicas that keep every bound with a confidence of 10 % and of 90 %. If the search chooses the load, they are the
+costs per token at the greatest loads that keep the SLO with these confidences. An end is infinite if no number of
+replicas, or no load, keeps the SLO with that confidence.
 """
 
 from __future__ import annotations

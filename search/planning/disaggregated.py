@@ -1,9 +1,11 @@
 """Disaggregated candidates: a pool of prefill workers and a pool of decode workers, matched to one request rate.
 
-Every layout is sized in each role. Pairs of them are then sized and estimated in the order of what they can reach at
-best, until nothing better can come. Where the workload gives a demand, the decode pool gets the least workers that keep
-the SLO with prefill workers in excess, and then the prefill pool does. Where it gives none, the workers of both pools
-are chosen so that their rates match, and the pair is loaded as far as the SLO allows.
+Every layout is sized in each role, which gives each pair a bound. Pairs are then sized and estimated in the order of
+their bounds, until no bound is better than the best pair found.
+
+If the workload states a demand, the decode pool gets the least workers that keep the SLO beside an excess of prefill
+workers; then the prefill pool gets its least workers. If it states none, the numbers of workers are chosen so that the
+rates of both pools match, and the pair is loaded as far as the SLO allows.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Fold candidates that differ only in settings that do not bind: one row stands for all of them."""
+"""Group candidates that differ only in settings without an effect, such as a limit that is not reached.
+
+A table shows one row for each group.
+"""
 
 from __future__ import annotations
 
@@ -31,10 +34,10 @@ MOST_COMPARED = 20_000
 
 
 def folded(candidates: Candidates, numbers: Sequence[int]) -> dict[int, list[int]]:
-    """Fold the candidates `numbers`, best first: those that stand for others -> all that they stand for.
+    """Group the candidates `numbers`, best first; return the first candidate of each group -> all members of the group.
 
-    Candidates are alike where they have one layout and all figures agree within `TOLERANCE`. Each group is named by the
-    first, and holds it. Of more than `MOST_COMPARED` candidates, the others are left out.
+    Members have the same layout, and all their figures agree within `TOLERANCE`. Only the first `MOST_COMPARED`
+    candidates are grouped; the others are left out.
     """
     compared = np.asarray(numbers[:MOST_COMPARED], dtype=np.intp)
     layouts, figures = _layouts(candidates, compared), _figures(candidates, compared)

@@ -1,4 +1,4 @@
-"""Say how likely the best candidate of a plan is the better choice, and which doubt that hangs on.
+"""Compute how likely the best candidate of a plan beats another one, and which uncertainty this depends on most.
 
 Candidates are compared draw by draw under common errors of the model (`perfmodel.estimates.drawn`). In a draw, a
 candidate beats another if it keeps every SLO and the other does not, or if both or neither do and the plan's ranking

@@ -1,7 +1,7 @@
-"""Size every layout in the role of a prefill worker, or of a decode worker, beside a partner that is no bottleneck.
+"""Size every layout as a prefill worker, or as a decode worker, beside an ideal partner pool that is no bottleneck.
 
-The partner is the same layout with workers in excess. It hands the KV cache over in the least time that the layout can
-have with any partner, so that the sizes found here are the least that a pair with this layout can have.
+The partner is the same layout with an excess of workers, and with the shortest KV transfer that the layout can have. So
+no pair with this layout needs fewer workers than are found here.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""List the benchmark runs that could be taken on a device, and say how much each would tell of what the device costs.
+"""List the benchmark runs that could be taken on a device, and how much of the cost's variance each would explain.
 
-A run is one replica of a configuration under one load: a single client, closed loops up to what the plan has in flight,
-twice that, and arrivals at the plan's rate. With the derivatives of what it would measure by the factors of the system,
-the variance that it takes off the factors follows without its result (`perfmodel.feedback.after_run`). How the cost of
-the device hangs on the factors comes from the draws that were planned, by ridge regression of the logarithm.
+A run is one replica of a configuration under one load: a single client, closed loops up to twice what the plan has in
+flight, or arrivals at the plan's rate. The derivatives of its measured values by the factors of the system tell by how
+much it reduces the variance of the factors, before it is taken (`perfmodel.feedback.after_run`). The dependence of the
+cost on the factors comes from the planned draws, by ridge regression of the logarithm of the cost.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Find the greatest confidence that a scenario still has a plan with, so that no advice leads to nothing."""
+"""Find the greatest confidence with which a scenario still has a plan, so that the advised value has an answer."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Find where a condition turns, for many candidates at once: the least number, the greatest load, that passes.
+"""Bracketing search for many candidates at once: the least number, or the greatest load, that passes a test.
 
-Each round asks only about the candidates that are still undecided.
+Each round evaluates only the candidates whose bracket is still too wide.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ TOGETHER = 1024
 #: Values of one round of `greatest` after the first, about, and least and most pairs of a row among them, around the
 #: value that is expected. chosen: more of them take as long as one more round.
 VALUES_AROUND, PAIRS = 640, (1, 6)
-#: Shares of a bracket by which the outermost pair is apart from the value that is expected: where the last values were
-#: near the turn, and where none was tried or the turn was farther off. chosen: what is expected mostly errs less.
+#: Distance of the outermost pair from the expected value, as a share of the bracket: after a round whose values were
+#: near the root, and otherwise. chosen: the error of the expected value is mostly smaller.
 CLOSE, WIDE = 0.2, 0.35
 #: Share of a bracket by which the innermost pair is apart where the outermost is `WIDE`. chosen: as `WIDE`.
 WITHIN_WIDE = 0.02

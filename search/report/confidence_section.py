@@ -56,7 +56,7 @@ def confidence_section(
         id="confidence",
         short="Confidence",
         title="How sure is it, and what would make it surer?",
-        lead="Bars say how far up each doubt alone may move a figure, in 8 of 10 cases; down goes by the same factor.",
+        lead="Bars show by how much each doubt alone may raise a figure, in 8 of 10 cases; it may fall by that factor.",
         charts=["doubts"],
         terms=facts,
         command=f"perfmodel next {plan.scenario.path}" if plan.scenario.path else "",

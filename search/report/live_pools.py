@@ -1,7 +1,7 @@
 """Gather what the page needs to size pairs of prefill and decode pools as its reader moves the question.
 
-Pools see each other only through the rate of requests and the hand-over, so the page holds each layout once as a
-prefill worker and once as a decode worker (`perfmodel.estimates.pool_parts`), and pairs them as the plan does.
+The pools of a pair affect each other only through the request rate and the KV transfer. So the page stores each layout
+once as a prefill worker and once as a decode worker (`perfmodel.estimates.pool_parts`), and pairs them as a plan does.
 """
 
 from __future__ import annotations

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 SHARES = np.concatenate([np.geomspace(0.0005, 0.3, 20, endpoint=False), np.linspace(0.3, 0.999, 36)])
 #: Times the planned load that the reader may ask for.
 MOST_TIMES = 4.0
-#: Loads of all replicas together that tables are made for where bursts are shared, times the one that the plan is sized
-#: for: between them, figures follow the burst that a replica gets, on a straight line.
+#: Total loads for which tables are made if replicas share bursts, as multiples of the load that the plan is sized for.
+#: Between two tables, figures are interpolated linearly in the burst that one replica gets.
 TOTALS = (1.0 / MOST_TIMES, 1.0, MOST_TIMES)
 #: Rate that saturates any replica, requests/s.
 SATURATING_RATE = 1e6
@@ -31,8 +31,8 @@ class ReplicaLoads:
     """One replica of each of N layouts under K loads, beside others that share a total load with it.
 
     rows: (N,) of the layouts of the plan. greatest: (N,) load that saturates a replica, or the most that is asked for.
-    shares: (K,) of the greatest. totals: (T,) loads of all replicas together, in order; one where a replica's load
-    alone says what it does, as bursts do not. found: (T,) estimates of N x K replicas, layout by layout.
+    shares: (K,) of the greatest. totals: (T,) loads of all replicas together, in order; a single one if the figures of
+    a replica depend on its own load alone (no bursts). found: (T,) estimates of N x K replicas, layout by layout.
     """
 
     rows: Index

@@ -201,8 +201,8 @@ def reading_notes(plan: Plan, rows: Sequence[Mapping[str, Any]]) -> list[str]:
         found.append(f"{full}{sized if share < 1 else ''}. Headroom % is the part that is left, over the load.")
     if any(row.get("usd_per_hour_hi") == np.inf for row in rows):
         found.append(
-            "A cost with the upper end ∞: if estimates turn out wrong as unfavourably as in one of ten cases, no "
-            "number of replicas keeps the SLOs, because one request alone takes nearly as long as a bound allows."
+            "A cost with the upper end ∞: in the worst tenth of cases no number of replicas keeps the SLOs, because "
+            "one request alone takes nearly as long as a bound allows."
         )
     if any("prefill" in str(row["candidate"]) for row in rows):
         found.append(

@@ -1,4 +1,4 @@
-"""Refuse, before anything is read or computed, what no program of this machine would send to the server."""
+"""Filter requests before they are parsed: by host, origin and media type, and by the size and duration of the body."""
 
 from __future__ import annotations
 

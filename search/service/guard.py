@@ -1,4 +1,4 @@
-"""Keep a worker from opening any file but those of Python, of perfmodel and of its own temporary folder."""
+"""Sandbox of a worker: it may only open files of Python, of perfmodel and of its own temporary folder."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Here:
-    """This process, in place of workers; without limits of time and memory."""
+    """Answers requests in this process in place of worker processes, without limits on time and memory."""
 
     bounds: Bounds = field(default_factory=Bounds)
     _one: Lock = field(default_factory=Lock)

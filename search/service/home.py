@@ -1,4 +1,4 @@
-"""The page of the server: a scenario to edit, its plan and its report, without anything from the network."""
+"""The server's start page: a scenario to edit, its plan and its report. It loads nothing from the network."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Ask Optuna for the trials of a study in batches, and keep what became of them in its storage.
 
-A trial is a place on every axis. What is asked depends on the seed, on the number of the trial and on the trials that
-were told before the batch, and on nothing else: not on how many workers there are, nor on whether the study was stopped
-and resumed in between.
+A trial is one value on every axis. The proposed trials depend only on the seed, on the number of the trial and on the
+results reported before the batch. They do not depend on the number of workers, or on whether the study was stopped and
+resumed.
 """
 
 from __future__ import annotations
