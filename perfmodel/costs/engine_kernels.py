@@ -282,10 +282,14 @@ def tiled(prompt: Array | float, single: Array | float, column: Array | float, t
     (1.0, 2.0, 8.0)
     >>> float(tiled(64.0, 1.0, np.nan, 2.0)), float(tiled(64.0, 1.0, np.nan, 32.0))
     (2.0, 32.0)
+    >>> float(tiled(64.0, 1.0, np.nan, 0.0))
+    1.0
     """
     share = np.clip(tokens, 1.0, TILE)
     unpacking = (TILE / share - 1.0) / (TILE - 1.0)
     shared = 1.0 / (1.0 / prompt + (1.0 / single - 1.0 / prompt) * unpacking)
     return np.asarray(
-        np.fmin.reduce(np.broadcast_arrays(shared, single * tokens, column * np.maximum(tokens / TILE, 1.0)))
+        np.fmin.reduce(
+            np.broadcast_arrays(shared, single * np.maximum(tokens, 1.0), column * np.maximum(tokens / TILE, 1.0))
+        )
     )
