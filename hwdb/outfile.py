@@ -35,6 +35,8 @@ def check(path: str | Path, *inputs: str | Path) -> None:
 
     Commands call it before they work for long; inputs: files that they are about to read.
     """
+    if str(path) == "-":
+        raise InputError("-: is no name of a file; give one, or /dev/stdout for the standard output")
     target = _target(path)
     if not target.parent.is_dir():
         raise InputError(f"{path}: cannot be written (no such folder: {target.parent}); create it first")

@@ -107,6 +107,14 @@ def test_where_a_file_cannot_be(folder: Path, capsys: pytest.CaptureFixture[str]
         assert says in capsys.readouterr().err
 
 
+def test_a_dash_is_no_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other tools print where `-` is given; a file of that name would be hard to find and to remove."""
+    monkeypatch.chdir(folder)
+    with pytest.raises(InputError, match="/dev/stdout"):
+        outfile.write_text("-", "x")
+    assert not (folder / "-").exists()
+
+
 def test_mode_links_and_devices_are_kept(folder: Path) -> None:
     (folder / "old.txt").write_text("old")
     (folder / "old.txt").chmod(0o640)
