@@ -15,6 +15,7 @@ import numpy as np
 from perfmodel import equations as eq
 from perfmodel.arrays import Array, Mask, interpolate
 from perfmodel.serving.limits import TINY
+from perfmodel.serving.mixed_steps import MixedSteps
 from perfmodel.serving.offline_batch import OfflineBatch
 from perfmodel.serving.output_ages import OutputLengths, ended_by_cell, lockstep, running_shares, total
 from perfmodel.serving.planned_step import prefill_budget
@@ -43,6 +44,8 @@ _NEARLY_FULL = 0.5
 _TAIL_MARGIN = 1.02
 #: A batch of more than this many times `max_running` requests is extrapolated from its middle beyond that.
 _SIMULATED_FILLS = 3.0
+#: Passes over the sequences that run in a cell and the prompts that come beside them.
+_FIRST_PASSES = 3
 #: Counts that differ by less than this share are equal.
 _SAME = 1e-6
 #: Highest probability in a logarithm of its complement.
@@ -97,8 +100,16 @@ def decode_steps(batch: OfflineBatch, played: Array) -> Array:
     filling = 0.0 if prefill.separate else played * prefill.prompt / prefill_budget(prefill.budget, concurrent)
     refills = np.ceil(played / batch.max_running - _SAME) - 1.0
     parts = (np.arange(_ARRIVAL_PARTS)[:, None] + 0.5) / _ARRIVAL_PARTS
-    arriving = played * batch.gap * np.mean(1.0 / batch.curve.at(np.maximum(parts * concurrent, 1.0)), axis=0)
+    step = batch.curve.at(np.maximum(parts * concurrent, 1.0))
+    arriving = played * batch.gap * np.mean(1.0 / (step + _prompts_between(batch, step)), axis=0)
     return np.asarray(arriving + filling + refills * mean + tail)
+
+
+def _prompts_between(batch: OfflineBatch, step: Array) -> Array | float:
+    """Return the seconds of prompts that go first between two decode steps of `step` seconds, as they arrive, (N,)."""
+    if batch.first is None:
+        return 0.0
+    return batch.first.between(1.0 / np.asarray(batch.gap), step, batch.max_running).delay
 
 
 @dataclass(frozen=True)
@@ -153,13 +164,8 @@ class _Run:
         """Simulate one cell: admit requests, prefill them, and decode the running sequences."""
         ages = slice(cell, 0, -1)
         older = total(self.instant[:cell], self.whole[ages]) + total(self.gradual[:cell], self.half[ages])
-        lasting = self.width * self.batch.curve.at(np.maximum(older, 1.0))
-        work = self._work(older, self._admitted(cell, older, lasting))
-        if np.any(np.asarray(self.batch.gap) > 0.0):  # how many arrive depends on how long the cell lasts
-            once = work.decoding + work.prompts
-            work = self._work(older, self._admitted(cell, older, once))
-            lasting = settled(lasting, once, work.decoding + work.prompts)
-            work = self._work(older, self._admitted(cell, older, lasting))
+        work = self._cell(cell, older)
+        if np.any(np.asarray(self.batch.gap) > 0.0):
             self.crowded.append((work.came, self._chance_of_full(work)))
         self.instant[cell], self.gradual[cell] = work.came * (1.0 - work.over), work.came * work.over
         self.first = self.first + work.came * (self.clock + work.filling)
@@ -171,6 +177,45 @@ class _Run:
         self.clock = self.clock + work.decoding + work.prompts
         self.made, self.squares = self.made + work.running, self.squares + np.square(work.running)
         self.spent = self.spent + work.running * work.met / self.width
+
+    def _cell(self, cell: int, older: Array) -> _Work:
+        """Return what a cell does beside `older` sequences, (N,)."""
+        if self.batch.first is not None:
+            return self._prompts_first(self.batch.first, older)
+        lasting = self.width * self.batch.curve.at(np.maximum(older, 1.0))
+        work = self._work(older, self._admitted(cell, older, lasting))
+        if np.any(np.asarray(self.batch.gap) > 0.0):  # how many arrive depends on how long the cell lasts
+            once = work.decoding + work.prompts
+            work = self._work(older, self._admitted(cell, older, once))
+            lasting = settled(lasting, once, work.decoding + work.prompts)
+            work = self._work(older, self._admitted(cell, older, lasting))
+        return work
+
+    def _prompts_first(self, first: MixedSteps, older: Array) -> _Work:
+        """Return what a cell does beside `older` sequences, (N,), where prompts arrive and go before decodes.
+
+        Derived: between two decode steps run as many steps of prompts as `first` says, and no more prompts than there
+        are requests left and free slots. Where fewer come than would, all of them come before the first decode steps.
+        """
+        batch, rate = self.batch, 1.0 / np.asarray(self.batch.gap)
+        left, free = self.played - self.entered, np.maximum(self.batch.max_running - older, 0.0)
+        waiting = np.clip(np.minimum(self.clock * rate + 1.0, self.played) - self.entered, 0.0, left)
+        running, came = older, np.zeros_like(older)
+        for _ in range(_FIRST_PASSES):
+            step = batch.curve.at(np.maximum(running, 1.0))
+            between, met = first.between(rate, step, running), self.width * step
+            decoding = met * any_running(running, np.maximum(self.entered + came, 1.0))
+            would = np.maximum(between.prompts * between.steps * decoding / step, TINY)
+            able = waiting + np.minimum(would, left - waiting)
+            came = np.minimum(able, free)
+            fresh, full = np.maximum(came - waiting, 0.0), able > free + _SAME * batch.max_running
+            over = np.where(full, 1.0, fresh / would * fresh / np.maximum(came, TINY))
+            running = older + came * ((1.0 - over) * self.whole[0] + over * self.half[0])
+        steps = prefill_steps(came - fresh, first.most, self.width, at_once=~full | self.lockstep)
+        prompts = first.seconds(came - fresh, steps, running) + fresh / between.prompts * between.seconds
+        group = prompts / np.maximum(fresh / between.prompts + steps, 1.0)
+        zero = np.zeros_like(prompts)
+        return _Work(came, over, running, met, decoding, prompts, zero, group, (prompts + group) / 2.0, able - came)
 
     def _work(self, older: Array, admitted: tuple[Array, Array, Array, Array, Array]) -> _Work:
         """Return what a cell does in which `admitted` requests come (see `_admitted`) beside `older` ones, (N,)."""
