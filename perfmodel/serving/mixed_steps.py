@@ -28,6 +28,8 @@ _LONE = 1e-6
 #: Least chance that a step of prompts meets no arrival. Chosen: with it prompts follow each other for longer than any
 #: run.
 _LEAST_CHANCE = 1e-12
+#: Exponent whose exponential is finite, with room for factors.
+_MOST_EXPONENT = 500.0
 
 
 class Between(NamedTuple):
@@ -153,10 +155,10 @@ class MixedSteps:
         that. g is a Poisson number that is not zero, over which exp(-s g) is (exp(m exp(-s) - m) - exp(-m)) / (1 -
         exp(-m)) on average. mean: m, of that number, zero included, (N,).
         """
-        base, each = line
-        slope = np.exp(-rate * each)
-        by_number = (np.exp(mean * (slope - 1.0)) - np.exp(-mean)) / np.maximum(-np.expm1(-mean), TINY)
-        return np.asarray(np.exp(-rate * base) * np.minimum(by_number, slope**self.abreast))
+        (base, each), none = line, np.exp(-mean)
+        by_number = (np.exp(mean * np.expm1(-rate * each)) - none) / np.maximum(1.0 - none, TINY)
+        fixed = np.exp(np.minimum(-rate * base, _MOST_EXPONENT))  # base may be below nought where abreast is above one
+        return np.asarray(np.minimum(fixed * by_number, np.exp(-rate * (base + each * self.abreast))))
 
     def seconds(self, prompts: Array, steps: Array, running: Array) -> Array:
         """Return the seconds of `steps` steps that compute `prompts` prompts in all, (N,) each."""
