@@ -31,7 +31,7 @@ from perfmodel.serving.admission import (
 )
 from perfmodel.serving.closed_form import serve
 from perfmodel.serving.curve import DecodeCurve, decode_curve
-from perfmodel.serving.drain import any_running, prefill_steps
+from perfmodel.serving.drain_cell import any_running, prefill_steps
 from perfmodel.serving.mixed_steps import MixedSteps, mixed_steps
 from perfmodel.serving.offline import prefill_line
 from perfmodel.serving.output_ages import OutputLengths, ended_by_cell, lockstep, longer_than, running_shares, total
