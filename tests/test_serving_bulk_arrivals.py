@@ -13,6 +13,7 @@ from perfmodel import equations as eq
 from perfmodel import simulator
 from perfmodel.arrays import Array
 from perfmodel.deployment.columns import deployments
+from perfmodel.engines.catalogue import engine
 from perfmodel.estimates.estimator import estimate
 from perfmodel.models import model
 from perfmodel.serving.admission import admission_wait, chance_of_full, log_rise, waiting_share
@@ -234,6 +235,24 @@ def test_short_answers_wait_for_prompts_that_go_first_as_replayed(prompt: int, a
         for s in range(2)
     ]
     assert float(found.tpot[0, 0]) * 1e3 == pytest.approx(np.mean(played), rel=0.3)
+
+
+@pytest.mark.parametrize(("request_ms", "launch_us"), [(0, 0), (55, 20), (0, 45), (79, 52), (100, 75), (0, 100)])
+@pytest.mark.parametrize(
+    ("prompt", "answer", "share"), [(200, 20, 0.6), (300, 12, 0.8), (100, 10, 0.6), (300, 60, 0.8), (1000, 200, 0.6)]
+)
+def test_prompts_go_first_as_replayed_whatever_requests_and_launches_take(
+    prompt: int, answer: int, share: float, request_ms: int, launch_us: int
+) -> None:
+    # from prompts that hardly delay a token to prompts that stop all decodes until the last request has come
+    placed = deployments([hwdb.device("h100-sxm")], tp=2)
+    by = engine("sglang").changed(request_time=request_ms / 1e3, launch_time=launch_us / 1e6)
+    full = float(estimate(LLAMA, lengths(prompt, answer, concurrency=1024), placed, engine=by).request_rate[0])
+    work = lengths(prompt, answer, rate=share * full, n_requests=2000, arrival="open")
+    found = estimate(LLAMA, work, placed, engine=by)
+    played = simulator.summary(simulator.simulate(LLAMA, placed, work, engine=by, seed=0, count=2000))
+    assert float(found.tpot[0, 0]) * 1e3 == pytest.approx(played["tpot_ms"], rel=0.35)
+    assert float(found.ttft[0, 0]) * 1e3 == pytest.approx(played["ttft_ms"], rel=0.15)
 
 
 @pytest.mark.parametrize("cv", [2.0, 5.0])

@@ -31,7 +31,7 @@ from perfmodel.serving.admission import (
 )
 from perfmodel.serving.closed_form import serve
 from perfmodel.serving.curve import DecodeCurve, decode_curve
-from perfmodel.serving.drain import any_running, prefill_steps
+from perfmodel.serving.drain_cell import any_running, prefill_steps
 from perfmodel.serving.mixed_steps import MixedSteps, mixed_steps
 from perfmodel.serving.offline import prefill_line
 from perfmodel.serving.output_ages import OutputLengths, ended_by_cell, lockstep, longer_than, running_shares, total
@@ -612,8 +612,8 @@ def test_steps_with_prompts_are_a_line_in_their_number() -> None:
         line = mixed_steps(steps, load, curve)
         for running in (1.0, 81.0):
             base, each = line.at(col(running))
-            decoding = BASE + EACH * max(running / deep, 1.0)
-            # beside decodes a prompt adds its tokens alone; in steps of their own, all of a step
+            decoding = 0.0 if by is FIRST else BASE + EACH * max(running / deep, 1.0)
+            # beside decodes a prompt adds its tokens alone; steps of their own hold no decodes
             added = BASE if by is FIRST else 0.0
             if by is PLAIN and running == 1.0:
                 added = -EACH  # its one sequence is the prompt's own
@@ -634,9 +634,9 @@ def line_of(base: float, each: float, *, separate: bool) -> MixedSteps:
 @pytest.mark.parametrize("separate", [True, False])
 @pytest.mark.parametrize("rate", [2.0, 30.0, 60.0])
 def test_steps_carry_the_prompts_that_came_during_the_last_one(separate: bool, rate: float) -> None:
-    # played step by step: a decode step of 20 ms, or one of 12 ms (30 with the decode step after it) and 5 ms a prompt
+    # played step by step: a decode step of 20 ms, or one of 12 ms (30 where it holds decodes) and 5 ms a prompt
     step, each, most = 0.020, 0.005, 8.0
-    base = 0.012 + step if separate else 0.030
+    base = 0.012 if separate else 0.030
     line = MixedSteps(
         np.array([[1.0], [9.0]]), np.full((2, 1), base), np.full((2, 1), each), col(1.0), col(most), separate
     )
@@ -647,16 +647,53 @@ def test_steps_carry_the_prompts_that_came_during_the_last_one(separate: bool, r
         entering = min(waiting, int(most))
         waiting -= entering
         if entering:
-            last = (base - step if separate else base) + each * entering
+            last = base + each * entering
             steps, prompts = steps + 1, prompts + entering
         else:
             last = step
     assert one(line.entering(col(rate), col(step), col(4.0))) == pytest.approx(prompts / steps, rel=0.12)
     met = one(line.entering(col(rate), col(step), col(4.0)))
-    assert one(line.interference(col(rate), col(step), col(4.0))) == pytest.approx((base - step) / met + each)
-    assert one(line.added(col(step), col(2.0), col(4.0))) == pytest.approx((base - step) / 2 + each)
-    assert one(line.per_prompt(col(step), col(4.0))) == pytest.approx((base - step * separate) / most + each)
-    assert one(line.added(col(1.0), col(2.0), col(4.0))) == 0.0
+    adds = base if separate else base - step
+    assert one(line.interference(col(rate), col(step), col(4.0))) == pytest.approx(adds / met + each)
+    assert one(line.added(col(step), col(2.0), col(4.0))) == pytest.approx(adds / 2 + each)
+    assert one(line.per_prompt(col(4.0))) == pytest.approx(base / most + each)
+    assert one(line.added(col(1.0), col(2.0), col(4.0))) == (
+        one(line.added(col(step), col(2.0), col(4.0))) if separate else 0.0
+    )
+
+
+@pytest.mark.parametrize(
+    ("base", "each", "abreast", "most"),
+    [(0.02, 0.0, 1.0, 40.0), (0.007, 0.003, 6.4, 40.0), (0.004, 0.003, 1.0, 40.0), (0.0, 0.02, 1.0, 1.0)],
+)
+@pytest.mark.parametrize("rate", [5.0, 20.0, 40.0, 120.0])
+def test_prompts_that_go_first_follow_each_other_until_none_has_come(
+    base: float, each: float, abreast: float, most: float, rate: float
+) -> None:
+    if rate * (base / most + each) > 0.9:
+        pytest.skip("more prompts come than are served")
+    line = MixedSteps(
+        np.array([[1.0], [9.0]]), np.full((2, 1), base), np.full((2, 1), each), col(1.0), col(most), True, col(abreast)
+    )
+    rng, step = np.random.default_rng(3), 0.01
+    waiting, decodes, last, computed, behind = 0, 0, step, 0, []
+    while decodes < 8_000 and computed < 200_000:
+        waiting += rng.poisson(rate * last)
+        entering = min(waiting, int(most))
+        waiting -= entering
+        if entering:
+            last = base + each * max(entering, abreast)
+            behind.append([decodes, last])
+            computed += 1
+        else:
+            last, decodes = step, decodes + 1
+    found = line.between(col(rate), col(step), col(4.0))
+    lasted = np.array(behind)
+    assert one(found.delay) == pytest.approx(lasted[:, 1].sum() / decodes, rel=0.12)
+    if most > 1.0:  # else prompts are left over, and queue
+        assert one(found.steps) == pytest.approx(len(lasted) / decodes, rel=0.12)
+        runs = np.unique(lasted[:, 0], return_counts=True)[1]  # of steps of prompts between two decode steps
+        assert one(found.behind) == pytest.approx((runs * (runs - 1) / 2).sum() / runs.sum(), rel=0.25, abs=0.02)
 
 
 def test_a_full_batch_meets_the_prompts_that_take_the_places_of_others() -> None:

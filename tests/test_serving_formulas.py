@@ -20,6 +20,7 @@ from perfmodel.operators.step import Step
 from perfmodel.serving import closed_loop, finite_run, offline, open_loop, open_waits
 from perfmodel.serving.admission import admission_wait, chance_of_full
 from perfmodel.serving.curve import DecodeCurve
+from perfmodel.serving.mixed_steps import Between
 from perfmodel.serving.prefill_pool import PromptPool
 from perfmodel.serving.prefills import largest_group
 from perfmodel.serving.served import Gains, RequestTimes, Served, StepTimes, WaitShape
@@ -334,7 +335,8 @@ def mixed(interference: float = 0.1) -> Any:
     return Parts(
         met=lambda running, _step, _output: 0.1 * (running - 1.0),
         interference=lambda rate, _step, _running: np.full_like(rate, interference),
-        per_prompt=lambda _step, _seen: row(0.25),
+        between=lambda _rate, _step, _seen: Between(row(2.0), row(0.3), row(1.0 / 3.0), row(3.0)),
+        per_prompt=lambda _seen: row(0.25),
         cv_squared=lambda _entering, _seconds, _seen: row(0.2),
         most=row(2.0),
         separate=True,
@@ -400,12 +402,13 @@ def test_tokens_of_an_open_loop_meet_prompts_that_came_before() -> None:
     rates, busy = open_loop._throughput(replica(), point()), replica(prefills_per_request=row(3.0))
     found, spread = open_loop._tpot(busy, point(), rates, (row(0.6), row(0.0)), Later(lambda: row(0.0)))
     shape = spread()
-    # prompts take 2 * 0.2 = 40 % of the time; while a request waited 0.6 s and its prompt took 0.3 s, 1.8 others came,
-    # of whom half a prompt, on average, found place behind it in its own step of two
-    met = 1.3 * 0.2 / 9
-    assert found.tolist() == pytest.approx([(0.15 + met) / 0.6])
-    # those delay it once, however long its answer is: a Poisson number of them, so that some requests meet none
-    assert np.asarray(shape.settling).tolist() == pytest.approx([1.3 * 0.2 / 0.6])
+    # a third of a step of 0.3 s between two decode steps takes 40 % of the time; three more steps follow its own
+    met = (3.0 - 1.0 / 3.0) * 0.3 / 9
+    assert found.tolist() == pytest.approx([0.15 / 0.6 + met])
+    # those delay it once, however long its answer is; while a request waited 0.6 s and its prompt took 0.3 s, 1.8
+    # others came, of whom half a prompt, on average, found place behind it in its own step of two: a Poisson number of
+    # them, so that some requests meet none
+    assert np.asarray(shape.settling).tolist() == pytest.approx([met * 9])
     assert np.asarray(shape.settling_share).tolist() == pytest.approx([1.0 - np.exp(-1.3)])
     assert np.asarray(shape.gain).tolist() == pytest.approx([1.0 / 0.6])
     assert np.isinf(shape.settling_most).all()  # prompts go first: all that queue fall into one gap
@@ -417,17 +420,34 @@ def test_tokens_of_an_open_loop_meet_prompts_that_came_before() -> None:
     assert np.asarray(shape.drift).tolist() == pytest.approx([0.0])  # nor does it drift beyond that
     lone = replica(later_tokens=row(0.0))
     short, _ = open_loop._tpot(lone, point(), rates, (row(0.3), row(0.0)), Later(lambda: row(0.0)))
-    assert short.tolist() == pytest.approx([min((0.15 + 0.14) / 0.6, most)])
+    assert short.tolist() == pytest.approx([min(0.15 / 0.6 + 9 * met, most)])
+
+
+def test_prompts_behind_take_no_less_than_in_full_steps_and_share_steps_with_decodes_else() -> None:
+    queued = row(4.0), row(0.0)
+    share, behind = open_loop._interrupted(replica(), point(), row(2.0), queued)
+    assert (share.tolist(), behind.tolist()) == (pytest.approx([0.4]), pytest.approx([4.0 * 0.25 / (1 - 2 * 0.25)]))
+    beside = mixed()
+    beside.separate = False
+    share, behind = open_loop._interrupted(replica(mixed=beside), point(), row(2.0), (row(1.3), row(0.5)))
+    # prompts take 2 * 0.2 = 40 % of the time
+    assert (share.tolist(), behind.tolist()) == (pytest.approx([0.4]), pytest.approx([1.8 * 0.2 / 0.6]))
 
 
 @pytest.mark.parametrize("crowded", [0.0, 0.4, 1.0])
 def test_no_request_meets_more_prompts_than_there_are_other_places(crowded: float) -> None:
-    rates = open_loop._throughput(replica(), point())
-    slow, _ = open_loop._tpot(replica(), point(), rates, (row(60.0), row(crowded)), Later(lambda: row(0.0)))
+    quick = replica(load=loaded(1, rate=row(20.0)))
+    rates = open_loop._throughput(quick, point())
+    slow, _ = open_loop._tpot(quick, point(), rates, (row(60.0), row(crowded)), Later(lambda: row(0.0)))
     # nine tokens of 0.2 s in a full replica, and 0.7 s of the prompts of others, one in four of them twice; of equal
     # requests that enter as others end, half are computed before one's own first token
     together = crowded * float(ONE.synchronised[0]) * APART.engine.synchronised
     assert slow.tolist() == pytest.approx([0.2 + 0.7 * 1.25 * (1.0 - together / 2.0) / 9.0])
+    # where it takes eight requests longer to come, prompts that follow each other go on for as long
+    few = replica(load=loaded(1, rate=row(5.0)))
+    slow, _ = open_loop._tpot(few, point(), rates, (row(60.0), row(crowded)), Later(lambda: row(0.0)))
+    lasting = max(0.7 * 1.25 * (1.0 - together / 2.0), 8.0 / 5.0 / 2.0)
+    assert slow.tolist() == pytest.approx([0.2 + lasting / 9.0])
 
 
 def test_a_step_that_prompts_share_with_decodes_brings_a_token_however_full_it_is() -> None:
@@ -440,22 +460,22 @@ def test_a_step_that_prompts_share_with_decodes_brings_a_token_however_full_it_i
 
 @pytest.mark.parametrize("cv", [1.5, 4.0])
 def test_a_burst_brings_others_that_run_beside_a_request_and_prompts_that_delay_it(cv: float) -> None:
-    burst, calm = Variation(row(cv), row(0.0)), replica(prefills_per_request=row(9.0), max_running=row(80.0))
-    those = replica(
-        prefills_per_request=row(9.0), max_running=row(80.0), load=loaded(1, rate=row(2.0), cv=row(cv)), variation=burst
-    )
+    those_of: dict[str, Any] = {"max_running": row(80.0), "later_tokens": row(60.0)}
+    burst, calm = Variation(row(cv), row(0.0)), replica(**those_of)
+    those = replica(**those_of, load=loaded(1, rate=row(2.0), cv=row(cv)), variation=burst)
     more = float(burst.peakedness(row(20.0))[0]) - 1.0
     seen, spread = open_loop._seen(those, row(20.0))
     assert more > 0.0
     assert seen.tolist() == pytest.approx([21.0 + more])
     assert spread.tolist() == pytest.approx([(20.0 + more) * (1.0 + more)])  # negative binomial: mean times variance
     assert [v.tolist() for v in open_loop._seen(calm, row(20.0))] == [[21.0], [20.0]]
-    wide = point(step=row(0.01))
+    wide = point(step=row(0.05))
     rates = open_loop._throughput(replica(), wide)
     waits, no = (row(0.1), row(0.0)), Later(lambda: row(0.0))
     times = [float(open_loop._tpot(r, wide, rates, waits, no)[0][0]) for r in (calm, those)]
     late = eq.peakedness(2 * (0.3 + 0.1) + 3.0 - 0.2, cv) - 1.0  # more prompts than usual, 0.2 s each
-    assert times[1] - times[0] == pytest.approx(late * 0.2 / 9 / 0.6)
+    # beside decode steps of 50 ms, prompts take 0.1 s between two of them
+    assert times[1] - times[0] == pytest.approx(late * 0.2 / 60 * (1.0 + 0.1 / 0.05))
 
 
 def test_runs_that_fit_never_queue_and_those_beyond_capacity_grow_instead() -> None:

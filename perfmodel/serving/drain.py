@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from perfmodel import equations as eq
-from perfmodel.arrays import Array, Mask, interpolate
+from perfmodel.arrays import Array, interpolate
+from perfmodel.serving.drain_cell import SAME, FirstCell, Work, any_running, prefill_steps, prompts_between
 from perfmodel.serving.limits import TINY
 from perfmodel.serving.offline_batch import OfflineBatch
 from perfmodel.serving.output_ages import OutputLengths, ended_by_cell, lockstep, running_shares, total
@@ -43,10 +44,6 @@ _NEARLY_FULL = 0.5
 _TAIL_MARGIN = 1.02
 #: A batch of more than this many times `max_running` requests is extrapolated from its middle beyond that.
 _SIMULATED_FILLS = 3.0
-#: Counts that differ by less than this share are equal.
-_SAME = 1e-6
-#: Highest probability in a logarithm of its complement.
-_ALMOST_ONE = 1.0 - 1e-12
 
 
 @dataclass(frozen=True)
@@ -95,32 +92,11 @@ def decode_steps(batch: OfflineBatch, played: Array) -> Array:
     tail = np.max(longest(outputs.mean, outputs.cv, np.maximum(concurrent, 1.0) * _TAIL_SAMPLES), axis=0)
     tail = np.minimum(tail * _TAIL_MARGIN, np.maximum(outputs.longest, mean)) + 1.0
     filling = 0.0 if prefill.separate else played * prefill.prompt / prefill_budget(prefill.budget, concurrent)
-    refills = np.ceil(played / batch.max_running - _SAME) - 1.0
+    refills = np.ceil(played / batch.max_running - SAME) - 1.0
     parts = (np.arange(_ARRIVAL_PARTS)[:, None] + 0.5) / _ARRIVAL_PARTS
-    arriving = played * batch.gap * np.mean(1.0 / batch.curve.at(np.maximum(parts * concurrent, 1.0)), axis=0)
+    step = batch.curve.at(np.maximum(parts * concurrent, 1.0))
+    arriving = played * batch.gap * np.mean(1.0 / (step + prompts_between(batch, step)), axis=0)
     return np.asarray(arriving + filling + refills * mean + tail)
-
-
-@dataclass(frozen=True)
-class _Work:
-    """Describe one cell, (N,).
-
-    came: requests admitted. over: share of the cell over which they come. running: sequences. met: seconds of its
-    decode steps; decoding: those while any sequence runs. prompts: seconds that prompts add. beside: decode steps that
-    carry prompts, seconds. group: seconds until the first group of prompts is done; filling: mean seconds until a
-    prompt is. beyond: requests that would be admitted if slots were free.
-    """
-
-    came: Array
-    over: Array
-    running: Array
-    met: Array
-    decoding: Array
-    prompts: Array
-    beside: Array
-    group: Array
-    filling: Array
-    beyond: Array
 
 
 class _Run:
@@ -153,13 +129,8 @@ class _Run:
         """Simulate one cell: admit requests, prefill them, and decode the running sequences."""
         ages = slice(cell, 0, -1)
         older = total(self.instant[:cell], self.whole[ages]) + total(self.gradual[:cell], self.half[ages])
-        lasting = self.width * self.batch.curve.at(np.maximum(older, 1.0))
-        work = self._work(older, self._admitted(cell, older, lasting))
-        if np.any(np.asarray(self.batch.gap) > 0.0):  # how many arrive depends on how long the cell lasts
-            once = work.decoding + work.prompts
-            work = self._work(older, self._admitted(cell, older, once))
-            lasting = settled(lasting, once, work.decoding + work.prompts)
-            work = self._work(older, self._admitted(cell, older, lasting))
+        work = self._cell(cell, older)
+        if np.any(np.asarray(self.batch.gap) > 0.0):
             self.crowded.append((work.came, self._chance_of_full(work)))
         self.instant[cell], self.gradual[cell] = work.came * (1.0 - work.over), work.came * work.over
         self.first = self.first + work.came * (self.clock + work.filling)
@@ -172,13 +143,29 @@ class _Run:
         self.made, self.squares = self.made + work.running, self.squares + np.square(work.running)
         self.spent = self.spent + work.running * work.met / self.width
 
-    def _work(self, older: Array, admitted: tuple[Array, Array, Array, Array, Array]) -> _Work:
+    def _cell(self, cell: int, older: Array) -> Work:
+        """Return what a cell does beside `older` sequences, (N,)."""
+        if self.batch.first is not None:
+            rate, left = 1.0 / np.asarray(self.batch.gap), self.played - self.entered
+            waiting = np.clip(np.minimum(self.clock * rate + 1.0, self.played) - self.entered, 0.0, left)
+            cell_of = FirstCell(self.batch, self.batch.first, self.width, (self.whole[0], self.half[0]), self.lockstep)
+            return cell_of.work(older, self.entered, (waiting, left))
+        lasting = self.width * self.batch.curve.at(np.maximum(older, 1.0))
+        work = self._work(older, self._admitted(cell, older, lasting))
+        if np.any(np.asarray(self.batch.gap) > 0.0):  # how many arrive depends on how long the cell lasts
+            once = work.decoding + work.prompts
+            work = self._work(older, self._admitted(cell, older, once))
+            lasting = settled(lasting, once, work.decoding + work.prompts)
+            work = self._work(older, self._admitted(cell, older, lasting))
+        return work
+
+    def _work(self, older: Array, admitted: tuple[Array, Array, Array, Array, Array]) -> Work:
         """Return what a cell does in which `admitted` requests come (see `_admitted`) beside `older` ones, (N,)."""
         batch, prefill, (came, over, packed, per_step, beyond) = self.batch, self.batch.prefill, admitted
         running = older + came * ((1.0 - over) * self.whole[0] + over * self.half[0])
         met = self.width * batch.curve.at(running)  # by a request that runs: then the replica does
         decoding = met * any_running(running, np.maximum(self.entered + came, 1.0))
-        at_once = (over < 1.0 - _SAME) | self.lockstep
+        at_once = (over < 1.0 - SAME) | self.lockstep
         steps = prefill_steps(came, per_step, self.width, at_once=at_once)
         prompts = prefill.seconds(came, steps, running, batch.curve, at_once=at_once)
         prompts = np.maximum(prompts, came * prefill.alone - decoding)
@@ -190,11 +177,11 @@ class _Run:
         # a prompt is done with its group; those that come as they arrive wait for no group but that of their own steps
         group = (prompts + within) / np.maximum(came / np.maximum(per_step, 1.0), 1.0)
         filling = (prompts + beside + group) / 2.0
-        return _Work(
+        return Work(
             came, over, running, met, decoding, prompts, beside + np.zeros_like(prompts), group, filling, beyond
         )
 
-    def _delay(self, cell: int, work: _Work) -> None:
+    def _delay(self, cell: int, work: Work) -> None:
         """Add the seconds of a cell, its decode steps and its prompts, to the delays of those admitted so far.
 
         Derived: steps of age j cells are in cell j after their own where requests were admitted at the start of a cell,
@@ -226,11 +213,11 @@ class _Run:
         over = np.zeros_like(came) if prefill.separate else np.minimum(came / (per_step * self.width), 1.0)
         # those that arrive during the cell come for as long as they arrive
         spread = np.minimum(fresh * batch.gap / np.maximum(lasting, _TINY_SECONDS), 1.0)
-        longer = np.maximum(over, spread * np.clip(came - waiting, 0.0, fresh) / np.maximum(came, _SAME))
-        full = (left > free + _SAME * batch.max_running) & (cell > 0)
+        longer = np.maximum(over, spread * np.clip(came - waiting, 0.0, fresh) / np.maximum(came, SAME))
+        full = (left > free + SAME * batch.max_running) & (cell > 0)
         return came, np.where(full, 1.0, longer), np.where(full, 1.0, over), per_step, able - came
 
-    def _chance_of_full(self, work: _Work) -> Array:
+    def _chance_of_full(self, work: Work) -> Array:
         """Return the chance that the requests of a cell find the replica full, (N,).
 
         Derived: the number in the replica, with those that wait for a slot, is normal around that of the clock, and its
@@ -265,28 +252,6 @@ def settled(first: Array, second: Array, third: Array) -> Array:
     return np.maximum(second + (third - second) / (1.0 - np.clip(rise, 0.0, _MOST_RISE)), 0.0)
 
 
-def prefill_steps(came: Array, per_step: Array, width: Array, *, at_once: Mask) -> Array:
-    """Count the decode steps of a cell that also carry prompts. (N,)
-
-    Args:
-        came: prompts of the cell, (N,).
-        per_step: prompts that fill a step, below 1 for prompts of several steps, (N,).
-        width: decode steps of the cell, (N,).
-        at_once: whether prompts come together and go in full groups; else they come one by one, each in steps of its
-            own while the cell has them, (N,).
-    """
-    together = np.maximum(came / per_step, np.minimum(came, 1.0))
-    return np.where(at_once, together, np.clip(width, together, np.maximum(came, together)))
-
-
-def any_running(running: Array, entered: Array) -> Array:
-    """Return the probability that at least one sequence runs. (N,)
-
-    `entered` sequences were admitted, and `running` of them run on average, independently of one another.
-    """
-    return np.asarray(-np.expm1(entered * np.log1p(-np.minimum(running / entered, _ALMOST_ONE))))
-
-
 def _extrapolated(run: _Run) -> Drained:
     """Extend the results of a partly simulated batch to all its requests.
 
@@ -298,7 +263,7 @@ def _extrapolated(run: _Run) -> Drained:
     counts, clocks = np.stack(run.counts), np.stack(run.clocks)
     gap, (found_full, ends_full) = np.maximum(batch.steady.request_gap, batch.gap), _full(run)
     rest = np.maximum(batch.count - counts[-1], 0.0)
-    end = counts[-1] * (1.0 - _SAME)  # where the count stays, the moment that it is reached
+    end = counts[-1] * (1.0 - SAME)  # where the count stays, the moment that it is reached
     last = interpolate(counts, clocks, end)
     part = rest / batch.count  # of the requests
     more = rest * np.sum(batch.outputs.mean * batch.outputs.share, axis=0)
@@ -331,7 +296,7 @@ def _full(run: _Run) -> tuple[Array, Array]:
     if not run.crowded:
         return np.ones_like(run.width), np.ones_like(run.width)
     came, chance = (np.stack(column) for column in zip(*run.crowded, strict=True))
-    share = total(came, chance) / np.maximum(came.sum(axis=0), _SAME)
+    share = total(came, chance) / np.maximum(came.sum(axis=0), SAME)
     most = np.where(came > 0.0, chance, 0.0).max(axis=0)
     late = np.asarray(run.batch.gap) > 0.0
     return np.where(late, share, 1.0), np.where(late, most, 1.0)
@@ -354,7 +319,7 @@ def _drift(run: _Run) -> Array:
         begin = interpolate(admitted, steps, part * admitted[-1])
         end = np.minimum(begin + long, steps[-1])
         taken = interpolate(steps, passed, end) - interpolate(steps, passed, begin)
-        found.append(taken / np.maximum(end - begin, _SAME))
+        found.append(taken / np.maximum(end - begin, SAME))
     each = np.stack(found)
     return np.asarray(each.std(axis=0) / np.maximum(each.mean(axis=0), _TINY_SECONDS))
 

@@ -41,7 +41,7 @@ def finite_run(steady: Served, steps: StepModel, load: Load, runs: tuple[Served,
     times, late = _times(steady, load, (backlog, least + batch.times.wait), steps.request_time(load.input))
     beyond = np.where(finite, 1.0 - 1.0 / np.maximum(np.nan_to_num(steady.gains.load), 1.0), 0.0)
     weight = np.where(finite, np.maximum(filling, beyond), 0.0)
-    slowest = np.minimum(batch.times.tpot, steady.times.tpot / (1.0 - beyond))
+    slowest = np.minimum(_slowest(steps, load, batch, spread), steady.times.tpot / (1.0 - beyond))
     tpot = _mixed(weight, np.minimum(clock.times.tpot, slowest), steady.times.tpot)
     makespan = np.maximum(count / clock.rate, spread + load.mean(prefill) + _last_answer(steady, load, count, tpot))
     # a backlog is the small difference of two times, of which only the batch's is in error
@@ -56,6 +56,17 @@ def finite_run(steady: Served, steps: StepModel, load: Load, runs: tuple[Served,
         waits=_waits(steady, runs, load, (least, spread, most, late)),
         tokens=TokenShape(**_blended(TokenShape, weight, clock.tokens, steady.tokens)),
     )
+
+
+def _slowest(steps: StepModel, load: Load, batch: Served, spread: Array) -> Array:
+    """Return the most seconds per output token that a run has on average, (C, N).
+
+    Those of a run whose requests all arrive at once; where prompts go first, also the time until the last has arrived,
+    half of `spread` (N,) on average.
+    """
+    if steps.engine.mixes_prefill:
+        return batch.times.tpot
+    return np.asarray(batch.times.tpot + spread / 2.0 / np.maximum(load.output - 1.0, 1.0))
 
 
 def _times(steady: Served, load: Load, limits: tuple[Array, Array], front: Array) -> tuple[RequestTimes, Array]:

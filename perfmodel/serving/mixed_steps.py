@@ -21,8 +21,33 @@ _TWO = 2.0
 #: Passes of the fixed point of the prompts that arrive during a step. Chosen: it begins a few per cent off and moves
 #: half the way in each.
 _PASSES = 4
+#: The same where prompts go first.
+_FIRST_PASSES = 6
 #: A step that holds no more than this many prompts beyond the fewest has no slope per prompt.
 _LONE = 1e-6
+#: Least chance that a step of prompts meets no arrival. Chosen: with it prompts follow each other for longer than any
+#: run.
+_LEAST_CHANCE = 1e-12
+#: Exponent whose exponential is finite, with room for factors.
+_MOST_EXPONENT = 500.0
+
+
+class Between(NamedTuple):
+    """Describe what runs between two decode steps where prompts go first, (N,).
+
+    prompts: mean of a step that has any. seconds: of such a step. steps: such steps per decode step. behind: such steps
+    that follow the one of a given prompt before the next decode step.
+    """
+
+    prompts: Array
+    seconds: Array
+    steps: Array
+    behind: Array
+
+    @property
+    def delay(self) -> Array:
+        """Return the seconds of prompts between two decode steps, (N,)."""
+        return self.steps * self.seconds
 
 
 @dataclass(frozen=True)
@@ -33,8 +58,8 @@ class MixedSteps:
     interpolated. Base holds what every step with a prompt costs, such as kernel launches that no captured graph
     replays, and so it has no jump where graphs end. least: fewest prompts that enter a full batch together, most: most
     prompts of a step, abreast: prompts that take no more time than fewer, side by side in the micro-batches of a
-    pipeline or while the host launches their kernels, (N,). separate: prompts are computed in steps of their own, after
-    which a decode step follows; base holds that too.
+    pipeline or while the host launches their kernels, (N,). separate: prompts are computed in steps of their own, which
+    hold no decodes; else base holds the decode step that they share.
     """
 
     knots: Array
@@ -77,8 +102,9 @@ class MixedSteps:
 
     def _entering(self, rate: Array, step: Array, running: Array, line: tuple[Array, Array]) -> Array:
         """Do as `entering`; line: what `at` returns for `running`."""
+        if self.separate:
+            return self._first(rate, step, running, line).prompts
         base, each = line
-        base = np.maximum(base - step, 0.0) if self.separate else base
         free = 1.0 - np.minimum(rate * each, MAX_UTILISATION)
         met = np.maximum(rate * base / free, 1.0)
         if self._mean_abreast.any:
@@ -91,6 +117,59 @@ class MixedSteps:
         arriving = rate * ((1.0 - share) * step + share * long)
         return np.asarray(np.clip(arriving / np.maximum(share, TINY), self.fewest(running), self.most))
 
+    def between(self, rate: Array, step: Array, running: Array) -> Between:
+        """Return what runs between two decode steps where prompts go first; arguments as in `entering`."""
+        return self._first(rate, step, running, self.at(running))
+
+    def _first(self, rate: Array, step: Array, running: Array, line: tuple[Array, Array]) -> Between:
+        """Do as `between`; line: what `at` returns for `running`.
+
+        Derived: a step carries the prompts that arrived during the step before it, be it one of prompts, or the decode
+        step before the first of them.
+        """
+        (base, each), fewest = line, self.fewest(running)
+        prompts = fewest + np.zeros_like(rate * step)
+        seconds = base + each * self.fullest(prompts)
+        for _ in range(_FIRST_PASSES):
+            steps, last = self._per_decode(rate, step, seconds, line)
+            prompts = np.clip(rate * (step / np.maximum(steps, TINY) + seconds), fewest, self.most)
+            seconds = base + each * self.fullest(prompts)
+        # no fewer than full steps need: then prompts are left over, and queue
+        full = np.minimum(rate * (base / self.most + each), 1.0 - _LEAST_CHANCE)
+        steps = np.maximum(steps, full / (1.0 - full) * step / np.maximum(seconds, TINY))
+        return Between(prompts, seconds, steps, 1.0 / last - 1.0)
+
+    def _per_decode(self, rate: Array, step: Array, long: Array, line: tuple[Array, Array]) -> tuple[Array, Array]:
+        """Return (steps of prompts per decode step, chance that the last step of prompts is the last), (N,) each.
+
+        Derived: prompts go first, so that steps of prompts follow each other until one meets no arrival. One follows
+        the decode step if a request came during it, with chance 1 - exp(-rate step); the next follows the first unless
+        none came, with chance 1 - e_0, and so on with 1 - e: their number is (1 - exp(-rate step)) (1 + (1 - e_0) / e).
+
+        rate: requests/s, (N,). step, long: seconds of a decode step and of the mean step of prompts, (N,). line: what
+        `at` returns for the decoding sequences.
+        """
+        first, last = (self._none_after(rate, rate * t, line) for t in (step, long))
+        last = np.maximum(last, _LEAST_CHANCE)
+        return -np.expm1(-rate * step) * (1.0 + (1.0 - first) / last), last
+
+    def _none_after(self, rate: Array, mean: Array, line: tuple[Array, Array]) -> Array:
+        """Return the chance that no request comes during a step of prompts, (N,).
+
+        Derived: a step of g prompts takes base + each max(g, abreast), and none comes with exp(-rate) to the power of
+        that. g is a Poisson number that is not zero, over which exp(-s g) is (exp(m exp(-s) - m) - exp(-m)) / (1 -
+        exp(-m)) on average. mean: m, of that number, zero included, (N,).
+        """
+        (base, each), none = line, np.exp(-mean)
+        by_number = (np.exp(mean * np.expm1(-rate * each)) - none) / np.maximum(1.0 - none, TINY)
+        fixed = np.exp(np.minimum(-rate * base, _MOST_EXPONENT))  # base may be below nought where abreast is above one
+        return np.asarray(np.minimum(fixed * by_number, np.exp(-rate * (base + each * self.abreast))))
+
+    def seconds(self, prompts: Array, steps: Array, running: Array) -> Array:
+        """Return the seconds of `steps` steps that compute `prompts` prompts in all, (N,) each."""
+        base, each = self.at(running)
+        return np.asarray(steps * base + each * np.maximum(prompts, steps * self.abreast))
+
     def fullest(self, entering: Array) -> Array:
         """Return how many prompts set the time of steps with `entering` prompts on average, at least one each, (N,).
 
@@ -99,7 +178,7 @@ class MixedSteps:
         """
         return self._mean_abreast(entering)
 
-    def uneven(self, entering: Array, step: Array, running: Array) -> Array:
+    def uneven(self, entering: Array, running: Array) -> Array:
         """Return how much longer steps with `entering` prompts on average are than one with just so many, (N,).
 
         That is of what prompts add to a step; where they share it, all of that is taken to rise with their number.
@@ -112,7 +191,7 @@ class MixedSteps:
         (base, each), whole = self.at(running), np.floor(self.abreast)
         part = np.clip(entering - whole, 0.0, 1.0) * (whole + 1.0 - self.abreast)
         even = np.maximum(entering, self.abreast + part)
-        return np.asarray(1.0 + each * np.maximum(fullest - even, 0.0) / np.maximum(base - step + each * even, TINY))
+        return np.asarray(1.0 + each * np.maximum(fullest - even, 0.0) / np.maximum(base + each * even, TINY))
 
     def cv_squared(self, entering: Array, seconds: Array, running: Array) -> Array:
         """Return the squared coefficient of variation of steps with `entering` prompts on average, (N,).
@@ -134,7 +213,8 @@ class MixedSteps:
     def _added(self, step: Array, entering: Array, line: tuple[Array, Array]) -> Array:
         """Do as `added`; line: what `at` returns for the decoding sequences."""
         base, each = line
-        return np.asarray(np.maximum((base - step + each * self.fullest(entering)) / entering, 0.0))
+        base = base if self.separate else base - step
+        return np.asarray(np.maximum((base + each * self.fullest(entering)) / entering, 0.0))
 
     def met(self, running: Array, step: Array, output_tokens: Array) -> Array:
         """Return the seconds that the prompts of the others in a full batch add to the decode of a request, (N,).
@@ -149,10 +229,10 @@ class MixedSteps:
         entering = np.clip(ending / np.maximum(-np.expm1(-ending), TINY), self.fewest(running), self.most)
         return np.asarray(np.maximum(running - entering, 0.0) * self.added(step, entering, running))
 
-    def per_prompt(self, step: Array, running: Array) -> Array:
+    def per_prompt(self, running: Array) -> Array:
         """Return the seconds per prompt of steps that carry as many as they can, (N,); arguments as in `entering`."""
         base, each = self.at(running)
-        return np.asarray((base - step if self.separate else base) / self.most + each)
+        return np.asarray(base / self.most + each)
 
 
 class PlannedMixed(NamedTuple):
@@ -178,7 +258,7 @@ class PlannedMixed(NamedTuple):
         """
         added = self._added(steps, load, prompts, decoding)
         each_knot, most, abreast = len(added) // len(self.knots), self.most, self.abreast
-        bases, slopes = [], []
+        bases, slopes, separate = [], [], not steps.engine.mixes_prefill
         for k, (step, few) in enumerate(zip(decoding, self.least, strict=True)):
             alone, grouped, *between = added[k * each_knot : (k + 1) * each_knot]
             each = np.maximum(grouped - alone, 0.0) / np.maximum(most - few, TINY)
@@ -187,8 +267,7 @@ class PlannedMixed(NamedTuple):
             for middle in between:
                 slopes[-1], level = _bent((few, alone), (np.sqrt(few * most), middle), (most, grouped), slopes[-1])
             abreast = np.maximum(abreast, level)
-            bases.append(step + alone - slopes[-1] * level)
-        separate = not steps.engine.mixes_prefill
+            bases.append((0.0 if separate else step) + alone - slopes[-1] * level)
         return MixedSteps(self.knots, np.stack(bases), np.stack(slopes), self.fewest[-1], most, separate, abreast)
 
     def _added(self, steps: StepModel, load: Load, prompts: PricedPrompts, decoding: Array) -> list[Array]:

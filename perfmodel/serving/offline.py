@@ -10,6 +10,7 @@ from perfmodel.arrays import Array
 from perfmodel.serving.curve import DecodeCurve, planned_curve
 from perfmodel.serving.drain import Drained, drain
 from perfmodel.serving.limits import TINY_COUNT
+from perfmodel.serving.mixed_steps import MixedSteps, mixed_steps
 from perfmodel.serving.offline_batch import STREAM, OfflineBatch, PrefillCost, PrefillLine, SteadyState
 from perfmodel.serving.output_ages import OutputLengths
 from perfmodel.serving.planned_step import PricedStep, prefill_budget
@@ -40,16 +41,19 @@ def offline(steps: StepModel, load: Load, max_running: Array, prefills_per_reque
 
 def arriving(
     steps: StepModel, load: Load, max_running: Array, prefills_per_request: Array
-) -> tuple[Served, Served, Array, DecodeCurve]:
+) -> tuple[Served, Served, Array, tuple[DecodeCurve, MixedSteps]]:
     """Estimate a run whose requests are all queued at the start, and one in which they arrive evenly at `load.rate`.
 
     The latter's waits are counted from the start of the run. Returned with the share of its requests that find the
-    replica full, (N,), and with the time of its decode steps. Arguments as in `offline`.
+    replica full, (N,), with the seconds per output token, and with its steps with prompts. Arguments as in `offline`.
     """
     batch, prefills = _batch(steps, load, max_running, prefills_per_request)
-    late = drain(replace(batch, gap=1.0 / load.rate, variation=variation_of(load)))
+    curve = batch.curve.per_token(load.accepted)
+    mixed = mixed_steps(steps, load, curve)
+    first = mixed if mixed.separate else None
+    late = drain(replace(batch, gap=1.0 / load.rate, variation=variation_of(load), first=first))
     at_once, in_turn = _served(steps, load, [drain(batch), late], prefills)
-    return at_once, in_turn, late.full, batch.curve
+    return at_once, in_turn, late.full, (curve, mixed)
 
 
 def _batch(

@@ -8,6 +8,7 @@ import numpy as np
 
 from perfmodel.arrays import Array, Mask
 from perfmodel.serving.curve import DecodeCurve
+from perfmodel.serving.mixed_steps import MixedSteps
 from perfmodel.serving.output_ages import OutputLengths
 from perfmodel.serving.variation import MARKOV, Variation
 
@@ -89,7 +90,8 @@ class OfflineBatch:
 
     count: requests, (N,). max_running: sequences that run at once, (N,). outputs: output lengths in decode steps.
     curve: time of a decode step with up to `max_running` sequences. gap: seconds between the arrivals of two requests,
-    0 where all are queued at the start, (N,). variation: of these gaps and of the answers.
+    0 where all are queued at the start, (N,). variation: of these gaps and of the answers. first: steps of prompts that
+    arrive and go before decodes, None where all are queued at the start or share steps with decodes.
     """
 
     count: Array
@@ -100,3 +102,4 @@ class OfflineBatch:
     steady: SteadyState
     gap: Array | float = 0.0
     variation: Variation = MARKOV
+    first: MixedSteps | None = None

@@ -13,7 +13,7 @@ from perfmodel.serving.admission import waiting_share
 from perfmodel.serving.curve import DecodeCurve
 from perfmodel.serving.finite_run import finite_run
 from perfmodel.serving.limits import MAX_UTILISATION, SATURATED_SHARE, TINY
-from perfmodel.serving.mixed_steps import curve_and_mixed, mixed_steps
+from perfmodel.serving.mixed_steps import MixedSteps, curve_and_mixed
 from perfmodel.serving.offline import arriving
 from perfmodel.serving.open_waits import (
     Point,
@@ -45,6 +45,8 @@ _FAR = 2.33
 _RISE = 0.02
 #: Share of a number of sequences that is rounding: the last knot of a curve is the exponential of a logarithm.
 _ROUNDING = 1e-12
+#: What `offline.arriving` returns.
+_Run = tuple[Served, Served, Array, tuple[DecodeCurve, MixedSteps]]
 
 
 def open_loop(steps: StepModel, load: Load, max_running: Array, prefills_per_request: Array) -> Served:
@@ -79,16 +81,13 @@ def open_loop(steps: StepModel, load: Load, max_running: Array, prefills_per_req
     return finite_run(replace(full, times=times, waits=met.waits), steps, load, run[:2], filling)
 
 
-def _replica(
-    steps: StepModel, load: Load, limits: tuple[Array, Array], run: tuple[Served, Served, Array, DecodeCurve] | None
-) -> Replica:
+def _replica(steps: StepModel, load: Load, limits: tuple[Array, Array], run: _Run | None) -> Replica:
     """Describe one replica; what `_run` priced of it is not priced again. run: what that returns, or None."""
     (max_running, prefills_per_request), finite = limits, np.isfinite(load.n_requests)
     run_length = np.where(finite, load.n_requests, np.inf)
     capacity = np.maximum(np.minimum(max_running, run_length), 1.0)
-    if run is not None and np.allclose(run[3].running[-1], capacity, rtol=_ROUNDING, atol=0.0):
-        curve = run[3].per_token(load.accepted)
-        mixed = mixed_steps(steps, load, curve)
+    if run is not None and np.allclose(run[3][0].running[-1], capacity, rtol=_ROUNDING, atol=0.0):
+        curve, mixed = run[3]
     else:
         curve, mixed = curve_and_mixed(steps, load, capacity)
     return Replica(
@@ -104,7 +103,7 @@ def _replica(
     )
 
 
-def _run(steps: StepModel, load: Load, limits: tuple[Array, Array]) -> tuple[Served, Served, Array, DecodeCurve]:
+def _run(steps: StepModel, load: Load, limits: tuple[Array, Array]) -> _Run:
     """Return `offline.arriving` of the run; of one request where a run has no end."""
     count = np.where(np.isfinite(load.n_requests), load.n_requests, 1.0)
     return arriving(steps, replace(load, n_requests=count), *limits)
@@ -122,7 +121,7 @@ def _operating_point(replica: Replica, running: Array, most_rate: Array | float 
     entering = mixed.entering(np.minimum(entered, most_rate), replica.curve.at(seen) * load.accepted, seen)
     nodes = steps.decode_step(np.stack(poisson_nodes(spread, seen, most)), load.decode_context, load.drafts)
     decode, (prefill,), (aside,) = prefill_times_beside(steps, load, seen, (entering,), (nodes,), defer=True)
-    prefill = prefill.longer(mixed.uneven(entering, decode.wall, seen))
+    prefill = prefill.longer(mixed.uneven(entering, seen))
     return Point(
         running=running,
         seen=seen,
@@ -164,6 +163,9 @@ def _token_at(replica: Replica, running: Array) -> Array:
     load = replica.load
     seen, _ = _seen(replica, running)
     token_time = replica.curve.at(seen)
+    if replica.mixed.separate:
+        step = token_time * load.accepted
+        return np.asarray((step + replica.mixed.between(load.rate, step, seen).delay) / load.accepted)
     interference = replica.mixed.interference(load.rate, token_time * load.accepted, seen)
     return slowed_tpot(token_time, load.rate * interference)
 
@@ -229,18 +231,17 @@ def _tpot(
     after it, and delay its decode; so does the rest of its burst (`equations.peakedness`). elastic: as `_elasticity`
     returns it, (N,). waits: mean seconds that a request waits for a step, and share of those that wait for room, (N,).
     """
-    (for_step, crowded), interference = waits, point.prefill.interference
-    prefill_share = np.minimum(throughput.rate * interference, MAX_UTILISATION)
+    for_step, crowded = waits
     token_time = point.step / replica.load.accepted
     waited = throughput.rate * for_step
     queued_behind = throughput.rate * replica.load.mean(point.prefill.shared) + waited
     queued_behind = queued_behind - np.minimum(waited, (replica.mixed.most - 1.0) / 2.0)
     rest = _rest_of_burst(replica, queued_behind + point.running)
-    alone, queued_behind = queued_behind, queued_behind + rest
+    prefill_share, behind = _interrupted(replica, point, throughput.rate, (queued_behind, rest))
     full = _slowest_token(replica, point, throughput, crowded)
     usual = np.minimum(token_time / (1.0 - prefill_share), full)
     tokens = np.maximum(replica.later_tokens, 1.0)
-    met = np.minimum(queued_behind * interference / tokens / (1.0 - prefill_share), np.maximum(full - usual, 0.0))
+    met = np.minimum(behind / tokens, np.maximum(full - usual, 0.0))
 
     def shape() -> TokenShape:
         """Return how the time per token differs between requests."""
@@ -248,13 +249,33 @@ def _tpot(
         drift = drift_of(elastic(), point.running, replica.variation.peakedness(point.running))
         return TokenShape(
             settling=met * tokens,
-            settling_share=_settling_share(alone, rest),
+            settling_share=_settling_share(queued_behind, rest),
             settling_most=np.maximum(longest, _fullest_step(replica) - token_time),
             drift=np.minimum(drift, np.maximum(full / (usual + met) - 1.0, 0.0) / _FAR),
             gain=1.0 / (1.0 - prefill_share),
         )
 
     return usual + met, Later(shape)
+
+
+def _interrupted(replica: Replica, point: Point, rate: Array, queued: tuple[Array, Array]) -> tuple[Array, Array]:
+    """Return (share of time that prompts take from decodes, seconds that those behind its own take from a request).
+
+    (N,) each. Where prompts go first, steps of prompts follow its own until one meets no arrival, rather than as many
+    as follow a decode step; no fewer than full steps need. rate: requests/s, (N,). queued: prompts behind a request,
+    and the rest of its burst, (N,) each.
+    """
+    (alone, rest), each, mixed = queued, point.prefill.interference, replica.mixed
+    if not mixed.separate:
+        share = np.minimum(rate * each, MAX_UTILISATION)
+        return share, (alone + rest) * each / (1.0 - share)
+    seconds = replica.load.mean(point.prefill.shared)
+    between = mixed.between(rate, point.decode.wall, point.seen)
+    delay = between.steps * seconds
+    per_prompt = mixed.per_prompt(point.seen)
+    full = alone * per_prompt / (1.0 - np.minimum(rate * per_prompt, MAX_UTILISATION))
+    behind = np.maximum((between.behind - between.steps) * seconds, full) + rest * each * (1.0 + delay / point.step)
+    return delay / (point.step + delay), behind
 
 
 def _settling_share(alone: Array, rest: Array) -> Array:
@@ -292,6 +313,8 @@ def _slowest_token(replica: Replica, point: Point, throughput: Throughput, crowd
     if replica.mixed.separate:
         together = crowded * replica.load.synchronised * replica.steps.engine.synchronised
         met = _met(replica, -1) * replica.prefills_per_request * (1.0 - together / 2.0)
+        # prompts that follow each other as they arrive go on until the replica is full: half of that on average
+        met = np.maximum(met, replica.max_running / replica.load.rate / 2.0)
         return np.asarray(np.minimum(full, step + met / np.maximum(replica.later_tokens, 1.0)))
     return np.asarray(np.minimum(full, _fullest_step(replica)))
 

@@ -160,7 +160,7 @@ def _utilisation(replica: Replica, point: Point, rate: Array) -> tuple[Array, Ar
     steps), (N,) each. rate: requests/s, (N,).
     """
     busy = np.minimum(rate * replica.load.mean(point.prefill.shared) / point.entering, 1.0)
-    per_prompt = replica.mixed.per_prompt(point.decode.wall, point.seen)
+    per_prompt = replica.mixed.per_prompt(point.seen)
     return busy, np.minimum(rate * per_prompt, MAX_UTILISATION), per_prompt
 
 
