@@ -349,14 +349,14 @@ def test_a_card_without_runs_takes_what_its_class_was_fitted_to(
     write_device_factors(fits, copy)
     engine, part = fits[0]
     monkeypatch.setattr(engine_factors, "TABLE", copy)
-    for known in (engine_factors._fitted, engine_factors._table):
+    for known in (engine_factors._fitted, engine_factors._table, engine_factors.factors, engine_factors._shown):
         known.cache_clear()
     try:
         other = engine_factors.place_factors(engine.name, hwdb.device("rtx-4070-ti"))
         np.testing.assert_allclose(other, part.factors, rtol=6e-3)
     finally:
         monkeypatch.undo()
-        for known in (engine_factors._fitted, engine_factors._table):
+        for known in (engine_factors._fitted, engine_factors._table, engine_factors.factors, engine_factors._shown):
             known.cache_clear()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +17,16 @@ from perfmodel.engines import engine
 from perfmodel.hardware.columns import Hardware, hardware_of
 from perfmodel.operators.demand import Demand
 from perfmodel.vocabulary import FAMILIES
+
+
+@pytest.fixture(autouse=True)
+def _no_factors_known() -> Iterator[None]:
+    """Forget factors that were found with the table of another test."""
+    for known in (module.factors, module._shown):
+        known.cache_clear()
+    yield
+    for known in (module.factors, module._shown):
+        known.cache_clear()
 
 
 def h100() -> Hardware:

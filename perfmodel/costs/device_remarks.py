@@ -12,10 +12,15 @@ from hwdb import PEAKS, Device
 from hwdb.devicefile import CEILINGS, same
 from perfmodel.arrays import Index
 from perfmodel.costs import rated
+from perfmodel.hardware import no_worse
 from perfmodel.profiles import store
 
 #: Column of `predict` for devices whose file has numbers that no profile was measured at.
 REMARK = "device_remark"
+#: Measured quantity -> what a remark calls it.
+_MEASURED = {"memory_bandwidth": "memory bandwidth", "gemm.bf16": "bf16 GEMM", "gemm.fp16": "fp16 GEMM"}
+#: Share by which a better device measured worse from which a remark says so. Chosen: benchmarks differ by as much.
+LEAST_AGAINST = 0.1
 #: Numeric quantities of a device file that measured tables are relative to, or are rescaled by.
 _FIGURES = ("memory.bandwidth", *(f"peak.{t}" for t in PEAKS), "link.bandwidth")
 
@@ -26,8 +31,23 @@ def remarks(device: Device) -> list[str]:
 
 
 def remarks_of(devices: Iterable[Device]) -> list[str]:
-    """Return remarks on several devices, each sentence once."""
-    return list(dict.fromkeys(remark for device in devices for remark in remarks(device)))
+    """Return remarks on several devices and on pairs of them, each sentence once."""
+    several = list(devices)
+    own = [remark for device in several for remark in remarks(device)]
+    pairs = (_against_order(one, other) for one in several for other in several if no_worse(one, other))
+    return list(dict.fromkeys([*own, *(sentence for pair in pairs for sentence in pair)]))
+
+
+def _against_order(better: Device, lesser: Device) -> Iterator[str]:
+    """Yield a sentence for each quantity in which a device that is better by its rated figures measured worse."""
+    for key, what in _MEASURED.items():
+        mine, theirs = better.measured(key), lesser.measured(key)
+        if mine < theirs * (1.0 - LEAST_AGAINST):
+            yield (
+                f"{better.name} is rated no lower than {lesser.name} in any figure, but {what} measured "
+                f"{_figure(better, f'measured.{key}')} on it and {_figure(lesser, f'measured.{key}')} there: "
+                "estimates follow the measurements"
+            )
 
 
 def remark_column(devices: Sequence[Device], index: Index) -> dict[str, NDArray[Any]]:

@@ -115,7 +115,12 @@ def _lent(loans: Sequence[Loan], demand: Demand) -> Iterator[tuple[Loan, _Lent]]
         for donor in loan.donors[1:]:
             other = carried(donor, here, donor.variant, asked[key])
             faster = other.time < best.time
-            best = Carried(*(np.asarray(np.where(faster, n, o)) for n, o in zip(other, best, strict=True)))
+            best = Carried(
+                time=np.where(faster, other.time, best.time),
+                limit=np.where(faster, other.limit, best.limit),
+                inside=np.where(faster, other.inside, best.inside),
+                own=np.where(faster, other.own, best.own),
+            )
         yield loan, ((..., some), best)
 
 
