@@ -73,6 +73,15 @@ class Interpolation:
         return found
 
 
+def clipped(values: Any, low: Any, high: Any) -> Array:
+    """Return what `np.clip` does, which takes several times as long on few numbers.
+
+    >>> clipped(np.array([0.0, 2.0, 9.0]), 1.0, 3.0).tolist()
+    [1.0, 2.0, 3.0]
+    """
+    return np.asarray(np.minimum(np.maximum(values, low), high))
+
+
 def common_shape(*shapes: tuple[int, ...]) -> tuple[int, ...]:
     """Return what `np.broadcast_shapes` does, at once where all shapes are the same or ().
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from perfmodel.arrays import Array, Index, Mask
+from perfmodel.arrays import Array, Index, Mask, widened
 from perfmodel.costs.cost import CostModel
 from perfmodel.costs.rows import FEW, distinct, ordered
 from perfmodel.costs.steps import Launches, StepCost, step_cost
@@ -32,7 +32,7 @@ def layouts(sharding: Sharding, hardware: Hardware) -> Index:
     """Return a number for the device and layout of each candidate, (N,): equal ones have equal numbers."""
     columns = [hardware.index, *layout_columns(sharding)]
     count = len(hardware.index)
-    found = distinct([np.broadcast_to(np.asarray(c, float), (count,)) for c in columns])
+    found = distinct([widened(np.asarray(c, float), (count,)) for c in columns])
     return np.arange(count) if found is None else found[1]
 
 
@@ -68,4 +68,4 @@ def _flat(column: Array, shape: tuple[int, ...]) -> Array:
     """Return a column broadcast to `shape` and flattened; one number stays a view of it."""
     if column.ndim == 0:
         return np.broadcast_to(column, (int(np.prod(shape)),))
-    return np.broadcast_to(column, shape).reshape(-1)
+    return widened(column, shape).reshape(-1)

@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 
 from hwdb import Device
-from perfmodel.arrays import Array, Codes, Index, Mask, codes_in
+from perfmodel.arrays import Array, Codes, Index, Mask, codes_in, widened
 from perfmodel.dtypes import COMPUTE, FALLBACK, FORMAT_NAMES, FORMATS
 from perfmodel.operators import Demand
 from perfmodel.profiles import FAMILY, Asked, Bounds, Family, Measured, Profile, Variant, bound, causal_length, shape_at
@@ -290,7 +290,7 @@ def _time_of_more(choice: Choice, family: Family, shape: Mapping[str, Array], be
     """
     common = np.broadcast_shapes(*(np.shape(v) for v in shape.values()))
     rows = np.broadcast_to(behind, common)
-    part = {k: v if np.ndim(v) == 0 else np.broadcast_to(v, common)[rows] for k, v in shape.items()}
+    part = {k: v if np.ndim(v) == 0 else widened(v, common)[rows] for k, v in shape.items()}
     query, cached = np.broadcast_arrays(np.atleast_1d(part["query"]), part["context"])
     more = np.array(MORE_QUERIES)[:, None]
     asked = {

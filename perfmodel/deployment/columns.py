@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 
 from hwdb import Device, InputError
-from perfmodel.arrays import NAN, Array, Index
+from perfmodel.arrays import NAN, Array, Index, widened
 from perfmodel.deployment.hand_over import HandOver
 from perfmodel.deployment.routing import ExpertRouting
 from perfmodel.deployment.speculation import Speculation
@@ -186,7 +186,7 @@ def deployments(
     if wrong:
         told = ", ".join(f"{c} has {n}" for c, n in wrong.items())
         raise InputError(f"deployments: {told} values and other columns {rows}; give one value, or one per deployment")
-    typed: dict[str, Any] = {c: np.broadcast_to(v, (rows,)).copy() for c, v in values.items()}
+    typed: dict[str, Any] = {c: widened(v, (rows,)).copy() for c, v in values.items()}
     # keep only devices that serve a candidate: tables are loaded for each device that is named
     used, typed["device"] = np.unique(typed["device"], return_inverse=True)
     shared: dict[str, Any] = {"host": host, "hand_over": hand_over, "routing": routing, "speculation": speculation}

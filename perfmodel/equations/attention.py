@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from perfmodel.arrays import Array
+from perfmodel.arrays import Array, clipped
 from perfmodel.equations.gemm import SIXTEEN_BIT
 
 #: Bytes of an indexer's cached key value (fp8, DeepSeek-V3.2-Exp report) and of a score (assumed: fp32).
@@ -61,7 +61,7 @@ def causal_pairs(query: Array | float, context: Array | float, window: Array | f
     (12.0, 11.0)
     """
     query, context, window = np.asarray(query, float), np.asarray(context, float), np.asarray(window, float)
-    growing = np.clip(window - context, 0.0, query)
+    growing = clipped(window - context, 0.0, query)
     with np.errstate(invalid="ignore"):
         capped = np.where(query > growing, (query - growing) * np.where(np.isfinite(window), window, 0.0), 0.0)
     return np.asarray(growing * context + growing * (growing + 1.0) / 2.0 + capped)

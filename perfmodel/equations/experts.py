@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from perfmodel.arrays import Array
+from perfmodel.arrays import Array, clipped
 from perfmodel.equations.gemm import SIXTEEN_BIT
 
 #: Largest share of the experts that one token picks, so that the logarithm of the rest stays finite.
@@ -107,7 +107,7 @@ def experts_touched(experts: Array | float, top_k: Array | float, tokens: Array 
     2.0
     """
     experts = np.asarray(experts, float)
-    share = np.clip(np.asarray(top_k, float) / np.maximum(experts, 1.0), 0.0, 1.0)
+    share = clipped(np.asarray(top_k, float) / np.maximum(experts, 1.0), 0.0, 1.0)
     with np.errstate(divide="ignore"):
         missed = np.asarray(tokens, float) * np.log1p(-np.minimum(share, _ALMOST_ALL))
         return np.asarray(experts * -np.expm1(missed))

@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from perfmodel.arrays import Array, Mask
+from perfmodel.arrays import Array, Mask, clipped
 from perfmodel.estimates.groups import WaitShape
 from perfmodel.serving import TINY, with_backlog
 from perfmodel.workload import RANKS, output_quantile, survival
@@ -238,7 +238,7 @@ def _share_below(pieces: list[_Piece], share: Array, limit: Array) -> Array:
     depth: Array = np.zeros(pieces[0].width.shape)
     for piece in pieces:
         part = (limit - piece.start) / piece.width
-        part = np.minimum(np.maximum(part, 0.0), piece.most)  # np.clip takes several times as long
+        part = clipped(part, 0.0, piece.most)
         if piece.rises is not None:
             part = np.where(piece.rises, part, np.where(limit >= piece.end, piece.most, 0.0))
         depth = depth + piece.depth * part

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from perfmodel.arrays import Array, Mask, common_shape
+from perfmodel.arrays import Array, Mask, clipped, common_shape
 from perfmodel.deployment import Sharding
 
 #: Least sequences that prompt tokens are divided among, so that an absent prompt divides by no zero.
@@ -75,7 +75,7 @@ def step_shape(step: Step, column: Array) -> tuple[int, ...]:
 
 def prompt_ranks(sharding: Sharding, step: Step) -> Array:
     """Return the ranks of attention data parallelism that have prompts in a step: at most one per prompt."""
-    ranks: Array = np.clip(np.asarray(step.prefill_seqs, float), 1.0, sharding.dp)
+    ranks: Array = clipped(np.asarray(step.prefill_seqs, float), 1.0, sharding.dp)
     return ranks
 
 

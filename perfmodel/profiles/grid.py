@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from perfmodel.arrays import Array, Index, Mask, common_shape
+from perfmodel.arrays import Array, Index, Mask, clipped, common_shape
 from perfmodel.profiles import compiled
 from perfmodel.profiles.reader import BEYOND_FIRST, BEYOND_LAST, INSIDE, ON_POINT
 
@@ -64,7 +64,7 @@ class _AxisPlace:
 
 def _place(axis: Array, x: Array) -> _AxisPlace:
     """Locate the coordinates `x` (logarithms, any shape) on the ascending grid points `axis`."""
-    held = np.minimum(np.maximum(x, axis[0]), axis[-1])  # np.clip takes several times as long on few numbers
+    held = clipped(x, axis[0], axis[-1])
     if len(axis) == 1:
         return _AxisPlace(np.zeros(x.shape, np.intp), np.zeros(x.shape), x - held)
     left = np.minimum(np.maximum(np.searchsorted(axis, held, side="right") - 1, 0), len(axis) - 2)
@@ -266,8 +266,8 @@ def line_in_bound(beyond: Array, change: Array, octaves: Array) -> Array:
     beyond: signed growth of ln(bound) past the border. change: change of ln(bound / time) over the last `octaves`
     (factors of 2) before the border.
     """
-    change = np.minimum(np.maximum(change / octaves, -OCTAVE), OCTAVE)  # np.clip takes several times as long
+    change = clipped(change / octaves, -OCTAVE, OCTAVE)
     # a share above 1 would make the time negative
-    share = np.minimum(np.maximum(2.0 * np.exp(change) - 1.0, 0.0), 1.0)
-    reach = np.minimum(np.maximum(beyond, -_LONGEST_REACH), 0.0)
+    share = clipped(2.0 * np.exp(change) - 1.0, 0.0, 1.0)
+    reach = clipped(beyond, -_LONGEST_REACH, 0.0)
     return np.asarray(reach - np.log1p(share * np.expm1(reach)))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from perfmodel import equations as eq
-from perfmodel.arrays import Array, interpolate
+from perfmodel.arrays import Array, clipped, interpolate
 from perfmodel.serving.drain_cell import SAME, FirstCell, Work, any_running, prefill_steps, prompts_between
 from perfmodel.serving.limits import TINY
 from perfmodel.serving.offline_batch import OfflineBatch
@@ -171,7 +171,7 @@ class _Run:
         prompts = np.maximum(prompts, came * prefill.alone - decoding)
         # whole steps carry prompts, also where these fill a part of one
         beside, within = (
-            0.0 if prefill.separate else np.clip(steps, share * self.width, self.width) / self.width * decoding
+            0.0 if prefill.separate else clipped(steps, share * self.width, self.width) / self.width * decoding
             for share in (over, packed)
         )
         # a prompt is done with its group; those that come as they arrive wait for no group but that of their own steps
@@ -213,7 +213,7 @@ class _Run:
         over = np.zeros_like(came) if prefill.separate else np.minimum(came / (per_step * self.width), 1.0)
         # those that arrive during the cell come for as long as they arrive
         spread = np.minimum(fresh * batch.gap / np.maximum(lasting, _TINY_SECONDS), 1.0)
-        longer = np.maximum(over, spread * np.clip(came - waiting, 0.0, fresh) / np.maximum(came, SAME))
+        longer = np.maximum(over, spread * clipped(came - waiting, 0.0, fresh) / np.maximum(came, SAME))
         full = (left > free + SAME * batch.max_running) & (cell > 0)
         return came, np.where(full, 1.0, longer), np.where(full, 1.0, over), per_step, able - came
 
@@ -237,7 +237,7 @@ class _Run:
         with np.errstate(divide="ignore", invalid="ignore"):
             there = np.where(gap > 0.0, np.minimum(self.clock / gap + 1.0, self.played), self.played)
             coming = np.where(gap > 0.0, lasting / gap, 0.0)
-        waiting = np.clip(there - self.entered, 0.0, left)
+        waiting = clipped(there - self.entered, 0.0, left)
         return waiting, np.minimum(coming, left - waiting)
 
 
@@ -249,7 +249,7 @@ def settled(first: Array, second: Array, third: Array) -> Array:
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         rise = np.nan_to_num((third - second) / (second - first), posinf=_MOST_RISE)
-    return np.maximum(second + (third - second) / (1.0 - np.clip(rise, 0.0, _MOST_RISE)), 0.0)
+    return np.maximum(second + (third - second) / (1.0 - clipped(rise, 0.0, _MOST_RISE)), 0.0)
 
 
 def _extrapolated(run: _Run) -> Drained:

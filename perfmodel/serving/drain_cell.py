@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from perfmodel.arrays import Array, Mask
+from perfmodel.arrays import Array, Mask, clipped
 from perfmodel.serving.limits import TINY
 from perfmodel.serving.mixed_steps import MixedSteps
 from perfmodel.serving.offline_batch import OfflineBatch
@@ -103,7 +103,7 @@ def prefill_steps(came: Array, per_step: Array, width: Array, *, at_once: Mask) 
             own while the cell has them, (N,).
     """
     together = np.maximum(came / per_step, np.minimum(came, 1.0))
-    return np.where(at_once, together, np.clip(width, together, np.maximum(came, together)))
+    return np.where(at_once, together, clipped(width, together, np.maximum(came, together)))
 
 
 def any_running(running: Array, entered: Array) -> Array:

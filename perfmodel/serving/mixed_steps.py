@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from perfmodel.arrays import Array, Interpolation
+from perfmodel.arrays import Array, Interpolation, clipped
 from perfmodel.serving.curve import DecodeCurve, planned_curve
 from perfmodel.serving.limits import MAX_UTILISATION, TINY
 from perfmodel.serving.planned_step import PlannedPrompts, PricedPrompts
@@ -110,12 +110,12 @@ class MixedSteps:
         if self._mean_abreast.any:
             for _ in range(_PASSES):
                 found = (rate * base + (1.0 - free) * (self.fullest(met) - met)) / free
-                met = np.clip(0.5 * (met + found), 1.0, self.most)
+                met = clipped(0.5 * (met + found), 1.0, self.most)
         long = base + each * self.fullest(np.minimum(met, self.most))
         any_after_decode, none_after_long = -np.expm1(-rate * step), np.exp(-rate * long)
         share = any_after_decode / np.maximum(none_after_long + any_after_decode, TINY)
         arriving = rate * ((1.0 - share) * step + share * long)
-        return np.asarray(np.clip(arriving / np.maximum(share, TINY), self.fewest(running), self.most))
+        return np.asarray(clipped(arriving / np.maximum(share, TINY), self.fewest(running), self.most))
 
     def between(self, rate: Array, step: Array, running: Array) -> Between:
         """Return what runs between two decode steps where prompts go first; arguments as in `entering`."""
@@ -189,7 +189,7 @@ class MixedSteps:
         if not self.separate:
             return np.asarray(fullest / even)
         (base, each), whole = self.at(running), np.floor(self.abreast)
-        part = np.clip(entering - whole, 0.0, 1.0) * (whole + 1.0 - self.abreast)
+        part = clipped(entering - whole, 0.0, 1.0) * (whole + 1.0 - self.abreast)
         even = np.maximum(entering, self.abreast + part)
         return np.asarray(1.0 + each * np.maximum(fullest - even, 0.0) / np.maximum(base + each * even, TINY))
 
@@ -226,7 +226,7 @@ class MixedSteps:
         running: sequences in the batch, (N,). step: seconds of a decode step, (N,). output_tokens: mean of a request.
         """
         ending = running / np.maximum(output_tokens, 1.0)
-        entering = np.clip(ending / np.maximum(-np.expm1(-ending), TINY), self.fewest(running), self.most)
+        entering = clipped(ending / np.maximum(-np.expm1(-ending), TINY), self.fewest(running), self.most)
         return np.asarray(np.maximum(running - entering, 0.0) * self.added(step, entering, running))
 
     def per_prompt(self, running: Array) -> Array:
@@ -340,4 +340,4 @@ def _bent(
     bends = (most[0] - few[0] > _LONE) & (each > chord)
     each = np.where(bends, each, chord)
     level = most[0] - (most[1] - few[1]) / np.maximum(each, TINY)
-    return each, np.where(bends, np.clip(level, few[0], middle[0]), few[0])
+    return each, np.where(bends, clipped(level, few[0], middle[0]), few[0])

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from perfmodel.arrays import Array, Mask
+from perfmodel.arrays import Array, Mask, clipped
 from perfmodel.serving.curve import DecodeCurve
 from perfmodel.serving.mixed_steps import MixedSteps
 from perfmodel.serving.output_ages import OutputLengths
@@ -53,7 +53,7 @@ class PrefillCost:
         with one to that with `self.running` of them; what prompts add is the rest beyond a decode step. curve: time of
         decode steps. at_once: whether prompts queue, (N,), so that those of several steps share steps with the next.
         """
-        part = np.clip((running - 1.0) / np.maximum(self.running - 1.0, 1.0), 0.0, 1.0)
+        part = clipped((running - 1.0) / np.maximum(self.running - 1.0, 1.0), 0.0, 1.0)
         fixed = self.few.fixed + part * (self.full.fixed - self.few.fixed)
         each = self.few.each + part * (self.full.each - self.few.each)
         if self.separate:  # whole prompts, one after the other where they fill a step
@@ -62,7 +62,7 @@ class PrefillCost:
         begun = np.where(stream, np.minimum(came, 1.0), np.where(self.budget < self.prompt, came, steps))
         added = begun * fixed + came * each
         chord = curve.time[0] + part * (curve.at(self.running) - curve.time[0])
-        spared = chord - curve.at(np.clip(running, 1.0, self.running))
+        spared = chord - curve.at(clipped(running, 1.0, self.running))
         return np.asarray(np.maximum(added + steps * spared, 0.0))
 
 

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from perfmodel.arrays import Array, Index, Mask
+from perfmodel.arrays import Array, Index, Mask, clipped
 from perfmodel.costs import CostModel, KnownSteps, StepCost, cheaper, distinct_cost, layouts, overlapped, with_drafting
 from perfmodel.deployment import Sharding
 from perfmodel.engines import Engine, overlap_of
@@ -344,7 +344,7 @@ class StepModel:
 
     def _ranks(self, seqs: Array | float) -> Array:
         """Return the ranks of attention data parallelism that `seqs` prompts use, (N,)."""
-        return np.asarray(np.clip(np.asarray(seqs, float), 1.0, self.sharding.dp))
+        return np.asarray(clipped(np.asarray(seqs, float), 1.0, self.sharding.dp))
 
     def _budget(self, budget: Array, ranks: Array) -> Array:
         """Return the tokens per step of `ranks` of attention data parallelism; `budget`: of all ranks, (N,)."""
