@@ -113,11 +113,13 @@ EXAMPLES = {
 }
 
 
+#: What TensorRT-LLM keeps of a checkpoint in FP8: its KV cache.
+_TRTLLM_POOLS = tuple(replace(pool, kv="fp8") for pool in _POOLS.pools)
 #: Name of a further example -> its target, and what it launches.
 FURTHER = {
     "kubernetes-nodes": ("kubernetes", _NODES),
     "vllm-nodes": ("vllm", _NODES),
-    "dynamo-trtllm": ("dynamo", replace(_POOLS, engine="trtllm", version="1.4.0rc")),
+    "dynamo-trtllm": ("dynamo", replace(_POOLS, engine="trtllm", version="1.4.0rc", pools=_TRTLLM_POOLS)),
     "kserve-nodes": (
         "kserve",
         replace(_NODES, pools=(replace(_POOL, tp=1, dp=16, ep=16, weight="fp8_block"),), words="2 x 16 h100-sxm, DP16"),
