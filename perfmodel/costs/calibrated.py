@@ -84,8 +84,10 @@ class Calibrated:
                     key = (id(first.device), first.choice.wanted, *(id(t.choice.measured) for t in tables))
                     if key not in loans:
                         loans[key] = Loan(tables, count)
-                    top = ceilings_beside(device, first.device, first.variant.act or PLAIN)
-                    loans[key].add(rows, rank, weight, top, order_of(device, first.device, FAMILY[demand.family].link))
+                    act = first.variant.act or PLAIN
+                    tops = [ceilings_beside(d, first.device, act) for d in (device, device.lineage[-1])]
+                    order = order_of(device, first.device, FAMILY[demand.family].link)
+                    loans[key].add(rows, rank, weight, (tops[0], tops[1]), order)
                 if found:
                     total.spread[..., rows] = calibrated_spread(demand.family, found[0][0].distance)
         settle(total, list(loans.values()), demand, hardware)

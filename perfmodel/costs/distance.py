@@ -96,10 +96,15 @@ def ceilings_beside(device: Device, donor: Device, act: str) -> Ceilings:
 
     Both are shares of rated figures that were measured in different ways. They stay in the order of the rated figures
     where one device is better than the other in all of them. Where nobody measured either of two siblings, they reach
-    the same share, whatever is assumed of each.
+    the same share, whatever is assumed of each. A device with some figures changed keeps the shares of the one that it
+    is a variant of.
     """
-    own, theirs, order = ceilings(device, act), ceilings(donor, act), order_of(device, donor)
     home = device.lineage[-1]
+    if home is not device:
+        own, base, kept_there = ceilings(device, act), ceilings(home, act), ceilings_beside(home, donor, act)
+        compute, memory = kept_there.compute / base.compute, kept_there.memory / base.memory
+        return replace(own, compute=own.compute * compute, memory=own.memory * memory)
+    own, theirs, order = ceilings(device, act), ceilings(donor, act), order_of(device, donor)
     if donor in siblings(home):
         used, his = lookup.effective(act, device), lookup.effective(act, donor)
         if not any(np.isfinite(_measured_share(d, used)) for d in (device, donor, *siblings(home), *siblings(donor))):

@@ -62,7 +62,8 @@ class Loan:
 
     donors: the donor with each of its tables. weight: (N,) weight of the donor, 0 for candidates that it does not
     serve. rank: (N,) how many donors are nearer. order: (N,) 1 where the candidate's device is better than the donor in
-    all figures, -1 where it is lesser, else 0. compute, memory, link: (N,) ceilings of the candidates' devices.
+    all figures, -1 where it is lesser, else 0. compute, memory, link: (N,) ceilings of the candidates' devices. home:
+    (3, N) those of the devices that they are variants of.
     """
 
     def __init__(self, donors: tuple[Donor, ...], count: int) -> None:
@@ -71,15 +72,19 @@ class Loan:
         self.weight, self.compute, self.memory, self.link = np.zeros((4, count))
         self.rank: Index = np.zeros(count, np.intp)
         self.order: Codes = np.zeros(count, np.int8)
+        self.home = np.zeros((3, count))
 
-    def add(self, rows: Mask, rank: int, weight: float, top: Ceilings, order: int) -> None:
-        """Add `rows` (mask, (N,)) of a device with the ceilings `top`; rank, weight: of the donor for that device.
+    def add(self, rows: Mask, rank: int, weight: float, tops: tuple[Ceilings, Ceilings], order: int) -> None:
+        """Add `rows` (mask, (N,)) of a device; rank, weight: of the donor for that device.
 
-        order: 1 where the device is better than the donor in all figures, -1 where it is lesser, else 0.
+        tops: ceilings of the device, and of the one that it is a variant of. order: 1 where the device is better than
+        the donor in all figures, -1 where it is lesser, else 0.
         """
         some = as_slice(rows)
         self.rank[some], self.weight[some], self.order[some] = rank, weight, order
+        top, home = tops
         self.compute[some], self.memory[some], self.link[some] = top.compute, top.memory, top.link
+        self.home[:, some] = np.array([[home.compute], [home.memory], [home.link]])
 
 
 def settle(total: Cost, loans: Sequence[Loan], demand: Demand, hardware: Hardware) -> None:
@@ -111,9 +116,12 @@ def _lent(loans: Sequence[Loan], demand: Demand) -> Iterator[tuple[Loan, _Lent]]
         if key not in asked:
             asked[key] = Asked(family, lookup.take(shape, some, len(rows)))
         here = Reference(loan.compute[some], loan.memory[some], loan.link[some])
-        best = carried(loan.donors[0], here, loan.donors[0].variant, asked[key])
+        home = Reference(*loan.home[:, some])
+        now = np.array([here.peak, here.bandwidth, here.link])
+        changed = None if np.array_equal(now, loan.home[:, some], equal_nan=True) else home
+        best = carried(loan.donors[0], here, loan.donors[0].variant, asked[key], changed)
         for donor in loan.donors[1:]:
-            other = carried(donor, here, donor.variant, asked[key])
+            other = carried(donor, here, donor.variant, asked[key], changed)
             faster = other.time < best.time
             best = Carried(
                 time=np.where(faster, other.time, best.time),
@@ -200,7 +208,7 @@ class Carried(NamedTuple):
     own: Array
 
 
-def carried(donor: Donor, here: Reference, variant: Variant, asked: Asked) -> Carried:
+def carried(donor: Donor, here: Reference, variant: Variant, asked: Asked, home: Reference | None = None) -> Carried:
     """Convert a donor's times to N other devices.
 
     Derived: the donor's time above
@@ -213,6 +221,8 @@ def carried(donor: Donor, here: Reference, variant: Variant, asked: Asked) -> Ca
         here: ceilings of the other devices, (N,) each.
         variant: formats on the other devices.
         asked: the shapes, of the operator family of the table.
+        home: ceilings of the devices that the others are variants of, (N,) each, where any is a variant; what was
+            measured on the donor then changes as their time does.
     """
     choice = donor.choice
     priced = lookup.price(choice, asked)
@@ -229,6 +239,9 @@ def carried(donor: Donor, here: Reference, variant: Variant, asked: Asked) -> Ca
     work = priced.time * ratio if donor.own else floor + (priced.time - floor) * ratio
     inside = priced.basis < BASIS_CODE["extrapolated"]
     own_time = np.where(inside, priced.time, np.nan)
+    if home is not None:
+        base = asked.bound(variant, home)[0]
+        own_time = floor + (own_time - floor) * np.where(base > 0, least / np.where(base > 0, base, 1.0), 1.0)
     return Carried(np.maximum(work, floor), limit, inside, own_time)
 
 

@@ -68,10 +68,12 @@ def _line(device: Device) -> tuple[str, ...]:
 
 
 @cache
-def _shipped() -> tuple[tuple[Device, ...], Array]:
-    """Return all shipped devices and their figures, (D, figures)."""
-    devices = tuple(hwdb.built_in().devices())
-    return devices, np.array([[d.si(figure) for figure in _FIGURES] for d in devices])
+def _lines() -> dict[tuple[str, ...], tuple[Device, ...]]:
+    """Return the shipped devices by what devices have in common that are compared."""
+    lines: dict[tuple[str, ...], tuple[Device, ...]] = {}
+    for device in hwdb.built_in().devices():
+        lines[_line(device)] = (*lines.get(_line(device), ()), device)
+    return lines
 
 
 @lru_cache(maxsize=4096)
@@ -80,12 +82,12 @@ def better_and_lesser(device: Device) -> tuple[tuple[Device, ...], tuple[Device,
 
     A device with some figures changed is compared as the one that it is a variant of.
     """
-    device = device.lineage[-1]
-    devices, figures = _shipped()
-    mine, line = np.array([device.si(figure) for figure in _FIGURES]), _line(device)
-    alike = np.array([d.name != device.name and _line(d) == line for d in devices])
-    better, lesser = _dominates(figures, mine) & alike, _dominates(mine, figures) & alike
-    return tuple(devices[i] for i in np.flatnonzero(better)), tuple(devices[i] for i in np.flatnonzero(lesser))
+    home = device.lineage[-1]
+    others = [d for d in _lines().get(_line(home), ()) if d.name != home.name]
+    mine = np.array([home.si(figure) for figure in _FIGURES])
+    figures = np.array([[d.si(figure) for figure in _FIGURES] for d in others]).reshape(-1, len(_FIGURES))
+    better, lesser = _dominates(figures, mine), _dominates(mine, figures)
+    return tuple(others[i] for i in np.flatnonzero(better)), tuple(others[i] for i in np.flatnonzero(lesser))
 
 
 def kept_in_order(device: Device, value: Callable[[Device], float], known: Callable[[Device], bool]) -> float:
