@@ -2,7 +2,8 @@
 
 Steps of several models, or of one model under several kinds of load, call kernels of the same families on the same
 devices. Whoever evaluates them beside each other collects what all of them ask for (`Deferred`) and has it priced in as
-few calls as there are families and formats (`prices`). Each row is priced by itself, so its price is the same.
+few calls as there are families and formats (`prices`). Each row is priced by itself, so its price is the same. Engines
+that run the same kernels are priced in one call; what each engine changes of these prices (`Adjusted`) follows.
 """
 
 from __future__ import annotations
