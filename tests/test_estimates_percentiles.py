@@ -11,6 +11,7 @@ import hwdb
 import perfmodel as pm
 from perfmodel.estimates import percentiles
 from perfmodel.estimates.percentiles import overall
+from perfmodel.workload import RANKS
 
 
 def test_frame_shows_the_percentile_of_the_mix() -> None:
@@ -44,3 +45,15 @@ def test_percentiles_of_a_frame_lie_between_the_classes_and_rise(
         for statistic, value in zip(("p50", "p90", "p99"), values, strict=True):
             own = found.quantile(metric, statistic)[:, 0] * 1e3
             assert own.min() * (1 - 1e-9) <= value <= own.max() * (1 + 1e-9)
+
+
+def test_a_percentile_of_a_mixture_does_not_depend_on_how_many_candidates_are_asked() -> None:
+    """At a rank that some parts fill exactly, the last bit of a sum decides which part is the percentile."""
+    draw = np.random.default_rng(3)
+    share = np.diff(np.linspace(0.0, 1.0, 21) ** 2)[:, None]
+    for _ in range(50):
+        own = draw.permutation(20)[:, None] + np.ones((20, 3))
+        rank = float(share[own[:, 0] <= 10.0].sum())
+        alone = percentiles.mixed([own[:, :1]] * len(RANKS), share, own[:, :1], rank)
+        beside = percentiles.mixed([own] * len(RANKS), share, own, rank)
+        np.testing.assert_array_equal(beside, np.repeat(alone, 3))

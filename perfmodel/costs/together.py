@@ -2,7 +2,8 @@
 
 Steps of several models, or of one model under several kinds of load, call kernels of the same families on the same
 devices. `Deferred` collects their demands from tasks that run beside each other, and `prices` answers them with one
-call per operator family and format. A row gets the same price alone and in a batch.
+call per operator family and format. A row gets the same price alone and in a batch. Engines that run the same
+kernels are priced in one call; what each engine changes of these prices (`Adjusted`) follows.
 """
 
 from __future__ import annotations
