@@ -140,7 +140,7 @@ class _Run:
         self.batch, self.played = batch, played
         self.width = decode_steps(batch, played) / CELLS
         self.whole, self.half = running_shares(batch.outputs, self.width, CELLS)
-        self.lockstep = lockstep(batch.outputs)
+        self.lockstep, self.spread = lockstep(batch.outputs), _spread(batch)
         self.instant, self.gradual, self.delays = (np.zeros((CELLS, len(played))) for _ in range(3))
         self.clock, self.entered, self.first = (np.zeros_like(self.width) for _ in range(3))
         self.made, self.squares, self.spent, self.settled = (np.zeros_like(self.width) for _ in range(4))
@@ -180,6 +180,9 @@ class _Run:
         decoding = met * any_running(running, np.maximum(self.entered + came, 1.0))
         at_once = (over < 1.0 - _SAME) | self.lockstep
         steps = prefill_steps(came, per_step, self.width, at_once=at_once)
+        if prefill.separate:  # those that come as they arrive do not gather, also where all answers are equally long
+            apart = prefill_steps(came, per_step, self.width, at_once=np.zeros_like(at_once))
+            steps = steps + np.maximum(over - packed, packed * self.spread) * np.maximum(apart - steps, 0.0)
         prompts = prefill.seconds(came, steps, running, batch.curve, at_once=at_once)
         prompts = np.maximum(prompts, came * prefill.alone - decoding)
         # whole steps carry prompts, also where these fill a part of one
@@ -252,6 +255,13 @@ class _Run:
             coming = np.where(gap > 0.0, lasting / gap, 0.0)
         waiting = np.clip(there - self.entered, 0.0, left)
         return waiting, np.minimum(coming, left - waiting)
+
+
+def _spread(batch: OfflineBatch) -> Array:
+    """Return how far the answers of a full batch are apart: part of an answer over which they begin, 0 to 1, (N,)."""
+    mean = np.sum(batch.outputs.mean * batch.outputs.share, axis=0)
+    answer = np.maximum(mean * batch.curve.at(batch.max_running), _TINY_SECONDS)
+    return np.asarray(np.minimum(batch.max_running * np.asarray(batch.gap) / answer, 1.0))
 
 
 def settled(first: Array, second: Array, third: Array) -> Array:

@@ -240,7 +240,8 @@ def _tpot(
     full = _slowest_token(replica, point, throughput, crowded)
     usual = np.minimum(token_time / (1.0 - prefill_share), full)
     tokens = np.maximum(replica.later_tokens, 1.0)
-    met = np.minimum(queued_behind * interference / tokens / (1.0 - prefill_share), np.maximum(full - usual, 0.0))
+    lost = alone * interference + _lost_to_burst(replica, point, rest)
+    met = np.minimum(lost / tokens / (1.0 - prefill_share), np.maximum(full - usual, 0.0))
 
     def shape() -> TokenShape:
         """Return how the time per token differs between requests."""
@@ -277,6 +278,21 @@ def _rest_of_burst(replica: Replica, arriving: Array) -> Array:
     """
     gaps = np.maximum(replica.variation.bursts, POISSON_CV)
     return np.asarray(eq.peakedness(arriving, gaps) - 1.0)
+
+
+def _lost_to_burst(replica: Replica, point: Point, rest: Array) -> Array:
+    """Return the seconds that the rest of its burst, `rest` prompts, (N,), adds to the answer of a request, (N,).
+
+    Derived: they come one by one, but the steps that are left of a short answer hold no more than all of them
+    together. Where prompts go first, those that come while others are computed are computed together.
+    """
+    lost = np.asarray(rest * point.prefill.interference)
+    if not np.any(rest > 0.0):
+        return lost
+    group = np.clip(rest, point.entering, np.maximum(replica.mixed.most, point.entering))
+    together = np.maximum(rest, group) * replica.mixed.added(point.decode.wall, group, point.seen)
+    steps = 1.0 if replica.mixed.separate else np.maximum(replica.later_tokens / replica.load.accepted, 1.0)
+    return np.asarray(np.minimum(lost, steps * together))
 
 
 def _slowest_token(replica: Replica, point: Point, throughput: Throughput, crowded: Array) -> Array:

@@ -42,10 +42,11 @@ class WaitShape:
     mean for the last, as in a queue that fills or drains, (N,). by_rank: waits for a backlog at the Q ranks
     `workload.RANKS`, seconds, (Q, N), where a run of known length gives them, else NaN: those ranks wait no less, and
     the uniform part is in them. most_by_rank: the most that those ranks wait, seconds, (Q, N), NaN without end. queued:
-    mean wait for admission, seconds, part of the wait, (N,); queued_by_rank: it at those ranks, (Q, N). The rest of the
-    wait is that for a step: shares `short_shares` of the requests wait uniformly from none to `short_longest` seconds,
-    (N,) each, a share `long_share` by a Weibull law with coefficient of variation `long_cv`, (N,) each, with the mean
-    that all of them together have, and what remains not at all.
+    mean wait for admission, seconds, part of the wait, (N,); queued_by_rank: it at those ranks, (Q, N). crowded: share
+    of the requests that queue for admission, and so wait for no planned step, (N,). The rest of the wait is that for a
+    step: shares `short_shares` of the requests wait uniformly from none to `short_longest` seconds, (N,) each, a share
+    `long_share` by a Weibull law with coefficient of variation `long_cv`, (N,) each, with the mean that all of them
+    together have, and what remains not at all.
     """
 
     uniform_share: Array | float = 0.0
@@ -53,6 +54,7 @@ class WaitShape:
     most_by_rank: Array | float = np.nan
     queued: Array | float = 0.0
     queued_by_rank: Array | float = 0.0
+    crowded: Array | float = 0.0
     short_shares: tuple[Array, ...] = ()
     short_longest: tuple[Array, ...] = ()
     long_share: Array | float = 1.0
