@@ -453,9 +453,20 @@ def test_a_burst_brings_others_that_run_beside_a_request_and_prompts_that_delay_
     wide = point(step=row(0.01))
     rates = open_loop._throughput(replica(), wide)
     waits, no = (row(0.1), row(0.0)), Later(lambda: row(0.0))
+    late = float(eq.peakedness(2 * (0.3 + 0.1) + 3.0 - 0.2, cv)) - 1.0  # more prompts than usual
+    those.mixed.added = lambda _step, _entering, _seen: row(0.2)
     times = [float(open_loop._tpot(r, wide, rates, waits, no)[0][0]) for r in (calm, those)]
-    late = eq.peakedness(2 * (0.3 + 0.1) + 3.0 - 0.2, cv) - 1.0  # more prompts than usual, 0.2 s each
-    assert times[1] - times[0] == pytest.approx(late * 0.2 / 9 / 0.6)
+    assert times[1] - times[0] == pytest.approx(late * 0.2 / 9 / 0.6)  # 0.2 s each
+
+
+def test_the_rest_of_a_burst_is_computed_together_where_prompts_go_first_or_few_steps_are_left() -> None:
+    together, rest = mixed(), row(5.0)
+    together.added = lambda _step, _entering, _seen: row(0.03)
+    for separate, later, lost in ((True, 9.0, 5 * 0.03), (False, 9.0, 5 * 0.2), (False, 1.0, 5 * 0.03)):
+        together.separate = separate
+        those = replica(mixed=together, later_tokens=row(later))
+        assert open_loop._lost_to_burst(those, point(), rest).tolist() == pytest.approx([lost])
+    assert open_loop._lost_to_burst(replica(), point(), row(0.0)).tolist() == [0.0]
 
 
 def test_runs_that_fit_never_queue_and_those_beyond_capacity_grow_instead() -> None:

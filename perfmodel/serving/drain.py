@@ -108,7 +108,8 @@ class _Work:
     came: requests admitted. over: share of the cell over which they come. running: sequences. met: seconds of its
     decode steps; decoding: those while any sequence runs. prompts: seconds that prompts add. beside: decode steps that
     carry prompts, seconds. group: seconds until the first group of prompts is done; filling: mean seconds until a
-    prompt is. beyond: requests that would be admitted if slots were free.
+    prompt is. beyond: requests that would be admitted if slots were free. held: what all hold of the KV cache, in
+    sequences of mean length. stretch: seconds that a token takes over those of a step, above 1 where that is too much.
     """
 
     came: Array
@@ -121,6 +122,8 @@ class _Work:
     group: Array
     filling: Array
     beyond: Array
+    held: Array
+    stretch: Array
 
 
 class _Run:
@@ -133,14 +136,14 @@ class _Run:
     to prompts admitted with theirs, summed over them. clocks: seconds elapsed when the first
     and the last group of prompts of each cell is done; counts: requests admitted before and in the cell, in the same
     order. lasted: seconds of each cell to a request that runs all of it. crowded: requests of each cell, and the chance
-    that they find the replica full.
+    that they find the replica full. used: what earlier requests hold of the KV cache, in sequences of mean length.
     """
 
     def __init__(self, batch: OfflineBatch, played: Array) -> None:
         self.batch, self.played = batch, played
         self.width = decode_steps(batch, played) / CELLS
         self.whole, self.half = running_shares(batch.outputs, self.width, CELLS)
-        self.lockstep, self.spread = lockstep(batch.outputs), _spread(batch)
+        self.lockstep, self.spread = lockstep(batch.outputs), batch.spread
         self.instant, self.gradual, self.delays = (np.zeros((CELLS, len(played))) for _ in range(3))
         self.clock, self.entered, self.first = (np.zeros_like(self.width) for _ in range(3))
         self.made, self.squares, self.spent, self.settled = (np.zeros_like(self.width) for _ in range(4))
@@ -148,11 +151,13 @@ class _Run:
         self.counts: list[Array] = []
         self.lasted: list[Array] = []
         self.crowded: list[tuple[Array, Array]] = []
+        self.used = np.zeros_like(self.width)
 
     def advance(self, cell: int) -> None:
         """Simulate one cell: admit requests, prefill them, and decode the running sequences."""
         ages = slice(cell, 0, -1)
         older = total(self.instant[:cell], self.whole[ages]) + total(self.gradual[:cell], self.half[ages])
+        self.used = self._used(cell)
         lasting = self.width * self.batch.curve.at(np.maximum(older, 1.0))
         work = self._work(older, self._admitted(cell, older, lasting))
         if np.any(np.asarray(self.batch.gap) > 0.0):  # how many arrive depends on how long the cell lasts
@@ -169,14 +174,17 @@ class _Run:
         self.counts += [self.entered, self.entered + work.came]
         self.entered = self.entered + work.came
         self.clock = self.clock + work.decoding + work.prompts
-        self.made, self.squares = self.made + work.running, self.squares + np.square(work.running)
-        self.spent = self.spent + work.running * work.met / self.width
+        at_once = work.running / work.stretch
+        self.made, self.squares = self.made + work.running, self.squares + work.running * at_once
+        self.spent = self.spent + at_once * work.met / self.width
 
     def _work(self, older: Array, admitted: tuple[Array, Array, Array, Array, Array]) -> _Work:
         """Return what a cell does in which `admitted` requests come (see `_admitted`) beside `older` ones, (N,)."""
         batch, prefill, (came, over, packed, per_step, beyond) = self.batch, self.batch.prefill, admitted
         running = older + came * ((1.0 - over) * self.whole[0] + over * self.half[0])
-        met = self.width * batch.curve.at(running)  # by a request that runs: then the replica does
+        held = self.used + (running - older) * batch.places.young
+        stretch = np.maximum(held / batch.max_running, 1.0)  # where more run than fit, each in turn pauses
+        met = self.width * batch.curve.at(running / stretch) * stretch  # by a request that runs: then the replica does
         decoding = met * any_running(running, np.maximum(self.entered + came, 1.0))
         at_once = (over < 1.0 - _SAME) | self.lockstep
         steps = prefill_steps(came, per_step, self.width, at_once=at_once)
@@ -194,8 +202,16 @@ class _Run:
         group = (prompts + within) / np.maximum(came / np.maximum(per_step, 1.0), 1.0)
         filling = (prompts + beside + group) / 2.0
         return _Work(
-            came, over, running, met, decoding, prompts, beside + np.zeros_like(prompts), group, filling, beyond
+            *(came, over, running, met, decoding, prompts, beside + np.zeros_like(prompts), group, filling, beyond),
+            *(held, stretch),
         )
+
+    def _used(self, cell: int) -> Array:
+        """Return what the sequences of earlier cells hold of the KV cache, in sequences of mean length, (N,)."""
+        places, ages = self.batch.places, slice(cell, 0, -1)
+        held = places.young + places.growth * np.arange(CELLS)[:, None] * self.width
+        whole, half = ((share * held)[ages] for share in (self.whole, self.half))
+        return total(self.instant[:cell], whole) + total(self.gradual[:cell], half)
 
     def _delay(self, cell: int, work: _Work) -> None:
         """Add the seconds of a cell, its decode steps and its prompts, to the delays of those admitted so far.
@@ -221,7 +237,9 @@ class _Run:
         """
         batch, prefill = self.batch, self.batch.prefill
         per_step = prefill_budget(prefill.budget, 0.0 if prefill.separate else older) / prefill.prompt
-        free = np.maximum(batch.max_running - older, 0.0)
+        places = batch.places
+        room = np.minimum((batch.max_running - self.used) / places.young, places.most - older)
+        free = np.maximum(room, 0.0)
         waiting, fresh = self._arrived(lasting)
         left = waiting + fresh
         able = left if prefill.separate else np.minimum(left, per_step * self.width)
@@ -240,7 +258,7 @@ class _Run:
         variance is that where all fit (`equations.peakedness`). A replica that is full on average has a queue most of
         the time.
         """
-        batch, number = self.batch, work.running + work.beyond
+        batch, number = self.batch, work.held + work.beyond * self.batch.places.young
         deviation = np.sqrt(np.maximum(work.running, 1.0) * batch.variation.peakedness(work.running))
         return eq.normal_chance((number + 0.5 - batch.max_running) / deviation + _NEARLY_FULL)
 
@@ -255,13 +273,6 @@ class _Run:
             coming = np.where(gap > 0.0, lasting / gap, 0.0)
         waiting = np.clip(there - self.entered, 0.0, left)
         return waiting, np.minimum(coming, left - waiting)
-
-
-def _spread(batch: OfflineBatch) -> Array:
-    """Return how far the answers of a full batch are apart: part of an answer over which they begin, 0 to 1, (N,)."""
-    mean = np.sum(batch.outputs.mean * batch.outputs.share, axis=0)
-    answer = np.maximum(mean * batch.curve.at(batch.max_running), _TINY_SECONDS)
-    return np.asarray(np.minimum(batch.max_running * np.asarray(batch.gap) / answer, 1.0))
 
 
 def settled(first: Array, second: Array, third: Array) -> Array:
