@@ -33,6 +33,7 @@ def waits(mean: float, **fields: Any) -> tuple[np.ndarray, WaitShape]:
     usual: dict[str, Any] = {
         "uniform_share": zero,
         "planned": zero,
+        "crowded": zero,
         "by_rank": np.full((len(RANKS), 1), np.nan),
         "most_by_rank": np.full((len(RANKS), 1), np.nan),
         "queued": zero,

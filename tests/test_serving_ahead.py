@@ -40,3 +40,19 @@ def test_a_pipeline_plans_no_step_ahead() -> None:
         for a in (True, False)
     )
     assert with_it.tolist() == pytest.approx(without.tolist(), rel=1e-12)
+
+
+@pytest.mark.parametrize("name", ["vllm", "trtllm"])
+def test_a_median_wait_does_not_fall_where_ever_more_requests_queue_for_admission(name: str) -> None:
+    spec, device = pm.model("qwen3-30b-a3b"), hwdb.device("h100-sxm")
+    lengths = Workload(input_tokens=[167], output_tokens=[1876], concurrency=1024)
+    full = float(pm.estimate(spec, lengths, pm.deployments([device]), engine=name).request_rate[0])
+    loads = np.linspace(0.5, 0.96, 24)
+    medians, tails = [], []
+    for load in loads:
+        work = replace(lengths, arrival="open", concurrency=float("nan"), rate=float(load * full))
+        found = pm.estimate(spec, work, pm.deployments([device]), engine=name)
+        medians.append(float(found.quantile("ttft", "p50")[0, 0]))
+        tails.append(float(found.quantile("ttft", "p99")[0, 0]))
+    assert tails[-1] > 10.0 * tails[0]  # most of the last ones queue
+    assert (np.diff(medians) > -1e-3 * np.array(medians[:-1])).all()

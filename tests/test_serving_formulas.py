@@ -17,7 +17,7 @@ from perfmodel.estimates.estimator import prepare
 from perfmodel.later import Later
 from perfmodel.models import model
 from perfmodel.operators.step import Step
-from perfmodel.serving import closed_loop, finite_run, offline, open_loop, open_waits
+from perfmodel.serving import closed_loop, finite_run, offline, open_loop, open_waits, prompt_delays
 from perfmodel.serving.admission import admission_wait, chance_of_full
 from perfmodel.serving.curve import DecodeCurve
 from perfmodel.serving.mixed_steps import Between
@@ -425,11 +425,11 @@ def test_tokens_of_an_open_loop_meet_prompts_that_came_before() -> None:
 
 def test_prompts_behind_take_no_less_than_in_full_steps_and_share_steps_with_decodes_else() -> None:
     queued = row(4.0), row(0.0)
-    share, behind = open_loop._interrupted(replica(), point(), row(2.0), queued)
+    share, behind = prompt_delays.interrupted(replica(), point(), row(2.0), queued)
     assert (share.tolist(), behind.tolist()) == (pytest.approx([0.4]), pytest.approx([4.0 * 0.25 / (1 - 2 * 0.25)]))
     beside = mixed()
-    beside.separate = False
-    share, behind = open_loop._interrupted(replica(mixed=beside), point(), row(2.0), (row(1.3), row(0.5)))
+    beside.separate, beside.added = False, lambda _step, _entering, _seen: row(0.2)
+    share, behind = prompt_delays.interrupted(replica(mixed=beside), point(), row(2.0), (row(1.3), row(0.5)))
     # prompts take 2 * 0.2 = 40 % of the time
     assert (share.tolist(), behind.tolist()) == (pytest.approx([0.4]), pytest.approx([1.8 * 0.2 / 0.6]))
 
@@ -472,10 +472,21 @@ def test_a_burst_brings_others_that_run_beside_a_request_and_prompts_that_delay_
     wide = point(step=row(0.05))
     rates = open_loop._throughput(replica(), wide)
     waits, no = (row(0.1), row(0.0)), Later(lambda: row(0.0))
+    late = float(eq.peakedness(2 * (0.3 + 0.1) + 3.0 - 0.2, cv)) - 1.0  # more prompts than usual
+    those.mixed.added = lambda _step, _entering, _seen: row(0.2)
     times = [float(open_loop._tpot(r, wide, rates, waits, no)[0][0]) for r in (calm, those)]
-    late = eq.peakedness(2 * (0.3 + 0.1) + 3.0 - 0.2, cv) - 1.0  # more prompts than usual, 0.2 s each
     # beside decode steps of 50 ms, prompts take 0.1 s between two of them
     assert times[1] - times[0] == pytest.approx(late * 0.2 / 60 * (1.0 + 0.1 / 0.05))
+
+
+def test_the_rest_of_a_burst_is_computed_together_where_prompts_go_first_or_few_steps_are_left() -> None:
+    together, rest = mixed(), row(5.0)
+    together.added = lambda _step, _entering, _seen: row(0.03)
+    for separate, later, lost in ((True, 9.0, 5 * 0.03), (False, 9.0, 5 * 0.2), (False, 1.0, 5 * 0.03)):
+        together.separate = separate
+        those = replica(mixed=together, later_tokens=row(later))
+        assert prompt_delays.lost_to_burst(those, point(), rest).tolist() == pytest.approx([lost])
+    assert prompt_delays.lost_to_burst(replica(), point(), row(0.0)).tolist() == [0.0]
 
 
 def test_runs_that_fit_never_queue_and_those_beyond_capacity_grow_instead() -> None:

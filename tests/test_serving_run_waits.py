@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import hwdb
+from perfmodel import simulator
 from perfmodel.deployment.columns import deployments
 from perfmodel.estimates.estimator import estimate
 from perfmodel.estimates.percentiles import overall
@@ -101,3 +102,16 @@ def test_a_longer_run_at_capacity_waits_longer_and_below_it_as_without_end(name:
         assert (np.diff([figures(name, level, n)[0] for n in counts]) > 0.0).all()
     below = np.stack([figures(name, 0.8, n) for n in (1e6, float("nan"))])
     np.testing.assert_allclose(below[0], below[1], rtol=0.01)
+
+
+def test_a_cache_that_limits_a_run_fills_with_young_sequences_which_pause_when_they_grow() -> None:
+    spec, row = model("meta-llama/Llama-3.1-8B"), deployments([hwdb.device("rtx-4090")])
+    work = Workload.from_lengths(245, 350, arrival="open", rate=25.0, n_requests=150, isl_dist="fixed")
+    found = estimate(spec, work, row, engine="vllm-v0")
+    runs = [simulator.simulate(spec, row, work, engine="vllm-v0", seed=seed) for seed in range(2)]
+    played = [simulator.summary(run) for run in runs]
+    assert all(run["preemptions"] > 30 for run in played)
+    assert 1e3 * float(found.tpot[0, 0]) == pytest.approx(np.mean([run["tpot_ms"] for run in played]), rel=0.15)
+    assert float(found.output_rate[0]) == pytest.approx(np.mean([run["output_tok_s"] for run in played]), rel=0.1)
+    # the prompts of nearly all fit at once; 105 sequences of mean length would
+    assert float(overall(found, "ttft", "p90")[0]) < 0.2 * float(overall(found, "ttft", "p99")[0])

@@ -161,6 +161,16 @@ def test_kinds_of_arrival_become_their_traffic():
     assert np.all(cached[5:] == 48)  # 50 tokens in whole hashes of 16
 
 
+@pytest.mark.parametrize("name", ["vllm-v0", "trtllm", "mindie", "vllm"])
+def test_prefix_hits_that_a_workload_states_are_hits_under_any_engine(name):
+    spec = perfmodel.model("llama-3.1-8b")
+    work = Workload(input_tokens=[1024], output_tokens=[10], rate=5.0, arrival="open", prefix_hit=[0.5])
+    found = perfmodel.simulate(spec, deployment(), work, engine=name, count=60)
+    assert np.all(found.cached[20:] == 512)  # whole KV blocks, whatever their size
+    unstated = dataclasses.replace(work, prefix_hit=np.zeros(1))
+    assert not perfmodel.simulate(spec, deployment(), unstated, engine=name, count=60).cached.any()
+
+
 def test_a_trace_with_hashes_uses_them():
     trace = Trace(
         arrival=np.array([0.0, 5.0]),

@@ -117,30 +117,27 @@ def pool_engines(
     """
     blocks = {name: _block(values, kinds, pulls[name]) for name, values in slopes.items()}
     common = _common(slopes, pulls)
-    width = sum(len(b.pull) for b in blocks.values())
-    designs, ratios, weights, start = [], [], [], 0
-    for name, block in blocks.items():
-        values = slopes[name]
-        keep = values.known() if among is None else values.known() & among[name]
-        here = np.zeros((int(keep.sum()), width + len(common) * len(FACTORS)))
-        here[:, start : start + len(block.pull)] = block.design[keep]
-        device = values.rows.device.to_numpy()[keep]
+    ends = np.cumsum([0, *(len(b.pull) for b in blocks.values())])
+    own = {name: slice(start, end) for name, start, end in zip(blocks, ends[:-1], ends[1:], strict=True)}
+    keep = {n: v.known() if among is None else v.known() & among[n] for n, v in slopes.items()}
+    designs = []
+    for name, values in slopes.items():
+        here = np.zeros((len(values.ratios), ends[-1] + len(common) * len(FACTORS)))
+        here[:, own[name]] = blocks[name].design
         for number, shared in enumerate(common if np.isfinite(pulls[name].common) else ()):
-            first = width + number * len(FACTORS)
-            here[:, first : first + len(FACTORS)] = values.factors[keep] * (device == shared)[:, None]
-        designs.append(here)
-        ratios.append(values.ratios[keep])
-        weights.append(values.weight[keep])
-        start += len(block.pull)
+            mine = (values.rows.device == shared).to_numpy()[:, None]
+            here[:, ends[-1] + number * len(FACTORS) :][:, : len(FACTORS)] = values.factors * mine
+        designs.append(here[keep[name]])
     firm = [*(b.pull for b in blocks.values()), *(np.full(len(FACTORS), p) for p in common.values())]
-    point = _solved(np.concatenate(designs), np.concatenate(ratios), np.concatenate(weights), np.concatenate(firm))
-    shared_parts = dict(zip(common, point[width:].reshape(-1, len(FACTORS)), strict=True))
-    out, start = {}, 0
+    ratios, weight = (
+        np.concatenate([getattr(v, of)[keep[n]] for n, v in slopes.items()]) for of in ("ratios", "weight")
+    )
+    point = _solved(np.concatenate(designs), ratios, weight, np.concatenate(firm))
+    parts = dict(zip(common, point[ends[-1] :].reshape(-1, len(FACTORS)), strict=True))
+    out = {}
     for name, block in blocks.items():
         devices = set(slopes[name].rows.device) if np.isfinite(pulls[name].common) else set()
-        mine = {d: part for d, part in shared_parts.items() if d in devices}
-        out[name] = block.pooled(point[start : start + len(block.pull)], kinds, mine)
-        start += len(block.pull)
+        out[name] = block.pooled(point[own[name]], kinds, {d: p for d, p in parts.items() if d in devices})
     return out
 
 

@@ -84,7 +84,7 @@ class Latency(ColumnGroup):
 class WaitShape(ColumnGroup):
     """Describe how waits are distributed over the requests of a run, as `perfmodel.serving.WaitShape` does.
 
-    uniform_share, planned, queued, long_share, long_cv: (N,); planned: part of the wait that is alike for all, seconds
+    uniform_share, planned, crowded, queued, long_share, long_cv: (N,); planned: mean wait for a planned step, seconds
     (`perfmodel.serving.RequestTimes`). by_rank, most_by_rank, queued_by_rank: (Q, N), at the ranks
     `workload.RANKS`.
     short_shares, short_longest: (U, N), with `SHORT_WAITS` rows.
@@ -92,6 +92,7 @@ class WaitShape(ColumnGroup):
 
     uniform_share: Array
     planned: Array
+    crowded: Array
     by_rank: Array
     most_by_rank: Array
     queued: Array

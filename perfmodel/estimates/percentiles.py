@@ -44,7 +44,11 @@ def wait_percentile(wait: Array, shape: WaitShape, statistic: str) -> Array:
         wait = wait - planned
         even = np.where(shape.uniform_share > 0.0, wait * shape.uniform_share, 0.0)
         rest = np.where(shape.uniform_share < 1.0, wait - even - shape.queued, 0.0)
-    by_chance = shape.queued_by_rank[place] + step_wait(np.maximum(rest, 0.0), shape, rank)
+    # all but those that queue for admission wait for a planned step, and those that queue no less
+    planned = planned / np.maximum(1.0 - shape.crowded, TINY)
+    queued = shape.queued_by_rank[place]
+    queued = np.where(shape.crowded > 0.0, np.maximum(queued - planned, 0.0), queued)
+    by_chance = queued + step_wait(np.maximum(rest, 0.0), shape, rank)
     usual = np.where(np.isfinite(known), with_backlog(np.nan_to_num(known), by_chance), even * 2.0 * rank + by_chance)
     return np.asarray(planned + np.fmin(usual, shape.most_by_rank[place]))
 

@@ -109,14 +109,14 @@ class _Run:
     to prompts admitted with theirs, summed over them. clocks: seconds elapsed when the first
     and the last group of prompts of each cell is done; counts: requests admitted before and in the cell, in the same
     order. lasted: seconds of each cell to a request that runs all of it. crowded: requests of each cell, and the chance
-    that they find the replica full.
+    that they find the replica full. used: what earlier requests hold of the KV cache, in sequences of mean length.
     """
 
     def __init__(self, batch: OfflineBatch, played: Array) -> None:
         self.batch, self.played = batch, played
         self.width = decode_steps(batch, played) / CELLS
         self.whole, self.half = running_shares(batch.outputs, self.width, CELLS)
-        self.lockstep = lockstep(batch.outputs)
+        self.lockstep, self.spread = lockstep(batch.outputs), batch.spread
         self.instant, self.gradual, self.delays = (np.zeros((CELLS, len(played))) for _ in range(3))
         self.clock, self.entered, self.first = (np.zeros_like(self.width) for _ in range(3))
         self.made, self.squares, self.spent, self.settled = (np.zeros_like(self.width) for _ in range(4))
@@ -124,11 +124,13 @@ class _Run:
         self.counts: list[Array] = []
         self.lasted: list[Array] = []
         self.crowded: list[tuple[Array, Array]] = []
+        self.used = np.zeros_like(self.width)
 
     def advance(self, cell: int) -> None:
         """Simulate one cell: admit requests, prefill them, and decode the running sequences."""
         ages = slice(cell, 0, -1)
         older = total(self.instant[:cell], self.whole[ages]) + total(self.gradual[:cell], self.half[ages])
+        self.used = self._used(cell)
         work = self._cell(cell, older)
         if np.any(np.asarray(self.batch.gap) > 0.0):
             self.crowded.append((work.came, self._chance_of_full(work)))
@@ -140,16 +142,17 @@ class _Run:
         self.counts += [self.entered, self.entered + work.came]
         self.entered = self.entered + work.came
         self.clock = self.clock + work.decoding + work.prompts
-        self.made, self.squares = self.made + work.running, self.squares + np.square(work.running)
-        self.spent = self.spent + work.running * work.met / self.width
+        at_once = work.running / work.stretch
+        self.made, self.squares = self.made + work.running, self.squares + work.running * at_once
+        self.spent = self.spent + at_once * work.met / self.width
 
     def _cell(self, cell: int, older: Array) -> Work:
         """Return what a cell does beside `older` sequences, (N,)."""
         if self.batch.first is not None:
             rate, left = 1.0 / np.asarray(self.batch.gap), self.played - self.entered
-            waiting = np.clip(np.minimum(self.clock * rate + 1.0, self.played) - self.entered, 0.0, left)
+            waiting = clipped(np.minimum(self.clock * rate + 1.0, self.played) - self.entered, 0.0, left)
             cell_of = FirstCell(self.batch, self.batch.first, self.width, (self.whole[0], self.half[0]), self.lockstep)
-            return cell_of.work(older, self.entered, (waiting, left))
+            return cell_of.work((older, self.used), self.entered, (waiting, left))
         lasting = self.width * self.batch.curve.at(np.maximum(older, 1.0))
         work = self._work(older, self._admitted(cell, older, lasting))
         if np.any(np.asarray(self.batch.gap) > 0.0):  # how many arrive depends on how long the cell lasts
@@ -163,10 +166,15 @@ class _Run:
         """Return what a cell does in which `admitted` requests come (see `_admitted`) beside `older` ones, (N,)."""
         batch, prefill, (came, over, packed, per_step, beyond) = self.batch, self.batch.prefill, admitted
         running = older + came * ((1.0 - over) * self.whole[0] + over * self.half[0])
-        met = self.width * batch.curve.at(running)  # by a request that runs: then the replica does
+        held = self.used + (running - older) * batch.places.young
+        stretch = np.maximum(held / batch.max_running, 1.0)  # where more run than fit, each in turn pauses
+        met = self.width * batch.curve.at(running / stretch) * stretch  # by a request that runs: then the replica does
         decoding = met * any_running(running, np.maximum(self.entered + came, 1.0))
         at_once = (over < 1.0 - SAME) | self.lockstep
         steps = prefill_steps(came, per_step, self.width, at_once=at_once)
+        if prefill.separate:  # those that come as they arrive do not gather, also where all answers are equally long
+            apart = prefill_steps(came, per_step, self.width, at_once=np.zeros_like(at_once))
+            steps = steps + np.maximum(over - packed, packed * self.spread) * np.maximum(apart - steps, 0.0)
         prompts = prefill.seconds(came, steps, running, batch.curve, at_once=at_once)
         prompts = np.maximum(prompts, came * prefill.alone - decoding)
         # whole steps carry prompts, also where these fill a part of one
@@ -178,8 +186,16 @@ class _Run:
         group = (prompts + within) / np.maximum(came / np.maximum(per_step, 1.0), 1.0)
         filling = (prompts + beside + group) / 2.0
         return Work(
-            came, over, running, met, decoding, prompts, beside + np.zeros_like(prompts), group, filling, beyond
+            *(came, over, running, met, decoding, prompts, beside + np.zeros_like(prompts), group, filling, beyond),
+            *(held, stretch),
         )
+
+    def _used(self, cell: int) -> Array:
+        """Return what the sequences of earlier cells hold of the KV cache, in sequences of mean length, (N,)."""
+        places, ages = self.batch.places, slice(cell, 0, -1)
+        held = places.young + places.growth * np.arange(CELLS)[:, None] * self.width
+        whole, half = ((share * held)[ages] for share in (self.whole, self.half))
+        return total(self.instant[:cell], whole) + total(self.gradual[:cell], half)
 
     def _delay(self, cell: int, work: Work) -> None:
         """Add the seconds of a cell, its decode steps and its prompts, to the delays of those admitted so far.
@@ -205,7 +221,7 @@ class _Run:
         """
         batch, prefill = self.batch, self.batch.prefill
         per_step = prefill_budget(prefill.budget, 0.0 if prefill.separate else older) / prefill.prompt
-        free = np.maximum(batch.max_running - older, 0.0)
+        free = np.maximum(batch.places.free(batch.max_running, older, self.used), 0.0)
         waiting, fresh = self._arrived(lasting)
         left = waiting + fresh
         able = left if prefill.separate else np.minimum(left, per_step * self.width)
@@ -224,7 +240,7 @@ class _Run:
         variance is that where all fit (`equations.peakedness`). A replica that is full on average has a queue most of
         the time.
         """
-        batch, number = self.batch, work.running + work.beyond
+        batch, number = self.batch, work.held + work.beyond * self.batch.places.young
         deviation = np.sqrt(np.maximum(work.running, 1.0) * batch.variation.peakedness(work.running))
         return eq.normal_chance((number + 0.5 - batch.max_running) / deviation + _NEARLY_FULL)
 

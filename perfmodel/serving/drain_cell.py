@@ -26,7 +26,8 @@ class Work:
     came: requests admitted. over: share of the cell over which they come. running: sequences. met: seconds of its
     decode steps; decoding: those while any sequence runs. prompts: seconds that prompts add. beside: decode steps that
     carry prompts, seconds. group: seconds until the first group of prompts is done; filling: mean seconds until a
-    prompt is. beyond: requests that would be admitted if slots were free.
+    prompt is. beyond: requests that would be admitted if slots were free. held: what all hold of the KV cache, in
+    sequences of mean length. stretch: seconds that a token takes over those of a step, above 1 where that is too much.
     """
 
     came: Array
@@ -39,6 +40,8 @@ class Work:
     group: Array
     filling: Array
     beyond: Array
+    held: Array
+    stretch: Array
 
 
 @dataclass(frozen=True)
@@ -56,20 +59,24 @@ class FirstCell:
     shares: tuple[Array, Array]
     lockstep: Mask
 
-    def work(self, older: Array, entered: Array, queue: tuple[Array, Array]) -> Work:
-        """Return what the cell does beside `older` sequences, (N,).
+    def work(self, earlier: tuple[Array, Array], entered: Array, queue: tuple[Array, Array]) -> Work:
+        """Return what the cell does beside earlier sequences.
 
         Derived: between two decode steps run as many steps of prompts as `first` says, and no more prompts than there
         are requests left and free slots. Where fewer come than would, all of them come before the first decode steps.
 
-        entered: requests admitted before, (N,). queue: requests that wait at its start, and all that are not admitted
-        yet, (N,) each.
+        earlier: sequences that were admitted before and run, and what they hold of the KV cache, (N,) each. entered:
+        requests admitted before, (N,). queue: requests that wait at its start, and all that are not admitted yet, (N,)
+        each.
         """
         batch, first, rate = self.batch, self.first, 1.0 / np.asarray(self.batch.gap)
-        (waiting, left), free = queue, np.maximum(batch.max_running - older, 0.0)
+        (waiting, left), (older, used) = queue, earlier
+        free = np.maximum(batch.places.free(batch.max_running, older, used), 0.0)
         running, came = older, np.zeros_like(older)
         for _ in range(_FIRST_PASSES):
-            step = batch.curve.at(np.maximum(running, 1.0))
+            held = used + (running - older) * batch.places.young
+            stretch = np.maximum(held / batch.max_running, 1.0)
+            step = batch.curve.at(np.maximum(running / stretch, 1.0)) * stretch
             between, met = first.between(rate, step, running), self.width * step
             decoding = met * any_running(running, np.maximum(entered + came, 1.0))
             would = np.maximum(between.prompts * between.steps * decoding / step, TINY)
@@ -82,7 +89,8 @@ class FirstCell:
         prompts = first.seconds(came - fresh, steps, running) + fresh / between.prompts * between.seconds
         group = prompts / np.maximum(fresh / between.prompts + steps, 1.0)
         zero = np.zeros_like(prompts)
-        return Work(came, over, running, met, decoding, prompts, zero, group, (prompts + group) / 2.0, able - came)
+        filling = (prompts + group) / 2.0
+        return Work(came, over, running, met, decoding, prompts, zero, group, filling, able - came, held, stretch)
 
 
 def prompts_between(batch: OfflineBatch, step: Array) -> Array | float:

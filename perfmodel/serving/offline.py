@@ -9,9 +9,9 @@ import numpy as np
 from perfmodel.arrays import Array
 from perfmodel.serving.curve import DecodeCurve, planned_curve
 from perfmodel.serving.drain import Drained, drain
-from perfmodel.serving.limits import TINY_COUNT
+from perfmodel.serving.limits import MAX_RUNNING, TINY_COUNT
 from perfmodel.serving.mixed_steps import MixedSteps, mixed_steps
-from perfmodel.serving.offline_batch import STREAM, OfflineBatch, PrefillCost, PrefillLine, SteadyState
+from perfmodel.serving.offline_batch import STREAM, OfflineBatch, Places, PrefillCost, PrefillLine, SteadyState
 from perfmodel.serving.output_ages import OutputLengths
 from perfmodel.serving.planned_step import PricedStep, prefill_budget
 from perfmodel.serving.prefills import PrefillTimes, largest_group, most_decoding, prefill_times_beside
@@ -63,7 +63,8 @@ def _batch(
     count = np.maximum(load.n_requests, TINY_COUNT)
     outputs = _output_lengths(load)
     running = np.minimum(count, max_running)
-    knots = planned_curve(steps, load, running)
+    places = _places(steps, load, max_running)
+    knots = planned_curve(steps, load, np.minimum(count, np.minimum(max_running / places.young, places.most)))
     crowd = np.minimum(running, most_decoding(steps, load, load.mean(outputs.mean)))
     least, most = steps.min_prompts_per_step(crowd), _whole_group(steps, load, crowd)
     entering = prompts_per_step(crowd, load.mean(load.output), least, largest_group(steps, load, running))
@@ -80,9 +81,29 @@ def _batch(
         outputs=outputs,
         curve=curve,
         prefill=_prefill_cost(steps, load, lines, (crowd, repeats, least_gap)),
+        places=places,
         steady=_steady_state(load, crowd, curve, steady, (outputs.mean, repeats)).no_faster(least_gap),
     )
     return batch, (single, grouped)
+
+
+def _places(steps: StepModel, load: Load, max_running: Array) -> Places:
+    """Return what sequences hold of a KV cache that limits their number, where the engine lets them grow.
+
+    Derived: `max_running` sequences of mean length fit, but while a run begins all are young, and an engine that
+    allocates blocks as sequences grow admits as many prompts as fit. What lacks later is taken from the newest, who
+    pause (PagedAttention, arXiv:2309.06180, section 4.5). Engines that keep room for what running sequences have yet to
+    write (`Engine.admission_headroom`) hardly preempt: there each counts at its mean length.
+    """
+    limit = np.minimum(steps.max_num_seqs, MAX_RUNNING)
+    if steps.engine.admission != "grow" or steps.engine.admission_headroom > 0.0:
+        return Places(most=max_running)
+    grows, held = max_running < limit, load.held(0.5)
+    return Places(
+        young=np.where(grows, np.minimum(load.mean(load.input) / held, 1.0), 1.0),
+        growth=np.where(grows, load.accepted / held, 0.0),
+        most=np.where(grows, limit, max_running),
+    )
 
 
 def _prefill_cost(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from perfmodel.arrays import Array, Mask, clipped
 from perfmodel.serving.curve import DecodeCurve
+from perfmodel.serving.limits import TINY
 from perfmodel.serving.mixed_steps import MixedSteps
 from perfmodel.serving.output_ages import OutputLengths
 from perfmodel.serving.variation import MARKOV, Variation
@@ -85,13 +86,31 @@ class SteadyState:
 
 
 @dataclass(frozen=True)
+class Places:
+    """State what a sequence holds of the KV cache, in sequences of mean length, (N,) each.
+
+    young: one whose prompt has been computed. growth: what each decode step adds. most: sequences that run at once,
+    however young. By default a sequence holds one place from first to last.
+    """
+
+    young: Array | float = 1.0
+    growth: Array | float = 0.0
+    most: Array | float = np.inf
+
+    def free(self, room: Array, running: Array, used: Array) -> Array:
+        """Return the young sequences that fit beside `running` ones, which hold `used` of `room` places, (N,) each."""
+        return np.asarray(np.minimum((room - used) / self.young, self.most - running))
+
+
+@dataclass(frozen=True)
 class OfflineBatch:
     """Describe requests that are all queued at the start, on each of N candidates.
 
     count: requests, (N,). max_running: sequences that run at once, (N,). outputs: output lengths in decode steps.
     curve: time of a decode step with up to `max_running` sequences. gap: seconds between the arrivals of two requests,
     0 where all are queued at the start, (N,). variation: of these gaps and of the answers. first: steps of prompts that
-    arrive and go before decodes, None where all are queued at the start or share steps with decodes.
+    arrive and go before decodes, None where all are queued at the start or share steps with decodes. places: what a
+    sequence holds of the KV cache, in sequences of mean length.
     """
 
     count: Array
@@ -103,3 +122,11 @@ class OfflineBatch:
     gap: Array | float = 0.0
     variation: Variation = MARKOV
     first: MixedSteps | None = None
+    places: Places = field(default_factory=Places)
+
+    @property
+    def spread(self) -> Array:
+        """Return how far apart the answers of a full batch begin, as a part of an answer, 0 to 1, (N,)."""
+        mean = np.sum(self.outputs.mean * self.outputs.share, axis=0)
+        answer = np.maximum(mean * self.curve.at(self.max_running), TINY)
+        return np.asarray(np.minimum(self.max_running * np.asarray(self.gap) / answer, 1.0))

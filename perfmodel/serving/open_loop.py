@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from perfmodel import equations as eq
 from perfmodel.arrays import Array
 from perfmodel.later import Later, later
 from perfmodel.serving.admission import waiting_share
@@ -28,11 +27,12 @@ from perfmodel.serving.open_waits import (
     wait_shape,
 )
 from perfmodel.serving.prefills import prefill_times_beside
+from perfmodel.serving.prompt_delays import interrupted, rest_of_burst, settling_share
 from perfmodel.serving.queueing import bracketed_root, equilibrium_rate, mean_over_poisson, poisson_nodes, slowed_tpot
 from perfmodel.serving.served import MOST_GAIN, Gains, RequestTimes, Served, StepCosts, StepTimes, TokenShape
 from perfmodel.serving.steps import StepModel
 from perfmodel.serving.token_spread import drift_of, longest_delay
-from perfmodel.workload import POISSON_CV, Load
+from perfmodel.workload import Load
 
 #: Fewest mean running sequences that the fixed point is searched from.
 _LEAST_RUNNING = 1e-6
@@ -236,8 +236,8 @@ def _tpot(
     waited = throughput.rate * for_step
     queued_behind = throughput.rate * replica.load.mean(point.prefill.shared) + waited
     queued_behind = queued_behind - np.minimum(waited, (replica.mixed.most - 1.0) / 2.0)
-    rest = _rest_of_burst(replica, queued_behind + point.running)
-    prefill_share, behind = _interrupted(replica, point, throughput.rate, (queued_behind, rest))
+    rest = rest_of_burst(replica, queued_behind + point.running)
+    prefill_share, behind = interrupted(replica, point, throughput.rate, (queued_behind, rest))
     full = _slowest_token(replica, point, throughput, crowded)
     usual = np.minimum(token_time / (1.0 - prefill_share), full)
     tokens = np.maximum(replica.later_tokens, 1.0)
@@ -249,55 +249,13 @@ def _tpot(
         drift = drift_of(elastic(), point.running, replica.variation.peakedness(point.running))
         return TokenShape(
             settling=met * tokens,
-            settling_share=_settling_share(queued_behind, rest),
+            settling_share=settling_share(queued_behind, rest),
             settling_most=np.maximum(longest, _fullest_step(replica) - token_time),
             drift=np.minimum(drift, np.maximum(full / (usual + met) - 1.0, 0.0) / _FAR),
             gain=1.0 / (1.0 - prefill_share),
         )
 
     return usual + met, Later(shape)
-
-
-def _interrupted(replica: Replica, point: Point, rate: Array, queued: tuple[Array, Array]) -> tuple[Array, Array]:
-    """Return (share of time that prompts take from decodes, seconds that those behind its own take from a request).
-
-    (N,) each. Where prompts go first, steps of prompts follow its own until one meets no arrival, rather than as many
-    as follow a decode step; no fewer than full steps need. rate: requests/s, (N,). queued: prompts behind a request,
-    and the rest of its burst, (N,) each.
-    """
-    (alone, rest), each, mixed = queued, point.prefill.interference, replica.mixed
-    if not mixed.separate:
-        share = np.minimum(rate * each, MAX_UTILISATION)
-        return share, (alone + rest) * each / (1.0 - share)
-    seconds = replica.load.mean(point.prefill.shared)
-    between = mixed.between(rate, point.decode.wall, point.seen)
-    delay = between.steps * seconds
-    per_prompt = mixed.per_prompt(point.seen)
-    full = alone * per_prompt / (1.0 - np.minimum(rate * per_prompt, MAX_UTILISATION))
-    behind = np.maximum((between.behind - between.steps) * seconds, full) + rest * each * (1.0 + delay / point.step)
-    return delay / (point.step + delay), behind
-
-
-def _settling_share(alone: Array, rest: Array) -> Array:
-    """Return the share of requests that prompts behind them delay, (N,); the delay is uniform from 0 to twice its mean.
-
-    Derived: two numbers of prompts add up. One is Poisson with mean `alone`: single requests that arrive meanwhile. The
-    other is geometric with mean `rest` and variance rest (1 + rest): requests behind it in its own burst. The share is
-    chosen so that the uniform law has the same variance over squared mean, 4 / (3 share) - 1.
-    """
-    behind = np.maximum(alone + rest, TINY)
-    even = 4.0 / (3.0 * np.maximum(-np.expm1(-alone), TINY)) - 1.0
-    varied = (np.square(alone) * even + rest * (1.0 + rest)) / np.square(behind)
-    return np.where(rest > 0.0, 4.0 / (3.0 * (1.0 + varied)), -np.expm1(-alone))
-
-
-def _rest_of_burst(replica: Replica, arriving: Array) -> Array:
-    """Return how many requests arrive within the residence of one beyond the mean number `arriving`, (N,).
-
-    None where gaps are as even as Poisson's.
-    """
-    gaps = np.maximum(replica.variation.bursts, POISSON_CV)
-    return np.asarray(eq.peakedness(arriving, gaps) - 1.0)
 
 
 def _slowest_token(replica: Replica, point: Point, throughput: Throughput, crowded: Array) -> Array:

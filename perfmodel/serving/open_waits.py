@@ -125,9 +125,13 @@ def planned_in_run(replica: Replica, point: Point, rate: Array, crowded: Array) 
     busy, _, _ = _utilisation(replica, point, rate)
     longer = np.maximum(replica.load.mean(point.prefill.shared), point.step)
     step = 1.0 / (busy / longer + (1.0 - busy) / point.step)
-    queue = np.where(np.isfinite(replica.run_length), _later(replica, crowded), crowded)
-    runs = -np.expm1(-point.running) * (1.0 - queue)
+    runs = -np.expm1(-point.running) * (1.0 - _crowded(replica, crowded))
     return planned_wait(runs, step, ahead=replica.steps.runs_ahead)
+
+
+def _crowded(replica: Replica, chance: Array) -> Array:
+    """Return the share of the requests that queue for admission, (N,). chance: of it in a run without end, (N,)."""
+    return np.where(np.isfinite(replica.run_length), _later(replica, chance), chance)
 
 
 def _ahead(replica: Replica, point: Point, rate: Array) -> tuple[Array, Array]:
@@ -181,6 +185,7 @@ def wait_shape(replica: Replica, point: Point, throughput: Throughput, queued: t
     return WaitShape(
         queued=beyond_prompts(replica, point, rate, queue),
         queued_by_rank=np.hypot(by_rank, ahead) - ahead,
+        crowded=_crowded(replica, share),
         short_shares=(meets_none * -np.expm1(-point.running),),
         short_longest=(point.step,),
         long_share=1.0 - meets_none,

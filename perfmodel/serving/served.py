@@ -44,7 +44,8 @@ class WaitShape:
     last, as in a queue that only fills or only drains, (N,). by_rank: lower bound of the wait at the Q ranks
     `workload.RANKS`, from the backlog of a run of known length, seconds, (Q, N), else NaN; it includes the uniform
     part. most_by_rank: upper bound at those ranks, seconds, (Q, N), NaN for a run without end. queued: mean wait for
-    admission, seconds, (N,). queued_by_rank: the wait for admission at those ranks, (Q, N).
+    admission, seconds, (N,). queued_by_rank: the wait for admission at those ranks, (Q, N). crowded: share of the
+    requests that queue for admission, and so wait for no planned step, (N,).
 
     The wait for a step: shares `short_shares` of the requests wait uniformly between 0 and `short_longest` seconds,
     (N,) each. A share `long_share` waits by a Weibull law with coefficient of variation `long_cv`, (N,) each, whose
@@ -56,6 +57,7 @@ class WaitShape:
     most_by_rank: Array | float = np.nan
     queued: Array | float = 0.0
     queued_by_rank: Array | float = 0.0
+    crowded: Array | float = 0.0
     short_shares: tuple[Array, ...] = ()
     short_longest: tuple[Array, ...] = ()
     long_share: Array | float = 1.0

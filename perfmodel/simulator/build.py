@@ -95,17 +95,20 @@ def _prepared(
 def _engine_policy(setup: Prepared, engine: Engine, deployments: Deployments, traffic: Traffic) -> Policy:
     """Return the engine's scheduling policy, with the limits that the analytic estimate uses.
 
-    All micro-batches of a pipeline advance together in one simulated step.
+    All micro-batches of a pipeline advance together in one simulated step. Prefix hits that a workload states are hits
+    under any engine, as in the closed form: who states them has switched the cache on.
     """
     device = deployments.devices[int(deployments.device[0])]
     seqs = np.minimum(setup.steps.max_num_seqs, MAX_SEQS)
     load = per_replica(load_of(representative_workload(traffic), 1), deployments.replicas)
+    stated = traffic.source is not None and traffic.prefixes is not None
     return of_engine(engine, engine.limits(device), max_model_len=_longest(engine, traffic)).changed(
         max_num_batched_tokens=float(setup.steps.token_budget[0] * deployments.pp[0]),
         max_num_seqs=max(float(slots_limit(setup.sharding.adapters, load, seqs)[0]), 1.0),
         request_time=float(np.nan_to_num(setup.steps.request_time(0.0)[0])),
         tokenize_time=float(setup.steps.tokenize_time[0]),
         schedules_ahead=bool(setup.steps.runs_ahead[0]),
+        prefix_cache=engine.prefix_cache or stated,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from perfmodel.arrays import Array
 from perfmodel.simulator.initial import initial_arrays, opening_loop
 from perfmodel.simulator.kernel import interpreted, records, state
 from perfmodel.simulator.policy import Affinity, Pool
-from perfmodel.simulator.requests import Traffic, Whole
+from perfmodel.simulator.requests import Traffic, Whole, in_blocks
 from perfmodel.simulator.reservation import rejection_reasons, reserved_tokens
 from perfmodel.simulator.simulation import Simulation, notes_of
 from perfmodel.simulator.warming import warm_up_of
@@ -49,6 +50,7 @@ def run(
     if router not in records.ROUTERS:
         raise UnknownName("router", router, records.ROUTERS)
     _check_pools(pools)
+    traffic = in_blocks(traffic, math.lcm(*(p.policy.kv_block for p in pools)))
     reserved = reserved_tokens(traffic, pools[0].policy)
     reasons = rejection_reasons(traffic, pools, reserved)
     kept = np.flatnonzero(reasons == "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -289,10 +290,23 @@ def from_workload(workload: Workload, *, count: int, seed: int) -> Traffic:
     return _with_hits(made, hit) if np.any(hit > 0) else made
 
 
-def _with_hits(made: Traffic, hit: Array) -> Traffic:
-    """Return the requests with a prefix that all requests of a class share: a share `hit` (R,) of their prompts."""
-    shared = (hit * made.input_tokens).astype(np.int64) // DRAWN_HASH_TOKENS
+def in_blocks(traffic: Traffic, kv_block: int) -> Traffic:
+    """Return the requests with prefix hashes of whole KV blocks of `kv_block` tokens, where a workload states its hits.
+
+    Hashes of a trace stay as they are.
+    """
+    prefixes, stated = traffic.prefixes, traffic.source
+    if stated is None or prefixes is None or prefixes.tokens % kv_block == 0:
+        return traffic
+    hit = np.broadcast_to(stated.prefix_hit, (len(traffic.classes),))[traffic.kind]
+    return _with_hits(traffic, hit, math.lcm(DRAWN_HASH_TOKENS, kv_block))
+
+
+def _with_hits(made: Traffic, hit: Array, tokens: int = DRAWN_HASH_TOKENS) -> Traffic:
+    """Return the requests with a prefix that all requests of a class share: a share `hit` (R,) of their prompts, in
+    hashes of `tokens` each."""
+    shared = (hit * made.input_tokens).astype(np.int64) // tokens
     offsets = np.concatenate([[0], np.cumsum(shared)])
     within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], shared)
     hashes = np.repeat(made.kind, shared) * _HASHES_PER_CLASS + within
-    return _with_prefixes(made, Prefixes(offsets=offsets, hashes=hashes, tokens=DRAWN_HASH_TOKENS))
+    return _with_prefixes(made, Prefixes(offsets=offsets, hashes=hashes, tokens=tokens))

@@ -1,0 +1,69 @@
+"""Delays of a request that decodes: prompts that arrived behind its own, and the rest of its burst."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from perfmodel import equations as eq
+from perfmodel.arrays import Array, clipped
+from perfmodel.serving.limits import MAX_UTILISATION, TINY
+from perfmodel.serving.open_waits import Point, Replica
+from perfmodel.workload import POISSON_CV
+
+
+def interrupted(replica: Replica, point: Point, rate: Array, queued: tuple[Array, Array]) -> tuple[Array, Array]:
+    """Return (share of time that prompts take from decodes, seconds that those behind its own take from a request).
+
+    (N,) each. Where prompts go first, steps of prompts follow its own until one meets no arrival, rather than as many
+    as follow a decode step; no fewer than full steps need. rate: requests/s, (N,). queued: prompts behind a request,
+    and the rest of its burst, (N,) each.
+    """
+    (alone, rest), each, mixed = queued, point.prefill.interference, replica.mixed
+    burst = lost_to_burst(replica, point, rest)
+    if not mixed.separate:
+        share = np.minimum(rate * each, MAX_UTILISATION)
+        return share, (alone * each + burst) / (1.0 - share)
+    seconds = replica.load.mean(point.prefill.shared)
+    between = mixed.between(rate, point.decode.wall, point.seen)
+    delay = between.steps * seconds
+    per_prompt = mixed.per_prompt(point.seen)
+    full = alone * per_prompt / (1.0 - np.minimum(rate * per_prompt, MAX_UTILISATION))
+    behind = np.maximum((between.behind - between.steps) * seconds, full) + burst * (1.0 + delay / point.step)
+    return delay / (point.step + delay), behind
+
+
+def settling_share(alone: Array, rest: Array) -> Array:
+    """Return the share of requests that prompts behind them delay, (N,); the delay is uniform from 0 to twice its mean.
+
+    Derived: two numbers of prompts add up. One is Poisson with mean `alone`: single requests that arrive meanwhile. The
+    other is geometric with mean `rest` and variance rest (1 + rest): requests behind it in its own burst. The share is
+    chosen so that the uniform law has the same variance over squared mean, 4 / (3 share) - 1.
+    """
+    behind = np.maximum(alone + rest, TINY)
+    even = 4.0 / (3.0 * np.maximum(-np.expm1(-alone), TINY)) - 1.0
+    varied = (np.square(alone) * even + rest * (1.0 + rest)) / np.square(behind)
+    return np.where(rest > 0.0, 4.0 / (3.0 * (1.0 + varied)), -np.expm1(-alone))
+
+
+def rest_of_burst(replica: Replica, arriving: Array) -> Array:
+    """Return how many requests arrive within the residence of one beyond the mean number `arriving`, (N,).
+
+    None where gaps are as even as Poisson's.
+    """
+    gaps = np.maximum(replica.variation.bursts, POISSON_CV)
+    return np.asarray(eq.peakedness(arriving, gaps) - 1.0)
+
+
+def lost_to_burst(replica: Replica, point: Point, rest: Array) -> Array:
+    """Return the seconds that the rest of its burst, `rest` prompts, (N,), adds to the answer of a request, (N,).
+
+    Derived: they come one by one, but the steps that are left of a short answer hold no more than all of them
+    together. Where prompts go first, those that come while others are computed are computed together.
+    """
+    lost = np.asarray(rest * point.prefill.interference)
+    if not np.any(rest > 0.0):
+        return lost
+    group = clipped(rest, point.entering, np.maximum(replica.mixed.most, point.entering))
+    together = np.maximum(rest, group) * replica.mixed.added(point.decode.wall, group, point.seen)
+    steps = 1.0 if replica.mixed.separate else np.maximum(replica.later_tokens / replica.load.accepted, 1.0)
+    return np.asarray(np.minimum(lost, steps * together))
