@@ -73,6 +73,18 @@ class Unhurried:
 
     def changed(self, **values: Any) -> Self:
         """Return the same with other values of some fields; what is not computed yet is left for later."""
+        return type(self)(**{**self._as_they_are(), **values})
+
+    def mapped(self, change: Callable[[Any], Any]) -> Self:
+        """Return the same with each field as `change` returns it; what is not computed yet is left for later."""
+        return type(self)(**{name: _mapped(value, change) for name, value in self._as_they_are().items()})
+
+    def _as_they_are(self) -> dict[str, Any]:
+        """Return the fields by name, each with its value or with what will compute it."""
         known, pending = vars(self), dict(vars(self)["_pending"])  # another thread may read a field meanwhile
-        kept = {f.name: pending[f.name] if f.name in pending else known[f.name] for f in fields(cast("Any", self))}
-        return type(self)(**{**kept, **values})
+        return {f.name: pending[f.name] if f.name in pending else known[f.name] for f in fields(cast("Any", self))}
+
+
+def _mapped(value: Any, change: Callable[[Any], Any]) -> Any:
+    """Return what `change` makes of a value: later, where that is computed later."""
+    return Later(lambda: change(value())) if isinstance(value, Later) else change(value)

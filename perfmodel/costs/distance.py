@@ -14,7 +14,7 @@ from perfmodel.arrays import NAN
 from perfmodel.costs import lookup
 from perfmodel.costs.intervals import UNRELATED_DEVICE
 from perfmodel.dtypes import FALLBACK
-from perfmodel.hardware import better_and_lesser, device_efficiency, kept_in_order, no_worse, stated_efficiency
+from perfmodel.hardware import device_efficiency, kept_in_order, no_worse, stated_efficiency
 from perfmodel.profiles import store
 
 # The constants below rank donors by a distance without unit. They are chosen, not fitted: the scale is set by "another
@@ -59,7 +59,8 @@ def ceilings(device: Device, act: str) -> Ceilings:
     """
     used = lookup.effective(act, device)
     own = _measured_share(device, used), _streamed_share(device)
-    compute, memory = (share if np.isfinite(share) else n for share, n in zip(own, _shares(device, used), strict=True))
+    unmeasured = own if np.isfinite(own).all() else _shares(device, used)  # asks other devices, so only where it has to
+    compute, memory = (share if np.isfinite(share) else n for share, n in zip(own, unmeasured, strict=True))
     return Ceilings(
         compute=device.peak(used) * compute,
         memory=device.bandwidth * memory,
@@ -123,11 +124,8 @@ def order_of(device: Device, other: Device, link: bool = False) -> int:
 
     link: whether links count too.
     """
-    better, lesser = (any(d.name == other.name for d in each) for each in better_and_lesser(device))
-    if link:
-        home = device.lineage[-1]
-        better, lesser = better and no_worse(other, home, link=True), lesser and no_worse(home, other, link=True)
-    return int(lesser) - int(better)
+    home = device.lineage[-1]
+    return int(no_worse(home, other, link=link)) - int(no_worse(other, home, link=link))
 
 
 @lru_cache(maxsize=4096)

@@ -10,7 +10,7 @@ slows prompts and large batches down, not the reading of weights. The factors ar
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -225,9 +225,16 @@ def _closest(table: Mapping[tuple[str, str], Array], engine: str, device: Device
 
     otherwise: what is returned where the engine has no entry at all.
     """
-    places = (*(kin.name for kin in device.lineage), *(kin.name for kin in siblings(device)), device_class(device), "")
-    known = ((engine, place) for place in places if (engine, place) in table)
+    known = ((engine, place) for place in _places(device) if (engine, place) in table)
     return next((table[key] for key in known), otherwise)
+
+
+def _places(device: Device) -> Iterator[str]:
+    """Yield the names under which the factors of a device may stand, closest first."""
+    yield from (kin.name for kin in device.lineage)
+    yield from (kin.name for kin in siblings(device))
+    yield device_class(device)
+    yield ""
 
 
 @dataclass(frozen=True)

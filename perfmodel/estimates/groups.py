@@ -6,6 +6,7 @@ seconds, tokens, bytes, watts, joules.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
@@ -35,7 +36,11 @@ class ColumnGroup:
 
     def take(self, rows: Any) -> Self:
         """Select the given deployments: indices, a mask or a slice."""
-        return type(self)(**{f.name: _rows(getattr(self, f.name), rows) for f in fields(self)})
+        return self.mapped(lambda value: _rows(value, rows))
+
+    def mapped(self, change: Callable[[Any], Any]) -> Self:
+        """Return the same with each column or group as `change` returns it."""
+        return type(self)(**{f.name: change(getattr(self, f.name)) for f in fields(self)})
 
     @classmethod
     def concatenate(cls, parts: list[Self]) -> Self:

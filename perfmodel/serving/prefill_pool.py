@@ -7,6 +7,7 @@ load, in groups under high load. All workers share one queue.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -40,7 +41,15 @@ class PromptPool:
     cost: StepCost
     n_steps: Array
 
-    @property
+    @cached_property
+    def rates(self) -> Array:
+        """Return the prompts/s of the pool with all workers computing groups of each size, or of a smaller one. (K, N)
+
+        The time per prompt falls along the groups; where a table says otherwise, the better smaller group counts.
+        """
+        return np.maximum.accumulate(self.workers * self.groups / self.times, axis=0)
+
+    @cached_property
     def max_rate(self) -> Array:
         """Return the highest prompts/s of the pool, with all workers computing full groups. (N,)"""
         return np.asarray(self.workers * np.max(self.groups / self.times, axis=0))
@@ -54,8 +63,7 @@ class PromptPool:
         b = rate T(b) / workers, at least one and at most the largest group.
         """
         # b / T(b) rises along the groups, so the fixed point is a look-up of the rate among theirs
-        rates = np.maximum.accumulate(self.workers * self.groups / self.times, axis=0)
-        group = np.clip(interpolate(rates, self.groups, rate), self.groups[0], self.groups[-1])
+        group = np.clip(interpolate(self.rates, self.groups, rate), self.groups[0], self.groups[-1])
         return group, interpolate(self.groups, self.times, group)
 
     def own(self, rate: Array) -> Array:
@@ -118,7 +126,7 @@ def prompt_pool(steps: StepModel, load: Load, workers: Array, batch: Array | flo
     most = ranks * np.clip(budget / ranks / load.mean(load.new), 1.0, np.maximum(batch, 1.0))
     most = np.where(np.isfinite(most), most, ranks * MAX_UNBOUNDED_GROUP)
     groups = np.stack([np.ones_like(most), ranks, np.sqrt(ranks * most), most])
-    priced = [steps.price_prompts(steps.prefill_steps(load.new, load.cached, g, spread=True)) for g in groups]
+    priced = steps.price_sets(*(steps.prefill_steps(load.new, load.cached, g, spread=True) for g in groups))
     times = [p.pipelined(steps.sharding.pp) for p in priced]
     alone = times[0]
     mean = load.mean(alone)

@@ -92,7 +92,7 @@ def _greatest_rates(shown: _Shown) -> tuple[Array, Array]:
         return target.missed_by(shown.at(rows, values))
 
     replicas = shown.candidates.columns["replicas"][shown.numbers]
-    most = np.floor(greatest(missed, np.ones(count), np.maximum(MAX_CONCURRENCY * replicas, own)))
+    most = greatest(missed, np.ones(count), np.maximum(MAX_CONCURRENCY * replicas, own), whole=True)
     able = np.nonzero(np.isfinite(most))[0]
     steps = np.linspace(0.0, 1.0, LOADS_COMPARED)[:, None]
     tried = np.maximum(np.floor(most[able] ** steps), 1.0)

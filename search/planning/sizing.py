@@ -215,7 +215,7 @@ def greatest_load(missed: Missed, at: LoadedEstimates, most: Array, *, open_loop
     if open_loop:
         rate = greatest_rate(missed, at, len(most))
         return np.where(rate > 0, rate, np.nan)
-    return np.floor(greatest(lambda rows, values: missed(rows, at(rows, values)), np.ones(len(most)), most))
+    return greatest(lambda rows, values: missed(rows, at(rows, values)), np.ones(len(most)), most, whole=True)
 
 
 def rows_of(loads: Load, rows: Index) -> Load:

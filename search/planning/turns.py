@@ -80,7 +80,7 @@ def least_whole(test: Test, cap: Array, sure: Array | float = 1.0) -> Array:
     return high
 
 
-def greatest(margin: Margin, low: Array, high: Array) -> Array:
+def greatest(margin: Margin, low: Array, high: Array, *, whole: bool = False) -> Array:
     """Find the greatest value from `low` to `high` that passes `margin`, (N,); NaN where none does.
 
     A curve through the margins that are nearest to the turn on both sides says where it is expected, on a logarithmic
@@ -92,6 +92,7 @@ def greatest(margin: Margin, low: Array, high: Array) -> Array:
             passes again further up, the last turn that the first, coarse round shows is the one that counts.
         low, high: (N,) ends of the bracket, above 0. Values are tried on a grid between them, whose steps are at most
             `RATE_TOLERANCE`, relative: a row gets the same result whatever rows are searched with it.
+        whole: the greatest whole number is asked for: the search of a row ends where that is known.
 
     >>> float(greatest(lambda rows, v: v / 2.5 - 1.0, np.array([0.01]), np.array([100.0]))[0].round(2))
     2.5
@@ -117,9 +118,12 @@ def greatest(margin: Margin, low: Array, high: Array) -> Array:
             farther = np.where(apart[rows] == CLOSE, WIDE, np.inf)
             apart[rows] = np.where((fails & passes) | np.isinf(apart[rows]), CLOSE, farther)
         out[rows] = low[rows] * np.exp(span[rows] * brackets.passes[rows] / last[rows])
-        rows = rows[fails] if first else rows
-        rows, first = rows[brackets.fails[rows] - brackets.passes[rows] > 1.0], False
-    return out
+        rows, first = rows[fails] if first else rows, False
+        open_ = brackets.fails[rows] - brackets.passes[rows] > 1.0
+        if whole:
+            open_ &= np.floor(low[rows] * np.exp(span[rows] * brackets.fails[rows] / last[rows])) > np.floor(out[rows])
+        rows = rows[open_]
+    return np.floor(out) if whole else out
 
 
 @dataclass(frozen=True)
