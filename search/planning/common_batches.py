@@ -100,7 +100,7 @@ def _answers(questions: Sequence[Question]) -> Sequence[Estimates | PerfmodelErr
     whole = _joined(questions)
     distinct, place = _distinct(whole)
     try:
-        found = whole.answer() if len(distinct) == len(place) else whole.take(distinct).answer().take(place)
+        found = whole.take(distinct).answer().take(place)
     except PerfmodelError:  # the questions are asked again one by one: the error is that of one of them
         return [_alone(question) for question in questions]
     ends = np.cumsum([0, *(len(question.pools[0]) for question in questions)])
