@@ -66,17 +66,19 @@ class KnownSteps:
         columns = [number, *step.columns()]
         table = stack(columns, shape).reshape(len(columns), -1).T + 0.0  # of -0.0 it makes 0.0
         keys = _keys(table)
-        new: dict[bytes, int] = {}
-        for at, key in enumerate(keys):
-            if key not in self._places:
-                new.setdefault(key, at)
-        if new:
+        places = list(map(self._places.get, keys))
+        if None in places:
+            new: dict[bytes, int] = {}
+            for at, place in enumerate(places):
+                if place is None:
+                    new.setdefault(keys[at], at)
             rows = np.array(list(new.values()), dtype=np.intp)
             of_candidate = np.broadcast_to(np.arange(len(sharding.tp)), shape).ravel()[rows]
             fresh = Step(*table[rows, 1:].T)
             priced = step_cost(sharding.take(of_candidate), hardware.take(of_candidate), costs, fresh, launches)
             self._keep(new, priced)
-        found = self._costs[:, [self._places[key] for key in keys]]
+            places = list(map(self._places.get, keys))
+        found = self._costs[:, np.array(places, dtype=np.intp)]
         return _unpacked(found, shape)
 
     def numbered(self, sharding: Sharding, hardware: Hardware) -> Array:
