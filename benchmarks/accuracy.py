@@ -5,7 +5,7 @@
 CASES is a table as `perfmodel predict` reads it, with the columns `case_id, dataset, group, split, trust,
 twin_in_train`. TRUTH has `case_id, metric, value` and, where runs were repeated, `rel_spread`. Rows that count are
 those of split `test` without a twin in `train`, of trust A and B, without speculative decoding
-(`perfmodel.calibration.counted`). Predictions of a peer are scored on the same rows. --simulate replays the cases in
+(`perfmodel.fitting.counted`). Predictions of a peer are scored on the same rows. --simulate replays the cases in
 the simulator, or continues an earlier replay (see `benchmarks/simulated_cases.py`), and scores the result as a peer.
 --check-reasons fails if a listed row has no reason in docs/accuracy-reasons.toml, or if a reason there matches no row.
 """
@@ -20,8 +20,8 @@ import pandas as pd
 
 from benchmarks import accuracy_tables as tables
 from benchmarks.accuracy_reasons import KINDS, Reason, read_reasons, unexplained, worst_table
-from perfmodel.calibration import counted, joined, rows_of
 from perfmodel.cases import predict
+from perfmodel.fitting import counted, joined, rows_of
 from perfmodel.vocabulary import FORMER_NAMES
 
 ROOT = Path(__file__).resolve().parents[1]

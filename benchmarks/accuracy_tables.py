@@ -1,7 +1,7 @@
 """Tables of the accuracy page: error of predictions by kind of metric, source, device and mode, beside peers.
 
 `rows` below is a frame with a line per measured value: the columns of its case and `metric, value, predicted, low,
-high, error` (see `perfmodel.calibration.joined`). Shares are fractions until `markdown` prints them.
+high, error` (see `perfmodel.fitting.joined`). Shares are fractions until `markdown` prints them.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from perfmodel.calibration import joined
+from perfmodel.fitting import joined
 
 METRICS = {
     "latency": ("tpot_ms", "tpot_ms_p50", "itl_ms_p50", "e2e_ms"),

@@ -28,8 +28,8 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.accuracy_tables import SILICON
-from perfmodel.calibration import counted
 from perfmodel.cases import predict
+from perfmodel.fitting import counted
 
 METRICS = ("tpot_ms", "ttft_ms")
 #: Columns of a case and of the source that name the same run.

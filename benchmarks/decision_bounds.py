@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from perfmodel.calibration import decisions, summary
+from perfmodel.fitting import decisions, summary
 
 #: What is compared: latencies, each by its mean or else its median, and throughput.
 LATENCIES, RATE = ("tpot", "ttft"), "total_tok_s"
@@ -66,7 +66,7 @@ def bounds(
     """Make decisions with limits on TPOT by each bound; return the decisions by its title.
 
     Args:
-        cases: the runs that count, as of `perfmodel.calibration.decisions`, with `engine` and `group`.
+        cases: the runs that count, as of `perfmodel.fitting.decisions`, with `engine` and `group`.
         predictions: of the tool.
         truth: a line per measured value.
         prices: device -> price per hour.

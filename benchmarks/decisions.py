@@ -5,7 +5,7 @@
 
 CASES and TRUTH are the tables of `benchmarks.accuracy`. Every published set of alternatives is a decision: the same
 model and lengths, measured at several device counts, degrees of parallelism, precisions, engines or concurrencies. See
-`perfmodel.calibration.decisions` for how a pick is made and judged. PRICES gives dollars per hour by device and adds
+`perfmodel.fitting.decisions` for how a pick is made and judged. PRICES gives dollars per hour by device and adds
 decisions across devices. Picks by the roofline are made with the same serving model, whose operators take the least
 time that the device's peak and bandwidth allow. Limits are on TPOT, on TTFT, and on both. `--bounds` adds what perfect
 levels and a second run of every configuration would decide (`benchmarks.decision_bounds`).
@@ -22,9 +22,9 @@ import pandas as pd
 
 from benchmarks.accuracy_tables import markdown
 from benchmarks.decision_bounds import DRAWS, NEAR, bound_lines, bounds, near_limit
-from perfmodel.calibration import LIMITS, counted, decisions, summary
 from perfmodel.cases import predict
 from perfmodel.costs import Roofline
+from perfmodel.fitting import LIMITS, counted, decisions, summary
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMAND = (

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 
-from search.deploy.operators import TRTLLM_KEYS
+from search.deploy.custom_resources import TRTLLM_KEYS
 from search.deploy.parsers import Release, number, releases
 from search.deploy.templates import Template, engines, template
 

@@ -27,8 +27,8 @@ from search.planning import Plan
 from search.report.html_page import Page, render
 from search.report.live_data import live_data
 from search.report.sections import live_section
-from search.whatif.again import planned_again
 from search.whatif.edits import read_edits
+from search.whatif.replanning import planned_again
 from search.whatif.scenario_file import ScenarioFile
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")

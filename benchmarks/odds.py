@@ -2,7 +2,7 @@
 
     python -m benchmarks.odds CASES.csv TRUTH.csv PRICES.json [--split test] [--keep FOLDER] [-o docs/odds.md]
 
-CASES and TRUTH are described in `perfmodel/calibration/measured.py`. PRICES holds USD per hour by device, {name: usd}.
+CASES and TRUTH are described in `perfmodel/fitting/measured.py`. PRICES holds USD per hour by device, {name: usd}.
 --keep holds the model's answers, which take some minutes, for the next time.
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks import odds_tables as tables
-from perfmodel.calibration import answers, measured_rows
+from perfmodel.fitting import answers, measured_rows
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMAND = "python -m benchmarks.odds CASES.csv TRUTH.csv PRICES.json"

@@ -7,8 +7,8 @@ import pandas as pd
 from scipy.special import ndtr
 
 from benchmarks.accuracy_tables import markdown
-from perfmodel.calibration import spreads_of
 from perfmodel.estimates import CAUSES, DEVIATE_80, uncertainty
+from perfmodel.fitting import spreads_of
 
 #: Fewest values of a cell that is listed.
 LEAST = 30

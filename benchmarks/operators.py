@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 
 import hwdb
 from perfmodel.arrays import Array
-from perfmodel.calibration import error_quantile, one_device
 from perfmodel.costs import Profiled
 from perfmodel.dtypes import FORMAT_CODE
+from perfmodel.fitting import error_quantile, one_device
 from perfmodel.operators import Demand
 from perfmodel.profiles import FAMILY, Family, Reference, Variant, bound, shape_at, store
 from perfmodel.profiles.build import (

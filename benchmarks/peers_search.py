@@ -6,7 +6,7 @@
 Both are asked for the most output tokens/s per device of 32 devices under mean TTFT <= 1,000 ms and TPOT <= 30 ms,
 1,000 tokens in and 200 out, colocated or with prefill and decode apart, each in its default search. With CASES, TRUTH
 and PREDICTIONS (what AIConfigurator predicts for the cases), the picks of both among the measured configurations of
-these models are judged too (`perfmodel.calibration.decisions`). Writes a section for `benchmarks.peers --search`.
+these models are judged too (`perfmodel.fitting.decisions`). Writes a section for `benchmarks.peers --search`.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks.accuracy_tables import markdown
-from perfmodel.calibration import counted, decisions, summary
 from perfmodel.cases import predict
+from perfmodel.fitting import counted, decisions, summary
 
 ROOT = Path(__file__).resolve().parents[1]
 #: Case -> (model, engine, AIConfigurator's system, our device).

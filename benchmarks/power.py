@@ -2,11 +2,11 @@
 
     python -m benchmarks.power CASES.csv TRUTH.csv [--kernels FOLDER] [-o docs/accuracy-power.md]
 
-CASES and TRUTH are described in `perfmodel/calibration/measured.py`. Constants are those of `perfmodel.power`, fitted
-on the split `train` by `python -m perfmodel.calibration power CASES.csv TRUTH.csv --write`; rows here are of the split
+CASES and TRUTH are described in `perfmodel/fitting/measured.py`. Constants are those of `perfmodel.power`, fitted
+on the split `train` by `python -m perfmodel.fitting power CASES.csv TRUTH.csv --write`; rows here are of the split
 `test`. The simpler forms: the power limit; a line in the share of time that kernels run, fitted on `train`; a share of
 the limit by class of step, from watts of kernels; the saturating sum of an earlier study, which has one constant per
-architecture. FOLDER holds tables of measured kernels (`python -m perfmodel.calibration kernels`), which are predicted
+architecture. FOLDER holds tables of measured kernels (`python -m perfmodel.fitting kernels`), which are predicted
 with the sizes of their layer left out.
 """
 
@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from hwdb import load, outfile
 from perfmodel import predict
-from perfmodel.calibration import counted, fitted_kernels, power_rows
-from perfmodel.calibration.measured import joined
+from perfmodel.fitting import counted, fitted_kernels, power_rows
+from perfmodel.fitting.measured import joined
 from perfmodel.hardware import hardware_of
 from perfmodel.power import Activity, constants, mean_power, use_of
 from perfmodel.vocabulary import WORK
@@ -195,7 +195,7 @@ def page(cases_path: Path, truth_path: Path, kernels: Path | None = None) -> str
         "## Power limits\n",
         "Rates relative to the one at the highest limit, from 600 down to 300 of 600 W, by predictions from the case "
         "alone. The slow-down is fitted on the sweeps of the split `train` and on one of 6 RTX 3090 from 350 to 100 W "
-        "(`python -m perfmodel.calibration caps`; its errors stand in `[capping]` of `perfmodel/power/power.toml`).\n",
+        "(`python -m perfmodel.fitting caps`; its errors stand in `[capping]` of `perfmodel/power/power.toml`).\n",
         table_text(limits_table(cases, truth, found)),
     ]
     if kernels is not None:

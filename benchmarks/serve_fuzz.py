@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from search.options import inputs
-from search.service import Bounds, Here, Outcome, called
+from search.service import Bounds, InProcess, Outcome, called
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 SMALL = {
@@ -201,7 +201,7 @@ def main() -> int:
 
         door: Any = Workers(bounds)
     else:
-        door = Here(bounds)
+        door = InProcess(bounds)
     counts: Counter[tuple[str, str]] = Counter()
     crashes = []
     for name, given in requests(asked.count, asked.seed, asked.operations):

@@ -3,8 +3,8 @@
     python -m benchmarks.transfer [--only DEVICE ...] [--other-architectures] [-o docs/accuracy-transfer.md]
 
 Hides each measured device in turn and predicts it from its ceilings and its relatives
-(`perfmodel.calibration.transferred`). The spreads of the calibrated basis are learned from the same residuals by
-`python -m perfmodel.calibration transfer --write data/profiles/spread.toml`.
+(`perfmodel.fitting.transferred`). The spreads of the calibrated basis are learned from the same residuals by
+`python -m perfmodel.fitting transfer --write data/profiles/spread.toml`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import argparse
 from collections import defaultdict
 from pathlib import Path
 
-from perfmodel.calibration import SAMPLE, Transferred, error_quantile, measured_devices, pooled, transferred
+from perfmodel.fitting import SAMPLE, Transferred, error_quantile, measured_devices, pooled, transferred
 
 HEAD = """# Operator times of devices that were not measured
 
@@ -22,7 +22,7 @@ its measured relatives. Truth is its own table, up to {sample} measured cells pe
 included. Errors are |predicted / measured - 1| in percent; the roofline beside them has the efficiencies of its kind
 of device. Made by `python -m benchmarks.transfer -o docs/accuracy-transfer.md`; the calibrated spreads of
 `data/profiles/spread.toml` are the 80 % quantiles of these residuals, by family and by how near the relative is;
-`python -m perfmodel.calibration transfer --write data/profiles/spread.toml` learns them.
+`python -m perfmodel.fitting transfer --write data/profiles/spread.toml` learns them.
 
 """
 COLUMNS = "| {} | cells | median | p90 | roofline median | roofline p90 |\n|{}---:|---:|---:|---:|---:|"

@@ -12,7 +12,17 @@ from pathlib import Path
 
 #: Modules and rooms that every room may use and that count as ground: floor 0. `glossary` is among them because it only
 #: reads a file of names: it imports hwdb alone, and output, commands and docs all explain names from it.
-GROUND = ("arrays", "cache_folder", "dtypes", "equations", "glossary", "later", "turns", "vocabulary", "workload")
+GROUND = (
+    "arrays",
+    "cache_folder",
+    "dtypes",
+    "equations",
+    "glossary",
+    "lazy_fields",
+    "cooperative_tasks",
+    "vocabulary",
+    "workload",
+)
 
 
 @dataclass(frozen=True)

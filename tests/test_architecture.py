@@ -65,8 +65,8 @@ MAY_IMPORT = {
         "serving": "costs deployment engines hardware models operators power",
         "estimates": "costs deployment engines hardware memory models operators power serving",
         "cases": "costs deployment engines estimates hardware memory models operators power profiles serving",
-        "feedback": "cases engines estimates models",
-        "calibration": "cases costs deployment engines estimates hardware operators power profiles serving",
+        "user_calibration": "cases engines estimates models",
+        "fitting": "cases costs deployment engines estimates hardware operators power profiles serving",
         "simulator": "costs deployment engines estimates hardware memory models operators power serving",
     },
     "search": {

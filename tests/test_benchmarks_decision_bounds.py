@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.decision_bounds import LEVELS, NEAR, bounds, levelled, near_limit, repeated
 from benchmarks.decisions import bounds_section
-from perfmodel.calibration import decisions, summary
+from perfmodel.fitting import decisions, summary
 
 USERS = (1, 2, 4, 8, 16, 32, 64, 128)
 

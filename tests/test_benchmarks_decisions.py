@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.decisions import main
 from perfmodel import predict
-from perfmodel.calibration import decisions, summary
+from perfmodel.fitting import decisions, summary
 
 CASES = pd.DataFrame(
     [

@@ -13,7 +13,7 @@ from perfmodel.costs.calibrated import Calibrated, donors
 from perfmodel.costs.distance import ceilings, ceilings_beside
 from perfmodel.engines import engine
 from perfmodel.hardware import better_and_lesser, device_efficiency, kept_in_order, no_worse
-from perfmodel.profiles import FAMILY, Asked, Variant, load
+from perfmodel.profiles import FAMILY, ShapeBatch, Variant, load
 
 LLAMA = "meta-llama/Llama-3.1-8B"
 
@@ -106,7 +106,7 @@ def test_a_table_of_large_shapes_says_nothing_of_the_least_time() -> None:
     choice = lookup.choose(profile, "gemm", Variant("bf16", "bf16"), "vllm")
     assert choice is not None
     small = {"m": np.array([1.0]), "n": np.array([256.0]), "k": np.array([256.0])}
-    assert lookup.price(choice, Asked(FAMILY["gemm"], small)).time[0] < 15e-6
+    assert lookup.price(choice, ShapeBatch(FAMILY["gemm"], small)).time[0] < 15e-6
 
 
 @pytest.mark.parametrize(

@@ -14,12 +14,12 @@ from perfmodel.costs.calibrated import UNRELATED_DEVICE, donors
 from perfmodel.costs.cost import Cost, CostModel
 from perfmodel.costs.defaults import default
 from perfmodel.costs.distance import ceilings, device_distance
+from perfmodel.costs.donor_tables import Donor, carried
 from perfmodel.costs.intervals import calibrated_spread, spreads
-from perfmodel.costs.lending import Donor, carried
 from perfmodel.dtypes import COMPUTE_CODE, FORMAT_BYTES, FORMAT_CODE
 from perfmodel.hardware.columns import hardware_of
 from perfmodel.operators.demand import Demand
-from perfmodel.profiles import Asked, store
+from perfmodel.profiles import ShapeBatch, store
 from perfmodel.profiles.build.aiconfigurator import strangled
 from perfmodel.profiles.families import FAMILY, Reference, Variant, bound
 from perfmodel.profiles.importers.rows import rows_of
@@ -276,7 +276,7 @@ def told_by(relative: Donor, device: hwdb.Device, shape: dict[str, np.ndarray]) 
     """Seconds of a GEMM on `device`, carried over from one relative."""
     top, plain = ceilings(device, "bf16"), Variant("bf16", "bf16")
     return float(
-        carried(relative, Reference(top.compute, top.memory, top.link), plain, Asked(FAMILY["gemm"], shape))[0][0]
+        carried(relative, Reference(top.compute, top.memory, top.link), plain, ShapeBatch(FAMILY["gemm"], shape))[0][0]
     )
 
 

@@ -8,8 +8,8 @@ from benchmarks.deploy_flags import unknown, written
 from perfmodel.engines import engine
 from search.deploy import Launch, Pool
 from search.deploy.benchmark import benchmark
+from search.deploy.custom_resources import TRTLLM_KEYS
 from search.deploy.launch import Check
-from search.deploy.operators import TRTLLM_KEYS
 from search.deploy.parsers import FOLDER, Release, plain, read_release, release, releases
 from search.deploy.templates import engines, template
 

@@ -11,11 +11,11 @@ import pytest
 from hwdb import Infeasible
 from search.fleet import fleet_plan, plan, split
 from search.fleet.choice import level_of, support
-from search.fleet.clock import Clock
 from search.fleet.columns import Column, Parts
+from search.fleet.cost_bounds import floor, losses, value
 from search.fleet.coupling import coupling, parts_of
+from search.fleet.deadline import Deadline
 from search.fleet.fitting import Fitting
-from search.fleet.floors import floor, losses, value
 from search.fleet.knapsack import cheap_columns
 from search.fleet.master import cheapest_mix
 from search.fleet.problem import FleetProblem
@@ -95,7 +95,7 @@ def test_the_choice_of_columns_is_the_cheapest_of_all(seed: int) -> None:
         used = [np.sum([parts.usage(c) for c in way], axis=0) for way in ways]
         usd = [fitting._slot_usd(w, u, level) for w, u in zip(ways, used, strict=True) if (u <= fitting.room).all()]
         best.append(min(usd, default=np.inf))
-    found = fitting.chosen(pool, [], level, dual, Clock.of(60.0))
+    found = fitting.chosen(pool, [], level, dual, Deadline.of(60.0))
     if np.isinf(best).any():
         assert found is None
         return
@@ -121,11 +121,11 @@ def test_a_mix_costs_no_more_than_a_choice_and_its_prices_bound_both(seed: int) 
     ranked = parts.ranked(pool, dual)
     bound = sum(some[0][0] for some in ranked.values()) - parts.join.worth(dual)
     assert bound <= mix.usd * (1 + 1e-6)
-    found = fitting.chosen(pool, [], mix.level, dual, Clock.of(60.0))
+    found = fitting.chosen(pool, [], mix.level, dual, Deadline.of(60.0))
     if found is not None:
         assert bound <= fitting.cost(found) * (1 + 1e-6)
         held = level_of(problem.inventory.supplies, fitting.held(found))
-        again = fitting.chosen(pool, found, held, dual, Clock.of(60.0))
+        again = fitting.chosen(pool, found, held, dual, Deadline.of(60.0))
         assert again is not None
         assert fitting.cost(again) <= fitting.cost(found) * (1 + 1e-3)
 

@@ -468,7 +468,7 @@ def test_a_fleet_is_planned_again_until_its_simulation_passes(
     truth: float, passes: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A replica that keeps its bounds up to a share of what is planned gets no more than that in the end."""
-    passing_module = importlib.import_module("search.fleet.passing")
+    passing_module = importlib.import_module("search.fleet.replan_by_simulation")
     asked = load_scenario(two(tmp_path))
     first = plan_fleet(asked, costs=Roofline())
     capable = {o.name: truth * s for o, s in zip(first.problem.options, first.problem.throughput, strict=True)}

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from search import FleetProblem, Inventory, Option, fleet_plan
-from search.fleet import World, greatest_growth, limit_rows, plan, split, worth_rows
+from search.fleet import World, greatest_growth, limit_rows, marginal_value_rows, plan, split
 from search.fleet.bills import cheapest_held
-from search.fleet.clock import Clock
 from search.fleet.columns import Parts
 from search.fleet.coupling import coupling, parts_of
+from search.fleet.deadline import Deadline
 from search.fleet.fitting import Fitting
 from search.fleet.knapsack import cheap_columns, simple
 from search.fleet.limits import limits, with_nodes
@@ -87,7 +87,7 @@ def test_any_prices_of_the_rows_bound_the_cost_from_below(seed: int) -> None:
     dual = join.within_prices(
         rng.uniform(0, prices / 4, (len(join.names), 3)) * (rng.random((len(join.names), 3)) < 0.6)
     )
-    bound, columns = parts.priced(dual, 1e-6, Clock.of(60.0))
+    bound, columns = parts.priced(dual, 1e-6, Deadline.of(60.0))
     assert bound <= whole.usd_per_hour * (1 + 1e-6)
     assert len(columns) == len(parts.parts)
     # the whole fleet, cut into parts, costs at these prices no less than the parts at their best
@@ -118,7 +118,7 @@ def test_quick_columns_survive_every_case_and_are_near_the_cheapest(seed: int) -
     parts = Parts(join, parts_of(problem), "highs")
     dual = join.within_prices(np.tile(np.linspace(0.2, 0.6, len(join.names))[:, None], (1, 3)))
     usd, lent = join.usd(dual)
-    _, exact = parts.priced(dual, 1e-6, Clock.of(60.0))
+    _, exact = parts.priced(dual, 1e-6, Deadline.of(60.0))
     quick = cheap_columns(parts, dual)
     assert {c.part for c in quick} == set(range(len(parts.parts)))
     ratios = []
@@ -187,10 +187,10 @@ def test_parts_that_exceed_a_stock_together_are_made_to_fit() -> None:
     join = coupling(problem)
     parts = Parts(join, parts_of(problem), "highs")
     free = np.zeros((len(join.names), 2))
-    _, columns = parts.priced(free, 1e-6, Clock.of(60.0))
+    _, columns = parts.priced(free, 1e-6, Deadline.of(60.0))
     fitting = Fitting(parts)
     assert not fitting.fits(columns)
-    found = fitting.fitted(columns, free, Clock.of(60.0))
+    found = fitting.fitted(columns, free, Deadline.of(60.0))
     assert found is not None
     assert fitting.fits(found)
     assert fitting.cost(found) == pytest.approx(2 * 1.0 + 2 * 3.0)
@@ -200,9 +200,9 @@ def test_what_is_not_known_in_time_is_told_as_unknown() -> None:
     option = Option("one", "a", 1.0, 5.0)
     problem = FleetProblem((option,), ("x",), np.array([[2.0]]), np.ones((1, 1)), inventory=Inventory(stock={"a": 4.0}))
     found = fleet_plan(problem)
-    assert worth_rows(found)[0]["gain"] == 0.0
+    assert marginal_value_rows(found)[0]["gain"] == 0.0
     late = replace(found, problem=replace(found.problem, due=time.monotonic() - 1.0))
-    assert np.isnan(worth_rows(late)[0]["gain"])
+    assert np.isnan(marginal_value_rows(late)[0]["gain"])
     assert fleet_plan(late.problem).usd_per_hour == 10.0  # a small program has its second in any case
 
 
@@ -237,7 +237,7 @@ def test_a_part_made_cheaper_knows_how_many_owned_devices_there_are(
 
 
 def test_rows_of_limits_without_time_are_told_as_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("search.fleet.worth.splits", lambda _: True)
+    monkeypatch.setattr("search.fleet.marginal_values.splits", lambda _: True)
     option = Option("one", "a", 1.0, 5.0)
     problem = FleetProblem((option,), ("x",), np.array([[2.0]]), np.ones((1, 1)), inventory=Inventory(stock={"a": 2.0}))
     late = fleet_plan(problem)

@@ -17,7 +17,7 @@ from perfmodel import deployments, engine, model
 from perfmodel.costs import Roofline
 from perfmodel.estimates import start_up
 from search import FleetInfeasible, FleetPlan, FleetProblem, Inventory, Option, fleet_plan, load_scenario, plan_fleet
-from search.fleet import growth_rows, limit_rows, slo_worth_rows, supply_rows, worth_rows
+from search.fleet import growth_rows, limit_rows, marginal_value_rows, slo_worth_rows, supply_rows
 from search.fleet import split as split_periods
 from search.fleet.terms import draws
 from search.output import fleet_headline
@@ -198,14 +198,14 @@ def test_what_one_more_of_each_limit_is_worth() -> None:
     problem = FleetProblem(
         options, ("x",), np.array([[6.0]]), np.ones((2, 1)), inventory=Inventory(stock={"a": 4, "b": 9})
     )
-    rows = worth_rows(fleet_plan(problem))
+    rows = marginal_value_rows(fleet_plan(problem))
     assert [(r["limit"], r["step"], r["step_unit"], r["gain_unit"]) for r in rows] == [
         ("stock[a]", 1.0, "devices", "USD/h"),
         ("stock[b]", 1.0, "devices", "USD/h"),
     ]
     assert [r["gain"] for r in rows] == pytest.approx([8.0, 0.0])
     most = replace(problem, objective="traffic", inventory=Inventory(stock={"a": 4, "b": 3}, budget=100.0))
-    assert {r["limit"]: r["gain"] for r in worth_rows(fleet_plan(most))} == pytest.approx(
+    assert {r["limit"]: r["gain"] for r in marginal_value_rows(fleet_plan(most))} == pytest.approx(
         {"stock[a]": 1 / 7, "stock[b]": 1 / 7, "budget": 0.0}
     )
 
@@ -217,9 +217,9 @@ def test_what_a_limit_is_worth_is_measured_from_the_fleet_at_hand(monkeypatch: p
         options, ("x",), np.array([[6.0]]), np.ones((2, 1)), inventory=Inventory(stock={"a": 4, "b": 9})
     )
     found, asked = fleet_plan(problem), []
-    worth = importlib.import_module("search.fleet.worth")
-    monkeypatch.setattr(worth, "fleet_plan", lambda other: asked.append(other) or fleet_plan(other))
-    assert [r["gain"] for r in worth.worth_rows(found)] == pytest.approx([8.0, 0.0])
+    marginal_values = importlib.import_module("search.fleet.marginal_values")
+    monkeypatch.setattr(marginal_values, "fleet_plan", lambda other: asked.append(other) or fleet_plan(other))
+    assert [r["gain"] for r in marginal_values.marginal_value_rows(found)] == pytest.approx([8.0, 0.0])
     assert [other.inventory.stock for other in asked] == [{"a": 5, "b": 9}, {"a": 4, "b": 10}]
 
 

@@ -14,7 +14,7 @@ import hwdb
 from benchmarks.random_deployments import device_text
 from hwdb import Device, Hwdb
 from perfmodel import Workload, deployments, engine, estimate, model, predict
-from perfmodel.costs import rated
+from perfmodel.costs import table_validity
 from perfmodel.costs.device_remarks import remarks
 from perfmodel.costs.lookup import Choice
 from perfmodel.profiles import families, store
@@ -70,7 +70,7 @@ def test_every_shipped_table_holds_on_its_device() -> None:
                 for table in profile.tables(family, framework):
                     now, then = families.reference(device, table.variant), table.reference
                     assert repr(now) == repr(then), (name, family, framework)
-                    assert rated.holds(device, profile, Choice(table, table.variant, 0), family)
+                    assert table_validity.holds(device, profile, Choice(table, table.variant, 0), family)
 
 
 def test_shipped_devices_have_no_base_and_no_remarks() -> None:
@@ -241,11 +241,11 @@ def test_a_profile_beside_a_device_holds_until_its_file_changes(tmp_path: Path) 
     profile = store.load("mine", store.beside(before))
     assert profile is not None
     choice = Choice(profile.tables("gemm", "vllm")[0], Variant("bf16", "bf16"), 0)
-    assert rated.holds(before, profile, choice, "gemm")
+    assert table_validity.holds(before, profile, choice, "gemm")
     assert remarks(before) == []
     rate = before.bandwidth / 1e9
     fast = stated(tmp_path, "mine", mine + device_text({"memory": {"bandwidth": (2 * rate, "GB/s")}}).split("\n", 2)[2])
-    assert not rated.holds(fast, profile, choice, "gemm")
+    assert not table_validity.holds(fast, profile, choice, "gemm")
     assert tpot(fast) < tpot(before) * 2 / 3
     assert "the measured profile was taken at" in remarks(fast)[0]
 

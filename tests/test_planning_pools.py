@@ -15,7 +15,7 @@ from benchmarks import widening
 from perfmodel.costs import Roofline
 from search import Plan, load_scenario, plan
 from search.planning import format_offer
-from search.planning.folded import FIGURES, LAYOUT, TOLERANCE
+from search.planning.equivalent_candidates import FIGURES, LAYOUT, TOLERANCE
 from search.planning.pool_roles import least_from
 from search.planning.pools import estimates, paired
 

@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 
 import hwdb
-from perfmodel.calibration.power_caps import Sweep, fit_caps, table_sweeps
-from perfmodel.calibration.power_kernels import fitted_kernels, kernels_text
 from perfmodel.estimates import OperatorUse, operator_use
+from perfmodel.fitting.power_caps import Sweep, fit_caps, table_sweeps
+from perfmodel.fitting.power_kernels import fitted_kernels, kernels_text
 from perfmodel.operators import attention_alone, gemm_alone
 from perfmodel.power import kernel_share, near, slowed
 from perfmodel.power.capping import capping

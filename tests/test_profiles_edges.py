@@ -15,7 +15,7 @@ from perfmodel.costs import default, lookup
 from perfmodel.estimates import Estimates, estimate_load
 from perfmodel.estimates.estimator import prepare
 from perfmodel.operators import Step
-from perfmodel.profiles import FAMILY, Asked, held_in_length, store
+from perfmodel.profiles import FAMILY, ShapeBatch, held_in_length, store
 from perfmodel.profiles.table import held_past_the_edge
 from perfmodel.workload import load_of
 
@@ -144,7 +144,7 @@ def test_prefills_longer_than_any_measured_have_the_utilisation_of_the_longest(d
     shape = {**heads, "batch": np.ones(20), "query": np.exp(draw.uniform(np.log(longest), np.log(1e7), 20))}
     shape["context"] = np.where(np.arange(20) % 2, draw.uniform(0, 1e6, 20), 0.0)
     choice = lookup.Choice(measured=item, wanted=item.variant, worst=0)
-    far, edge = (lookup.price(choice, Asked(family, s)) for s in (shape, held_in_length(shape, longest)))
+    far, edge = (lookup.price(choice, ShapeBatch(family, s)) for s in (shape, held_in_length(shape, longest)))
     np.testing.assert_allclose(far.least / far.time, edge.least / edge.time, rtol=1e-6)
 
 

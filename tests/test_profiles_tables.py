@@ -14,7 +14,7 @@ import hwdb
 from hwdb import InputError
 from perfmodel.arrays import Array
 from perfmodel.costs import lookup
-from perfmodel.profiles import Asked, families, store
+from perfmodel.profiles import ShapeBatch, families, store
 from perfmodel.profiles.build import __main__ as build
 from perfmodel.profiles.build import aiconfigurator, files, fit, heldout, package, smooth, spreads, tables
 from perfmodel.profiles.families import FAMILY, Reference, Variant
@@ -137,7 +137,7 @@ def test_grids_of_a_site_are_kept_whatever_other_sites_it_is_asked_for_with(monk
 
     def seconds(widths: list[float]) -> list[float]:
         shape = {"m": np.full(len(widths), 77.0), "n": np.array(widths), "k": np.full(len(widths), 3000.0)}
-        return lookup.price(choice, Asked(FAMILY["gemm"], shape)).time.tolist()
+        return lookup.price(choice, ShapeBatch(FAMILY["gemm"], shape)).time.tolist()
 
     def forget() -> None:
         table.kept.clear()
@@ -550,7 +550,7 @@ def test_a_fitted_surface_never_claims_to_be_a_measurement() -> None:
     table = plane_table()
     item = Measured(PLAIN, CONSTANTS, table, fitted=True)
     shape = {"n": np.exp(table.sites[3, :1]), "k": np.exp(table.sites[3, 1:]), "m": np.exp(table.axes[0][[2]])}
-    priced = lookup.price(lookup.Choice(item, PLAIN, 0), Asked(FAMILY["gemm"], shape))
+    priced = lookup.price(lookup.Choice(item, PLAIN, 0), ShapeBatch(FAMILY["gemm"], shape))
     assert priced.basis.tolist() == [INTERPOLATED]
 
 

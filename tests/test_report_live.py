@@ -21,8 +21,8 @@ from search.report.live_data import loads_of_page
 from search.report.load_curves import GROWTH_OF_PAIRS, grown, growth_rows
 from search.report.sections import reading_notes
 from search.whatif import load_changes, what_if
-from search.whatif.again import planned_again
 from search.whatif.edits import read_edits
+from search.whatif.replanning import planned_again
 from search.whatif.scenario_file import ScenarioFile
 
 TEXT = """

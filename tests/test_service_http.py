@@ -22,7 +22,7 @@ import search
 from benchmarks.serve_fuzz import FLEET, GOOD, ROW, SMALL, requests, verdict
 from hwdb import InputError
 from search.commands import command_tree
-from search.service import OPERATIONS, Bounds, Here, application, called
+from search.service import OPERATIONS, Bounds, InProcess, application, called
 from search.service.guard import Guard, roots, search_path
 from search.sweeps import ARGUMENTS
 
@@ -36,7 +36,7 @@ TRACE = "arrival_s,input_tokens,output_tokens\n" + "".join(f"{i / 2},{100 + i % 
 def client() -> Iterator[Any]:
     """Return a client of the server, which answers in this process."""
     bounds = Bounds(body=200_000, rows=50, plans=3, candidates=500)
-    with testclient.TestClient(application(Here(bounds), bounds), base_url="http://127.0.0.1") as made:
+    with testclient.TestClient(application(InProcess(bounds), bounds), base_url="http://127.0.0.1") as made:
         yield made
 
 
@@ -268,9 +268,9 @@ def test_bodies_that_cannot_be_read_are_told_as_such(client: Any, content: bytes
 
 
 def test_a_body_that_does_not_arrive_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    import search.service.door as door
+    import search.service.request_filter as request_filter
 
-    monkeypatch.setattr(door, "ARRIVING_S", 0.05)
+    monkeypatch.setattr(request_filter, "ARRIVING_S", 0.05)
     sent: list[Any] = []
 
     async def never() -> Any:
@@ -281,7 +281,11 @@ def test_a_body_that_does_not_arrive_is_given_up(monkeypatch: pytest.MonkeyPatch
 
     headers = [(b"host", b"localhost"), (b"content-type", b"application/json")]
     scope = {"type": "http", "method": "POST", "path": "/v1/plan", "headers": headers}
-    asyncio.run(door.Door(application(Here(Bounds()), Bounds()), 100, door.LOOPBACK)(scope, never, send))
+    asyncio.run(
+        request_filter.RequestFilter(application(InProcess(Bounds()), Bounds()), 100, request_filter.LOOPBACK)(
+            scope, never, send
+        )
+    )
     assert sent[0]["status"] == 408
 
 
@@ -318,7 +322,7 @@ def test_the_schema_is_valid_and_the_answers_follow_it(client: Any) -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_random_requests_are_answered_or_refused(seed: int) -> None:
-    here = Here(Bounds(rows=50, plans=2, candidates=500))
+    here = InProcess(Bounds(rows=50, plans=2, candidates=500))
     for name, given in requests(5, seed, ["estimate", "deployment", "compare", "fleet", "models", "hardware"]):
         said = verdict(lambda name=name, given=given: called(here, name, given))
         assert said in ("answered", "refused"), json.dumps(given)

@@ -6,7 +6,7 @@ import anyio
 import jsonschema
 import pytest
 
-from search.service import OPERATIONS, Bounds, Here, server, tools
+from search.service import OPERATIONS, Bounds, InProcess, server, tools
 
 mcp = pytest.importorskip("mcp")
 
@@ -22,7 +22,7 @@ def test_tools_have_valid_schemas() -> None:
 
 def test_a_client_lists_and_calls_tools() -> None:
     async def spoken() -> None:
-        async with mcp.Client(server(Here(Bounds()))) as client:
+        async with mcp.Client(server(InProcess(Bounds()))) as client:
             listed = await client.list_tools()
             assert [tool.name for tool in listed.tools] == list(OPERATIONS)
             found = await client.call_tool("hardware", {"name": "h100-sxm", "limit": 1})

@@ -139,7 +139,7 @@ def test_changes_of_prices_on_the_command_line_make_no_new_plan(path: Path, monk
     def refuse(*_: Any, **__: Any) -> Plan:
         raise AssertionError("planned again")
 
-    monkeypatch.setattr("search.whatif.again.plan", refuse)
+    monkeypatch.setattr("search.whatif.replanning.plan", refuse)
     found = search.try_changes(
         path, ["hardware.usd_per_hour.**=0.5", "site.pue=1.3", "site.usd_per_kwh=0.1"], "money.utilisation=0.5,0.7"
     )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from perfmodel.cases.case_groups import Group, Pool, group_load, group_pools, groups_of
 from perfmodel.cases.evaluate import aggregated
 from perfmodel.cases.evaluate import evaluate as estimate_group
-from perfmodel.cases.layout import Group, Pool, group_load, group_pools, groups_of
 from perfmodel.cases.other_names import unread_columns
 from perfmodel.cases.prediction import predict, sensitivities
 from perfmodel.cases.read import Cases, cases_of, read_cases

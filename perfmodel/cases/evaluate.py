@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perfmodel.arrays import Array
-from perfmodel.cases.layout import Group, group_deployments, group_load, group_pools
+from perfmodel.cases.case_groups import Group, group_deployments, group_load, group_pools
 from perfmodel.cases.settings import Settings
 from perfmodel.costs import CostModel, default
 from perfmodel.deployment import Deployments

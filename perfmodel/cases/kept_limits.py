@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perfmodel.arrays import Array, Index, Mask
+from perfmodel.cases.case_groups import Group
 from perfmodel.cases.evaluate import evaluate
-from perfmodel.cases.layout import Group
 from perfmodel.cases.protocols import KEPT
 from perfmodel.cases.settings import Settings
 from perfmodel.costs import CostModel

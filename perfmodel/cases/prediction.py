@@ -1,7 +1,7 @@
 """`predict`: a table of cases in, the same table with predictions out.
 
-The stages are modules of their own: `read` (cells), `resolve` (names), `settings` (blanks), `layout` (groups, loads,
-deployments), `evaluate` (estimates), `write` (output columns).
+The stages are modules of their own: `read` (cells), `resolve` (names), `settings` (blanks), `case_groups` (groups,
+loads, deployments), `evaluate` (estimates), `write` (output columns).
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import numpy as np
 from hwdb import Hwdb, PerfmodelError
 from hwdb import load as load_hwdb
 from perfmodel.arrays import Index
+from perfmodel.cases.case_groups import Group, groups_of
 from perfmodel.cases.evaluate import costs_of, remarks_on
 from perfmodel.cases.hosts import hosts_of
 from perfmodel.cases.kept_limits import evaluate_kept, load_remarks
-from perfmodel.cases.layout import Group, groups_of
 from perfmodel.cases.read import Cases, cases_of, read_cases
 from perfmodel.cases.settings import Settings, settle
 from perfmodel.cases.write import (
@@ -32,11 +32,11 @@ from perfmodel.cases.write import (
     answers_of,
     output_frame,
 )
+from perfmodel.cooperative_tasks import run_cooperatively
 from perfmodel.costs import REMARK, Ask, CostModel, Deferred, prices
 from perfmodel.engines import Adjustment
 from perfmodel.estimates import CAUSES, LOADS, Estimates, figure, sensitivity
 from perfmodel.profiles import expect_many_reads
-from perfmodel.turns import in_turn
 from perfmodel.vocabulary import BASES
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def predict(
         cases: path of a CSV file (plain or gzipped), or a frame.
         hwdb: where devices are looked up; the shipped facts by default.
         costs: prices the operators of every row; by default the cost model of each row's engine.
-        adjustments: factors from the user's own benchmarks, see `perfmodel.feedback`.
+        adjustments: factors from the user's own benchmarks, see `perfmodel.user_calibration`.
         progress: called with (rows done, rows) as groups of rows finish.
         psu: 80 PLUS level of the power supplies of servers, "" for the usual one; `wall_power_w` counts their losses.
 
@@ -141,7 +141,7 @@ def _predicted(
     found: dict[int, Evaluated | PerfmodelError] = {}
     for place in range(0, len(groups), GROUPS_TOGETHER):
         tasks = [partial(_evaluated, settings, group, costs) for group in groups[place : place + GROUPS_TOGETHER]]
-        for number, answer in in_turn(tasks, prices):
+        for number, answer in run_cooperatively(tasks, prices):
             found[place + number] = answer
             done += len(groups[place + number].rows)
             if progress:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from perfmodel.costs.batched_pricing import Ask, Deferred, prices
 from perfmodel.costs.calibrated import Calibrated, donors
 from perfmodel.costs.cost import Cost, CostModel
 from perfmodel.costs.defaults import default, unfitted
 from perfmodel.costs.device_remarks import REMARK, remark_column, remarks, remarks_of
-from perfmodel.costs.distinct import distinct_cost, layouts
+from perfmodel.costs.distinct_steps import distinct_cost, layouts
 from perfmodel.costs.drafting import draft_passes, with_drafting
 from perfmodel.costs.engine_factors import (
     FACTORS,
@@ -25,13 +26,12 @@ from perfmodel.costs.engine_factors import (
 from perfmodel.costs.engine_kernels import EngineKernels
 from perfmodel.costs.fallback import Fallback
 from perfmodel.costs.intervals import TWIN_DISTANCE, UNRELATED_DEVICE
-from perfmodel.costs.known_steps import KnownSteps
 from perfmodel.costs.launch_floor import LaunchFloor
 from perfmodel.costs.overlap import cheaper, overlapped, streams_of
 from perfmodel.costs.profiled import Profiled
 from perfmodel.costs.roofline import Bound, Roofline, bound
+from perfmodel.costs.step_cache import StepCache
 from perfmodel.costs.steps import StepCost, mean_cost, priced, step_cost, summed
-from perfmodel.costs.together import Ask, Deferred, prices
 from perfmodel.vocabulary import BOUNDS
 
 __all__ = [
@@ -52,10 +52,10 @@ __all__ = [
     "EngineFactors",
     "EngineKernels",
     "Fallback",
-    "KnownSteps",
     "LaunchFloor",
     "Profiled",
     "Roofline",
+    "StepCache",
     "StepCost",
     "bound",
     "calls_of",

@@ -19,11 +19,11 @@ import numpy as np
 
 import hwdb
 from hwdb import Device
-from perfmodel.costs import lookup, rated
+from perfmodel.costs import lookup, table_validity
 from perfmodel.costs.cost import Cost
 from perfmodel.costs.distance import PLAIN, architecture, ceilings_beside, device_distance, order_of
+from perfmodel.costs.donor_tables import Donor, DonorRows, by_device, settle
 from perfmodel.costs.intervals import UNRELATED_DEVICE, calibrated_spread
-from perfmodel.costs.lending import Donor, Loan, by_device, settle
 from perfmodel.costs.profiled import ROUTING, demand_shape, empty, formats
 from perfmodel.hardware import Hardware
 from perfmodel.operators import Demand
@@ -70,7 +70,7 @@ class Calibrated:
         total = empty(demand_shape(demand, hardware))
         if demand.family not in FAMILY:
             return total  # no table of any device has it
-        loans: dict[tuple[object, ...], Loan] = {}
+        loans: dict[tuple[object, ...], DonorRows] = {}
         for number, device in enumerate(hardware.devices):
             mine = hardware.index == number
             if not mine.any():
@@ -83,7 +83,7 @@ class Calibrated:
                     weight = float(np.exp((found[0][0].distance - first.distance) / WEIGHT_LENGTH))
                     key = (id(first.device), first.choice.wanted, *(id(t.choice.measured) for t in tables))
                     if key not in loans:
-                        loans[key] = Loan(tables, count)
+                        loans[key] = DonorRows(tables, count)
                     act = first.variant.act or PLAIN
                     tops = [ceilings_beside(d, first.device, act) for d in (device, device.lineage[-1])]
                     order = order_of(device, first.device, FAMILY[demand.family].link)
@@ -160,7 +160,7 @@ def itself(model: Calibrated, device: Device, family: str, want: Variant) -> tup
         choices = lookup.fitting(profile, family, want, model.framework, model.shared)
         if not choices:
             continue
-        if any(rated.holds(device, profile, c, family) for c in choices):
+        if any(table_validity.holds(device, profile, c, family) for c in choices):
             return ()
         before = _before(device, kin, profile, choices[0], family)
         distance = device_distance(device, before, FAMILY[family].link)
@@ -178,8 +178,8 @@ def _before(device: Device, kin: Device, profile: store.Profile, choice: lookup.
     of the table.
     """
     line = [k for k in device.lineage if k.name == profile.device]
-    known = next((k for k in reversed(line) if rated.agrees(k, choice.measured, family)), None)
-    return known or rated.restored(kin, choice.measured)
+    known = next((k for k in reversed(line) if table_validity.agrees(k, choice.measured, family)), None)
+    return known or table_validity.restored(kin, choice.measured)
 
 
 def _same_make(device: Device, other: Device) -> bool:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from hwdb import PEAKS, Device
 from hwdb.devicefile import CEILINGS, same
 from perfmodel.arrays import Index
-from perfmodel.costs import rated
+from perfmodel.costs import table_validity
 from perfmodel.hardware import no_worse
 from perfmodel.profiles import store
 
@@ -81,15 +81,15 @@ def _measured(device: Device, profile: store.Profile) -> Iterator[Device]:
     For a variant of another device that is the other device. Where the device's own file was changed since, it is the
     device with the numbers that each table was measured at, once for each table that no longer agrees with the file.
     """
-    home = rated.home_of(device, profile)
+    home = table_validity.home_of(device, profile)
     if home is not None:
         yield home
         return
     for family, frameworks in profile.files.items():
         for framework in frameworks:
             for table in profile.tables(family, framework):
-                if not rated.agrees(device, table, family):
-                    yield rated.restored(device, table)
+                if not table_validity.agrees(device, table, family):
+                    yield table_validity.restored(device, table)
 
 
 def _changed(device: Device, before: Device, whose: str) -> Iterator[str]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from perfmodel.arrays import Array
 from perfmodel.costs.cost import CostModel
-from perfmodel.costs.known_steps import KnownSteps
+from perfmodel.costs.step_cache import StepCache
 from perfmodel.costs.steps import Launches, StepCost, step_cost
 from perfmodel.deployment import Sharding
 from perfmodel.hardware import Hardware
@@ -47,7 +47,7 @@ def with_drafting(
     step: Step,
     launches: Launches | None = None,
     *,
-    known: KnownSteps | None = None,
+    known: StepCache | None = None,
 ) -> StepCost:
     """Return the cost of a step with that of its `draft_passes`; candidates without drafts keep theirs.
 

@@ -5,7 +5,7 @@ timed. A factor for each kind of limit (arithmetic, memory, links, launches) tim
 engine and where known by device or class of devices, says how much longer a call really takes. Where arithmetic limits
 a multiplication or attention, a third factor joins them: how weights are unpacked and which instructions multiply them
 slows prompts and large batches down, not the reading of weights. The factors are fitted on measured serving runs by
-`perfmodel.calibration`; without an entry they are 1.
+`perfmodel.fitting`; without an entry they are 1.
 """
 
 from __future__ import annotations

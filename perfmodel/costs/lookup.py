@@ -12,7 +12,18 @@ from hwdb import Device
 from perfmodel.arrays import Array, Codes, Index, Mask, codes_in, widened
 from perfmodel.dtypes import COMPUTE, FALLBACK, FORMAT_NAMES, FORMATS
 from perfmodel.operators import Demand
-from perfmodel.profiles import FAMILY, Asked, Bounds, Family, Measured, Profile, Variant, bound, causal_length, shape_at
+from perfmodel.profiles import (
+    FAMILY,
+    Bounds,
+    Family,
+    Measured,
+    Profile,
+    ShapeBatch,
+    Variant,
+    bound,
+    causal_length,
+    shape_at,
+)
 from perfmodel.vocabulary import BASIS_CODE, EVEN, EVEN_MASKED, LAUNCH_BOUND, LAYOUTS, RANK_ALONE
 
 # Distances between a table's formats and those asked for are in log2 of bits per value, plus the following. All are
@@ -262,7 +273,7 @@ def _cells(measured: Measured, family: str) -> tuple[Array, Array]:
     return least * np.exp(-table.values[tuple(cells.T)]), np.asarray(least)
 
 
-def price(choice: Choice, asked: Asked) -> TablePrice:
+def price(choice: Choice, asked: ShapeBatch) -> TablePrice:
     """Read the time of N shapes of the table's operator family from the chosen table."""
     if choice.measured.variant.routing not in (EVEN, EVEN_MASKED):
         asked = asked.other(RANK_ALONE, _of_rank_alone)
@@ -297,7 +308,7 @@ def _time_of_more(choice: Choice, family: Family, shape: Mapping[str, Array], be
         "query": np.concatenate([(query + cached)[None], np.maximum(query, more)]),
         "context": np.stack([np.zeros_like(cached), *(cached for _ in MORE_QUERIES)]),
     }
-    time = _read(choice, Asked(family, {**part, **asked})).time
+    time = _read(choice, ShapeBatch(family, {**part, **asked})).time
     time[1:][np.broadcast_to(query, time[1:].shape) >= more] = np.inf
     out = np.full(common, np.inf)
     out[rows] = time.min(axis=0)
@@ -317,7 +328,7 @@ def _bounds(choice: Choice, family: Family, least: Array) -> Bounds:
     )
 
 
-def _log_utilisation(choice: Choice, asked: Asked, least: Array) -> tuple[Array, Codes]:
+def _log_utilisation(choice: Choice, asked: ShapeBatch, least: Array) -> tuple[Array, Codes]:
     """Return (ln(utilisation), basis code) of N shapes in the chosen table; least: seconds of their bound.
 
     Prefills longer than any measured have the utilisation of the longest one with as many query rows.
@@ -338,7 +349,7 @@ def _log_seconds(seconds: Array) -> Array:
     return np.asarray(np.log(np.maximum(seconds, LEAST_SECONDS)))
 
 
-def _read(choice: Choice, asked: Asked) -> TablePrice:
+def _read(choice: Choice, asked: ShapeBatch) -> TablePrice:
     """Read the time of N shapes from the chosen table, each by itself."""
     item = choice.measured
     least, limit = asked.bound(choice.priced, item.reference)

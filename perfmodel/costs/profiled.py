@@ -10,12 +10,12 @@ import numpy as np
 
 from hwdb import Device
 from perfmodel.arrays import Array, Mask, as_slice, common_shape
-from perfmodel.costs import lookup, rated
+from perfmodel.costs import lookup, table_validity
 from perfmodel.costs.cost import Cost
 from perfmodel.costs.intervals import spread_of
 from perfmodel.hardware import Hardware
 from perfmodel.operators import Demand
-from perfmodel.profiles import FAMILY, Asked, Variant, store
+from perfmodel.profiles import FAMILY, ShapeBatch, Variant, store
 from perfmodel.vocabulary import BASIS_CODE
 
 #: Load of experts in mixture-of-experts layers: exponent of a power law. Chosen: 1.01, the milder of the two skews that
@@ -79,7 +79,7 @@ class Profiled:
         kept = _CHOSEN.get(key)
         if kept is None:
             found = lookup.fitting(profile, family, want, self.framework, self.shared)
-            kept = device, profile, [c for c in found if rated.holds(device, profile, c, family)]
+            kept = device, profile, [c for c in found if table_validity.holds(device, profile, c, family)]
             if len(_CHOSEN) >= _MOST_CHOSEN:
                 _CHOSEN.clear()
             _CHOSEN[key] = kept
@@ -124,7 +124,7 @@ def _fill(total: Cost, choice: lookup.Choice, demand: Demand, rows: Mask, hardwa
     family = FAMILY[demand.family]
     some = as_slice(rows)
     shape = lookup.take(lookup.coordinates(demand), some, len(rows))
-    priced = lookup.price(choice, Asked(family, shape))
+    priced = lookup.price(choice, ShapeBatch(family, shape))
     time = priced.time
     if family.link:
         time = np.where(shape.get("span", shape["group"]) <= hardware.peers[some], time, np.nan)

@@ -9,13 +9,13 @@ from typing import NamedTuple
 import numpy as np
 
 from perfmodel.arrays import Array, Codes, Index, Mask, codes_in, common_shape, stack
+from perfmodel.costs.batched_pricing import Deferred
 from perfmodel.costs.context_parallel import with_exchanges
 from perfmodel.costs.cost import Cost, CostModel
 from perfmodel.costs.fallback import merge, narrowed, taken
 from perfmodel.costs.host_waits import with_waits
 from perfmodel.costs.profiled import demand_shape, empty
-from perfmodel.costs.rows import MOSTLY_DISTINCT, distinct, ordered
-from perfmodel.costs.together import Deferred
+from perfmodel.costs.unique_rows import MOSTLY_DISTINCT, find_unique_rows, ordered
 from perfmodel.deployment import Sharding
 from perfmodel.dtypes import COMPUTE_BYTES
 from perfmodel.engines import defaults
@@ -197,7 +197,7 @@ def _whole(demand: Demand, members: list[Demand], hardware: Hardware, costs: Cos
     rows = slice(None) if len(calling) > MOSTLY_DISTINCT * count else calling
     given = (hardware.index, demand.flop, demand.moved, demand.message, demand.compute, *demand.shape.values())
     arrays = [np.asarray(v, float) for v in given if np.ndim(v) and np.shape(v)[-1] == count]
-    found = distinct([column for array in arrays for column in array.reshape(-1, count)[:, rows]])
+    found = find_unique_rows([column for array in arrays for column in array.reshape(-1, count)[:, rows]])
     if found is None or len(found[0]) > MOSTLY_DISTINCT * len(found[1]):
         if isinstance(rows, slice):
             return costs.cost(demand, hardware)

@@ -1,7 +1,7 @@
 """Hold the factors on time and power of an engine on a device that were fitted to a user's own benchmarks.
 
-`perfmodel calibrate` fits them (`perfmodel.feedback`). Estimates, simulations and plans use the factors of an engine
-that carries them (`Engine.adjusted_by`).
+`perfmodel calibrate` fits them (`perfmodel.user_calibration`). Estimates, simulations and plans use the factors of an
+engine that carries them (`Engine.adjusted_by`).
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ from perfmodel.estimates.assembly import assemble
 from perfmodel.estimates.causes import CAUSES, LOADS, Causes, sensitivity
 from perfmodel.estimates.chance import chance, chances, excess, keeps, overall, slo_ratio
 from perfmodel.estimates.context import beyond_context, check_context, check_lengths
+from perfmodel.estimates.deployment_columns import placed
 from perfmodel.estimates.disaggregated import estimate_disaggregated, estimate_pools, in_pools, serve_pools
 from perfmodel.estimates.estimates import Estimates
 from perfmodel.estimates.estimator import Prepared, check, engine_limits, estimate, estimate_load, per_replica, prepare
@@ -28,7 +29,6 @@ from perfmodel.estimates.intervals import (
 from perfmodel.estimates.joint import Drawn, Place, correlations, drawn, joint_chance
 from perfmodel.estimates.kv_transfer import HAND_OVER, HAND_OVER_IN_NODE, NODE_DEVICES, least_group, link_between
 from perfmodel.estimates.operator_use import BEYOND, OperatorUse, operator_use
-from perfmodel.estimates.placed import placed
 from perfmodel.estimates.pool_parts import DecodeParts, Doubts, PrefillParts, link_ends, pool_parts
 from perfmodel.estimates.remarks import configuration_remarks
 from perfmodel.estimates.replicas import estimate_replicas

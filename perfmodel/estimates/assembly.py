@@ -12,7 +12,7 @@ from perfmodel.estimates.causes import causes_of
 from perfmodel.estimates.estimates import Estimates
 from perfmodel.estimates.groups import Latency, MemoryUse, PowerUse, Rates, RequestClasses, TokenShape, WaitShape
 from perfmodel.estimates.intervals import DEVIATE_80
-from perfmodel.later import Later, later
+from perfmodel.lazy_fields import LazyValue, lazy_value
 from perfmodel.memory import Memory
 from perfmodel.power import Activity, energy_per_token, use_of
 from perfmodel.serving import SHORT_WAITS, TINY, Served, StepModel
@@ -36,23 +36,23 @@ def assemble(steps: StepModel, memory: Memory, load: Load, served: Served, deplo
         served.rate * replicas,
         prefill=prefill_rate(load, served) * replicas,
         decode=decode_rate(load, served) * replicas,
-        prompts=later(lambda: prompts_rate(load, served) * replicas),
+        prompts=lazy_value(lambda: prompts_rate(load, served) * replicas),
     )
-    use = Later(lambda: _power_use(steps, load, served, devices, rates.output))
+    use = LazyValue(lambda: _power_use(steps, load, served, devices, rates.output))
     latency, classes = _by_class(steps, load, served)
     return Estimates(
         latency=latency,
-        waits=later(lambda: _waits(served, len(devices))),
-        tokens=later(lambda: _tokens(served, len(devices))),
+        waits=lazy_value(lambda: _waits(served, len(devices))),
+        tokens=lazy_value(lambda: _tokens(served, len(devices))),
         classes=classes,
         rates=rates,
-        memory_use=later(lambda: memory_use(memory, served.running)),
-        power_use=later(use),
-        causes=later(lambda: causes_of(steps, load, served, use().per_device, drafts_doubt(deployments))),
+        memory_use=lazy_value(lambda: memory_use(memory, served.running)),
+        power_use=lazy_value(use),
+        causes=lazy_value(lambda: causes_of(steps, load, served, use().per_device, drafts_doubt(deployments))),
         devices=devices,
         running=served.running,
         saturated=served.saturated,
-        basis=later(lambda: _basis(served)),
+        basis=lazy_value(lambda: _basis(served)),
     )
 
 

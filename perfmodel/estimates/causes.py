@@ -15,8 +15,8 @@ import numpy as np
 from perfmodel.arrays import Array, Codes
 from perfmodel.engines import PARTS
 from perfmodel.estimates import percentiles
-from perfmodel.estimates.floor import least_step
 from perfmodel.estimates.groups import ColumnGroup, Latency, RequestClasses, WaitShape
+from perfmodel.estimates.weight_read_bound import least_step
 from perfmodel.power import power_doubt, ready_power
 from perfmodel.serving import TINY, Served, StepModel
 from perfmodel.workload import ARRIVALS, RANKS, Load
@@ -45,8 +45,8 @@ class Causes(ColumnGroup):
     is above those of a waiting device, (N,). power_doubt: factor on the spread of watts, above 1 on architectures that
     nobody measured, (N,). arrival: code of `LOADS`, (N,). own_runs: own runs of the model on the
     device, (N,). drafts_doubt: log standard deviation of the tokens that a step yields with speculative decoding, 0
-    where it is stated or none is used, (N,). least_token: least seconds per output token (`floor.least_step`), (N,).
-    own_spreads: log standard deviations that own runs leave to `PARTS`,
+    where it is stated or none is used, (N,). least_token: least seconds per output token
+    (`weight_read_bound.least_step`), (N,). own_spreads: log standard deviations that own runs leave to `PARTS`,
     (P, N), NaN where there are none; None where nobody measured.
     """
 

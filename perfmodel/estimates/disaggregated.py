@@ -8,19 +8,19 @@ import numpy as np
 
 from hwdb import InputError, UnknownName
 from perfmodel.arrays import Array
-from perfmodel.costs import CostModel, KnownSteps, default
+from perfmodel.costs import CostModel, StepCache, default
 from perfmodel.deployment import Deployments
 from perfmodel.engines import Engine
 from perfmodel.engines import engine as engine_of
 from perfmodel.estimates.assembly import activity_of, assemble, decode_rate, prompts_rate, rates_of
 from perfmodel.estimates.context import check_context
+from perfmodel.estimates.deployment_columns import placed_pools
 from perfmodel.estimates.estimates import Estimates
 from perfmodel.estimates.estimator import Prepared, check, prepare, speculated
 from perfmodel.estimates.groups import MemoryUse, PowerUse
 from perfmodel.estimates.kv_transfer import transfer
-from perfmodel.estimates.placed import placed_pools
 from perfmodel.estimates.tandem import serve_tandem
-from perfmodel.later import later
+from perfmodel.lazy_fields import lazy_value
 from perfmodel.models import ModelSpec
 from perfmodel.power import Activity, energy_per_token, use_of
 from perfmodel.serving import PromptPool, Served, prompt_pool
@@ -71,7 +71,7 @@ def estimate_disaggregated(
     workers = (_workers("prefill_workers", prefill_workers, rows), _workers("decode_workers", decode_workers, rows))
     demand = load_of(workload, rows, POOLED_REQUESTS_PER_CLIENT)
     found = estimate_pools(model, demand, (prefill, decode), workers, engine=chosen, costs=costs)
-    return found.changed(placed=later(lambda: placed_pools(model, (prefill, decode), workers)))
+    return found.changed(placed=lazy_value(lambda: placed_pools(model, (prefill, decode), workers)))
 
 
 def _workers(name: str, given: Array | float, rows: int) -> Array:
@@ -97,7 +97,7 @@ def estimate_pools(
     engine: Engine,
     costs: CostModel | None = None,
     batch: Array | float = np.nan,
-    known: KnownSteps | None = None,
+    known: StepCache | None = None,
 ) -> Estimates:
     """Do as `estimate_disaggregated`, for a load that differs from row to row; numbers of workers are not checked.
 
@@ -116,7 +116,7 @@ def serve_pools(
     engine: Engine,
     costs: CostModel | None = None,
     batch: Array | float = np.nan,
-    known: KnownSteps | None = None,
+    known: StepCache | None = None,
 ) -> ServedPair:
     """Put N pairs of pools in service: their workers, the prompts that they compute, and their state under the load.
 
@@ -204,7 +204,7 @@ def _combined(pair: ServedPair) -> Estimates:
         served.rate,
         prefill=workers[0] * demand.mean(demand.new) / demand.mean(pair.prompts.alone),
         decode=decode_rate(demand, served) * workers[1],
-        prompts=later(lambda: workers[0] * prompts_rate(demand, served)),
+        prompts=lazy_value(lambda: workers[0] * prompts_rate(demand, served)),
     )
     time = worker.latency
     received = np.broadcast_to(pair.front.steps.request_time(demand.input), time.front_end.shape)
@@ -212,8 +212,8 @@ def _combined(pair: ServedPair) -> Estimates:
         latency=replace(time, front_end=received),  # requests reach the prefill worker's front end
         devices=devices,
         rates=rates,
-        memory_use=later(lambda: _memory_use(pair, worker.memory_use)),
-        power_use=later(lambda: _power_use(pair, devices, rates.output)),
+        memory_use=lazy_value(lambda: _memory_use(pair, worker.memory_use)),
+        power_use=lazy_value(lambda: _power_use(pair, devices, rates.output)),
     )
 
 

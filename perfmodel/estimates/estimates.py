@@ -10,8 +10,9 @@ import numpy as np
 
 from hwdb import InputError
 from perfmodel.arrays import Array, Codes, Mask
-from perfmodel.estimates import floor, intervals, percentiles, within_class
+from perfmodel.estimates import intervals, percentiles, weight_read_bound, within_class
 from perfmodel.estimates.causes import LOADS, Causes
+from perfmodel.estimates.deployment_columns import DeploymentColumns
 from perfmodel.estimates.groups import (
     ColumnGroup,
     Latency,
@@ -22,8 +23,7 @@ from perfmodel.estimates.groups import (
     TokenShape,
     WaitShape,
 )
-from perfmodel.estimates.placed import Placed
-from perfmodel.later import Unhurried
+from perfmodel.lazy_fields import LazyFields
 from perfmodel.memory import GB
 from perfmodel.vocabulary import BASES
 from perfmodel.workload import METRICS, RANKS, STATISTICS
@@ -61,7 +61,7 @@ SHOWN_ROWS = 12
 
 
 @dataclass(frozen=True)
-class Estimates(Unhurried, ColumnGroup):
+class Estimates(LazyFields, ColumnGroup):
     """Hold the estimates of N deployments under a workload of C request classes.
 
     devices: devices of the deployment, (N,). running: sequences that decode concurrently on a replica, (N,). saturated:
@@ -83,7 +83,9 @@ class Estimates(Unhurried, ColumnGroup):
     running: Array
     saturated: Mask
     basis: Codes
-    placed: Placed | None = field(default_factory=lambda: None)  # a plain default would hide what is left for later
+    placed: DeploymentColumns | None = field(
+        default_factory=lambda: None
+    )  # a plain default would hide what is left for later
 
     def __len__(self) -> int:
         return len(self.devices)
@@ -166,13 +168,13 @@ class Estimates(Unhurried, ColumnGroup):
         low, high = np.exp(-width), np.exp(width)
         if metric in METRICS:
             least = self.least(metric, statistic) + (self._first_token(statistic) if metric == "e2e" else 0.0)
-            return np.maximum(low, floor.sooner(least, self._whole(metric, statistic))), high
+            return np.maximum(low, weight_read_bound.sooner(least, self._whole(metric, statistic))), high
         if metric not in ("throughput", "decode"):
             return low, high
-        bound = floor.sooner(self.least("tpot"), self.mean(self.latency.step))
+        bound = weight_read_bound.sooner(self.least("tpot"), self.mean(self.latency.step))
         if metric == "throughput":
             waits = np.isin(self.causes.arrival, [LOADS.index(name) for name in ("closed", "static", "single")])
-            bound = np.where(waits, floor.sooner(self.least("e2e"), self.mean(self.e2e)), 0.0)
+            bound = np.where(waits, weight_read_bound.sooner(self.least("e2e"), self.mean(self.e2e)), 0.0)
         with np.errstate(divide="ignore"):
             return low, np.maximum(np.minimum(high, 1.0 / bound), 1.0)
 

@@ -9,17 +9,17 @@ import numpy as np
 
 from hwdb import InputError
 from perfmodel.arrays import Array, Index, codes_in
-from perfmodel.costs import CostModel, KnownSteps, default
+from perfmodel.costs import CostModel, StepCache, default
 from perfmodel.deployment import Deployments, Sharding, shard
 from perfmodel.engines import Engine
 from perfmodel.engines import engine as engine_of
 from perfmodel.estimates.context import check_context
+from perfmodel.estimates.deployment_columns import placed
 from perfmodel.estimates.estimates import Estimates
-from perfmodel.estimates.kept_steps import KeptSteps, Laid, kept_steps
-from perfmodel.estimates.placed import placed
 from perfmodel.estimates.replicas import divide, estimate_replicas, part_of
+from perfmodel.estimates.shared_step_cache import Laid, SharedStepCache, kept_steps
 from perfmodel.hardware import Hardware, hardware_of
-from perfmodel.later import later
+from perfmodel.lazy_fields import lazy_value
 from perfmodel.memory import Memory, memory_budget
 from perfmodel.models import ModelSpec
 from perfmodel.serving import StepModel
@@ -71,7 +71,7 @@ def prepare(
     engine: Engine,
     costs: CostModel,
     load: Load,
-    known: KnownSteps | None = None,
+    known: StepCache | None = None,
 ) -> Prepared:
     """Shard the model over each deployment and compute what does not depend on the load.
 
@@ -79,7 +79,8 @@ def prepare(
     of steps that were priced before, with the same model, engine and costs.
     """
     lay_out = partial(_laid_out, model, engine)
-    sharding, hardware = known.laid_out(deployments, lay_out) if isinstance(known, KeptSteps) else lay_out(deployments)
+    laid = known.laid_out(deployments, lay_out) if isinstance(known, SharedStepCache) else lay_out(deployments)
+    sharding, hardware = laid
     longest = np.max(load.input + load.output, axis=0)
     limits = _limits(engine, deployments, longest, offline=load.arrival in OFFLINE)
     contiguous = engine.admission == "contiguous"  # room for the longest sequence is reserved at admission
@@ -213,7 +214,7 @@ def estimate(
     load = load_of(workload, len(deployments))
     known = kept_steps(model, chosen, costs, deployments, len(load.share))
     found = estimate_load(model, load, deployments, engine=chosen, costs=costs, known=known)
-    return found.changed(placed=later(lambda: placed(model, deployments)))
+    return found.changed(placed=lazy_value(lambda: placed(model, deployments)))
 
 
 def estimate_load(
@@ -223,7 +224,7 @@ def estimate_load(
     *,
     engine: Engine,
     costs: CostModel | None = None,
-    known: KnownSteps | None = None,
+    known: StepCache | None = None,
 ) -> Estimates:
     """Do as `estimate`, for a load that differs from deployment to deployment (columns (N,)).
 
@@ -300,7 +301,7 @@ def per_replica(load: Load, replicas: Array) -> Load:
 
 
 def _estimate(
-    model: ModelSpec, load: Load, deployments: Deployments, engine: Engine, costs: CostModel, known: KnownSteps | None
+    model: ModelSpec, load: Load, deployments: Deployments, engine: Engine, costs: CostModel, known: StepCache | None
 ) -> Estimates:
     """Estimate all deployments, those whose replicas are all alike apart from the others, which take twice the time."""
     uneven = divide(load, deployments.replicas).partial > 0

@@ -13,7 +13,7 @@ from perfmodel.costs import (
     BOUNDS,
     Cost,
     CostModel,
-    KnownSteps,
+    StepCache,
     StepCost,
     default,
     draft_passes,
@@ -73,7 +73,7 @@ def explain(
     *,
     engine: Engine | str = "vllm",
     costs: CostModel | None = None,
-    known: KnownSteps | None = None,
+    known: StepCache | None = None,
 ) -> tuple[Term, ...]:
     """List the operators of the prefill and of a decode step of deployment `row` under its load, host time included.
 
@@ -106,7 +106,7 @@ def explain_disaggregated(
     *,
     engine: Engine | str = "vllm",
     costs: CostModel | None = None,
-    known: KnownSteps | None = None,
+    known: StepCache | None = None,
 ) -> tuple[Term, ...]:
     """List the operators of one pair of pools under its load, host time included: a prefill, then a decode step.
 

@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 
 from perfmodel.arrays import Array, Mask
-from perfmodel.later import Unhurried
+from perfmodel.lazy_fields import LazyFields
 from perfmodel.power import Activity
 
 
@@ -139,7 +139,7 @@ class RequestClasses(ColumnGroup):
 
 
 @dataclass(frozen=True)
-class Rates(Unhurried, ColumnGroup):
+class Rates(LazyFields, ColumnGroup):
     """Hold the throughput of the whole deployment, (N,).
 
     requests: requests/s. output: output tokens/s. total: input and output tokens/s. prefill, decode: tokens/s of a

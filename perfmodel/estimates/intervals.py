@@ -3,7 +3,7 @@
 A measured system differs from its estimate by factors on its parts that it shares with all estimates of that device and
 engine (`perfmodel.estimates.causes`), and by a rest of its own. The logarithm of each is taken as normal, so that the
 variance of a metric's logarithm is the sum over causes of (sensitivity x spread)^2, and that of the rest. The spreads
-are in `uncertainty.toml`, which `python -m perfmodel.calibration intervals` learns from published runs.
+are in `uncertainty.toml`, which `python -m perfmodel.fitting intervals` learns from published runs.
 """
 
 from __future__ import annotations

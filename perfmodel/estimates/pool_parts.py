@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from perfmodel.arrays import Array, Codes, Index, Mask
-from perfmodel.costs import CostModel, KnownSteps
+from perfmodel.costs import CostModel, StepCache
 from perfmodel.deployment import Deployments
 from perfmodel.engines import Engine
 from perfmodel.estimates.assembly import drafts_doubt
@@ -110,7 +110,7 @@ def pool_parts(
     *,
     engine: Engine,
     costs: CostModel | None = None,
-    known: KnownSteps | None = None,
+    known: StepCache | None = None,
 ) -> tuple[PrefillParts, DecodeParts]:
     """Return N layouts as prefill workers and as decode workers.
 

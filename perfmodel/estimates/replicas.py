@@ -17,7 +17,7 @@ from perfmodel.estimates.assembly import assemble
 from perfmodel.estimates.estimates import Estimates
 from perfmodel.estimates.groups import ColumnGroup, PowerUse
 from perfmodel.hardware import Hardware
-from perfmodel.later import later
+from perfmodel.lazy_fields import lazy_value
 from perfmodel.memory import Memory
 from perfmodel.power import energy_per_token, ready_power
 from perfmodel.serving import StepModel, serve
@@ -129,7 +129,7 @@ def _mean(one: Group, other: Group, share: Array) -> Group:
 def _with_idle(busy: Estimates, deployments: Deployments, hardware: Hardware) -> Estimates:
     """Add idle replicas to the estimates of those that have requests: they draw power and serve nothing."""
     devices = deployments.devices_per_replica * np.asarray(deployments.replicas, float)
-    return busy.changed(devices=devices, power_use=later(lambda: _power_with_idle(busy, devices, hardware)))
+    return busy.changed(devices=devices, power_use=lazy_value(lambda: _power_with_idle(busy, devices, hardware)))
 
 
 def _power_with_idle(busy: Estimates, devices: Array, hardware: Hardware) -> PowerUse:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from perfmodel.operators import exchange
-from perfmodel.operators.alone import all_reduce_alone, attention_alone, gemm_alone
 from perfmodel.operators.demand import Demand
 from perfmodel.operators.forward import operators
 from perfmodel.operators.lora import adapter_bytes_fetched
-from perfmodel.operators.picking import PICKING
+from perfmodel.operators.single_operators import all_reduce_alone, attention_alone, gemm_alone
+from perfmodel.operators.sparse_selection import PICKING
 from perfmodel.operators.step import Step, step_shape
 
 __all__ = [

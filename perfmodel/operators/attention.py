@@ -1,8 +1,8 @@
 """List the work of attention kernels: full, windowed, chunked, compressed, latent (MLA), over picked entries.
 
-Recurrent mixers are in `perfmodel.operators.recurrent`, what picks entries in `perfmodel.operators.picking`. Sizes are
-those of one device: query heads are split by TP; KV heads by at most their number (copies beyond it); the latent of MLA
-is held whole by every device; context parallelism (cp) splits the positions.
+Recurrent mixers are in `perfmodel.operators.recurrent`, what picks entries in `perfmodel.operators.sparse_selection`.
+Sizes are those of one device: query heads are split by TP; KV heads by at most their number (copies beyond it); the
+latent of MLA is held whole by every device; context parallelism (cp) splits the positions.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from perfmodel.arrays import Array, Mask
 from perfmodel.deployment import Sharding
 from perfmodel.models import Mixer
 from perfmodel.operators.demand import Demand
-from perfmodel.operators.picking import index_kernels
 from perfmodel.operators.recurrent import recurrence
+from perfmodel.operators.sparse_selection import index_kernels
 from perfmodel.operators.step import Step, decode_seqs, on, prefill_shape
 from perfmodel.vocabulary import PICKED_PREFILL
 

@@ -3,7 +3,7 @@
 Watts of single kernels were measured on few devices. They do not follow from achieved rates alone: kernels that wait on
 arithmetic sit at the power limit at 40 as at 70 % of the peak, and of two that read memory at one rate the one with
 more arithmetic draws more. So they are kept as they were measured, as shares of the power limit, one median per factor
-of two in FLOP and in bytes (`kernels.csv`, made by `python -m perfmodel.calibration kernels`), and looked up between.
+of two in FLOP and in bytes (`kernels.csv`, made by `python -m perfmodel.fitting kernels`), and looked up between.
 """
 
 from __future__ import annotations

@@ -6,11 +6,11 @@ Front door: `load(device)` returns a `Profile`; its `tables(family, framework)` 
 from __future__ import annotations
 
 from perfmodel.profiles import store
-from perfmodel.profiles.asked import Asked
 from perfmodel.profiles.compiled import expect_many_reads, numbering
 from perfmodel.profiles.equal_rows import MIX_1, MIX_2, SHIFT_1, SHIFT_2
 from perfmodel.profiles.families import FAMILY, Family, Reference, Variant, bound, causal_length, reference
-from perfmodel.profiles.rising import Bounds
+from perfmodel.profiles.monotone import Bounds
+from perfmodel.profiles.shape_batch import ShapeBatch
 from perfmodel.profiles.shapes import held_in_length, shape_at
 from perfmodel.profiles.store import Measured, Profile, folders, load, names
 
@@ -20,12 +20,12 @@ __all__ = [
     "MIX_2",
     "SHIFT_1",
     "SHIFT_2",
-    "Asked",
     "Bounds",
     "Family",
     "Measured",
     "Profile",
     "Reference",
+    "ShapeBatch",
     "Variant",
     "bound",
     "causal_length",

@@ -1,7 +1,7 @@
 """Isotonic regression of many rows, as a plain loop, which `perfmodel.profiles.compiled` compiles.
 
-It does what `perfmodel.profiles.rising` does with arrays, by the same operations, so that both give the same numbers to
-the last bit.
+It does what `perfmodel.profiles.monotone` does with arrays, by the same operations, so that both give the same numbers
+to the last bit.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from perfmodel.arrays import Array, Codes, Index, Mask, common_shape, different, widened
 from perfmodel.profiles.grid import EDGE_TOLERANCE, LEAST_OCTAVES, OCTAVE, Cells, line_in_bound, on_grid
-from perfmodel.profiles.rising import Bounds, rising
+from perfmodel.profiles.monotone import Bounds, rising
 from perfmodel.vocabulary import BASIS_CODE
 
 _MEASURED, _INTERPOLATED, _EXTRAPOLATED = (

@@ -9,7 +9,7 @@ import numpy as np
 
 from perfmodel import equations as eq
 from perfmodel.arrays import Array
-from perfmodel.later import later
+from perfmodel.lazy_fields import lazy_value
 from perfmodel.serving.limits import TINY, TINY_COUNT
 from perfmodel.serving.planned_step import PricedStep
 from perfmodel.serving.prefills import PrefillTimes, blend, largest_group, most_decoding, prefill_times
@@ -163,8 +163,8 @@ def closed_loop(steps: StepModel, load: Load, max_running: Array, prefills_per_r
         running=batch.running,
         rate=batch.clients / (load.mean(ttft) + batch.later_tokens * tpot),  # Little's law over all that a client waits
         saturated=np.zeros(len(batch.running), bool),
-        waits=later(lambda: _waits(batch, (prefill, usual, load.mean(burst), queued), opening)),
-        tokens=later(lambda: _tokens(batch, met)),
+        waits=lazy_value(lambda: _waits(batch, (prefill, usual, load.mean(burst), queued), opening)),
+        tokens=lazy_value(lambda: _tokens(batch, met)),
     )
 
 

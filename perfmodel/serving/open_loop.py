@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from perfmodel.arrays import Array
-from perfmodel.later import Later, later
+from perfmodel.lazy_fields import LazyValue, lazy_value
 from perfmodel.serving.admission import waiting_share
 from perfmodel.serving.curve import DecodeCurve
 from perfmodel.serving.finite_run import finite_run
@@ -223,8 +223,8 @@ def _decoding(replica: Replica, knot: int) -> Array:
 
 
 def _tpot(
-    replica: Replica, point: Point, throughput: Throughput, waits: tuple[Array, Array], elastic: Later[Array]
-) -> tuple[Array, Later[TokenShape]]:
+    replica: Replica, point: Point, throughput: Throughput, waits: tuple[Array, Array], elastic: LazyValue[Array]
+) -> tuple[Array, LazyValue[TokenShape]]:
     """Return (mean seconds per output token, (N,), with delays by other prompts; how it differs between requests).
 
     It is at most that of a full replica. Prompts that arrived while a request waited and was prefilled are computed
@@ -255,7 +255,7 @@ def _tpot(
             gain=1.0 / (1.0 - prefill_share),
         )
 
-    return usual + met, Later(shape)
+    return usual + met, LazyValue(shape)
 
 
 def _slowest_token(replica: Replica, point: Point, throughput: Throughput, crowded: Array) -> Array:
@@ -335,7 +335,7 @@ def _served(replica: Replica, point: Point, throughput: Throughput, max_running:
     endless = np.where(over & np.isinf(replica.run_length), np.inf, 0.0)
     prefill, uniform = point.prefill, np.isinf(endless) * 1.0
     zero = np.zeros_like(prefill.shared)
-    elastic = Later(lambda: _elasticity(replica, point))
+    elastic = LazyValue(lambda: _elasticity(replica, point))
     tpot, tokens = _tpot(replica, point, throughput, (for_step, crowded), elastic)
     return Served(
         times=RequestTimes(
@@ -345,16 +345,16 @@ def _served(replica: Replica, point: Point, throughput: Throughput, max_running:
         steps=StepTimes(decode=point.step, mixed=prefill.mixed_step, interference=prefill.interference_by_class),
         costs=StepCosts(
             decode=point.decode.cost,
-            prefill=later(lambda: prefill.cost),
+            prefill=lazy_value(lambda: prefill.cost),
             prefill_steps=prefill.n_steps,
-            prompt=later(lambda: prefill.own),
+            prompt=lazy_value(lambda: prefill.own),
             decode_seqs=point.seen,
             prompts=prefill.planned,
         ),
         running=point.running,
         rate=throughput.rate,
         saturated=throughput.saturated,
-        waits=later(lambda: replace(wait_shape(replica, point, throughput, queued), uniform_share=uniform)),
-        gains=later(lambda: _gains(replica, point, throughput, max_running, queue, elastic())),
-        tokens=later(tokens),
+        waits=lazy_value(lambda: replace(wait_shape(replica, point, throughput, queued), uniform_share=uniform)),
+        gains=lazy_value(lambda: _gains(replica, point, throughput, max_running, queue, elastic())),
+        tokens=lazy_value(tokens),
     )

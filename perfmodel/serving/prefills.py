@@ -9,7 +9,7 @@ import numpy as np
 
 from perfmodel.arrays import Array
 from perfmodel.costs import StepCost
-from perfmodel.later import Later, Unhurried, later
+from perfmodel.lazy_fields import LazyFields, LazyValue, lazy_value
 from perfmodel.serving.planned_step import PlannedPrompts, PlannedStep, PricedPrompts, PricedStep
 from perfmodel.serving.queueing import cv_over_classes
 from perfmodel.serving.steps import StepModel
@@ -23,7 +23,7 @@ _MANY = 1024
 
 
 @dataclass(frozen=True)
-class PrefillTimes(Unhurried):
+class PrefillTimes(LazyFields):
     """Hold prefill times at a given number of running sequences and of prompts per step.
 
     Values are seconds, by request class (C, N) or their mean (N,).
@@ -63,7 +63,9 @@ class PrefillTimes(Unhurried):
     def longer(self, factor: Array) -> PrefillTimes:
         """Return these times where the steps of prompts take `factor` (N,) times as long."""
         times = {n: factor * getattr(self, n) for n in _TIMES}
-        return self.changed(alone=later(lambda: factor * self.alone), own=later(lambda: factor * self.own), **times)
+        return self.changed(
+            alone=lazy_value(lambda: factor * self.alone), own=lazy_value(lambda: factor * self.own), **times
+        )
 
     def repeated(self, prefills: Array) -> PrefillTimes:
         """Return these times where each request is prefilled `prefills` times, (N,).
@@ -117,10 +119,10 @@ def prefill_times_beside(
         return decoded, [_prefill_first(steps, load, group, decoded.wall, each) for group, each in times], beside
     if defer and len(running) >= _MANY:
         (decoded, *beside), shared = steps.run_prompts(*mixed, decodes=(decode, *others))
-        pending = Later(lambda: steps.price_sets(*apart))
+        pending = LazyValue(lambda: steps.price_sets(*apart))
     else:
         (decoded, *beside), priced = steps.run_prompts(*apart, *mixed, decodes=(decode, *others))
-        shared, pending = priced[len(groups) :], Later(lambda: priced[: len(groups)])
+        shared, pending = priced[len(groups) :], LazyValue(lambda: priced[: len(groups)])
     found = [
         _mixed(steps, load, group, decoded.wall, (_Apart(pending, i, apart[i]), shared[i]))
         for i, group in enumerate(groups)
@@ -134,7 +136,7 @@ class _Apart(NamedTuple):
     all_groups: the steps of all groups. place: of this group among them. planned: its steps.
     """
 
-    all_groups: Later[list[PricedPrompts]]
+    all_groups: LazyValue[list[PricedPrompts]]
     place: int
     planned: PlannedPrompts
 
@@ -155,17 +157,17 @@ def _mixed(
     stages = steps.sharding.pp
     interference = mixed.delaying(decode_time, stages) / group
     return PrefillTimes(
-        alone=later(lambda: apart().pipelined(stages)),
+        alone=lazy_value(lambda: apart().pipelined(stages)),
         shared=mixed.pipelined(stages),
-        own=later(lambda: apart().pipelined(stages) / group),
+        own=lazy_value(lambda: apart().pipelined(stages) / group),
         interference=load.mean(interference),
         interference_by_class=interference,
         mixed_step=load.mean(mixed.longest),
         mean_step=load.mean(mixed.wall),
-        cost=later(lambda: apart().cost),
+        cost=lazy_value(lambda: apart().cost),
         n_steps=apart.planned.n_steps / group,
         planned=mixed.planned,
-        apart=later(apart.__call__),
+        apart=lazy_value(apart.__call__),
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from perfmodel.arrays import Array, Mask
 from perfmodel.costs import StepCost
-from perfmodel.later import Unhurried
+from perfmodel.lazy_fields import LazyFields
 from perfmodel.serving.planned_step import PlannedPrompts
 
 
@@ -96,7 +96,7 @@ class StepTimes:
 
 
 @dataclass(frozen=True)
-class StepCosts(Unhurried):
+class StepCosts(LazyFields):
     """Hold the device costs behind the step times.
 
     decode, prefill: cost of one decode step and of one prefill step. prefill_steps: prefill steps per prompt, (C, N);
@@ -133,7 +133,7 @@ class Gains:
 
 
 @dataclass(frozen=True)
-class Served(Unhurried):
+class Served(LazyFields):
     """Describe one replica in equilibrium: its request times, steps and throughput.
 
     running: sequences that decode concurrently, (N,). rate: requests/s, (N,). saturated: whether demand exceeds what

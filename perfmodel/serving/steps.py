@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from perfmodel.arrays import Array, Index, Mask, clipped
-from perfmodel.costs import CostModel, KnownSteps, StepCost, cheaper, distinct_cost, layouts, overlapped, with_drafting
+from perfmodel.costs import CostModel, StepCache, StepCost, cheaper, distinct_cost, layouts, overlapped, with_drafting
 from perfmodel.deployment import Sharding
 from perfmodel.engines import Engine, overlap_of
 from perfmodel.hardware import Hardware
@@ -49,7 +49,7 @@ class StepModel:
     token_budget: Array
     max_num_seqs: Array
     graph_seqs: Array | None = None
-    known: KnownSteps | None = None
+    known: StepCache | None = None
     streams: bool = True
 
     def price(self, step: Step) -> StepCost:

@@ -16,7 +16,7 @@ from search.options import COUNT, NAME
 
 if TYPE_CHECKING:
     from perfmodel.engines import Adjustment, Engine
-    from perfmodel.feedback import Calibration, MeasuredRun, PowerLog
+    from perfmodel.user_calibration import Calibration, MeasuredRun, PowerLog
     from search.planning import Plan
     from search.scenario import Scenario as PlanScenario
 
@@ -110,7 +110,7 @@ def calibrate_command(
     a scenario, what its plan was and is. The file that -o writes is named by [calibration] in a scenario and by
     --calibration.
     """
-    from perfmodel.feedback import PowerLog, calibrate, with_watts, write_calibration
+    from perfmodel.user_calibration import PowerLog, calibrate, with_watts, write_calibration
     from search.output import print_rows, progress_bar
     from search.scenario import load_scenario
 
@@ -143,7 +143,7 @@ def calibrate_command(
 
 def _read(path: Path) -> PowerLog | list[MeasuredRun]:
     """Return the runs of a result, or those behind a calibration, or the samples of a power log."""
-    from perfmodel.feedback import read_log_or_results, read_runs
+    from perfmodel.user_calibration import read_log_or_results, read_runs
 
     return read_runs(path) if path.suffix == ".toml" else read_log_or_results(path)
 
@@ -314,7 +314,7 @@ def value_rows(one: Calibration) -> list[dict[str, Any]]:
     """Return a row per measured value: the estimate before, with the factors, and without its own run."""
     import numpy as np
 
-    from perfmodel.feedback import outliers
+    from perfmodel.user_calibration import outliers
 
     several = one.adjustment.runs > 1
     odd = {(o.place, o.metric): o for o in outliers(one)}

@@ -14,7 +14,7 @@ from search.commands.option_groups import grouped
 from search.commands.options import DataOutputOptions, Scenario
 
 if TYPE_CHECKING:
-    from search.fleet import FleetPlan, Passing
+    from search.fleet import FleetPlan, SimulatedFleet
     from search.scenario import Scenario as ScenarioFile
 
 EXAMPLES = """\
@@ -141,7 +141,7 @@ def _print_rows(rows: list[dict[str, Any]], table: str, output: DataOutputOption
 
 
 def _print_tables(
-    found: FleetPlan, asked: ScenarioFile, result: FleetResultOptions, passed: Passing | None, *, wide: bool
+    found: FleetPlan, asked: ScenarioFile, result: FleetResultOptions, passed: SimulatedFleet | None, *, wide: bool
 ) -> None:
     """Print the fleet, the purchases of a growing demand, and what else is asked for. passed: by simulation."""
     from search.fleet import latency_rows
@@ -166,10 +166,10 @@ def _rows(found: FleetPlan, asked: ScenarioFile, table: str) -> list[dict[str, A
         hour_rows,
         latency_rows,
         limit_rows,
+        marginal_value_rows,
         routing_rows,
         slo_worth_rows,
         supply_rows,
-        worth_rows,
     )
     from search.output import fleet_rows
 
@@ -180,13 +180,13 @@ def _rows(found: FleetPlan, asked: ScenarioFile, table: str) -> list[dict[str, A
     makers = {"options": fleet_rows, "hours": hour_rows, "routing": routing_rows, "limits": limit_rows}
     makers |= {"latency": latency_rows, "alternatives": alternative_rows}
     if table == "worth":
-        return [*worth_rows(found), *slo_worth_rows(found, asked)]
+        return [*marginal_value_rows(found), *slo_worth_rows(found, asked)]
     if table == "supply":
         return supply_rows(found.problem, found.held)
     return makers[table](found) if table in makers else found.share_rows()
 
 
-def _passing(found: FleetPlan, asked: ScenarioFile) -> Passing:
+def _passing(found: FleetPlan, asked: ScenarioFile) -> SimulatedFleet:
     """Simulate the options of a fleet, and plan it again where they miss a bound."""
     from search.fleet import passing
     from search.output import progress_bar

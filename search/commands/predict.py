@@ -52,7 +52,7 @@ def predict_command(
     """
     from perfmodel import predict
     from perfmodel.cases import unread_columns
-    from perfmodel.feedback import read_adjustments
+    from perfmodel.user_calibration import read_adjustments
     from search.output import progress_bar, write_predictions
 
     form = output.form

@@ -11,9 +11,9 @@ from search.deploy.arguments import as_yaml
 from search.deploy.benchmark import benchmark
 from search.deploy.compose import compose
 from search.deploy.containers import name_of
+from search.deploy.custom_resources import WORKERS, dynamo, kserve, ray_serve
 from search.deploy.kubernetes import LLM_D, kubernetes, llm_d
 from search.deploy.launch import Launch
-from search.deploy.operators import WORKERS, dynamo, kserve, ray_serve
 from search.deploy.script import checked, heading, script
 from search.deploy.templates import engines
 

@@ -9,15 +9,15 @@ from search.fleet.busiest import busiest_mixes, latency_rows, workload_of
 from search.fleet.day import due_at, hour_rows, is_a_day
 from search.fleet.growth import greatest_growth, growth_rows
 from search.fleet.idle import Idle
+from search.fleet.marginal_values import limit_rows, marginal_value_rows, slo_worth_rows
 from search.fleet.options import plan_fleet
-from search.fleet.passing import Passing, passing
 from search.fleet.plan import Binding, FleetInfeasible, FleetPlan, Relaxation, fleet_plan
 from search.fleet.problem import FleetProblem, World
 from search.fleet.program import formulate
 from search.fleet.relax import describe
+from search.fleet.replan_by_simulation import SimulatedFleet, passing
 from search.fleet.routing import routing_json, routing_rows
 from search.fleet.verify import verified
-from search.fleet.worth import limit_rows, slo_worth_rows, worth_rows
 
 __all__ = [
     "Alternative",
@@ -26,8 +26,8 @@ __all__ = [
     "FleetPlan",
     "FleetProblem",
     "Idle",
-    "Passing",
     "Relaxation",
+    "SimulatedFleet",
     "World",
     "account",
     "alternative_rows",
@@ -43,6 +43,7 @@ __all__ = [
     "is_a_day",
     "latency_rows",
     "limit_rows",
+    "marginal_value_rows",
     "passing",
     "plan_fleet",
     "routing_json",
@@ -51,5 +52,4 @@ __all__ = [
     "supply_rows",
     "verified",
     "workload_of",
-    "worth_rows",
 ]

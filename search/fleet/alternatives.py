@@ -14,8 +14,8 @@ import numpy as np
 
 from hwdb import Infeasible
 from perfmodel.arrays import NAN, Mask
-from search.fleet.clock import Clock
 from search.fleet.day import over_the_day
+from search.fleet.deadline import Deadline
 from search.fleet.fleet import FleetPlan
 from search.fleet.mix import tightened
 from search.fleet.options import with_load
@@ -82,7 +82,7 @@ def _restrictions(found: FleetPlan) -> Iterator[tuple[str, Mask]]:
 def _planned(found: FleetPlan, name: str, kept: Mask, count: int) -> Alternative:
     """Plan the fleet of the options `kept`, (O,), as `found` was planned, in one of `count` parts of its time."""
     problem = replace(found.problem.of_options(kept), remarks=()).within(1.0 / count)
-    if Clock(problem.due).over:
+    if Deadline(problem.due).over:
         return Alternative(name, None, "no time was left to plan it; raise time_limit_s in [fleet]")
     try:
         if found.modelled is None:

@@ -14,14 +14,14 @@ import numpy as np
 
 from hwdb import Infeasible
 from perfmodel.arrays import Array
-from search.fleet.clock import Clock
+from search.fleet.benders_cuts import solve_with_cuts
+from search.fleet.cost_bounds import Losses, floor, losses, value
 from search.fleet.coupling import Coupling, Part, Tiers, part_problem
-from search.fleet.floors import Losses, floor, losses, value
+from search.fleet.deadline import Deadline
 from search.fleet.limits import most_steady
 from search.fleet.problem import FleetProblem
 from search.fleet.program import Ask, Program, formulate
 from search.fleet.solve import Solver, run_solver
-from search.fleet.worths import solved_by_worths
 
 #: Parts that are solved at the same time. chosen: the solver leaves Python while it works.
 AT_ONCE = 2
@@ -73,8 +73,8 @@ class Parts:
     """The parts of a problem, and what solves them.
 
     programs: of each part, written once. lost: what the parts of some options and classes may lose. worths: of requests
-    of a part, (C,) each, at which its failures left too little (`search.fleet.worths`). seeds: (W, C) worths of the
-    requests of all classes that every part begins with.
+    of a part, (C,) each, at which its failures left too little (`search.fleet.benders_cuts`). seeds: (W, C) worths of
+    the requests of all classes that every part begins with.
     """
 
     join: Coupling
@@ -121,7 +121,7 @@ class Parts:
             self.lost[key] = losses(self.join.problem, part)
         return self.lost[key]
 
-    def few_columns(self, numbers: Sequence[int], dual: Array, gap: float, clock: Clock) -> list[Column]:
+    def few_columns(self, numbers: Sequence[int], dual: Array, gap: float, clock: Deadline) -> list[Column]:
         """Return a column of each of some parts at prices `dual` (R, S), of few of its options, as time allows.
 
         They are those whose replicas cost least for what they serve, at the worths of the requests of `floors`, and
@@ -152,7 +152,9 @@ class Parts:
         cheapest = {*np.argsort(ratio, kind="stable")[:FEW_OPTIONS].tolist(), *each.argmin(axis=0).tolist()}
         return {part.options[i] for i in cheapest}
 
-    def priced(self, dual: Array, gap: float, clock: Clock, known: Iterable[Column] = ()) -> tuple[float, list[Column]]:
+    def priced(
+        self, dual: Array, gap: float, clock: Deadline, known: Iterable[Column] = ()
+    ) -> tuple[float, list[Column]]:
         """Bound the cost of every part at prices `dual` (R, S): at once, then by the solver while time is left.
 
         The solver begins with the parts whose cheapest column of those that are `known` is farthest from the bound.
@@ -210,7 +212,7 @@ class Parts:
 
         how: gap, seconds. start: values of a solution to begin with. Raises `Infeasible` where the time was too short.
         """
-        clock, settings = Clock.of(max(how[1], LEAST_S)), self._settings() if len(numbers) == 1 else {}
+        clock, settings = Deadline.of(max(how[1], LEAST_S)), self._settings() if len(numbers) == 1 else {}
         fresh = iter([True])
 
         def run() -> bool:
@@ -223,7 +225,7 @@ class Parts:
             )
 
         try:
-            return solved_by_worths(program, run)
+            return solve_with_cuts(program, run)
         finally:
             self._learn(program, numbers)
 

@@ -5,7 +5,7 @@ same. All other constraints of the program concern a single part. The rows that 
 
 source[d]   devices in use beside spot ones <= what the supplies hold
 spot[d]     devices in use on spot <= what the spot supply holds
-stock[d], power, nodes, as in `search.fleet.paying`
+stock[d], power, nodes, as in `search.fleet.supply_constraints`
 
 With a price on each row (USD per hour for one unit of it), the parts are independent problems. The sum of their least
 costs at these prices, less the bounds of the rows valued at the same prices, is a lower bound on the cost of the fleet

@@ -11,8 +11,8 @@ import numpy as np
 from perfmodel.arrays import Array
 from search.fleet.bills import cheapest_held
 from search.fleet.choice import candidates, choice
-from search.fleet.clock import Clock
 from search.fleet.columns import AT_ONCE, Column, Parts, at_once
+from search.fleet.deadline import Deadline
 
 #: What a row may be exceeded by, relative to it: rounding errors of sums.
 ROUNDING = 1e-9
@@ -80,7 +80,9 @@ class Fitting:
         """Return whether some columns stay within every row of every slot."""
         return bool((self.usage(columns) <= self.room[:, None]).all())
 
-    def started(self, level: Mapping[str, float], near: tuple[Array, Array], clock: Clock) -> dict[int, list[Column]]:
+    def started(
+        self, level: Mapping[str, float], near: tuple[Array, Array], clock: Deadline
+    ) -> dict[int, list[Column]]:
         """Return the columns of each slot, near a solution without whole numbers; slots without any are left out.
 
         level: reserved devices by name. near: (O, P) replicas of the solution, and those on spot devices.
@@ -93,14 +95,14 @@ class Fitting:
             def one(place: int, slots: list[int] = slots, left: Iterator[int] = left) -> list[Column] | None:
                 """Return the columns of a slot."""
                 seconds = START_TIME * clock.left() * AT_ONCE / next(left)
-                return self._started(slots[place], level, near, (Clock.of(seconds), clock))
+                return self._started(slots[place], level, near, (Deadline.of(seconds), clock))
 
             found = zip(slots, at_once(one, range(len(slots))), strict=True)
             out.update({slot: some for slot, some in found if some is not None})
         return out
 
     def _started(
-        self, slot: int, level: Mapping[str, float], near: tuple[Array, Array], clocks: tuple[Clock, Clock]
+        self, slot: int, level: Mapping[str, float], near: tuple[Array, Array], clocks: tuple[Deadline, Deadline]
     ) -> list[Column] | None:
         """Return the columns of a slot: each part in turn takes what is left beside those before it and, as the
         solution has them, those after it. First with the options of the solution, then with all. clocks:
@@ -133,7 +135,7 @@ class Fitting:
             out += found
         return out
 
-    def fitted(self, columns: Sequence[Column], dual: Array, clock: Clock) -> list[Column] | None:
+    def fitted(self, columns: Sequence[Column], dual: Array, clock: Deadline) -> list[Column] | None:
         """Return columns that stay within every row, slot by slot; None where a slot was not made to.
 
         dual: (R, S) prices at which parts are solved again.
@@ -149,7 +151,7 @@ class Fitting:
             out += found
         return sorted(out, key=lambda c: c.part)
 
-    def _fitted_slot(self, columns: list[Column], dual: Array, clock: Clock) -> list[Column] | None:
+    def _fitted_slot(self, columns: list[Column], dual: Array, clock: Deadline) -> list[Column] | None:
         """Return the columns of a slot within its rows.
 
         Parts that take nothing of a row in want keep their columns. The others come one after the other, and each takes
@@ -194,7 +196,7 @@ class Fitting:
         return self.parts.within([number], dual, left, None, (GAP, seconds))
 
     def chosen(
-        self, pool: Iterable[Column], now: Sequence[Column], level: Mapping[str, float], dual: Array, clock: Clock
+        self, pool: Iterable[Column], now: Sequence[Column], level: Mapping[str, float], dual: Array, clock: Deadline
     ) -> list[Column] | None:
         """Return the cheapest columns of a pool beside the reserved devices `level` (by name), slot by slot.
 
@@ -224,7 +226,7 @@ class Fitting:
         self,
         columns: list[Column],
         level: Mapping[str, float],
-        clock: Clock,
+        clock: Deadline,
         most_options: int,
         few: Mapping[int, Set[int]] | None = None,
     ) -> list[Column]:
@@ -254,7 +256,7 @@ class Fitting:
         some: list[int],
         best: dict[int, Column],
         total: Array,
-        how: tuple[Mapping[str, float], Clock],
+        how: tuple[Mapping[str, float], Deadline],
         few: Mapping[int, Set[int]] | None,
     ) -> None:
         """Solve some parts of a slot beside the others, and take what costs less into `best` and `total` (R, S)."""

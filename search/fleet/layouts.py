@@ -17,7 +17,7 @@ import numpy as np
 from hwdb import InputError
 from perfmodel import Deployments, Slo
 from perfmodel.arrays import Array, Index
-from perfmodel.costs import CostModel, KnownSteps
+from perfmodel.costs import CostModel, StepCache
 from perfmodel.power import energy_kwh, energy_usd, site_power
 from search.fleet.batches import Batch, joined
 from search.fleet.layout_set import (
@@ -35,7 +35,7 @@ from search.fleet.layout_set import (
 from search.fleet.modelled import Modelled
 from search.fleet.pairs import PairTerms, best_pairs, paired
 from search.fleet.rates import Rivals
-from search.fleet.regions import Abroad
+from search.fleet.regions import RegionTerms
 from search.fleet.shared_replicas import candidates
 from search.planning import Target, Tariff, refuse_long_class, space_of
 from search.scenario import FleetClass, FleetOption, FleetSpec, Option
@@ -61,7 +61,7 @@ class Modeller:
     spec: FleetSpec
     tariff: Tariff
     costs: CostModel | None
-    known: dict[str, KnownSteps] = field(default_factory=dict)
+    known: dict[str, StepCache] = field(default_factory=dict)
 
     def layouts(self) -> list[Layouts]:
         """Return the options of the fleet program that each option of the scenario becomes, in their order.
@@ -132,9 +132,9 @@ class Modeller:
         return Layouts(options=(made,), throughput=(rates * self.abroad.reached(option, self.spec.classes))[None])
 
     @property
-    def abroad(self) -> Abroad:
+    def abroad(self) -> RegionTerms:
         """Return the regions of the fleet."""
-        return Abroad(self.spec.terms.regions)
+        return RegionTerms(self.spec.terms.regions)
 
     def _device_usd(self, option: FleetOption, device: str) -> float:
         """Return USD per hour of one device where an option stands; of an owned one without its electricity."""
@@ -323,7 +323,7 @@ class Modeller:
             engine=self.scenario.engine,
             confidence=self.scenario.limits.confidence,
             costs=self.costs,
-            known=self.known.setdefault(c.model, KnownSteps()),
+            known=self.known.setdefault(c.model, StepCache()),
         )
 
     def _price(self, option: FleetOption, layouts: Deployments, power: Array) -> Array:

@@ -1,11 +1,11 @@
 """Tighten the program of a fleet with spare nodes: one copy of its replicas per level of the worst failure.
 
-The constraints `alive` and `gone` (`search.fleet.serving`) state a failure by a binary variable with a large factor
-(big M), so that the linear relaxation pays for a fraction of a spare replica only. Here the worst failure of a group of
-one class is at one of a few levels k. If level k is chosen, no option serves whose failure takes more than the highest
-loss of k, and the fleet survives at least the lowest. The relaxation then pays for a whole spare replica (the convex
-hull of the union over the levels, Balas 1979). Every fleet satisfies these constraints: they change the time to the
-optimum and not the optimum.
+The constraints `alive` and `gone` (`search.fleet.serving_constraints`) state a failure by a binary variable with a
+large factor (big M), so that the linear relaxation pays for a fraction of a spare replica only. Here the worst failure
+of a group of one class is at one of a few levels k. If level k is chosen, no option serves whose failure takes more
+than the highest loss of k, and the fleet survives at least the lowest. The relaxation then pays for a whole spare
+replica (the convex hull of the union over the levels, Balas 1979). Every fleet satisfies these constraints: they change
+the time to the optimum and not the optimum.
 
 Data of one group and period, whose class is c: part[o] = throughput[o,c] / rate[t,c]; fails[o], the part that one
 replica of o serves where a failure may take one, 0 otherwise; lowest[k] and highest[k] of fails; lost_share[o] of spot.

@@ -1,7 +1,7 @@
 """Price the rows that join the parts of a fleet: the cheapest mix of columns of the parts (Dantzig and Wolfe 1960).
 
-Variables: chosen[j] >= 0, the part that is taken of column j; held[k,s] as in `search.fleet.paying`; short[r,s] >= 0,
-what a row lacks, at a price that no fleet pays. usage[r,j] is what a column takes of a row.
+Variables: chosen[j] >= 0, the part that is taken of column j; held[k,s] as in `search.fleet.supply_constraints`;
+short[r,s] >= 0, what a row lacks, at a price that no fleet pays. usage[r,j] is what a column takes of a row.
 
 one[i]      sum over the columns j of part i of chosen[j] = 1
 row[r,s]    sum over columns j of slot s of usage[r,j] chosen[j] + sum_k held[r,k] held[k,s] <= bound[r] + short[r,s]

@@ -12,7 +12,7 @@ import numpy as np
 
 from hwdb import Infeasible, InputError
 from perfmodel.arrays import Array
-from perfmodel.costs import CostModel, KnownSteps
+from perfmodel.costs import CostModel, StepCache
 from perfmodel.workload import SECONDS_PER_HOUR
 from search.fleet.buckets import CUTS, WORTH, cut, has_auto, relaxed_cost
 from search.fleet.day import due_at, over_the_day
@@ -23,7 +23,7 @@ from search.fleet.modelled import Modelled
 from search.fleet.operating import at_load, output_at_load
 from search.fleet.plan import FleetPlan
 from search.fleet.problem import FleetProblem
-from search.fleet.regions import Abroad, node_prices, stock_left
+from search.fleet.regions import RegionTerms, node_prices, stock_left
 from search.fleet.solve import Solver
 from search.fleet.starts import start_ups, told_of_starts
 from search.fleet.terms import on_terms, spreads_of, with_terms
@@ -102,7 +102,7 @@ def _told(scenario: Scenario, prepared: Prepared, found: FleetPlan, command: str
     )
     more: dict[str, Any] = {"modelled": prepared.modelled, "options_stay": prepared.spec.scaled}
     idle = stock_left(found.problem, found.replicas, scenario)
-    site = Abroad(prepared.spec.terms.regions).site(scenario.site)
+    site = RegionTerms(prepared.spec.terms.regions).site(scenario.site)
     return replace(found, manifest=told, idle=idle, site=site, **more)
 
 
@@ -190,7 +190,7 @@ def prepare(scenario: Scenario, costs: CostModel | None = None) -> Prepared:
     Options that serve no class, or whose price is unknown, are named in the remarks of the input (see `priced`).
     """
     spec = scenario.fleet or _fleet_of_workload(scenario)
-    steps: dict[str, KnownSteps] = {}
+    steps: dict[str, StepCache] = {}
     if not has_auto(spec):
         return _prepared(scenario, cut(spec, CUTS[0]), costs, steps)
     tried: list[tuple[float, Prepared, tuple[int, int]]] = []
@@ -221,7 +221,7 @@ def _least_cut(spec: FleetSpec, tried: Sequence[tuple[float, Prepared, tuple[int
     return replace(found, problem=replace(found.problem, remarks=(*found.problem.remarks, told)))
 
 
-def _prepared(scenario: Scenario, spec: FleetSpec, costs: CostModel | None, steps: dict[str, KnownSteps]) -> Prepared:
+def _prepared(scenario: Scenario, spec: FleetSpec, costs: CostModel | None, steps: dict[str, StepCache]) -> Prepared:
     """Do as `prepare` for classes that are cut already. steps: costs of steps that were priced before, by model."""
     database, offer = scenario.hardware(), scenario.offer
     devices = tuple(dict.fromkeys(d for o in spec.options for d in (o.device, o.prefill_device) if d))

@@ -15,7 +15,7 @@ import numpy as np
 from hwdb import Infeasible
 from perfmodel.arrays import Array
 from search.fleet.binding import binding
-from search.fleet.clock import Clock
+from search.fleet.deadline import Deadline
 from search.fleet.fleet import Binding, FleetPlan
 from search.fleet.limits import served_by_none
 from search.fleet.periods import of_busiest, period_by_period, periods_joined
@@ -93,7 +93,7 @@ def fleet_plan(
 def _effort(problem: FleetProblem, solver: Solver | None, time_limit: float | None, gap: float | None) -> Effort:
     """Return the effort of an answer that is due with the problem's, after `time_limit` seconds at most."""
     now, seconds = time.monotonic(), time_limit or problem.time_limit_s
-    clock = Clock(max(min(problem.due, now + seconds), now + min(seconds, LEAST_TIME_S)))
+    clock = Deadline(max(min(problem.due, now + seconds), now + min(seconds, LEAST_TIME_S)))
     return Effort(solver, clock, problem.gap if gap is None else gap)
 
 

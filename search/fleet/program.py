@@ -15,7 +15,7 @@ spot devices; started[o,t] and moved[o], replicas that are new; alive[o,t,f] >= 
 objective       minimise sum_t hours[t] cost[t] / sum_t hours[t], the mean USD per hour; or the power, the carbon or the
                 devices; or maximise the factor on all demand that is served. Among fleets of equal value: the least
                 cost, then the fewest devices, then the least power
-serve[c,t,f]    every request of a class is served (`search.fleet.serving`)
+serve[c,t,f]    every request of a class is served (`search.fleet.serving_constraints`)
 load[o,t,f]     the replicas alive keep the SLO; load[o,m,t,f] where a replica serves several models m
 capacity[t,f]   both in one, for a class that shares no option with another, or for given worths of requests
 node[o,j,t,f]   of which the worst choice of several nodes fails
@@ -23,13 +23,13 @@ alive[o,t,f]    a failure takes its replicas
 gone[o,t,f]     but no more than there are
 level[k,g,t]    tighter: the worst failure of a group is at one of a few levels (`search.fleet.levels`)
 chance          no more worlds are missed than may be
-house[d,t]      replicas share whole nodes (`search.fleet.paying`)
+house[d,t]      replicas share whole nodes (`search.fleet.supply_constraints`)
 source[d,t]     every device comes from a supply
 spot[d,t]       replicas on spot devices, some of which may be lost at once
 commitment[k]   what is promised to a supply is paid
 keep[o,t]       replicas beyond those in use today are moves
 stock[d]        devices on hand; likewise `power`, `budget`, `nodes`, `supply[k]`; on means `mean_budget`, `carbon`
-start[o,t]      replicas that serve from period t on have started before (`search.fleet.timing`)
+start[o,t]      replicas that serve from period t on have started before (`search.fleet.timing_constraints`)
 stay[o,t]       and stay their least time
 ==============  ================================================================================================
 
@@ -46,11 +46,11 @@ import numpy as np
 from search.fleet.cases import cases
 from search.fleet.levels import add_levels
 from search.fleet.limits import bounds, limits, max_replicas, mean_limits, most_spot, most_steady
-from search.fleet.paying import add_house, add_limit, add_mean_limit, add_moves, add_supplies
 from search.fleet.periods import deciding
 from search.fleet.problem import FleetProblem
-from search.fleet.serving import add_case, add_chance
-from search.fleet.timing import add_replicas, add_starts
+from search.fleet.serving_constraints import add_case, add_chance
+from search.fleet.supply_constraints import add_house, add_limit, add_mean_limit, add_moves, add_supplies
+from search.fleet.timing_constraints import add_replicas, add_starts
 from search.fleet.variables import Ask, Program
 
 __all__ = ["Ask", "Program", "formulate"]

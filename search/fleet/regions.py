@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Abroad:
+class RegionTerms:
     """The regions of a fleet."""
 
     regions: tuple[Region, ...] = ()
@@ -120,7 +120,7 @@ def in_region(option: Option, region: str) -> Option:
 
 
 def node_prices(
-    abroad: Abroad, spec: FleetSpec, bill: Tariff, per_node: Array, own: frozenset[str]
+    abroad: RegionTerms, spec: FleetSpec, bill: Tariff, per_node: Array, own: frozenset[str]
 ) -> dict[str, float]:
     """Return USD per hour of a whole node by the name that its devices are counted by, where they are paid by the node.
 

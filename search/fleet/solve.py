@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from hwdb import Infeasible
-from search.fleet.clock import LEAST_S, Clock
+from search.fleet.deadline import LEAST_S, Deadline
 from search.fleet.problem import FleetProblem
 from search.fleet.program import Ask, Program, formulate
 from search.fleet.quantities import Numbers
@@ -27,7 +27,7 @@ class Effort:
     """
 
     solver: Solver | None
-    clock: Clock
+    clock: Deadline
     gap: float = DEFAULT_GAP
 
     def solve(self, problem: FleetProblem, ask: Ask, begin: Numbers | None = None) -> Program | None:

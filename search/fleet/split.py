@@ -3,8 +3,8 @@
 1. Initial prices of the joining rows (`search.fleet.coupling`) are the duals of the linear program without failures.
 2. In turn, columns that are good at the prices are found (`knapsack`), and the prices at which the columns make the
    cheapest mix (`master`).
-3. Every part gets a lower bound at the prices (`floors`) and is then solved as time allows (`columns`); together these
-   bound the cost of the fleet.
+3. Every part gets a lower bound at the prices (`cost_bounds`) and is then solved as time allows (`columns`); together
+   these bound the cost of the fleet.
 4. One column is chosen for each part (`choice`), or the columns are changed until they keep the rows (`fitting`).
 5. The fleet is improved: the parts of a slot are solved again, together and one by one.
 
@@ -20,10 +20,11 @@ import numpy as np
 
 from hwdb import Infeasible
 from perfmodel.arrays import Array
+from search.fleet.benders_cuts import solve_linear_with_cuts
 from search.fleet.choice import level_of, support
-from search.fleet.clock import LEAST_S, Clock
 from search.fleet.columns import PART_GAP, Column, Parts
 from search.fleet.coupling import coupling, parts_of
+from search.fleet.deadline import LEAST_S, Deadline
 from search.fleet.fitting import Fitting
 from search.fleet.knapsack import cheap_columns, simple
 from search.fleet.limits import limits, mean_limits, with_nodes
@@ -33,7 +34,6 @@ from search.fleet.problem import FleetProblem
 from search.fleet.program import Ask, formulate
 from search.fleet.quantities import Numbers
 from search.fleet.solve import Solver, available_solver, linear_bound
-from search.fleet.worths import linear_by_worths
 
 #: Options x periods from which a fleet is solved so. chosen: below, the whole program takes seconds.
 LARGE = 400
@@ -87,7 +87,7 @@ class Found:
     solver: str
 
 
-def split(problem: FleetProblem, solver: Solver | None, clock: Clock, gap: float) -> Found | None:
+def split(problem: FleetProblem, solver: Solver | None, clock: Deadline, gap: float) -> Found | None:
     """Return the fleet of a problem that `splits`, with its bound; None where some part has no fleet.
 
     Raises `Infeasible` where no parts were found that stay within the limits together.
@@ -150,7 +150,7 @@ class _Search:
         self.bound = max(self.bound, bound)
         self.pool.update({c.key: c for c in columns})
 
-    def better_prices(self, dual: Array, clock: Clock) -> Array:
+    def better_prices(self, dual: Array, clock: Deadline) -> Array:
         """Return prices nearer to those at which the columns of all parts make the cheapest mix, (R, S).
 
         They are those at which the quick columns are worth most, nearly a bound on the cost.
@@ -182,14 +182,14 @@ class _Search:
         """Return whether all parts have quick columns."""
         return all(simple(self.parts.join.problem, part) for part in self.parts.parts)
 
-    def start(self, near: tuple[Array, Array], clock: Clock) -> None:
+    def start(self, near: tuple[Array, Array], clock: Deadline) -> None:
         """Begin near the linear program of the first prices. near: (O, P) its replicas, and those on spot devices."""
         self.slots = self.fitting.started(self.level, near, clock.part(START_PART))
         columns = sorted((c for some in self.slots.values() for c in some), key=lambda c: c.part)
         self.learn(0.0, columns)
         self.take_all(columns)
 
-    def choose(self, dual: Array, clock: Clock) -> None:
+    def choose(self, dual: Array, clock: Deadline) -> None:
         """Take the cheapest columns of the pool, and again beside the devices that these reserve."""
         for _ in range(CHOICES):
             found = self.fitting.chosen(self.pool.values(), self.best, self.level, dual, clock)
@@ -201,11 +201,11 @@ class _Search:
             if self.cost > before * (1.0 - LEAST_PROGRESS) or clock.over:
                 return
 
-    def begin(self, columns: list[Column], dual: Array, clock: Clock) -> None:
+    def begin(self, columns: list[Column], dual: Array, clock: Deadline) -> None:
         """Make the first fleet of one column per part; raises `Infeasible` where they were not made to fit together."""
         begun = [c for some in self.slots.values() for c in some]
         others = [c for c in columns if self.parts.parts[c.part].slot not in self.slots]
-        late = Clock(clock.due + LATE_S)
+        late = Deadline(clock.due + LATE_S)
         found = self.fitting.fitted(others, dual, late) if len(begun + others) == len(self.parts.parts) else None
         if found is None:
             raise Infeasible(
@@ -232,7 +232,7 @@ class _Search:
         if cost < self.cost:
             self.best, self.cost = found, cost
 
-    def improve(self, gap: float, dual: Array, clock: Clock) -> bool:
+    def improve(self, gap: float, dual: Array, clock: Deadline) -> bool:
         """Make the fleet cheaper; return whether the gap is small enough or the time is over.
 
         First with the options of the cheapest columns at prices `dual` (R, S), the parts of a slot together as far as
@@ -249,7 +249,7 @@ class _Search:
         return self.gap <= gap or clock.over
 
 
-def first_prices(parts: Parts, clock: Clock) -> tuple[Array, float, dict[str, float], tuple[Array, Array]]:
+def first_prices(parts: Parts, clock: Deadline) -> tuple[Array, float, dict[str, float], tuple[Array, Array]]:
     """Return ((R, S) prices of the rows by the linear program without failures of nodes, its value, its reserved
     devices, (O, P) its replicas and those on spot devices).
 
@@ -260,7 +260,7 @@ def first_prices(parts: Parts, clock: Clock) -> tuple[Array, float, dict[str, fl
     join, problem = parts.join, parts.join.problem
     shape = len(join.names), len(join.weight)
     program = formulate(problem, Ask(objective="cost", without=LEFT_OUT, worths=np.zeros((0, len(problem.classes)))))
-    found = linear_by_worths(program, parts.solver, clock, NEW_WORTHS)
+    found = solve_linear_with_cuts(program, parts.solver, clock, NEW_WORTHS)
     bound, parts.seeds, dual = found.bound, program.ask.worths, np.zeros(shape)
     if not np.isfinite(bound):
         for supply in problem.inventory.supplies:

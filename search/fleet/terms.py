@@ -15,7 +15,7 @@ from search.fleet.account import intensities
 from search.fleet.layout_set import rate_and_watts
 from search.fleet.modelled import Modelled
 from search.fleet.problem import FleetProblem, World
-from search.fleet.regions import Abroad, in_region, shorter
+from search.fleet.regions import RegionTerms, in_region, shorter
 from search.planning import Tariff, tariff
 from search.scenario import DEFAULT_RANKING, FleetOption, FleetSpec, Option, Supply, TermsOfUse, device_type
 
@@ -66,7 +66,7 @@ def with_terms(
         spare=terms.spare,
         spare_domains=terms.spare_domains,
         supplies=tuple(_priced(s, scenario, problem) for s in terms.supplies),
-        stock={**problem.inventory.stock, **Abroad(terms.regions).stock()},
+        stock={**problem.inventory.stock, **RegionTerms(terms.regions).stock()},
     )
     unknown = [n for n in terms.spare if not any(n in o.pools for o in problem.options)]
     if unknown:
@@ -75,10 +75,10 @@ def with_terms(
         problem,
         inventory=inventory,
         objective=OBJECTIVE_OF.get(scenario.minimise, "cost") if scenario.fleet is not None else "cost",
-        remarks=(*problem.remarks, *_unranked(scenario), *Abroad(terms.regions).remarks(spec)),
+        remarks=(*problem.remarks, *_unranked(scenario), *RegionTerms(terms.regions).remarks(spec)),
         gco2_per_kwh=intensities(scenario.site, hours),
-        region_gco2=Abroad(terms.regions).grids(hours),
-        network=Abroad(terms.regions).network(spec.classes),
+        region_gco2=RegionTerms(terms.regions).grids(hours),
+        network=RegionTerms(terms.regions).network(spec.classes),
         horizon_h=terms.horizon_h,
         time_limit_s=terms.time_limit_s,
         gap=terms.gap,
@@ -181,7 +181,7 @@ def _priced(supply: Supply, scenario: Scenario, problem: FleetProblem) -> Supply
 def _usual(supply: Supply, usd: float, options: Sequence[Option], scenario: Scenario) -> float:
     """Return USD per hour of a device of a supply where it stands. usd: the price without a region."""
     regions = scenario.fleet.terms.regions if scenario.fleet is not None else ()
-    here = Abroad(regions).called(next((o.region for o in options if supply.device in o.devices_of), ""))
+    here = RegionTerms(regions).called(next((o.region for o in options if supply.device in o.devices_of), ""))
     own = here.usd_per_hour.get(device_type(supply.device), usd * here.price_factor)
     return float(own if supply.kind == "on_demand" else usd * here.price_factor)
 

@@ -29,7 +29,7 @@ class Ask:
     objective is then the sum of the relative excesses. `demand` among them lets the same part of every class go
     unserved, `chance` more worlds. without: limits, and kinds of cases and of constraints over time, that are left out.
     within: quantity -> most of it. worths: (W, C) of a request of each class, by which the failures of classes that
-    share replicas are known (`search.fleet.worths`); None for shares in every failure.
+    share replicas are known (`search.fleet.benders_cuts`); None for shares in every failure.
     """
 
     objective: str = ""

@@ -178,7 +178,7 @@ class EngineOptions:
         engine = with_settings(engine, Table(given, "--engine-setting")) if given else engine
         if self.calibration is None:
             return engine
-        from perfmodel.feedback import read_adjustments
+        from perfmodel.user_calibration import read_adjustments
 
         return engine.adjusted_by(read_adjustments(self.calibration), model)
 

@@ -14,7 +14,7 @@ from search.output.value_format import money, number, percent
 from search.scenario import device_type
 
 if TYPE_CHECKING:
-    from search.fleet import FleetPlan, Passing
+    from search.fleet import FleetPlan, SimulatedFleet
 
 #: Largest relative gap between a fleet's cost and the solver's bound at which the fleet counts as optimal
 #: (chosen: below what any price is known to).
@@ -258,14 +258,14 @@ def _next_purchase(rows: list[dict[str, Any]]) -> str:
     return f"{what}, {quantile} in month {first['month']}{early}: {first['buy']}."
 
 
-def verified_rows(passed: Passing) -> list[dict[str, Any]]:
+def verified_rows(passed: SimulatedFleet) -> list[dict[str, Any]]:
     """Return the rows of a simulated fleet, with how often it was planned again and what that lowered."""
     told = "; ".join(passed.told)
     remark = {"remark": told} if told else {}
     return [{**row, "planned_again": passed.rounds, **remark} for row in passed.rows]
 
 
-def print_verified(passed: Passing, *, wide: bool = False) -> None:
+def print_verified(passed: SimulatedFleet, *, wide: bool = False) -> None:
     """Print the SLO bounds of each option's mix of classes, by the closed form and by simulation."""
     rows = passed.rows
     missed = [r for r in rows if not r["kept"]]

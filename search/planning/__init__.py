@@ -9,14 +9,16 @@ from hwdb.lazy import lazy_names
 if TYPE_CHECKING:
     from search.planning import hourly, row_power, verify
     from search.planning.account import account_columns, api_usd, dearest, hourly_usd, mean_tokens, shares_of
+    from search.planning.bracket_search import RATE_TOLERANCE
     from search.planning.columns import cost_columns, power_columns, rated_columns
-    from search.planning.common_batches import together
+    from search.planning.concurrent_plans import plan_concurrently
     from search.planning.contexts import refuse_long_class
     from search.planning.disaggregated import BATCH, MAX_BATCHES, OF_POWER, in_roles
     from search.planning.explained import memory_of, memory_place, term_row, terms_of
     from search.planning.formats import checkpoint_offer, format_offer, plan_and_narrower
     from search.planning.names import deployment_words, drafting_columns, short_name, told_apart
     from search.planning.next_run import NextRuns, RunWorth, next_runs
+    from search.planning.payment_options import ways_to_pay
     from search.planning.peaks import replicas_at_peak
     from search.planning.planner import plan, space_of, tariff_of
     from search.planning.pool_roles import MAX_WORKERS
@@ -27,8 +29,6 @@ if TYPE_CHECKING:
     from search.planning.rows import candidate_rows
     from search.planning.sizing import LEAST_LOAD, OVER_SATURATED, SATURATING_RATE, Asks, Target, greatest_rate, rows_of
     from search.planning.surest import greatest_confidence
-    from search.planning.turns import RATE_TOLERANCE
-    from search.planning.ways import ways_to_pay
 
 __all__ = [
     "BATCH",
@@ -67,6 +67,7 @@ __all__ = [
     "next_runs",
     "plan",
     "plan_and_narrower",
+    "plan_concurrently",
     "power_columns",
     "published",
     "rated_columns",
@@ -82,7 +83,6 @@ __all__ = [
     "tariff_of",
     "term_row",
     "terms_of",
-    "together",
     "told_apart",
     "usd_per_million_tokens",
     "verify",
@@ -114,8 +114,8 @@ __getattr__ = lazy_names(
             *("Asks", "Target", "greatest_rate", "rows_of"),
         ],
         "surest": ["greatest_confidence"],
-        "common_batches": ["together"],
-        "turns": ["RATE_TOLERANCE"],
-        "ways": ["ways_to_pay"],
+        "concurrent_plans": ["plan_concurrently"],
+        "bracket_search": ["RATE_TOLERANCE"],
+        "payment_options": ["ways_to_pay"],
     },
 )

@@ -17,8 +17,9 @@ import numpy as np
 from perfmodel import Deployments, Estimates
 from perfmodel.arrays import NAN, Array, Index, Mask
 from perfmodel.estimates import keeps
-from perfmodel.later import Later
+from perfmodel.lazy_fields import LazyValue
 from search.planning.account import Shares, account_columns, hourly_usd, shares_of, without_cached
+from search.planning.bracket_search import least_whole
 from search.planning.candidates import Candidates
 from search.planning.columns import power_columns
 from search.planning.disaggregated import pair_loads, pair_workers
@@ -27,7 +28,6 @@ from search.planning.pools import estimates as pair_estimates
 from search.planning.prices import usd_per_million_tokens
 from search.planning.scoring import LEAST_OFFERED, Scorer
 from search.planning.sizing import SATURATING_RATE
-from search.planning.turns import least_whole
 
 #: Most times the replicas of a plan that are tried. chosen: beyond, no number of replicas is taken to keep the SLO.
 MOST_TIMES = 32.0
@@ -231,14 +231,14 @@ def _both_priced(
     scorer: Scorer, estimated: Callable[[], Estimates], bills: Sequence[dict[str, Array]], mets: Sequence[Mask]
 ) -> Ends:
     """Return the costs at both ends. estimated: at both, (2 N,). bills, mets: of `GOOD` and `BAD`, (N,) each."""
-    found, count, out = Later(estimated), len(mets[0]), {}
+    found, count, out = LazyValue(estimated), len(mets[0]), {}
     for place, (confidence, bill, met) in enumerate(zip((GOOD, BAD), bills, mets, strict=True)):
         own = partial(_rows, found, np.arange(count) + place * count)
         out[confidence] = _priced(_with(scorer, confidence), own, bill, met)
     return out
 
 
-def _rows(found: Later[Estimates], rows: Index) -> Estimates:
+def _rows(found: LazyValue[Estimates], rows: Index) -> Estimates:
     """Return the estimates at `rows` of what is estimated when it is first asked for."""
     return found().take(rows)
 

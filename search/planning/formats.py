@@ -15,7 +15,7 @@ import numpy as np
 from hwdb import PerfmodelError
 from perfmodel.dtypes import FORMAT_CODE, FORMAT_NAMES
 from perfmodel.models import UNQUANTISED
-from search.planning.common_batches import together
+from search.planning.concurrent_plans import plan_concurrently
 from search.planning.planner import plan as plan_of
 from search.planning.planner import scorer_of
 from search.planning.quantised import ONLINE_ENGINES, ONLINE_FORMAT, in_order, needs_checkpoint, weights_on
@@ -66,7 +66,7 @@ def plan_and_narrower(
         except PerfmodelError:
             return None
 
-    found, beside = together([own, narrower])
+    found, beside = plan_concurrently([own, narrower])
     return found, beside
 
 

@@ -11,10 +11,10 @@ import numpy as np
 from perfmodel import Estimates
 from perfmodel.arrays import Array, Index, Mask
 from perfmodel.workload import Load
+from search.planning.bracket_search import RATE_TOLERANCE, greatest
 from search.planning.candidates import Candidates
 from search.planning.scoring import MAX_CONCURRENCY
 from search.planning.sizing import LEAST_LOAD, OVER_SATURATED, SATURATING_RATE, rows_of
-from search.planning.turns import RATE_TOLERANCE, greatest
 
 #: Loads between the asked and the greatest one whose rates are compared. chosen: a rate may fall where sequences are
 #: preempted, long before an SLO breaks.

@@ -1,8 +1,8 @@
 """Say which single benchmark run is worth taking before the hardware of a plan is chosen, and what it is worth.
 
 The factors on the parts of each system (a device under an engine) are uncertain: their spread is that of published
-systems, or what own runs left of it (`perfmodel.feedback`). The scenario is planned once per draw of the factors, with
-the same draws for all systems. Today's choice is the system with the least mean cost over the draws.
+systems, or what own runs left of it (`perfmodel.user_calibration`). The scenario is planned once per draw of the
+factors, with the same draws for all systems. Today's choice is the system with the least mean cost over the draws.
 
 A run on a device reveals part of its factors (`search.planning.runs`), and so part of its cost in each draw; the choice
 can then differ by draw. The value of the run is the mean saving (the expected value of sample information). A draw in

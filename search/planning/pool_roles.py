@@ -12,10 +12,10 @@ import numpy as np
 
 from perfmodel import Deployments, Estimates, Slo
 from perfmodel.arrays import Array, Index, Mask
+from search.planning.bracket_search import Test
 from search.planning.pools import estimates, paired, side_by_side
 from search.planning.scoring import LEAST_OFFERED, Scorer
 from search.planning.sizing import greatest_load
-from search.planning.turns import Test
 
 #: Most workers of a pool; also the workers of a partner that is no bottleneck.
 #: chosen: far more than any pool of a plan has.

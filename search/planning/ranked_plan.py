@@ -13,12 +13,12 @@ import numpy as np
 from hwdb import Infeasible
 from search.manifest import Manifest
 from search.planning.candidates import Candidates
-from search.planning.folded import first_of_each, folded, stands_for
-from search.planning.left_out import left_out
+from search.planning.equivalent_candidates import first_of_each, group_equivalent, stands_for
 from search.planning.modes import best_by_mode, best_of, comparison, device_winners, winners
 from search.planning.names import told_apart
 from search.planning.reasons import nearest_misses, notes, reason
 from search.planning.rows import candidate_rows
+from search.planning.unqualified_devices import left_out
 
 #: Devices whose best candidate is shown whatever its rank. Chosen: as many more rows as a reader compares.
 DEVICES_SHOWN = 5
@@ -149,8 +149,8 @@ class Plan(Candidates):
 
     @cached_property
     def _folded(self) -> dict[int, list[int]]:
-        """Return the candidates that qualify, best first, each with all that it stands for (`folded`)."""
-        return folded(self, self.order[: int(self.qualifies.sum())].tolist())
+        """Return the candidates that qualify, best first, each with all that it stands for (`group_equivalent`)."""
+        return group_equivalent(self, self.order[: int(self.qualifies.sum())].tolist())
 
     def misses(self, most: int = 5) -> list[dict[str, Any]]:
         """Return flat rows of the `most` candidates that miss by the least, nearest first, each with its `reason`.
@@ -168,7 +168,7 @@ class Plan(Candidates):
         nearest = next((missed[kind] for kind in (fits & inside, fits) if kind.any()), missed[:0])
         if not len(nearest) and not self.feasible:
             nearest = missed[inside] if inside.any() else missed
-        return dict(list(folded(self, nearest.tolist()).items())[:most])
+        return dict(list(group_equivalent(self, nearest.tolist()).items())[:most])
 
     def _missed(self, alike: Mapping[int, Sequence[int]]) -> list[dict[str, Any]]:
         """Return the rows of `misses`, under names that may be equal. alike: as `_nearest` returns it."""

@@ -2,8 +2,8 @@
 
 A run is one replica of a configuration under one load: a single client, closed loops up to twice what the plan has in
 flight, or arrivals at the plan's rate. The derivatives of its measured values by the factors of the system tell by how
-much it reduces the variance of the factors, before it is taken (`perfmodel.feedback.after_run`). The dependence of the
-cost on the factors comes from the planned draws, by ridge regression of the logarithm of the cost.
+much it reduces the variance of the factors, before it is taken (`perfmodel.user_calibration.after_run`). The dependence
+of the cost on the factors comes from the planned draws, by ridge regression of the logarithm of the cost.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Run:
 
 def known_of(engine: Engine, device: Device) -> tuple[Array, Array]:
     """Return (middle, spread) of the log factors of an engine on a device, (P,): own runs, else published systems."""
-    from perfmodel.feedback import priors
+    from perfmodel.user_calibration import priors
 
     own = adjustment_on(device, engine.adjustments)
     if own is None:
@@ -79,7 +79,7 @@ def told_by(
     rows: configurations there. lengths: mean input and output tokens. costs: (devices, engine) -> (draws,) USD per h;
     those of the device alone count, or of pools that use it.
     """
-    from perfmodel.feedback import after_run, priors
+    from perfmodel.user_calibration import after_run, priors
 
     engine = found.scenario.engine
     mine = [cost for (devices, name), cost in costs.items() if device in devices and name == engine.name]

@@ -28,8 +28,8 @@ from search.planning.columns import (
     slo_columns,
     throughput_columns,
 )
-from search.planning.fill import LIMIT_TOLERANCE, Bounds, Watts
 from search.planning.prices import Tariff
+from search.planning.replica_limits import LIMIT_TOLERANCE, Bounds, Watts
 from search.planning.sizing import Target, greatest_load, least_replicas, rows_of
 from search.scenario import BY_LATENCY, ONE_REPLICA
 from search.searchers import RANKINGS, SCORE

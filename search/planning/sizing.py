@@ -1,7 +1,7 @@
 """Find the least replicas, or the greatest load per replica, that keep the SLO, for many candidates at once.
 
 An SLO only gets easier to keep with less load per replica. So the least number of replicas, and the greatest rate, are
-found by narrowing brackets (`search.planning.turns`).
+found by narrowing brackets (`search.planning.bracket_search`).
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import numpy as np
 
 from perfmodel import Deployments, Engine, Estimates, ModelSpec, Slo, Workload
 from perfmodel.arrays import Array, Index, Mask
-from perfmodel.costs import CostModel, KnownSteps
+from perfmodel.costs import CostModel, StepCache
 from perfmodel.estimates import estimate_load, estimate_pools, excess, slo_ratio
 from perfmodel.workload import Load, load_of
-from search.planning.turns import greatest, least_whole
+from search.planning.bracket_search import greatest, least_whole
 
 #: Called with rows (M,) and a load (M,) for each: estimates of these candidates under their loads.
 LoadedEstimates = Callable[[Index, Array], Estimates]
@@ -81,7 +81,7 @@ class Target:
 
     confidence: least probability that each SLO bound holds. costs: cost model of the operators, None for the default.
     known, known_of_pools: costs of steps that were priced before, of colocated deployments and of pools. asks: answers
-    questions in place of the target, where several plans are made at once (`search.planning.common_batches`).
+    questions in place of the target, where several plans are made at once (`search.planning.concurrent_plans`).
     """
 
     model: ModelSpec
@@ -90,8 +90,8 @@ class Target:
     engine: Engine
     confidence: float = 0.5
     costs: CostModel | None = None
-    known: KnownSteps = field(default_factory=KnownSteps, repr=False, compare=False)
-    known_of_pools: KnownSteps = field(default_factory=KnownSteps, repr=False, compare=False)
+    known: StepCache = field(default_factory=StepCache, repr=False, compare=False)
+    known_of_pools: StepCache = field(default_factory=StepCache, repr=False, compare=False)
     asks: Asks | None = field(default=None, repr=False, compare=False)
 
     def estimates(self, deployments: Deployments) -> Estimates:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hwdb import Infeasible
-from search.fleet import describe, greatest_growth, plan_fleet, worth_rows
+from search.fleet import describe, greatest_growth, marginal_value_rows, plan_fleet
 from search.output import UNKNOWN, money, number, percent
 from search.report.brief import MINUTES, STEP, SURE, monthly
 from search.report.html_page import Answer, Section, Table
@@ -134,7 +134,7 @@ def _more(fleet: FleetPlan) -> list[str]:
     """Say by how much more traffic a little more of each limit serves, of a fleet for the most traffic."""
     return [
         f"{number(r['step'])} {r['step_unit']} more of {describe(r['limit'])}: {100 * r['gain']:.2g} % more traffic"
-        for r in worth_rows(fleet)[:MOST_NAMED]
+        for r in marginal_value_rows(fleet)[:MOST_NAMED]
         if r["gain"] > LEAST_GAIN
     ]
 

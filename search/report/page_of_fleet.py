@@ -17,8 +17,8 @@ from search.fleet import (
     growth_rows,
     hour_rows,
     latency_rows,
+    marginal_value_rows,
     slo_worth_rows,
-    worth_rows,
 )
 from search.output import fleet_headline, fleet_power_notes, fleet_proof, known_columns, money, number, percent
 from search.report.charts import Figure, Titles, ranked_bars
@@ -310,7 +310,7 @@ def _worth(fleet: FleetPlan, scenario: Scenario | None) -> list[dict[str, Any]]:
 
     A step whose worth was not known in time counts as one that may be.
     """
-    found = [*(slo_worth_rows(fleet, scenario) if scenario is not None else []), *worth_rows(fleet)]
+    found = [*(slo_worth_rows(fleet, scenario) if scenario is not None else []), *marginal_value_rows(fleet)]
     found.sort(key=lambda r: -(r["gain"] if r["gain"] == r["gain"] else -1.0))
     told = [
         {

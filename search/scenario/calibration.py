@@ -17,7 +17,7 @@ def read_calibration(table: Table, folder: Path) -> tuple[Adjustment, ...]:
     if "file" not in table:
         table.done()
         return ()
-    from perfmodel.feedback import read_adjustments
+    from perfmodel.user_calibration import read_adjustments
 
     found: dict[tuple[str, str], Adjustment] = {}
     for name in table.texts("file"):

@@ -9,18 +9,18 @@ from hwdb.lazy import lazy_names
 if TYPE_CHECKING:
     from search.service.answers import OPERATIONS
     from search.service.bounds import Bounds
-    from search.service.door import LOOPBACK
-    from search.service.here import Here
     from search.service.http_app import application
+    from search.service.in_process import InProcess
     from search.service.mcp_server import called, server, speak, tools
     from search.service.problems import Outcome
+    from search.service.request_filter import LOOPBACK
     from search.service.workers import Workers
 
 __all__ = [
     "LOOPBACK",
     "OPERATIONS",
     "Bounds",
-    "Here",
+    "InProcess",
     "Outcome",
     "Workers",
     "application",
@@ -35,8 +35,8 @@ __getattr__ = lazy_names(
     {
         "answers": ["OPERATIONS"],
         "bounds": ["Bounds"],
-        "door": ["LOOPBACK"],
-        "here": ["Here"],
+        "request_filter": ["LOOPBACK"],
+        "in_process": ["InProcess"],
         "http_app": ["application"],
         "mcp_server": ["called", "server", "speak", "tools"],
         "problems": ["Outcome"],

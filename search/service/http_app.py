@@ -17,9 +17,9 @@ from perfmodel import __version__
 from search.service.answers import OPERATIONS, Operation
 from search.service.bodies import Body
 from search.service.bounds import Bounds
-from search.service.door import LOOPBACK, Door, response
 from search.service.home import HOME
 from search.service.problems import Outcome, of_schema, problem
+from search.service.request_filter import LOOPBACK, RequestFilter, response
 
 TITLE = "perfmodel"
 #: Threads beyond those of the requests that may wait. chosen: refusals are short.
@@ -142,7 +142,7 @@ def application(workers: Answering, bounds: Bounds, *, hosts: tuple[str, ...] = 
     app.get("/health", summary="Say that the server runs.", operation_id="health")(_health)
     app.add_exception_handler(RequestValidationError, _refused_by_schema)
     app.add_exception_handler(HTTPException, _refused_by_path)
-    app.add_middleware(Door, most=bounds.body, hosts=hosts)
+    app.add_middleware(RequestFilter, most=bounds.body, hosts=hosts)
     return app
 
 

@@ -11,11 +11,11 @@ import numpy as np
 
 from hwdb import PerfmodelError
 from perfmodel import Slo, Workload
-from search.planning import Plan, together
+from search.planning import Plan, plan_concurrently
 from search.scenario import MONEY
 from search.searchers import Progress
-from search.whatif.again import planned_again
 from search.whatif.outcome import outcome_row, refused_row
+from search.whatif.replanning import planned_again
 
 if TYPE_CHECKING:
     from search.planning import Asks
@@ -217,7 +217,9 @@ def what_if(
     A row holds the new answer, its cost against today's, and the chance that today's answer would hold. Raises
     `Infeasible` when the plan itself has no answer.
     """
-    return together([partial(_row, plan, change) for change in (changes(plan) if tried is None else tried)], progress)
+    return plan_concurrently(
+        [partial(_row, plan, change) for change in (changes(plan) if tried is None else tried)], progress
+    )
 
 
 def _length_changes() -> list[Change]:

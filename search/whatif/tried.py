@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from hwdb import InputError
 from search.planning import Plan, plan
 from search.searchers import Progress
-from search.whatif.again import planned_again
 from search.whatif.edits import MOST_VALUES, Edit, Grid, read_edits, read_grid
 from search.whatif.outcome import as_planned, outcome_row, refused_row
+from search.whatif.replanning import planned_again
 from search.whatif.scenario_file import ScenarioFile
 
 if TYPE_CHECKING:

@@ -73,7 +73,7 @@ def text(spread: dict[str, dict[str, float]]) -> str:
     lines = [
         "# Log half-width of the 80 % interval of an operator time, by family and basis: the 80 % quantile of",
         "# |ln(predicted/measured)| of held-out measurements. Written by perfmodel.profiles.build (measured,",
-        "# interpolated, extrapolated) and perfmodel.calibration (calibrated, by how near the relative is).",
+        "# interpolated, extrapolated) and perfmodel.fitting (calibrated, by how near the relative is).",
         "",
     ]
     for family, widths in spread.items():

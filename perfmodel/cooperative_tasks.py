@@ -1,0 +1,128 @@
+"""Run several tasks cooperatively, so that their requests for estimates or prices are answered in common batches.
+
+Each task has a thread of its own, but only one thread runs at a time. A task runs until it makes a request, then the
+next task runs. When all tasks wait, one call answers all their requests. The order is fixed, so that tasks need no
+locks and results do not depend on timing.
+"""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from queue import SimpleQueue
+from typing import Generic, TypeVar
+
+from hwdb import PerfmodelError
+
+Question = TypeVar("Question")
+Answer = TypeVar("Answer")
+Result = TypeVar("Result")
+#: A function that tasks ask several questions with, and that returns the answers.
+Asking = Callable[[Sequence[Question]], Sequence[Answer]]
+
+
+class Stopped(PerfmodelError):
+    """Raised in a waiting task to end it, because its result is no longer wanted."""
+
+
+class _Turn(Generic[Question, Answer, Result]):
+    """One task with its thread, and the requests and answers that pass between it and the answering thread."""
+
+    def __init__(self, task: Callable[[Asking[Question, Answer]], Result]) -> None:
+        """Keep the task; `start` runs it."""
+        self.questions: Sequence[Question] | None = None
+        self._task = task
+        self._asked: SimpleQueue[Sequence[Question] | None] = SimpleQueue()
+        self._answers: SimpleQueue[Sequence[Answer | PerfmodelError]] = SimpleQueue()
+        self._pool, self._stopped = ThreadPoolExecutor(1), False
+        self._future: Future[Result] = Future()
+
+    def start(self) -> None:
+        """Run the task up to its first question. Raises `RuntimeError` where no thread can be started."""
+        self._future = self._pool.submit(contextvars.copy_context().run, self._task, self._ask)
+        self._future.add_done_callback(lambda _: self._asked.put(None))
+        self.questions = self._asked.get()
+
+    def go_on(self, answers: Sequence[Answer | PerfmodelError]) -> None:
+        """Give the task its answers and run it up to its next questions; `questions` is None where it ends."""
+        self._answers.put(answers)
+        self.questions = self._asked.get()
+
+    def result(self) -> Result:
+        """Return what the task returned, or raise what it raised."""
+        return self._future.result()
+
+    def stop(self) -> None:
+        """End the task where it waits, and its thread."""
+        self._stopped = True
+        self._answers.put([])
+        self._pool.shutdown()
+
+    def _ask(self, questions: Sequence[Question]) -> Sequence[Answer]:
+        """Wait, in the thread of the task, for the answers; raise the first error among them."""
+        self._asked.put(questions)
+        answers = self._answers.get()
+        if self._stopped:
+            raise Stopped("another task failed")
+        return checked(answers)
+
+
+def checked(answers: Sequence[Answer | PerfmodelError]) -> list[Answer]:
+    """Return answers; raise the first error among them."""
+    found: list[Answer] = []
+    for answer in answers:
+        if isinstance(answer, PerfmodelError):
+            raise answer
+        found.append(answer)
+    return found
+
+
+def run_cooperatively(
+    tasks: Sequence[Callable[[Asking[Question, Answer]], Result]],
+    answer: Callable[[Sequence[Question]], Sequence[Answer | PerfmodelError]],
+) -> Iterator[tuple[int, Result]]:
+    """Run all tasks to their end; yield (number, result) of each as it ends. An exception of a task is raised here.
+
+    If the system starts no more threads, the remaining tasks run one after the other.
+
+    Args:
+        tasks: each task gets a function that takes a list of questions and returns their answers.
+        answer: answers the questions of all waiting tasks in one call. An error among the answers is raised in the task
+            that asked the question.
+    """
+    turns: list[_Turn[Question, Answer, Result]] = []
+    try:
+        for task in tasks:
+            turns.append(_Turn(task))  # known before it starts: an interrupt may come at any time
+            try:
+                turns[-1].start()
+            except RuntimeError:  # the system has no more threads for us
+                turns.pop().stop()
+                break
+        yield from _ended(turns, answer)
+    finally:
+        for turn in turns:
+            turn.stop()
+    for number, task in enumerate(tasks[len(turns) :], start=len(turns)):
+        yield number, task(lambda questions: checked(answer(questions)))
+
+
+def _ended(
+    turns: Sequence[_Turn[Question, Answer, Result]],
+    answer: Callable[[Sequence[Question]], Sequence[Answer | PerfmodelError]],
+) -> Iterator[tuple[int, Result]]:
+    """Answer the questions of tasks until all have ended; yield the number and the result of each as it ends."""
+    waiting = dict(enumerate(turns))
+    while waiting:
+        for number, turn in list(waiting.items()):
+            if turn.questions is None:
+                yield number, waiting.pop(number).result()
+        if not waiting:
+            return
+        answers = answer([question for turn in waiting.values() for question in turn.questions or ()])
+        start = 0
+        for turn in waiting.values():
+            stop = start + len(turn.questions or ())
+            mine, start = answers[start:stop], stop
+            turn.go_on(mine)

@@ -1,0 +1,68 @@
+"""Learn how far measured serving runs lie from their estimates, by cause (split `train`).
+
+The spreads of `perfmodel.estimates.uncertainty` are found from published runs: the estimates and what they depend on
+(`interval_rows`), as if each model had not been measured on the device, and the spreads with which 80 % of measurements
+lie inside the intervals (`interval_fit`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hwdb import outfile
+from perfmodel.estimates import Uncertainty
+from perfmodel.fitting.interval_fit import COVERAGE, STARTS, fit_spreads
+from perfmodel.fitting.interval_rows import answers, measured_rows, unseen
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: The spreads that estimates read.
+SPREADS = Path(__file__).resolve().parents[1] / "estimates" / "uncertainty.toml"
+HEAD = """# Log standard deviations of what estimates depend on: [causes] of factors on the parts of a system, [classes]
+# how much wider all spreads are by what the estimate rests on, [rest] what is left of each figure by load (idle and
+# open: of an open loop without load and at capacity), [shared] the share of the rest's variance that all configurations
+# of one model, device and engine have in common.
+# Made by `python -m perfmodel.fitting intervals CASES.csv TRUTH.csv --write`.
+"""
+
+
+def fit_intervals(cases: Path, truth: Path, keep: Path | None = None) -> Uncertainty:
+    """Return the spreads of causes and of what is left, learned from runs of split `train`.
+
+    cases, truth: paths of the tables described in `perfmodel.fitting.measured`. keep: folder that holds the
+    answers of the model, which take some minutes; they are read from there where it has them.
+    """
+    rows = measured_rows(cases, truth, answers(cases, keep), "train")
+    return fit_spreads(rows, unseen(rows, np.array(list(STARTS.values()))))
+
+
+def intervals_text(found: Uncertainty) -> str:
+    """Return the text of `uncertainty.toml`."""
+    tables = {"causes": found.causes, "shared": found.shared}
+    tables |= {f"classes.{kind}": values for kind, values in found.classes.items()}
+    tables |= {f"rest.{name}": values for name, values in found.rest.items()}
+    lines = (
+        f"[{name}]\n" + "".join(f"{key} = {value:.3f}\n" for key, value in values.items())
+        for name, values in tables.items()
+    )
+    return "\n".join([HEAD, *lines])
+
+
+def write_intervals(found: Uncertainty, path: Path = SPREADS) -> None:
+    """Write the spreads to the file that estimates read."""
+    outfile.write_text(path, intervals_text(found))
+
+
+def quantile(rows: pd.DataFrame, rank: float = COVERAGE) -> float:
+    """Return the weighted quantile of `ratio`, |log(estimate / measurement)|, at `rank` (0 to 1).
+
+    The rows of one `group` together weigh the square root of their number, so that large groups do not dominate.
+    """
+    size = rows.groupby("group").ratio.transform("size")
+    ordered = rows.assign(weight=1.0 / np.sqrt(size)).sort_values("ratio")
+    at = ordered.weight.cumsum() / ordered.weight.sum()
+    return float(np.interp(rank, at, ordered.ratio))

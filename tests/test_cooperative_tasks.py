@@ -1,0 +1,123 @@
+"""Tasks that run in turn: what they ask is answered together, and each gets its own answers."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+
+from hwdb import InputError, PerfmodelError
+from perfmodel import cooperative_tasks
+from perfmodel.cooperative_tasks import run_cooperatively
+
+Ask = Callable[[Sequence[int]], Sequence[int]]
+
+
+def squares(asked: list[list[int]]) -> Callable[[Sequence[int]], list[int | PerfmodelError]]:
+    """Return a function that squares numbers, refuses 13, and keeps what it was asked at once."""
+
+    def answer(questions: Sequence[int]) -> list[int | PerfmodelError]:
+        asked.append(list(questions))
+        return [InputError("unlucky") if q == 13 else q * q for q in questions]
+
+    return answer
+
+
+def rounds(first: int, count: int) -> Callable[[Ask], list[int]]:
+    """Return a task that asks `count` times for two squares, of numbers from `first` on."""
+
+    def task(ask: Ask) -> list[int]:
+        return [sum(ask([first + turn, first + turn + 1])) for turn in range(count)]
+
+    return task
+
+
+def test_questions_of_all_that_wait_are_answered_together_and_in_order() -> None:
+    asked: list[list[int]] = []
+    found = dict(run_cooperatively([rounds(1, 2), rounds(20, 0), rounds(30, 3)], squares(asked)))
+    assert found == {0: [1 + 4, 4 + 9], 1: [], 2: [900 + 961, 961 + 1024, 1024 + 1089]}
+    assert asked == [[1, 2, 30, 31], [2, 3, 31, 32], [32, 33]]
+
+
+def test_no_task_no_question() -> None:
+    asked: list[list[int]] = []
+    assert not list(run_cooperatively([], squares(asked)))
+    assert dict(run_cooperatively([lambda ask: list(ask([]))], squares(asked))) == {0: []}
+
+
+def test_an_error_reaches_the_task_that_asked_and_no_other() -> None:
+    def careful(ask: Ask) -> str:
+        try:
+            ask([12, 13])
+        except InputError as error:
+            return str(error)
+        return "none"
+
+    assert dict(run_cooperatively([rounds(1, 1), careful, rounds(5, 2)], squares([]))) == {
+        0: [5],
+        1: "unlucky",
+        2: [61, 85],
+    }
+
+
+def test_an_error_of_a_task_ends_all_others_and_their_threads() -> None:
+    ended: list[int] = []
+
+    def asks_on(ask: Ask) -> int:
+        try:
+            while True:
+                ask([1])
+        finally:
+            ended.append(1)
+
+    before = threading.active_count()
+    with pytest.raises(InputError, match="unlucky"):
+        list(run_cooperatively([asks_on, rounds(12, 1), asks_on], squares([])))
+    assert ended == [1, 1]
+    assert threading.active_count() == before
+
+
+def test_only_one_task_runs_at_a_time_with_the_settings_of_the_caller() -> None:
+    running: list[int] = []
+
+    def alone(ask: Ask) -> bool:
+        for _ in range(5):
+            running.append(1)
+            assert len(running) == 1
+            running.pop()
+            ask([1])
+        return np.geterr()["divide"] == "raise"
+
+    with np.errstate(divide="raise"):
+        assert all(found for _, found in run_cooperatively([alone] * 8, squares([])))
+
+
+@pytest.mark.parametrize("threads", [0, 1, 2])
+def test_where_no_more_threads_start_the_rest_runs_one_after_the_other(
+    threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = [1] * threads
+    start = cooperative_tasks.ThreadPoolExecutor.submit
+
+    def submit(pool: cooperative_tasks.ThreadPoolExecutor, *task: object) -> object:
+        if not left:
+            raise RuntimeError("can't start new thread")
+        left.pop()
+        return start(pool, *task)
+
+    monkeypatch.setattr(cooperative_tasks.ThreadPoolExecutor, "submit", submit)
+    found = dict(run_cooperatively([rounds(1, 2), rounds(12, 0), rounds(30, 1)], squares([])))
+    assert found == {0: [5, 13], 1: [], 2: [1861]}
+
+
+def test_an_interrupt_at_any_time_leaves_no_thread() -> None:
+    before = threading.active_count()
+
+    def interrupted(_: object) -> list[int]:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(run_cooperatively([rounds(1, 2), rounds(12, 3)], interrupted))
+    assert threading.active_count() == before

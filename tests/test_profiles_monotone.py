@@ -1,0 +1,127 @@
+"""More work never takes less time, wherever a table was measured."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import hwdb
+import perfmodel as pm
+from perfmodel.costs import Roofline, lookup
+from perfmodel.estimates import Estimates, estimate_load
+from perfmodel.profiles import FAMILY, ShapeBatch, compiled, isotonic, store
+from perfmodel.profiles import monotone as rising_module
+from perfmodel.profiles.monotone import FILLED_WEIGHT, rising
+from perfmodel.profiles.shapes import shape_at
+from perfmodel.workload import RANKS, load_of
+
+FAMILIES = ("gemm", "attention_decode")
+SITES, POINTS = 20, 60
+
+
+def test_cells_that_rise_stay_and_others_become_their_mean() -> None:
+    """Along one axis; a cell that was filled rather than measured hardly counts."""
+    known = np.ones((1, 4), bool)
+    assert rising(np.array([[1.0, 2.0, 3.0, 4.0]]), known).tolist() == [[1.0, 2.0, 3.0, 4.0]]
+    assert rising(np.array([[1.0, 3.0, 2.0, 4.0]]), known) == pytest.approx(np.array([[1.0, 2.5, 2.5, 4.0]]))
+    known[0, 1] = False
+    assert rising(np.array([[1.0, 3.0, 2.0, 4.0]]), known) == pytest.approx(
+        np.array([[1.0, 2.0 + 1 / 21, 2.0 + 1 / 21, 4.0]])
+    )
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_grids_never_fall_along_either_axis(seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    grids = draw.normal(size=(3, 8, 9)).cumsum(axis=1).cumsum(axis=2)
+    found = rising(grids, draw.random(grids.shape) < 0.7)
+    assert np.diff(found, axis=1).min() >= -1e-12
+    assert np.diff(found, axis=2).min() >= -1e-12
+
+
+@pytest.mark.parametrize("size", [2, 5, 30])
+def test_the_loops_of_isotonic_regression_give_the_numbers_of_arrays(size: int) -> None:
+    draw = np.random.default_rng(size)
+    weight = draw.choice([FILLED_WEIGHT, 1.0], (7, size))
+    values = draw.normal(size=weight.shape)
+    values[3] = -np.arange(size)  # one that falls all the way is one mean
+    values[4, :2] = 1.0
+    total, mass = (np.concatenate([np.zeros((7, 1)), np.cumsum(a, axis=1)], axis=1) for a in (values * weight, weight))
+    expected = rising_module._by_arrays(total, mass)
+    np.testing.assert_allclose(expected[3], total[3, -1] / mass[3, -1])
+    for loop in (isotonic.isotonic_rows, compiled._isotonic_rows()):
+        found = np.empty(values.shape)
+        loop(total, mass, found)
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("name", sorted(store.names()))
+def test_times_of_every_measured_device_never_fall(name: str) -> None:
+    """Along m of a GEMM, and along batch and context of decode attention, at 20 random sites, far past the tables."""
+    profile = store.load(name)
+    assert profile is not None
+    draw = np.random.default_rng(0)
+    for family in (FAMILY[f] for f in FAMILIES if f in profile.files):
+        item = profile.tables(family.name, profile.frameworks(family.name)[0])[0]
+        low, high = item.table.sites.min(axis=0), item.table.sites.max(axis=0)
+        site = np.repeat(draw.uniform(low, high, (SITES, len(low))), POINTS, axis=0)
+        for along in range(len(item.table.axes)):
+            ends = [(a[0], a[-1]) for a in item.table.axes]
+            held = [np.full(len(site), draw.uniform(*e)) for e in ends]
+            held[along] = np.tile(np.linspace(ends[along][0], ends[along][1] + 3.0, POINTS), SITES)
+            shape = shape_at(family, site, np.stack(held, axis=1))
+            choice = lookup.Choice(measured=item, wanted=item.variant, worst=0)
+            time = lookup.price(choice, ShapeBatch(family, shape)).time.reshape(SITES, POINTS)
+            fall = np.max(1.0 - time[:, 1:] / time[:, :-1])
+            assert fall < 0.01, (family.name, family.axis[along], fall)
+
+
+@pytest.mark.parametrize("device", ["rtx-a6000", "h100-sxm", "mi300x", "l40s"])
+@pytest.mark.parametrize("seed", range(5))
+def test_cached_tokens_never_make_a_prefill_slower(device: str, seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    tokens = float(draw.integers(2000, 60_000))
+    hits = np.array([0.0, *np.sort(draw.uniform(0.1, 0.99, 4))])
+    load = load_of(pm.Workload.from_lengths(tokens, 8.0, concurrency=1, arrival="static"), len(hits))
+    placed = pm.deployments([hwdb.device(device)], tp=np.full(len(hits), 8.0))
+    found = estimate_load(pm.model("Qwen/Qwen3-32B"), replace(load, hit=hits[None]), placed, engine=pm.engine("vllm"))
+    assert np.all(found.ttft[0, 1:] <= 1.01 * found.ttft[0, 0])
+
+
+def _asked(rates: np.ndarray, count: float | np.ndarray, tokens: tuple[int, int], engine: str) -> Estimates:
+    work = pm.Workload.from_lengths(*tokens, rate=1.0)
+    load = replace(load_of(work, len(rates)), rate=rates, n_requests=np.broadcast_to(count, rates.shape).astype(float))
+    placed = pm.deployments([hwdb.device("h100-sxm")], tp=np.ones(len(rates)))
+    spec = pm.model("meta-llama/Llama-3.1-8B")
+    return estimate_load(spec, load, placed, engine=pm.engine(engine), costs=Roofline())
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_finite_run_waits_no_less_at_a_higher_rate(seed: int) -> None:
+    """From an idle replica to ten times what it can serve, mean and percentiles."""
+    draw = np.random.default_rng(seed)
+    tokens = (int(draw.integers(50, 8000)), int(draw.integers(40, 600)))
+    rates = np.geomspace(0.05, 200.0, 40)
+    engine = str(draw.choice(["vllm", "sglang", "trtllm"]))
+    found = _asked(rates, float(draw.integers(2, 3000)), tokens, engine)
+    for statistic in ("mean", *RANKS):
+        ttft = np.ravel(found.quantile("ttft", statistic))
+        assert np.max(1.0 - ttft[1:] / ttft[:-1]) < 0.02, statistic
+
+
+def test_no_run_waits_longer_than_one_whose_requests_all_arrive_at_once() -> None:
+    found = _asked(np.array([5.0, 20.0, 1e9]), 400.0, (1000, 200), "vllm")
+    assert np.all(found.ttft[0, :2] <= 1.001 * found.ttft[0, 2])
+
+
+def test_a_run_without_end_is_the_same_beside_finite_runs() -> None:
+    """Candidates of one column do not change one another."""
+    rates = np.array([2.0, 20.0, 1e3])
+    alone = _asked(rates, np.inf, (1000, 200), "vllm")
+    mixed = _asked(np.append(rates, 5.0), np.array([np.inf, np.inf, np.inf, 100.0]), (1000, 200), "vllm")
+    for name in ("ttft", "tpot"):
+        np.testing.assert_allclose(getattr(mixed, name)[:, :3], getattr(alone, name))
+    for statistic in RANKS:
+        np.testing.assert_allclose(mixed.quantile("ttft", statistic)[:, :3], alone.quantile("ttft", statistic))

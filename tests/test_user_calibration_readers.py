@@ -1,0 +1,241 @@
+"""Results of benchmarks are read by format; what cannot be is refused with its field."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hwdb import InputError
+from perfmodel.user_calibration import READERS, read_results
+
+#: A result of `vllm bench serve --save-result` (vLLM 0.10), and one of benchmark_serving.py (vLLM 0.6).
+VLLM: dict[str, Any] = {
+    "date": "20250801-120000",
+    "endpoint_type": "vllm",
+    "model_id": "meta-llama/Llama-3.1-8B-Instruct",
+    "num_prompts": 200,
+    "request_rate": "inf",
+    "burstiness": 1.0,
+    "max_concurrency": 16,
+    "duration": 40.0,
+    "completed": 200,
+    "total_input_tokens": 200_000,
+    "total_output_tokens": 50_000,
+    "request_throughput": 5.0,
+    "output_throughput": 1250.0,
+    "total_token_throughput": 6250.0,
+    "mean_ttft_ms": 80.0,
+    "median_ttft_ms": 75.0,
+    "p99_ttft_ms": 190.0,
+    "mean_tpot_ms": 12.0,
+    "median_tpot_ms": 11.9,
+    "p99_tpot_ms": 13.0,
+    "mean_itl_ms": 12.0,
+    "median_itl_ms": 11.5,
+    "p99_itl_ms": 40.0,
+}
+OLD_VLLM = {k: v for k, v in VLLM.items() if k not in ("endpoint_type", "burstiness", "total_token_throughput")}
+OLD_VLLM |= {"backend": "vllm", "request_rate": 4.0, "max_concurrency": None, "total_throughput": 6250.0}
+#: A line of `sglang.bench_serving` (0.4): requests at a rate, seconds of a request stated.
+SGLANG: dict[str, Any] = {
+    "backend": "sglang",
+    "dataset_name": "random",
+    "request_rate": 8.0,
+    "max_concurrency": None,
+    "completed": 100,
+    "total_input_tokens": 102_400,
+    "total_output_tokens": 25_600,
+    "request_throughput": 7.6,
+    "output_throughput": 1945.6,
+    "mean_e2e_latency_ms": 3000.0,
+    "mean_ttft_ms": 90.0,
+    "median_ttft_ms": 85.0,
+    "p99_ttft_ms": 210.0,
+    "mean_tpot_ms": 11.0,
+    "median_tpot_ms": 10.8,
+    "mean_itl_ms": 11.0,
+    "median_itl_ms": 10.1,
+    "p99_itl_ms": 35.0,
+}
+
+
+def written(folder: Path, value: Any, name: str = "result.json") -> Path:
+    path = folder / name
+    path.write_text(value if isinstance(value, str) else json.dumps(value), encoding="utf-8")
+    return path
+
+
+def test_a_closed_run_of_vllm(tmp_path: Path) -> None:
+    (run,) = read_results(written(tmp_path, VLLM))
+    assert run.given["model"] == "meta-llama/Llama-3.1-8B-Instruct"
+    assert (run.given["mode"], run.given["concurrency"]) == ("closed", "16")
+    assert (run.given["isl"], run.given["osl"], run.given["n_requests"]) == ("1000", "250", "200")
+    assert run.measured["ttft_ms_p99"] == 190.0
+    assert run.measured["total_tok_s"] == 6250.0
+    assert "e2e_ms" not in run.measured
+
+
+def test_an_open_run_of_older_vllm(tmp_path: Path) -> None:
+    (run,) = read_results(written(tmp_path, OLD_VLLM))
+    assert (run.given["engine"], run.given["mode"], run.given["request_rate_rps"]) == ("vllm", "open", "4")
+    assert run.measured["total_tok_s"] == 6250.0
+
+
+def test_runs_of_sglang_one_per_line(tmp_path: Path) -> None:
+    lines = "\n".join(json.dumps({**SGLANG, "request_rate": rate}) for rate in (2.0, 8.0))
+    first, second = read_results(written(tmp_path, lines, "result.jsonl"))
+    assert (first.given["request_rate_rps"], second.given["request_rate_rps"]) == ("2", "8")
+    assert first.given["engine"] == "sglang"
+    assert first.measured["e2e_ms"] == 3000.0
+    assert second.place.endswith("line 2")
+
+
+def test_the_server_of_sglang_says_its_model_and_tp(tmp_path: Path) -> None:
+    server = {"model_path": "Qwen/Qwen3-32B", "tp_size": 2}
+    (run,) = read_results(written(tmp_path, {**SGLANG, "model_id": None, "server_info": server}))
+    assert (run.given["model"], run.given["tp"]) == ("Qwen/Qwen3-32B", "2")
+
+
+def test_a_rate_whose_cap_is_reached_is_a_closed_loop(tmp_path: Path) -> None:
+    """8 requests/s of 3 s each are 24 in flight: a cap of 20 rules, one of 40 does not."""
+    capped, free = (read_results(written(tmp_path, {**SGLANG, "max_concurrency": cap}))[0] for cap in (20, 40))
+    assert (capped.given["mode"], capped.given["concurrency"]) == ("closed", "20")
+    assert "cap" in capped.remarks[0]
+    assert free.given["mode"] == "open"
+
+
+def test_failed_requests_are_counted(tmp_path: Path) -> None:
+    (run,) = read_results(written(tmp_path, {**VLLM, "num_prompts": 210}))
+    assert run.remarks == ("10 of 210 requests failed and are left out",)
+
+
+def test_a_table_as_predict_reads_it(tmp_path: Path) -> None:
+    text = "model,device,tp,concurrency,isl,osl,tpot_ms,note\nq,h100-sxm,2,8,100,50,7.5,mine\n"
+    (run,) = read_results(written(tmp_path, text, "runs.csv"))
+    assert dict(run.measured) == {"tpot_ms": 7.5}
+    assert run.given["concurrency"] == "8"
+    assert "note" not in run.given
+
+
+#: AIPerf 0.10 (schema 1.3), and GenAI-Perf 0.0.8.
+AIPERF: dict[str, Any] = {
+    "schema_version": "1.3",
+    "request_throughput": {"unit": "requests/sec", "avg": 5.0},
+    "request_latency": {"unit": "ms", "avg": 3068.0, "p99": 3400.0},
+    "request_count": {"unit": "requests", "avg": 200.0},
+    "time_to_first_token": {"unit": "ms", "avg": 80.0, "p50": 75.0, "p90": 120.0, "p99": 190.0},
+    "inter_token_latency": {"unit": "ms", "avg": 12.0, "p50": 11.9, "p99": 13.0},
+    "output_token_throughput": {"unit": "tokens/sec", "avg": 1250.0},
+    "output_sequence_length": {"unit": "tokens", "avg": 250.0},
+    "input_sequence_length": {"unit": "tokens", "avg": 1000.0},
+    "input_config": {"endpoint": {"model_names": ["q"]}, "loadgen": {"concurrency": 16}},
+}
+GENAI = {k: v for k, v in AIPERF.items() if k != "schema_version"}
+GENAI |= {"input_config": {"model": ["q"], "perf_analyzer": {"stimulus": {"concurrency": 16}}}}
+
+
+@pytest.mark.parametrize("result", [AIPERF, GENAI])
+def test_results_of_aiperf_and_its_forerunner(tmp_path: Path, result: dict[str, Any]) -> None:
+    (run,) = read_results(written(tmp_path, result))
+    assert run.given["model"] == "q"
+    assert (run.given["mode"], run.given["concurrency"], run.given["isl"]) == ("closed", "16", "1000")
+    assert run.measured["tpot_ms"] == 12.0
+    assert run.measured["e2e_ms_p99"] == 3400.0
+
+
+def test_units_of_aiperf_count(tmp_path: Path) -> None:
+    seconds = {**AIPERF, "time_to_first_token": {"unit": "s", "avg": 0.08}}
+    assert read_results(written(tmp_path, seconds))[0].measured["ttft_ms"] == pytest.approx(80.0)
+    with pytest.raises(InputError, match="fortnight"):
+        read_results(written(tmp_path, {**AIPERF, "time_to_first_token": {"unit": "fortnight", "avg": 1}}))
+
+
+def guidellm(strategy: dict[str, Any], holder: str) -> dict[str, Any]:
+    """A report of guidellm: `args` held the strategy until 0.3, `config` does since."""
+
+    def figure(mean: float) -> dict[str, Any]:
+        return {"successful": {"mean": mean, "percentiles": {"p50": mean, "p90": 1.5 * mean, "p99": 2 * mean}}}
+
+    figures = {
+        "time_to_first_token_ms": figure(80.0),
+        "inter_token_latency_ms": figure(12.0),
+        "request_latency": figure(3.068),
+        "requests_per_second": figure(5.0),
+        "output_tokens_per_second": figure(1250.0),
+        "prompt_token_count": figure(1000.0),
+        "output_token_count": figure(250.0),
+    }
+    return {"args": {"model": "q"}, "benchmarks": [{holder: {"strategy": strategy}, "metrics": figures}]}
+
+
+@pytest.mark.parametrize("holder", ["args", "config"])
+def test_reports_of_guidellm(tmp_path: Path, holder: str) -> None:
+    (closed,) = read_results(written(tmp_path, guidellm({"type_": "concurrent", "streams": 16}, holder)))
+    assert (closed.given["model"], closed.given["concurrency"]) == ("q", "16")
+    assert closed.measured["e2e_ms"] == pytest.approx(3068.0)
+    assert closed.measured["ttft_ms_p90"] == 120.0
+    (steady,) = read_results(written(tmp_path, guidellm({"type_": "constant", "rate": 5.0}, holder)))
+    assert (steady.given["mode"], steady.given["request_rate_rps"], steady.given["cv"]) == ("open", "5", "0")
+
+
+@pytest.mark.parametrize("names", [("prompt_len", "output_len"), ("prompt_tokens", "output_tokens")])
+def test_reports_of_inference_perf(tmp_path: Path, names: tuple[str, str]) -> None:
+    figure = {"mean": 0.012, "median": 0.0119, "p90": 0.0125, "p99": 0.013}
+    result = {
+        "load_summary": {"count": 200, "requested_rate": 5.0},
+        "successes": {
+            "count": 200,
+            "latency": {"time_per_output_token": figure, "time_to_first_token": {**figure, "mean": 0.08}},
+            "throughput": {"requests_per_sec": 4.9, "output_tokens_per_sec": 1225.0},
+            names[0]: {"mean": 1000.0},
+            names[1]: {"mean": 250.0},
+        },
+        "failures": {"count": 2},
+    }
+    (run,) = read_results(written(tmp_path, result))
+    assert (run.given["isl"], run.given["osl"], run.given["request_rate_rps"]) == ("1000", "250", "5")
+    assert run.measured["tpot_ms"] == pytest.approx(12.0)
+    assert run.measured["ttft_ms"] == pytest.approx(80.0)
+    assert "2 requests failed" in run.remarks[0]
+
+
+def test_tests_of_llama_bench_as_json_and_csv(tmp_path: Path) -> None:
+    tests = [
+        {"model_filename": "m.gguf", "n_prompt": 512, "n_gen": 0, "n_depth": 4096, "avg_ts": 3000.0},
+        {"model_filename": "m.gguf", "n_prompt": 0, "n_gen": 128, "n_depth": 0, "avg_ts": 90.0},
+    ]
+    prefill, decode = read_results(written(tmp_path, tests))
+    assert (prefill.given["isl"], prefill.given["osl"]) == ("4608", "1")
+    assert float(prefill.given["prefix_hit"]) == pytest.approx(4096 / 4608)
+    assert dict(decode.measured) == {"decode_tok_s": 90.0}
+    lines = ["model_filename,n_prompt,n_gen,avg_ts", "m.gguf,512,0,3000", "m.gguf,0,128,90"]
+    former = read_results(written(tmp_path, "\n".join(lines) + "\n", "old.csv"))
+    assert [dict(run.measured) for run in former] == [{"prefill_tok_s": 3000.0}, {"decode_tok_s": 90.0}]
+    with pytest.raises(InputError, match="mixes two rates"):
+        read_results(written(tmp_path, [{**tests[0], "n_gen": 64}]))
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ({**VLLM, "mean_ttft_ms": "fast"}, "mean_ttft_ms is 'fast'"),
+        ({**VLLM, "mean_tpot_ms": -3}, "mean_tpot_ms is '-3'"),
+        ({**VLLM, "completed": 0}, "no request was served"),
+        ({k: v for k, v in VLLM.items() if k != "completed"}, "completed is missing"),
+        ({"hello": 1}, "no known benchmark"),
+        (json.dumps(VLLM)[:300], r"line 1, column \d+: not JSON"),
+        ("", "empty"),
+        ("model,device,tpot_ms\nq,h100-sxm,\n", "nothing is measured"),
+        ("model,device,tpot_ms\nq,h100-sxm\n", "cells"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_with_its_field(tmp_path: Path, value: Any, told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        read_results(written(tmp_path, value))
+
+
+def test_each_format_has_a_name_of_its_own() -> None:
+    assert len({reader.name for reader in READERS}) == len(READERS)
