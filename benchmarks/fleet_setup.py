@@ -13,7 +13,7 @@ import numpy as np
 from hwdb import Infeasible
 from search import load_scenario
 from search.fleet import FleetPlan, FleetProblem, fleet_plan
-from search.fleet.options import prepare
+from search.fleet.solution.from_scenario import prepare
 
 
 class Line(NamedTuple):

@@ -50,7 +50,7 @@ GROUPS = {
 TESTS = (
     *("equations", "memory", "operators", "serving", "fleet", "deployment"),
     *("estimates_columns", "estimates_disaggregated", "estimates_explanation", "estimates_percentiles"),
-    *("costs_overlap", "costs_launch_floor", "costs_known_steps", "costs_roofline"),
+    *("costs_overlap", "costs_launch_floor", "costs_step_cache", "costs_roofline"),
     *("costs_context_parallel", "power_capping"),
 )
 #: Named and equivalent mutants.
@@ -95,7 +95,7 @@ class Named:
 
 def sources(group: str) -> list[str]:
     """List the files of a group, relative to the root."""
-    return sorted(str(path.relative_to(ROOT)) for path in (ROOT / GROUPS[group]).glob("*.py"))
+    return sorted(str(path.relative_to(ROOT)) for path in (ROOT / GROUPS[group]).rglob("*.py"))
 
 
 def drawn(group: str, count: int, seed: int) -> list[Mutant]:

@@ -1,5 +1,7 @@
 """The import graph of the packages by room: a room is a folder directly under `perfmodel/` or `search/`.
 
+The sub-packages of `search/fleet/` are treated in the same way, as rooms of the package `search.fleet`.
+
 Every import counts, those inside functions and under `TYPE_CHECKING` too.
 """
 
@@ -55,9 +57,9 @@ def modules(root: Path, packages: Iterable[str]) -> dict[str, str]:
     return {module_name(p.relative_to(root)): p.read_text(encoding="utf-8") for p in found}
 
 
-def room(module: str) -> str:
+def room(module: str, package: str) -> str:
     """`perfmodel.costs` for `perfmodel.costs.profiled`; a module directly in a package is a room of its own."""
-    return ".".join(module.split(".")[:2])
+    return ".".join(module.split(".")[: package.count(".") + 2])
 
 
 def graph(texts: Mapping[str, str], package: str) -> dict[str, set[str]]:
@@ -65,13 +67,13 @@ def graph(texts: Mapping[str, str], package: str) -> dict[str, set[str]]:
     ground = {f"{package}.{name}" for name in GROUND}
     edges: dict[str, set[str]] = {}
     for name, text in texts.items():
-        here = room(name)
+        here = room(name, package)
         if not name.startswith(f"{package}.") or here in ground:
             continue
         edges.setdefault(here, set())
         for found in imports_of(name, text):
             target = found.target if found.target != package else f"{package}.{found.name}"
-            there = room(target)
+            there = room(target, package)
             if target.startswith(f"{package}.") and there != here and there not in ground:
                 edges[here].add(there)
     return edges

@@ -31,7 +31,7 @@ from benchmarks.doors import (
 from hwdb import InputError
 from perfmodel.estimates import estimate_load
 from perfmodel.workload import histogram, load_of
-from search.fleet.options import fleet_problem
+from search.fleet.solution.from_scenario import fleet_problem
 from search.output.value_format import json_value
 from search.planning import plan
 from search.report.page_of_plan import page_of

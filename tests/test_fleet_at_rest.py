@@ -14,10 +14,10 @@ import hwdb
 from perfmodel.costs import Roofline
 from perfmodel.deployment.columns import deployments
 from search import FleetPlan, FleetProblem, Inventory, Option, load_scenario
-from search.fleet.idle import idle_devices
-from search.fleet.layout_set import layout_names
-from search.fleet.operating import IDLE_RATE, _at_the_wall, mixes
-from search.fleet.options import prepare
+from search.fleet.accounting.idle import idle_devices
+from search.fleet.checks.operating import IDLE_RATE, _at_the_wall, mixes
+from search.fleet.replicas.layout_set import layout_names
+from search.fleet.solution.from_scenario import prepare
 from tests.test_fleet_by_hand import MODELLED
 
 

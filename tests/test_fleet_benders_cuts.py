@@ -8,14 +8,19 @@ import numpy as np
 import pytest
 from scipy.optimize import linprog
 
-from search.fleet.benders_cuts import lacking_worths, least_served, solve_linear_with_cuts, solve_with_cuts
-from search.fleet.cases import cases
-from search.fleet.deadline import Deadline
-from search.fleet.knapsack import cheap_columns
-from search.fleet.problem import FleetProblem
-from search.fleet.program import Ask, formulate
-from search.fleet.solve import run_solver
-from search.fleet.split import LEFT_OUT
+from search.fleet.decomposition.benders_cuts import (
+    lacking_worths,
+    least_served,
+    solve_linear_with_cuts,
+    solve_with_cuts,
+)
+from search.fleet.decomposition.knapsack import cheap_columns
+from search.fleet.decomposition.split import LEFT_OUT
+from search.fleet.integer_program.deadline import Deadline
+from search.fleet.integer_program.program import Ask, formulate
+from search.fleet.integer_program.solve import run_solver
+from search.fleet.problem_data.cases import cases
+from search.fleet.problem_data.problem import FleetProblem
 from tests.test_fleet_columns import prices
 from tests.test_fleet_parts import day
 

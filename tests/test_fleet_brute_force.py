@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from search import FleetInfeasible, FleetProblem, Inventory, Option, fleet_plan
-from search.fleet import World, levels
-from search.fleet.split import relaxed
+from search.fleet import World
+from search.fleet.decomposition.split import relaxed
+from search.fleet.integer_program import levels
 from search.scenario import Supply
 
 #: Instances of each kind.

@@ -17,13 +17,13 @@ from perfmodel.deployment.columns import deployments
 from perfmodel.workload import Workload, load_of
 from search import FleetInfeasible, FleetPlan, FleetProblem, Inventory, Option, fleet_plan, load_scenario, plan_fleet
 from search.fleet import Binding, formulate, hour_rows, is_a_day
-from search.fleet.day import over_the_day
-from search.fleet.idle import idle_devices
-from search.fleet.layout_set import rate_and_watts
-from search.fleet.limits import failures, limits, max_replicas, prices, served_by_none, with_nodes
-from search.fleet.operating import mixed_load
-from search.fleet.options import fleet_problem, priced
-from search.fleet.periods import busiest
+from search.fleet.accounting.idle import idle_devices
+from search.fleet.checks.operating import mixed_load
+from search.fleet.integer_program.periods import busiest
+from search.fleet.problem_data.limits import failures, limits, max_replicas, prices, served_by_none, with_nodes
+from search.fleet.replicas.layout_set import rate_and_watts
+from search.fleet.solution.day import over_the_day
+from search.fleet.solution.from_scenario import fleet_problem, priced
 from search.planning import Target, tariff_of
 
 # -------------------------------------------------------------------------------- what a fleet shows

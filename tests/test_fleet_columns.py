@@ -9,16 +9,18 @@ import numpy as np
 import pytest
 
 from hwdb import Infeasible
-from search.fleet import fleet_plan, plan, split
-from search.fleet.choice import level_of, support
-from search.fleet.columns import Column, Parts
-from search.fleet.cost_bounds import floor, losses, value
-from search.fleet.coupling import coupling, parts_of
-from search.fleet.deadline import Deadline
-from search.fleet.fitting import Fitting
-from search.fleet.knapsack import cheap_columns
-from search.fleet.master import cheapest_mix
-from search.fleet.problem import FleetProblem
+from search.fleet import fleet_plan
+from search.fleet.decomposition import split
+from search.fleet.decomposition.choice import level_of, support
+from search.fleet.decomposition.columns import Column, Parts
+from search.fleet.decomposition.cost_bounds import floor, losses, value
+from search.fleet.decomposition.coupling import coupling, parts_of
+from search.fleet.decomposition.fitting import Fitting
+from search.fleet.decomposition.knapsack import cheap_columns
+from search.fleet.decomposition.master import cheapest_mix
+from search.fleet.integer_program.deadline import Deadline
+from search.fleet.problem_data.problem import FleetProblem
+from search.fleet.solution import plan
 from tests.test_fleet_parts import day
 
 

@@ -13,7 +13,7 @@ from hwdb import InputError
 from perfmodel.costs import Roofline
 from search import FleetPlan, FleetProblem, Inventory, Option, fleet_plan, load_scenario, plan, plan_fleet
 from search.fleet import hour_rows
-from search.fleet.periods import busiest
+from search.fleet.integer_program.periods import busiest
 from search.output import fleet_rows, print_fleet
 
 MODEL = "meta-llama/Llama-3.1-8B-Instruct"

@@ -30,16 +30,16 @@ from search.fleet import (
     routing_rows,
     verified,
 )
-from search.fleet.batches import Batch, joined, stacked
-from search.fleet.buckets import CUTS, cut, relaxed_cost
-from search.fleet.busiest import Mix, busiest_mixes
-from search.fleet.growth import extended
-from search.fleet.mix import mix_factors, slowed, tightened
-from search.fleet.operating import mixed_load, mixes
-from search.fleet.options import prepare
-from search.fleet.problem import World
-from search.fleet.rates import Rivals, copies_within, greatest_rates
-from search.fleet.routing import WHOLE_WEIGHT, weights
+from search.fleet.checks.busiest import Mix, busiest_mixes
+from search.fleet.checks.mix import mix_factors, slowed, tightened
+from search.fleet.checks.operating import mixed_load, mixes
+from search.fleet.options.buckets import CUTS, cut, relaxed_cost
+from search.fleet.problem_data.problem import World
+from search.fleet.replicas.batches import Batch, joined, stacked
+from search.fleet.replicas.rates import Rivals, copies_within, greatest_rates
+from search.fleet.results.growth import extended
+from search.fleet.results.routing import WHOLE_WEIGHT, weights
+from search.fleet.solution.from_scenario import prepare
 from search.output import fleet_power_notes, print_verified, verified_rows
 from search.planning import Target
 from search.planning.sizing import least_replicas
@@ -468,7 +468,7 @@ def test_a_fleet_is_planned_again_until_its_simulation_passes(
     truth: float, passes: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A replica that keeps its bounds up to a share of what is planned gets no more than that in the end."""
-    passing_module = importlib.import_module("search.fleet.replan_by_simulation")
+    passing_module = importlib.import_module("search.fleet.solution.replan_by_simulation")
     asked = load_scenario(two(tmp_path))
     first = plan_fleet(asked, costs=Roofline())
     capable = {o.name: truth * s for o, s in zip(first.problem.options, first.problem.throughput, strict=True)}

@@ -10,15 +10,17 @@ import numpy as np
 import pytest
 
 from search import FleetProblem, Inventory, Option, fleet_plan
-from search.fleet import World, greatest_growth, limit_rows, marginal_value_rows, plan, split
-from search.fleet.bills import cheapest_held
-from search.fleet.columns import Parts
-from search.fleet.coupling import coupling, parts_of
-from search.fleet.deadline import Deadline
-from search.fleet.fitting import Fitting
-from search.fleet.knapsack import cheap_columns, simple
-from search.fleet.limits import limits, with_nodes
-from search.fleet.problem import checked
+from search.fleet import World, greatest_growth, limit_rows, marginal_value_rows
+from search.fleet.accounting.bills import cheapest_held
+from search.fleet.decomposition import split
+from search.fleet.decomposition.columns import Parts
+from search.fleet.decomposition.coupling import coupling, parts_of
+from search.fleet.decomposition.fitting import Fitting
+from search.fleet.decomposition.knapsack import cheap_columns, simple
+from search.fleet.integer_program.deadline import Deadline
+from search.fleet.problem_data.limits import limits, with_nodes
+from search.fleet.problem_data.problem import checked
+from search.fleet.solution import plan
 from search.scenario import Supply
 
 
@@ -237,7 +239,7 @@ def test_a_part_made_cheaper_knows_how_many_owned_devices_there_are(
 
 
 def test_rows_of_limits_without_time_are_told_as_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("search.fleet.marginal_values.splits", lambda _: True)
+    monkeypatch.setattr("search.fleet.results.marginal_values.splits", lambda _: True)
     option = Option("one", "a", 1.0, 5.0)
     problem = FleetProblem((option,), ("x",), np.array([[2.0]]), np.ones((1, 1)), inventory=Inventory(stock={"a": 2.0}))
     late = fleet_plan(problem)

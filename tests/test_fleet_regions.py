@@ -14,7 +14,7 @@ from hwdb import InputError
 from perfmodel import Slo
 from search import FleetInfeasible, FleetPlan, load_scenario, plan_fleet
 from search.fleet import routing_json, routing_rows, verified
-from search.fleet.regions import shorter
+from search.fleet.options.regions import shorter
 
 MODEL = "meta-llama/Llama-3.1-8B-Instruct"
 REGIONS = """\

@@ -18,8 +18,8 @@ from perfmodel.costs import Roofline
 from perfmodel.estimates import start_up
 from search import FleetInfeasible, FleetPlan, FleetProblem, Inventory, Option, fleet_plan, load_scenario, plan_fleet
 from search.fleet import growth_rows, limit_rows, marginal_value_rows, slo_worth_rows, supply_rows
-from search.fleet import split as split_periods
-from search.fleet.terms import draws
+from search.fleet.decomposition import split as split_periods
+from search.fleet.options.terms import draws
 from search.output import fleet_headline
 from search.scenario import Growth, Supply
 
@@ -217,7 +217,7 @@ def test_what_a_limit_is_worth_is_measured_from_the_fleet_at_hand(monkeypatch: p
         options, ("x",), np.array([[6.0]]), np.ones((2, 1)), inventory=Inventory(stock={"a": 4, "b": 9})
     )
     found, asked = fleet_plan(problem), []
-    marginal_values = importlib.import_module("search.fleet.marginal_values")
+    marginal_values = importlib.import_module("search.fleet.results.marginal_values")
     monkeypatch.setattr(marginal_values, "fleet_plan", lambda other: asked.append(other) or fleet_plan(other))
     assert [r["gain"] for r in marginal_values.marginal_value_rows(found)] == pytest.approx([8.0, 0.0])
     assert [other.inventory.stock for other in asked] == [{"a": 5, "b": 9}, {"a": 4, "b": 10}]

@@ -16,7 +16,7 @@ from perfmodel.estimates import overall
 from perfmodel.workload import load_of
 from search import FleetPlan, FleetProblem, Option, fleet_plan, load_scenario, plan_fleet
 from search.fleet import greatest_growth, routing_rows, verified
-from search.fleet.shared_replicas import Tenant, beside, held, reserves, shared_rates
+from search.fleet.replicas.shared_replicas import Tenant, beside, held, reserves, shared_rates
 from search.planning import Target
 
 LLAMA, QWEN = "meta-llama/Llama-3.1-8B-Instruct", "Qwen/Qwen2.5-7B-Instruct"

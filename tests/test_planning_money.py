@@ -22,7 +22,7 @@ from perfmodel.costs import Roofline
 from perfmodel.money import Ownership, capital_per_year, least_utilisation, split
 from perfmodel.power import constants
 from search import Plan, plan
-from search.fleet.account import intensities
+from search.fleet.accounting.account import intensities
 from search.planning import ways_to_pay
 from search.scenario import Site
 from search.scenario.scenario import read_scenario

@@ -12,7 +12,7 @@ import hwdb
 from hwdb import InputError
 from hwdb.tomlfile import Table, parse_toml
 from perfmodel.vocabulary import FORMER_NAMES
-from search.fleet.options import fleet_problem
+from search.fleet.solution.from_scenario import fleet_problem
 from search.scenario.engine import ENGINE_KEYS
 from search.scenario.rankings import FORMER_RANKINGS, RANKINGS
 from search.scenario.scenario import Scenario, load_scenario
