@@ -7,12 +7,12 @@ import os
 from pathlib import Path
 
 import pytest
-from tests.test_feedback_readers import VLLM
 
 import cli
 from perfmodel.engines import Adjustment
 from perfmodel.engines import engine as engine_of
 from search.commands.calibrate import with_runs
+from tests.test_user_calibration_readers import VLLM
 
 SCENARIO = """\
 [model]

@@ -53,6 +53,8 @@ def report_command(scenario: Scenario, hardware: HwdbOptions, output: Page = Non
     from search.report import FORMS, PICTURES, form_of
     from search.scenario import load_scenario
 
+    if output:
+        outfile.check(output, scenario)
     form = form or (form_of(output) if output else "html")
     if form not in (*FORMS, *PICTURES):
         raise InputError(f"--format {form}: unknown; give one of {', '.join((*FORMS, *PICTURES))}")

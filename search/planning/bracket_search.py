@@ -97,19 +97,13 @@ def greatest(margin: Margin, low: Array, high: Array, *, whole: bool = False) ->
     >>> float(greatest(lambda rows, v: v / 2.5 - 1.0, np.array([0.01]), np.array([100.0]))[0].round(2))
     2.5
     """
-    span = np.log(high / low)
-    last = np.maximum(np.ceil(span / np.log1p(RATE_TOLERANCE)), 1.0)
-    brackets = _Brackets.whole(last)
+    grid = _Grid.between(low, high)
+    brackets = _Brackets.whole(grid.last)
     out, apart = np.full(len(low), np.nan), np.full(len(low), WIDE)
-    rows = np.arange(len(low))
-    first = True
+    rows, first = np.arange(len(low)), True
     while len(rows):
-        steps = (
-            np.rint(last[rows] * np.linspace(0.0, 1.0, FIRST_ROUND_VALUES + 2)[:, None])
-            if first
-            else brackets.expected(rows, apart[rows])
-        )
-        points = low[rows] * np.exp(span[rows] * steps[::-1] / last[rows])
+        steps = grid.coarse(rows) if first else brackets.expected(rows, apart[rows])
+        points = grid.value(rows, steps[::-1])
         found = _margins(margin, rows, points, ahead=TRIED_FIRST if points.size > TOGETHER else len(points))[::-1]
         fails, passes = brackets.narrowed(rows, steps, found)
         if first:  # the ends were tried too: some rows fail everywhere, some pass at the upper end
@@ -117,13 +111,36 @@ def greatest(margin: Margin, low: Array, high: Array, *, whole: bool = False) ->
         else:
             farther = np.where(apart[rows] == CLOSE, WIDE, np.inf)
             apart[rows] = np.where((fails & passes) | np.isinf(apart[rows]), CLOSE, farther)
-        out[rows] = low[rows] * np.exp(span[rows] * brackets.passes[rows] / last[rows])
+        out[rows] = grid.value(rows, brackets.passes[rows])
         rows, first = rows[fails] if first else rows, False
-        open_ = brackets.fails[rows] - brackets.passes[rows] > 1.0
+        unsettled = brackets.fails[rows] - brackets.passes[rows] > 1.0
         if whole:
-            open_ &= np.floor(low[rows] * np.exp(span[rows] * brackets.fails[rows] / last[rows])) > np.floor(out[rows])
-        rows = rows[open_]
+            unsettled &= np.floor(grid.value(rows, brackets.fails[rows])) > np.floor(out[rows])
+        rows = rows[unsettled]
     return np.floor(out) if whole else out
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """Hold the values that a search may try in N rows: low * exp(span * step / last), where steps are 0 to last."""
+
+    low: Array
+    span: Array
+    last: Array
+
+    @classmethod
+    def between(cls, low: Array, high: Array) -> _Grid:
+        """Return the grid from `low` to `high`, (N,), whose steps are at most `RATE_TOLERANCE`, relative."""
+        span = np.log(high / low)
+        return cls(low, span, np.maximum(np.ceil(span / np.log1p(RATE_TOLERANCE)), 1.0))
+
+    def coarse(self, rows: Index) -> Array:
+        """Return the steps of the first round of some rows, (VALUES, rows), both ends included."""
+        return np.rint(self.last[rows] * np.linspace(0.0, 1.0, FIRST_ROUND_VALUES + 2)[:, None])
+
+    def value(self, rows: Index, steps: Array) -> Array:
+        """Return the values at some steps of some rows."""
+        return np.asarray(self.low[rows] * np.exp(self.span[rows] * steps / self.last[rows]))
 
 
 @dataclass(frozen=True)
