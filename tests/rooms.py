@@ -1,6 +1,7 @@
 """The import graph of the packages by room: a room is a folder directly under `perfmodel/` or `search/`.
 
-The sub-packages of `search/fleet/` are treated in the same way, as rooms of the package `search.fleet`.
+What lies directly in `search/fleet/` and `perfmodel/costs/` is treated in the same way, as rooms of the packages
+`search.fleet` and `perfmodel.costs`.
 
 Every import counts, those inside functions and under `TYPE_CHECKING` too.
 """
@@ -58,7 +59,7 @@ def modules(root: Path, packages: Iterable[str]) -> dict[str, str]:
 
 
 def room(module: str, package: str) -> str:
-    """`perfmodel.costs` for `perfmodel.costs.profiled`; a module directly in a package is a room of its own."""
+    """`perfmodel.hardware` for `perfmodel.hardware.order`; a module directly in a package is a room of its own."""
     return ".".join(module.split(".")[: package.count(".") + 2])
 
 

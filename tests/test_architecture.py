@@ -48,7 +48,8 @@ LAZY = {*GUARDED, "pandas", "scipy", "pyarrow", "joblib", "ray"} - {"typer"}
 
 
 #: Which rooms of its package each room may import, beside the ground (`rooms.GROUND`) and hwdb. A room that is not
-#: listed may not exist. docs/architecture.md explains the order. The sub-packages of `search.fleet` have an order, too.
+#: listed may not exist. docs/architecture.md explains the order. The sub-packages of `search.fleet`
+#: and `perfmodel.costs` have an order, too.
 MAY_IMPORT = {
     "perfmodel": {
         "hardware": "",
@@ -98,8 +99,17 @@ MAY_IMPORT = {
         "solution": "accounting checks decomposition integer_program options problem_data replicas",
         "results": "accounting checks decomposition integer_program problem_data solution",
     },
+    "perfmodel.costs": {
+        "cost": "",
+        "measured_tables": "cost",
+        "rooflines": "cost",
+        "related_devices": "cost measured_tables rooflines",
+        "engine_effects": "cost measured_tables related_devices rooflines",
+        "cost_model_choice": "cost engine_effects measured_tables related_devices rooflines",
+        "step_costs": "cost cost_model_choice measured_tables",
+    },
 }
-MOST_FLOORS = {"perfmodel": 8, "search": 8, "search.fleet": 6}
+MOST_FLOORS = {"perfmodel": 8, "search": 8, "search.fleet": 6, "perfmodel.costs": 6}
 #: Rooms that price or place nothing themselves: what they must not load, even through others.
 BLIND = {
     "perfmodel.engines": ("costs", "operators", "serving", "estimates", "hardware"),
@@ -325,6 +335,10 @@ PLANTED = {
     "search.fleet.replicas.rates": "if TYPE_CHECKING:\n    from search.fleet.accounting.fleet import FleetPlan",
     "search.fleet.checks.mix": "def f():\n    from search.fleet import fleet_plan",
     "search.fleet.stray": "X = 1",
+    "perfmodel.costs.cost": "if TYPE_CHECKING:\n    from perfmodel.costs.rooflines.roofline import Bound",
+    "perfmodel.costs.measured_tables.profiled": "def f():\n    from perfmodel.costs import Roofline",
+    "perfmodel.costs.rooflines.roofline": "import perfmodel.costs.step_costs.steps",
+    "perfmodel.costs.stray": "X = 1",
 }
 
 

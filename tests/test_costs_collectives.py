@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import hwdb
 from perfmodel import equations as eq
-from perfmodel.costs.collectives import collective_time
+from perfmodel.costs.rooflines.collectives import collective_time
 from perfmodel.hardware.columns import Hardware, hardware_of
 from perfmodel.hardware.network import group_link
 from perfmodel.operators.demand import Demand

@@ -8,9 +8,10 @@ import pytest
 import hwdb
 from benchmarks.device_order import LOADS, TOLERANCE, between_devices, grid, within_devices
 from hwdb import Device
-from perfmodel.costs import lookup, remarks_of
-from perfmodel.costs.calibrated import Calibrated, donors
-from perfmodel.costs.distance import ceilings, ceilings_beside
+from perfmodel.costs import remarks_of
+from perfmodel.costs.measured_tables import lookup
+from perfmodel.costs.related_devices.calibrated import Calibrated, donors
+from perfmodel.costs.related_devices.distance import ceilings, ceilings_beside
 from perfmodel.engines import engine
 from perfmodel.hardware import better_and_lesser, device_efficiency, kept_in_order, no_worse
 from perfmodel.profiles import FAMILY, ShapeBatch, Variant, load

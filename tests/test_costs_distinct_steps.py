@@ -12,8 +12,9 @@ import pytest
 import hwdb
 from perfmodel import Deployments, Workload, estimate, model
 from perfmodel.arrays import Array
-from perfmodel.costs import Cost, Roofline, StepCost, default, distinct_cost, layouts, step_cost, steps, unique_rows
-from perfmodel.costs.unique_rows import FEW, find_unique_rows
+from perfmodel.costs import Cost, Roofline, StepCost, default, distinct_cost, layouts, step_cost
+from perfmodel.costs.step_costs import steps, unique_rows
+from perfmodel.costs.step_costs.unique_rows import FEW, find_unique_rows
 from perfmodel.deployment import shard
 from perfmodel.deployment.columns import deployments
 from perfmodel.estimates import estimator

@@ -10,8 +10,8 @@ import pytest
 
 import hwdb
 from perfmodel.costs import BOUNDS, FACTORS, KERNELS, EngineFactors, Roofline
-from perfmodel.costs import engine_factors as module
-from perfmodel.costs.engine_factors import combined, factors, kernel
+from perfmodel.costs.engine_effects import engine_factors as module
+from perfmodel.costs.engine_effects.engine_factors import combined, factors, kernel
 from perfmodel.dtypes import COMPUTE_CODE, FORMAT_CODE
 from perfmodel.engines import engine
 from perfmodel.hardware.columns import Hardware, hardware_of

@@ -10,7 +10,7 @@ import pytest
 
 import hwdb
 from perfmodel.costs import EngineKernels, Fallback, Roofline
-from perfmodel.costs.engine_kernels import RECURRENT_OPERATORS, TILE, Between, rates, tiled
+from perfmodel.costs.engine_effects.engine_kernels import RECURRENT_OPERATORS, TILE, Between, rates, tiled
 from perfmodel.deployment.columns import deployments
 from perfmodel.dtypes import FORMAT_BYTES, FORMAT_CODE, FORMATS
 from perfmodel.engines.catalogue import engine
@@ -113,7 +113,7 @@ def gemm(weight: str, tokens: float) -> Demand:
 
 
 def test_every_rate_names_known_formats_once_and_a_source() -> None:
-    table = tomllib.loads(files("perfmodel.costs").joinpath("own_kernels.toml").read_text())
+    table = tomllib.loads(files("perfmodel.costs.engine_effects").joinpath("own_kernels.toml").read_text())
     groups = table["groups"]
     for entry in table["engine"]:
         for arch in {tuple(kernel.get("arch", ())) for kernel in entry["kernel"]}:

@@ -7,7 +7,7 @@ import pytest
 
 import hwdb
 from perfmodel.costs import BOUNDS, LaunchFloor, Roofline
-from perfmodel.costs.defaults import default
+from perfmodel.costs.cost_model_choice.defaults import default
 from perfmodel.deployment.columns import deployments
 from perfmodel.engines.catalogue import engine
 from perfmodel.estimates.estimator import estimate

@@ -17,9 +17,9 @@ import perfmodel
 from hwdb import InputError, UnknownName
 from perfmodel.costs import Roofline
 from perfmodel.costs.cost import CostModel
-from perfmodel.costs.defaults import default
-from perfmodel.costs.overlap import kinds, overlapped, streams_of, visible
-from perfmodel.costs.steps import StepCost, step_cost
+from perfmodel.costs.cost_model_choice.defaults import default
+from perfmodel.costs.step_costs.overlap import kinds, overlapped, streams_of, visible
+from perfmodel.costs.step_costs.steps import StepCost, step_cost
 from perfmodel.deployment.columns import deployments
 from perfmodel.engines.catalogue import FOLDER, engine, names
 from perfmodel.engines.overlap import KINDS_OF_TIME, overlap_of, ways

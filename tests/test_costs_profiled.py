@@ -9,13 +9,14 @@ import pytest
 from call_counter import calls
 
 import hwdb
-from perfmodel.costs import Calibrated, Fallback, Profiled, Roofline, lookup
-from perfmodel.costs.calibrated import UNRELATED_DEVICE, donors
+from perfmodel.costs import Calibrated, Fallback, Profiled, Roofline
 from perfmodel.costs.cost import Cost, CostModel
-from perfmodel.costs.defaults import default
-from perfmodel.costs.distance import ceilings, device_distance
-from perfmodel.costs.donor_tables import Donor, carried
-from perfmodel.costs.intervals import calibrated_spread, spreads
+from perfmodel.costs.cost_model_choice.defaults import default
+from perfmodel.costs.measured_tables import lookup
+from perfmodel.costs.measured_tables.intervals import calibrated_spread, spreads
+from perfmodel.costs.related_devices.calibrated import UNRELATED_DEVICE, donors
+from perfmodel.costs.related_devices.distance import ceilings, device_distance
+from perfmodel.costs.related_devices.donor_tables import Donor, carried
 from perfmodel.dtypes import COMPUTE_CODE, FORMAT_BYTES, FORMAT_CODE
 from perfmodel.hardware.columns import hardware_of
 from perfmodel.operators.demand import Demand

@@ -15,8 +15,8 @@ import hwdb
 from hwdb import UnknownName
 from perfmodel.costs import BOUNDS, Fallback, Roofline, bound
 from perfmodel.costs.cost import Cost, CostModel
-from perfmodel.costs.defaults import default
-from perfmodel.costs.steps import SIGNIFICANT, priced, step_cost
+from perfmodel.costs.cost_model_choice.defaults import default
+from perfmodel.costs.step_costs.steps import SIGNIFICANT, priced, step_cost
 from perfmodel.deployment.columns import deployments
 from perfmodel.deployment.sharding import shard
 from perfmodel.dtypes import ALIASES, COMPUTE, COMPUTE_CODE, FALLBACK, FORMAT_CODE, FORMATS, storage

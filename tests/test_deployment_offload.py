@@ -10,7 +10,7 @@ from hwdb import InputError
 from perfmodel import Estimates, Workload, engine, estimate, explain, model
 from perfmodel import equations as eq
 from perfmodel.costs import Roofline
-from perfmodel.costs.steps import priced, step_cost
+from perfmodel.costs.step_costs.steps import priced, step_cost
 from perfmodel.deployment.columns import Deployments, deployments
 from perfmodel.deployment.offload import hosted
 from perfmodel.deployment.sharding import Sharding, shard

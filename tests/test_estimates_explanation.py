@@ -10,7 +10,7 @@ import pytest
 import hwdb
 from perfmodel.costs import Roofline
 from perfmodel.costs.cost import CostModel
-from perfmodel.costs.defaults import default
+from perfmodel.costs.cost_model_choice.defaults import default
 from perfmodel.deployment.columns import deployments
 from perfmodel.engines.catalogue import engine
 from perfmodel.estimates.disaggregated import estimate_disaggregated

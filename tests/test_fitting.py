@@ -13,8 +13,9 @@ import pytest
 
 import hwdb
 from perfmodel import predict
-from perfmodel.costs import FACTORS, default, engine_factors, unfitted
-from perfmodel.costs.engine_factors import factors
+from perfmodel.costs import FACTORS, default, unfitted
+from perfmodel.costs.engine_effects import engine_factors
+from perfmodel.costs.engine_effects.engine_factors import factors
 from perfmodel.engines import FOLDER
 from perfmodel.engines import engine as engine_of
 from perfmodel.estimates import CAUSES, uncertainty

@@ -7,9 +7,9 @@ import pytest
 
 import hwdb
 import perfmodel as pm
-from perfmodel.costs.calibrated import Calibrated, donors
-from perfmodel.costs.distance import ceilings, device_distance, siblings
-from perfmodel.costs.engine_factors import place_factors
+from perfmodel.costs.engine_effects.engine_factors import place_factors
+from perfmodel.costs.related_devices.calibrated import Calibrated, donors
+from perfmodel.costs.related_devices.distance import ceilings, device_distance, siblings
 from perfmodel.profiles import Variant
 
 #: device -> dense bf16, fp16, fp8, int8, fp4 in T(FL)OP/s, then GB/s, GiB, W, as published; None: no such units.

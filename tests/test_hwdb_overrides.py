@@ -14,9 +14,9 @@ import hwdb
 from benchmarks.random_deployments import device_text
 from hwdb import Device, Hwdb
 from perfmodel import Workload, deployments, engine, estimate, model, predict
-from perfmodel.costs import table_validity
-from perfmodel.costs.device_remarks import remarks
-from perfmodel.costs.lookup import Choice
+from perfmodel.costs.measured_tables import table_validity
+from perfmodel.costs.measured_tables.device_remarks import remarks
+from perfmodel.costs.measured_tables.lookup import Choice
 from perfmodel.profiles import families, store
 from perfmodel.profiles.build.tables import write_family
 from perfmodel.profiles.families import Variant

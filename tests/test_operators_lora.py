@@ -12,7 +12,7 @@ from hwdb import InputError, UnknownName
 from perfmodel import Workload, estimate, explain, model
 from perfmodel import equations as eq
 from perfmodel.costs import Roofline
-from perfmodel.costs.steps import step_cost
+from perfmodel.costs.step_costs.steps import step_cost
 from perfmodel.deployment.adapters import adapter_bytes, sites
 from perfmodel.deployment.columns import deployments
 from perfmodel.deployment.sharding import Sharding, shard

@@ -22,7 +22,7 @@ from benchmarks.llama_config import LLAMA_SHAPE
 from hwdb import Device
 from perfmodel.costs import Profiled, Roofline
 from perfmodel.costs.cost import CostModel
-from perfmodel.costs.defaults import default
+from perfmodel.costs.cost_model_choice.defaults import default
 from perfmodel.deployment.sharding import shard
 from perfmodel.dtypes import COMPUTE_CODE, FORMAT_CODE
 from perfmodel.estimates.estimates import Estimates

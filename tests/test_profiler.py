@@ -482,7 +482,7 @@ class TestThisMachine:
 
     def test_prediction_agrees_with_fresh_measurements(self, real: tuple[Path, dict[str, list[float]]]):
         """Median within a factor 2 on a shared machine, of points it has seen and of shapes it has not."""
-        from perfmodel.costs.profiled import Profiled
+        from perfmodel.costs.measured_tables.profiled import Profiled
         from perfmodel.dtypes import COMPUTE_CODE, FORMAT_CODE
         from perfmodel.hardware.columns import hardware_of
         from perfmodel.operators.demand import Demand

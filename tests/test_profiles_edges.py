@@ -11,7 +11,8 @@ import hwdb
 import perfmodel as pm
 from benchmarks.random_deployments import database
 from perfmodel.arrays import Array
-from perfmodel.costs import default, lookup
+from perfmodel.costs import default
+from perfmodel.costs.measured_tables import lookup
 from perfmodel.estimates import Estimates, estimate_load
 from perfmodel.estimates.estimator import prepare
 from perfmodel.operators import Step

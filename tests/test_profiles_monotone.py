@@ -9,7 +9,8 @@ import pytest
 
 import hwdb
 import perfmodel as pm
-from perfmodel.costs import Roofline, lookup
+from perfmodel.costs import Roofline
+from perfmodel.costs.measured_tables import lookup
 from perfmodel.estimates import Estimates, estimate_load
 from perfmodel.profiles import FAMILY, ShapeBatch, compiled, isotonic, store
 from perfmodel.profiles import monotone as rising_module

@@ -13,7 +13,7 @@ from call_counter import calls
 import hwdb
 from hwdb import InputError
 from perfmodel.arrays import Array
-from perfmodel.costs import lookup
+from perfmodel.costs.measured_tables import lookup
 from perfmodel.profiles import ShapeBatch, families, store
 from perfmodel.profiles.build import __main__ as build
 from perfmodel.profiles.build import aiconfigurator, files, fit, heldout, package, smooth, spreads, tables

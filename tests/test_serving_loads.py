@@ -15,7 +15,7 @@ import hwdb
 from perfmodel.arrays import interpolate
 from perfmodel.costs import Roofline
 from perfmodel.costs.cost import Cost
-from perfmodel.costs.defaults import default
+from perfmodel.costs.cost_model_choice.defaults import default
 from perfmodel.deployment.columns import deployments
 from perfmodel.engines.catalogue import engine
 from perfmodel.engines.spec import Engine

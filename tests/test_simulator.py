@@ -15,7 +15,7 @@ import perfmodel
 import perfmodel.engines.spec
 from hwdb import Infeasible, InputError
 from perfmodel import Objective, Slo, Workload, simulator
-from perfmodel.costs.defaults import default
+from perfmodel.costs.cost_model_choice.defaults import default
 from perfmodel.deployment import HandOver
 from perfmodel.estimates.estimator import prepare
 from perfmodel.hardware import Host

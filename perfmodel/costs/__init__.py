@@ -1,15 +1,23 @@
-"""Price operators and steps in seconds, from measured tables, tables of related devices or a roofline; overlap."""
+"""Price operators and steps in seconds, from measured tables, tables of related devices or a roofline; overlap.
+
+`cost` defines what a cost model is. Which sub-package may import which, from the ground up;
+tests/test_architecture.py checks it, and each docstring says what its sub-package holds:
+
+- `cost`: nothing
+- `measured_tables`: `cost`
+- `rooflines`: `cost`
+- `related_devices`: `cost`, `measured_tables`, `rooflines`
+- `engine_effects`: `cost`, `measured_tables`, `related_devices`, `rooflines`
+- `cost_model_choice`: `cost`, `engine_effects`, `measured_tables`, `related_devices`, `rooflines`
+- `step_costs`: `cost`, `cost_model_choice`, `measured_tables`
+"""
 
 from __future__ import annotations
 
-from perfmodel.costs.batched_pricing import Ask, Deferred, prices
-from perfmodel.costs.calibrated import Calibrated, donors
 from perfmodel.costs.cost import Cost, CostModel
-from perfmodel.costs.defaults import default, unfitted
-from perfmodel.costs.device_remarks import REMARK, remark_column, remarks, remarks_of
-from perfmodel.costs.distinct_steps import distinct_cost, layouts
-from perfmodel.costs.drafting import draft_passes, with_drafting
-from perfmodel.costs.engine_factors import (
+from perfmodel.costs.cost_model_choice.defaults import default, unfitted
+from perfmodel.costs.cost_model_choice.fallback import Fallback
+from perfmodel.costs.engine_effects.engine_factors import (
     FACTORS,
     KERNELS,
     MULTIPLIERS,
@@ -23,15 +31,19 @@ from perfmodel.costs.engine_factors import (
     place_factors,
     shared_factors,
 )
-from perfmodel.costs.engine_kernels import EngineKernels
-from perfmodel.costs.fallback import Fallback
-from perfmodel.costs.intervals import TWIN_DISTANCE, UNRELATED_DEVICE
-from perfmodel.costs.launch_floor import LaunchFloor
-from perfmodel.costs.overlap import cheaper, overlapped, streams_of
-from perfmodel.costs.profiled import Profiled
-from perfmodel.costs.roofline import Bound, Roofline, bound
-from perfmodel.costs.step_cache import StepCache
-from perfmodel.costs.steps import StepCost, mean_cost, priced, step_cost, summed
+from perfmodel.costs.engine_effects.engine_kernels import EngineKernels
+from perfmodel.costs.engine_effects.launch_floor import LaunchFloor
+from perfmodel.costs.measured_tables.device_remarks import REMARK, remark_column, remarks, remarks_of
+from perfmodel.costs.measured_tables.intervals import TWIN_DISTANCE, UNRELATED_DEVICE
+from perfmodel.costs.measured_tables.profiled import Profiled
+from perfmodel.costs.related_devices.calibrated import Calibrated, donors
+from perfmodel.costs.rooflines.roofline import Bound, Roofline, bound
+from perfmodel.costs.step_costs.batched_pricing import Ask, Deferred, prices
+from perfmodel.costs.step_costs.distinct_steps import distinct_cost, layouts
+from perfmodel.costs.step_costs.drafting import draft_passes, with_drafting
+from perfmodel.costs.step_costs.overlap import cheaper, overlapped, streams_of
+from perfmodel.costs.step_costs.step_cache import StepCache
+from perfmodel.costs.step_costs.steps import StepCost, mean_cost, priced, step_cost, summed
 from perfmodel.vocabulary import BOUNDS
 
 __all__ = [

@@ -1,7 +1,7 @@
 """Compute bytes and times of collectives between devices.
 
-`message` is counted as in `perfmodel.costs.collectives`: the vector that each device holds for all-reduce, the full
-vector for all-gather and reduce-scatter, what one device sends in all for all-to-all.
+`message` is counted as in `perfmodel.costs.rooflines.collectives`: the vector that each device holds for all-reduce,
+the full vector for all-gather and reduce-scatter, what one device sends in all for all-to-all.
 """
 
 from __future__ import annotations

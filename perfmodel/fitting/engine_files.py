@@ -16,10 +16,11 @@ from perfmodel.engines import FOLDER, Engine
 from perfmodel.fitting.engine_fit import CONSTANTS, EngineFit, FactorFit
 
 #: The kernel factors that cost models read.
-CORRECTIONS = Path(__file__).resolve().parents[1] / "costs" / "corrections.toml"
+CORRECTIONS = Path(__file__).resolve().parents[1] / "costs" / "engine_effects" / "corrections.toml"
 HEAD = (
     "# Time of an engine's steps over the sum of stand-alone kernels, by what limits them and by kind of kernel;\n"
-    "# fitted by perfmodel.fitting on measured serving runs (train split): perfmodel/costs/engine_factors.py\n"
+    "# fitted by perfmodel.fitting on measured serving runs (train split): "
+    "perfmodel/costs/engine_effects/engine_factors.py\n"
 )
 
 

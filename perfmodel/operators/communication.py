@@ -20,7 +20,7 @@ from perfmodel.operators.step import on
 def collective(name: str, family: str, message: Array, group: Array, count: Array) -> Demand:
     """Describe a collective over `group` devices, called `count` times per step.
 
-    message: bytes, counted as in `perfmodel.costs.collectives`.
+    message: bytes, counted as in `perfmodel.costs.rooflines.collectives`.
     """
     zero = np.zeros_like(message)
     return Demand(name=name, family=family, flop=zero, moved=zero, count=count, message=message, shape={"group": group})

@@ -1,9 +1,9 @@
 """List what devices exchange that split the positions of sequences: context parallelism and KV parallelism.
 
 Prefill under context parallelism (cp): each of cp tensor-parallel groups holds an equal, balanced part of a prompt and
-of its cached keys. All ways of bringing queries and keys together are listed; `perfmodel.costs.context_parallel` keeps
-the one that the candidate uses and hides it behind the attention that runs meanwhile. Source: Context Parallelism for
-Scalable Million-Token Inference, arXiv:2411.01783, sec. 3.
+of its cached keys. All ways of bringing queries and keys together are listed;
+`perfmodel.costs.step_costs.context_parallel` keeps the one that the candidate uses and hides it behind the attention
+that runs meanwhile. Source: Context Parallelism for Scalable Million-Token Inference, arXiv:2411.01783, sec. 3.
 
 Decode: each device attends to its positions, and the partial outputs are combined (Flash-Decoding across devices;
 Mnemosyne, arXiv:2409.17264, sec. 4.3; Helix, arXiv:2507.07120, sec. 3; vLLM's decode context parallelism).

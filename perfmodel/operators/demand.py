@@ -19,8 +19,8 @@ class Demand:
     name: the operator, as `explain` lists it. family: kernel family (`perfmodel.vocabulary.FAMILIES`).
     flop: floating-point operations per call. moved: bytes to and from device memory per call.
     count: calls per step. compute: compute-type codes (`perfmodel.dtypes.COMPUTE`).
-    message: bytes that a collective is called with on each device (counted as in `perfmodel.costs.collectives`); 0 for
-    local operators.
+    message: bytes that a collective is called with on each device (counted as in
+    `perfmodel.costs.rooflines.collectives`); 0 for local operators.
     shape: the family's coordinates, as listed at `FAMILIES`, by which cost models look up tables.
     tag: what demands have in common whose costs depend on each other (an attention layer and the exchange of its keys
     between devices); None for the others.

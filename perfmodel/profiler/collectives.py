@@ -1,8 +1,8 @@
 """Measure collectives between the GPUs of this machine, or between processes over gloo, with torch.distributed.
 
-There is one process per rank; rank 0 writes the rows. `message_bytes` is defined as in `perfmodel.costs.collectives`:
-the vector on each device for all-reduce, the full vector for all-gather and reduce-scatter, the bytes that one device
-sends for all-to-all and p2p.
+There is one process per rank; rank 0 writes the rows. `message_bytes` is defined as in
+`perfmodel.costs.rooflines.collectives`: the vector on each device for all-reduce, the full vector for all-gather and
+reduce-scatter, the bytes that one device sends for all-to-all and p2p.
 """
 
 from __future__ import annotations

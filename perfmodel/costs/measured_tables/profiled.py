@@ -10,9 +10,9 @@ import numpy as np
 
 from hwdb import Device
 from perfmodel.arrays import Array, Mask, as_slice, common_shape
-from perfmodel.costs import lookup, table_validity
 from perfmodel.costs.cost import Cost
-from perfmodel.costs.intervals import spread_of
+from perfmodel.costs.measured_tables import lookup, table_validity
+from perfmodel.costs.measured_tables.intervals import spread_of
 from perfmodel.hardware import Hardware
 from perfmodel.operators import Demand
 from perfmodel.profiles import FAMILY, ShapeBatch, Variant, store

@@ -8,8 +8,8 @@ import numpy as np
 
 from perfmodel.arrays import Array
 from perfmodel.costs.cost import CostModel
-from perfmodel.costs.step_cache import StepCache
-from perfmodel.costs.steps import Launches, StepCost, step_cost
+from perfmodel.costs.step_costs.step_cache import StepCache
+from perfmodel.costs.step_costs.steps import Launches, StepCost, step_cost
 from perfmodel.deployment import Sharding
 from perfmodel.hardware import Hardware
 from perfmodel.operators import Step, step_shape

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from hwdb import PEAKS, Device
 from hwdb.devicefile import CEILINGS, same
 from perfmodel.arrays import Index
-from perfmodel.costs import table_validity
+from perfmodel.costs.measured_tables import table_validity
 from perfmodel.hardware import no_worse
 from perfmodel.profiles import store
 

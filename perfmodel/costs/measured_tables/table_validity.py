@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from hwdb import Device, Record
 from hwdb.devicefile import CEILINGS, same, varied
-from perfmodel.costs.lookup import Choice
+from perfmodel.costs.measured_tables.lookup import Choice
 from perfmodel.dtypes import FALLBACK
 from perfmodel.profiles import FAMILY, Measured, Profile, reference, store
 

@@ -1,6 +1,6 @@
 """Compute times on a device that was not measured from the tables of donors: measured devices that resemble it.
 
-`perfmodel.costs.calibrated` chooses the donors of a device and their weights.
+`calibrated` chooses the donors of a device and their weights.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import numpy as np
 
 from hwdb import Device
 from perfmodel.arrays import Array, Codes, Index, Mask, as_slice
-from perfmodel.costs import lookup
 from perfmodel.costs.cost import Cost
-from perfmodel.costs.distance import PLAIN, Ceilings, ceilings
-from perfmodel.costs.profiled import arithmetic
-from perfmodel.costs.roofline import bound as physical
+from perfmodel.costs.measured_tables import lookup
+from perfmodel.costs.measured_tables.profiled import arithmetic
+from perfmodel.costs.related_devices.distance import PLAIN, Ceilings, ceilings
+from perfmodel.costs.rooflines.roofline import bound as physical
 from perfmodel.hardware import Hardware
 from perfmodel.operators import Demand
 from perfmodel.profiles import FAMILY, Reference, ShapeBatch, Variant

@@ -21,9 +21,9 @@ from hwdb import Device
 from hwdb.tomlfile import Table, read_toml
 from perfmodel.arrays import NAN, Array, Codes, Index, Mask, codes_in, zero_if_unknown
 from perfmodel.costs.cost import Adjusted, Cost
-from perfmodel.costs.distance import PLAIN, SIBLING, ceilings, ceilings_beside, order_of, siblings
-from perfmodel.costs.lookup import LAUNCH_SHARE, LAUNCH_TIME
-from perfmodel.costs.roofline import Bound, bound
+from perfmodel.costs.measured_tables.lookup import LAUNCH_SHARE, LAUNCH_TIME
+from perfmodel.costs.related_devices.distance import PLAIN, SIBLING, ceilings, ceilings_beside, order_of, siblings
+from perfmodel.costs.rooflines.roofline import Bound, bound
 from perfmodel.dtypes import FORMAT_BYTES, FORMAT_NAMES
 from perfmodel.engines import Engine
 from perfmodel.hardware import Hardware, better_and_lesser, hardware_of

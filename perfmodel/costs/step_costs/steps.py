@@ -9,13 +9,13 @@ from typing import NamedTuple
 import numpy as np
 
 from perfmodel.arrays import Array, Codes, Index, Mask, codes_in, common_shape, stack
-from perfmodel.costs.batched_pricing import Deferred
-from perfmodel.costs.context_parallel import with_exchanges
 from perfmodel.costs.cost import Cost, CostModel
-from perfmodel.costs.fallback import merge, narrowed, taken
-from perfmodel.costs.host_waits import with_waits
-from perfmodel.costs.profiled import demand_shape, empty
-from perfmodel.costs.unique_rows import MOSTLY_DISTINCT, find_unique_rows, ordered
+from perfmodel.costs.cost_model_choice.fallback import merge, narrowed, taken
+from perfmodel.costs.measured_tables.profiled import demand_shape, empty
+from perfmodel.costs.step_costs.batched_pricing import Deferred
+from perfmodel.costs.step_costs.context_parallel import with_exchanges
+from perfmodel.costs.step_costs.host_waits import with_waits
+from perfmodel.costs.step_costs.unique_rows import MOSTLY_DISTINCT, find_unique_rows, ordered
 from perfmodel.deployment import Sharding
 from perfmodel.dtypes import COMPUTE_BYTES
 from perfmodel.engines import defaults

@@ -17,9 +17,9 @@ import numpy as np
 from hwdb import Device, PerfmodelError
 from perfmodel.arrays import Index, widened
 from perfmodel.costs.cost import Adjusted, Cost, CostModel
-from perfmodel.costs.fallback import taken
-from perfmodel.costs.profiled import demand_shape
-from perfmodel.costs.unique_rows import find_unique_rows, ordered
+from perfmodel.costs.cost_model_choice.fallback import taken
+from perfmodel.costs.measured_tables.profiled import demand_shape
+from perfmodel.costs.step_costs.unique_rows import find_unique_rows, ordered
 from perfmodel.hardware import Hardware
 from perfmodel.operators import PICKING, Demand
 

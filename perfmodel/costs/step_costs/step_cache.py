@@ -10,8 +10,8 @@ import numpy as np
 from hwdb import Device
 from perfmodel.arrays import Array, stack
 from perfmodel.costs.cost import CostModel
-from perfmodel.costs.distinct_steps import layout_columns
-from perfmodel.costs.steps import COST_FIELDS, LEADING, Launches, StepCost, step_cost
+from perfmodel.costs.step_costs.distinct_steps import layout_columns
+from perfmodel.costs.step_costs.steps import COST_FIELDS, LEADING, Launches, StepCost, step_cost
 from perfmodel.deployment import Sharding
 from perfmodel.hardware import Hardware
 from perfmodel.operators import Step, step_shape

@@ -12,8 +12,8 @@ import numpy as np
 
 from perfmodel import equations as eq
 from perfmodel.arrays import Array
-from perfmodel.costs.collectives import collective_time
 from perfmodel.costs.cost import Cost
+from perfmodel.costs.rooflines.collectives import collective_time
 from perfmodel.hardware import Efficiency, Hardware, efficiency_of, roofline_spread
 from perfmodel.operators import Demand
 from perfmodel.vocabulary import (

@@ -9,7 +9,7 @@ import numpy as np
 
 from perfmodel.arrays import Index, Mask, as_slice
 from perfmodel.costs.cost import Cost, CostModel
-from perfmodel.costs.profiled import demand_shape, empty
+from perfmodel.costs.measured_tables.profiled import demand_shape, empty
 from perfmodel.hardware import Hardware
 from perfmodel.operators import Demand
 from perfmodel.vocabulary import BASIS_CODE

@@ -17,9 +17,9 @@ from perfmodel.vocabulary import BASES
 
 #: No interval is narrower (assumed: repeated runs of one kernel differ by about 1 %).
 MIN_SPREAD = 0.01
-#: Distance of the nearest donor (`distance.device_distance`, plus what scarce rows and other formats add) below which
-#: it counts as a twin of the device. Chosen between devices of one chip, which differ by less in bandwidth and balance,
-#: and another architecture, which adds 1.
+#: Distance of the nearest donor (`related_devices.distance.device_distance`, plus what scarce rows and other formats
+#: add) below which it counts as a twin of the device. Chosen between devices of one chip, which differ by less in
+#: bandwidth and balance, and another architecture, which adds 1.
 TWIN_DISTANCE = 0.75
 #: Distance from which the nearest donor counts as unrelated. Chosen as what another vendor or link topology adds.
 UNRELATED_DEVICE = 3.0
@@ -65,7 +65,7 @@ def spread_of(family: str, basis: Codes) -> Array:
 def calibrated_spread(family: str, distance: float) -> float:
     """Return the log half-width of the 80 % interval of times taken over from the tables of another device, the donor.
 
-    distance: of the two devices, without unit, see `distance.device_distance`.
+    distance: of the two devices, without unit, see `related_devices.distance.device_distance`.
     """
     learned = _learned().get(family, {})
     related = float(spreads(family)[BASES.index("calibrated")])

@@ -19,12 +19,12 @@ import numpy as np
 
 import hwdb
 from hwdb import Device
-from perfmodel.costs import lookup, table_validity
 from perfmodel.costs.cost import Cost
-from perfmodel.costs.distance import PLAIN, architecture, ceilings_beside, device_distance, order_of
-from perfmodel.costs.donor_tables import Donor, DonorRows, by_device, settle
-from perfmodel.costs.intervals import UNRELATED_DEVICE, calibrated_spread
-from perfmodel.costs.profiled import ROUTING, demand_shape, empty, formats
+from perfmodel.costs.measured_tables import lookup, table_validity
+from perfmodel.costs.measured_tables.intervals import UNRELATED_DEVICE, calibrated_spread
+from perfmodel.costs.measured_tables.profiled import ROUTING, demand_shape, empty, formats
+from perfmodel.costs.related_devices.distance import PLAIN, architecture, ceilings_beside, device_distance, order_of
+from perfmodel.costs.related_devices.donor_tables import Donor, DonorRows, by_device, settle
 from perfmodel.hardware import Hardware
 from perfmodel.operators import Demand
 from perfmodel.profiles import FAMILY, Variant, store

@@ -11,8 +11,8 @@ import numpy as np
 import hwdb
 from hwdb import Device
 from perfmodel.arrays import NAN
-from perfmodel.costs import lookup
-from perfmodel.costs.intervals import UNRELATED_DEVICE
+from perfmodel.costs.measured_tables import lookup
+from perfmodel.costs.measured_tables.intervals import UNRELATED_DEVICE
 from perfmodel.dtypes import FALLBACK
 from perfmodel.hardware import device_efficiency, kept_in_order, no_worse, stated_efficiency
 from perfmodel.profiles import store

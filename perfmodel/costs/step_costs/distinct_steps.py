@@ -10,8 +10,8 @@ import numpy as np
 
 from perfmodel.arrays import Array, Index, Mask, widened
 from perfmodel.costs.cost import CostModel
-from perfmodel.costs.steps import Launches, StepCost, step_cost
-from perfmodel.costs.unique_rows import FEW, find_unique_rows, ordered
+from perfmodel.costs.step_costs.steps import Launches, StepCost, step_cost
+from perfmodel.costs.step_costs.unique_rows import FEW, find_unique_rows, ordered
 from perfmodel.deployment import Sharding
 from perfmodel.hardware import Hardware
 from perfmodel.operators import Step, step_shape

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from perfmodel.arrays import Array, Mask
-from perfmodel.costs.steps import COST_FIELDS, StepCost
+from perfmodel.costs.step_costs.steps import COST_FIELDS, StepCost
 from perfmodel.engines import Overlap
 
 

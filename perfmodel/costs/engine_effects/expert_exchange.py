@@ -14,7 +14,7 @@ import numpy as np
 from perfmodel import equations as eq
 from perfmodel.arrays import Array, Mask
 from perfmodel.costs.cost import Cost, CostModel
-from perfmodel.costs.profiled import demand_shape
+from perfmodel.costs.measured_tables.profiled import demand_shape
 from perfmodel.hardware import Hardware
 from perfmodel.operators import Demand
 from perfmodel.vocabulary import BASIS_CODE, EXPERT_ALL_TO_ALL, LAUNCH_BOUND, LINK_BOUND

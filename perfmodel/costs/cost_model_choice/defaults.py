@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from functools import cache
 
-from perfmodel.costs.calibrated import Calibrated
 from perfmodel.costs.cost import CostModel
-from perfmodel.costs.engine_factors import EngineFactors
-from perfmodel.costs.engine_kernels import Between, EngineKernels
-from perfmodel.costs.expert_exchange import ExpertExchange
-from perfmodel.costs.fallback import Fallback
-from perfmodel.costs.launch_floor import LaunchFloor
-from perfmodel.costs.profiled import Profiled
-from perfmodel.costs.roofline import Roofline
+from perfmodel.costs.cost_model_choice.fallback import Fallback
+from perfmodel.costs.engine_effects.engine_factors import EngineFactors
+from perfmodel.costs.engine_effects.engine_kernels import Between, EngineKernels
+from perfmodel.costs.engine_effects.expert_exchange import ExpertExchange
+from perfmodel.costs.engine_effects.launch_floor import LaunchFloor
+from perfmodel.costs.measured_tables.profiled import Profiled
+from perfmodel.costs.related_devices.calibrated import Calibrated
+from perfmodel.costs.rooflines.roofline import Roofline
 from perfmodel.engines import Engine, defaults, shipped
 
 

@@ -19,7 +19,7 @@ from hwdb import Device
 from hwdb.tomlfile import Table, read_toml
 from perfmodel.arrays import NAN, Array
 from perfmodel.costs.cost import Cost, CostModel
-from perfmodel.costs.profiled import demand_shape
+from perfmodel.costs.measured_tables.profiled import demand_shape
 from perfmodel.dtypes import FORMAT_NAMES
 from perfmodel.hardware import Hardware, efficiency_of, roofline_spread
 from perfmodel.operators import Demand

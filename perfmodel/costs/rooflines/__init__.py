@@ -1,0 +1,1 @@
+"""Price any operator by what bounds it: arithmetic, memory traffic, a launch, or the links of a collective."""
