@@ -40,9 +40,8 @@ from perfmodel.fitting.interval_fit import fit_spreads, spreads_of
 from perfmodel.fitting.intervals import intervals_text, quantile
 from perfmodel.fitting.measured import fold_of
 from perfmodel.fitting.memo import TrialCosts, memoised
-from perfmodel.fitting.pooling import Pulls
+from perfmodel.fitting.pooling import Pulls, factor_table, slopes_of
 from perfmodel.fitting.report import device_lines, engine_lines
-from perfmodel.fitting.slopes import factor_table, slopes_of
 from perfmodel.fitting.targets import run_groups
 from perfmodel.operators import Step
 

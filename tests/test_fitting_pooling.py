@@ -8,17 +8,7 @@ import numpy as np
 import pandas as pd
 
 from perfmodel.costs import BOUNDS, FACTORS
-from perfmodel.fitting.pooling import (
-    OF_DEVICES,
-    OF_LIBRARIES,
-    Pulls,
-    errors_left_out,
-    left_out,
-    pool,
-    pool_engines,
-    ratios_at,
-)
-from perfmodel.fitting.slopes import Slopes
+from perfmodel.fitting.pooling import OF_DEVICES, Pulls, Slopes, errors_left_out, left_out, pool, ratios_at
 
 
 def pooled_runs(values: dict[str, int], off: dict[str, float]) -> Slopes:
@@ -52,10 +42,10 @@ def test_devices_that_differ_are_told_apart() -> None:
     memory = {p: f[BOUNDS.index("memory")] for p, f in places.items()}
     assert memory["slow"] > 0.2 > abs(memory[""])
     assert memory["fast"] < -0.2
-    missed = left_out({"one": runs}, {"slow": "gpu", "fast": "gpu"}, {"one": Pulls()}, 4)["one"]
+    missed = left_out(runs, {"slow": "gpu", "fast": "gpu"}, Pulls(), 4)
     assert np.abs(missed).max() < 0.1
-    errors = errors_left_out({"one": runs}, {"slow": "gpu", "fast": "gpu"}, 4)["one"]
-    loose, firm = (errors[Pulls(device=d)][0] for d in (2.0, 4.0))
+    errors = errors_left_out(runs, {"slow": "gpu", "fast": "gpu"}, 4)
+    loose, firm = (errors[Pulls(engine=8.0, device=d)][0] for d in (2.0, 4.0))
     assert loose < firm
 
 
@@ -64,7 +54,7 @@ def test_a_model_is_left_out_with_all_its_groups() -> None:
     runs = pooled_runs({"slow": 100}, {"slow": -0.3})
     odd = (runs.rows.model == "model 0").to_numpy()
     alone = Slopes(runs.rows, np.where(odd, -0.3, 0.0), np.where(odd[:, None], runs.slopes, 0.0), runs.weight)
-    missed = left_out({"one": alone}, {"slow": "gpu"}, {"one": Pulls()}, 100)["one"]
+    missed = left_out(alone, {"slow": "gpu"}, Pulls(), 100)
     assert np.allclose(missed[odd], -0.3)
     assert np.abs(ratios_at(alone, pool(alone, {"slow": "gpu"}, Pulls()), {"slow": "gpu"})[odd]).max() < 0.2
 
@@ -90,18 +80,3 @@ def test_a_device_that_is_slow_throughout_is_told_by_its_level() -> None:
         for pulls in (OF_DEVICES, replace(OF_DEVICES, level=np.inf))
     )
     assert with_level > 0.5 > 2.0 * without
-
-
-def test_a_device_keeps_under_one_engine_what_it_shows_under_another() -> None:
-    kinds = {"slow": "gpu", "plain": "gpu"}
-    off = {"slow": -0.4, "plain": 0.0}
-    runs = {"one": pooled_runs({"slow": 200, "plain": 200}, off), "two": pooled_runs({"slow": 4, "plain": 200}, off)}
-    memory = BOUNDS.index("memory")
-    shared = pool_engines(runs, kinds, dict.fromkeys(runs, OF_LIBRARIES))
-    assert 0.3 < shared["one"].places["slow"][memory] < 0.45
-    assert 0.2 < shared["two"].places["slow"][memory] <= shared["one"].places["slow"][memory]
-    apart = pool_engines(runs, kinds, dict.fromkeys(runs, Pulls()))
-    assert "slow" not in apart["two"].places, "four values are too few for a part of its own"
-    for name, values in runs.items():
-        alone = pool(values, kinds, Pulls()).places
-        assert all(np.allclose(alone[p], apart[name].places[p], atol=1e-9) for p in alone)

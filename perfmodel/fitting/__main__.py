@@ -1,7 +1,7 @@
 """Command line of the fits.
 
     python -m perfmodel.fitting engines CASES.csv TRUTH.csv [--engine NAME ...] [--cross-validate 4] [--write]
-                                         [--engine-pull 8] [--common-pull 4] [--device-pull 6] [--hold-constants]
+                                         [--engine-pull 8] [--device-pull 2] [--hold-constants]
     python -m perfmodel.fitting devices CASES.csv TRUTH.csv --device NAME ... [--engine NAME ...] [--write]
     python -m perfmodel.fitting intervals CASES.csv TRUTH.csv [--keep FOLDER] [--write]
     python -m perfmodel.fitting power CASES.csv TRUTH.csv [--write]
@@ -63,7 +63,7 @@ def _engines(asked: argparse.Namespace) -> None:
     """Fit engines one after the other; write them when all are done."""
     fits = []
     part = Part(folds=asked.folds, left_out=asked.left_out)
-    given = {"engine": asked.engine_pull, "common": asked.common_pull, "device": asked.device_pull}
+    given = {"engine": asked.engine_pull, "device": asked.device_pull}
     stated = {name: value for name, value in given.items() if value is not None}
     pulls = Pulls(**stated) if stated else None
     how: dict[str, Any] = {"part": part, "pulls": pulls, "hold": asked.hold_constants, "folds": asked.cross_validate}
@@ -170,11 +170,6 @@ def _add_fits(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
             command.add_argument("--left-out", type=int, default=-1, help="the part to leave out of the fit")
             command.add_argument(
                 "--engine-pull", type=float, help="weight that draws shared factors to 1 (default: chosen by engine)"
-            )
-            command.add_argument(
-                "--common-pull",
-                type=float,
-                help="weight that draws what engines share of a device to 1 (default: same)",
             )
             command.add_argument(
                 "--device-pull", type=float, help="weight that draws a device to them (default: chosen by engine)"

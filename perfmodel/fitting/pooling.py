@@ -1,39 +1,53 @@
-"""Partial pooling: fit kernel factors of engines on all their devices at once, each drawn to what they share.
+"""Partial pooling: fit the kernel factors of one engine on all its devices at once, each drawn to what they share.
 
-A factor is a product: what an engine shares on every device, times what a class of devices other than accelerators with
-HBM adds, times what a device adds under every engine that runs the kernels of libraries, times what the device adds
-under this engine. Each part is drawn to 1, so a device with few measurements keeps what its neighbours share, and what
-it shows under other engines. The part of a class or a device has a level beside its factors: how much longer all of its
-kernels take. The level is drawn less firmly, because a device that is slow throughout would need many factors at once.
+A factor is a product: what the engine shares on every device, times what a class of devices other than accelerators
+with HBM adds, times what one device adds. Each part is drawn to 1, so a device with few measurements keeps what its
+neighbours share. The part of a class or a device has a level beside its factors: how much longer all of its kernels
+take. The level is drawn less firmly, because a device that is slow throughout would need many factors at once.
+
+Log ratios of prediction over measurement are taken as linear in the logarithms of constants and factors around the
+start of a fit (`Slopes`). So the runs are predicted once for all strengths of the pull and all left-out parts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from perfmodel.arrays import Array, Mask
-from perfmodel.costs import BOUNDS, FACTORS
+from perfmodel.costs import BOUNDS, FACTORS, KERNELS, MULTIPLIERS, combined
 from perfmodel.engines import Engine
 from perfmodel.fitting.measured import fold_of
-from perfmodel.fitting.slopes import Slopes
+from perfmodel.fitting.targets import MOST_LOG_RATIO, PoolGroup, RunGroup, Target, group_weights, target_of
 from perfmodel.vocabulary import LINK_BOUND
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: Fewest measured values that an engine, or a device under it, is fitted on. Chosen: about as many as unknowns.
 MIN_VALUES = 12
+#: Step of the logarithm of a constant or factor by which slopes are taken. Chosen: below the size of what is fitted.
+STEP = 0.04
 #: Log ratio from which the loss grows linearly instead of by squares. Chosen: the scatter of repeated runs.
 SOFT_FROM = 0.15
 #: Rounds in which the weights of far values are lowered; the result changes below 1 % after them.
 ROUNDS = 10
-#: Pulls of the part that a device has under all engines, and of its part under one, that `errors_left_out` compares.
-COMMON_PULLS, DEVICE_PULLS = (np.inf, 3.0, 4.0), (2.0, 4.0, 6.0)
+#: Pulls of an engine's and of a device's part that `errors_left_out` compares.
+ENGINE_PULLS, DEVICE_PULLS = (4.0, 8.0, 16.0), (2.0, 4.0, 6.0)
 #: Factors that the level of a device moves together: of all that runs on it, not of links.
 _LEVEL = [n for n in range(len(BOUNDS)) if n != LINK_BOUND]
 #: Factors that the level moves on a device that only ran mixtures of experts. With all factors, slow expert kernels
 #: would be taken for a slow device.
 _LEVEL_OF_EXPERTS = [n for n, name in enumerate(FACTORS) if name.startswith("experts")]
+#: Log ratio by which a measured value may beat the limits of its devices. Chosen: clocks and rated figures are that far
+#: off.
+MOST_BEATEN = 0.1
+#: Values of open loops count where times grow by at most this power of what kernels take. Chosen: nearer saturation the
+#: queue rules them, and slopes hold for small changes only.
+MOST_STEEP = 2.0
 #: Keeps a parameter without data finite; keeps one where it starts.
 LEAST_PULL, MOST_PULL = 1e-4, 1e3
 
@@ -42,8 +56,7 @@ LEAST_PULL, MOST_PULL = 1e-4, 1e3
 class Pulls:
     """Weights of the residuals that draw logarithms to where they start: constants, parts of factors, levels of parts.
 
-    common: of what a device adds under all engines of a fit; infinite: it adds nothing. device: of what it adds under
-    one engine. least: fewest values of a device that has a part of its own.
+    least: fewest values of a device that has a part of its own.
 
     Chosen by the error on models that a fit left out (train split, all engines, mean over four ways to deal models into
     five parts of the median absolute log ratio of TPOT, TTFT, total throughput): a device's part 2: 0.136, 0.195,
@@ -52,30 +65,50 @@ class Pulls:
     devices by maximum likelihood are several times as large and err more (0.16, 0.26, 0.16): errors of one model, which
     no factor describes, pass for differences of devices there. An engine's part of 8 draws it to 1: what kernels take
     in an engine beyond their times alone is a matter of the device and of the kind of kernel; 16 moves errors from TPOT
-    (0.121) to TTFT (0.199).
+    (0.121) to TTFT (0.199). By engine, whole predictions with a device's part of 2 and 4: see `OF_ENGINE`.
     """
 
     constants: float = 2.0
     engine: float = 8.0
     kind: float = 2.0
-    common: float = np.inf
     device: float = 2.0
     level: float = np.inf
     least: int = MIN_VALUES
 
 
-#: Pulls of engines that run kernels of libraries: devices have a part that these engines share. Chosen by models that a
-#: fit left out (train split, four parts, by the slopes; absolute log ratio: median, mean, median of TPOT, of TTFT, and
-#: of the medians of groups). Without shared part and with a device's part drawn by 4: 0.126, 0.203, 0.126, 0.190,
-#: 0.136; shared part 3 and own part 6: 0.126, 0.199, 0.123, 0.185, 0.133; 4 and 4: 0.127, 0.200, 0.125, 0.187, 0.134;
-#: 4 and 6: 0.125, 0.200, 0.122, 0.186, 0.132. A stack of a vendor's own has other kernels: with a shared part it errs
-#: by 0.13 to 0.15 in place of 0.114.
-OF_LIBRARIES = Pulls(common=4.0, device=6.0)
+#: Engine -> pulls where models that a fit left out ask for others (train split, five parts, whole predictions, median
+#: absolute log ratio with a device's part of 2 and 4): vLLM from 0.14 on 0.128 and 0.119. The others keep 2:
+#: TensorRT-LLM 0.135 and 0.135, V0 eras of vLLM 0.130 and 0.134; TensorRT-LLM 1.0 and 1.1 0.228 and 0.209, but the p99
+#: of its open loops, which no fit sees, errs by 0.43 in place of 0.34; SGLang 0.184 and 0.175, but its throughput on
+#: the runs of the fit errs by 0.113 in place of 0.104. A part of each device that all engines with kernels of libraries
+#: share (pull 4, own part 6) lowers the mean of left-out models from 0.203 to 0.200, and of their groups from 0.136 to
+#: 0.132, and raises that of the runs of the fit as much (middle group of TPOT 14.4 to 14.8 %): not kept either. A fixed
+#: time per kernel of AMD devices beside the factors (joint fit, 3 us): 0.255 to 0.246 under vLLM, 0.28 to 0.31 under
+#: SGLang.
+OF_ENGINE = {"vllm": Pulls(device=4.0)}
 #: Pulls where the factors of an engine on any device stay as they are and devices are fitted on few values each. Chosen
 #: as above, on graphics cards, CPUs, NPUs and SoCs under all engines with kernels of libraries, five parts, mean
 #: absolute log ratio in closed and in open loops: without classes and levels 0.219 and 0.288; classes and devices drawn
 #: by 2: 0.216 and 0.282, by 3: 0.214 and 0.281; with levels drawn by 1: 0.211 and 0.268.
 OF_DEVICES = Pulls(engine=MOST_PULL, kind=3.0, device=3.0, level=1.0, least=2)
+
+
+@dataclass(frozen=True)
+class Slopes:
+    """Holds the V measured values of an engine, and how their log ratios change with constants and factors.
+
+    rows: a line per value, with `group`, `device` and `model`. ratios: (V,) log ratios where all factors are 1, by the
+    slopes. slopes: (V, C + FACTORS) change per unit of the logarithm, of C constants and of factors. weight: (V,).
+    """
+
+    rows: pd.DataFrame
+    ratios: Array
+    slopes: Array
+    weight: Array
+
+    def known(self) -> Mask:
+        """Return which values have a prediction, (V,)."""
+        return np.isfinite(self.ratios) & np.isfinite(self.slopes).all(axis=1)
 
 
 @dataclass(frozen=True)
@@ -89,8 +122,95 @@ class Pooled:
     places: Mapping[str, Array]
 
 
+def slopes_of(
+    engine: Engine,
+    groups: Sequence[RunGroup | PoolGroup],
+    truth: pd.DataFrame,
+    constants: Sequence[str],
+    starts: Mapping[str, Array],
+) -> Slopes:
+    """Take the slopes of all values measured on `groups`.
+
+    Args:
+        engine: with the constants around which slopes are taken.
+        groups: its measured runs.
+        truth: `case_id, metric, value, group, model`, a line per measured value.
+        constants: fields of `Engine` that are fitted.
+        starts: device -> (FACTORS,) factors around which slopes are taken.
+    """
+    import pandas as pd
+
+    targets = [(target_of([g], truth), g) for g in groups]
+    targets = [(t, g) for t, g in targets if len(t.rows)]
+    found = [
+        _slopes(engine, t, constants, starts[g.device], _used(g), opened=isinstance(g, RunGroup) and g.opened)
+        for t, g in targets
+    ]
+    rows = pd.concat([t.rows.assign(device=g.device) for t, g in targets], ignore_index=True)
+    return Slopes(
+        rows=rows,
+        ratios=np.concatenate([r for r, _ in found]),
+        slopes=np.concatenate([s for _, s in found]),
+        weight=group_weights(rows),
+    )
+
+
+def _slopes(
+    engine: Engine, target: Target, constants: Sequence[str], start: Array, used: Mask, *, opened: bool = False
+) -> tuple[Array, Array]:
+    """Return (log ratios where all factors are 1, slopes) of the values of a target, (V,) and (V, parameters).
+
+    start: (FACTORS,) factors around which slopes are taken. used: which of them the runs depend on. opened: whether the
+    runs are open loops.
+    """
+    table = factor_table(start)
+    here = target.ratios(engine, table)
+    columns = []
+    for name in constants:
+        step = STEP if getattr(engine, name) * np.exp(STEP) <= 1.0 or name != "synchronised" else -STEP
+        other = replace(engine, **{name: getattr(engine, name) * np.exp(step)})
+        columns.append((target.ratios(other, table) - here) / step)
+    for number, counts in enumerate(used):
+        moved = start * np.where(np.arange(len(start)) == number, np.exp(STEP), 1.0)
+        columns.append((target.ratios(engine, factor_table(moved)) - here) / STEP if counts else np.zeros(len(here)))
+    slopes = np.stack(columns, axis=1)
+    there = here - slopes[:, len(constants) :] @ np.log(start)
+    known = (here != 0) | (slopes != 0).any(axis=1)  # a value without prediction has the ratio 0 whatever the factors
+    known &= (np.abs(here) < MOST_LOG_RATIO) & _possible(engine, target)
+    if opened:
+        known &= slopes[:, len(constants) :][:, : len(BOUNDS)].sum(axis=1) <= MOST_STEEP
+    return np.where(known, there, np.nan), slopes
+
+
+def _possible(engine: Engine, target: Target) -> Mask:
+    """Return which values of a target the devices can reach at all, (V,).
+
+    A value that beats arithmetic, memory traffic and the host's share at their limits was measured with something else
+    than its description says, such as narrower weights, and says nothing of kernels. Factors near 0 leave those limits.
+    """
+    rate = target.rows.metric.str.endswith("_tok_s").to_numpy()
+    least = target.ratios(engine, np.full((len(BOUNDS), len(KERNELS)), LEAST_PULL))
+    return np.where(rate, -least, least) < MOST_BEATEN
+
+
+def _used(group: RunGroup | PoolGroup) -> Mask:
+    """Return which factors the steps of a group depend on, (FACTORS,); all where its steps are not kept."""
+    kernels = np.ones(len(KERNELS), bool)
+    if isinstance(group, RunGroup) and group.memo:
+        there = [np.unique(t.kernels[t.count > 0]) for t in group.memo.values()]
+        kernels = np.isin(np.arange(len(KERNELS)), np.concatenate(there))
+    limits = np.ones(len(BOUNDS), bool)
+    limits[LINK_BOUND] = kernels[KERNELS.index("collective")]
+    return np.concatenate([limits, kernels, kernels[[KERNELS.index(k) for k in MULTIPLIERS]]])
+
+
+def factor_table(factors: Array) -> Array:
+    """Expand fitted factors, (FACTORS,), to a table by limit and kind of kernel, (BOUNDS, KERNELS)."""
+    return combined(factors)
+
+
 def pool(slopes: Slopes, kinds: Mapping[str, str], pulls: Pulls, among: Mask | None = None) -> Pooled:
-    """Fit constants and factors to the values of one engine.
+    """Fit constants and factors to the values of an engine.
 
     Args:
         slopes: the values.
@@ -98,92 +218,8 @@ def pool(slopes: Slopes, kinds: Mapping[str, str], pulls: Pulls, among: Mask | N
         pulls: how firmly parts are drawn to where they start.
         among: values to fit on, (V,); None: all.
     """
-    return pool_engines({"": slopes}, kinds, {"": pulls}, None if among is None else {"": among})[""]
-
-
-def pool_engines(
-    slopes: Mapping[str, Slopes],
-    kinds: Mapping[str, str],
-    pulls: Mapping[str, Pulls],
-    among: Mapping[str, Mask] | None = None,
-) -> dict[str, Pooled]:
-    """Fit constants and factors of several engines at once: a device has a part that all of them share.
-
-    Args:
-        slopes: engine -> its values.
-        kinds: device -> its class, "gpu" for those without one.
-        pulls: engine -> how firmly its parts are drawn to where they start.
-        among: engine -> values to fit on, (V,); None: all.
-    """
-    blocks = {name: _block(values, kinds, pulls[name]) for name, values in slopes.items()}
-    common = _common(slopes, pulls)
-    ends = np.cumsum([0, *(len(b.pull) for b in blocks.values())])
-    own = {name: slice(start, end) for name, start, end in zip(blocks, ends[:-1], ends[1:], strict=True)}
-    keep = {n: v.known() if among is None else v.known() & among[n] for n, v in slopes.items()}
-    designs = []
-    for name, values in slopes.items():
-        here = np.zeros((len(values.ratios), ends[-1] + len(common) * len(FACTORS)))
-        here[:, own[name]] = blocks[name].design
-        for number, shared in enumerate(common if np.isfinite(pulls[name].common) else ()):
-            mine = (values.rows.device == shared).to_numpy()[:, None]
-            here[:, ends[-1] + number * len(FACTORS) :][:, : len(FACTORS)] = values.factors * mine
-        designs.append(here[keep[name]])
-    firm = [*(b.pull for b in blocks.values()), *(np.full(len(FACTORS), p) for p in common.values())]
-    ratios, weight = (
-        np.concatenate([getattr(v, of)[keep[n]] for n, v in slopes.items()]) for of in ("ratios", "weight")
-    )
-    point = _solved(np.concatenate(designs), ratios, weight, np.concatenate(firm))
-    parts = dict(zip(common, point[ends[-1] :].reshape(-1, len(FACTORS)), strict=True))
-    out = {}
-    for name, block in blocks.items():
-        devices = set(slopes[name].rows.device) if np.isfinite(pulls[name].common) else set()
-        out[name] = block.pooled(point[own[name]], kinds, {d: p for d, p in parts.items() if d in devices})
-    return out
-
-
-def _common(slopes: Mapping[str, Slopes], pulls: Mapping[str, Pulls]) -> dict[str, float]:
-    """Return the devices with a part that engines share -> how firmly it is drawn to 1."""
-    sharing = [name for name in slopes if np.isfinite(pulls[name].common)]
-    counts: dict[str, int] = {}
-    for name in sharing:
-        for device, many in slopes[name].rows.device[slopes[name].known()].value_counts().items():
-            counts[str(device)] = counts.get(str(device), 0) + int(many)
-    return {d: pulls[sharing[0]].common for d, many in sorted(counts.items()) if many >= pulls[sharing[0]].least}
-
-
-@dataclass(frozen=True)
-class _Block:
-    """Holds the parameters of one engine alone.
-
-    design: (V, P) change of the log ratios per unit of each. pull: (P,). constants: how many lead. members: names of
-    the parts after that of the engine. moved: factors that the level of each member moves; empty without levels.
-    """
-
-    design: Array
-    pull: Array
-    constants: int
-    members: tuple[str, ...]
-    moved: tuple[list[int], ...]
-
-    def pooled(self, point: Array, kinds: Mapping[str, str], shared: Mapping[str, Array]) -> Pooled:
-        """Return what a point, (P,), says. shared: device of this engine -> (FACTORS,) part that engines share."""
-        first, last = self.constants, len(point) - len(self.moved)
-        each = point[first:last].reshape(-1, len(FACTORS)).copy()
-        for row, columns, level in zip(each[1:], self.moved, point[last:], strict=False):
-            row[columns] += level
-        parts = dict(zip(("", *self.members), each, strict=True))
-        places = {"": parts[""], **{k: parts[""] + parts[k] for k in self.members if k not in kinds}}
-        none: Array = np.zeros(len(FACTORS))
-        for device in sorted({*(m for m in self.members if m in kinds), *shared}):
-            whole = places.get(kinds[device], parts[""])
-            places[device] = whole + parts.get(device, none) + shared.get(device, none)
-        return Pooled(constants=point[:first], places=places)
-
-
-def _block(slopes: Slopes, kinds: Mapping[str, str], pulls: Pulls) -> _Block:
-    """Return the parameters of one engine: constants, its own factors, those of classes and devices, their levels."""
-    factors, number = slopes.factors, len(FACTORS)
-    constants = slopes.slopes[:, :-number]
+    number = len(FACTORS)
+    constants, factors = slopes.slopes[:, :-number], slopes.slopes[:, -number:]
     members = _members(slopes, kinds, pulls)
     leveled = members.values() if np.isfinite(pulls.level) else ()
     moved = [_moved_by_level(factors[m & slopes.known()]) for m in leveled]
@@ -193,7 +229,16 @@ def _block(slopes: Slopes, kinds: Mapping[str, str], pulls: Pulls) -> _Block:
     pull = np.concatenate(
         [np.full(constants.shape[1], pulls.constants), np.repeat(strengths, number), np.full(len(levels), pulls.level)]
     )
-    return _Block(design, pull, constants.shape[1], tuple(members), tuple(moved))
+    keep = slopes.known() if among is None else slopes.known() & among
+    point = _solved(design[keep], slopes.ratios[keep], slopes.weight[keep], pull)
+    first, last = constants.shape[1], len(point) - len(levels)
+    each = point[first:last].reshape(-1, number)
+    for row, columns, level in zip(each[1:], moved, point[last:], strict=False):
+        row[columns] += level
+    parts = dict(zip(("", *members), each, strict=True))
+    places = {"": parts[""], **{k: parts[""] + parts[k] for k in members if k not in kinds}}
+    places |= {d: places.get(kinds[d], parts[""]) + parts[d] for d in members if d in kinds}
+    return Pooled(constants=point[:first], places=places)
 
 
 def _moved_by_level(factors: Array) -> list[int]:
@@ -238,38 +283,26 @@ def ratios_at(slopes: Slopes, fitted: Pooled, kinds: Mapping[str, str]) -> Array
     return slopes.ratios + by_constants + by_factors
 
 
-def pulls_of(engine: Engine) -> Pulls:
-    """Return how firmly the parts of an engine are drawn to where they start."""
-    return OF_LIBRARIES if engine.kernel_source == "framework" else Pulls()
-
-
-def left_out(
-    slopes: Mapping[str, Slopes], kinds: Mapping[str, str], pulls: Mapping[str, Pulls], folds: int
-) -> dict[str, Array]:
-    """Return engine -> log ratio of each of its values under a fit to the models of the other parts, (V,).
+def left_out(slopes: Slopes, kinds: Mapping[str, str], pulls: Pulls, folds: int) -> Array:
+    """Return the log ratio of each value under a fit to the models of the other parts, (V,).
 
     folds: parts that models are dealt into. Groups of runs would not do: runs of a model on one device and the next err
     alike, so what a fit learns of a left-out group is partly its model.
     """
-    part = {name: np.array([fold_of(m, folds) for m in values.rows.model]) for name, values in slopes.items()}
-    out = {name: np.full(len(p), np.nan) for name, p in part.items()}
+    part = np.array([fold_of(m, folds) for m in slopes.rows.model])
+    out = np.full(len(part), np.nan)
     for number in range(folds):
-        fitted = pool_engines(slopes, kinds, pulls, {name: p != number for name, p in part.items()})
-        for name, values in slopes.items():
-            out[name] = np.where(part[name] == number, ratios_at(values, fitted[name], kinds), out[name])
+        out = np.where(part == number, ratios_at(slopes, pool(slopes, kinds, pulls, part != number), kinds), out)
     return out
 
 
-def errors_left_out(
-    slopes: Mapping[str, Slopes], kinds: Mapping[str, str], folds: int
-) -> dict[str, dict[Pulls, tuple[float, float]]]:
-    """Return engine -> (median, mean) |log ratio| of left-out values under fits with each pair of pulls.
+def errors_left_out(slopes: Slopes, kinds: Mapping[str, str], folds: int) -> dict[Pulls, tuple[float, float]]:
+    """Return (median, mean) |log ratio| of left-out values under fits with each pair of pulls.
 
     folds: parts that models are dealt into.
     """
-    out: dict[str, dict[Pulls, tuple[float, float]]] = {name: {} for name in slopes}
-    for pulls in (Pulls(common=c, device=d) for c in COMMON_PULLS for d in DEVICE_PULLS):
-        for name, ratios in left_out(slopes, kinds, dict.fromkeys(slopes, pulls), folds).items():
-            missed = np.abs(ratios[slopes[name].known()])
-            out[name][pulls] = (float(np.median(missed)), float(missed.mean()))
+    out = {}
+    for pulls in (Pulls(engine=e, device=d) for e in ENGINE_PULLS for d in DEVICE_PULLS):
+        missed = np.abs(left_out(slopes, kinds, pulls, folds)[slopes.known()])
+        out[pulls] = (float(np.median(missed)), float(missed.mean()))
     return out
