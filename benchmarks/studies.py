@@ -24,7 +24,7 @@ from benchmarks import studies_accidents
 from benchmarks.power import table_text
 from benchmarks.studies_settings import CHAT, MOST_TRIALS, NEAR, REQUESTS, ROOT, setting_rows, told, wide_rows
 from search.planning import space_of
-from search.planning.planner import scorer_of
+from search.planning.plan_making.planner import scorer_of
 from search.scenario import load_scenario
 from search.searchers import SCORE, OptunaSearcher
 from search.studies import executor_of

@@ -13,17 +13,18 @@ def lazy_names(package: str, homes: Mapping[str, Sequence[str]]) -> Callable[[st
 
     Args:
         package: dotted name of the package.
-        homes: module below the package -> names that it offers; a module that is offered itself is listed under "".
+        homes: module below the package -> names that it offers. Modules that are offered themselves are listed
+            under the package that holds them, with a point after it: "rows." for those of `package.rows`.
 
     The package repeats the imports under `TYPE_CHECKING`, so that type checkers see the names.
     """
-    modules = {name: f"{package}.{home}" if home else package for home, names in homes.items() for name in names}
+    modules = {name: f"{package}.{home}" for home, names in homes.items() for name in names}
 
     def load(name: str) -> Any:
         if name not in modules:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        if modules[name] == package:
-            value: Any = importlib.import_module(f"{package}.{name}")
+        if modules[name].endswith("."):
+            value: Any = importlib.import_module(f"{modules[name]}{name}")
         else:
             value = getattr(importlib.import_module(modules[name]), name)
         setattr(sys.modules[package], name, value)

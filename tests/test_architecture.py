@@ -48,8 +48,8 @@ LAZY = {*GUARDED, "pandas", "scipy", "pyarrow", "joblib", "ray"} - {"typer"}
 
 
 #: Which rooms of its package each room may import, beside the ground (`rooms.GROUND`) and hwdb. A room that is not
-#: listed may not exist. docs/architecture.md explains the order. The sub-packages of `search.fleet`
-#: and `perfmodel.costs` have an order, too.
+#: listed may not exist. docs/architecture.md explains the order. The sub-packages of `search.fleet`,
+#: `search.planning` and `perfmodel.costs` have an order, too.
 MAY_IMPORT = {
     "perfmodel": {
         "hardware": "",
@@ -108,8 +108,21 @@ MAY_IMPORT = {
         "cost_model_choice": "cost engine_effects measured_tables related_devices rooflines",
         "step_costs": "cost cost_model_choice measured_tables",
     },
+    "search.planning": {
+        "money": "",
+        "operating_point": "money",
+        "configuration": "operating_point",
+        "evaluation": "money operating_point",
+        "disaggregation": "evaluation money operating_point",
+        "ranking": "configuration disaggregation evaluation",
+        "plan_table": "configuration disaggregation evaluation money operating_point ranking",
+        "plan_making": "configuration disaggregation evaluation money operating_point plan_table ranking",
+        "plan_analysis": "disaggregation evaluation money operating_point plan_making plan_table",
+        "simulation": "money plan_making",
+        "replanning": "configuration evaluation operating_point plan_making",
+    },
 }
-MOST_FLOORS = {"perfmodel": 8, "search": 8, "search.fleet": 6, "perfmodel.costs": 6}
+MOST_FLOORS = {"perfmodel": 8, "search": 8, "search.fleet": 6, "perfmodel.costs": 6, "search.planning": 8}
 #: Rooms that price or place nothing themselves: what they must not load, even through others.
 BLIND = {
     "perfmodel.engines": ("costs", "operators", "serving", "estimates", "hardware"),
@@ -339,6 +352,10 @@ PLANTED = {
     "perfmodel.costs.measured_tables.profiled": "def f():\n    from perfmodel.costs import Roofline",
     "perfmodel.costs.rooflines.roofline": "import perfmodel.costs.step_costs.steps",
     "perfmodel.costs.stray": "X = 1",
+    "search.planning.operating_point.sizing": "from search.planning.evaluation.scoring import Scorer",
+    "search.planning.ranking.candidates": "if TYPE_CHECKING:\n    from search.planning.plan_making import planner",
+    "search.planning.plan_table.rows": "def f():\n    from search.planning import verify",
+    "search.planning.stray": "X = 1",
 }
 
 
@@ -363,8 +380,8 @@ RULES_THAT_FIRE = [
     (lambda tree: upward("perfmodel", tree), "def f():\n    import search.plan"),
     (lambda tree: upward("search", tree), "from . import front"),
     (lambda tree: private_reach("search", tree), "from perfmodel.estimate import _hidden"),
-    (lambda tree: unguarded("search/planning/ranked_plan.py", tree), "import pandas"),
-    (lambda tree: unguarded("search/planning/ranked_plan.py", tree), "def f():\n    import plotly"),
+    (lambda tree: unguarded("search/planning/plan_making/ranked_plan.py", tree), "import pandas"),
+    (lambda tree: unguarded("search/planning/plan_making/ranked_plan.py", tree), "def f():\n    import plotly"),
     (lambda tree: unguarded("search/report/page.py", tree), "from plotly import graph_objects"),
     (swallowing, "try:\n    f()\nexcept Exception:\n    pass"),
     (swallowing, "try:\n    f()\nexcept:\n    pass"),
@@ -380,7 +397,7 @@ def test_each_rule_fires(rule, source) -> None:
 
 def test_lazy_imports_inside_functions_and_for_types_are_welcome() -> None:
     source = '"""M."""\nif TYPE_CHECKING:\n    import pandas\ndef f():\n    """F."""\n    import pandas'
-    assert not unguarded("search/planning/ranked_plan.py", ast.parse(source))
+    assert not unguarded("search/planning/plan_making/ranked_plan.py", ast.parse(source))
 
 
 HEAVY = {"pandas", "scipy", "plotly", "pulp", "optuna", "sqlalchemy", "ray", "numba", "torch", "jinja2"}

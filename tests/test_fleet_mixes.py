@@ -42,7 +42,7 @@ from search.fleet.results.routing import WHOLE_WEIGHT, weights
 from search.fleet.solution.from_scenario import prepare
 from search.output import fleet_power_notes, print_verified, verified_rows
 from search.planning import Target
-from search.planning.sizing import least_replicas
+from search.planning.operating_point.sizing import least_replicas
 from search.scenario import Supply
 from search.scenario.growth import Growth
 

@@ -289,7 +289,7 @@ def test_a_name_means_one_thing_in_one_place() -> None:
 
 
 def test_columns_of_a_verified_plan_are_known() -> None:
-    from search.planning.verify import FIGURES
+    from search.planning.simulation.verify import FIGURES
 
     simulated = {(f"simulated_{name}", "column") for name in (*FIGURES, "meets")}
     assert not without_entry(simulated, glossary.entries())

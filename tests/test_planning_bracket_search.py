@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from perfmodel.arrays import Array, Index
-from search.planning.bracket_search import FIRST_ROUND_VALUES, RATE_TOLERANCE, greatest
+from search.planning.operating_point.bracket_search import FIRST_ROUND_VALUES, RATE_TOLERANCE, greatest
 
 ROWS = 60
 

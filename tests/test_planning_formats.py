@@ -18,7 +18,7 @@ from perfmodel.dtypes import FORMAT_NAMES, storage
 from perfmodel.models import aliases
 from search import Plan, load_scenario, plan
 from search.planning import checkpoint_offer, format_offer, plan_and_narrower
-from search.planning.quantised import KERNELS, needs_checkpoint, published, weights_on
+from search.planning.configuration.quantised import KERNELS, needs_checkpoint, published, weights_on
 
 TEXT = """
 [model]

@@ -13,8 +13,8 @@ import pytest
 import cli
 from search import planning
 from search.commands.next_run import worth_showing
-from search.planning import next_run
-from search.planning.runs import Run
+from search.planning.replanning import next_run
+from search.planning.replanning.runs import Run
 from search.scenario import load_scenario
 
 SCENARIO = """\

@@ -145,6 +145,6 @@ def test_the_odds_of_a_bound_that_all_keep_are_those_of_cost(planned: Plan) -> N
 
 
 def test_causes_are_named_in_words() -> None:
-    from search.planning.odds import _WORDS
+    from search.planning.ranking.odds import _WORDS
 
     assert set(_WORDS) == set(CAUSES)

@@ -15,10 +15,10 @@ from perfmodel import Objective, Slo
 from perfmodel.costs import Roofline
 from perfmodel.estimates.chance import allowed, chance, chances, keeps, overall, slo_ratio
 from search import Exhaustive, FleetInfeasible, OptunaSearcher, Plan, load_scenario, plan, plan_fleet
-from search.planning.bracket_search import greatest, least_whole
-from search.planning.explained import memory_of, memory_place, terms_of
-from search.planning.pools import estimates as pair_estimates
-from search.planning.scoring import VERDICTS
+from search.planning.disaggregation.pools import estimates as pair_estimates
+from search.planning.evaluation.scoring import VERDICTS
+from search.planning.operating_point.bracket_search import greatest, least_whole
+from search.planning.plan_analysis.explained import memory_of, memory_place, terms_of
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 BASE = """

@@ -15,9 +15,9 @@ from benchmarks import widening
 from perfmodel.costs import Roofline
 from search import Plan, load_scenario, plan
 from search.planning import format_offer
-from search.planning.equivalent_candidates import FIGURES, LAYOUT, TOLERANCE
-from search.planning.pool_roles import least_from
-from search.planning.pools import estimates, paired
+from search.planning.disaggregation.pool_roles import least_from
+from search.planning.disaggregation.pools import estimates, paired
+from search.planning.ranking.equivalent_candidates import FIGURES, LAYOUT, TOLERANCE
 
 RELATIVES = 20
 WIDE = """

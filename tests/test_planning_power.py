@@ -20,7 +20,7 @@ from perfmodel.power import SUPPLIES, constants, energy_kwh, host_of, host_watts
 from search import Plan, load_scenario, plan
 from search.output import headline, power_note
 from search.planning import dearest, rated_columns, tariff
-from search.planning.replica_limits import Bounds
+from search.planning.operating_point.replica_limits import Bounds
 from search.scenario import Limits, Money, Site
 from search.scenario.scenario import read_scenario
 

@@ -16,8 +16,8 @@ from perfmodel import deployments
 from perfmodel.costs import Roofline
 from perfmodel.power import site_power
 from search import FleetInfeasible, Plan, load_scenario, plan, plan_fleet
-from search.planning.prices import tariff
-from search.planning.replica_limits import Bounds
+from search.planning.money.prices import tariff
+from search.planning.operating_point.replica_limits import Bounds
 from search.scenario import RANKINGS, Limits, Site
 from search.searchers import ranked
 

@@ -17,8 +17,8 @@ import cli
 import search
 from hwdb import Infeasible
 from search.output import headline, odds_note, step_time_rows
-from search.planning.explained import terms_of
-from search.planning.ranked_plan import Plan
+from search.planning.plan_analysis.explained import terms_of
+from search.planning.plan_making.ranked_plan import Plan
 from search.report import charts
 from search.report.live_data import loads_of_page
 from search.report.load_curves import growth_rows, load_costs

@@ -20,7 +20,7 @@ from perfmodel.estimates.estimates import Estimates
 from perfmodel.hardware.host import host_figures
 from perfmodel.models.lora import Adapters
 from search.planning import space_of, tariff_of
-from search.planning.explained import memory_of, terms_of
+from search.planning.plan_analysis.explained import memory_of, terms_of
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 MODEL = "llama-3.1-8b"

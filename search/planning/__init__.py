@@ -1,4 +1,20 @@
-"""Make a ranked plan from a scenario, with its explanation, its what-if table and its check by simulation."""
+"""Make a ranked plan from a scenario, with its explanation, its what-if table and its check by simulation.
+
+Which sub-package may import which, from the ground up; tests/test_architecture.py checks it, and each docstring
+says what its sub-package holds:
+
+- `money`: nothing
+- `operating_point`: `money`
+- `configuration`: `operating_point`
+- `evaluation`: `money`, `operating_point`
+- `disaggregation`: `evaluation`, `money`, `operating_point`
+- `ranking`: `configuration`, `disaggregation`, `evaluation`
+- `plan_table`: `configuration`, `disaggregation`, `evaluation`, `money`, `operating_point`, `ranking`
+- `plan_making`: `configuration`, `disaggregation`, `evaluation`, `money`, `operating_point`, `plan_table`, `ranking`
+- `plan_analysis`: `disaggregation`, `evaluation`, `money`, `operating_point`, `plan_making`, `plan_table`
+- `simulation`: `money`, `plan_making`
+- `replanning`: `configuration`, `evaluation`, `operating_point`, `plan_making`
+"""
 
 from __future__ import annotations
 
@@ -7,28 +23,36 @@ from typing import TYPE_CHECKING
 from hwdb.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from search.planning import hourly, row_power, verify
-    from search.planning.account import account_columns, api_usd, dearest, hourly_usd, mean_tokens, shares_of
-    from search.planning.bracket_search import RATE_TOLERANCE
-    from search.planning.columns import cost_columns, power_columns, rated_columns
-    from search.planning.concurrent_plans import plan_concurrently
-    from search.planning.contexts import refuse_long_class
-    from search.planning.disaggregated import BATCH, MAX_BATCHES, OF_POWER, in_roles
-    from search.planning.explained import memory_of, memory_place, term_row, terms_of
-    from search.planning.formats import checkpoint_offer, format_offer, plan_and_narrower
-    from search.planning.names import deployment_words, drafting_columns, short_name, told_apart
-    from search.planning.next_run import NextRuns, RunWorth, next_runs
-    from search.planning.payment_options import ways_to_pay
-    from search.planning.peaks import replicas_at_peak
-    from search.planning.planner import plan, space_of, tariff_of
-    from search.planning.pool_roles import MAX_WORKERS
-    from search.planning.prices import Tariff, tariff, usd_per_million_tokens
-    from search.planning.quantised import ONLINE_ENGINES, ONLINE_FORMAT, published
-    from search.planning.ranked_plan import Plan
-    from search.planning.repricing import repriced
-    from search.planning.rows import candidate_rows
-    from search.planning.sizing import LEAST_LOAD, OVER_SATURATED, SATURATING_RATE, Asks, Target, greatest_rate, rows_of
-    from search.planning.surest import greatest_confidence
+    from search.planning.configuration.contexts import refuse_long_class
+    from search.planning.configuration.names import deployment_words, drafting_columns, short_name, told_apart
+    from search.planning.configuration.quantised import ONLINE_ENGINES, ONLINE_FORMAT, published
+    from search.planning.disaggregation.disaggregated import BATCH, MAX_BATCHES, OF_POWER, in_roles
+    from search.planning.disaggregation.pool_roles import MAX_WORKERS
+    from search.planning.evaluation.columns import cost_columns, power_columns, rated_columns
+    from search.planning.money.account import account_columns, api_usd, dearest, hourly_usd, mean_tokens, shares_of
+    from search.planning.money.prices import Tariff, tariff, usd_per_million_tokens
+    from search.planning.operating_point.bracket_search import RATE_TOLERANCE
+    from search.planning.operating_point.sizing import (
+        LEAST_LOAD,
+        OVER_SATURATED,
+        SATURATING_RATE,
+        Asks,
+        Target,
+        greatest_rate,
+        rows_of,
+    )
+    from search.planning.plan_analysis.explained import memory_of, memory_place, term_row, terms_of
+    from search.planning.plan_analysis.payment_options import ways_to_pay
+    from search.planning.plan_analysis.peaks import replicas_at_peak
+    from search.planning.plan_analysis.repricing import repriced
+    from search.planning.plan_making.planner import plan, space_of, tariff_of
+    from search.planning.plan_making.ranked_plan import Plan
+    from search.planning.plan_table.rows import candidate_rows
+    from search.planning.replanning.concurrent_plans import plan_concurrently
+    from search.planning.replanning.formats import checkpoint_offer, format_offer, plan_and_narrower
+    from search.planning.replanning.next_run import NextRuns, RunWorth, next_runs
+    from search.planning.replanning.surest import greatest_confidence
+    from search.planning.simulation import hourly, row_power, verify
 
 __all__ = [
     "BATCH",
@@ -92,30 +116,30 @@ __all__ = [
 __getattr__ = lazy_names(
     __name__,
     {
-        "account": ["account_columns", "api_usd", "dearest", "hourly_usd", "mean_tokens", "shares_of"],
-        "contexts": ["refuse_long_class"],
-        "": ["hourly", "row_power", "verify"],
-        "columns": ["cost_columns", "power_columns", "rated_columns"],
-        "disaggregated": ["BATCH", "MAX_BATCHES", "OF_POWER", "in_roles"],
-        "explained": ["memory_of", "memory_place", "term_row", "terms_of"],
-        "formats": ["checkpoint_offer", "format_offer", "plan_and_narrower"],
-        "names": ["deployment_words", "drafting_columns", "short_name", "told_apart"],
-        "next_run": ["NextRuns", "RunWorth", "next_runs"],
-        "ranked_plan": ["Plan"],
-        "peaks": ["replicas_at_peak"],
-        "planner": ["plan", "space_of", "tariff_of"],
-        "pool_roles": ["MAX_WORKERS"],
-        "prices": ["Tariff", "tariff", "usd_per_million_tokens"],
-        "quantised": ["ONLINE_ENGINES", "ONLINE_FORMAT", "published"],
-        "repricing": ["repriced"],
-        "rows": ["candidate_rows"],
-        "sizing": [
+        "money.account": ["account_columns", "api_usd", "dearest", "hourly_usd", "mean_tokens", "shares_of"],
+        "money.prices": ["Tariff", "tariff", "usd_per_million_tokens"],
+        "operating_point.bracket_search": ["RATE_TOLERANCE"],
+        "operating_point.sizing": [
             *("LEAST_LOAD", "OVER_SATURATED", "SATURATING_RATE"),
             *("Asks", "Target", "greatest_rate", "rows_of"),
         ],
-        "surest": ["greatest_confidence"],
-        "concurrent_plans": ["plan_concurrently"],
-        "bracket_search": ["RATE_TOLERANCE"],
-        "payment_options": ["ways_to_pay"],
+        "configuration.contexts": ["refuse_long_class"],
+        "configuration.names": ["deployment_words", "drafting_columns", "short_name", "told_apart"],
+        "configuration.quantised": ["ONLINE_ENGINES", "ONLINE_FORMAT", "published"],
+        "evaluation.columns": ["cost_columns", "power_columns", "rated_columns"],
+        "disaggregation.disaggregated": ["BATCH", "MAX_BATCHES", "OF_POWER", "in_roles"],
+        "disaggregation.pool_roles": ["MAX_WORKERS"],
+        "plan_table.rows": ["candidate_rows"],
+        "plan_making.planner": ["plan", "space_of", "tariff_of"],
+        "plan_making.ranked_plan": ["Plan"],
+        "plan_analysis.explained": ["memory_of", "memory_place", "term_row", "terms_of"],
+        "plan_analysis.payment_options": ["ways_to_pay"],
+        "plan_analysis.peaks": ["replicas_at_peak"],
+        "plan_analysis.repricing": ["repriced"],
+        "simulation.": ["hourly", "row_power", "verify"],
+        "replanning.concurrent_plans": ["plan_concurrently"],
+        "replanning.formats": ["checkpoint_offer", "format_offer", "plan_and_narrower"],
+        "replanning.next_run": ["NextRuns", "RunWorth", "next_runs"],
+        "replanning.surest": ["greatest_confidence"],
     },
 )

@@ -1,6 +1,7 @@
 "use strict";
 // Ranks the candidates of the plan again for other SLOs, load, prices, PUE and confidence. Knows nothing of the page.
-// Equations are those of search/planning (sizing, scoring, columns) and search/searchers/front.py.
+// Equations are those of search/planning/operating_point/sizing.py, search/planning/evaluation/ (scoring.py,
+// columns.py) and search/searchers/front.py.
 
 const LOG10_DIGITS = 6, SURE_ENOUGH = 0.8, DEVIATE_80 = 1.2815515655446004, TOLERANCE = 1 + 1e-9, FARTHEST = 6, LEAST_SLACK = 5e-4;
 // Relative error of a latency between two loads of the table where it rises by steps. chosen: above what was seen.

@@ -1,9 +1,10 @@
 "use strict";
 // Sizes pairs of prefill and decode pools as the plan does, one pair at a time, in seconds and requests per second.
 // Equations: perfmodel/serving/prefill_pool.py (`promptPool`), perfmodel/estimates/kv_transfer.py (`handOver`), tandem.py
-// (`paired`), percentiles.py (`overall`), causes.py and intervals.py (`errorsOf`); search/planning/pool_roles.py (`roles`),
-// pool_bounds.py (`offers`), disaggregated.py (`sizedPairs`). Figures of decode workers are read between the loads of a table,
-// which moves latencies, power and chances by up to `PAIR_SLACK`; all else is computed as the plan computes it.
+// (`paired`), percentiles.py (`overall`), causes.py and intervals.py (`errorsOf`);
+// search/planning/disaggregation/pool_roles.py (`roles`), pool_bounds.py (`offers`), disaggregated.py (`sizedPairs`).
+// Figures of decode workers are read between the loads of a table, which moves latencies, power and chances
+// by up to `PAIR_SLACK`; all else is computed as the plan computes it.
 
 const LEAST_WIDTH = 1e-12, BISECTIONS = 26, PAIR_SLACK = 5e-4, VALUES_PER_ROUND = 8;
 
