@@ -65,14 +65,15 @@ def test_context_counts_rope_scaling_as_engines_do(scaling: dict[str, object] | 
     assert read_config(config(rope_parameters=scaling)).max_context == context
 
 
-def test_every_model_of_the_catalogue_has_a_context() -> None:
-    assert not [name for name in base_names() if not model(name).max_context]
+def test_every_model_of_the_catalogue_that_attends_has_a_context() -> None:
+    endless = [name for name in base_names() if not model(name).max_context]
+    assert not [name for name in endless if any(b.mixer and b.mixer.kv_values for b in model(name).blocks)]
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_requests_beyond_the_context_are_refused_or_said(seed: int) -> None:
     rng = Random(seed)
-    name = rng.choice(base_names())
+    name = rng.choice([n for n in base_names() if model(n).max_context])
     spec = model(name)
     output = rng.choice([1, 100, 1000])
     fits = Workload.from_lengths(spec.max_context - output, output, concurrency=1)
