@@ -87,7 +87,8 @@ class Device:
 
     def __post_init__(self) -> None:
         records = dict(sorted(self.records.items()))
-        content: tuple[object, ...] = (self.title, self.arch, self.kind, sorted(records.items()), self.link, self.net)
+        words = self.title, self.vendor, self.arch, self.kind, self.memory_type
+        content: tuple[object, ...] = (*words, sorted(records.items()), self.link, self.net)
         content += () if self.base is None else (self.base.name, self.base.digest)
         object.__setattr__(self, "records", MappingProxyType(records))
         object.__setattr__(self, "_si", {key: record.si for key, record in records.items()})

@@ -17,6 +17,8 @@ from hwdb.infile import is_input
 
 #: Mode of a new file before the user's mask is applied.
 _NEW_MODE = 0o666
+#: Names of the open streams of the process -> their descriptors. They are written to, not replaced.
+_STREAMS = {"/dev/stdout": 1, "/dev/fd/1": 1, "/dev/stderr": 2, "/dev/fd/2": 2}
 #: Characters of the output's name that the name of its temporary file repeats.
 _SHOWN = 40
 
@@ -37,6 +39,8 @@ def check(path: str | Path, *inputs: str | Path) -> None:
     """
     if str(path) == "-":
         raise InputError("-: is no name of a file; give one, or /dev/stdout for the standard output")
+    if str(path) in _STREAMS:
+        return
     target = _target(path)
     if not target.parent.is_dir():
         raise InputError(f"{path}: cannot be written (no such folder: {target.parent}); create it first")
@@ -55,6 +59,10 @@ def replaced(path: str | Path) -> Iterator[Path]:
     check(path)
     target = _target(path)
     try:
+        if str(path) in _STREAMS:
+            with _to_stream(_STREAMS[str(path)]) as made:
+                yield made
+            return
         old = target.stat() if target.exists() else None
         if old is not None and not stat.S_ISREG(old.st_mode):
             yield target
@@ -66,6 +74,19 @@ def replaced(path: str | Path) -> Iterator[Path]:
     except OSError as error:
         reason = error.strerror or str(error)
         raise InputError(f"{path}: cannot be written ({reason}); what was there is unchanged") from error
+
+
+@contextmanager
+def _to_stream(number: int) -> Iterator[Path]:
+    """Yield an empty file, whose content goes to an open descriptor: a pipe, a terminal, or the end of a file."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / "output"
+        made.touch()
+        yield made
+        with open(number, "wb", closefd=False) as stream:
+            stream.write(made.read_bytes())
 
 
 def _same(one: Path, other: str | Path) -> bool:

@@ -63,7 +63,7 @@ MAY_IMPORT = {
         "memory": "deployment engines hardware models",
         "operators": "deployment models",
         "costs": "deployment engines hardware operators profiles",
-        "serving": "costs deployment engines hardware models operators power",
+        "serving": "costs deployment engines hardware memory models operators power",
         "estimates": "costs deployment engines hardware memory models operators power serving",
         "cases": "costs deployment engines estimates hardware memory models operators power profiles serving",
         "user_calibration": "cases engines estimates models",

@@ -107,6 +107,18 @@ def test_where_a_file_cannot_be(folder: Path, capsys: pytest.CaptureFixture[str]
         assert says in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("way", ["pipe", ">>"])
+def test_the_standard_output_is_written_to_and_not_replaced(way: str, folder: Path) -> None:
+    code = "from hwdb import outfile; outfile.write_text('/dev/stdout', 'new')"
+    (folder / "log").write_text("kept ")
+    if way == "pipe":
+        assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout == b"new"
+    else:
+        with (folder / "log").open("ab") as log:
+            subprocess.run([sys.executable, "-c", code], stdout=log, check=True)
+        assert (folder / "log").read_text() == "kept new"
+
+
 def test_a_dash_is_no_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Other tools print where `-` is given; a file of that name would be hard to find and to remove."""
     monkeypatch.chdir(folder)

@@ -59,8 +59,10 @@ def test_a_prompt_token_costs_two_flop_a_parameter_it_uses(name: str) -> None:
     used = spec.parameters(active=True) - spec.vocab * spec.hidden * (1 if spec.tied else 2)
     used -= spec.extra_parameters - spec.lookup_parameters  # outside the layers; Gemma 3n has matrices there
     used -= spec.positions * spec.hidden  # looked up
-    # norms, biases and convolutions are no GEMMs; keys and values of cross-attention are those of images
-    assert body == pytest.approx(2.0 * used * 4096, rel=0.01 if spec.image_kv_values else 0.005)
+    # norms, biases, convolutions and the matrices of states are no GEMMs, which small models feel; keys and values of
+    # cross-attention are those of images
+    small = used < 1e9 and spec.recurrent
+    assert body == pytest.approx(2.0 * used * 4096, rel=0.012 if small else 0.01 if spec.image_kv_values else 0.005)
     assert total(demands, "flop", name="lm_head") == pytest.approx(2.0 * spec.vocab * spec.hidden, rel=1e-9)
 
 
@@ -74,8 +76,8 @@ def test_one_answer_token_reads_every_weight_it_uses_once(name: str) -> None:
     head = weights["embedding"] if spec.tied else weights["lm_head"]
     inside = sum(v for k, v in weights.items() if k not in ("embedding", "lm_head", "experts", "other", "encoders"))
     least = inside + head + (weights["experts"] * chosen / routed if routed else 0.0)
-    # recurrent states and activations come on top
-    assert least * 0.99 <= total(demands, "moved") <= least * 1.03 + 2.5 * spec.state_bytes()
+    # recurrent states, which kernels read and write in 32 bit, and activations come on top
+    assert least * 0.99 <= total(demands, "moved") <= least * 1.03 + 2.5 * spec.state_bytes("fp32")
 
 
 def test_llama_70b_by_hand() -> None:

@@ -69,3 +69,9 @@ def test_a_row_gets_the_same_alone(row: int) -> None:
     whole = greatest(lambda rows, v: margins(3, rows, v), np.ones(ROWS), np.full(ROWS, 1e4))
     alone = greatest(lambda rows, v: margins(3, np.full(len(rows), row), v), np.ones(1), np.full(1, 1e4))
     np.testing.assert_equal(alone[0], whole[row])
+
+
+@pytest.mark.parametrize("top", [8.0, 64.0, 256.0, 1000.0])
+def test_a_whole_top_that_passes_is_the_answer(top: float) -> None:
+    found = greatest(lambda _rows, values: -np.ones_like(values), np.array([1.0]), np.array([top]), whole=True)
+    assert found.tolist() == [top]

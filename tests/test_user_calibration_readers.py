@@ -218,6 +218,16 @@ def test_tests_of_llama_bench_as_json_and_csv(tmp_path: Path) -> None:
         read_results(written(tmp_path, [{**tests[0], "n_gen": 64}]))
 
 
+@pytest.mark.parametrize(("size", "read"), [("12.83 GiB", ""), ("38.95 GiB", "fp16")])
+def test_the_format_of_a_llama_bench_table_is_held_to_the_size_of_the_file(
+    size: str, read: str, tmp_path: Path
+) -> None:
+    lines = ["| model | size | params | test | t/s |", "| --- | --- | --- | --- | --- |"]
+    lines.append(f"| gpt-oss 20B F16 | {size} | 20.91 B | tg128 | 250.0 ± 1.0 |")
+    (run,) = read_results(written(tmp_path, "\n".join(lines) + "\n", "table.md"))
+    assert run.given["weight_dtype"] == read
+
+
 @pytest.mark.parametrize(
     ("value", "told"),
     [

@@ -158,10 +158,12 @@ class MixedSteps:
 
         Derived: a step of g prompts takes base + each max(g, abreast), and none comes with exp(-rate) to the power of
         that. g is a Poisson number that is not zero, over which exp(-s g) is (exp(m exp(-s) - m) - exp(-m)) / (1 -
-        exp(-m)) on average. mean: m, of that number, zero included, (N,).
+        exp(-m)) on average, written so that nothing is lost where m is small. mean: m, of that number, zero included,
+        (N,).
         """
-        (base, each), none = line, np.exp(-mean)
-        by_number = (np.exp(mean * np.expm1(-rate * each)) - none) / np.maximum(1.0 - none, TINY)
+        (base, each), left = line, np.exp(-rate * line[1])
+        some, several = -np.expm1(-mean), np.exp(-mean * (1.0 - left)) * -np.expm1(-mean * left)
+        by_number = np.where(some > 0.0, several / np.where(some > 0.0, some, 1.0), left)
         fixed = np.exp(np.minimum(-rate * base, _MOST_EXPONENT))  # base may be below nought where abreast is above one
         return np.asarray(np.minimum(fixed * by_number, np.exp(-rate * (base + each * self.abreast))))
 

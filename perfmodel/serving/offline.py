@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from perfmodel.arrays import Array
+from perfmodel.memory import sequence_bytes
 from perfmodel.serving.curve import DecodeCurve, planned_curve
 from perfmodel.serving.drain import Drained, drain
 from perfmodel.serving.limits import MAX_RUNNING, TINY_COUNT
@@ -98,10 +99,15 @@ def _places(steps: StepModel, load: Load, max_running: Array) -> Places:
     limit = np.minimum(steps.max_num_seqs, MAX_RUNNING)
     if steps.engine.admission != "grow" or steps.engine.admission_headroom > 0.0:
         return Places(most=max_running)
-    grows, held = max_running < limit, load.held(0.5)
+    held = load.held(0.5)
+    begun, mean, later = (
+        sequence_bytes(steps.sharding, tokens) for tokens in (load.mean(load.input), held, held + load.accepted)
+    )
+    grows = (max_running < limit) & (later > mean)  # states and full windows have their size from the start
+    mean = np.where(grows, mean, 1.0)
     return Places(
-        young=np.where(grows, np.minimum(load.mean(load.input) / held, 1.0), 1.0),
-        growth=np.where(grows, load.accepted / held, 0.0),
+        young=np.where(grows, np.minimum(begun / mean, 1.0), 1.0),
+        growth=np.where(grows, later / mean - 1.0, 0.0),
         most=np.where(grows, limit, max_running),
     )
 

@@ -252,7 +252,7 @@ def _tpot(
             settling_share=settling_share(queued_behind, rest),
             settling_most=np.maximum(longest, _fullest_step(replica) - token_time),
             drift=np.minimum(drift, np.maximum(full / (usual + met) - 1.0, 0.0) / _FAR),
-            gain=1.0 / (1.0 - prefill_share),
+            gain=1.0 / (1.0 - np.minimum(prefill_share, MAX_UTILISATION)),
         )
 
     return usual + met, LazyValue(shape)
@@ -272,7 +272,7 @@ def _slowest_token(replica: Replica, point: Point, throughput: Throughput, crowd
         together = crowded * replica.load.synchronised * replica.steps.engine.synchronised
         met = _met(replica, -1) * replica.prefills_per_request * (1.0 - together / 2.0)
         # prompts that follow each other as they arrive go on until the replica is full: half of that on average
-        met = np.maximum(met, replica.max_running / replica.load.rate / 2.0)
+        met = np.maximum(met, (replica.max_running - 1.0) / replica.load.rate / 2.0)
         return np.asarray(np.minimum(full, step + met / np.maximum(replica.later_tokens, 1.0)))
     return np.asarray(np.minimum(full, _fullest_step(replica)))
 

@@ -217,7 +217,8 @@ def _rented_alike(rows: Sequence[dict[str, Any]]) -> list[str]:
         return []
     told = [f"{first}" if first == last else f"{first} to {last}" for first, last in gaps]
     who = f"Ranks {_listed(told)} rent" if len(gaps) > 1 or gaps[0][0] != gaps[0][1] else f"Rank {told[0]} rents"
-    return [f"{who} as many devices for each pool as a listed rank, in other layouts; --csv and --json list all."]
+    way = f"--csv or --json with --top {gaps[-1][1]} lists them"
+    return [f"{who} as many devices for each pool as a listed rank, in other layouts; {way}."]
 
 
 def _beyond_the_list(rows: Sequence[dict[str, Any]]) -> list[str]:
@@ -227,7 +228,7 @@ def _beyond_the_list(rows: Sequence[dict[str, Any]]) -> list[str]:
         for place, row in enumerate(rows, start=1)
         if row["rank"] != place and row.get("best_of")
     ]
-    return [f"Listed besides: {'; '.join(told)}."] if told else []
+    return [f"Among these, {'; '.join(told)}."] if told else []
 
 
 def _same_figures(rows: Sequence[dict[str, Any]]) -> list[str]:

@@ -127,7 +127,8 @@ def form_of(file: Path) -> str:
 
     Raises `InputError` for an ending of which no form is known.
     """
-    ending = file.suffix.lower()
+    inner = file.with_suffix("") if file.suffix.lower() == ".gz" else file  # what is written there is gzipped
+    ending = inner.suffix.lower()
     if ending and ending not in ENDINGS:
         raise InputError(f"{file}: no report ends in {ending}; end it in {', '.join(ENDINGS)}, or state --format")
     return ENDINGS.get(ending, "html")

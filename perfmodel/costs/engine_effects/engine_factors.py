@@ -168,7 +168,7 @@ def factors(engine: str, device: Device) -> Array:
     """
     found = _closest(_table(), engine, device, np.ones((len(BOUNDS), len(KERNELS))))
     shown = _shown(engine, device)
-    return found if shown.all() else np.where(shown, found, _in_order(found, engine, device))
+    return found if shown.all() else np.where(shown, found, _in_order(found, engine, device.lineage[-1]))
 
 
 @cache

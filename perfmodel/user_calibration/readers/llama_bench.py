@@ -23,6 +23,12 @@ from perfmodel.workload.traces import Content
 TEST = re.compile(r"(pp|tg) ?(\d+)(?: @ d(\d+))?")
 #: The format that closes the description of a model: "qwen3 8B Q4_K - Medium", "gpt-oss 20B MXFP4 MoE".
 FORMAT = re.compile(r"\b((?:IQ|Q|TQ)\d\w*|BF16|F16|F32|MXFP4)\b(?: - (Small|Medium|Large))?", re.IGNORECASE)
+#: A size or a number of parameters in words, and what the words stand for.
+SIZE = re.compile(r"([\d.]+) (MiB|GiB|M|B)")
+UNITS = {"MiB": 2.0**20, "GiB": 2.0**30, "M": 1e6, "B": 1e9}
+#: Factor between bytes per weight of a file and of a format up to which they are the same. Chosen: above what tables in
+#: other formats add to a file, below the step from one format to the next but one.
+ALIKE = 1.5
 PAIR = re.compile(r"pp ?\d+ ?\+ ?tg ?\d+.*")
 
 
@@ -68,7 +74,7 @@ def _markdown(content: Content) -> Iterator[tuple[str, Mapping[str, Any]]]:
         if found is None:
             raise InputError(f"{place}: test is {test!r}; pp512, tg128 and tg128 @ d4096 are read")
         tokens = {"n_prompt" if found[1] == "pp" else "n_gen": found[2], "n_depth": found[3]}
-        named = {"model_type": row.get("model", "")}
+        named = {"model_type": row.get("model", ""), **_printed(row)}
         yield (
             place,
             {"n_prompt": 0, "n_gen": 0, **tokens, **named, "avg_ts": row.get("t/s", "").partition("±")[0].strip()},
@@ -91,7 +97,7 @@ def _run(record: Mapping[str, Any], place: str) -> MeasuredRun:
         raise InputError(f"{place}: n_prompt and n_gen are both 0; give a test of one of them")
     given = {
         "model": str(record.get("model_filename") or ""),
-        "weight_dtype": _weights(str(record.get("model_type") or "")),
+        "weight_dtype": _held_to_size(_weights(str(record.get("model_type") or "")), record, place),
         "engine": "llamacpp",
         "mode": "single",
         "isl": text_of(isl),
@@ -99,6 +105,24 @@ def _run(record: Mapping[str, Any], place: str) -> MeasuredRun:
         "prefix_hit": text_of(depth / isl) if prompt > 0 and depth > 0 else "",
     }
     return MeasuredRun(place=place, given=given, measured={metric: rate})
+
+
+def _printed(row: Mapping[str, str]) -> dict[str, str]:
+    """Return size and parameters of a Markdown row ("11.27 GiB", "20.91 B") as the other formats have them."""
+    columns = {"model_size": "size", "model_n_params": "params"}
+    found = {key: SIZE.fullmatch(row.get(column, "")) for key, column in columns.items()}
+    return {key: f"{float(m[1]) * UNITS[m[2]]:.6g}" for key, m in found.items() if m}
+
+
+def _held_to_size(name: str, record: Mapping[str, Any], place: str) -> str:
+    """Return the format that a description names if the file is about as large as its parameters in it, else "".
+
+    Files of gpt-oss that are called F16 keep the experts in MXFP4, as the model does.
+    """
+    size, count = number(record, "model_size", place), number(record, "model_n_params", place)
+    if not name or not size > 0 or not count > 0:
+        return name
+    return name if 1 / ALIKE < size / count / FORMATS[name].bytes < ALIKE else ""
 
 
 def _weights(description: str) -> str:

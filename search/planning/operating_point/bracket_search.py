@@ -12,6 +12,8 @@ import numpy as np
 
 from perfmodel.arrays import Array, Index, Mask
 
+#: Share by which a value may miss a whole number and count as it. Chosen: far above rounding, far below a grid step.
+_ROUNDING = 1e-9
 #: Largest number of replicas that is tried. Chosen: above it, a float no longer holds every whole number twice over.
 MOST_COUNTED = 2.0**51
 #: Called with rows (M,) and a value (M,) for each: True where the SLO is kept there. A row may occur several times.
@@ -115,9 +117,14 @@ def greatest(margin: Margin, low: Array, high: Array, *, whole: bool = False) ->
         rows, first = rows[fails] if first else rows, False
         unsettled = brackets.fails[rows] - brackets.passes[rows] > 1.0
         if whole:
-            unsettled &= np.floor(grid.value(rows, brackets.fails[rows])) > np.floor(out[rows])
+            unsettled &= _whole(grid.value(rows, brackets.fails[rows])) > _whole(out[rows])
         rows = rows[unsettled]
-    return np.floor(out) if whole else out
+    return _whole(out) if whole else out
+
+
+def _whole(values: Array) -> Array:
+    """Return the greatest whole numbers up to `values`; a grid reaches whole numbers but for rounding."""
+    return np.floor(values * (1.0 + _ROUNDING))
 
 
 @dataclass(frozen=True)
