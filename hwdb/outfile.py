@@ -54,7 +54,8 @@ def check(path: str | Path, *inputs: str | Path) -> None:
 def replaced(path: str | Path) -> Iterator[Path]:
     """Yield the path of an empty temporary file, which becomes the file at `path` when the block ends without an error.
 
-    A device or a pipe (/dev/stdout) is written directly. Raises `InputError` where the file cannot be written.
+    A device or a named pipe is written directly; an open stream (/dev/stdout) when the block has ended. Raises
+    `InputError` where the file cannot be written.
     """
     check(path)
     target = _target(path)

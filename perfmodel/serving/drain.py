@@ -166,8 +166,7 @@ class _Run:
         """Return what a cell does in which `admitted` requests come (see `_admitted`) beside `older` ones, (N,)."""
         batch, prefill, (came, over, packed, per_step, beyond) = self.batch, self.batch.prefill, admitted
         running = older + came * ((1.0 - over) * self.whole[0] + over * self.half[0])
-        held = self.used + (running - older) * batch.places.young
-        stretch = np.maximum(held / batch.max_running, 1.0)  # where more run than fit, each in turn pauses
+        held, stretch = batch.places.crowding(batch.max_running, running - older, self.used)
         met = self.width * batch.curve.at(running / stretch) * stretch  # by a request that runs: then the replica does
         decoding = met * any_running(running, np.maximum(self.entered + came, 1.0))
         at_once = (over < 1.0 - SAME) | self.lockstep

@@ -74,8 +74,7 @@ class FirstCell:
         free = np.maximum(batch.places.free(batch.max_running, older, used), 0.0)
         running, came = older, np.zeros_like(older)
         for _ in range(_FIRST_PASSES):
-            held = used + (running - older) * batch.places.young
-            stretch = np.maximum(held / batch.max_running, 1.0)
+            held, stretch = batch.places.crowding(batch.max_running, running - older, used)
             step = batch.curve.at(np.maximum(running / stretch, 1.0)) * stretch
             between, met = first.between(rate, step, running), self.width * step
             decoding = met * any_running(running, np.maximum(entered + came, 1.0))

@@ -101,6 +101,14 @@ class Places:
         """Return the young sequences that fit beside `running` ones, which hold `used` of `room` places, (N,) each."""
         return np.asarray(np.minimum((room - used) / self.young, self.most - running))
 
+    def crowding(self, room: Array, came: Array, used: Array) -> tuple[Array, Array]:
+        """Return (places held, how much longer a token takes as each pauses in turn where that is too much), (N,) each.
+
+        came: young sequences beside those that hold `used` of `room` places, (N,).
+        """
+        held = used + came * self.young
+        return held, np.maximum(held / room, 1.0)
+
 
 @dataclass(frozen=True)
 class OfflineBatch:
