@@ -127,6 +127,7 @@ SETTINGS = (
     Setting("front_end_token", "front_end_us_per_token", _number(MICROSECOND), optional=True),
     Setting("step_host_parallel", "step_host_parallel_us", _number(MICROSECOND), optional=True),
     Setting("request_time", "request_ms", _number(MILLISECOND)),
+    Setting("request_parallel", "request_parallel_ms", _number(MILLISECOND), optional=True),
     Setting("tokenize_time", "tokenize_us_per_token", _number(MICROSECOND), optional=True),
     Setting("micro_batch", "micro_batch", _number(), optional=True),
     Setting("graph_seqs", "graph_seqs", _number(), optional=True),

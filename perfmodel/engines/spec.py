@@ -146,6 +146,7 @@ class Engine:
         eager_launch_time: host seconds per operator of a step where no graph is captured at all (`eager_launch`).
         no_graphs: vendors on whose devices the engine captures no graphs, whatever graph_capture says.
         request_time: seconds that a request spends in the front end, before and after the engine (HTTP, answers).
+        request_parallel: further seconds where a replica has more than one device, whose ranks all receive the request.
         tokenize_time: further seconds per token of its prompt there, which is text when it comes. Processes beside
             the engine's tokenise, so it costs latency and no throughput.
 
@@ -205,6 +206,7 @@ class Engine:
     admission: str = "grow"
     memory_rule: str = "total"
     step_host_parallel: float = 0.0
+    request_parallel: float = 0.0
     launch_time: float = 0.0
     eager_launch_time: float = 0.0
     overlap: str = "none"

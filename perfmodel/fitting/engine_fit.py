@@ -57,6 +57,7 @@ CONSTANTS = {
     "front_end_token": Constant(key="front_end_us_per_token", scale=1e6, least=1.0, most=2000.0),
     "step_host_parallel": Constant(key="step_host_parallel_us", scale=1e6, least=1.0, most=10000.0),
     "request_time": Constant(key="request_ms", scale=1e3, least=0.2, most=150.0),
+    "request_parallel": Constant(key="request_parallel_ms", scale=1e3, least=0.2, most=150.0),
     "launch_time": Constant(key="launch_us", scale=1e6, least=0.5, most=120.0),
     "synchronised": Constant(key="synchronised", scale=1.0, least=0.02, most=1.0),
 }
