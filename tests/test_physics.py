@@ -391,6 +391,17 @@ def test_changing_the_engine_changes_the_answer() -> None:
     assert one(after.ttft) - one(before.ttft) == pytest.approx(0.5)
 
 
+@pytest.mark.parametrize("name", ["vllm", "sglang"])
+def test_a_request_takes_longer_only_where_several_devices_receive_it(name: str) -> None:
+    longer = pm.engine(name).changed(request_parallel=0.3)
+    workload = pm.Workload.from_lengths(1024, 128, concurrency=1.0)
+    place = pm.deployments([hwdb.device("h100-sxm")], tp=[1, 2, 4])
+    engines = longer.changed(request_parallel=0.0), longer
+    before, after = (pm.estimate(pm.model(DENSE), workload, place, engine=e) for e in engines)
+    assert (after.ttft - before.ttft)[0] == pytest.approx([0.0, 0.3, 0.3], abs=1e-9)
+    assert after.tpot[0] == pytest.approx(before.tpot[0])
+
+
 @pytest.mark.parametrize("load", [{"concurrency": 1.0}, {"concurrency": 1.0, "arrival": "static"}, {"rate": 0.01}])
 def test_a_prompt_is_tokenised_whole_though_most_of_it_is_cached(load: dict[str, Any]) -> None:
     slower = pm.engine("vllm").changed(tokenize_time=1e-4)
