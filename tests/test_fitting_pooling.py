@@ -101,13 +101,13 @@ def test_a_device_that_is_slow_throughout_is_told_by_its_level() -> None:
 
 def test_a_chip_family_tells_one_engine_what_another_measured() -> None:
     many = pooled_runs({"new": 200}, {"new": -0.3}, family="chips")
-    few = pooled_runs({"new": 4, "far": 40}, {"new": 0.0, "far": 0.0})
+    few = pooled_runs({"new": 12, "far": 40}, {"new": 0.0, "far": 0.0})
     few.slopes[few.rows.device == "new"] = 0.0  # its runs there say nothing of memory
     few = replace(few, places={**few.places, "new": many.places["new"]})
     apart, alike = (
         pool({"a": many, "b": few}, replace(Pulls(), family=f))["b"].places for f in (np.inf, Pulls().family)
     )
-    assert "new" not in apart, "without a part of its own or of a family a device takes what the engine shares"
+    assert abs(apart["new"][MEMORY]) < 0.01
     assert alike["new"][MEMORY] > 0.08
     assert abs(alike["far"][MEMORY]) < 0.01, "a device of another family is left alone"
     strangers = replace(few, places={**few.places, "new": replace(many.places["new"], family="others")})

@@ -150,16 +150,10 @@ def fit_engines(
         folds: parts that models are dealt into to compare pulls on what a fit left out; 1: not done.
     """
     database, measured = load_hwdb(), _measured(cases, truth)
-    found = sorted(
-        run_groups(cases, database, part, pools=True).items(), key=lambda item: item[1][0][0].since, reverse=True
-    )
-    every = [
-        _runs(m[0][0], [g for _, g in m], measured, database, hold=hold)
-        for n, m in found
-        if not engines or n in engines
-    ]
-    enough = {r.engine.name: r for r in every if r.slopes.known().sum() >= MIN_VALUES}
-    slopes = {name: r.slopes for name, r in enough.items()}
+    found = [m for n, m in run_groups(cases, database, part, pools=True).items() if not engines or n in engines]
+    newest = sorted(found, key=lambda members: members[0][0].since, reverse=True)
+    every = [_runs(members[0][0], [g for _, g in members], measured, database, hold=hold) for members in newest]
+    slopes = {r.engine.name: r.slopes for r in every if r.slopes.known().sum() >= MIN_VALUES}
     fitted = pool(slopes, pulls or Pulls()) if slopes else {}
     errors = errors_left_out(slopes, folds) if slopes and folds > 1 else {}
     for runs in every:

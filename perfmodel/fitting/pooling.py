@@ -141,8 +141,8 @@ class Slopes:
 class Pooled:
     """Holds fitted logarithms.
 
-    constants: (C,) changes. places: "" for the engine, a class of devices, or a device -> (FACTORS,) factors. A device
-    is there if it or its family of chips has a part.
+    constants: (C,) changes. places: "" for the engine, a class of devices, or a device -> (FACTORS,) factors. Those of
+    a device include what its engine, class and family share; one without a part of its own is not there.
     """
 
     constants: Array
@@ -290,11 +290,9 @@ def _pooled(slopes: Slopes, own: _Own, point: Array, families: Mapping[str, Arra
     """Return the fit of one engine: its own parts at a point, (P,), with those of families, name -> (FACTORS,)."""
     constants, parts = own.parts(point)
     places = {k: parts[""] + (part if k else 0.0) for k, part in parts.items() if k not in slopes.places}
-    for device in np.unique(slopes.rows.device[slopes.known()]):
+    for device in (k for k in parts if k in slopes.places):
         place = slopes.places[device]
-        if device in parts or place.family in families:
-            above = places.get(place.kind, parts[""])
-            places[device] = above + families.get(place.family, 0.0) + parts.get(device, 0.0)
+        places[device] = places.get(place.kind, parts[""]) + families.get(place.family, 0.0) + parts[device]
     return Pooled(constants=constants, places=places)
 
 
