@@ -77,6 +77,7 @@ class Pulls:
     drawn to what its engine shares with all devices or not); a family within one engine: as without. A fixed time per
     call by kind of kernel: vLLM 0.211 in place of 0.215, SGLang 0.34 in place of 0.32 in the mean. An offset of each
     model on each device beside the factors: the same on models left out, 0.13 in place of 0.10 on the runs of the fit.
+    A level of families or of devices: 0.16 to 0.18 in place of 0.147.
     Firmer or looser on experts, on arithmetic, on launches, or an engine's part of 4 or 16: the same within 0.005.
     """
 
