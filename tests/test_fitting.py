@@ -40,7 +40,7 @@ from perfmodel.fitting.interval_fit import fit_spreads, spreads_of
 from perfmodel.fitting.intervals import intervals_text, quantile
 from perfmodel.fitting.measured import fold_of
 from perfmodel.fitting.memo import TrialCosts, memoised
-from perfmodel.fitting.pooling import Pulls, factor_table, slopes_of
+from perfmodel.fitting.pooling import Place, Pulls, factor_table, slopes_of
 from perfmodel.fitting.report import device_lines, engine_lines
 from perfmodel.fitting.targets import run_groups
 from perfmodel.operators import Step
@@ -193,7 +193,7 @@ def test_a_fit_takes_the_bias_out(fitted: EngineFit) -> None:
 def test_constants_that_are_held_stay_and_firm_pulls_move_factors_less(fitted: EngineFit, tmp_path: Path) -> None:
     runs = measured(tmp_path, 1.25)
     (held,) = fit_engines(*runs, hold=True)
-    (firm,) = fit_engines(*runs, hold=True, pulls=Pulls(engine=100.0, device=100.0))
+    (firm,) = fit_engines(*runs, hold=True, pulls=Pulls(engine=100.0, family=100.0, device=100.0))
     assert isinstance(held, EngineFit)
     assert isinstance(firm, EngineFit)
     assert held.constants == ()
@@ -369,7 +369,7 @@ def test_of_open_loops_the_time_per_token_counts_where_no_queue_rules_it(tmp_pat
     ((engine, group),) = run_groups(cases, hwdb.load(), opened=True)["vllm-v1"]
     rows = [(c, m, 20.0, "lab") for c in opened.case_id for m in ("tpot_ms", "output_tok_s", "ttft_ms")]
     values = pd.DataFrame(rows, columns=["case_id", "metric", "value", "group"])
-    found = slopes_of(engine, [group], values, (), {group.device: ONES})
+    found = slopes_of(engine, [group], values, (), {group.device: Place(ONES)})
     assert found.rows.metric.unique().tolist() == ["tpot_ms"]
     assert found.rows.case_id[found.known()].tolist() == ["idle"]
 

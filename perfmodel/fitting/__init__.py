@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from perfmodel.fitting.decisions import LIMITS, Decision, by_data_set, decisions, summary
 from perfmodel.fitting.engine_files import write_constants, write_device_factors, write_factors
-from perfmodel.fitting.engine_fit import CONSTANTS, EngineFit, FactorFit, TooFew, fit_devices, fit_engine, fit_engines
+from perfmodel.fitting.engine_fit import CONSTANTS, EngineFit, FactorFit, TooFew, fit_devices, fit_engines
 from perfmodel.fitting.interval_fit import spreads_of
 from perfmodel.fitting.interval_rows import answers, measured_rows
 from perfmodel.fitting.intervals import fit_intervals, intervals_text, write_intervals
@@ -48,7 +48,6 @@ __all__ = [
     "decisions",
     "error_quantile",
     "fit_devices",
-    "fit_engine",
     "fit_engines",
     "fit_intervals",
     "fitted_caps",

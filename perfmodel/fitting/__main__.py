@@ -1,7 +1,8 @@
 """Command line of the fits.
 
     python -m perfmodel.fitting engines CASES.csv TRUTH.csv [--engine NAME ...] [--cross-validate 4] [--write]
-                                         [--engine-pull 8] [--device-pull 2] [--hold-constants]
+                                         [--engine-pull 8] [--family-pull 4] [--device-pull 3]
+                                         [--hold-constants]
     python -m perfmodel.fitting devices CASES.csv TRUTH.csv --device NAME ... [--engine NAME ...] [--write]
     python -m perfmodel.fitting intervals CASES.csv TRUTH.csv [--keep FOLDER] [--write]
     python -m perfmodel.fitting power CASES.csv TRUTH.csv [--write]
@@ -10,8 +11,9 @@
     python -m perfmodel.fitting transfer [--only DEVICE ...] [--write data/profiles/spread.toml]
     python -m perfmodel.fitting decisions CASES.csv PREDICTIONS.csv TRUTH.csv [--prices PRICES.csv]
 
-`engines` fits host constants and kernel factors of all devices at once, each device drawn to what they share; the
-strength of the pull is judged on models that a fit left out (`--cross-validate`). `devices` fits kernel factors
+`engines` fits host constants and kernel factors of all engines and devices at once, each device drawn to what its
+engine and its chip family share; the strength of the pull is judged on models that a fit left out (`--cross-validate`).
+With `--engine`, chip families are fitted on the runs of these engines alone. `devices` fits kernel factors
 of some devices, drawn to those of their class, while engines stay as they are. `intervals` fits the spreads behind 80 %
 intervals of whole deployments (some minutes), `power` the constants of watts with their intervals, `caps` how power
 limits slow work, on sweeps of the limit among the runs and in a table (RATES.csv: device, op, tok_s, note). `kernels`
@@ -60,10 +62,10 @@ from perfmodel.fitting.report import device_lines, engine_lines
 
 
 def _engines(asked: argparse.Namespace) -> None:
-    """Fit engines one after the other; write them when all are done."""
+    """Fit engines together; write them when all are done."""
     fits = []
     part = Part(folds=asked.folds, left_out=asked.left_out)
-    given = {"engine": asked.engine_pull, "device": asked.device_pull}
+    given = {"engine": asked.engine_pull, "family": asked.family_pull, "device": asked.device_pull}
     stated = {name: value for name, value in given.items() if value is not None}
     pulls = Pulls(**stated) if stated else None
     how: dict[str, Any] = {"part": part, "pulls": pulls, "hold": asked.hold_constants, "folds": asked.cross_validate}
@@ -168,12 +170,9 @@ def _add_fits(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
             )
             command.add_argument("--folds", type=int, default=1, help="parts that groups of runs are dealt into")
             command.add_argument("--left-out", type=int, default=-1, help="the part to leave out of the fit")
-            command.add_argument(
-                "--engine-pull", type=float, help="weight that draws shared factors to 1 (default: chosen by engine)"
-            )
-            command.add_argument(
-                "--device-pull", type=float, help="weight that draws a device to them (default: chosen by engine)"
-            )
+            command.add_argument("--engine-pull", type=float, help="weight that draws an engine's factors to 1")
+            command.add_argument("--family-pull", type=float, help="weight that draws a chip family's factors to 1")
+            command.add_argument("--device-pull", type=float, help="weight that draws a device to what it shares")
             command.add_argument("--hold-constants", action="store_true", help="fit kernel factors alone")
 
 

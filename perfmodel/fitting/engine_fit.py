@@ -1,8 +1,9 @@
 """Fit an engine's host constants and kernel factors to measured serving runs.
 
-Least squares on log ratios of prediction over measurement, linear beyond 15 %. Each group of runs weighs the square
-root of its size, so that large groups do not dominate. All devices of an engine are fitted at once by partial pooling,
-see `perfmodel.fitting.pooling`; so are some of them again, with their class, while the engine stays as it is.
+Least squares on log ratios of prediction over measurement, where values that are far off count less. Each group of runs
+weighs the square root of its size, so that large groups do not dominate. All engines and devices are fitted at once by
+partial pooling, see `perfmodel.fitting.pooling`; so are some devices again, with their class, while the engine stays as
+it is.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hwdb import Hwdb
+from hwdb import Device, Hwdb
 from hwdb import load as load_hwdb
 from perfmodel.arrays import Array
 from perfmodel.costs import device_class, place_factors, shared_factors
@@ -22,8 +23,10 @@ from perfmodel.engines import Engine
 from perfmodel.fitting.pooling import (
     MIN_VALUES,
     OF_DEVICES,
-    OF_ENGINE,
+    Place,
+    Pooled,
     Pulls,
+    Slopes,
     errors_left_out,
     factor_table,
     pool,
@@ -101,12 +104,9 @@ class EngineFit:
 
     @property
     def holds(self) -> bool:
-        """Return whether the fit is worth keeping: its median error is not above the old one by `MOST_LOSS`.
-
-        Firmer fits of `OF_ENGINE` err more on their own data by intention; models that they left out have judged them.
-        """
+        """Return whether the fit is worth keeping: its median error is not above the old one by `MOST_LOSS`."""
         before, after = (float(np.median(np.abs(r))) for r in (self.parts[0].before, self.parts[0].after))
-        return after <= (1.0 + MOST_LOSS) * before or self.engine.name in OF_ENGINE
+        return after <= (1.0 + MOST_LOSS) * before
 
 
 @dataclass(frozen=True)
@@ -115,6 +115,16 @@ class TooFew:
 
     engine: str
     values: int
+
+
+@dataclass(frozen=True)
+class _Runs:
+    """Holds the measured runs of one engine, prepared for a fit. constants: fields of the engine that are fitted."""
+
+    engine: Engine
+    groups: Sequence[RunGroup | PoolGroup]
+    constants: tuple[str, ...]
+    slopes: Slopes
 
 
 def fit_engines(
@@ -127,24 +137,54 @@ def fit_engines(
     hold: bool = False,
     folds: int = 1,
 ) -> Iterator[EngineFit | TooFew]:
-    """Fit every engine that the cases name, newest eras first, one after the other.
+    """Fit every engine that the cases name: constants, and kernel factors on all devices of all engines at once.
+
+    Yields what was fitted of each engine, newest eras first.
 
     Args:
         cases: path of a table of cases, see `perfmodel.fitting.measured`.
         truth: path of the measured values.
-        engines: names of engines to fit; all by default.
+        engines: names of engines to fit; all by default. Families of chips are fitted on runs of these engines alone.
         part: part of the runs that is left out, to judge the fit on it.
-        pulls, hold: as of `fit_engine`.
+        pulls: how firmly constants and factors are drawn to where they start; None: as chosen on left-out models.
+        hold: keep the constants, and fit factors alone.
         folds: parts that models are dealt into to compare pulls on what a fit left out; 1: not done.
     """
     database, measured = load_hwdb(), _measured(cases, truth)
-    found = sorted(
-        run_groups(cases, database, part, pools=True).items(), key=lambda item: item[1][0][0].since, reverse=True
-    )
-    for name, members in found:
-        if not engines or name in engines:
-            groups = [group for _, group in members]
-            yield fit_engine(members[0][0], groups, measured, database, pulls=pulls, hold=hold, folds=folds)
+    found = [m for n, m in run_groups(cases, database, part, pools=True).items() if not engines or n in engines]
+    newest = sorted(found, key=lambda members: members[0][0].since, reverse=True)
+    every = [_runs(members[0][0], [g for _, g in members], measured, database, hold=hold) for members in newest]
+    slopes = {r.engine.name: r.slopes for r in every if r.slopes.known().sum() >= MIN_VALUES}
+    fitted = pool(slopes, pulls or Pulls()) if slopes else {}
+    errors = errors_left_out(slopes, folds) if slopes and folds > 1 else {}
+    for runs in every:
+        name = runs.engine.name
+        if name in fitted:
+            yield _engine_fit(runs, fitted[name], measured, errors.get(name, {}))
+        else:
+            yield TooFew(engine=name, values=int(runs.slopes.known().sum()))
+
+
+def _runs(
+    engine: Engine, groups: Sequence[RunGroup | PoolGroup], truth: pd.DataFrame, database: Hwdb, *, hold: bool
+) -> _Runs:
+    """Prepare the runs of an engine. truth: as of `slopes_of`. hold: fit none of its constants."""
+    places = {d: _place(engine, database.device(d)) for d in sorted({g.device for g in groups})}
+    # 0 and NaN: the engine has no such time
+    constants = () if hold else tuple(n for n in CONSTANTS if getattr(engine, n) > 0)
+    return _Runs(engine, groups, constants, slopes_of(engine, groups, truth, constants, places))
+
+
+def _place(engine: Engine, device: Device) -> Place:
+    """Return what a fit knows of a device under an engine.
+
+    Accelerators with HBM share a part with those of their chip family under all engines with kernels of libraries.
+    Other devices share one with their class under one engine.
+    """
+    kind = device_class(device)
+    alike = kind == "gpu" and engine.kernel_source != "own"
+    family = f"{device.vendor} {device.make}" if alike else ""
+    return Place(start=place_factors(engine.name, device), kind=kind, family=family)
 
 
 def fit_devices(
@@ -173,11 +213,12 @@ def _device_parts(
 ) -> Sequence[FactorFit]:
     """Fit the factors of classes and devices among `groups` under an engine that stays as it is, classes first."""
     devices = sorted({g.device for g in groups})
-    kinds = {d: device_class(database.device(d)) for d in devices}
-    old = {d: place_factors(engine.name, database.device(d)) for d in devices}
-    slopes = slopes_of(engine, groups, truth, (), old)
+    places = {d: replace(_place(engine, database.device(d)), family="") for d in devices}
+    old, kinds = {d: p.start for d, p in places.items()}, {d: p.kind for d, p in places.items()}
+    slopes = slopes_of(engine, groups, truth, (), places)
     shared = np.log(shared_factors(engine.name, ""))
-    found = pool(replace(slopes, ratios=slopes.ratios + slopes.slopes @ shared), kinds, OF_DEVICES).places
+    moved = replace(slopes, ratios=slopes.ratios + slopes.slopes @ shared)
+    found = pool({engine.name: moved}, OF_DEVICES)[engine.name].places
     new = {p: np.clip(np.exp(f + shared), LEAST_FACTOR, MOST_FACTOR) for p, f in found.items()}
     judged = _Judged(engine, engine, old, {d: new.get(d, new.get(kinds[d], new[""])) for d in devices})
     parts = []
@@ -196,46 +237,22 @@ def _measured(cases: str | Path, truth: str | Path) -> pd.DataFrame:
     return measured.merge(pd.read_csv(cases, dtype=str, usecols=["case_id", "group", "model"]), on="case_id")
 
 
-def fit_engine(
-    engine: Engine,
-    groups: Sequence[RunGroup | PoolGroup],
-    truth: pd.DataFrame,
-    database: Hwdb,
-    *,
-    pulls: Pulls | None = None,
-    hold: bool = False,
-    folds: int = 1,
-) -> EngineFit | TooFew:
-    """Fit one engine: its constants, and its factors on all devices at once.
-
-    Args:
-        engine: the engine, with the constants that the fit starts from.
-        groups: its measured runs.
-        truth: `case_id, metric, value, group, model`, a line per measured value.
-        database: where devices are looked up.
-        pulls: how firmly constants and factors are drawn to where they start; None: as chosen on left-out models.
-        hold: keep the constants, and fit factors alone.
-        folds: as of `fit_engines`.
-    """
-    devices = sorted({g.device for g in groups})
-    kinds = {d: device_class(database.device(d)) for d in devices}
-    starts = {d: place_factors(engine.name, database.device(d)) for d in devices}
-    # 0 and NaN: the engine has no such time
-    constants = () if hold else tuple(n for n in CONSTANTS if getattr(engine, n) > 0)
-    slopes = slopes_of(engine, groups, truth, constants, starts)
-    if slopes.known().sum() < MIN_VALUES:
-        return TooFew(engine=engine.name, values=int(slopes.known().sum()))
-    fitted = pool(slopes, kinds, pulls or OF_ENGINE.get(engine.name, Pulls()))
-    better = _changed(engine, constants, fitted.constants)
+def _engine_fit(
+    runs: _Runs, fitted: Pooled, truth: pd.DataFrame, left_out: Mapping[Pulls, tuple[float, float]]
+) -> EngineFit:
+    """Judge what was fitted of an engine on its runs. truth: as of `slopes_of`. left_out: as of `EngineFit`."""
+    places, groups = runs.slopes.places, runs.groups
+    better = _changed(runs.engine, runs.constants, fitted.constants)
     factors = {p: np.clip(np.exp(f), LEAST_FACTOR, MOST_FACTOR) for p, f in fitted.places.items()}
-    judged = _Judged(engine, better, starts, {d: factors.get(d, factors.get(kinds[d], factors[""])) for d in devices})
+    old = {d: p.start for d, p in places.items()}
+    new = {d: factors.get(d, factors.get(p.kind, factors[""])) for d, p in places.items()}
+    judged = _Judged(runs.engine, better, old, new)
     parts = []
-    for name, found in sorted(factors.items(), key=lambda item: (item[0] in devices, item[0])):
-        mine = [g for d in devices for g in groups if g.device == d and name in ("", d, kinds[d])]
-        place = {} if not name else {"device" if name in devices else "kind": name}
+    for name, found in sorted(factors.items(), key=lambda item: (item[0] in places, item[0])):
+        mine = [g for d in places for g in groups if g.device == d and name in ("", d, places[d].kind)]
+        place = {} if not name else {"device" if name in places else "kind": name}
         parts.append(judged.part(place, found, target_of(mine, truth)))
-    errors = errors_left_out(slopes, kinds, folds) if folds > 1 else {}
-    return EngineFit(engine=better, constants=constants, parts=tuple(parts), left_out=errors)
+    return EngineFit(engine=better, constants=runs.constants, parts=tuple(parts), left_out=left_out)
 
 
 def _changed(engine: Engine, constants: Sequence[str], change: Array) -> Engine:

@@ -23,7 +23,7 @@ def engine_lines(fitted: EngineFit | TooFew) -> Iterator[str]:
     yield from _part_lines(name, whole)
     fields = {c: CONSTANTS[c] for c in fitted.constants}
     for pulls, (median, mean) in fitted.left_out.items():
-        title = f"  left out, pulls {pulls.engine:g} (engine) and {pulls.device:g} (device)"
+        title = f"  left out, pulls {pulls.family:g} (chip family) and {pulls.device:g} (device)"
         yield f"{title}: |log ratio| median {median:.4f}, mean {mean:.4f}"
     if not fitted.holds:
         yield "  worse than before: not kept"
