@@ -208,7 +208,8 @@ def batch(steps: Any = None, **fields: object) -> Any:
         "synchronised": row(0.5),
         "decode": Parts(wall=row(0.1)),
         "prefill": Parts(shared=row(0.4)[None], interference=row(0.3), mixed_step=row(0.25), cv=lambda _load: row(0.0)),
-        "grouped": Parts(alone=row(0.6)[None], mean_step=row(0.5)),
+        "apart": Parts(shared=row(0.4)[None], mean_step=row(0.25), cv=lambda _load: row(0.0)),
+        "grouped": Parts(alone=row(0.6)[None], mean_step=row(0.5), mixed_step=row(0.5)),
         "repeats": row(1.0),
         "token_time": row(0.1),
         "later_tokens": row(9.0),
@@ -219,7 +220,13 @@ def batch(steps: Any = None, **fields: object) -> Any:
 
 
 def steps_of(**changes: object) -> Any:
-    return Parts(engine=PLAIN.changed(**changes))
+    """Return steps of 207 tokens, of which seven decodes leave room for two prompts, and a front end of half a step."""
+    return Parts(
+        engine=PLAIN.changed(**changes),
+        token_budget=row(207.0),
+        sharding=Parts(pp=row(1.0), dp=row(1.0)),
+        request_time=lambda _prompt: row(0.1)[None],
+    )
 
 
 MIXING, APART = steps_of(prefill_first=False), steps_of(prefill_first=True)
@@ -255,10 +262,10 @@ def test_tokens_and_prompts_of_a_loop_wait_for_prompts_of_others() -> None:
     assert tpot.tolist() == pytest.approx([0.1 / (1.0 - 0.5 * 0.3 * others)])
     # prompts take 0.5 * 0.4 * 7/8 = 17.5 % of the time, of which half in groups: M/D/1, then half a step
     share = 0.175 / 2
-    assert wait.tolist() == pytest.approx([(share * 0.4 / 2 / (1 - share) + 0.05) * others])
+    assert wait.tolist() == pytest.approx([share * 0.4 / 2 / (1 - share) * others + 0.05])
     # two prompts a step halve the time that prompts take
     _, twice = closed_loop._steady_times(rate, batch(APART, entering=row(2.0)))
-    assert twice.tolist() == pytest.approx([(share / 2 * 0.4 / 2 / (1 - share / 2) + 0.05) * others])
+    assert twice.tolist() == pytest.approx([share / 2 * 0.4 / 2 / (1 - share / 2) * others + 0.05])
 
 
 def test_no_token_of_a_loop_takes_longer_than_in_steps_that_all_carry_prompts() -> None:

@@ -29,6 +29,7 @@ from perfmodel.serving.queueing import (
     wait_cv,
 )
 from perfmodel.serving.served import RequestTimes, Served, StepCosts, StepTimes, TokenShape, WaitShape
+from perfmodel.serving.shared_steps import SharedSteps, shared_steps
 from perfmodel.serving.steps import StepModel
 from perfmodel.serving.token_spread import longest_delay
 from perfmodel.workload import RANKS, Load
@@ -47,10 +48,10 @@ class _Batch:
     steps: computes cost and time of steps. load: of one replica. clients: requests in flight; running: those in the
     batch; decoding: those that can decode at once. group: most prompts computed together; entering: prompts per step
     in equilibrium. synchronised: share of the loop that still moves in the groups of its opening burst, 0 to 1.
-    decode: the decode step. prefill: prefill times in equilibrium; grouped: those of full groups. repeats: prefills
-    per request. token_time: seconds per output token without interference. later_tokens: output tokens after the
-    first. planned: seconds that a request waits for a step planned before it came. away: seconds that a client spends
-    outside the batch between two requests, these among them.
+    decode: the decode step. prefill: prefill times in equilibrium; apart, grouped: those of prompts that enter as
+    answers end, and of full groups. repeats: prefills per request. token_time: seconds per output token without
+    interference. later_tokens: output tokens after the first. planned: seconds that a request waits for a decode step
+    planned before it came. away: seconds that a client spends outside the batch between two requests, these among them.
     """
 
     steps: StepModel
@@ -63,6 +64,7 @@ class _Batch:
     synchronised: Array
     decode: PricedStep
     prefill: PrefillTimes
+    apart: PrefillTimes
     grouped: PrefillTimes
     repeats: Array
     token_time: Array
@@ -89,6 +91,17 @@ class _Batch:
         mixed = self.steps.engine.mixes_prefill
         group = 1.0 + self.synchronised * (self.group - 1.0) if mixed else np.ones_like(self.group)
         return share_of_others(self.running, group)
+
+    @cached_property
+    def shared(self) -> SharedSteps:
+        """Return the steps that prompts and decodes share, where the engine mixes them."""
+        columns, met = (self.decode.wall, self.running, self.entering), (self.others, self.beside)
+        return shared_steps(self.steps, self.load, (self.apart, self.grouped), columns, met)
+
+    @cached_property
+    def beside(self) -> Array:
+        """Return the chance that a sequence outside a request's own group runs when the request comes, (N,)."""
+        return np.clip(self.running - 1.0 - self.synchronised * (self.group - 1.0), 0.0, 1.0)
 
     @cached_property
     def slowest_token(self) -> Array:
@@ -147,15 +160,16 @@ def closed_loop(steps: StepModel, load: Load, max_running: Array, prefills_per_r
     prefill = batch.prompt
     tpot, wait, met = _batch_times(batch)
     queued = _admission(batch, prefill + wait + batch.later_tokens * tpot, load.mean(request_time))
-    usual = wait + queued
-    wait = usual + batch.planned
+    usual, residence = wait + queued, prefill * batch.repeats + wait + batch.later_tokens * tpot
+    planned = _planned_step(batch, batch.running / residence)
+    wait = usual + planned
     opening = opening_burst(batch.running, batch.group, load.mean(batch.grouped.alone) / batch.group, prefill)
     opening = eased(opening, load.ramp)
     burst = opening_share(load.requests_per_client) * np.maximum(opening - prefill - wait, 0.0)
     ttft = batch.prefill.shared + wait + burst + request_time
     zero = np.zeros_like(ttft)
     return Served(
-        times=RequestTimes(ttft, zero + tpot, zero + wait, zero + burst, batch.prefill.shared, batch.planned),
+        times=RequestTimes(ttft, zero + tpot, zero + wait, zero + burst, batch.prefill.shared, planned),
         steps=StepTimes(
             decode=batch.decode.wall, mixed=batch.prefill.mixed_step, interference=batch.prefill.interference_by_class
         ),
@@ -166,6 +180,18 @@ def closed_loop(steps: StepModel, load: Load, max_running: Array, prefills_per_r
         waits=lazy_value(lambda: _waits(batch, (prefill, usual, load.mean(burst), queued), opening)),
         tokens=lazy_value(lambda: _tokens(batch, met)),
     )
+
+
+def _planned_step(batch: _Batch, rate: Array) -> Array:
+    """Return the mean seconds that a request waits for a step planned before it came, (N,). rate: requests/s, (N,).
+
+    `_Batch.planned` is that of a decode step. Where prompts share steps, those of sequences that start and end
+    independently are longer.
+    """
+    if not batch.steps.engine.mixes_prefill:
+        return batch.planned
+    longer = batch.shared.mean_step(rate * batch.repeats) / batch.decode.wall - 1.0
+    return np.asarray(batch.planned * (1.0 + (1.0 - batch.synchronised) * longer))
 
 
 def _costs(batch: _Batch) -> StepCosts:
@@ -201,15 +227,28 @@ def _waits(batch: _Batch, means: tuple[Array, Array, Array, Array], opening: Arr
     first = np.where(burst > 0.0, opening_share(batch.load.requests_per_client), 0.0)
     grouped, apart = (1.0 - first) * batch.synchronised, (1.0 - first) * (1.0 - batch.synchronised)
     rate = batch.running / np.maximum(prefill + wait - queued + batch.later_tokens * batch.token_time, TINY)
-    busy = np.minimum(rate * batch.others * prefill / batch.entering, 1.0)
+    busy, longest = _meets_prompts(batch, rate, wait - queued)
     return WaitShape(
         queued=queued,
         queued_by_rank=_queued_by_rank(batch, queued) if np.any(queued > 0.0) else 0.0,
         short_shares=(first, grouped, apart * (1.0 - busy) * batch.others),
-        short_longest=(2.0 * np.maximum(opening - prefill, 0.0), 2.0 * (wait - queued), batch.decode.wall),
+        short_longest=(2.0 * np.maximum(opening - prefill, 0.0), 2.0 * (wait - queued), longest),
         long_share=apart * busy,
         long_cv=wait_cv(busy, batch.prompt_cv),
     )
+
+
+def _meets_prompts(batch: _Batch, rate: Array, wait: Array) -> tuple[Array, Array]:
+    """Return (share of requests that wait for other prompts, longest wait of the rest for a step, seconds), (N,) each.
+
+    Where prompts share steps, a request that waits for no other prompts waits for a step alone, uniformly, for what
+    other prompts leave of the mean `wait`, seconds, (N,). rate: requests/s, (N,).
+    """
+    if not batch.steps.engine.mixes_prefill:
+        return np.minimum(rate * batch.others * batch.prompt / batch.entering, 1.0), batch.decode.wall
+    prompts, shared = rate * batch.repeats, batch.shared
+    for_step = np.maximum(wait - shared.ahead(prompts), 0.0) / np.maximum(batch.others, TINY)
+    return shared.chance_of_ahead(prompts), 2.0 * for_step
 
 
 def _queued_by_rank(batch: _Batch, queued: Array) -> Array:
@@ -253,6 +292,7 @@ def _batch(steps: StepModel, load: Load, max_running: Array, prefills_per_reques
         synchronised=synchronised,
         decode=decode,
         prefill=blend(steady, grouped, synchronised).repeated(repeats),
+        apart=steady,
         grouped=grouped,
         repeats=repeats,
         token_time=decode.wall / load.accepted,
@@ -335,6 +375,7 @@ def _steady_times(rate: Array, batch: _Batch) -> tuple[Array, Array]:
     tpot = slowed_tpot(batch.token_time, rate * batch.prefill.interference * others)
     if batch.steps.engine.mixes_prefill:
         tpot = np.minimum(tpot, batch.slowest_token)
+        return tpot, batch.shared.wait(rate * batch.repeats)
     # the prompts of all others bound the wait, also at the rate at which nothing but prompts is computed
     utilisation = np.minimum(rate * others * prefill / batch.entering, 1.0 - TINY)
     queued = closed_prefill_wait(
@@ -345,7 +386,7 @@ def _steady_times(rate: Array, batch: _Batch) -> tuple[Array, Array]:
         entering=batch.entering,
     )
     # a request that arrives also waits for the running step, if any other sequence runs
-    return tpot, (queued + batch.decode.wall / 2.0) * others
+    return tpot, queued * others + batch.decode.wall / 2.0 * batch.beside
 
 
 def _admission(batch: _Batch, residence: Array, request_time: Array) -> Array:
