@@ -19,6 +19,7 @@ from perfmodel.models import model
 from perfmodel.operators.step import Step
 from perfmodel.serving import closed_loop, finite_run, offline, open_loop, open_waits, prompt_delays
 from perfmodel.serving.admission import admission_wait, chance_of_full
+from perfmodel.serving.closed_admission import place_queue
 from perfmodel.serving.curve import DecodeCurve
 from perfmodel.serving.mixed_steps import Between
 from perfmodel.serving.prefill_pool import PromptPool
@@ -234,10 +235,14 @@ ONE = loaded(1)
 
 
 def test_clients_beyond_the_batch_wait_for_those_ahead() -> None:
+    def steady(clients: float, front: float) -> list[float]:
+        found: list[float] = place_queue(ONE, (row(clients), row(8.0)), row(4.0), row(front)).steady.tolist()
+        return found
+
     # four clients ahead; eight requests of 4 s end each half second; the front end works meanwhile
-    assert closed_loop._admission(batch(), row(4.0), 0.5).tolist() == [1.5]
-    assert closed_loop._admission(batch(clients=row(8.1)), row(4.0), 0.5).tolist() == [0.0]
-    assert closed_loop._admission(batch(clients=row(8.0)), row(4.0), 0.0).tolist() == [0.0]
+    assert steady(12.0, 0.5) == [1.5]
+    assert steady(8.1, 0.5) == [0.0]
+    assert steady(8.0, 0.0) == [0.0]
 
 
 def test_equal_requests_wait_for_half_of_the_other_groups() -> None:

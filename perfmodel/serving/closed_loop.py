@@ -7,9 +7,9 @@ from functools import cached_property
 
 import numpy as np
 
-from perfmodel import equations as eq
 from perfmodel.arrays import Array
 from perfmodel.lazy_fields import lazy_value
+from perfmodel.serving.closed_admission import PlaceQueue, place_queue
 from perfmodel.serving.limits import TINY, TINY_COUNT
 from perfmodel.serving.planned_step import PricedStep
 from perfmodel.serving.prefills import PrefillTimes, blend, largest_group, most_decoding, prefill_times
@@ -21,7 +21,6 @@ from perfmodel.serving.queueing import (
     opening_share,
     planned_wait,
     prompts_per_step,
-    queue_variability,
     rising_root,
     share_of_others,
     slowed_tpot,
@@ -32,7 +31,7 @@ from perfmodel.serving.served import RequestTimes, Served, StepCosts, StepTimes,
 from perfmodel.serving.shared_steps import SharedSteps, shared_steps
 from perfmodel.serving.steps import StepModel
 from perfmodel.serving.token_spread import longest_delay
-from perfmodel.workload import RANKS, Load
+from perfmodel.workload import Load
 
 #: Waits for a place, as times a wait for a planned step, after which a request meets no planned step. Chosen: beside
 #: the simulator with 64 places of SGLang and one and two clients more, where 0.85 and 0.6 of the wait are left.
@@ -99,6 +98,11 @@ class _Batch:
         return shared_steps(self.steps, self.load, (self.apart, self.grouped), columns, met)
 
     @cached_property
+    def opening_share(self) -> Array:
+        """Return the share of the requests of a run that start in its opening burst and find a place, (N,)."""
+        return opening_share(self.load.requests_per_client) * self.running / self.clients
+
+    @cached_property
     def beside(self) -> Array:
         """Return the chance that a sequence outside a request's own group runs when the request comes, (N,)."""
         return np.clip(self.running - 1.0 - self.synchronised * (self.group - 1.0), 0.0, 1.0)
@@ -157,16 +161,17 @@ def closed_loop(steps: StepModel, load: Load, max_running: Array, prefills_per_r
     """
     batch = _batch(steps, load, max_running, prefills_per_request)
     request_time = steps.request_time(load.input)
-    prefill = batch.prompt
-    tpot, wait, met = _batch_times(batch)
-    queued = _admission(batch, prefill + wait + batch.later_tokens * tpot, load.mean(request_time))
-    usual, residence = wait + queued, prefill * batch.repeats + wait + batch.later_tokens * tpot
+    tpot, inside, met = _batch_times(batch)
+    residence = batch.prompt * batch.repeats + inside + batch.later_tokens * tpot
+    queue = place_queue(load, (batch.clients, batch.running), residence, load.mean(request_time))
     planned = _planned_step(batch, batch.running / residence)
-    wait = usual + planned
-    opening = opening_burst(batch.running, batch.group, load.mean(batch.grouped.alone) / batch.group, prefill)
+    opening = opening_burst(batch.running, batch.group, load.mean(batch.grouped.alone) / batch.group, batch.prompt)
     opening = eased(opening, load.ramp)
-    burst = opening_share(load.requests_per_client) * np.maximum(opening - prefill - wait, 0.0)
+    burst = batch.opening_share * np.maximum(opening - batch.prompt - inside - planned, 0.0)
+    wait = inside + queue.mean + planned
     ttft = batch.prefill.shared + wait + burst + request_time
+    # Little's law over all that a client waits, as in the middle of a run
+    cycle = load.mean(ttft) + queue.steady - queue.mean + batch.later_tokens * tpot
     zero = np.zeros_like(ttft)
     return Served(
         times=RequestTimes(ttft, zero + tpot, zero + wait, zero + burst, batch.prefill.shared, planned),
@@ -175,9 +180,9 @@ def closed_loop(steps: StepModel, load: Load, max_running: Array, prefills_per_r
         ),
         costs=_costs(batch),
         running=batch.running,
-        rate=batch.clients / (load.mean(ttft) + batch.later_tokens * tpot),  # Little's law over all that a client waits
+        rate=batch.clients / cycle,
         saturated=np.zeros(len(batch.running), bool),
-        waits=lazy_value(lambda: _waits(batch, (prefill, usual, load.mean(burst), queued), opening)),
+        waits=lazy_value(lambda: _waits(batch, (batch.prompt, inside, load.mean(burst)), opening, queue)),
         tokens=lazy_value(lambda: _tokens(batch, met)),
     )
 
@@ -211,7 +216,7 @@ def _tokens(batch: _Batch, met: Array) -> TokenShape:
     return TokenShape(met, settling_most=longest_delay(batch.steps, batch.load, batch.decode.wall, batch.prefill))
 
 
-def _waits(batch: _Batch, means: tuple[Array, Array, Array, Array], opening: Array) -> WaitShape:
+def _waits(batch: _Batch, means: tuple[Array, Array, Array], opening: Array, queue: PlaceQueue) -> WaitShape:
     """Return how the waits of a closed loop are distributed.
 
     Derived: the requests of the opening burst wait uniformly, from none to twice their mean, as do those of groups that
@@ -219,20 +224,21 @@ def _waits(batch: _Batch, means: tuple[Array, Array, Array, Array], opening: Arr
     step, and the others as in an open loop.
 
     Args:
-        means: mean seconds of a prompt, of its wait but for a planned step, of what the opening burst adds to that, and
-            of the part of the wait that is for admission, (N,) each.
+        means: mean seconds of a prompt, of its wait for a step but for a planned one, and of what the opening burst
+            adds to that, (N,) each.
         opening: mean seconds until a prompt of the opening burst is computed, (N,).
+        queue: the queue for a place.
     """
-    prefill, wait, burst, queued = means
-    first = np.where(burst > 0.0, opening_share(batch.load.requests_per_client), 0.0)
+    prefill, wait, burst = means
+    first = np.where(burst > 0.0, batch.opening_share, 0.0)
     grouped, apart = (1.0 - first) * batch.synchronised, (1.0 - first) * (1.0 - batch.synchronised)
-    rate = batch.running / np.maximum(prefill + wait - queued + batch.later_tokens * batch.token_time, TINY)
-    busy, longest = _meets_prompts(batch, rate, wait - queued)
+    rate = batch.running / np.maximum(prefill + wait + batch.later_tokens * batch.token_time, TINY)
+    busy, longest = _meets_prompts(batch, rate, wait)
     return WaitShape(
-        queued=queued,
-        queued_by_rank=_queued_by_rank(batch, queued) if np.any(queued > 0.0) else 0.0,
+        queued=queue.mean,
+        queued_by_rank=queue.by_rank if np.any(queue.steady > 0.0) else 0.0,
         short_shares=(first, grouped, apart * (1.0 - busy) * batch.others),
-        short_longest=(2.0 * np.maximum(opening - prefill, 0.0), 2.0 * (wait - queued), longest),
+        short_longest=(2.0 * np.maximum(opening - prefill, 0.0), 2.0 * wait, longest),
         long_share=apart * busy,
         long_cv=wait_cv(busy, batch.prompt_cv),
     )
@@ -249,18 +255,6 @@ def _meets_prompts(batch: _Batch, rate: Array, wait: Array) -> tuple[Array, Arra
     prompts, shared = rate * batch.repeats, batch.shared
     for_step = np.maximum(wait - shared.ahead(prompts), 0.0) / np.maximum(batch.others, TINY)
     return shared.chance_of_ahead(prompts), 2.0 * for_step
-
-
-def _queued_by_rank(batch: _Batch, queued: Array) -> Array:
-    """Return the waits for admission at the Q ranks `workload.RANKS`, seconds, (Q, N). queued: their mean, (N,).
-
-    Derived: a request that queues waits for a fixed number n of completions. Their gaps vary as output lengths do, so
-    that the sum of n gaps has that coefficient of variation over sqrt(n).
-    """
-    ranks = eq.normal_deviate(np.array(list(RANKS.values())))[:, None]
-    varied = queue_variability(np.zeros_like(queued), batch.load.output, batch.load.length_cv, batch.load.mean)
-    varied = np.sqrt(varied / np.maximum(batch.clients - batch.running, 1.0))
-    return np.asarray(queued * np.maximum(1.0 + ranks * varied, 0.0))
 
 
 def _batch(steps: StepModel, load: Load, max_running: Array, prefills_per_request: Array) -> _Batch:
@@ -387,13 +381,3 @@ def _steady_times(rate: Array, batch: _Batch) -> tuple[Array, Array]:
     )
     # a request that arrives also waits for the running step, if any other sequence runs
     return tpot, queued * others + batch.decode.wall / 2.0 * batch.beside
-
-
-def _admission(batch: _Batch, residence: Array, request_time: Array) -> Array:
-    """Return the mean seconds that a client beyond the batch queues for admission. (N,)
-
-    `residence` is the seconds that an admitted request spends in the batch, (N,); `request_time` is the engine's
-    front-end time per request, in seconds, (N,). Derived: by Little's law the batch completes a request every
-    residence / running seconds, and clients - running are ahead; the front end's time passes meanwhile.
-    """
-    return np.maximum((batch.clients - batch.running) * (residence / batch.running) - request_time, 0.0)

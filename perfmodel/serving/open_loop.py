@@ -45,6 +45,9 @@ _FAR = 2.33
 _RISE = 0.02
 #: Share of a number of sequences that is rounding: the last knot of a curve is the exponential of a logarithm.
 _ROUNDING = 1e-12
+#: Fewest requests/s that a load is estimated at. Chosen: none comes within the age of the universe, and the square of
+#: the time between two is finite.
+_LEAST_RATE = 1e-100
 #: What `offline.arriving` returns.
 _Run = tuple[Served, Served, Array, tuple[DecodeCurve, MixedSteps]]
 
@@ -62,6 +65,7 @@ def open_loop(steps: StepModel, load: Load, max_running: Array, prefills_per_req
         max_running: sequences that run at once, (N,).
         prefills_per_request: expected prefills per request while others queue for admission, (N,).
     """
+    load = replace(load, rate=np.maximum(load.rate, _LEAST_RATE))
     finite = np.isfinite(load.n_requests)
     limits = (max_running, prefills_per_request)
     run = _run(steps, load, limits) if finite.any() else None
