@@ -337,7 +337,7 @@ def point(**fields: object) -> Any:
         "entering": row(2.0),
         "decode": Parts(wall=row(0.16)),
         "step": row(0.15),
-        "prefill": Parts(shared=row(0.3)[None], interference=row(0.2), cv=lambda _load: row(0.5)),
+        "prefill": Parts(shared=row(0.3)[None], interference=row(0.2), mixed_step=row(0.5), cv=lambda _load: row(0.5)),
     }
     return Parts(**{**usual, **fields})
 
@@ -442,8 +442,13 @@ def test_prompts_behind_take_no_less_than_in_full_steps_and_share_steps_with_dec
     beside = mixed()
     beside.separate, beside.added = False, lambda _step, _entering, _seen: row(0.2)
     share, behind = prompt_delays.interrupted(replica(mixed=beside), point(), row(2.0), (row(1.3), row(0.5)))
-    # prompts take 2 * 0.2 = 40 % of the time
-    assert (share.tolist(), behind.tolist()) == (pytest.approx([0.4]), pytest.approx([1.8 * 0.2 / 0.6]))
+    # prompts take 2 * 0.2 = 40 % of the time; nine steps of 0.25 s get longer by no more than 0.25 s each
+    some = -np.expm1(-1.3)
+    met = 1.3 * 0.2 / 0.6 * -np.expm1(-9 * 0.25 * some / (1.3 * 0.2 / 0.6))
+    assert (share.tolist(), behind.tolist()) == (pytest.approx([0.4]), pytest.approx([met + 0.5 * 0.2 / 0.6]))
+    short = replica(mixed=beside, later_tokens=row(1.0))
+    _, behind = prompt_delays.interrupted(short, point(), row(2.0), (row(50.0), row(0.0)))
+    assert behind.tolist() == pytest.approx([0.25], rel=0.02)  # one step, however many prompts are behind
 
 
 @pytest.mark.parametrize("crowded", [0.0, 0.4, 1.0])

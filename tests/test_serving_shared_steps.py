@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 import hwdb
-from perfmodel import simulator
+from perfmodel import estimate, simulator
 from perfmodel.costs import Roofline
 from perfmodel.deployment import deployments
 from perfmodel.engines import engine
@@ -110,3 +110,19 @@ def test_a_loop_of_uneven_answers_waits_as_in_the_simulator(by: str, prompt: int
     if users > 50:  # few users are still seen to move together
         assert 1e3 * float(overall(found, "ttft", "p99")[0]) == pytest.approx(sim["ttft_ms_p99"], rel=0.4)
     assert 1e3 * float(found.tpot[0, 0]) == pytest.approx(sim["tpot_ms"], rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("by", "prompt", "answer", "load"), [("vllm", 16000, 14, 0.6), ("trtllm", 147, 7, 0.5), ("vllm", 12000, 2, 0.8)]
+)
+def test_short_answers_meet_no_more_prompts_than_they_have_steps(
+    by: str, prompt: int, answer: int, load: float
+) -> None:
+    many = Workload.from_lengths(prompt, answer, concurrency=256)
+    full = float(estimate(LLAMA, many, deployments(H100), engine=engine(by), costs=Roofline()).request_rate[0])
+    work = Workload.from_lengths(prompt, answer, rate=load * full, n_requests=2000)
+    found = estimate(LLAMA, work, deployments(H100), engine=engine(by), costs=Roofline())
+    sim: dict[str, Any] = simulator.summary(
+        simulator.simulate(LLAMA, deployments(H100), work, engine=by, costs=Roofline())
+    )
+    assert 1e3 * float(found.tpot[0, 0]) == pytest.approx(sim["tpot_ms"], rel=0.3)

@@ -26,6 +26,7 @@ from perfmodel.serving.open_waits import (
     rate_like_run,
     wait_shape,
 )
+from perfmodel.serving.planned_step import prefill_budget
 from perfmodel.serving.prefills import prefill_times_beside
 from perfmodel.serving.prompt_delays import interrupted, rest_of_burst, settling_share
 from perfmodel.serving.queueing import bracketed_root, equilibrium_rate, mean_over_poisson, poisson_nodes, slowed_tpot
@@ -286,7 +287,10 @@ def _fullest_step(replica: Replica) -> Array:
     if replica.mixed.separate:
         return np.full_like(replica.max_running, np.inf)
     base, each = replica.mixed.at(replica.max_running)
-    return np.asarray((base + each * replica.mixed.most) / replica.load.accepted)
+    steps, new = replica.steps, replica.load.mean(replica.load.new)
+    left = prefill_budget(steps.token_budget * steps.sharding.pp, replica.max_running - 1.0)
+    several = np.maximum(replica.mixed.most * new / left, 1.0)
+    return np.asarray((base + each * replica.mixed.most) / several / replica.load.accepted)
 
 
 def _elasticity(replica: Replica, point: Point) -> Array:
