@@ -21,7 +21,7 @@ from perfmodel.serving import closed_loop, finite_run, offline, open_loop, open_
 from perfmodel.serving.admission import admission_wait, chance_of_full
 from perfmodel.serving.closed_admission import place_queue
 from perfmodel.serving.curve import DecodeCurve
-from perfmodel.serving.mixed_steps import Between
+from perfmodel.serving.mixed_steps import Between, MixedSteps
 from perfmodel.serving.prefill_pool import PromptPool
 from perfmodel.serving.prefills import largest_group
 from perfmodel.serving.served import Gains, RequestTimes, Served, StepTimes, WaitShape
@@ -301,10 +301,23 @@ def test_a_loop_waits_in_part_as_in_groups(share: float, monkeypatch: pytest.Mon
     assert tpot.tolist() == pytest.approx([share * 0.2 + (1 - share) * plain[0]])
 
 
-def test_a_step_computes_one_prompt_at_least_and_no_more_than_run() -> None:
-    for fitting, running, expected in ((0.2, 8.0, 1.0), (3.0, 8.0, 3.0), (20.0, 8.0, 8.0), (3.0, 0.5, 1.0)):
-        steps = cast(Any, Parts(max_prompts_per_step=lambda _new, most=fitting: row(most)))
-        assert largest_group(steps, ONE, row(running)).tolist() == [expected]
+def test_a_group_fills_whole_steps_with_one_prompt_at_least_and_no_more_than_run() -> None:
+    # a prompt of 1.04 or 5 steps: the next one fills what is left of the last step
+    cases = ((1 / 5, 8.0, 1.0), (1 / 1.04, 8.0, 2 / 1.04), (3.0, 8.0, 3.0), (20.0, 8.0, 8.0), (3.0, 0.5, 1.0))
+    for fitting, running, expected in cases:
+        steps = Parts(
+            max_prompts_per_step=lambda _new, most=max(fitting, 1.0): row(most),
+            token_budget=fitting * ONE.mean(ONE.new),
+            sharding=Parts(pp=row(1.0)),
+        )
+        assert largest_group(cast(Any, steps), ONE, row(running)).tolist() == pytest.approx([expected])
+
+
+def test_few_prompts_per_step_vary_by_no_more_than_their_bounds_allow() -> None:
+    line = MixedSteps(row(1.0)[None], row(0.1)[None], row(0.5)[None], row(1.0), row(1.9), separate=True)
+    # one prompt or 1.9 of them: with a mean of 1.6, 0.6 * 0.3
+    assert line.cv_squared(row(1.6), row(0.9), row(1.0))[0] == pytest.approx((0.5 / 0.9) ** 2 * 0.6 * 0.3)
+    assert line.cv_squared(row(1.9), row(0.9), row(1.0))[0] == pytest.approx(0.0, abs=1e-12)
 
 
 # -------------------------------------------------------------------------------- open loops

@@ -126,3 +126,20 @@ def test_short_answers_meet_no_more_prompts_than_they_have_steps(
         simulator.simulate(LLAMA, deployments(H100), work, engine=by, costs=Roofline())
     )
     assert 1e3 * float(found.tpot[0, 0]) == pytest.approx(sim["tpot_ms"], rel=0.3)
+
+
+def test_prompts_just_beyond_the_budget_queue_in_full_steps() -> None:
+    # SGLang's budget is 8192 tokens: the rest of a prompt shares its step with the next one
+    spec, place = model("Qwen/Qwen3-30B-A3B"), deployments(H100, tp=2)
+    closed = Workload.from_lengths(8521, 69, concurrency=48, isl_dist="fixed")
+    demand = replace(load_of(closed, 1, float("inf")), synchronised=np.ones(1))
+    alike = engine("sglang").changed(synchronised=1.0)
+    found = estimate_load(spec, demand, place, engine=alike, costs=Roofline())
+    sim: dict[str, Any] = simulator.summary(simulator.simulate(spec, place, closed, engine="sglang", costs=Roofline()))
+    assert 1e3 * float(found.ttft[0, 0]) == pytest.approx(sim["ttft_ms"], rel=0.2)
+    assert 1e3 * float(found.tpot[0, 0]) == pytest.approx(sim["tpot_ms"], rel=0.1)
+    rate = 0.85 * sim["request_rate_rps"]
+    open_run = Workload.from_lengths(8521, 69, rate=rate, n_requests=1500)
+    ran = estimate(spec, open_run, place, engine=engine("sglang"), costs=Roofline())
+    sim = simulator.summary(simulator.simulate(spec, place, open_run, engine="sglang", costs=Roofline()))
+    assert 1e3 * float(ran.ttft[0, 0]) == pytest.approx(sim["ttft_ms"], rel=0.5)
