@@ -314,7 +314,9 @@ def test_clients_without_room_wait_and_change_nothing_inside(by: str) -> None:
     found = [asked(w, by, max_num_seqs=64.0) for w in work]
     assert most > 64
     for more in found[1:]:
-        assert one(more.tpot) == pytest.approx(one(found[0].tpot), rel=1e-9)
+        # a client that has a place at once spends the front end's time outside, one that queues does not
+        assert one(more.tpot) == pytest.approx(one(found[0].tpot), rel=2e-3)
+        assert one(more.tpot) == pytest.approx(one(found[1].tpot), rel=1e-9)
         assert one(more.request_rate) == pytest.approx(one(found[0].request_rate), rel=0.1)
     assert one(found[2].latency.wait) > 2 * one(found[1].latency.wait)
 

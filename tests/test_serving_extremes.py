@@ -40,6 +40,17 @@ def test_a_rate_near_none_is_that_of_a_lone_request() -> None:
     assert lower == pytest.approx(low, rel=1e-3)
 
 
+@pytest.mark.parametrize("rate", [1e-15, 1e-300, 5e-324])
+@pytest.mark.parametrize("run", [{}, {"n_requests": 100.0}, {"cv": 6.0}, {"cv": 0.5, "n_requests": 100.0}])
+def test_a_rate_of_as_good_as_none_divides_by_nothing(rate: float, run: dict[str, float]) -> None:
+    # warnings of numpy are errors here; bursts meet themselves at any rate, the less the lower it is
+    device = hwdb.device("h100-sxm")
+    lone, low, lower = (columns(LLAMA, device, arriving(500.0, 100.0, r, **by), "vllm") for r, by in
+                        ((1e-6, {}), (1e-6, run), (rate, run)))  # fmt: skip
+    for name, value in lower.items():
+        assert 0.9 * lone[name] <= value <= 1.005 * low[name]
+
+
 @pytest.mark.parametrize(("isl", "osl", "rate"), [(4000.0, 1.0, 10.0), (1.0, 2.0, 1e4)])
 def test_saturated_loads_have_tokens_of_minutes_at_most(isl: float, osl: float, rate: float) -> None:
     found = columns(LLAMA, hwdb.device("l40s"), arriving(isl, osl, rate, n_requests=5000.0), "vllm-v0")

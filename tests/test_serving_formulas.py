@@ -19,8 +19,9 @@ from perfmodel.models import model
 from perfmodel.operators.step import Step
 from perfmodel.serving import closed_loop, finite_run, offline, open_loop, open_waits, prompt_delays
 from perfmodel.serving.admission import admission_wait, chance_of_full
+from perfmodel.serving.closed_admission import place_queue
 from perfmodel.serving.curve import DecodeCurve
-from perfmodel.serving.mixed_steps import Between
+from perfmodel.serving.mixed_steps import Between, MixedSteps
 from perfmodel.serving.prefill_pool import PromptPool
 from perfmodel.serving.prefills import largest_group
 from perfmodel.serving.served import Gains, RequestTimes, Served, StepTimes, WaitShape
@@ -208,7 +209,8 @@ def batch(steps: Any = None, **fields: object) -> Any:
         "synchronised": row(0.5),
         "decode": Parts(wall=row(0.1)),
         "prefill": Parts(shared=row(0.4)[None], interference=row(0.3), mixed_step=row(0.25), cv=lambda _load: row(0.0)),
-        "grouped": Parts(alone=row(0.6)[None], mean_step=row(0.5)),
+        "apart": Parts(shared=row(0.4)[None], mean_step=row(0.25), cv=lambda _load: row(0.0)),
+        "grouped": Parts(alone=row(0.6)[None], mean_step=row(0.5), mixed_step=row(0.5)),
         "repeats": row(1.0),
         "token_time": row(0.1),
         "later_tokens": row(9.0),
@@ -219,7 +221,13 @@ def batch(steps: Any = None, **fields: object) -> Any:
 
 
 def steps_of(**changes: object) -> Any:
-    return Parts(engine=PLAIN.changed(**changes))
+    """Return steps of 207 tokens, of which seven decodes leave room for two prompts, and a front end of half a step."""
+    return Parts(
+        engine=PLAIN.changed(**changes),
+        token_budget=row(207.0),
+        sharding=Parts(pp=row(1.0), dp=row(1.0)),
+        request_time=lambda _prompt: row(0.1)[None],
+    )
 
 
 MIXING, APART = steps_of(prefill_first=False), steps_of(prefill_first=True)
@@ -227,10 +235,14 @@ ONE = loaded(1)
 
 
 def test_clients_beyond_the_batch_wait_for_those_ahead() -> None:
+    def steady(clients: float, front: float) -> list[float]:
+        found: list[float] = place_queue(ONE, (row(clients), row(8.0)), row(4.0), row(front)).steady.tolist()
+        return found
+
     # four clients ahead; eight requests of 4 s end each half second; the front end works meanwhile
-    assert closed_loop._admission(batch(), row(4.0), 0.5).tolist() == [1.5]
-    assert closed_loop._admission(batch(clients=row(8.1)), row(4.0), 0.5).tolist() == [0.0]
-    assert closed_loop._admission(batch(clients=row(8.0)), row(4.0), 0.0).tolist() == [0.0]
+    assert steady(12.0, 0.5) == [1.5]
+    assert steady(8.1, 0.5) == [0.0]
+    assert steady(8.0, 0.0) == [0.0]
 
 
 def test_equal_requests_wait_for_half_of_the_other_groups() -> None:
@@ -255,10 +267,10 @@ def test_tokens_and_prompts_of_a_loop_wait_for_prompts_of_others() -> None:
     assert tpot.tolist() == pytest.approx([0.1 / (1.0 - 0.5 * 0.3 * others)])
     # prompts take 0.5 * 0.4 * 7/8 = 17.5 % of the time, of which half in groups: M/D/1, then half a step
     share = 0.175 / 2
-    assert wait.tolist() == pytest.approx([(share * 0.4 / 2 / (1 - share) + 0.05) * others])
+    assert wait.tolist() == pytest.approx([share * 0.4 / 2 / (1 - share) * others + 0.05])
     # two prompts a step halve the time that prompts take
     _, twice = closed_loop._steady_times(rate, batch(APART, entering=row(2.0)))
-    assert twice.tolist() == pytest.approx([(share / 2 * 0.4 / 2 / (1 - share / 2) + 0.05) * others])
+    assert twice.tolist() == pytest.approx([share / 2 * 0.4 / 2 / (1 - share / 2) * others + 0.05])
 
 
 def test_no_token_of_a_loop_takes_longer_than_in_steps_that_all_carry_prompts() -> None:
@@ -289,10 +301,23 @@ def test_a_loop_waits_in_part_as_in_groups(share: float, monkeypatch: pytest.Mon
     assert tpot.tolist() == pytest.approx([share * 0.2 + (1 - share) * plain[0]])
 
 
-def test_a_step_computes_one_prompt_at_least_and_no_more_than_run() -> None:
-    for fitting, running, expected in ((0.2, 8.0, 1.0), (3.0, 8.0, 3.0), (20.0, 8.0, 8.0), (3.0, 0.5, 1.0)):
-        steps = cast(Any, Parts(max_prompts_per_step=lambda _new, most=fitting: row(most)))
-        assert largest_group(steps, ONE, row(running)).tolist() == [expected]
+def test_a_group_fills_whole_steps_with_one_prompt_at_least_and_no_more_than_run() -> None:
+    # a prompt of 1.04 or 5 steps: the next one fills what is left of the last step
+    cases = ((1 / 5, 8.0, 1.0), (1 / 1.04, 8.0, 2 / 1.04), (3.0, 8.0, 3.0), (20.0, 8.0, 8.0), (3.0, 0.5, 1.0))
+    for fitting, running, expected in cases:
+        steps = Parts(
+            max_prompts_per_step=lambda _new, most=max(fitting, 1.0): row(most),
+            token_budget=fitting * ONE.mean(ONE.new),
+            sharding=Parts(pp=row(1.0)),
+        )
+        assert largest_group(cast(Any, steps), ONE, row(running)).tolist() == pytest.approx([expected])
+
+
+def test_few_prompts_per_step_vary_by_no_more_than_their_bounds_allow() -> None:
+    line = MixedSteps(row(1.0)[None], row(0.1)[None], row(0.5)[None], row(1.0), row(1.9), separate=True)
+    # one prompt or 1.9 of them: with a mean of 1.6, 0.6 * 0.3
+    assert line.cv_squared(row(1.6), row(0.9), row(1.0))[0] == pytest.approx((0.5 / 0.9) ** 2 * 0.6 * 0.3)
+    assert line.cv_squared(row(1.9), row(0.9), row(1.0))[0] == pytest.approx(0.0, abs=1e-12)
 
 
 # -------------------------------------------------------------------------------- open loops
@@ -325,7 +350,7 @@ def point(**fields: object) -> Any:
         "entering": row(2.0),
         "decode": Parts(wall=row(0.16)),
         "step": row(0.15),
-        "prefill": Parts(shared=row(0.3)[None], interference=row(0.2), cv=lambda _load: row(0.5)),
+        "prefill": Parts(shared=row(0.3)[None], interference=row(0.2), mixed_step=row(0.5), cv=lambda _load: row(0.5)),
     }
     return Parts(**{**usual, **fields})
 
@@ -430,8 +455,13 @@ def test_prompts_behind_take_no_less_than_in_full_steps_and_share_steps_with_dec
     beside = mixed()
     beside.separate, beside.added = False, lambda _step, _entering, _seen: row(0.2)
     share, behind = prompt_delays.interrupted(replica(mixed=beside), point(), row(2.0), (row(1.3), row(0.5)))
-    # prompts take 2 * 0.2 = 40 % of the time
-    assert (share.tolist(), behind.tolist()) == (pytest.approx([0.4]), pytest.approx([1.8 * 0.2 / 0.6]))
+    # prompts take 2 * 0.2 = 40 % of the time; nine steps of 0.25 s get longer by no more than 0.25 s each
+    some = -np.expm1(-1.3)
+    met = 1.3 * 0.2 / 0.6 * -np.expm1(-9 * 0.25 * some / (1.3 * 0.2 / 0.6))
+    assert (share.tolist(), behind.tolist()) == (pytest.approx([0.4]), pytest.approx([met + 0.5 * 0.2 / 0.6]))
+    short = replica(mixed=beside, later_tokens=row(1.0))
+    _, behind = prompt_delays.interrupted(short, point(), row(2.0), (row(50.0), row(0.0)))
+    assert behind.tolist() == pytest.approx([0.25], rel=0.02)  # one step, however many prompts are behind
 
 
 @pytest.mark.parametrize("crowded", [0.0, 0.4, 1.0])

@@ -113,3 +113,15 @@ def test_simulator_and_closed_form_are_one_source(seed):
     within(table.time(0, 0, n, c), setup.steps.decode(n[:, None], c[:, None], np.zeros(1)).wall[:, 0], DECODE)
     within(table.time(p, k, 0, 0), case.wall(p, k, 0, 1), PREFILL)
     within(table.time(p, k, n, c), case.wall(p, k, n, c), MIXED, rank=95)
+
+
+def test_an_engine_that_reserves_the_longest_sequence_serves_all_that_are_drawn():
+    work = Workload.from_lengths(359, 124, concurrency=12, isl_dist="uniform:0.8-1.0")
+    found = simulator.simulate(
+        perfmodel.model("meta-llama/Llama-3.1-8B"), deployment("rtx-4090"), work, engine="llamacpp"
+    )
+    longest = int(found.traffic.total_tokens.max())
+    assert longest > 359 + 124
+    assert not found.rejected.any()
+    assert found.pools[0].policy.max_model_len >= longest
+    assert found.pools[0].policy.max_model_len <= 1.0 / 0.9 * (359 + 124) + 2

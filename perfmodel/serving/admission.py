@@ -79,7 +79,8 @@ def log_rise(load: Array, peak: Array) -> Array:
 
     References: Chaudhry & Templeton, A First Course in Bulk Queues, 1983; Fredericks, Bell Syst. Tech. J. 59(6), 1980.
     """
-    bursts = np.log1p((load - 1.0) / np.maximum(peak, 1.0))
+    size = np.maximum(peak, 1.0)  # added to load, from which 1 is not taken: a small one would be lost
+    bursts = np.log((size - 1.0 + load) / size)
     return np.where(peak < 1.0, np.log(load) / np.minimum(peak, 1.0), bursts)
 
 

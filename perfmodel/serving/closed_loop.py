@@ -7,9 +7,9 @@ from functools import cached_property
 
 import numpy as np
 
-from perfmodel import equations as eq
 from perfmodel.arrays import Array
 from perfmodel.lazy_fields import lazy_value
+from perfmodel.serving.closed_admission import PlaceQueue, place_queue
 from perfmodel.serving.limits import TINY, TINY_COUNT
 from perfmodel.serving.planned_step import PricedStep
 from perfmodel.serving.prefills import PrefillTimes, blend, largest_group, most_decoding, prefill_times
@@ -21,7 +21,6 @@ from perfmodel.serving.queueing import (
     opening_share,
     planned_wait,
     prompts_per_step,
-    queue_variability,
     rising_root,
     share_of_others,
     slowed_tpot,
@@ -29,9 +28,10 @@ from perfmodel.serving.queueing import (
     wait_cv,
 )
 from perfmodel.serving.served import RequestTimes, Served, StepCosts, StepTimes, TokenShape, WaitShape
+from perfmodel.serving.shared_steps import SharedSteps, shared_steps
 from perfmodel.serving.steps import StepModel
 from perfmodel.serving.token_spread import longest_delay
-from perfmodel.workload import RANKS, Load
+from perfmodel.workload import Load
 
 #: Waits for a place, as times a wait for a planned step, after which a request meets no planned step. Chosen: beside
 #: the simulator with 64 places of SGLang and one and two clients more, where 0.85 and 0.6 of the wait are left.
@@ -47,10 +47,10 @@ class _Batch:
     steps: computes cost and time of steps. load: of one replica. clients: requests in flight; running: those in the
     batch; decoding: those that can decode at once. group: most prompts computed together; entering: prompts per step
     in equilibrium. synchronised: share of the loop that still moves in the groups of its opening burst, 0 to 1.
-    decode: the decode step. prefill: prefill times in equilibrium; grouped: those of full groups. repeats: prefills
-    per request. token_time: seconds per output token without interference. later_tokens: output tokens after the
-    first. planned: seconds that a request waits for a step planned before it came. away: seconds that a client spends
-    outside the batch between two requests, these among them.
+    decode: the decode step. prefill: prefill times in equilibrium; apart, grouped: those of prompts that enter as
+    answers end, and of full groups. repeats: prefills per request. token_time: seconds per output token without
+    interference. later_tokens: output tokens after the first. planned: seconds that a request waits for a decode step
+    planned before it came. away: seconds that a client spends outside the batch between two requests, these among them.
     """
 
     steps: StepModel
@@ -63,6 +63,7 @@ class _Batch:
     synchronised: Array
     decode: PricedStep
     prefill: PrefillTimes
+    apart: PrefillTimes
     grouped: PrefillTimes
     repeats: Array
     token_time: Array
@@ -89,6 +90,22 @@ class _Batch:
         mixed = self.steps.engine.mixes_prefill
         group = 1.0 + self.synchronised * (self.group - 1.0) if mixed else np.ones_like(self.group)
         return share_of_others(self.running, group)
+
+    @cached_property
+    def shared(self) -> SharedSteps:
+        """Return the steps that prompts and decodes share, where the engine mixes them."""
+        columns, met = (self.decode.wall, self.running, self.entering), (self.others, self.beside)
+        return shared_steps(self.steps, self.load, (self.apart, self.grouped), columns, met)
+
+    @cached_property
+    def opening_share(self) -> Array:
+        """Return the share of the requests of a run that start in its opening burst and find a place, (N,)."""
+        return opening_share(self.load.requests_per_client) * self.running / self.clients
+
+    @cached_property
+    def beside(self) -> Array:
+        """Return the chance that a sequence outside a request's own group runs when the request comes, (N,)."""
+        return np.clip(self.running - 1.0 - self.synchronised * (self.group - 1.0), 0.0, 1.0)
 
     @cached_property
     def slowest_token(self) -> Array:
@@ -144,28 +161,42 @@ def closed_loop(steps: StepModel, load: Load, max_running: Array, prefills_per_r
     """
     batch = _batch(steps, load, max_running, prefills_per_request)
     request_time = steps.request_time(load.input)
-    prefill = batch.prompt
-    tpot, wait, met = _batch_times(batch)
-    queued = _admission(batch, prefill + wait + batch.later_tokens * tpot, load.mean(request_time))
-    usual = wait + queued
-    wait = usual + batch.planned
-    opening = opening_burst(batch.running, batch.group, load.mean(batch.grouped.alone) / batch.group, prefill)
+    tpot, inside, met = _batch_times(batch)
+    residence = batch.prompt * batch.repeats + inside + batch.later_tokens * tpot
+    queue = place_queue(load, (batch.clients, batch.running), residence, load.mean(request_time))
+    planned = _planned_step(batch, batch.running / residence)
+    opening = opening_burst(batch.running, batch.group, load.mean(batch.grouped.alone) / batch.group, batch.prompt)
     opening = eased(opening, load.ramp)
-    burst = opening_share(load.requests_per_client) * np.maximum(opening - prefill - wait, 0.0)
+    burst = batch.opening_share * np.maximum(opening - batch.prompt - inside - planned, 0.0)
+    wait = inside + queue.mean + planned
     ttft = batch.prefill.shared + wait + burst + request_time
+    # Little's law over all that a client waits, as in the middle of a run
+    cycle = load.mean(ttft) + queue.steady - queue.mean + batch.later_tokens * tpot
     zero = np.zeros_like(ttft)
     return Served(
-        times=RequestTimes(ttft, zero + tpot, zero + wait, zero + burst, batch.prefill.shared, batch.planned),
+        times=RequestTimes(ttft, zero + tpot, zero + wait, zero + burst, batch.prefill.shared, planned),
         steps=StepTimes(
             decode=batch.decode.wall, mixed=batch.prefill.mixed_step, interference=batch.prefill.interference_by_class
         ),
         costs=_costs(batch),
         running=batch.running,
-        rate=batch.clients / (load.mean(ttft) + batch.later_tokens * tpot),  # Little's law over all that a client waits
+        rate=batch.clients / cycle,
         saturated=np.zeros(len(batch.running), bool),
-        waits=lazy_value(lambda: _waits(batch, (prefill, usual, load.mean(burst), queued), opening)),
+        waits=lazy_value(lambda: _waits(batch, (batch.prompt, inside, load.mean(burst)), opening, queue)),
         tokens=lazy_value(lambda: _tokens(batch, met)),
     )
+
+
+def _planned_step(batch: _Batch, rate: Array) -> Array:
+    """Return the mean seconds that a request waits for a step planned before it came, (N,). rate: requests/s, (N,).
+
+    `_Batch.planned` is that of a decode step. Where prompts share steps, those of sequences that start and end
+    independently are longer.
+    """
+    if not batch.steps.engine.mixes_prefill:
+        return batch.planned
+    longer = batch.shared.mean_step(rate * batch.repeats) / batch.decode.wall - 1.0
+    return np.asarray(batch.planned * (1.0 + (1.0 - batch.synchronised) * longer))
 
 
 def _costs(batch: _Batch) -> StepCosts:
@@ -185,7 +216,7 @@ def _tokens(batch: _Batch, met: Array) -> TokenShape:
     return TokenShape(met, settling_most=longest_delay(batch.steps, batch.load, batch.decode.wall, batch.prefill))
 
 
-def _waits(batch: _Batch, means: tuple[Array, Array, Array, Array], opening: Array) -> WaitShape:
+def _waits(batch: _Batch, means: tuple[Array, Array, Array], opening: Array, queue: PlaceQueue) -> WaitShape:
     """Return how the waits of a closed loop are distributed.
 
     Derived: the requests of the opening burst wait uniformly, from none to twice their mean, as do those of groups that
@@ -193,35 +224,37 @@ def _waits(batch: _Batch, means: tuple[Array, Array, Array, Array], opening: Arr
     step, and the others as in an open loop.
 
     Args:
-        means: mean seconds of a prompt, of its wait but for a planned step, of what the opening burst adds to that, and
-            of the part of the wait that is for admission, (N,) each.
+        means: mean seconds of a prompt, of its wait for a step but for a planned one, and of what the opening burst
+            adds to that, (N,) each.
         opening: mean seconds until a prompt of the opening burst is computed, (N,).
+        queue: the queue for a place.
     """
-    prefill, wait, burst, queued = means
-    first = np.where(burst > 0.0, opening_share(batch.load.requests_per_client), 0.0)
+    prefill, wait, burst = means
+    first = np.where(burst > 0.0, batch.opening_share, 0.0)
     grouped, apart = (1.0 - first) * batch.synchronised, (1.0 - first) * (1.0 - batch.synchronised)
-    rate = batch.running / np.maximum(prefill + wait - queued + batch.later_tokens * batch.token_time, TINY)
-    busy = np.minimum(rate * batch.others * prefill / batch.entering, 1.0)
+    rate = batch.running / np.maximum(prefill + wait + batch.later_tokens * batch.token_time, TINY)
+    busy, longest = _meets_prompts(batch, rate, wait)
     return WaitShape(
-        queued=queued,
-        queued_by_rank=_queued_by_rank(batch, queued) if np.any(queued > 0.0) else 0.0,
+        queued=queue.mean,
+        queued_by_rank=queue.by_rank if np.any(queue.steady > 0.0) else 0.0,
         short_shares=(first, grouped, apart * (1.0 - busy) * batch.others),
-        short_longest=(2.0 * np.maximum(opening - prefill, 0.0), 2.0 * (wait - queued), batch.decode.wall),
+        short_longest=(2.0 * np.maximum(opening - prefill, 0.0), 2.0 * wait, longest),
         long_share=apart * busy,
         long_cv=wait_cv(busy, batch.prompt_cv),
     )
 
 
-def _queued_by_rank(batch: _Batch, queued: Array) -> Array:
-    """Return the waits for admission at the Q ranks `workload.RANKS`, seconds, (Q, N). queued: their mean, (N,).
+def _meets_prompts(batch: _Batch, rate: Array, wait: Array) -> tuple[Array, Array]:
+    """Return (share of requests that wait for other prompts, longest wait of the rest for a step, seconds), (N,) each.
 
-    Derived: a request that queues waits for a fixed number n of completions. Their gaps vary as output lengths do, so
-    that the sum of n gaps has that coefficient of variation over sqrt(n).
+    Where prompts share steps, a request that waits for no other prompts waits for a step alone, uniformly, for what
+    other prompts leave of the mean `wait`, seconds, (N,). rate: requests/s, (N,).
     """
-    ranks = eq.normal_deviate(np.array(list(RANKS.values())))[:, None]
-    varied = queue_variability(np.zeros_like(queued), batch.load.output, batch.load.length_cv, batch.load.mean)
-    varied = np.sqrt(varied / np.maximum(batch.clients - batch.running, 1.0))
-    return np.asarray(queued * np.maximum(1.0 + ranks * varied, 0.0))
+    if not batch.steps.engine.mixes_prefill:
+        return np.minimum(rate * batch.others * batch.prompt / batch.entering, 1.0), batch.decode.wall
+    prompts, shared = rate * batch.repeats, batch.shared
+    for_step = np.maximum(wait - shared.ahead(prompts), 0.0) / np.maximum(batch.others, TINY)
+    return shared.chance_of_ahead(prompts), 2.0 * for_step
 
 
 def _batch(steps: StepModel, load: Load, max_running: Array, prefills_per_request: Array) -> _Batch:
@@ -253,6 +286,7 @@ def _batch(steps: StepModel, load: Load, max_running: Array, prefills_per_reques
         synchronised=synchronised,
         decode=decode,
         prefill=blend(steady, grouped, synchronised).repeated(repeats),
+        apart=steady,
         grouped=grouped,
         repeats=repeats,
         token_time=decode.wall / load.accepted,
@@ -335,6 +369,7 @@ def _steady_times(rate: Array, batch: _Batch) -> tuple[Array, Array]:
     tpot = slowed_tpot(batch.token_time, rate * batch.prefill.interference * others)
     if batch.steps.engine.mixes_prefill:
         tpot = np.minimum(tpot, batch.slowest_token)
+        return tpot, batch.shared.wait(rate * batch.repeats)
     # the prompts of all others bound the wait, also at the rate at which nothing but prompts is computed
     utilisation = np.minimum(rate * others * prefill / batch.entering, 1.0 - TINY)
     queued = closed_prefill_wait(
@@ -345,14 +380,4 @@ def _steady_times(rate: Array, batch: _Batch) -> tuple[Array, Array]:
         entering=batch.entering,
     )
     # a request that arrives also waits for the running step, if any other sequence runs
-    return tpot, (queued + batch.decode.wall / 2.0) * others
-
-
-def _admission(batch: _Batch, residence: Array, request_time: Array) -> Array:
-    """Return the mean seconds that a client beyond the batch queues for admission. (N,)
-
-    `residence` is the seconds that an admitted request spends in the batch, (N,); `request_time` is the engine's
-    front-end time per request, in seconds, (N,). Derived: by Little's law the batch completes a request every
-    residence / running seconds, and clients - running are ahead; the front end's time passes meanwhile.
-    """
-    return np.maximum((batch.clients - batch.running) * (residence / batch.running) - request_time, 0.0)
+    return tpot, queued * others + batch.decode.wall / 2.0 * batch.beside

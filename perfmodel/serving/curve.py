@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from perfmodel.arrays import Array, Interpolation
+from perfmodel.arrays import Array, Interpolation, clipped
 from perfmodel.serving.planned_step import PlannedStep, PricedStep
 from perfmodel.serving.steps import StepModel
 from perfmodel.workload import Load
@@ -77,6 +77,19 @@ class PlannedCurve(NamedTuple):
 
 
 def planned_curve(steps: StepModel, load: Load, most: Array, count: int = KNOTS) -> PlannedCurve:
-    """Plan the steps of `decode_curve`, to be priced beside others."""
-    knots = np.exp(np.linspace(0.0, 1.0, count)[:, None] * np.log(np.maximum(most, 1.0)))
+    """Plan the steps of `decode_curve`, to be priced beside others; two more where graphs end (`_with_jump`)."""
+    most = np.maximum(most, 1.0)
+    knots = _with_jump(np.exp(np.linspace(0.0, 1.0, count)[:, None] * np.log(most)), steps.most_captured, most)
     return PlannedCurve(knots, steps.decode_step(knots, load.decode_context, load.drafts))
+
+
+def _with_jump(knots: Array, captured: Array, most: Array) -> Array:
+    """Return knots (K, N) with the largest batch whose step is a captured graph and the one after it, if any is larger.
+
+    Beyond it the host launches every kernel, which takes several times as long where kernels are short. captured: that
+    batch, (N,). most: last knot, (N,).
+    """
+    if not np.any((captured > 1.0) & (captured < most)):
+        return knots
+    ends = np.stack([captured, captured + 1.0])
+    return np.sort(np.concatenate([knots, np.where(captured > 1.0, clipped(ends, 1.0, most), most)]), axis=0)

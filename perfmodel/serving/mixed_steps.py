@@ -12,6 +12,7 @@ from perfmodel.arrays import Array, Interpolation, clipped
 from perfmodel.serving.curve import DecodeCurve, planned_curve
 from perfmodel.serving.limits import MAX_UTILISATION, TINY
 from perfmodel.serving.planned_step import PlannedPrompts, PricedPrompts
+from perfmodel.serving.prefills import largest_group
 from perfmodel.serving.queueing import MeanAtLeast, at_least
 from perfmodel.serving.steps import StepModel
 from perfmodel.workload import Load
@@ -198,10 +199,14 @@ class MixedSteps:
     def cv_squared(self, entering: Array, seconds: Array, running: Array) -> Array:
         """Return the squared coefficient of variation of steps with `entering` prompts on average, (N,).
 
-        Their number is a Poisson one. seconds: mean of such a step, (N,). running: decoding sequences, (N,).
+        Their number is a Poisson one, of at most `most`: a number between two bounds varies by no more than the product
+        of its mean's distances to them (Bhatia & Davis, Am. Math. Monthly 107(4), 2000). seconds: mean of such a step,
+        (N,). running: decoding sequences, (N,).
         """
         _, each = self.at(running)
-        return np.asarray(np.square(each / np.maximum(seconds, TINY)) * at_least(entering, self.abreast)[1])
+        mean, variance = at_least(entering, self.abreast)
+        bounded = np.maximum(self.most - mean, 0.0) * np.maximum(mean - self.abreast, 0.0)
+        return np.asarray(np.square(each / np.maximum(seconds, TINY)) * np.minimum(variance, bounded))
 
     def interference(self, rate: Array, step: Array, running: Array) -> Array:
         """Return the seconds that one prompt adds to the decode of the others, (N,); arguments as in `entering`."""
@@ -288,12 +293,12 @@ def planned_mixed(steps: StepModel, load: Load, ends: Array) -> PlannedMixed:
 
     Chosen: only the ends of a decode curve, because the time of a step with prompts hardly bends between them.
     """
+    separate = not steps.engine.mixes_prefill
     most = np.maximum(steps.max_prompts_per_step(load.mean(load.new)), 1.0)
-    most = np.minimum(most, np.maximum(ends[-1], 1.0))
+    most = largest_group(steps, load, ends[-1]) if separate else np.minimum(most, np.maximum(ends[-1], 1.0))
     abreast = np.minimum(steps.sharding.pp, most)
     fewest = [np.minimum(steps.min_prompts_per_step(n), most) for n in ends]
     least = [np.maximum(n, abreast) for n in fewest]
-    separate = not steps.engine.mixes_prefill
     groups = [group for few in least for group in (few, most, *([np.sqrt(few * most)] if separate else ()))]
     stack = np.stack(groups)[:, None]  # before the axis of the classes
     if separate:

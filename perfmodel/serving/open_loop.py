@@ -26,6 +26,7 @@ from perfmodel.serving.open_waits import (
     rate_like_run,
     wait_shape,
 )
+from perfmodel.serving.planned_step import prefill_budget
 from perfmodel.serving.prefills import prefill_times_beside
 from perfmodel.serving.prompt_delays import interrupted, rest_of_burst, settling_share
 from perfmodel.serving.queueing import bracketed_root, equilibrium_rate, mean_over_poisson, poisson_nodes, slowed_tpot
@@ -45,6 +46,9 @@ _FAR = 2.33
 _RISE = 0.02
 #: Share of a number of sequences that is rounding: the last knot of a curve is the exponential of a logarithm.
 _ROUNDING = 1e-12
+#: Fewest requests/s that a load is estimated at. Chosen: none comes within the age of the universe, and the square of
+#: the time between two is finite.
+_LEAST_RATE = 1e-100
 #: What `offline.arriving` returns.
 _Run = tuple[Served, Served, Array, tuple[DecodeCurve, MixedSteps]]
 
@@ -62,6 +66,7 @@ def open_loop(steps: StepModel, load: Load, max_running: Array, prefills_per_req
         max_running: sequences that run at once, (N,).
         prefills_per_request: expected prefills per request while others queue for admission, (N,).
     """
+    load = replace(load, rate=np.maximum(load.rate, _LEAST_RATE))
     finite = np.isfinite(load.n_requests)
     limits = (max_running, prefills_per_request)
     run = _run(steps, load, limits) if finite.any() else None
@@ -282,7 +287,10 @@ def _fullest_step(replica: Replica) -> Array:
     if replica.mixed.separate:
         return np.full_like(replica.max_running, np.inf)
     base, each = replica.mixed.at(replica.max_running)
-    return np.asarray((base + each * replica.mixed.most) / replica.load.accepted)
+    steps, new = replica.steps, replica.load.mean(replica.load.new)
+    left = prefill_budget(steps.token_budget * steps.sharding.pp, replica.max_running - 1.0)
+    several = np.maximum(replica.mixed.most * new / left, 1.0)
+    return np.asarray((base + each * replica.mixed.most) / several / replica.load.accepted)
 
 
 def _elasticity(replica: Replica, point: Point) -> Array:

@@ -17,6 +17,8 @@ from perfmodel.workload import Load
 
 #: Fields of `PrefillTimes` that are seconds, besides `alone` and `own`.
 _TIMES = ("shared", "interference", "interference_by_class", "mixed_step", "mean_step")
+#: Part of a step that is rounding of the tokens that fill it.
+_ROUNDING = 1e-9
 #: Candidates from which steps that few callers read are priced when they are read. Chosen: with fewer, another call of
 #: the cost models takes longer than pricing them beside other steps.
 _MANY = 1024
@@ -206,8 +208,15 @@ def blend(apart: PrefillTimes, grouped: PrefillTimes, share: Array) -> PrefillTi
 
 
 def largest_group(steps: StepModel, load: Load, running: Array) -> Array:
-    """Return the most prompts of mean length that one step computes, at most the `running` sequences. (N,)"""
-    return np.clip(steps.max_prompts_per_step(load.mean(load.new)), 1.0, np.maximum(running, 1.0))
+    """Return the most prompts of mean length that are computed together, (N,), at most the `running` sequences.
+
+    Prompts beyond the token budget are cut, and the next one fills what is left of a step, so that a queue of them is
+    computed in full steps: as many as fill whole steps count as one group.
+    """
+    new = load.mean(load.new)
+    fitting, budget = steps.max_prompts_per_step(new), steps.token_budget * steps.sharding.pp
+    whole = np.ceil(fitting * new / budget - _ROUNDING) * budget / new
+    return np.clip(whole, 1.0, np.maximum(running, 1.0))
 
 
 def most_decoding(steps: StepModel, load: Load, decode_steps: Array) -> Array:

@@ -22,7 +22,7 @@ def interrupted(replica: Replica, point: Point, rate: Array, queued: tuple[Array
     burst = lost_to_burst(replica, point, rest)
     if not mixed.separate:
         share = np.minimum(rate * each, MAX_UTILISATION)
-        return share, (alone * each + burst) / (1.0 - share)
+        return share, _met(replica, point, (alone, share)) + burst / (1.0 - share)
     seconds = replica.load.mean(point.prefill.shared)
     between = mixed.between(rate, point.decode.wall, point.seen)
     delay = between.steps * seconds
@@ -30,6 +30,22 @@ def interrupted(replica: Replica, point: Point, rate: Array, queued: tuple[Array
     full = alone * per_prompt / (1.0 - np.minimum(rate * per_prompt, MAX_UTILISATION))
     behind = np.maximum((between.behind - between.steps) * seconds, full) + burst * (1.0 + delay / point.step)
     return delay / (point.step + delay), behind
+
+
+def _met(replica: Replica, point: Point, queued: tuple[Array, Array]) -> Array:
+    """Return the seconds that prompts behind its own take from a request in steps that both share, (N,).
+
+    Derived: one of them comes with the chance 1 - exp(-mean), and the time that they and those after them take is then
+    exponential, with the mean x. A request makes a token per step, so that it meets no more of that than its steps
+    get longer by, r, where all of them hold prompts: x (1 - exp(-r / x)). queued: mean number of prompts behind its
+    own, and the share of time that prompts take from decodes, (N,) each.
+    """
+    (alone, share), load = queued, replica.load
+    chance = np.maximum(-np.expm1(-alone), TINY)
+    taken = np.maximum(alone * point.prefill.interference / (1.0 - share) / chance, TINY)
+    steps = replica.later_tokens / load.accepted
+    room = steps * np.maximum(point.prefill.mixed_step - point.step / (1.0 - share), 0.0)
+    return np.asarray(chance * taken * -np.expm1(-room / taken))
 
 
 def settling_share(alone: Array, rest: Array) -> Array:

@@ -225,16 +225,17 @@ class StepModel:
         """Return where the scheduler plans a step while another runs, (N,); none does so for a pipeline."""
         return np.asarray(self.engine.overlap_scheduling & (self.sharding.pp == 1))
 
-    def captured(self, seqs: Array | float) -> Mask:
-        """Return True where a step with `seqs` decoding sequences on the replica is replayed from a captured graph.
-
-        (N,)
-        """
+    @property
+    def most_captured(self) -> Array:
+        """Return the most sequences of a decode step that is replayed from a captured graph, (N,); 0: none is."""
         captures = np.array([self.engine.captures(d) for d in self.hardware.devices])[self.hardware.index]
-        if not captures.any():
-            return np.zeros(np.broadcast_shapes(np.shape(seqs), captures.shape), bool)
         most = self.engine.graph_seqs if self.graph_seqs is None else self.graph_seqs
-        return np.asarray(captures & ~(np.asarray(seqs) / self.sharding.dp > most))
+        return np.where(captures, np.nan_to_num(most, nan=np.inf) * self.sharding.dp, 0.0)
+
+    def captured(self, seqs: Array | float) -> Mask:
+        """Return True where a step with `seqs` decoding sequences on the replica is replayed, (N,) or (..., N)."""
+        most = self.most_captured
+        return np.asarray((most > 0.0) & ~(np.asarray(seqs) > most))
 
     def run(self, *planned: PlannedStep) -> list[PricedStep]:
         """Compute cost and wall time of several planned steps.

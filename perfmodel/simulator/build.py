@@ -25,7 +25,7 @@ from perfmodel.simulator.policy import MAX_SEQS, Link, Policy, Pool, Role, of_en
 from perfmodel.simulator.requests import Traffic
 from perfmodel.simulator.step_power import DevicePower, Steps
 from perfmodel.simulator.table import Floor, Micro, StepTable, StepTime, Usual
-from perfmodel.workload import Arrival, Workload, load_of
+from perfmodel.workload import Arrival, Workload, load_of, longest_over_mean
 
 #: B/s between a device and its host where neither the deployment nor the hardware database gives the link. Assumed:
 #: PCIe 4.0 x16, that is 16 GT/s on 16 lanes with 128b/130b coding = 31.5 GB/s, of which large copies reach 25 GB/s
@@ -160,7 +160,8 @@ def _reach(traffic: Traffic) -> tuple[float, float]:
     work = traffic.source
     if work is None:
         return float(np.max(traffic.input_tokens)), float(np.max(traffic.total_tokens))
-    return float(np.ceil(work.input_tokens.max())), float(np.ceil(work.input_tokens + work.output_tokens).max())
+    prompt, answer = (np.ceil(longest_over_mean(work.isl_dist) * v) for v in (work.input_tokens, work.output_tokens))
+    return float(prompt.max()), float((prompt + answer).max())
 
 
 def representative_workload(traffic: Traffic) -> Workload:
