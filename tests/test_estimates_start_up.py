@@ -41,7 +41,7 @@ def test_parts_follow_bytes_and_layers() -> None:
     ],
 )
 def test_waking_takes_what_was_published(name: str, device: str, tp: int, weight: str, seconds: float) -> None:
-    """Four published times from 1 to 236 GB: by the link of each device alone two of them come out at less than half."""
+    """Four published times from 1 to 236 GB: by the link of each device alone two of them take less than half."""
     found = start_up(model(name), deployments([hwdb.device(device)], tp=[tp], weight=[weight]), engine("vllm"))
     assert found.wake[0] == pytest.approx(seconds, rel=0.2)
 
