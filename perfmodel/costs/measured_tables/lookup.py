@@ -59,6 +59,11 @@ MAX_CELLS = 20_000
 MORE_QUERIES = (16.0, 32.0, 64.0, 256.0, 1024.0)
 #: Seconds below which a bound counts as this long: keeps its logarithm finite.
 LEAST_SECONDS = 1e-30
+#: Families whose tables of an 8-bit cache may be of a kernel that nobody would choose, so that they count only where
+#: they are faster than those of a 16-bit cache. FlashAttention 3 takes 3 to 4 times as long over an 8-bit latent cache on
+#: Hopper (tables of SGLang 0.5), while FlashMLA in fp8 serves up to 17 % more than in bf16 on H20
+#: (lm-sys/lm-sys.github.io blog/2025-09-26-sglang-ant-group.md).
+NO_SLOWER_IN_8_BITS = ("mla_decode",)
 #: Families whose tables hold prompts without cached tokens, by batch and length.
 PREFILLS = ("attention_prefill", "mla_prefill")
 _INTERPOLATED = BASIS_CODE["interpolated"]
@@ -167,8 +172,18 @@ def choose(profile: Profile, family: str, want: Variant, framework: str) -> Choi
 def fitting(profile: Profile, family: str, want: Variant, framework: str, shared: tuple[str, ...] = ()) -> list[Choice]:
     """Return the best-fitting table and, for `shared` families, equally good ones of other frameworks.
 
+    Latent attention over an 8-bit cache also gets the table of a 16-bit one: see `NO_SLOWER_IN_8_BITS`.
+
     The arguments are those of `choose`. shared: operator families whose kernels are libraries that all frameworks call.
     """
+    if family in NO_SLOWER_IN_8_BITS and want.stored == "fp8":
+        wider = fitting(profile, family, replace(want, stored="bf16"), framework, shared)
+        return [*_fitting(profile, family, want, framework, shared), *wider]
+    return _fitting(profile, family, want, framework, shared)
+
+
+def _fitting(profile: Profile, family: str, want: Variant, framework: str, shared: tuple[str, ...]) -> list[Choice]:
+    """Return what `fitting` does for one format of the cache."""
     first = choose(profile, family, want, framework)
     if first is None:
         return []
