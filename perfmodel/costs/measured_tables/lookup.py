@@ -205,8 +205,8 @@ def over_the_rack(profile: Profile, family: str, want: Variant, framework: str) 
 
     The arguments are those of `choose`.
     """
-    _, *others = fitting(profile, family, want, framework, (family,)) or [None]
-    return [replace(choice, beyond=TRAY_DEVICES) for choice in others]
+    own_and_others = fitting(profile, family, want, framework, (family,))
+    return [replace(choice, beyond=TRAY_DEVICES) for choice in own_and_others[1:]]
 
 
 def wanted(demand: Demand, routing: str) -> tuple[Index, dict[int, tuple[str, str, str]]]:
