@@ -100,6 +100,14 @@ def test_a_table_of_the_same_chip_comes_before_those_of_faster_chips() -> None:
     assert found[0].device.name == "h20"
 
 
+def test_the_same_chip_lends_the_experts_of_all_frameworks_and_another_chip_one_table() -> None:
+    """GH200 has the chip of the H100 and the H200, the B200 has another one."""
+    model = Calibrated("sglang", shared=("grouped_gemm",))
+    found = [d.device.name for d in donors(model, device("gh200-96gb"), "grouped_gemm", Variant("bf16", "bf16"))]
+    assert min(found.count("h100-sxm"), found.count("h200-sxm")) > 1
+    assert found.count("b200-sxm") == 1
+
+
 def test_a_table_of_large_shapes_says_nothing_of_the_least_time() -> None:
     """The smallest GEMM in the table of the RTX 4090 takes 41 us, most of which is its memory traffic."""
     profile = load("rtx-4090")

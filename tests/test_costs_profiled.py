@@ -175,6 +175,39 @@ def test_frameworks_differ_and_stand_in_for_each_other() -> None:
     assert times[1] != times[2]
 
 
+@pytest.mark.parametrize("engine", ["vllm", "sglang", "trtllm"])
+def test_an_eight_bit_latent_cache_takes_no_longer_than_a_16_bit_one(engine: str) -> None:
+    devices = [n for n in store.names() if "mla_decode" in store.load(n).files]  # type: ignore[union-attr]
+    assert {"h20", "h100-sxm", "b200-sxm"} <= set(devices)
+    demand = any_demand("mla_decode", 4)
+    batch, context = np.array([1.0, 8.0, 64.0, 256.0]), np.array([32768.0, 512.0, 4096.0, 2048.0])
+    shape = {**demand.shape, "batch": batch, "context": context, "heads": np.array([16.0, 128.0, 128.0, 64.0])}
+    for name in devices:
+        wide, narrow = (
+            Profiled(engine).cost(replace(demand, shape={**shape, "kv_bytes": np.full(4, size)}), on(name, 4))  # type: ignore[arg-type]
+            for size in (2.0, 1.0)
+        )
+        assert np.isfinite(narrow.time).all(), name
+        assert np.all(narrow.time <= wide.time * 1.0001), name
+
+
+@pytest.mark.parametrize("framework", ["vllm", "sglang"])
+def test_beyond_a_tray_the_kernels_that_reduce_over_the_rack_count(framework: str) -> None:
+    """The own tables of GB300 jump from 4 to 8 devices to 14 and 28 us, as NCCL does; within a tray they stay."""
+    groups, message = np.array([2.0, 4.0, 8.0, 16.0]), np.full(4, 65536.0)
+    demand = replace(any_demand("all_reduce", 4), shape={"group": groups}, message=message)
+    own, rack, eight = (
+        Profiled(which).cost(demand, on(device, 4)).time  # type: ignore[arg-type]
+        for which, device in ((framework, "gb300"), ("trtllm", "gb300"), (framework, "b200-sxm"))
+    )
+    assert np.all(own[2:] <= rack[2:] * 1.0001)
+    assert np.all(own[2:] < 10e-6)
+    within = lookup.choose(store.load("gb300"), "all_reduce", Variant("", ""), framework)  # type: ignore[arg-type]
+    batch = ShapeBatch(FAMILY["all_reduce"], {"group": groups, "message_bytes": message})
+    assert own[:2] == pytest.approx(lookup.price(within, batch).time[:2])  # type: ignore[arg-type]
+    assert np.isnan(eight[3])  # a server of eight: nothing is read beyond it
+
+
 # ------------------------------------------------------------------------------------------------------- calibrated
 
 

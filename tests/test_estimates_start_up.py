@@ -31,6 +31,31 @@ def test_parts_follow_bytes_and_layers() -> None:
     assert np.all(found.warm < found.cold)
 
 
+@pytest.mark.parametrize(
+    ("name", "device", "tp", "weight", "seconds"),
+    [
+        ("Qwen/Qwen3-235B-A22B", "a100-sxm-80gb", 4, "fp8", 5.5),
+        ("Qwen/Qwen3-30B-A3B", "a100-sxm-80gb", 1, "bf16", 2.9),
+        ("Qwen/Qwen3-0.6B", "a100-sxm-80gb", 1, "bf16", 0.26),
+        ("Qwen/Qwen3-32B", "h100-sxm", 1, "bf16", 2.67),
+    ],
+)
+def test_waking_takes_what_was_published(name: str, device: str, tp: int, weight: str, seconds: float) -> None:
+    """Four published times from 1 to 236 GB: by the link of each device alone two of them take less than half."""
+    found = start_up(model(name), deployments([hwdb.device(device)], tp=[tp], weight=[weight]), engine("vllm"))
+    assert found.wake[0] == pytest.approx(seconds, rel=0.2)
+
+
+def test_compiling_again_from_the_cache_does_not_grow_with_layers() -> None:
+    small, large = (
+        start_up(model(name), deployments([H100], tp=[8]), engine("vllm"))
+        for name in ("meta-llama/Llama-3.1-8B", "Qwen/Qwen3-235B-A22B")
+    )
+    assert small.compile_cached[0] == large.compile_cached[0] == pytest.approx(7.5, abs=2.0)
+    assert large.compile[0] == pytest.approx(111.0, rel=0.35)
+    assert small.compile[0] == pytest.approx(19.4, rel=0.5)
+
+
 def test_eager_engines_capture_nothing_and_other_engines_are_not_known() -> None:
     spec, one = model("meta-llama/Llama-3.1-8B"), deployments([H100])
     eager = start_up(spec, one, engine("vllm").configured(graph_capture=False))

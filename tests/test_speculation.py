@@ -155,10 +155,39 @@ def test_a_drafter_that_engines_refuse_is_said() -> None:
 
 
 def test_drafts_gain_at_batch_one_and_lose_where_arithmetic_is_the_limit() -> None:
-    spec = speculation("eagle3", acceptance=0.5)
+    spec = speculation("eagle3", acceptance=0.6)
     few, many = answers(spec, [0, 3], 1.0), answers(spec, [0, 3], 512.0, device=hwdb.device("rtx-4090"), weight="int4")
     assert few.rates.output[1] > 1.4 * few.rates.output[0]
     assert many.rates.output[1] < many.rates.output[0]
+
+
+@pytest.mark.parametrize(
+    ("method", "drafts", "tokens", "times"),
+    [("eagle", 2, 2.10, 1.618), ("eagle", 7, 2.47, 1.360), ("eagle3", 2, 2.36, 1.637), ("eagle3", 7, 3.54, 1.648)],
+)
+def test_chains_under_vllm_gain_what_was_measured(method: str, drafts: int, tokens: float, times: float) -> None:
+    """vllm-project/vllm issue 20780: heads of Llama-3.1-8B, one stream; kernels alone would make EAGLE-3 gain 2.7."""
+    spec = speculation(method, tokens_per_step=tokens)
+    work = Workload.from_lengths(128, 256, concurrency=1)
+    each = deployments([H100], speculation=spec, drafts=[0, drafts])
+    tpot = estimate(model(EIGHT_B), work, each, engine="vllm-v1").tpot[0]
+    assert tpot[0] / tpot[1] == pytest.approx(times, rel=0.25)
+
+
+def test_a_pass_takes_at_least_its_host_and_more_only_where_its_kernels_do() -> None:
+    spec, work = speculation("eagle3", acceptance=0.6), Workload.from_lengths(512, 256, concurrency=1)
+    each = deployments([H100], speculation=spec, drafts=[0, 1, 3])
+    plain, waiting, long = (
+        estimate(
+            model(EIGHT_B), work, each, engine=engine("vllm").changed(draft_host_times=(("eagle3", seconds),))
+        ).latency.step[0]
+        * each.tokens_per_step
+        for seconds in (0.0, 1e-6, 5e-3)
+    )
+    assert waiting == pytest.approx(plain)  # the kernels of a head take longer than a microsecond
+    assert long[0] == pytest.approx(plain[0])
+    assert np.diff(long[1:]) == pytest.approx(2 * 5e-3, rel=0.05)
+    assert long[1] - long[0] >= 0.99 * 5e-3
 
 
 def test_without_acceptance_a_step_only_becomes_dearer() -> None:

@@ -10,7 +10,7 @@ from hwdb import InputError
 from perfmodel import equations as eq
 from perfmodel.arrays import Array, Index
 from perfmodel.deployment.columns import Deployments
-from perfmodel.hardware import Where, host_link_bandwidth
+from perfmodel.hardware import EXPERTS_HAND_OVER, Where, host_link_bandwidth
 from perfmodel.models import ModelSpec
 
 _BY_CPU = ", or name the host's CPU (flag --host-cpu, host in a scenario)"
@@ -46,8 +46,10 @@ class Hosted:
         columns = ("weights", "experts", "kv", "link", "memory", "bandwidth", "flops")
         return replace(self, **{c: getattr(self, c)[rows] for c in columns})
 
-    def time(self, moved: Array | float, flop: Array | float) -> Array:
+    def time(self, moved: Array | float, flop: Array | float, *, experts: bool = False) -> Array:
         """Return the seconds of work whose operands all lie in host memory. moved: bytes; flop: FLOP.
+
+        experts: whether it is the experts of a layer, before and after which the device works.
 
         Streaming is limited by the link or by host memory. Where the host may compute, the faster of the two ways
         counts.
@@ -55,7 +57,8 @@ class Hosted:
         streamed = np.asarray(moved) / np.fmin(self.link, self.bandwidth)
         if self.where == "stream":
             return streamed
-        return np.fmin(streamed, eq.least_time(flop, moved, peak=self.flops, bandwidth=self.bandwidth))
+        computed = eq.least_time(flop, moved, peak=self.flops, bandwidth=self.bandwidth)
+        return np.fmin(streamed, computed + (EXPERTS_HAND_OVER if experts else 0.0))
 
 
 def hosted(deployments: Deployments) -> Hosted | None:

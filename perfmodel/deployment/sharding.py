@@ -48,6 +48,7 @@ class Sharding:
     experts, where nothing else is asked for. host: what lies in host memory, None where nothing does. adapters:
     low-rank adapters, None without. routing: settings of expert parallelism. drafts: draft tokens per sequence and
     step, (N,), None without speculative decoding. drafter: the same of the model that drafts, None where none does.
+    draft_method: how, one of `METHODS`, "" without.
     """
 
     model: ModelSpec
@@ -68,6 +69,7 @@ class Sharding:
     routing: ExpertRouting = field(default_factory=ExpertRouting)
     drafts: Array | None = None
     drafter: Sharding | None = None
+    draft_method: str = ""
     _formats: dict[tuple[str, str], Index] = field(default_factory=dict, repr=False, compare=False)
     _columns: dict[str, Array] = field(default_factory=dict, repr=False, compare=False)
 
@@ -200,7 +202,7 @@ def _with_drafter(sharding: Sharding, deployments: Deployments) -> Sharding:
     check_drafts(deployments.drafts, deployments.speculation)
     model = deployments.speculation.drafter(sharding.model)
     if model is None:
-        return replace(sharding, drafts=deployments.drafts, **_unknown())
+        return replace(sharding, drafts=deployments.drafts, draft_method=deployments.speculation.method, **_unknown())
     own = np.full_like(sharding.asked, -1)
     if deployments.speculation.method == "mtp":
         own = np.where((sharding.asked >= 0) & _LEAVES_MTP_OUT[sharding.asked], FORMAT_CODE["bf16"], sharding.asked)
@@ -216,7 +218,8 @@ def _with_drafter(sharding: Sharding, deployments: Deployments) -> Sharding:
         adapters=None,
         **_unknown(),
     )
-    return replace(sharding, drafts=deployments.drafts, drafter=drafter, **_unknown())
+    method = deployments.speculation.method
+    return replace(sharding, drafts=deployments.drafts, drafter=drafter, draft_method=method, **_unknown())
 
 
 def _compute(weight: Index, act: Index) -> Index:

@@ -137,6 +137,8 @@ class Engine:
     where a replica has more than one device; hidden behind the device where overlap_scheduling is on.
         front_end_token: further host seconds per token that is streamed to a client, where the server shares the
             process of the engine's scheduler; batch use without a server (`OFFLINE` loads) does not take it.
+        draft_host_times: (method of speculative decoding, host seconds per pass of its drafter), which the device waits
+            for; methods not listed take no time that was measured apart from their kernels.
         launch_time: host seconds per kernel launched outside a captured graph; a step takes at least its launches.
         kernel_launches: (operator family, kernels launched per operator) where not 1; see `launches_of`.
         host_launches: (vendor, seconds): on devices of the vendor the host launches each operator of every step,
@@ -232,6 +234,7 @@ class Engine:
     library_kernels: tuple[str, ...] = ()
     kernel_launches: tuple[tuple[str, float], ...] = ()
     host_launches: tuple[tuple[str, float], ...] = ()
+    draft_host_times: tuple[tuple[str, float], ...] = ()
     no_graphs: tuple[str, ...] = ()
     layer_split: bool = False
     whole_batch_decode: bool = False
@@ -254,6 +257,10 @@ class Engine:
     def mixes_prefill(self) -> bool:
         """True where prompts (prefill) and output tokens (decode) are computed in the same steps."""
         return not self.prefill_first and self.batching == "continuous"
+
+    def draft_host(self, method: str) -> float:
+        """Return the least seconds per pass of the drafter of a method of speculative decoding, 0 where not known."""
+        return dict(self.draft_host_times).get(method, 0.0)
 
     def host_launch(self, vendor: str) -> float:
         """Return the least seconds per operator on devices of `vendor` if the host launches each one there, else 0."""

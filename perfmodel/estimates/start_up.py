@@ -1,7 +1,7 @@
 """Estimate how long a replica takes from the start of its process until it serves, by part; vLLM with its V1 engine.
 
-Each part is linear in what drives it (arXiv:2606.07362): bytes of weights, or layers. The constants come from start-up
-logs of Llama-3-8B and of a 3B model, so that larger models, and mixtures of experts above all, are extrapolated.
+Each part is linear in what drives it (arXiv:2606.07362): bytes of weights, or layers. The constants come from published
+start-up logs of models of 3B to 235B parameters; single logs lie up to a factor of 2 away from them.
 """
 
 from __future__ import annotations
@@ -22,16 +22,27 @@ from perfmodel.models import ModelSpec
 DEVICE_LOAD, HOST_LOAD = 4.5e9, 9.1e9
 #: Devices of one host. Assumed: what nearly all servers have at most.
 HOST_DEVICES = 8.0
-#: Seconds per layer of torch.compile, without and with its cache on disk: 4.60 + 14.77 s of the 32 layers of
-#: Llama-3-8B (vllm-project/vllm pull 11005, 2024-12); 5.03 + 4.19 s (pull 16848, 2025-04).
-COMPILE, COMPILE_CACHED = (4.60 + 14.77) / 32.0, (5.03 + 4.19) / 32.0
+#: Seconds per layer of torch.compile without its cache, geometric mean of four logs: 4.60 + 14.77 s of the 32 layers of
+#: Llama-3-8B (vllm-project/vllm pull 11005, 2024-12), 60.8 s of the 80 of Llama-3-70B and 111 s of the 94 of
+#: Qwen3-235B-A22B (anyscale/ray-serve-llm-perf-examples replica_initialization @04ba8ab, 2025-10), 15 + 70 s of a
+#: Llama-70B in fp8 (vllm-project/vllm issue 19824, 2025-06).
+COMPILE = (19.37 / 32.0 * 60.8 / 80.0 * 111.0 / 94.0 * 85.0 / 80.0) ** 0.25
+#: Seconds of reading the compiled graphs from their cache on disk, which hardly depend on layers, mean of three logs:
+#: 5.03 + 4.19 s of Llama-3-8B (vllm-project/vllm pull 16848, 2025-04), 7.51 s of a 3B model (issue 20264, 2025-06),
+#: 5.5 to 5.8 s of Qwen3-235B-A22B (as above).
+COMPILE_CACHED = (9.22 + 7.51 + 5.65) / 3.0
 #: Seconds per layer of capturing graphs: 10 s of 32 layers (vllm-project/vllm pull 11005, 2024-12).
 CAPTURE = 10.0 / 32.0
+#: Bytes/s at which a sleeping process takes its weights back from host memory, one device and all of a host together,
+#: and seconds beside that: 61.7 GiB in 2.67 s on an H100 (llm-d/llm-d guides/gke-pod-snapshots @005cf57, 2026); 236 GB
+#: on four A100 in 5.5 s, 1.2 GB on one in 0.26 s (vllm-project/vllm-project.github.io 2025-10-26-sleep-mode.md).
+WAKE_DEVICE, WAKE_HOST, WAKE_FIXED = 24.8e9, 43.0e9, 0.2
 #: Seconds of profiling and warm-up beside them: 39.3 s of an engine's start less the above (same source).
 WARM_UP = 5.0
-#: Seconds until weights begin to load: imports, configuration, tokenizer, workers (vllm-project/vllm issue 20264,
-#: 2025-06: 59 s until the first answer, of which its log explains 35).
-PROCESS = 24.0
+#: Seconds until weights begin to load: imports, configuration, tokenizer, workers. Mean of two: 59 s until the first
+#: answer, of which its log explains 35 (vllm-project/vllm issue 20264, 2025-06); 37.6 s of Qwen3-0.6B on an A100, of
+#: which the parts above explain 22 (vllm-project/vllm-project.github.io 2025-10-26-sleep-mode.md).
+PROCESS = 20.0
 
 
 class StartUp(NamedTuple):
@@ -86,8 +97,8 @@ def start_up(model: ModelSpec, deployments: Deployments, engine: Engine) -> Star
     return StartUp(
         load=np.maximum(weights / DEVICE_LOAD, weights * on_host / HOST_LOAD),
         compile=captured * COMPILE,
-        compile_cached=captured * COMPILE_CACHED,
+        compile_cached=known * np.where(captures, COMPILE_CACHED, 0.0),
         capture=captured * CAPTURE,
         fixed=known * (PROCESS + WARM_UP),
-        wake=known * (weights / link),
+        wake=known * (WAKE_FIXED + np.maximum(weights / np.minimum(link, WAKE_DEVICE), weights * on_host / WAKE_HOST)),
     )

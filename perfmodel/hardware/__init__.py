@@ -12,11 +12,12 @@ from perfmodel.hardware.efficiency import (
     roofline_spread,
     stated_efficiency,
 )
-from perfmodel.hardware.host import WHERE, Host, Where, host_figures, host_link_bandwidth
+from perfmodel.hardware.host import EXPERTS_HAND_OVER, WHERE, Host, Where, host_figures, host_link_bandwidth
 from perfmodel.hardware.network import GroupLink, group_link
 from perfmodel.hardware.order import better_and_lesser, kept_in_order, no_worse
 
 __all__ = [
+    "EXPERTS_HAND_OVER",
     "WHERE",
     "DeviceEfficiency",
     "Efficiency",

@@ -18,6 +18,19 @@ WHERE: tuple[str, ...] = get_args(Where)
 #: planning figure), 55 of PCIe 5.0's 63, 375 to 420 of NVLink-C2C's 450 GB/s (arXiv:2408.11556).
 LINK_SHARE = 0.85
 
+#: Seconds per layer for which device and host wait for each other where the host computes the experts between two parts
+#: of a layer on the device: copies both ways, and threads that start. Derived from what four published runs take beyond
+#: their bytes: 0.43 and 0.52 ms (DeepSeek-V3, one and two Xeon Gold 6454S, kvcache-ai/ktransformers
+#: doc/en/DeepseekR1_V3_tutorial.md @95009ea), 0.28 and 0.53 ms (Qwen3-30B-A3B and DeepSeek-Coder-V2-Lite, i9-10900X,
+#: AlexsJones/llmfit pulls 755 and 778); chosen at the low end, because some of it is memory slower than assumed.
+EXPERTS_HAND_OVER = 0.3e-3
+#: Power of the number of sockets with which a host's rates grow: experts on two sockets decode 1.40 times and prefill
+#: 1.53 times as fast as on one (the same tutorial).
+SOCKETS_POWER = 0.6
+#: Share of the peak of vector units that experts of prompts reach: 500 tokens of DeepSeek-V3, 20.4 TFLOP of experts, in
+#: 9.2 s on 32 cores of 4.5 TFLOP/s (the same tutorial, v0.2).
+VECTOR_SHARE = 0.49
+
 
 @dataclass(frozen=True)
 class Host:
@@ -69,13 +82,14 @@ def host_figures(cpu: Device, sockets: float = 1.0) -> dict[str, float]:
     cpu: the CPU. sockets: number of its sockets per device.
 
     Bandwidth and FLOP/s are the shares of the rated values that a CPU reaches. FLOP/s are those of vector units: what
-    lies in host memory is mostly quantised, and engines compute it there without matrix units (KTransformers 0.2:
-    54 prompt tokens/s of DeepSeek-V3's experts on 32 cores of Sapphire Rapids, 2.6 TFLOP/s, where AMX has 144;
-    llama.cpp's AMX kernels leave mixtures of experts out). `InputError` where `cpu` is no CPU.
+    lies in host memory is mostly quantised, and engines compute it there without matrix units (`VECTOR_SHARE`; AMX has
+    32 times the peak, but llama.cpp's AMX kernels leave mixtures of experts out). `InputError` where `cpu` is no CPU.
     """
     if cpu.kind != "cpu":
         raise InputError(f"{cpu.name} is no CPU but a {cpu.kind}; name the CPU of the host, such as xeon-8592p")
-    reached = device_efficiency(cpu)
-    bandwidth, flops = cpu.bandwidth * reached.memory, cpu.peak("fp32") * reached.gemm
-    known = {"memory": cpu.memory, "bandwidth": bandwidth, "flops": flops}
-    return {name: value * sockets for name, value in known.items()}
+    faster = sockets**SOCKETS_POWER
+    return {
+        "memory": cpu.memory * sockets,
+        "bandwidth": cpu.bandwidth * device_efficiency(cpu).memory * faster,
+        "flops": cpu.peak("fp32") * VECTOR_SHARE * faster,
+    }

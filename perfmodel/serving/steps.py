@@ -107,7 +107,8 @@ class StepModel:
             cost = distinct_cost(self._layouts, *given)
         else:
             cost = self.known.cost(*given, number=self._known_layouts)
-        return with_drafting(cost, *given, known=self.known)
+        waits = self.engine.draft_host(self.sharding.draft_method)
+        return with_drafting(cost, *given, known=self.known, pass_host_time=waits)
 
     @cached_property
     def _layouts(self) -> Index:

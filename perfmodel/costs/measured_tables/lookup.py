@@ -59,6 +59,16 @@ MAX_CELLS = 20_000
 MORE_QUERIES = (16.0, 32.0, 64.0, 256.0, 1024.0)
 #: Seconds below which a bound counts as this long: keeps its logarithm finite.
 LEAST_SECONDS = 1e-30
+#: Families whose tables of an 8-bit cache may be of a kernel that nobody would choose: these count only where they are
+#: faster than those of a 16-bit cache. FlashAttention 3 takes 3 to 4 times as long over an 8-bit latent cache on Hopper
+#: (tables of SGLang 0.5), FlashMLA in fp8 serves up to 17 % more than in bf16 on H20 (lm-sys/lm-sys.github.io
+#: blog/2025-09-26-sglang-ant-group.md).
+NO_SLOWER_IN_8_BITS = ("mla_decode",)
+#: Most devices of a server, and devices per host of a rack whose link joins more (GB200, GB300 NVL72: trays of 4).
+#: Kernels of vLLM and SGLang reduce within a host; their tables of larger groups timed what they fall back to (GB300, 8
+#: devices: 14 and 28 us), while those of TensorRT-LLM and FlashInfer reduce over the rack (4 us), and both engines call
+#: these. 13 runs of vLLM on GB300 with TP8 (train split): median error 14 % down to 10 %.
+SERVER_DEVICES, TRAY_DEVICES = 8.0, 4.0
 #: Families whose tables hold prompts without cached tokens, by batch and length.
 PREFILLS = ("attention_prefill", "mla_prefill")
 _INTERPOLATED = BASIS_CODE["interpolated"]
@@ -70,13 +80,14 @@ class Choice:
     """Holds the table that was chosen to price a variant (formats and routing).
 
     measured: the table. wanted: the variant asked for. worst: code of the best basis that the table may claim. gap:
-    distance of the formats.
+    distance of the formats. beyond: devices of a group up to which the table does not count; 0: it counts for all.
     """
 
     measured: Measured
     wanted: Variant
     worst: int
     gap: float = 0.0
+    beyond: float = 0.0
 
     @property
     def priced(self) -> Variant:
@@ -167,8 +178,18 @@ def choose(profile: Profile, family: str, want: Variant, framework: str) -> Choi
 def fitting(profile: Profile, family: str, want: Variant, framework: str, shared: tuple[str, ...] = ()) -> list[Choice]:
     """Return the best-fitting table and, for `shared` families, equally good ones of other frameworks.
 
+    Latent attention over an 8-bit cache also gets the table of a 16-bit one: see `NO_SLOWER_IN_8_BITS`.
+
     The arguments are those of `choose`. shared: operator families whose kernels are libraries that all frameworks call.
     """
+    if family in NO_SLOWER_IN_8_BITS and want.stored == "fp8":
+        wider = fitting(profile, family, replace(want, stored="bf16"), framework, shared)
+        return [*_fitting(profile, family, want, framework, shared), *wider]
+    return _fitting(profile, family, want, framework, shared)
+
+
+def _fitting(profile: Profile, family: str, want: Variant, framework: str, shared: tuple[str, ...]) -> list[Choice]:
+    """Return what `fitting` does for one format of the cache."""
     first = choose(profile, family, want, framework)
     if first is None:
         return []
@@ -177,6 +198,15 @@ def fitting(profile: Profile, family: str, want: Variant, framework: str, shared
     others = (choose(profile, family, want, name) for name in profile.frameworks(family, framework))
     found = {id(c.measured): c for c in others if c is not None and c.gap <= first.gap}
     return [first, *(c for key, c in found.items() if key != id(first.measured))]
+
+
+def over_the_rack(profile: Profile, family: str, want: Variant, framework: str) -> list[Choice]:
+    """Return the tables of other frameworks that count for groups beyond one host of a rack.
+
+    The arguments are those of `choose`.
+    """
+    own_and_others = fitting(profile, family, want, framework, (family,))
+    return [replace(choice, beyond=TRAY_DEVICES) for choice in own_and_others[1:]]
 
 
 def wanted(demand: Demand, routing: str) -> tuple[Index, dict[int, tuple[str, str, str]]]:

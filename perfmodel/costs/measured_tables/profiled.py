@@ -79,6 +79,8 @@ class Profiled:
         kept = _CHOSEN.get(key)
         if kept is None:
             found = lookup.fitting(profile, family, want, self.framework, self.shared)
+            if family == "all_reduce" and device.link.peers > lookup.SERVER_DEVICES:
+                found = [*found, *lookup.over_the_rack(profile, family, want, self.framework)]
             kept = device, profile, [c for c in found if table_validity.holds(device, profile, c, family)]
             if len(_CHOSEN) >= _MOST_CHOSEN:
                 _CHOSEN.clear()
@@ -128,6 +130,7 @@ def _fill(total: Cost, choice: lookup.Choice, demand: Demand, rows: Mask, hardwa
     time = priced.time
     if family.link:
         time = np.where(shape.get("span", shape["group"]) <= hardware.peers[some], time, np.nan)
+        time = np.where(np.asarray(shape["group"]) > choice.beyond, time, np.nan)
     elif demand.family == "elementwise":
         time = np.maximum(time, arithmetic(demand, hardware, rows))
     basis = np.where(np.isnan(time), BASIS_CODE["unknown"], priced.basis).astype(np.int8)

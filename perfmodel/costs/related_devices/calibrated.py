@@ -116,8 +116,9 @@ def donors(model: Calibrated, device: Device, family: str, want: Variant) -> tup
             candidates.append((distance, name, donor, profile))
     found: list[Donor] = []
     for distance, _, donor, profile in sorted(candidates, key=lambda c: c[:2])[:MAX_DONORS]:
-        # libraries are those of the vendor; the fastest experts of donors made measured runs of RTX and GB10 no better
-        shared = model.shared if donor.vendor == device.vendor and family in lookup.PREFILLS else ()
+        # libraries are those of the vendor; the fastest experts of other chips (RTX, GB10) made runs no better
+        prefills = donor.vendor == device.vendor and family in lookup.PREFILLS
+        shared = model.shared if prefills or _same_chip(device, donor) else ()
         choices = lookup.fitting(profile, family, want, model.framework, shared)
         for choice in choices or _substitute(profile, family, want, model):
             floor = lookup.least_time(choice.measured, family)

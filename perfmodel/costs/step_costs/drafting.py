@@ -13,6 +13,7 @@ from perfmodel.costs.step_costs.steps import Launches, StepCost, step_cost
 from perfmodel.deployment import Sharding
 from perfmodel.hardware import Hardware
 from perfmodel.operators import Step, step_shape
+from perfmodel.vocabulary import LAUNCH_BOUND
 
 
 class DraftPass(NamedTuple):
@@ -48,28 +49,35 @@ def with_drafting(
     launches: Launches | None = None,
     *,
     known: StepCache | None = None,
+    pass_host_time: float = 0.0,
 ) -> StepCost:
     """Return the cost of a step with that of its `draft_passes`; candidates without drafts keep theirs.
 
+    pass_host_time: seconds that the host takes per pass, which the device waits for where its own work takes less.
     known: costs of steps that were priced before, of which those of the drafter are kept apart; None: none are.
     """
     price = step_cost if known is None else known.drafter.cost
     shape = step_shape(step, sharding.tp)
     for each in draft_passes(sharding, step):
         other = price(each.drafter, hardware, costs, each.step, launches)
-        cost = _added(cost, other, np.broadcast_to(each.times, shape))
+        cost = _added(cost, other, np.broadcast_to(each.times, shape), pass_host_time)
     return cost
 
 
-def _added(cost: StepCost, other: StepCost, times: Array) -> StepCost:
-    """Return the cost of a step followed by `times` (...,) of another; errors of both count as correlated."""
+def _added(cost: StepCost, other: StepCost, times: Array, host_time: float) -> StepCost:
+    """Return the cost of a step followed by `times` (...,) of another; errors of both count as correlated.
+
+    host_time: least seconds of each of the others; the device waits for what it does not work.
+    """
+    waits = np.where(times > 0, times * np.maximum(host_time - other.time, 0.0), 0.0)
 
     def plus(name: str) -> Array:
         more: Array = np.where(times > 0, times * getattr(other, name), 0.0)
         return np.asarray(getattr(cost, name) + more)
 
-    time = plus("time")
+    time = plus("time") + waits
     with np.errstate(invalid="ignore", divide="ignore"):
         spread = (cost.time * cost.spread + np.where(times > 0, times * other.time * other.spread, 0.0)) / time
     summed = {name: plus(name) for name in ("bound", "calls", "links", "hidden", "work", "operators")}
+    summed["bound"][LAUNCH_BOUND] += waits
     return StepCost(time=time, spread=spread, basis=cost.basis, batches=cost.batches, **summed)

@@ -38,7 +38,8 @@ def with_waits(sharding: Sharding, step: Step, terms: Iterable[tuple[Demand, Cos
     for demand, cost in terms:
         yield demand, cost
         on_device = np.where(demand.count > 0, demand.count * cost.time, 0.0)
-        on_host = np.where(demand.count > 0, demand.count * host.time(demand.host_bytes, demand.flop), 0.0)
+        alone = host.time(demand.host_bytes, demand.flop, experts=demand.family == "grouped_gemm")
+        on_host = np.where(demand.count > 0, demand.count * alone, 0.0)
         device, reading = device + on_device, reading + demand.hosted * on_host
         wait = wait + demand.hosted * np.maximum(on_host - on_device, 0.0)
     left = np.maximum(reading - device, 0.0) if host.prefetch else wait
