@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from hwdb import infile
-from hwdb.devicefile import CEILINGS, Device, read_device, varied
+from hwdb.devicefile import CEILINGS, Device, make_of, read_device, varied
 from hwdb.errors import InputError, UnknownName
 from hwdb.figures import FigureTable, read_hardware_file
 from hwdb.instances import Instance, instances
@@ -44,6 +44,8 @@ class Hwdb:
             for kind, path in _files(folder):
                 self._files[kind].setdefault(path.stem, []).append(path)
         self._devices: dict[str, Device] = {}
+        #: name of a device -> its chip family
+        self._makes: dict[str, str] = {}
         self._nodes: dict[str, Node] = {}
         self._prices: list[Price] | None = None
         self._by_spelling: Spellings | None = None
@@ -99,9 +101,19 @@ class Hwdb:
         gb = [round(r.number) for r in (record, *record.alternatives) if r.unit in ("GB", "GiB")]
         return frozenset([*gb, round(device.memory / 2.0**30), taken_apart(device.title).memory]), device.memory_type
 
-    def devices(self) -> list[Device]:
-        """Return all devices, sorted by name."""
-        return [self.device(name) for name in self.names()]
+    def devices(self, make: str | None = None) -> list[Device]:
+        """Return all devices, or those of one chip family (`Device.make`, "Hopper"), sorted by name.
+
+        Of a family, only its own devices are built: that of all others takes most of the time.
+        """
+        return [self.device(name) for name in self.names() if make is None or self._make(name) == make]
+
+    def _make(self, name: str) -> str:
+        """Return `Device.make` of the device called `name`, from its file alone: the device need not be built."""
+        if name not in self._makes:
+            file = self._complete("device", read_hardware_file(self._path("device", name)), ())
+            self._makes[name] = make_of(file.text("arch"))
+        return self._makes[name]
 
     def node(self, name: str) -> Node:
         """Return the node called `name`: of the database, or a type of cloud instance.
