@@ -307,7 +307,7 @@ INVENTED = (
     "DeepSeek-V3.7", "DeepSeek-R2", "DeepSeek-R1-Distill-Llama-13B", "DeepSeek-V3-800B", "Kimi-K4-Instruct",
     "GLM-4.9", "GLM-4.7-Turbo", "MiniMax-M9", "phi-7", "Phi-3-huge-4k-instruct", "falcon-181B", "CodeLlama-35b-hf",
     "starcoder2-8b", "bloom-200b", "Qwen3-8B-Air", "Qwen3-14B-v2", "Hermes-3-Llama-3.1-71B",
-    "nvidia/Nemotron-Nano-10B-v2", "GLM-4.8V", "Qwen-71B", "qwen3:15b", "inclusionAI/Ling-2.5-1T",
+    "nvidia/Nemotron-Nano-10B-v2", "GLM-4.8V", "Qwen-71B", "qwen3:15b", "inclusionAI/Ling-2.7-1T",
     "tiiuae/Falcon-H1-1.8B-Base", "tiiuae/falcon-8b", "tiiuae/Falcon-E-3B-Base", "InternVL4-8B", "pythia-13b",
     "EAGLE3-Qwen3-8B", "Qwen/Qwen3.4-32B", "Qwen/Qwen3.7-35B-A3B", "meta-llama/Llama-3.9-70B", "falcon/falcon-9-7b",
     "devstral:25b", "qwen2.5vl:8b",

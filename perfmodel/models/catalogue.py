@@ -253,9 +253,10 @@ def _read_alias(name: str) -> ModelSpec:
         kv_format=entry.text("kv", spec.kv_format),
         max_context=entry.whole("max_context", spec.max_context, least=1),
     )
+    encoders = entry.text("encoders", "")
     entry.done(also=("source",))
-    stored = _narrow(changed.formats)
-    return replace(changed, reading=_told(name, spec.name, [stored, *_cache_words(changed)])) if stored else changed
+    told = [_narrow(changed.formats), *_cache_words(changed), f"encoders {encoders}" if encoders else ""]
+    return replace(changed, reading=_told(name, spec.name, told)) if told[0] or encoders else changed
 
 
 def _narrow(formats: Mapping[str, str]) -> str:

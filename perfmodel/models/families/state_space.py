@@ -267,18 +267,38 @@ def kimi_linear(c: Fields) -> ModelSpec:
     return model(c, grouped(zip(mixers, fed, strict=True)))
 
 
-@reads("bailing_hybrid", "BailingHybridForCausalLM")
+@reads("bailing_hybrid", "BailingHybridForCausalLM", "BailingMoeV2_5ForCausalLM")
 def bailing_hybrid(c: Fields) -> ModelSpec:
-    """Read the `config.json` of Ling's hybrids: the layers of Kimi-Linear, with gates and decays of full rank.
+    """Read the `config.json` of Ling's hybrids.
 
-    Latent attention has an output gate of one value per head.
+    Ling 3: the layers of Kimi-Linear, with gates and decays of full rank; latent attention has an output gate of one
+    value per head. Ling 2.5 and 2.6 (architecture BailingMoeV2_5): `lightning_hybrid`.
 
     Keys: those of `kimi_linear`.
     """
+    if "BailingMoeV2_5ForCausalLM" in c.items("architectures"):
+        return lightning_hybrid(c)
     n, plain = layer_count(c), latent_attention(c)
     full = replace(plain, extra_parameters=plain.extra_parameters + c.count("hidden_size") * plain.heads)
     delta = replace(delta_attention(c), decay_rank=0, gate_rank=0, gated=True)
     mixers = [full if on else delta for on in attends(c, n)]
+    return model(c, grouped(zip(mixers, mlps(usual(c), Family(router_bias=True)), strict=True)))
+
+
+def lightning_hybrid(c: Fields) -> ModelSpec:
+    """Read Ling 2.5 and 2.6: lightning attention, and latent attention in the last layer of each group.
+
+    Lightning attention is linear, as in MiniMax-01: each head keeps a state of head size by head size, and its output
+    is normed and gated (vLLM, vllm/model_executor/models/bailing_moe_linear.py).
+
+    Keys: layer_group_size (every so many layers one has latent attention), those of `latent_attention`, head_dim, and
+    the usual keys of experts.
+    """
+    n, full, plain = layer_count(c), latent_attention(c), attention(c)
+    rows, norms = plain.heads * plain.head_dim, 2 * plain.head_dim
+    linear = replace(plain, kind="linear", kv_heads=plain.heads, extra_parameters=rows + norms)
+    period = c.count("layer_group_size")
+    mixers = [full if (i + 1) % period == 0 else linear for i in range(n)]
     return model(c, grouped(zip(mixers, mlps(usual(c), Family(router_bias=True)), strict=True)))
 
 
