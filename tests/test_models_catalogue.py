@@ -466,6 +466,9 @@ KV_BYTES = {
     "google/gemma-3n-E2B-it": 20 * 2 * 512 * BF16,
     "inclusionAI/Ling-2.6-flash": 4 * MLA * BF16,
     "inclusionAI/Ling-2.6-1T": 10 * MLA * BF16,
+    "fla-hub/rwkv7-0.4B-world": 0,  # a state of fixed size
+    "fla-hub/rwkv7-1.5B-world": 0,  # a state of fixed size
+    "fla-hub/rwkv7-2.9B-world": 0,  # a state of fixed size
 }
 
 
