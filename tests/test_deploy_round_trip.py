@@ -97,6 +97,19 @@ def test_autoscaling_bounds_follow_from_the_headroom(planned: Plan) -> None:
     assert launch.most - 1 < row["replicas"] / row["utilisation"]
 
 
+def test_an_export_to_the_standard_output_is_the_export_alone(
+    planned: Plan, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from search.output.row_export import to_json
+
+    path = tmp_path / "plan.json"
+    path.write_text(to_json(with_launches(planned, planned.rows(1))))
+    assert cli.main(["export", str(path), "-o", "/dev/stdout"]) == 0
+    said = capfd.readouterr()
+    assert said.out == export(launch_of(planned), "vllm").text
+    assert said.err.startswith("/dev/stdout: ")
+
+
 def test_the_command_writes_scripts_files_and_json(
     planned: Plan, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
