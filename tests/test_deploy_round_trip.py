@@ -255,3 +255,9 @@ def test_a_scenario_is_planned_for_an_engine_that_the_target_runs(
     else:
         assert cli.main(["export", str(path), "--to", target, "--json"]) == 0
         assert json.loads(capsys.readouterr().out)[0]["engine_version"] == "0.11.2"
+
+
+@pytest.mark.parametrize(("name", "target"), [("k8s", "kubernetes"), ("Docker-Compose", "compose"), ("vLLM", "vllm")])
+def test_targets_have_other_names(name: str, target: str, planned: Plan) -> None:
+    launch = launch_of(planned)
+    assert export(launch, name).text == export(launch, target).text

@@ -395,3 +395,19 @@ def test_what_runs_llama_cpp_is_called_so_and_an_unknown_engine_lists_the_famili
 )
 def test_builds_decide_the_era_of_llama_cpp_not_releases_of_what_runs_it(version: str, name: str) -> None:
     assert engine("ollama", version).name == name
+
+
+@pytest.mark.parametrize(
+    ("written", "name", "version"),
+    [
+        ("vllm==0.6.3", "vllm", "0.6.3"),
+        ("vllm/vllm-openai:v0.11.0", "vllm", "v0.11.0"),
+        ("vLLM 0.11", "vllm", "0.11"),
+        ("lmsysorg/sglang:v0.5.2", "sglang", "v0.5.2"),
+        ("llama.cpp-b2800", "llamacpp", "b2800"),
+        ("TensorRT LLM", "trtllm", ""),
+        ("tensorrt_llm 0.17", "trtllm", "0.17"),
+    ],
+)
+def test_an_engine_may_carry_its_version_in_its_name(written: str, name: str, version: str) -> None:
+    assert engine(written) == engine(name, version)

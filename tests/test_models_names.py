@@ -10,6 +10,7 @@ import pytest
 
 import cli
 from hwdb import InputError, UnknownName
+from perfmodel.dtypes import storage
 from perfmodel.models import ModelSpec, base_names, catalogue, model
 from perfmodel.models.checkpoint_name import TAGS, leaf_and_publisher, parts_of
 
@@ -460,3 +461,18 @@ def test_what_hubs_and_clouds_put_around_a_name_says_nothing(typed: str, known: 
 def test_models_that_are_no_decoders_are_refused_as_what_they_are(name: str, told: str) -> None:
     with pytest.raises(InputError, match=f"is {told}; only models that write token after token"):
         model(name)
+
+
+@pytest.mark.parametrize(
+    ("written", "stored"),
+    [
+        ("FP8-dynamic", "fp8"),
+        ("4bit", "int4"),
+        ("awq_marlin", "int4"),
+        ("nf4", "int4"),
+        ("8-bit", "w8a16"),
+        ("q8", "q8_0"),
+    ],
+)
+def test_formats_have_the_spellings_of_engines_and_hubs(written: str, stored: str) -> None:
+    assert storage(written).name == stored

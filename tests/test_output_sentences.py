@@ -238,3 +238,12 @@ def test_only_rows_below_the_list_are_explained() -> None:
     assert plan_tables._rented_alike(rows[:2]) == []
     (told,) = plan_tables._beyond_the_list(rows[2:])
     assert told == "Among these, rank 9 is the best of h200-sxm; rank 30 is the best of disaggregated."
+
+
+@pytest.mark.parametrize(("slo", "said"), [("tpot_ms = 200", True), ("tpot_ms = 200\nttft_ms = 1e6", False)])
+def test_a_wait_that_nothing_bounds_is_said(slo: str, said: bool) -> None:
+    """Of 4,000 requests in flight a replica runs a few hundred: the others wait for their first token."""
+    found = planned(slo=slo, load="concurrency = 4000", devices='"h100-sxm"', stock="stock = { h100-sxm = 1 }")
+    row = found.row(found.best)
+    assert row["running"] < row["concurrency_per_replica"] / 2
+    assert ("Nothing bounds the time to the first token" in headline(found)) is said
