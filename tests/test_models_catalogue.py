@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -469,6 +470,11 @@ KV_BYTES = {
     "fla-hub/rwkv7-0.4B-world": 0,  # a state of fixed size
     "fla-hub/rwkv7-1.5B-world": 0,  # a state of fixed size
     "fla-hub/rwkv7-2.9B-world": 0,  # a state of fixed size
+    "distilbert/distilgpt2": 6 * 12 * 128 * BF16,
+    "openbmb/MiniCPM-2B-sft-bf16": 40 * 36 * 128 * BF16,
+    "openbmb/MiniCPM4-0.5B": 24 * 2 * 128 * BF16,
+    "microsoft/bitnet-b1.58-2B-4T": 30 * 5 * 256 * BF16,
+    "ai21labs/AI21-Jamba-Reasoning-3B": 2 * 1 * 256 * BF16,
 }
 
 
@@ -634,10 +640,22 @@ def test_alias_leads_to_a_base_and_known_formats(name: str) -> None:
     entry = aliases()[name]
     assert entry["base"] in base_names()
     spec, base = model(name), model(entry["base"])
-    assert (spec.name, spec.blocks, spec.source) == (name, base.blocks, base.source)
+    assert (spec.name, spec.source) == (name, base.source)
+    assert spec.blocks == base.blocks or "experts" in entry
     for printed in spec.formats.values():
         storage(printed)
     storage(spec.kv_format)
+
+
+@pytest.mark.parametrize("name", [name for name, entry in aliases().items() if "experts" in entry])
+def test_a_pruned_copy_has_the_size_in_its_name(name: str) -> None:
+    """Experts are taken out of every layer alike: what is left is the printed number of billions, rounded or cut."""
+    printed = float(re.findall(r"(\d+)B", name)[0]) * 1e9
+    pruned, whole = model(name), model(aliases()[name]["base"])
+    assert 0.0 <= pruned.parameters() - printed < 1e9 or pruned.parameters() == pytest.approx(printed, abs=0.5e9)
+    assert whole.parameters() > pruned.parameters()
+    active = pruned.parameters(active=True), whole.parameters(active=True)
+    assert active[0] == pytest.approx(active[1], rel=0.01)  # but for the router
 
 
 @pytest.mark.parametrize("name", base_names())

@@ -233,16 +233,24 @@ def _read_alias(name: str) -> ModelSpec:
     formats = entry.table("formats", None)
     if formats.values:
         spec = replace(spec, formats={part: storage(formats.text(part)).name for part in formats.values})
+    experts = entry.whole("experts", 0, least=0)
     changed = replace(
         spec,
         name=name,
+        blocks=tuple(_pruned(block, experts) for block in spec.blocks) if experts else spec.blocks,
         kv_format=entry.text("kv", spec.kv_format),
         max_context=entry.whole("max_context", spec.max_context, least=1),
     )
     encoders = entry.text("encoders", "")
     entry.done(also=("source",))
     told = [_narrow(changed.formats), *_cache_words(changed), f"encoders {encoders}" if encoders else ""]
-    return replace(changed, reading=_told(name, spec.name, told)) if told[0] or encoders else changed
+    told += [f"{experts} experts per layer"] if experts else []
+    return replace(changed, reading=_told(name, spec.name, told)) if told[0] or encoders or experts else changed
+
+
+def _pruned(block: Block, experts: int) -> Block:
+    """Return a block with so many routed experts per layer, where it has any (REAP, arXiv:2510.13999)."""
+    return replace(block, mlp=replace(block.mlp, experts=experts)) if block.mlp and block.mlp.experts else block
 
 
 def _narrow(formats: Mapping[str, str]) -> str:
