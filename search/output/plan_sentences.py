@@ -83,7 +83,7 @@ def _headroom(plan: Plan) -> list[str]:
     greatest, headroom = row.get("greatest_request_rate_rps"), row.get("headroom")
     if not is_known(headroom) or not is_known(greatest) or headroom == math.inf:
         return []
-    more = f"{text_of('headroom', headroom)} % more than asked"
+    more = f"{text_of('headroom', headroom)} % more than {'asked' if plan.scorer.sized_by_rate else 'at this load'}"
     does = "keeps the SLOs up to" if plan.scorer.target.slo.objectives else "serves up to"
     return [f"It {does} {counted(number(greatest), 'request/s')}, {more}{_planned_to(plan, row)}."]
 
