@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
 from hwdb.devicefile import Device
+from hwdb.errors import InputError
 from hwdb.links import NAN
 from hwdb.nodefile import Node
 from hwdb.record import Record
 from hwdb.tomlfile import Table, read_toml
 
+#: Types of AWS ("p5e.48xlarge", "p6-b200.48xlarge") and of Azure ("standard_nd96isr_h100_v5"), in lower case.
+_AWS = re.compile(r"[a-z]+\d[a-z\d-]*\.(?:\d*x?large|metal)")
+_AZURE = re.compile(r"(?:standard_)?(n[cdv])\d+[a-z]*(?:_ndr)?(?:_([a-z\d]+))?_(v\d)")
 _TABLE = Path(__file__).parent / "names" / "instances.toml"
 
 
@@ -56,6 +61,39 @@ class Instance:
             net = replace(net, bandwidth=each.si, name=f"network of {self.name}")
         title = f"{self.name} ({self.count} x {device.title})"
         return replace(base, name=self.name, title=title, records=records, net=net)
+
+
+def instance_called(name: str) -> Instance | None:
+    """Return the type of instance of that name, in any case, as SageMaker writes it, or without Azure's first word.
+
+    >>> found = [instance_called(name) for name in ("ml.g6e.12xlarge", "ND96isr_MI300X_v5", "h100-sxm")]
+    >>> [one and one.name for one in found]
+    ['g6e.12xlarge', 'Standard_ND96isr_MI300X_v5', None]
+    """
+    plain = name.strip().lower().removeprefix("ml.").replace(" ", "_")
+    return instances().get(plain) or instances().get(f"standard_{plain}")
+
+
+def instance_of_family(name: str) -> Instance | None:
+    """Return the only type of instance of a family ("p4d", "ND H100 v5"); None where `name` is no family.
+
+    Raises `InputError` with the types where they differ in the number of devices.
+    """
+    asked = name.strip().lower().removeprefix("ml.").removeprefix("standard_").replace(" ", "_").replace("-", "_")
+    found = [one for key, one in instances().items() if asked and _family(key) == asked]
+    sizes = {one.count: one.name for one in reversed(found)}  # the first of each number of devices
+    if len(sizes) > 1:
+        types = ", ".join(sizes[count] for count in sorted(sizes))
+        raise InputError(f"instance {name!r} may mean {types}; give one type")
+    return found[0] if found else None
+
+
+def _family(name: str) -> str:
+    """Return the family of a type of instance of AWS or Azure ("p5e", "nd_h100_v5"); "" for other clouds."""
+    azure = _AZURE.fullmatch(name)
+    if azure:
+        return "_".join(part for part in azure.groups() if part)
+    return name.partition(".")[0].replace("-", "_") if _AWS.fullmatch(name) else ""
 
 
 @cache

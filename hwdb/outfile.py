@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 from hwdb.errors import InputError
 from hwdb.infile import is_input
@@ -48,6 +50,11 @@ def check(path: str | Path, *inputs: str | Path) -> None:
         raise InputError(f"{path}: cannot be written (it is a folder); give the path of a file")
     if is_input(target) or any(_same(target, file) for file in inputs):
         raise InputError(f"{path}: is an input of this run and is not overwritten; give another file")
+
+
+def beside(path: str | Path) -> TextIO:
+    """Return where a sentence about an output goes: standard error where the output itself is the standard output."""
+    return sys.stderr if _STREAMS.get(str(path)) == 1 else sys.stdout
 
 
 @contextmanager

@@ -22,7 +22,14 @@ _SEPARATORS = re.compile(r"[^a-z0-9+.]+|\.(?!\d)")
 _MEMORY = re.compile(r"(\d+)(?:gb|gib|g)")
 _MEMORY_TYPE = re.compile(r"(?:hbm|gddr|lpddr)\d\w?")
 _CORES = re.compile(r"\d+-core\b")
-_COUNTED = re.compile(r"(\d{1,4}) ?[x*] ?(\D.+)|(.+?)[ ]?[x*] ?(\d{1,4})")
+_COUNTED = re.compile(r"(\d{1,4}) ?[x*] ?(\D.+|\d{4}.*)|(.+?) ?(?:[x*]|(?<=\w):) ?(\d{1,4})")
+#: Slices of TPUs: chips, or for v4 and v5p two TensorCores a chip (Google Cloud TPU documentation).
+_SLICE = re.compile(r"(?:tpu[ -]?)?(v4|v5p|v5e|v5litepod|v6e|tpu7x)-(\d{1,5})")
+_OF_CORES = ("v4", "v5p")
+#: What Apple calls the computers that hold a chip.
+_COMPUTERS = re.compile(r"^(?:apple[ -]?)?(?:macbook[ -]?(?:pro|air)|mac[ -]?(?:mini|studio|pro)|imac)[ -]+(?=m\d)")
+#: A size of memory without its unit, at the end: "A100-80".
+_BARE_SIZE = re.compile(r"(.*[a-z].*)[-_ ](\d{2,3})")
 
 #: (sizes of memory that are printed for a device, in GB; type of memory), by its name.
 MemoryOf = Callable[[str], tuple[frozenset[int], str]]
@@ -140,6 +147,7 @@ class Spellings:
         Raises `InputError` with the devices that it may mean where they differ in memory or are no one module.
         """
         known = _words()
+        text = _COMPUTERS.sub("", text.strip().lower()) if _COMPUTERS.match(text.strip().lower()) else text
         for form in _plain(text, known.noise):
             if known.aliases.get(form) in self._known:
                 return known.aliases[form]
@@ -149,10 +157,17 @@ class Spellings:
         fitting = [name for name, own in self._known.items() if self._fits(name, own, asked)]
         if len(fitting) > 1:
             return self._usual(text, fitting)
-        return fitting[0] if fitting else self._of_several(text)
+        if fitting:
+            return fitting[0]
+        sized = _BARE_SIZE.fullmatch(text.strip().lower())
+        return (self.find(f"{sized.group(1)} {sized.group(2)}gb") if sized else "") or self._of_several(text)
 
     def _of_several(self, text: str) -> str:
         """Return ""; raise `SeveralDevices` where a name says how many devices there are: "8x H100", "H100 x8"."""
+        part = _SLICE.fullmatch(text.strip().lower())
+        if part:
+            chips = int(part.group(2)) // (2 if part.group(1) in _OF_CORES else 1)
+            raise SeveralDevices(text, self.find(part.group(1).removeprefix("tpu")), chips)
         counted = _COUNTED.fullmatch(text.strip().lower())
         name = self.find(counted.group(2) or counted.group(3)) if counted else ""
         if counted and name:

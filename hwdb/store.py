@@ -17,7 +17,7 @@ from hwdb import infile
 from hwdb.devicefile import CEILINGS, Device, make_of, read_device, varied
 from hwdb.errors import InputError, UnknownName
 from hwdb.figures import FigureTable, read_hardware_file
-from hwdb.instances import Instance, instances
+from hwdb.instances import Instance, instance_called, instance_of_family
 from hwdb.nodefile import Node, read_node
 from hwdb.pricefile import Price, read_prices
 from hwdb.spelling import Spellings, same_name, taken_apart
@@ -77,12 +77,15 @@ class Hwdb:
 
     def _spelled(self, name: str) -> Device:
         """Return the device that another spelling means: of the device, or of an instance or node that holds it."""
-        instance = instances().get(name.strip().lower())
+        instance = instance_called(name)
         node = "" if instance else self.node_called(name)
         if node:
             holder = self.node(node)
             return replace(self.device(holder.device), reading=f"{name}: {holder.count} x {holder.device}")
         meant = instance.device if instance else self._spellings().find(name)
+        if not meant:
+            instance = instance_of_family(name)
+            meant = instance.device if instance else ""
         if not meant or meant not in self._files["device"]:
             raise UnknownName("device", name, self._files["device"], OWN_HARDWARE)
         held = f"{instance.count} x " if instance else ""
@@ -120,10 +123,12 @@ class Hwdb:
 
         Raises `UnknownName` with the nearest names, and `InputError` for a malformed file.
         """
-        instance = instances().get(name.strip().lower()) if name not in self._files["node"] else None
+        instance = instance_called(name) if name not in self._files["node"] else None
+        known = self.node_called(name)
+        instance = instance if instance or known else instance_of_family(name)
         if instance is not None:
             return self.node(instance.node) if instance.node else self._node_of(instance)
-        name = self.node_called(name) or name
+        name = known or name
         if name not in self._nodes:
             table = self._complete("node", read_hardware_file(self._path("node", name)), ())
             node = read_node(name, table)

@@ -150,6 +150,18 @@ ALIASES = {
     "q4_k": "q4_k_m",
     "awq": "int4",
     "gptq": "int4",
+    "e5m2": "fp8",
+    "fp8_dynamic": "fp8",
+    "fp8_static": "fp8",
+    **dict.fromkeys(("awq_int4", "gptq_int4", "awq_4bit", "gptq_4bit", "awq_marlin", "gptq_marlin"), "int4"),
+    **dict.fromkeys(("bnb", "bitsandbytes", "bnb_4bit", "nf4", "4bit", "4_bit"), "int4"),
+    **dict.fromkeys(("8bit", "8_bit", "gptq_int8", "gptq_8bit"), "w8a16"),
+    "16bit": "bf16",
+    "16_bit": "bf16",
+    "q8": "q8_0",
+    "q6": "q6_k",
+    "q5": "q5_k_m",
+    "q4": "q4_k_m",
 }
 
 FORMAT_NAMES = tuple(FORMATS)
@@ -166,10 +178,10 @@ COMMON = "(common: bf16, fp8, int8, int4, nvfp4, mxfp4; of GGUF: q8_0, q6_k, q5_
 def storage(name: str) -> Format:
     """Return the storage format called `name`, in any spelling; raises `UnknownName`.
 
-    >>> storage("w4a16").name, round(storage("nvfp4").bytes, 4)
-    ('int4', 0.5625)
+    >>> storage("w4a16").name, round(storage("nvfp4").bytes, 4), storage("FP8-dynamic").name
+    ('int4', 0.5625, 'fp8')
     """
-    key = name.strip().lower()
+    key = name.strip().lower().replace("-", "_").replace(" ", "_")
     key = ALIASES.get(key, key)
     if key not in FORMATS:
         raise UnknownName("number format", name, [*FORMATS, *ALIASES], COMMON)

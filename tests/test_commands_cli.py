@@ -367,3 +367,19 @@ def test_the_help_of_the_program_is_the_same_without_loading_the_commands(capsys
     quick = capsys.readouterr().out
     command_tree()(args=["--help"], prog_name="perfmodel", standalone_mode=False)
     assert sorted(quick.splitlines()) == sorted(capsys.readouterr().out.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--kv", "fp8"], "--kv fp8: state-spaces/mamba-2.8b-hf keeps no KV cache"),
+        (["--kvp", "2"], "keeps none; leave it out"),
+    ],
+)
+def test_flags_of_a_cache_are_refused_for_models_without_one(
+    flags: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    deployment = ["state-spaces/mamba-2.8b-hf", "--device", "h100-sxm", "--tp", "2", "--concurrency", "4"]
+    assert cli.main(["estimate", *deployment, *flags]) == 2
+    assert told in capsys.readouterr().err
+    assert cli.main(["estimate", *deployment]) == 0

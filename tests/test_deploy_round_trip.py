@@ -97,6 +97,19 @@ def test_autoscaling_bounds_follow_from_the_headroom(planned: Plan) -> None:
     assert launch.most - 1 < row["replicas"] / row["utilisation"]
 
 
+def test_an_export_to_the_standard_output_is_the_export_alone(
+    planned: Plan, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from search.output.row_export import to_json
+
+    path = tmp_path / "plan.json"
+    path.write_text(to_json(with_launches(planned, planned.rows(1))))
+    assert cli.main(["export", str(path), "-o", "/dev/stdout"]) == 0
+    said = capfd.readouterr()
+    assert said.out == export(launch_of(planned), "vllm").text
+    assert said.err.startswith("/dev/stdout: ")
+
+
 def test_the_command_writes_scripts_files_and_json(
     planned: Plan, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -242,3 +255,9 @@ def test_a_scenario_is_planned_for_an_engine_that_the_target_runs(
     else:
         assert cli.main(["export", str(path), "--to", target, "--json"]) == 0
         assert json.loads(capsys.readouterr().out)[0]["engine_version"] == "0.11.2"
+
+
+@pytest.mark.parametrize(("name", "target"), [("k8s", "kubernetes"), ("Docker-Compose", "compose"), ("vLLM", "vllm")])
+def test_targets_have_other_names(name: str, target: str, planned: Plan) -> None:
+    launch = launch_of(planned)
+    assert export(launch, name).text == export(launch, target).text

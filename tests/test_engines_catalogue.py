@@ -15,10 +15,12 @@ import hwdb
 from hwdb import InputError, UnknownName
 from perfmodel.costs import Roofline
 from perfmodel.deployment.columns import deployments
+from perfmodel.dtypes import FORMAT_CODE
 from perfmodel.engines.catalogue import FOLDER, check_engine_name, engine, names
 from perfmodel.engines.reader import load_engine
 from perfmodel.engines.settings import SETTINGS
 from perfmodel.engines.spec import KINDS, Engine
+from perfmodel.estimates import configuration_remarks
 from perfmodel.estimates.estimator import prepare
 from perfmodel.models import model
 from perfmodel.workload.load import load_of
@@ -395,3 +397,38 @@ def test_what_runs_llama_cpp_is_called_so_and_an_unknown_engine_lists_the_famili
 )
 def test_builds_decide_the_era_of_llama_cpp_not_releases_of_what_runs_it(version: str, name: str) -> None:
     assert engine("ollama", version).name == name
+
+
+@pytest.mark.parametrize(
+    ("written", "name", "version"),
+    [
+        ("vllm==0.6.3", "vllm", "0.6.3"),
+        ("vllm/vllm-openai:v0.11.0", "vllm", "v0.11.0"),
+        ("vLLM 0.11", "vllm", "0.11"),
+        ("lmsysorg/sglang:v0.5.2", "sglang", "v0.5.2"),
+        ("llama.cpp-b2800", "llamacpp", "b2800"),
+        ("TensorRT LLM", "trtllm", ""),
+        ("tensorrt_llm 0.17", "trtllm", "0.17"),
+    ],
+)
+def test_an_engine_may_carry_its_version_in_its_name(written: str, name: str, version: str) -> None:
+    assert engine(written) == engine(name, version)
+
+
+@pytest.mark.parametrize(
+    ("name", "device", "weights", "told"),
+    [
+        ("vllm", "m4-max", "", "vllm is not known to run on m4-max; engine llamacpp is"),
+        ("trtllm", "mi300x", "", "trtllm is not known to run on mi300x; engine vllm is"),
+        ("vllm", "h100-sxm", "q4_k_m", "q4_k_m is a format of GGUF files, which engine llamacpp serves"),
+        ("llamacpp", "m4-max", "q4_k_m", ""),
+        ("vllm", "h100-sxm", "int4", ""),
+    ],
+)
+def test_an_engine_that_does_not_run_here_is_said_with_one_that_does(
+    name: str, device: str, weights: str, told: str
+) -> None:
+    stated = {"weight": FORMAT_CODE[weights]} if weights else {}
+    placed = deployments([hwdb.device(device)], **stated)
+    (remark,) = configuration_remarks(model("Qwen/Qwen3-8B"), placed, engine(name), 1000.0)
+    assert remark.startswith(told) if told else "engine llamacpp" not in remark

@@ -23,7 +23,7 @@ SPELLINGS = {
     "h100-pcie": ("NVIDIA H100 PCIe", "H100_PCIE", "h100 pcie 80gb"),
     "h100-nvl": ("NVIDIA H100 NVL", "H100 94GB"),
     "h200-sxm": ("H200", "NVIDIA H200", "H200 141GB"),
-    "a100-sxm-80gb": ("A100-SXM4-80GB", "NVIDIA A100-SXM4-80GB", "A100 80GB", "A100-80G"),
+    "a100-sxm-80gb": ("A100-80", "A100-SXM4-80GB", "NVIDIA A100-SXM4-80GB", "A100 80GB", "A100-80G"),
     "a100-sxm-40gb": ("A100-SXM4-40GB", "A100 40GB"),
     "a100-pcie-80gb": ("NVIDIA A100 80GB PCIe",),
     "a100-pcie-40gb": ("NVIDIA A100-PCIE-40GB",),
@@ -64,6 +64,11 @@ SPELLINGS = {
     "m4-pro": ("Apple M4 Pro",),
     "m2-max": ("Apple M2 Max",),
     "groq-lpu": ("Groq",),
+    "m4-max": ("MacBook Pro M4 Max", "Apple MacBook Pro M4 Max 128GB"),
+    "m3-ultra": ("Mac Studio M3 Ultra",),
+    "m3": ("MacBook Air M3",),
+    "rtx-4090-laptop": ("RTX 4090 Mobile",),
+    "max-1550": ("Ponte Vecchio",),
 }
 PAIRS = [(text, name) for name, texts in SPELLINGS.items() for text in texts]
 
@@ -92,6 +97,8 @@ def test_case_and_separators_do_not_matter(name: str) -> None:
         ("GH200", "gh200-144gb, gh200-96gb"),
         ("NVIDIA RTX PRO 6000", "rtx-pro-6000-server, rtx-pro-6000-ws"),
         ("Mac mini", "m4, m4-pro"),
+        ("DGX A100", "a100-sxm-40gb, a100-sxm-80gb"),
+        ("Trainium", "trainium1, trainium2, trainium3"),
     ],
 )
 def test_a_name_of_several_devices_is_refused_with_them(text: str, several: str) -> None:
@@ -116,7 +123,7 @@ def test_a_name_is_taken_apart() -> None:
     assert (parts.core, parts.forms, parts.memory, parts.memory_type) == ("h100", {"pcie"}, 80, "hbm2e")
 
 
-@pytest.mark.parametrize("text", ["8x NVIDIA H100 80GB HBM3", "8xH100", "H100 x8", "8 x h100-sxm", "H100*8"])
+@pytest.mark.parametrize("text", ["8x NVIDIA H100 80GB HBM3", "8xH100", "H100 x8", "8 x h100-sxm", "H100*8", "h100:8"])
 def test_a_number_of_devices_is_told_apart_from_the_device(text: str) -> None:
     with pytest.raises(InputError, match="is 8 of h100-sxm; give h100-sxm"):
         hwdb.device(text)
@@ -165,6 +172,11 @@ def test_what_is_no_device_is_not_known(text: str) -> None:
         ("v5litepod-4", "tpu-v5e", 4),
         ("p6e-gb200.36xlarge", "gb200", 4),
         ("gx3d-160x1792x8gaudi3", "gaudi3", 8),
+        ("ml.p5.48xlarge", "h100-sxm", 8),
+        ("ND96isr_MI300X_v5", "mi300x", 8),
+        ("ND H100 v5", "h100-sxm", 8),
+        ("p4d", "a100-sxm-40gb", 8),
+        ("g7e.12xlarge", "rtx-pro-6000-server", 2),
     ],
 )
 def test_an_instance_is_a_node_of_its_devices(instance: str, device: str, count: int) -> None:
@@ -273,3 +285,21 @@ usd_per_hour = 1
     assert [o.device for o in found.fleet.options] == ["a100-sxm-80gb", "home-made"]
     assert any("int4 (AWQ)" in text for text in found.readings)
     assert "NVIDIA A100-SXM4-80GB: a100-sxm-80gb" in found.readings
+
+
+@pytest.mark.parametrize(
+    ("family", "types"),
+    [("g6e", "g6e.xlarge, g6e.12xlarge, g6e.48xlarge"), ("NC H100 v5", "NC40ads_H100_v5, Standard_NC80adis_H100_v5")],
+)
+def test_a_family_of_instances_of_several_sizes_is_refused_with_them(family: str, types: str) -> None:
+    for look_up in (hwdb.device, hwdb.node):
+        with pytest.raises(InputError, match=f"{family!r} may mean .*{types}.*; give one type"):
+            look_up(family)
+
+
+@pytest.mark.parametrize(
+    ("text", "device", "count"), [("v5e-4", "tpu-v5e", 4), ("v5p-8", "tpu-v5p", 4), ("2x3090", "rtx-3090", 2)]
+)
+def test_slices_and_bare_numbers_say_how_many_devices_they_are(text: str, device: str, count: int) -> None:
+    with pytest.raises(InputError, match=f"is {count} of {device}; give {device}"):
+        hwdb.device(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -415,6 +416,65 @@ KV_BYTES = {
     "zai-org/GLM-4.6V-Flash": 40 * 2 * 256 * BF16,
     "zai-org/chatglm3-6b": 28 * 2 * 256 * BF16,
     "zai-org/glm-4-9b-chat": 40 * 2 * 256 * BF16,
+    "Qwen/Qwen1.5-0.5B": 24 * 16 * 128 * BF16,
+    "Qwen/Qwen1.5-1.8B": 24 * 16 * 256 * BF16,
+    "deepseek-ai/deepseek-coder-1.3b-instruct": 24 * 16 * 256 * BF16,
+    "microsoft/phi-1_5": 24 * 32 * 128 * BF16,
+    "LGAI-EXAONE/K-EXAONE-236B-A23B": 48 * 8 * 256 * BF16,
+    "ibm-granite/granite-4.1-8b": 40 * 8 * 256 * BF16,
+    "ibm-granite/granite-4.1-30b": 64 * 8 * 256 * BF16,
+    "ibm-granite/granite-4.0-1b": 40 * 4 * 256 * BF16,
+    "ibm-granite/granite-4.0-350m": 28 * 4 * 128 * BF16,
+    "ibm-granite/granite-3.1-1b-a400m-instruct": 24 * 8 * 128 * BF16,
+    "LiquidAI/LFM2-24B-A2B": 10 * 8 * 128 * BF16,
+    "LiquidAI/LFM2-700M": 6 * 8 * 128 * BF16,
+    "upstage/solar-pro-preview-instruct": 64 * 10 * 256 * BF16,
+    "XiaomiMiMo/MiMo-V2.5-Pro": 70 * 8 * 320 * BF16,
+    "utter-project/EuroLLM-1.7B": 24 * 8 * 256 * BF16,
+    "kakaocorp/kanana-1.5-2.1b-instruct-2505": 32 * 8 * 256 * BF16,
+    "naver-hyperclovax/HyperCLOVAX-SEED-Text-Instruct-1.5B": 24 * 8 * 256 * BF16,
+    "tencent/Hunyuan-4B-Instruct": 36 * 8 * 256 * BF16,
+    "tencent/Hunyuan-1.8B-Instruct": 32 * 4 * 256 * BF16,
+    "allenai/OLMo-2-0425-1B": 16 * 16 * 256 * BF16,
+    "allenai/OLMo-7B-0724-hf": 32 * 32 * 256 * BF16,
+    "allenai/OLMo-1B-hf": 16 * 16 * 256 * BF16,
+    "BSC-LT/salamandra-7b": 32 * 8 * 256 * BF16,
+    "BSC-LT/salamandra-2b": 24 * 16 * 256 * BF16,
+    "BSC-LT/ALIA-40b": 48 * 8 * 256 * BF16,
+    "OpenLLM-France/Lucie-7B": 32 * 8 * 256 * BF16,
+    "bigcode/starcoderbase-1b": 24 * 1 * 256 * BF16,
+    "stabilityai/stablelm-3b-4e1t": 32 * 32 * 160 * BF16,
+    "alpindale/goliath-120b": 137 * 8 * 256 * BF16,
+    "h2oai/h2o-danube2-1.8b-chat": 24 * 8 * 160 * BF16,
+    "h2oai/h2o-danube3-4b-chat": 24 * 8 * 240 * BF16,
+    "infly/OpenCoder-8B-Instruct": 32 * 8 * 256 * BF16,
+    "internlm/internlm2-chat-1_8b": 24 * 8 * 256 * BF16,
+    "baichuan-inc/Baichuan-7B": 32 * 32 * 256 * BF16,
+    "llm-jp/llm-jp-3-13b": 40 * 40 * 256 * BF16,
+    "llm-jp/llm-jp-3-172b": 96 * 16 * 256 * BF16,
+    "sbintuitions/sarashina2-70b": 80 * 8 * 256 * BF16,
+    "OrionStarAI/Orion-14B-Chat": 40 * 40 * 256 * BF16,
+    "Skywork/Skywork-13B-base": 52 * 36 * 256 * BF16,
+    "MediaTek-Research/Breeze-7B-Instruct-v1_0": 32 * 8 * 256 * BF16,
+    "IQuestLab/IQuest-Coder-V1-40B-Instruct": 80 * 8 * 256 * BF16,
+    "ServiceNow-AI/Apriel-1.5-15b-Thinker": 48 * 8 * 256 * BF16,
+    "ServiceNow-AI/Apriel-Nemotron-15b-Thinker": 50 * 8 * 256 * BF16,
+    "EssentialAI/rnj-1-instruct": 32 * 8 * 256 * BF16,
+    "LLM360/K2": 80 * 64 * 256 * BF16,
+    "arcee-ai/Trinity-Large-Preview": 60 * 8 * 256 * BF16,
+    "arcee-ai/Trinity-Nano-Preview": 56 * 2 * 256 * BF16,
+    "facebook/opt-175b": 96 * 96 * 256 * BF16,
+    "google/gemma-3n-E2B-it": 20 * 2 * 512 * BF16,
+    "inclusionAI/Ling-2.6-flash": 4 * MLA * BF16,
+    "inclusionAI/Ling-2.6-1T": 10 * MLA * BF16,
+    "fla-hub/rwkv7-0.4B-world": 0,  # a state of fixed size
+    "fla-hub/rwkv7-1.5B-world": 0,  # a state of fixed size
+    "fla-hub/rwkv7-2.9B-world": 0,  # a state of fixed size
+    "distilbert/distilgpt2": 6 * 12 * 128 * BF16,
+    "openbmb/MiniCPM-2B-sft-bf16": 40 * 36 * 128 * BF16,
+    "openbmb/MiniCPM4-0.5B": 24 * 2 * 128 * BF16,
+    "microsoft/bitnet-b1.58-2B-4T": 30 * 5 * 256 * BF16,
+    "ai21labs/AI21-Jamba-Reasoning-3B": 2 * 1 * 256 * BF16,
 }
 
 
@@ -580,10 +640,22 @@ def test_alias_leads_to_a_base_and_known_formats(name: str) -> None:
     entry = aliases()[name]
     assert entry["base"] in base_names()
     spec, base = model(name), model(entry["base"])
-    assert (spec.name, spec.blocks, spec.source) == (name, base.blocks, base.source)
+    assert (spec.name, spec.source) == (name, base.source)
+    assert spec.blocks == base.blocks or "experts" in entry
     for printed in spec.formats.values():
         storage(printed)
     storage(spec.kv_format)
+
+
+@pytest.mark.parametrize("name", [name for name, entry in aliases().items() if "experts" in entry])
+def test_a_pruned_copy_has_the_size_in_its_name(name: str) -> None:
+    """Experts are taken out of every layer alike: what is left is the printed number of billions, rounded or cut."""
+    printed = float(re.findall(r"(\d+)B", name)[0]) * 1e9
+    pruned, whole = model(name), model(aliases()[name]["base"])
+    assert 0.0 <= pruned.parameters() - printed < 1e9 or pruned.parameters() == pytest.approx(printed, abs=0.5e9)
+    assert whole.parameters() > pruned.parameters()
+    active = pruned.parameters(active=True), whole.parameters(active=True)
+    assert active[0] == pytest.approx(active[1], rel=0.01)  # but for the router
 
 
 @pytest.mark.parametrize("name", base_names())

@@ -364,3 +364,40 @@ def test_each_layer_has_its_own_number_of_query_heads(gating: object, gates: int
 def test_heads_by_layer_that_cannot_be_are_refused(heads: object) -> None:
     with pytest.raises(InputError, match="num_attention_heads"):
         read_config(laguna(num_attention_heads_per_layer=heads))
+
+
+def test_ling_of_lightning_and_latent_attention_counts_by_hand() -> None:
+    """Ling 2.5 and 2.6: every fourth layer latent here; lightning layers hold q, k, v, gate and output projections."""
+    hidden, heads, size, vocab, wide, experts, narrow = 64, 4, 16, 100, 96, 8, 32
+    config = {
+        "model_type": "bailing_hybrid",
+        "architectures": ["BailingMoeV2_5ForCausalLM"],
+        "hidden_size": hidden,
+        "num_hidden_layers": 4,
+        "num_attention_heads": heads,
+        "num_key_value_heads": heads,
+        "head_dim": size,
+        "vocab_size": vocab,
+        "intermediate_size": wide,
+        "moe_intermediate_size": narrow,
+        "num_experts": experts,
+        "num_experts_per_tok": 2,
+        "num_shared_experts": 1,
+        "first_k_dense_replace": 1,
+        "layer_group_size": 4,
+        "q_lora_rank": 24,
+        "kv_lora_rank": 32,
+        "qk_nope_head_dim": 16,
+        "qk_rope_head_dim": 8,
+        "v_head_dim": 16,
+        "max_position_embeddings": 4096,
+        "tie_word_embeddings": False,
+    }
+    rows = heads * size
+    lightning = 5 * hidden * rows + rows + 2 * size  # matrices; norms of the output, of queries and keys
+    latent = hidden * 24 + 24 + 24 * heads * 24 + hidden * (32 + 8) + 32 + 32 * heads * 32 + heads * 16 * hidden
+    dense, sparse = 3 * hidden * wide, (experts + 1) * 3 * hidden * narrow + experts * hidden + experts
+    norms = 2 * 4 * hidden + hidden
+    spec = read_config(config)
+    assert spec.parameters() == 3 * lightning + latent + dense + 3 * sparse + norms + 2 * vocab * hidden
+    assert spec.kv_bytes_per_token() == (32 + 8) * 2  # one layer keeps a cache that grows

@@ -10,8 +10,9 @@ import pytest
 
 import cli
 from hwdb import InputError, UnknownName
+from perfmodel.dtypes import storage
 from perfmodel.models import ModelSpec, base_names, catalogue, model
-from perfmodel.models.checkpoint_name import leaf_and_publisher, parts_of
+from perfmodel.models.checkpoint_name import TAGS, leaf_and_publisher, parts_of
 
 #: Suffix of a name -> storage format that it says.
 SUFFIXES = {
@@ -273,6 +274,26 @@ def test_case_and_separators_do_not_matter(name: str) -> None:
         ("bartowski/zai-org_GLM-4.7-Flash-GGUF", "zai-org/GLM-4.7-Flash"),
         ("bartowski/mistralai_Devstral-Small-2507-GGUF", "mistralai/Devstral-Small-2507"),
         ("hermes3:70b", "meta-llama/Llama-3.1-70B"),
+        ("phi3:3.8b", "microsoft/Phi-3-mini-128k-instruct"),
+        ("phi3.5:3.8b", "microsoft/Phi-3.5-mini-instruct"),
+        ("devstral:24b-q4_K_M", "mistralai/Devstral-Small-2507"),
+        ("deepseek-r1:70b-llama-distill-q4_K_M", "meta-llama/Llama-3.1-70B"),
+        ("deepseek-r1:1.5b-qwen-distill-fp16", "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B"),
+        ("llama2", "meta-llama/Llama-2-7b-hf"),
+        ("mixtral", "mistralai/Mixtral-8x7B-v0.1"),
+        ("command-r:35b", "CohereLabs/c4ai-command-r-08-2024"),
+        ("Command R+", "CohereLabs/c4ai-command-r-plus-08-2024"),
+        ("huihui_ai/deepseek-r1-abliterated:70b", "meta-llama/Llama-3.1-70B"),
+        ("solar-pro:22b", "upstage/solar-pro-preview-instruct"),
+        ("moondream", "microsoft/phi-1_5"),
+        ("minicpm-v:8b", "Qwen/Qwen2-7B"),
+        ("llama31-70b", "meta-llama/Llama-3.1-70B"),
+        ("qwen25-72b-instruct", "Qwen/Qwen2.5-72B-Instruct"),
+        ("Nemotron Ultra 253B", "nvidia/Llama-3_1-Nemotron-Ultra-253B-v1"),
+        ("Vicuna 13B", "meta-llama/Llama-2-13b-hf"),
+        ("allenai/Llama-3.1-Tulu-3-405B", "meta-llama/Llama-3.1-405B"),
+        ("MaziyarPanahi/Llama-3-8B-Instruct-v0.1-GGUF", "meta-llama/Meta-Llama-3-8B"),
+        ("GPT-3 175B", "facebook/opt-175b"),
     ],
 )
 def test_names_that_people_type_stand_for(typed: str, known: str) -> None:
@@ -307,10 +328,11 @@ INVENTED = (
     "DeepSeek-V3.7", "DeepSeek-R2", "DeepSeek-R1-Distill-Llama-13B", "DeepSeek-V3-800B", "Kimi-K4-Instruct",
     "GLM-4.9", "GLM-4.7-Turbo", "MiniMax-M9", "phi-7", "Phi-3-huge-4k-instruct", "falcon-181B", "CodeLlama-35b-hf",
     "starcoder2-8b", "bloom-200b", "Qwen3-8B-Air", "Qwen3-14B-v2", "Hermes-3-Llama-3.1-71B",
-    "nvidia/Nemotron-Nano-10B-v2", "GLM-4.8V", "Qwen-71B", "qwen3:15b", "inclusionAI/Ling-2.5-1T",
+    "nvidia/Nemotron-Nano-10B-v2", "GLM-4.8V", "Qwen-71B", "qwen3:15b", "inclusionAI/Ling-2.7-1T",
     "tiiuae/Falcon-H1-1.8B-Base", "tiiuae/falcon-8b", "tiiuae/Falcon-E-3B-Base", "InternVL4-8B", "pythia-13b",
     "EAGLE3-Qwen3-8B", "Qwen/Qwen3.4-32B", "Qwen/Qwen3.7-35B-A3B", "meta-llama/Llama-3.9-70B", "falcon/falcon-9-7b",
-    "devstral:25b", "qwen2.5vl:8b",
+    "devstral:25b", "qwen2.5vl:8b", "devstral:25b-q4_K_M", "devstral:24b-turbo", "phi3:4b", "llama32-70b",
+    "Nemotron 252B", "Mistral-7B-Instruct-v0.9", "Llama-3.1-Tulu-3-400B",
 )
 # fmt: on
 
@@ -384,7 +406,43 @@ AROUND = {
     "vertex_ai/meta/llama-3.1-405b-instruct-maas": "meta-llama/Llama-3.1-405B-Instruct",
     "@cf/meta/llama-3.3-70b-instruct-fp8-fast": "meta-llama/Llama-3.3-70B-Instruct",
     "bartowski/Qwen_Qwen3-32B-GGUF": "Qwen/Qwen3-32B",
+    "us.deepseek.r1-v1:0": "deepseek-ai/DeepSeek-R1",
+    "openai.gpt-oss-120b-1:0": "openai/gpt-oss-120b",
+    "mistral.mistral-large-2407-v1:0": "mistralai/Mistral-Large-Instruct-2407",
+    "cohere.command-r-plus-v1:0": "CohereLabs/c4ai-command-r-plus-08-2024",
+    "minimax.minimax-m2": "MiniMaxAI/MiniMax-M2",
+    "zai.glm-4.7-flash": "zai-org/GLM-4.7-Flash",
+    "azureml://registries/azureml-meta/models/Llama-3.3-70B-Instruct/versions/4": "meta-llama/Llama-3.3-70B-Instruct",
+    "mistral-small-2503@001": "mistralai/Mistral-Small-3.1-24B-Instruct-2503",
+    "llama3-70b-8192": "meta-llama/Meta-Llama-3-70B",
+    "Cohere-command-r-plus-08-2024": "CohereLabs/c4ai-command-r-plus-08-2024",
 }
+
+
+@pytest.mark.parametrize(
+    ("tag", "stored"), [("24b-q4_K_M", "q4_k_m"), ("24b-small-2507-q8_0", "q8_0"), ("24b", "bf16")]
+)
+def test_a_tag_of_a_library_brings_its_format(tag: str, stored: str) -> None:
+    assert model(f"devstral:{tag}").formats["default"] == stored
+
+
+@pytest.mark.parametrize(
+    ("bits", "stored"), [("3bit", "q3_k_s"), ("5bit", "q5_k_s"), ("6bit", "q6_k"), ("4bit", "int4")]
+)
+def test_bits_of_mlx_are_counted_as_the_nearest_format(bits: str, stored: str) -> None:
+    assert model(f"mlx-community/Qwen3-8B-{bits}").formats["default"] == stored
+    assert model(f"lmstudio-community/Qwen3-8B-MLX-{bits}").formats["default"] == stored
+
+
+@pytest.mark.parametrize(("name", "maker"), [("gpt-4o", "OpenAI"), ("anthropic/claude-3-5-sonnet", "Anthropic")])
+def test_models_whose_weights_are_not_published_are_refused_as_such(name: str, maker: str) -> None:
+    with pytest.raises(InputError, match=f"weights are not published; {maker} alone serves it"):
+        model(name)
+
+
+def test_every_tag_stands_for_a_known_checkpoint() -> None:
+    for tag, checkpoint in TAGS.items():
+        assert shape(model(tag)) == shape(model(checkpoint)), tag
 
 
 @pytest.mark.parametrize(("typed", "known"), AROUND.items())
@@ -403,3 +461,18 @@ def test_what_hubs_and_clouds_put_around_a_name_says_nothing(typed: str, known: 
 def test_models_that_are_no_decoders_are_refused_as_what_they_are(name: str, told: str) -> None:
     with pytest.raises(InputError, match=f"is {told}; only models that write token after token"):
         model(name)
+
+
+@pytest.mark.parametrize(
+    ("written", "stored"),
+    [
+        ("FP8-dynamic", "fp8"),
+        ("4bit", "int4"),
+        ("awq_marlin", "int4"),
+        ("nf4", "int4"),
+        ("8-bit", "w8a16"),
+        ("q8", "q8_0"),
+    ],
+)
+def test_formats_have_the_spellings_of_engines_and_hubs(written: str, stored: str) -> None:
+    assert storage(written).name == stored

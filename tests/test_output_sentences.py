@@ -16,7 +16,7 @@ from hwdb import counted
 from hwdb.tomlfile import Table
 from perfmodel.costs import Roofline
 from search import Plan, plan
-from search.output import headline, price_note, print_plan, question
+from search.output import headline, plan_tables, price_note, print_plan, question
 from search.scenario.scenario import read_scenario
 
 TEXT = """
@@ -216,3 +216,34 @@ def test_the_list_of_models_has_the_longest_context(
     said = capsys.readouterr().out
     assert "131,072" in said
     assert max(map(len, said.splitlines())) <= 80
+
+
+# ---------------------------------------------------------------- which ranks a table lists, and why
+
+
+def ranked(*rows: tuple[int, str]) -> list[dict[str, object]]:
+    return [{"rank": rank, "best_of": best_of} for rank, best_of in rows]
+
+
+def test_a_rank_left_out_before_a_row_that_is_best_of_its_kind_is_said() -> None:
+    """Ranks 1, 2 and 4 are the three asked for; that the last is also the best of a mode changes nothing."""
+    rows = ranked((1, "colocated"), (2, ""), (4, "disaggregated"))
+    (told,) = plan_tables._rented_alike(rows[:3])
+    assert told.startswith("Rank 3 rents")
+    assert plan_tables._beyond_the_list(rows[3:]) == []
+
+
+def test_only_rows_below_the_list_are_explained() -> None:
+    rows = ranked((1, "colocated; h100-sxm"), (2, ""), (9, "h200-sxm"), (30, "disaggregated"))
+    assert plan_tables._rented_alike(rows[:2]) == []
+    (told,) = plan_tables._beyond_the_list(rows[2:])
+    assert told == "Among these, rank 9 is the best of h200-sxm; rank 30 is the best of disaggregated."
+
+
+@pytest.mark.parametrize(("slo", "said"), [("tpot_ms = 200", True), ("tpot_ms = 200\nttft_ms = 1e6", False)])
+def test_a_wait_that_nothing_bounds_is_said(slo: str, said: bool) -> None:
+    """Of 4,000 requests in flight a replica runs a few hundred: the others wait for their first token."""
+    found = planned(slo=slo, load="concurrency = 4000", devices='"h100-sxm"', stock="stock = { h100-sxm = 1 }")
+    row = found.row(found.best)
+    assert row["running"] < row["concurrency_per_replica"] / 2
+    assert ("Nothing bounds the time to the first token" in headline(found)) is said

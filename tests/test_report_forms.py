@@ -11,7 +11,7 @@ import pytest
 
 import cli
 import search
-from hwdb import InputError
+from hwdb import InputError, outfile
 from perfmodel.costs import Roofline
 from search.report import FORMS, answer
 from search.whatif import as_planned
@@ -99,3 +99,19 @@ def test_charts_are_figures(plan: search.Plan, path: Path) -> None:
     assert drawn["power_w"].data[0].y[2] == pytest.approx(2 * drawn["power_w"].data[0].y[0])
     with pytest.raises(InputError, match="a grid of numbers"):
         search.figures(search.try_changes(path, {"site.pue": 2}))
+
+
+def test_an_output_is_checked_once_before_the_plan(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A named pipe or a network folder is asked once; the file's own writing checks it again when it is done."""
+    checked: list[str] = []
+
+    def planned(*_: object, **__: object) -> None:
+        raise InputError("enough")
+
+    monkeypatch.setattr(outfile, "check", lambda output, *_: checked.append(str(output)))
+    monkeypatch.setattr("search.commands.report.plan_of", planned)
+    monkeypatch.chdir(tmp_path)
+    for output, given in (("page.md", ["-o", "page.md"]), ("report.html", [])):
+        checked.clear()
+        assert cli.main(["report", str(path), *given]) == 2
+        assert checked == [output]

@@ -52,6 +52,18 @@ def test_arguments_are_taken_as_the_command_line_has_them(small: Plan, tmp_path:
     assert Path(place).exists()
 
 
+def test_a_sentence_on_the_best_of_one_objective_says_what_the_others_pay() -> None:
+    """2 % of TTFT at twice the cost is no gain without its price."""
+    found = Tuned(Aims(("usd_per_hour", "ttft_ms_p99"), Slo(())), (AXES[0],), (), (), 0, 0)
+    start = {"from_plan": True, "state": "complete", "max_num_seqs": 8, "usd_per_hour": 10.0, "ttft_ms_p99": 500.0}
+    dear = {**start, "from_plan": False, "max_num_seqs": 4, "usd_per_hour": 20.0, "ttft_ms_p99": 490.0}
+    vars(found).update(rows=[start, dear], front=[start, dear])
+    (told,) = found.sentences
+    assert told.endswith("with max_num_seqs 4 (planned 8); it takes usd_per_hour 20 in place of 10.")
+    vars(found).update(front=[{**dear, "usd_per_hour": 9.0}])
+    assert not any("it takes" in text for text in found.sentences)
+
+
 def test_exhaustive_tries_each_combination_once(everything: Tuned) -> None:
     tried = [(row["max_num_batched_tokens"], row["max_num_seqs"]) for row in everything.rows]
     assert sorted(tried) == sorted(product(BUDGETS, SEQS))

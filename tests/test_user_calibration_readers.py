@@ -99,6 +99,31 @@ def test_the_server_of_sglang_says_its_model_and_tp(tmp_path: Path) -> None:
     assert (run.given["model"], run.given["tp"]) == ("Qwen/Qwen3-32B", "2")
 
 
+@pytest.mark.parametrize(
+    ("server", "columns"),
+    [
+        ({"tp_size": 8, "pp_size": 2}, {"tp": "8", "pp": "2"}),
+        (
+            {"tp_size": 8, "dp_size": 8, "enable_dp_attention": True, "ep_size": 8},
+            {"tp": "1", "dp_attention": "8", "ep": "8"},
+        ),
+        ({"tp_size": 2, "dp_size": 4}, {"tp": "2", "n_devices": "8"}),
+    ],
+)
+def test_the_server_of_sglang_says_its_parallelism(
+    tmp_path: Path, server: dict[str, object], columns: dict[str, str]
+) -> None:
+    (run,) = read_results(written(tmp_path, {**SGLANG, "server_info": server}))
+    degrees = ("tp", "pp", "ep", "dp_attention", "n_devices")
+    assert {name: run.given[name] for name in degrees if name in run.given} == columns
+
+
+def test_copies_of_attention_that_do_not_share_the_devices_are_refused(tmp_path: Path) -> None:
+    server = {"tp_size": 8, "dp_size": 3, "enable_dp_attention": True}
+    with pytest.raises(InputError, match="dp_size 3 does not divide tp_size 8"):
+        read_results(written(tmp_path, {**SGLANG, "server_info": server}))
+
+
 def test_a_rate_whose_cap_is_reached_is_a_closed_loop(tmp_path: Path) -> None:
     """8 requests/s of 3 s each are 24 in flight: a cap of 20 rules, one of 40 does not."""
     capped, free = (read_results(written(tmp_path, {**SGLANG, "max_concurrency": cap}))[0] for cap in (20, 40))

@@ -6,12 +6,15 @@ from perfmodel.engines.adjustment import OTHER_MODEL_SHARE, OTHER_MODEL_SPREAD, 
 from perfmodel.engines.catalogue import engine, families, shipped
 from perfmodel.engines.overlap import Overlap, overlap_of, ways
 from perfmodel.engines.own_words import spellings
+from perfmodel.engines.platforms import ENGINE_VENDORS, LOCAL_ENGINE, instead_of
 from perfmodel.engines.reader import FOLDER, defaults
 from perfmodel.engines.recipes import Recipe, assumed, instead, recipe
 from perfmodel.engines.spec import Engine, Limits
 
 __all__ = [
+    "ENGINE_VENDORS",
     "FOLDER",
+    "LOCAL_ENGINE",
     "OTHER_MODEL_SHARE",
     "OTHER_MODEL_SPREAD",
     "PARTS",
@@ -26,6 +29,7 @@ __all__ = [
     "engine",
     "families",
     "instead",
+    "instead_of",
     "overlap_of",
     "recipe",
     "shipped",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache, lru_cache
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from perfmodel.engines.versions import YEAR_MONTH, numbers_in
 
 #: Name of the engine that is used where none is named.
 PLAIN = "generic"
+#: An engine with its version: "vllm==0.9.1", "lmsysorg/sglang:v0.5.2", "vLLM 0.11", "llama.cpp-b4384".
+_WITH_VERSION = re.compile(r"(?:[\w.-]+/)?([a-z][\w. -]*?)\s*(?:==|[:@ -])\s*((?:v?\d+\.\d|b\d{3}|latest|nightly).*)")
 #: How versions of unreleased builds begin; they belong to the newest era.
 _UNRELEASED = ("nightly", "main", "latest")
 
@@ -31,6 +34,20 @@ def _shipped(name: str) -> Engine:
 def _aliases() -> dict[str, str]:
     """Return a map from the other names that engines go by to the name of the engine file that lists them."""
     return {alias: name for name in names() for alias in _shipped(name).aliases}
+
+
+def _spelled(key: str, known: list[str]) -> str:
+    """Return the engine that a name in lower case means with other signs between its words; the name itself for none.
+
+    known: names of the engine files.
+    """
+    found = {_plain(alias): name for alias, name in _aliases().items()} | {_plain(name): name for name in known}
+    return _aliases().get(key) or found.get(_plain(key), key)
+
+
+def _plain(name: str) -> str:
+    """Return the letters, digits and dots of a name."""
+    return re.sub(r"[^a-z0-9.]", "", name)
 
 
 def _fork(name: str, version: str) -> str:
@@ -68,7 +85,9 @@ def engine(name: str = PLAIN, version: str = "") -> Engine:
 
     Raises `UnknownName` for a name that no engine has, `InputError` for a file that cannot be read.
 
-    >>> engine("vllm", "0.6.3").name, engine("vllm", "0.11").name, engine("other").name
+    A name may have the version behind it, as package managers and images write it ("vllm==0.11", "sglang:v0.5.2").
+
+    >>> engine("vllm", "0.6.3").name, engine("vllm==0.11").name, engine("other").name
     ('vllm-v0', 'vllm-v1', 'generic')
     """
     if name.endswith(".toml"):
@@ -76,7 +95,10 @@ def engine(name: str = PLAIN, version: str = "") -> Engine:
     key = name.strip().lower() or PLAIN
     known = names()
     if key not in known:
-        key = _aliases().get(key, key)
+        key = _spelled(key, known)
+    with_version = _WITH_VERSION.fullmatch(key) if key not in known else None
+    if with_version:
+        return engine(with_version.group(1), version or with_version.group(2))
     if key not in known:
         hint = f"(families: {', '.join(families())}; or give the path of an engine TOML file)"
         raise UnknownName("engine", name, [*known, *_aliases()], hint)

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from hwdb import Device
 from perfmodel.arrays import Array
 from perfmodel.deployment import Deployments, uneven_shards
-from perfmodel.dtypes import FORMAT_NAMES
-from perfmodel.engines import Engine
+from perfmodel.dtypes import FORMAT_NAMES, FORMATS
+from perfmodel.engines import LOCAL_ENGINE, Engine, instead_of
 from perfmodel.estimates.context import context_remark
 from perfmodel.hardware import hardware_of
 from perfmodel.models import UNQUANTISED, ModelSpec
@@ -19,6 +19,8 @@ from perfmodel.power import is_beyond_evidence, is_known, memory_kind, unneeded_
 
 #: Families of engines that split positions only among devices that would hold copies of the same KV heads.
 COPIES_ONLY = ("vllm", "sglang")
+#: Families of engines that are made for checkpoints of safetensors; of GGUF files they read some, with slow kernels.
+NO_GGUF = ("vllm", "sglang", "trtllm", "tgi", "mindie")
 
 
 def configuration_remarks(
@@ -46,8 +48,31 @@ def configuration_remarks(
     capped = _power_limits(deployments)
     watts = np.array([_watts_rest_on(d) for d in deployments.devices] + [""], dtype=object)[deployments.device]
     texts = (uneven, positions, contexts, eager[deployments.device], name, formats[deployments.weight], capped, watts)
-    each = zip(*texts, _unlikely_drafter(model, deployments), _assumed_acceptance(deployments), strict=True)
+    each = zip(
+        _elsewhere(model, deployments, engine),
+        *texts,
+        _unlikely_drafter(model, deployments),
+        _assumed_acceptance(deployments),
+        strict=True,
+    )
     return np.array([*("; ".join(filter(None, (*row, model.assumed))) for row in each), ""], dtype=object)[:-1]
+
+
+def _elsewhere(model: ModelSpec, deployments: Deployments, engine: Engine) -> NDArray[Any]:
+    """Say that an engine is not known to run on a device, or not made for the format, and which is, (N,) texts."""
+    others = [(device.name, instead_of(engine.family, device.vendor)) for device in deployments.devices]
+    told = [f"{engine.family} is not known to run on {name}; engine {one} is" if one else "" for name, one in others]
+    own = _foreign_format(engine, model.named_format or "bf16")
+    foreign = np.array([*(_foreign_format(engine, name) for name in FORMAT_NAMES), own], dtype=object)
+    absent = np.array([*told, ""], dtype=object)[deployments.device]
+    return np.where(absent != "", absent, foreign[deployments.weight])
+
+
+def _foreign_format(engine: Engine, name: str) -> str:
+    """Say that a format of weights is that of another engine's files, and which one; "" where it is not."""
+    if engine.family not in NO_GGUF or not FORMATS[name].whole:
+        return ""
+    return f"{name} is a format of GGUF files, which engine {LOCAL_ENGINE} serves (Ollama, LM Studio)"
 
 
 def _unlikely_drafter(model: ModelSpec, deployments: Deployments) -> NDArray[Any]:

@@ -18,10 +18,11 @@ from hwdb import InputError, UnknownName
 from hwdb.tomlfile import Table, read_toml
 from perfmodel.arrays import NAN
 from perfmodel.dtypes import storage
-from perfmodel.models.checkpoint_name import TAGS, parts_of, unestimated
+from perfmodel.models.checkpoint_name import unestimated
 from perfmodel.models.config import read_config, read_mapping
 from perfmodel.models.format_suffix import Suffix
 from perfmodel.models.layers import Block
+from perfmodel.models.library_tag import tagged
 from perfmodel.models.resolver import Reading, Resolver
 from perfmodel.models.spec import UNQUANTISED, ModelSpec
 
@@ -78,10 +79,9 @@ def _has_config(path: Path) -> bool:
 @lru_cache(maxsize=4096)
 def _typed(name: str) -> ModelSpec:
     """Return the model that a name as typed stands for, known or read by its parts."""
-    tag = _tagged(name.lower())
-    if tag:
-        spec = model(tag)
-        return replace(spec, base=spec.name, reading=_told(name, tag, ()))
+    of_library = tagged(name, lambda known: model(known).parameters() / 1e9)
+    if of_library:
+        return _as_read(name, of_library)
     known = _known(name.lower())
     if known is not None:
         return known
@@ -94,20 +94,6 @@ def _typed(name: str) -> ModelSpec:
         hint = "(perfmodel models list has all; or give the path to its config.json)"
         raise UnknownName("model", name, near or names(), hint=hint)
     return _as_read(name, reading)
-
-
-def _tagged(lowered: str) -> str:
-    """Return the checkpoint that a name of the Ollama library stands for; "" for other names.
-
-    A tag that only says the size of what the family's default stands for is that default (devstral:24b).
-    """
-    family, _, tag = lowered.removeprefix("ollama/").removeprefix("library/").partition(":")
-    whole = TAGS.get(f"{family}:{tag}") if tag not in ("", "latest") else TAGS.get(family)
-    if whole or family not in TAGS:
-        return whole or ""
-    size, own = parts_of(tag).size, parts_of(TAGS[family].partition("/")[2].lower()).size
-    own = own if own == own else float(round(model(TAGS[family]).parameters() / 1e9))
-    return TAGS[family] if tag == f"{size:g}b" and size == own else ""
 
 
 @cache
@@ -247,15 +233,24 @@ def _read_alias(name: str) -> ModelSpec:
     formats = entry.table("formats", None)
     if formats.values:
         spec = replace(spec, formats={part: storage(formats.text(part)).name for part in formats.values})
+    experts = entry.whole("experts", 0, least=0)
     changed = replace(
         spec,
         name=name,
+        blocks=tuple(_pruned(block, experts) for block in spec.blocks) if experts else spec.blocks,
         kv_format=entry.text("kv", spec.kv_format),
         max_context=entry.whole("max_context", spec.max_context, least=1),
     )
+    encoders = entry.text("encoders", "")
     entry.done(also=("source",))
-    stored = _narrow(changed.formats)
-    return replace(changed, reading=_told(name, spec.name, [stored, *_cache_words(changed)])) if stored else changed
+    told = [_narrow(changed.formats), *_cache_words(changed), f"encoders {encoders}" if encoders else ""]
+    told += [f"{experts} experts per layer"] if experts else []
+    return replace(changed, reading=_told(name, spec.name, told)) if told[0] or encoders or experts else changed
+
+
+def _pruned(block: Block, experts: int) -> Block:
+    """Return a block with so many routed experts per layer, where it has any (REAP, arXiv:2510.13999)."""
+    return replace(block, mlp=replace(block.mlp, experts=experts)) if block.mlp and block.mlp.experts else block
 
 
 def _narrow(formats: Mapping[str, str]) -> str:

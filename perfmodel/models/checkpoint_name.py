@@ -23,13 +23,24 @@ HARMLESS, PURPOSE, SHAPES = (frozenset(_WORDS.texts(kind)) for kind in ("harmles
 OTHER = {name: _WORDS.table("other").text(name) for name in _WORDS.table("other").values}
 #: Families of decoders whose layers are not modelled -> what they are.
 UNMODELLED = {name: _WORDS.table("unmodelled").text(name) for name in _WORDS.table("unmodelled").values}
+#: Families whose weights are not published -> who serves them.
+CLOSED = {name: _WORDS.table("closed").text(name) for name in _WORDS.table("closed").values}
+#: How clouds write the publisher in front of a name, with a dot ("mistral.mistral-large-2407").
+CLOUD_PUBLISHERS = frozenset(_WORDS.texts("cloud_publishers"))
 #: Names of another library -> the checkpoint that they stand for.
 TAGS = {name: _WORDS.table("tags").text(name) for name in _WORDS.table("tags").values}
 _DECODERS_ONLY = "; only models that write token after token (decoders) are estimated"
 _BRACKETS = re.compile(r"\[[^\]]*\]|\([^)]*\)")
 _PART_OF_FILES = re.compile(r"-\d{5}-of-\d{5}")
-#: What clouds and hubs append: the revision of an address, the version of a deployment ("-v1:0").
-_APPENDED = re.compile(r"\?.*$|-v\d:\d$")
+#: What clouds and hubs append: the revision of an address, the version of a deployment ("-v1:0", "-1:0", "@001").
+_APPENDED = re.compile(r"\?.*$|-v?\d:\d$|@\d+$")
+#: The region of an address of Amazon Bedrock ("us.deepseek.r1-v1:0"), and the version of a registry of Azure.
+_REGION, _REGISTRY_VERSION = (
+    re.compile(r"^(?:us|us-gov|eu|apac|au|ca|jp|global)\.(?=[a-z0-9]+\.)"),
+    re.compile(r"/versions/\d+$"),
+)
+#: "Command R+" is called "command-r-plus" where the sign is not allowed.
+_R_PLUS = re.compile(r"(?<=[-_ ]r)\+")
 _DECIMAL = re.compile(
     r"(?<![\d.])(\d)[_-](\d)(?![\da-z.])|(?<![\d.])(\d)_(\d{1,2})(?![\da-z.])|(?<![\d.])(\d)p(\d)(?![\da-z.])"
 )
@@ -40,6 +51,8 @@ _BOTH = re.compile(r"(\d+(?:\.\d+)?b)-?(a\d+(?:\.\d+)?b)")
 _MIXTURE = re.compile(r"\d+x\d+(?:\.\d+)?b")
 _EXPERTS = re.compile(r"\d+e")
 _CONTEXT = re.compile(r"(\d+)k")
+#: Contexts that names give in tokens ("llama3-70b-8192"), beside a size.
+_TOKENS = tuple(str(2**power) for power in range(12, 21))
 _DATE = re.compile(
     r"2[3-9](?:0[1-9]|1[0-2])|(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])|202\d|202\d(?:0[1-9]|1[0-2])(?:\d\d)?"
 )
@@ -49,6 +62,10 @@ _LETTERS_NUMBER = re.compile(r"([a-z]{2,}|v)((?:\d+(?:\.\d+)*)(?:x\d+)?[bmnt]?)"
 #: Words on both sides of a number, without signs between: "qwen2.5vl", "phi4mini".
 _WORD_NUMBER_WORD = re.compile(r"([a-z]{2,})(\d+(?:\.\d+)*)([a-z]{2,})")
 _GLUED_VERSION = re.compile(r"v(\d.*)")
+#: Publishers -> words that go without saying in their names.
+_PUBLISHER_WORDS = {"mlx-community": ("mlx",)}
+#: Version of the training behind a word for it: "Llama-3-8B-Instruct-v0.1".
+_TRAINED = re.compile(r"[01]\.\d")
 #: Factor of a printed size -> billions of parameters.
 _BILLIONS = {"m": 1e-3, "b": 1.0, "t": 1e3}
 
@@ -58,13 +75,15 @@ class Parts:
     """What a name says.
 
     core: its words and version numbers in order, without those in `HARMLESS`. late: positions in `core` after the first
-    word of the format. plain: the words in `HARMLESS` and `PURPOSE`. size, active: billions of parameters as printed,
+    word of the format; trained: those of versions of the training ("Instruct-v0.1"). plain: the words in `HARMLESS` and
+    `PURPOSE`. size, active: billions of parameters as printed,
     NaN where the name has none. mixture, experts: "8x7b", "128e", or "". context: tokens, 0 where the name has none.
     """
 
     publisher: str = ""
     core: list[str] = field(default_factory=list)
     late: set[int] = field(default_factory=set)
+    trained: set[int] = field(default_factory=set)
     plain: set[str] = field(default_factory=set)
     size: float = NAN
     active: float = NAN
@@ -87,6 +106,7 @@ def leaf_and_publisher(name: str) -> tuple[str, str, str]:
     ('deepseek-r1-0528', '', 'workspace')
     """
     text = _BRACKETS.sub(_format_in, name.strip().lower().replace("\\", "/")).strip().rstrip("/")
+    text = _R_PLUS.sub("-plus", _REGION.sub("", _REGISTRY_VERSION.sub("", text)))
     parts = [p for p in text.split("/") if p]
     cached = next((p for p in parts if p.startswith("models--")), "")  # the cache of Hugging Face's hub
     if cached:
@@ -96,6 +116,17 @@ def leaf_and_publisher(name: str) -> tuple[str, str, str]:
     leaf = _APPENDED.sub("", _PART_OF_FILES.sub("", parts[-1]))
     local = text.startswith(("/", ".", "~")) and not cached
     return leaf, parts[0] if len(parts) > 1 and not local else "", parts[-2] if len(parts) > 1 else ""
+
+
+def without_publisher(name: str) -> str:
+    """Return a name without what a cloud writes around it: region, publisher with a dot, version of the deployment.
+
+    >>> without_publisher("us.cohere.command-r-plus-v1:0"), without_publisher("Qwen/Qwen3.5-9B")
+    ('command-r-plus', 'Qwen/Qwen3.5-9B')
+    """
+    short = _APPENDED.sub("", _REGION.sub("", name.strip()))
+    publisher, _, rest = short.partition(".")
+    return rest if rest and publisher.lower() in CLOUD_PUBLISHERS else _R_PLUS.sub("-plus", name.strip())
 
 
 def _format_in(brackets: re.Match[str]) -> str:
@@ -114,12 +145,14 @@ def parts_of(leaf: str, publisher: str = "") -> Parts:
     text, quant = gguf_type(leaf.lower())
     text = _DECIMAL.sub(lambda m: ".".join(g for g in m.groups() if g), text)
     words = [w for chunk in _SEPARATORS.split(text) if chunk for w in _split(chunk)]
-    out = Parts(publisher=publisher, stored=suffix(words, quant))
+    out = Parts(publisher=publisher, stored=suffix([*words, *_PUBLISHER_WORDS.get(publisher, ())], quant))
     seen_format = False
     for i, word in enumerate(words):
         if is_format_word(word):
             seen_format = True
         elif not _quantity(out, word, words[i + 1 : i + 2]):
+            if _TRAINED.fullmatch(word) and i and words[i - 1] in HARMLESS:
+                out.trained.add(len(out.core))
             _add(out, word, seen_format)
     return out
 
@@ -149,6 +182,8 @@ def _quantity(out: Parts, word: str, following: list[str]) -> bool:
     size, active, context = _SIZE.fullmatch(word), _ACTIVE.fullmatch(word), _CONTEXT.fullmatch(word)
     if word == "1m" and (out.sized or any(_SIZE.fullmatch(w) for w in following)):
         out.context = 1024 * 1024  # Qwen2.5-7B-Instruct-1M, beside its size
+    elif word in _TOKENS and out.sized:
+        out.context = int(word)
     elif size and not out.sized:
         number = float(size.group(1)) + (float(size.group(3)) / 10.0 if size.group(3) else 0.0)
         out.size = number * _BILLIONS[size.group(2)]
@@ -203,12 +238,13 @@ def unestimated(name: str) -> str:
 
     >>> unestimated("openai/whisper-large-v3")
     'whisper is an encoder-decoder for speech; only models that write token after token (decoders) are estimated'
-    >>> unestimated("BlinkDL/rwkv-7-world"), unestimated("Qwen/Qwen3-8B")
-    ('rwkv is a recurrent network whose time mixing is not modelled', '')
+    >>> unestimated("NX-AI/xLSTM-7b"), unestimated("Qwen/Qwen3-8B")
+    ('xlstm is a recurrent network whose cells are not modelled', '')
     """
     leaf, publisher, _ = leaf_and_publisher(name)
     for families, told in ((OTHER, _DECODERS_ONLY), (UNMODELLED, "")):
         for family, what in families.items():
             if re.search(rf"(?<![a-z]){re.escape(family)}(?![a-z]{{2}})", leaf if told else f"{publisher} {leaf}"):
                 return f"{family} is {what}{told}"
-    return ""
+    served = next((maker for family, maker in CLOSED.items() if without_publisher(leaf).startswith(family)), "")
+    return f"its weights are not published; {served} alone serves it, and its shape is not known" if served else ""

@@ -46,6 +46,8 @@ _FOUR_BIT_FLOATS = ("nvfp4", "fp4", "mxfp4")
 #: Methods that store weights only; 4 bit unless the name says 8.
 _METHODS = ("awq", "gptq", "bnb", "autoround")
 _FOUR, _EIGHT = ("4bit", "4bits", "int4", "i4", "int4wo"), ("8bit", "8bits", "int8", "i8", "int8wo")
+#: Bits of MLX, in groups of 64 with a scale and a bias of 16 bits each, so half a bit more -> the nearest format.
+_MLX = {"2bit": "iq2_kl", "3bit": "q3_k_s", "5bit": "q5_k_s", "6bit": "q6_k"}
 #: Words of a name that say how weights are stored in a way that no storage format stands for.
 _UNKNOWN = re.compile(
     r"exl[23]|aqlm|hqq|vptq|quip|[1235679](?:\.\d+)?bit|[\d.]+bpw|w\d+afp\d+|nvfp4a\d+|int[1-35-7]|fp6|i?q1|tq[12]"
@@ -100,6 +102,9 @@ def suffix(words: list[str], quant: str = "") -> Suffix:
     kv = "fp8" if "kv" in words or "kvfp8" in words else ""
     if quant:
         return _of_gguf(quant)
+    of_mlx = next((w for w in words if w in _MLX and "mlx" in words), "")
+    if of_mlx:
+        return Suffix(_MLX[of_mlx], words=f"{of_mlx} of MLX counted as {_MLX[of_mlx]}")
     strange = next((w for w in words if _strange(w)), "")
     if strange:
         return Suffix(unknown=strange)

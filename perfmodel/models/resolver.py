@@ -11,7 +11,16 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from perfmodel.models.checkpoint_name import PURPOSE, SHAPES, Parts, is_number, leaf_and_publisher, merged, parts_of
+from perfmodel.models.checkpoint_name import (
+    CLOUD_PUBLISHERS,
+    PURPOSE,
+    SHAPES,
+    Parts,
+    is_number,
+    leaf_and_publisher,
+    merged,
+    parts_of,
+)
 from perfmodel.models.format_suffix import Suffix
 from perfmodel.models.spec import UNQUANTISED
 
@@ -23,6 +32,8 @@ _TARGETS = ("99", "99.9")
 #: Words that say that a model reads images or sound.
 _ENCODERS = frozenset(("vl", "vision", "omni", "multimodal"))
 
+#: A version whose point is left out: "llama31-70b".
+_NO_POINT = re.compile(r"(?<=[a-z])[-_ ]?([1-9])([1-9])(?=[-_ ])")
 _BETWEEN = re.compile(r"[^a-z0-9.]+|(?<!\d)\.|\.(?!\d)")
 
 #: Published counts of a known name: (total, active) parameters, NaN where unknown.
@@ -105,8 +116,13 @@ class Resolver:
         """Return how `name` is read; None where no known name fits, or several of different shape do."""
         leaf, publisher, before = leaf_and_publisher(name)
         found = self._found(leaf, publisher, before)
+        pointed = _NO_POINT.sub(r"-\1.\2", leaf)
+        found = self._found(pointed, publisher, before) if found is None and pointed != leaf else found
         owner, _, rest = leaf.partition("_")  # a copy called "owner_NAME" is of that owner where it made known models
-        return self._found(rest, owner, "") if found is None and rest and owner in self._owners else found
+        if found is None and rest and owner in self._owners:
+            return self._found(rest, owner, "")
+        owner, _, rest = leaf.partition(".")  # a cloud's "owner.NAME"
+        return self._found(rest, owner, "") if found is None and rest and owner in CLOUD_PUBLISHERS else found
 
     def _found(self, leaf: str, publisher: str, before: str) -> Reading | None:
         """Return how a name in its parts is read, as `leaf_and_publisher` gives them; or None."""
@@ -144,12 +160,48 @@ class Resolver:
         return other if one and other else None
 
     def _read(self, asked: Parts) -> Reading | None:
-        """Return how the parts of a name are read, or None."""
+        """Return how the parts of a name are read, or None.
+
+        Known names that have most words in common come first; where the size in the name is none of theirs, those with
+        fewer do (Llama-3.1-Tulu-3-405B, where Tulu 3 is known in other sizes), if they have a version.
+        """
         matches = [m for m in (self._match(k, asked) for k in self._known) if m]
-        if not matches:
-            return None
-        longest = max(m.length for m in matches)
-        matches = self._named_by_size([m for m in matches if m.length == longest])
+        lengths = sorted({m.length for m in matches}, reverse=True)
+        for length in lengths if asked.sized else lengths[:1]:
+            of_length = [m for m in matches if m.length == length]
+            if length < lengths[0]:
+                of_length = [m for m in of_length if not m.early and any(map(is_number, m.known.core))]
+            fitting = self._fitting(of_length, asked)
+            if fitting:
+                return self._nearest(fitting, asked)
+        within = self._within(asked)
+        return self._nearest(within, asked) if within else None
+
+    def _nearest(self, matches: list[_Match], asked: Parts) -> Reading:
+        """Return the reading of the nearest of the matches that a name may mean."""
+        owners = {m.known.parts.publisher for m in matches if _unquantised(m.known.parts.stored)}
+        return self._reading(min(matches, key=lambda m: _distance(m, asked, owners)), asked)
+
+    def _within(self, asked: Parts) -> list[_Match]:
+        """Return known names of the size asked for that have all its words and some more ("Nemotron Ultra 253B").
+
+        Words that mean another shape have to be the same; none where models of several counts fit.
+        """
+        words = [word for word in asked.core if not is_number(word)]
+        if not words or asked.size != asked.size:
+            return []
+        fitting = [
+            known
+            for known in self._known
+            if known.parts.size == asked.size and _in_order(asked.core, known.parts.core) and _alike(known.parts, asked)
+        ]
+        fitting = [known for known in fitting if self._sizes_fit(known, asked) and _date_fits(known.parts, asked)]
+        counts = {self._counts(known.name)[0] for known in fitting}
+        return [_Match(known, ()) for known in fitting] if len(counts) == 1 else []
+
+    def _fitting(self, matches: list[_Match], asked: Parts) -> list[_Match]:
+        """Return those of the matches of one length that the name asked for means; none where their shapes differ."""
+        matches = self._named_by_size(matches)
         matches = [m for m in matches if not self._contradicts(m, asked)]
         if any(not m.early for m in matches):
             matches = [m for m in matches if not m.early]
@@ -158,10 +210,7 @@ class Resolver:
             matches = [m for m in matches if _version(m.known) == first]
         if not asked.sized and len({_shape(m.known) for m in matches}) > 1:
             matches = [m for m in matches if _is_whole(m, asked)]
-        if not matches or (not asked.sized and len({_shape(m.known) for m in matches}) > 1):
-            return None
-        owners = {m.known.parts.publisher for m in matches if _unquantised(m.known.parts.stored)}
-        return self._reading(min(matches, key=lambda m: _distance(m, asked, owners)), asked)
+        return [] if not asked.sized and len({_shape(m.known) for m in matches}) > 1 else matches
 
     def _match(self, known: Known, asked: Parts) -> _Match | None:
         """Return the match of a known core in the core asked for; sizes are checked later."""
@@ -226,6 +275,17 @@ def _squashed(leaf: str) -> str:
     return _BETWEEN.sub("", leaf)
 
 
+def _in_order(words: list[str], core: list[str]) -> bool:
+    """Return whether all words of a name stand in the core of a known name, in that order."""
+    rest = iter(core)
+    return all(word in rest for word in words)
+
+
+def _alike(own: Parts, asked: Parts) -> bool:
+    """Return whether two names have the same words for shapes, and the known one all purposes of the other."""
+    return SHAPES & {*own.core} == SHAPES & {*asked.core} and not (asked.plain & PURPOSE) - own.plain
+
+
 def _position(core: tuple[str, ...], words: list[str]) -> tuple[int, int] | None:
     """Return (first, past the last) position of `core` in `words`, whose neighbouring words may be joined; or None."""
     for start in range(len(words)):
@@ -264,6 +324,7 @@ def _rest_fits(match: _Match, asked: Parts) -> bool:
     own = match.known.parts
     identified = asked.sized and own.sized
     left = [i for i in match.left if i not in asked.late and asked.core[i] not in _TARGETS]
+    left = left if match.early else [i for i in left if i not in asked.trained]
     words = [i for i in left if not is_number(asked.core[i])]
     if (asked.plain & PURPOSE) - own.plain and not identified:
         return False

@@ -58,11 +58,11 @@ def export_command(plan: PlanFile, options: ExportOptions, form: DataFormOptions
     `perfmodel estimate --from FILE`.
     """
     from hwdb import outfile
-    from search.deploy import check_target, export
+    from search.deploy import export, target_called
     from search.output import print_rows, print_text, write_text
 
     if options.to:
-        check_target(options.to)  # before the plan, which takes seconds
+        options = replace(options, to=target_called(options.to))  # before the plan, which takes seconds
     if output is not None:
         outfile.check(output, plan)
     launch = _launch(plan, options, form)
@@ -72,7 +72,8 @@ def export_command(plan: PlanFile, options: ExportOptions, form: DataFormOptions
         print_rows([row], form.form)
     elif output is not None:
         write_text(output, found.text)
-        print_text(f"{output}: {found.launch.words} for {found.target}, {found.launch.engine} {found.launch.version}")
+        told = f"{output}: {found.launch.words} for {found.target}, {found.launch.engine} {found.launch.version}"
+        print_text(told, stream=outfile.beside(output))
     else:
         typer.echo(found.text, nl=False)
     return 0

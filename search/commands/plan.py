@@ -120,7 +120,7 @@ def _print_tables(plan: Plan, narrower: Plan | None, result: ResultOptions, wide
         print_misses(plan, rows, result.misses, wide=wide, stream=sys.stderr)
         return Infeasible.exit_code
     checked = _verified(plan) if result.verify else []
-    print_plan(plan, rows, misses=result.misses, wide=wide, narrower=narrower)
+    print_plan(plan, rows, listed=result.top, misses=result.misses, wide=wide, narrower=narrower)
     if result.explain:
         print_operators(plan, terms_of(plan), wide=wide)
     if checked:

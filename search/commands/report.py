@@ -58,10 +58,11 @@ def report_command(scenario: Scenario, hardware: HwdbOptions, output: Page = Non
     form = form or (form_of(output) if output else "html")
     if form not in (*FORMS, *PICTURES):
         raise InputError(f"--format {form}: unknown; give one of {', '.join((*FORMS, *PICTURES))}")
-    output = output or Path(f"report-{form}" if form in PICTURES else f"report.{form}")
+    if output is None:
+        output = Path(f"report-{form}" if form in PICTURES else f"report.{form}")
+        outfile.check(output, scenario)
     if form in PICTURES and output.is_file():
         raise InputError(f"{output}: is a file; --format {form} writes a picture of each chart, so give a folder")
-    outfile.check(output, scenario)
     asked = load_scenario(scenario, hardware.folders)
     if asked.fleet is not None:
         _write_fleet_page(asked, output, form)
@@ -77,7 +78,7 @@ def _write_fleet_page(asked: Asked, output: Path, form: str) -> None:
 
     found = plan_fleet(asked)
     written = _write(page_of_fleet(found, asked.path, asked.title, asked), output, form)
-    print_text(f"{written}: {fleet_headline(found)}")
+    print_text(f"{written}: {fleet_headline(found)}", stream=outfile.beside(output))
 
 
 def _write_plan_page(scenario: Path, folders: Sequence[Path], output: Path, form: str) -> None:
@@ -88,7 +89,7 @@ def _write_plan_page(scenario: Path, folders: Sequence[Path], output: Path, form
     found = plan_of(scenario, folders, command=f"perfmodel report {scenario} -o {output}")
     with progress_bar("what if") as update:
         page = page_of(found, update, live=form == "html")
-    print_text(f"{_write(page, output, form)}: {headline(found)}")
+    print_text(f"{_write(page, output, form)}: {headline(found)}", stream=outfile.beside(output))
 
 
 def _write(page: Content, output: Path, form: str) -> str:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from search.deploy.deployed import Reading, read_back
     from search.deploy.launch import SWITCHES, Check, Launch, Pool
     from search.deploy.of_plan import launch_columns, launch_of, launch_of_row, read_plan, with_launches
-    from search.deploy.targets import CLUSTERS, TARGETS, Export, check_target, engines_of, export
+    from search.deploy.targets import CLUSTERS, TARGETS, Export, engines_of, export, target_called
 
 __all__ = [
     "CLUSTERS",
@@ -22,7 +22,6 @@ __all__ = [
     "Launch",
     "Pool",
     "Reading",
-    "check_target",
     "compared",
     "engines_of",
     "export",
@@ -31,6 +30,7 @@ __all__ = [
     "launch_of_row",
     "read_back",
     "read_plan",
+    "target_called",
     "with_launches",
     "words_of",
 ]
@@ -39,7 +39,7 @@ __getattr__ = lazy_names(
     __name__,
     {
         "compare": ["compared", "words_of"],
-        "targets": ["CLUSTERS", "TARGETS", "Export", "check_target", "engines_of", "export"],
+        "targets": ["CLUSTERS", "TARGETS", "Export", "engines_of", "export", "target_called"],
         "launch": ["SWITCHES", "Check", "Launch", "Pool"],
         "of_plan": ["launch_columns", "launch_of", "launch_of_row", "read_plan", "with_launches"],
         "deployed": ["Reading", "read_back"],

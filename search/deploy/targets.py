@@ -53,6 +53,15 @@ TARGETS = (*engines(), *DOCUMENTS)
 
 #: Engines that a target runs, where those are not all.
 _RUNS = {"ray-serve": ("vllm",), "kserve": ("vllm",), "llm-d": LLM_D, "dynamo": tuple(WORKERS)}
+#: Other names of targets.
+OTHER_NAMES = {
+    **dict.fromkeys(("k8s", "kube"), "kubernetes"),
+    **dict.fromkeys(("docker", "docker-compose"), "compose"),
+    **dict.fromkeys(("llama.cpp", "llama-cpp"), "llamacpp"),
+    **dict.fromkeys(("tensorrt-llm", "trt-llm"), "trtllm"),
+    **dict.fromkeys(("llmd", "llm_d"), "llm-d"),
+    **dict.fromkeys(("ray", "rayserve", "ray_serve"), "ray-serve"),
+}
 
 
 def engines_of(target: str) -> tuple[str, ...]:
@@ -77,10 +86,17 @@ class Export:
         return shlex.join(benchmark(self.launch).words)
 
 
-def check_target(target: str) -> None:
-    """Raise `UnknownName` for a name that is no target."""
+def target_called(name: str) -> str:
+    """Return the target that a name means, in any case or by another name; raise `UnknownName` for none.
+
+    >>> target_called("K8s"), target_called("docker-compose"), target_called("kserve")
+    ('kubernetes', 'compose', 'kserve')
+    """
+    key = name.strip().lower()
+    target = OTHER_NAMES.get(key, key)
     if target not in TARGETS:
-        raise UnknownName("target", target, list(TARGETS), f"({', '.join(TARGETS)})")
+        raise UnknownName("target", name, [*TARGETS, *OTHER_NAMES], f"({', '.join(TARGETS)})")
+    return target
 
 
 def export(launch: Launch, target: str) -> Export:
@@ -88,7 +104,7 @@ def export(launch: Launch, target: str) -> Export:
 
     Raises `UnknownName` for another target, `InputError` where the target cannot hold the launch.
     """
-    check_target(target)
+    target = target_called(target)
     if target in DOCUMENTS:
         return Export(target, _yaml(launch, target, DOCUMENTS[target](launch)), "yaml", launch)
     if target != launch.engine:

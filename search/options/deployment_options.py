@@ -74,7 +74,7 @@ class DeploymentOptions:
 
         degrees = {name: getattr(self, name) for name in ("tp", "pp", "ep", "cp", "kvp", "replicas")}
         degrees["cp_method"] = _method_code(self.cp_method)
-        formats = {"weight": self.weights, "kv": self.kv}
+        formats = {"weight": self.weights, "kv": "" if self.kv.strip().lower() == "auto" else self.kv}
         codes = {name: FORMAT_CODE[storage(value).name] for name, value in formats.items() if value}
         codes |= {"act": _compute_code(self.activations)} if self.activations else {}
         cap = {} if self.power_cap_w is None else {"power_cap": _limit(self.power_cap_w)}

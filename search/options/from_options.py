@@ -122,6 +122,8 @@ def colocated(
     """
     settings = {**options.columns(), **engine_options.columns(), **host.columns()}
     card, spec = hwdb.device(options.device), model(options.model)
+    if options.kv and not spec.kv_bytes_per_token():
+        raise InputError(f"--kv {options.kv}: {spec.name} keeps no KV cache, only states of fixed size; leave it out")
     check_context(spec, workload, allowed=options.allow_long_context, way_out="--allow-long-context")
     runs = engine(engine_options.engine, engine_options.engine_version)
     published = recipe(spec, runs, card, options.weights) if engine_options.recipe else None

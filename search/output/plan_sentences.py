@@ -59,6 +59,7 @@ def headline(plan: Plan) -> str:
         f"{verb} {_candidate_in_words(plan, plan.best)}{spare}{_engine_in_words(plan)}: {_cost_and_power(c)}.",
         *([_greatest_traffic(plan, c)] if not plan.scorer.sized else _headroom(plan)),
         *_load_over_time(plan),
+        *_unbounded_wait(plan),
         *_chance_in_words(plan, c["slo_chance"]),
         *_same_cost(plan),
     ]
@@ -82,9 +83,23 @@ def _headroom(plan: Plan) -> list[str]:
     greatest, headroom = row.get("greatest_request_rate_rps"), row.get("headroom")
     if not is_known(headroom) or not is_known(greatest) or headroom == math.inf:
         return []
-    more = f"{text_of('headroom', headroom)} % more than asked"
+    more = f"{text_of('headroom', headroom)} % more than {'asked' if plan.scorer.sized_by_rate else 'at this load'}"
     does = "keeps the SLOs up to" if plan.scorer.target.slo.objectives else "serves up to"
     return [f"It {does} {counted(number(greatest), 'request/s')}, {more}{_planned_to(plan, row)}."]
+
+
+def _unbounded_wait(plan: Plan) -> Iterator[str]:
+    """Say that most requests wait for their first token where no SLO bounds that; nothing elsewhere."""
+    row, keys = plan.row(plan.best), ("concurrency_per_replica", "running", "ttft_ms")
+    known = [float(row[key]) for key in keys if is_known(row.get(key))]
+    if len(known) < len(keys) or any(o.key.startswith(("ttft", "e2e")) for o in plan.scenario.slo.objectives):
+        return
+    flight, running, ttft = known
+    if running < flight / 2.0:
+        yield (
+            f"Nothing bounds the time to the first token, {number(ttft / 1e3)} s here: of {number(flight)} requests in "
+            f"flight per replica {number(running)} run; bound ttft_ms or e2e_ms for a plan that does not let them wait."
+        )
 
 
 def _planned_to(plan: Plan, row: Mapping[str, Any]) -> str:

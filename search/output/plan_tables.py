@@ -141,19 +141,26 @@ def step_time_rows(terms: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def print_plan(
-    plan: Plan, rows: Sequence[dict[str, Any]], *, misses: int = 3, wide: bool = False, narrower: Plan | None = None
+    plan: Plan,
+    rows: Sequence[dict[str, Any]],
+    *,
+    listed: int | None = None,
+    misses: int = 3,
+    wide: bool = False,
+    narrower: Plan | None = None,
 ) -> None:
     """Print a plan: the question, the recommendation, the candidates, and where time and memory go.
 
-    rows: of the plan (`Plan.rows`), best candidate first. misses: near misses to print. wide: every column, whatever
-    the width of the terminal. narrower: the plan with fp8 weights, where it was made together with this one. Where
-    nothing qualifies, only the question, that nothing does, and the near misses.
+    rows: of the plan (`Plan.rows`), best candidate first. listed: how many of them were asked for by rank, before those
+    that are the best of a mode or a device (None: all). misses: near misses to print. wide: every column, whatever the
+    width of the terminal. narrower: the plan with fp8 weights, where it was made together with this one. Where nothing
+    qualifies, only the question, that nothing does, and the near misses.
     """
     print_text(question(plan))
     print_text(headline(plan), bold=True)
     print_text("")
     if plan.feasible:
-        _print_ranking(plan, [row for row in rows if row["rank"]], wide, narrower)
+        _print_ranking(plan, [row for row in rows if row["rank"]], wide, narrower, listed)
         _print_modes(plan, wide)
         _print_engines(plan, wide)
     print_misses(plan, rows, misses, wide=wide)
@@ -178,8 +185,10 @@ def _layout(plan: Plan, rows: Sequence[dict[str, Any]], columns: Sequence[str], 
     )
 
 
-def _print_ranking(plan: Plan, rows: Sequence[dict[str, Any]], wide: bool, narrower: Plan | None) -> None:
-    """Print the candidates that qualify, best first, with what they have in common below. narrower: see `print_plan`"""
+def _print_ranking(
+    plan: Plan, rows: Sequence[dict[str, Any]], wide: bool, narrower: Plan | None, listed: int | None
+) -> None:
+    """Print the candidates that qualify, best first, and below what they share. narrower, listed: see `print_plan`."""
     columns = [c for c in candidate_columns(plan) if c != "reason"]
     remarks = dict.fromkeys(row["remark"] for row in rows if row.get("remark"))
     bases = list(dict.fromkeys(row["basis"] for row in rows))
@@ -195,8 +204,8 @@ def _print_ranking(plan: Plan, rows: Sequence[dict[str, Any]], wide: bool, narro
         *remarks,
         *getattr(plan, "notes", ()),
         *_offers(plan, narrower),
-        *_rented_alike(rows),
-        *_beyond_the_list(rows),
+        *_rented_alike(rows[:listed]),
+        *_beyond_the_list([] if listed is None else rows[listed:]),
         *_same_figures(rows),
         *([f"Sure %: {SURE}"] if plan.scenario.slo.objectives else []),
     ]
@@ -209,10 +218,11 @@ def _print_ranking(plan: Plan, rows: Sequence[dict[str, Any]], wide: bool, narro
 
 
 def _rented_alike(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Say in one line which ranks are not listed because they rent what a better one rents; nothing where none is."""
-    ranked = [row["rank"] for place, row in enumerate(rows, start=1) if row["rank"] == place or not row.get("best_of")]
-    listed = [row["rank"] for row in rows if row["rank"] <= max(ranked, default=0)]
-    gaps = [(one + 1, other - 1) for one, other in pairwise(listed) if other > one + 1]
+    """Say in one line which ranks are not listed because they rent what a better one rents; nothing where none is.
+
+    rows: those that are listed by rank.
+    """
+    gaps = [(a["rank"] + 1, b["rank"] - 1) for a, b in pairwise(rows) if b["rank"] > a["rank"] + 1]
     if not gaps:
         return []
     told = [f"{first}" if first == last else f"{first} to {last}" for first, last in gaps]
@@ -222,12 +232,8 @@ def _rented_alike(rows: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _beyond_the_list(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Say in one line why rows below the best are listed; nothing where there are none."""
-    told = [
-        f"rank {row['rank']} is the best of {row['best_of'].replace('; ', ' and of ')}"
-        for place, row in enumerate(rows, start=1)
-        if row["rank"] != place and row.get("best_of")
-    ]
+    """Say in one line why rows below the list are shown; nothing where there are none. rows: those below the list."""
+    told = [f"rank {row['rank']} is the best of {row['best_of'].replace('; ', ' and of ')}" for row in rows]
     return [f"Among these, {'; '.join(told)}."] if told else []
 
 

@@ -156,11 +156,12 @@ def _heads_split(context: RuleContext, c: Columns) -> Mask:
 def _kv_heads_split_or_copied(context: RuleContext, c: Columns) -> Mask:
     """Allow tp that divides the key/value heads, or is a multiple of them (each is then copied to several devices).
 
-    The kvp that splits the positions of their cache has to divide tp, whose devices it shares.
+    The kvp that splits the positions of their cache has to divide tp, whose devices it shares, and needs a cache.
     """
     kv_heads = context.model.kv_heads
     split = _is_multiple(kv_heads, c["tp"]) | _is_multiple(c["tp"], kv_heads)
-    return split & _is_multiple(c["tp"], c["kvp"])
+    cached = _equals(c["kvp"], 1) | bool(context.model.kv_bytes_per_token())
+    return split & cached & _is_multiple(c["tp"], c["kvp"])
 
 
 def _stages_even(context: RuleContext, c: Columns) -> Mask:
@@ -279,6 +280,8 @@ def _say_heads(context: RuleContext, c: Row) -> str:
 
 def _say_kv_heads(context: RuleContext, c: Row) -> str:
     """Say that the key/value heads can neither be split over tp devices nor copied to them, or that kvp does not."""
+    if c["kvp"] > 1 and not context.model.kv_bytes_per_token():
+        return f"kvp {c['kvp']:g} splits a KV cache, and {context.model.name} keeps none; leave it out"
     if c["tp"] % c["kvp"]:
         return f"kvp {c['kvp']:g} does not divide tp {c['tp']:g}, whose devices it shares"
     return f"{context.model.kv_heads} key/value heads can neither be split over nor copied to tp {c['tp']:g}"

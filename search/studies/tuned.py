@@ -69,8 +69,18 @@ class Tuned:
             changed = [a.name for a in self.axes if best[a.name] != start[a.name]]
             told = ", ".join(f"{key} {best[key]} (planned {start[key]})" for key in changed)
             if told and best[name] != start[name]:
-                out.append(f"Best {name}: {best[name]:.4g} against {start[name]:.4g} as planned, with {told}.")
+                text = f"Best {name}: {best[name]:.4g} against {start[name]:.4g} as planned, with {told}"
+                out.append(f"{text}{self._paid(name, best, start)}.")
         return out
+
+    def _paid(self, name: str, best: Mapping[str, Any], start: Mapping[str, Any]) -> str:
+        """Return in words what the best row of an objective loses of the other objectives against the plan."""
+        lost = [
+            f"{other} {best[other]:.4g} in place of {start[other]:.4g}"
+            for other in self.aims.objectives
+            if other != name and (best[other] < start[other] if OBJECTIVES[other] else best[other] > start[other])
+        ]
+        return f"; it takes {' and '.join(lost)}" if lost else ""
 
     @property
     def counts(self) -> dict[str, int]:

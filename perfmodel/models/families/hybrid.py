@@ -180,9 +180,9 @@ def nemotron_experts(c: Fields) -> Mlp:
     return replace(routed, gated=False, latent=c.count("moe_latent_size", default=0))
 
 
-@reads("mimo_v2_flash", "MiMoV2FlashForCausalLM")
+@reads("mimo_v2_flash", "mimo_v2", "MiMoV2FlashForCausalLM", "MiMoV2ForCausalLM")
 def mimo_v2(c: Fields) -> ModelSpec:
-    """Read the `config.json` of MiMo-V2-Flash.
+    """Read the `config.json` of MiMo-V2-Flash, V2.5 and V2.5-Pro.
 
     Sliding layers have more key heads and a sink per head; full layers stand between them.
 

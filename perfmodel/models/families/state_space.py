@@ -1,6 +1,6 @@
 """Recurrent layers alone (Mamba 1 and 2, Falcon-Mamba), and hybrids of them with attention.
 
-Hybrids: Granite 4, Bamba, Jamba, Falcon-H1, Zamba2, LFM2, MiniMax-01, Kimi, Ling.
+RWKV-7 is read here too. Hybrids: Granite 4, Bamba, Jamba, Falcon-H1, Zamba2, LFM2, MiniMax-01, Kimi, Ling.
 """
 
 from __future__ import annotations
@@ -267,18 +267,67 @@ def kimi_linear(c: Fields) -> ModelSpec:
     return model(c, grouped(zip(mixers, fed, strict=True)))
 
 
-@reads("bailing_hybrid", "BailingHybridForCausalLM")
+@reads("bailing_hybrid", "BailingHybridForCausalLM", "BailingMoeV2_5ForCausalLM")
 def bailing_hybrid(c: Fields) -> ModelSpec:
-    """Read the `config.json` of Ling's hybrids: the layers of Kimi-Linear, with gates and decays of full rank.
+    """Read the `config.json` of Ling's hybrids.
 
-    Latent attention has an output gate of one value per head.
+    Ling 3: the layers of Kimi-Linear, with gates and decays of full rank; latent attention has an output gate of one
+    value per head. Ling 2.5 and 2.6 (architecture BailingMoeV2_5): `lightning_hybrid`.
 
     Keys: those of `kimi_linear`.
     """
+    if "BailingMoeV2_5ForCausalLM" in c.items("architectures"):
+        return lightning_hybrid(c)
     n, plain = layer_count(c), latent_attention(c)
     full = replace(plain, extra_parameters=plain.extra_parameters + c.count("hidden_size") * plain.heads)
     delta = replace(delta_attention(c), decay_rank=0, gate_rank=0, gated=True)
     mixers = [full if on else delta for on in attends(c, n)]
+    return model(c, grouped(zip(mixers, mlps(usual(c), Family(router_bias=True)), strict=True)))
+
+
+@reads("rwkv7", "RWKV7ForCausalLM")
+def rwkv7(c: Fields) -> ModelSpec:
+    """Read the `config.json` of RWKV-7 (arXiv:2503.14456): a delta rule whose decay, rate and gate have low ranks.
+
+    Each head keeps a state of head size by head size. The channel mix is an MLP of one up-projection with squared
+    ReLU. Of what each layer adds, the mixes with the token before (6 and 1 vectors), the bases of decay, rate and
+    value, the scales of keys and the bonus (6 vectors), and the norm of the output (2) are counted.
+
+    Keys: head_dim, decay_low_rank_dim, a_low_rank_dim, v_low_rank_dim, gate_low_rank_dim, intermediate_size (four times
+    the width where the file has none).
+    """
+    hidden, size = c.count("hidden_size"), c.count("head_dim", default=64)
+    heads = c.quotient("hidden_size", "head_dim", hidden, size)
+    ranks = [c.count(f"{key}_low_rank_dim") for key in ("decay", "a", "v")]
+    mixer = Mixer(
+        kind="linear",
+        heads=heads,
+        kv_heads=heads,
+        head_dim=size,
+        value_dim=size,
+        decay_rank=sum(ranks),
+        gate_rank=c.count("gate_low_rank_dim"),
+        extra_parameters=(6 + 6 + 2) * hidden,
+    )
+    mlp = Mlp(intermediate=c.count("intermediate_size", default=4 * hidden), gated=False)
+    norms = 4 if c.flag("norm_bias", default=True) else 2  # layer norms: a bias beside each weight
+    return model(c, [Block(count=layer_count(c), mixer=mixer, mlp=mlp, norms=norms)])
+
+
+def lightning_hybrid(c: Fields) -> ModelSpec:
+    """Read Ling 2.5 and 2.6: lightning attention, and latent attention in the last layer of each group.
+
+    Lightning attention is linear, as in MiniMax-01: each head keeps a state of head size by head size, and its output
+    is normed and gated (vLLM, vllm/model_executor/models/bailing_moe_linear.py).
+
+    Keys: layer_group_size (every so many layers one has latent attention), those of `latent_attention`, head_dim, and
+    the usual keys of experts.
+    """
+    n, full, plain = layer_count(c), latent_attention(c), attention(c)
+    rows, norms = plain.heads * plain.head_dim, 2 * plain.head_dim
+    linear = replace(plain, kind="linear", kv_heads=plain.heads, extra_parameters=rows + norms)
+    period = c.count("layer_group_size")
+    mixers = [full if (i + 1) % period == 0 else linear for i in range(n)]
     return model(c, grouped(zip(mixers, mlps(usual(c), Family(router_bias=True)), strict=True)))
 
 

@@ -68,7 +68,7 @@ def _run(record: Mapping[str, Any], place: str) -> MeasuredRun:
     model = str(record.get("model_id") or record.get("model") or server.get("model_path") or "")
     given = {
         "model": model,
-        "tp": text_of(number(server, "tp_size", place)) if server.get("tp_size") else "",
+        **_degrees(server, place),
         "engine": ENGINES.get(backend, ""),
         "isl": text_of(isl),
         "osl": text_of(osl),
@@ -78,6 +78,25 @@ def _run(record: Mapping[str, Any], place: str) -> MeasuredRun:
     lost = number(record, "num_prompts", place) - served
     failed = (f"{lost:.0f} of {lost + served:.0f} requests failed and are left out",) if lost > 0 else ()
     return MeasuredRun(place, given, found, remarks + failed, _span(record, place))
+
+
+def _degrees(server: Mapping[str, Any], place: str) -> dict[str, str]:
+    """Return the columns of parallelism that SGLang's server says; {} where it says none.
+
+    `tp_size` are the devices of a stage. With attention data parallelism (`enable_dp_attention`), `dp_size` copies of
+    the attention share them; without, `dp_size` are replicas (sgl-project/sglang, python/sglang/srt/server_args.py).
+    """
+    size = {key: number(server, key, place) for key in ("tp_size", "pp_size", "dp_size", "ep_size") if server.get(key)}
+    if not size:
+        return {}
+    tp, pp, dp = (size.get(key, 1.0) for key in ("tp_size", "pp_size", "dp_size"))
+    copies = dp if server.get("enable_dp_attention") else 1.0
+    if tp % copies:
+        raise InputError(f"{place}: dp_size {copies:g} does not divide tp_size {tp:g}, whose devices it shares")
+    replicas = dp if copies == 1.0 else 1.0
+    degrees = {"tp": tp / copies, "dp_attention": copies, "pp": pp, "ep": size.get("ep_size", 1.0)}
+    told = {name: text_of(degree) for name, degree in degrees.items() if degree != 1.0 or name == "tp"}
+    return told | ({"n_devices": text_of(tp * pp * replicas)} if replicas > 1.0 else {})
 
 
 def _span(record: Mapping[str, Any], place: str) -> tuple[float, float] | None:

@@ -15,6 +15,7 @@ from perfmodel.arrays import NAN, Array
 from perfmodel.costs import CostModel
 from perfmodel.deployment import CP_METHOD_CODE
 from perfmodel.dtypes import COMPUTE_CODE, FORMAT_CODE
+from perfmodel.engines import ENGINE_VENDORS
 from search.manifest import Manifest, manifest
 from search.planning.configuration.contexts import refuse_long_requests
 from search.planning.configuration.quantised import caches_on, in_order, weights_on
@@ -34,9 +35,6 @@ if TYPE_CHECKING:
 #: Engines that spread experts over a part of the devices of a layer: SGLang `--ep-size`, TensorRT-LLM
 #: `moe_expert_parallel_size`. vLLM's expert parallelism takes all of them (docs, "Expert Parallel Deployment").
 PART_GROUP_ENGINES = ("sglang", "trtllm")
-#: Vendors of the devices that an engine runs on, for engines of one vendor (NVIDIA/TensorRT-LLM and FasterTransformer
-#: READMEs; MindIE documentation: Ascend).
-ENGINE_VENDORS = {"trtllm": ("NVIDIA",), "fastertransformer": ("NVIDIA",), "mindie": ("Huawei",)}
 #: What a plan takes over from the target of one of the same model, engine and devices.
 OF_BEFORE = ("known", "known_of_pools", "asks")
 #: Axes of numbers that a scenario may set.
