@@ -45,6 +45,7 @@ WHOLE_TIME = 0.1
 #: Seconds that an answer has in any case, where those before it have taken all of the time.
 LEAST_TIME_S = 1.0
 #: Remark where the time was over before every limit was left out in turn.
+UNTRIED = "the time was over before every change was tried; raise time_limit_s in [fleet]"
 UNASKED = "the time was over before it was known what {} {}; raise time_limit_s in [fleet]"
 
 
@@ -175,4 +176,6 @@ def _told(problem: FleetProblem, found: tuple[Numbers, Array, float], gap: float
 
 def _infeasible(problem: FleetProblem, effort: Effort, told: str = UNMET) -> FleetInfeasible:
     """Return the error for a problem that no fleet satisfies, with the changes that would help. told: its sentence."""
-    return FleetInfeasible(told, relaxations(problem, effort.tried), problem.remarks)
+    ways = relaxations(problem, effort.tried)
+    late = (UNTRIED,) if effort.clock.over else ()
+    return FleetInfeasible(told, ways, (*problem.remarks, *late))
