@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -65,19 +66,21 @@ def _spare(problem: FleetProblem) -> Iterator[Ease]:
     inventory = problem.inventory
     for name in ("spare_nodes", "spare_domains"):
         now = getattr(inventory, name)
-        yield Ease(name, now, range(now - 1, -1, -1), lambda p, v, name=name: _of_inventory(p, **{name: int(v)}))
+        yield Ease(name, now, range(now - 1, -1, -1), partial(_of_inventory, name))
     for pool, now in inventory.spare.items():
-        yield Ease(f"spare[{pool}]", now, range(now - 1, -1, -1), lambda p, v, pool=pool: _of_spare(p, pool, int(v)))
+        yield Ease(f"spare[{pool}]", now, range(now - 1, -1, -1), partial(_of_spare, pool))
 
 
-def _of_inventory(problem: FleetProblem, **changes: Any) -> FleetProblem:
-    """Return a problem with some fields of its inventory changed."""
-    return replace(problem, inventory=replace(problem.inventory, **changes))
+def _of_inventory(name: str, problem: FleetProblem, count: float) -> FleetProblem:
+    """Return a problem with a count of its inventory changed."""
+    changed: dict[str, Any] = {name: int(count)}
+    return replace(problem, inventory=replace(problem.inventory, **changed))
 
 
-def _of_spare(problem: FleetProblem, pool: str, count: int) -> FleetProblem:
+def _of_spare(pool: str, problem: FleetProblem, count: float) -> FleetProblem:
     """Return a problem in which so many nodes of a pool may fail."""
-    return _of_inventory(problem, spare={**problem.inventory.spare, pool: count})
+    spare = {**problem.inventory.spare, pool: int(count)}
+    return replace(problem, inventory=replace(problem.inventory, spare=spare))
 
 
 def _supplies(problem: FleetProblem) -> Iterator[Ease]:
@@ -102,14 +105,18 @@ def _of_supply(position: int, field: str) -> Change:
         supplies: list[Supply] = list(problem.inventory.supplies)
         told: dict[str, Any] = {field: value}
         supplies[position] = replace(supplies[position], **told)
-        return _of_inventory(problem, supplies=tuple(supplies))
+        return replace(problem, inventory=replace(problem.inventory, supplies=tuple(supplies)))
 
     return changed
 
 
 def _below(value: float, least: float = 0.0) -> list[float]:
-    """Return evenly spaced values below one, down to `least`; [] where there are none."""
-    return np.linspace(value, least, STEPS + 1)[1:].tolist() if value > least else []
+    """Return evenly spaced values below one, down to `least`, and those of two digits; [] where there are none."""
+    if value <= least:
+        return []
+    digit = 10.0 ** (np.floor(np.log10(value)) - 1.0)
+    two = np.arange(np.ceil(least / digit), value / digit) * digit
+    return np.unique([*np.linspace(least, value, STEPS + 1)[:-1], *two[two < value]])[::-1].tolist()
 
 
 def _cases(problem: FleetProblem) -> Iterator[Ease]:

@@ -35,6 +35,7 @@ NAMED = {
     "least": "the least of ",
     "least_usd_per_hour": "least_usd_per_hour of ",
     "output_factor": "output_factor of the case ",
+    "slo": "",
 }
 #: Factor to the unit in which a scenario states a limit, and that unit.
 OF_MESSAGES = {
@@ -42,7 +43,7 @@ OF_MESSAGES = {
     "mean_budget": (HOURS_PER_MONTH, " USD per month"),
     "carbon": (HOURS_PER_MONTH * 1e-3, " kg CO2e per month"),
 }
-UNITS = {"power": " W", "budget": " USD/h", "mean_budget": " USD/h", "carbon": " g CO2e/h"}
+UNITS = {"power": " W", "budget": " USD/h", "mean_budget": " USD/h", "carbon": " g CO2e/h", "slo": " ms"}
 #: Names that count devices; the others that have no unit count something else.
 OF_DEVICES = ("stock", "supply", "least")
 #: Changes that have words of their own.
@@ -128,8 +129,8 @@ def unit(limit: str, of_nodes: bool = False) -> str:
 
     of_nodes: whether the supply is one of whole nodes.
     """
-    counted = " nodes" if of_nodes else " devices"
-    return UNITS.get(limit, counted if limit.partition("[")[0] in OF_DEVICES else "")
+    kind, counted = limit.partition("[")[0], " nodes" if of_nodes else " devices"
+    return UNITS.get(kind, counted if kind in OF_DEVICES else "")
 
 
 def in_nodes(problem: FleetProblem) -> frozenset[str]:

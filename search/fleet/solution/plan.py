@@ -69,7 +69,8 @@ def fleet_plan(
     if unserved:
         classes = "classes" if len(unserved) > 1 else "class"
         names = ", ".join(repr(problem.classes[c]) for c in unserved)
-        raise FleetInfeasible(f"no option serves request {classes} {names} within the SLO; relax it or offer others")
+        told = f"no option serves request {classes} {names} within the SLO; relax it or offer others"
+        raise FleetInfeasible(told, (), problem.remarks)
     if splits(problem):
         return _by_parts(problem, effort)
     few, stands = of_busiest(problem)
