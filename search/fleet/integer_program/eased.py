@@ -116,7 +116,8 @@ def _below(value: float, least: float = 0.0) -> list[float]:
         return []
     digit = 10.0 ** (np.floor(np.log10(value)) - 1.0)
     two = np.arange(np.ceil(least / digit), value / digit) * digit
-    return np.unique([*np.linspace(least, value, STEPS + 1)[:-1], *two[two < value]])[::-1].tolist()
+    found: list[float] = np.unique([*np.linspace(least, value, STEPS + 1)[:-1], *two[two < value]])[::-1].tolist()
+    return found
 
 
 def _cases(problem: FleetProblem) -> Iterator[Ease]:

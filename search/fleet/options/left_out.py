@@ -63,8 +63,8 @@ def _nearest(modeller: Modeller, position: int, model: str) -> tuple[float, str]
     given, left = c.slo.objectives[worst].limit, slo.objectives[worst].limit  # without the network
     least = left * float(ratio[row]) + given - left
     words = deployment_words(layouts.take(np.array([row % len(layouts)])))
-    bound = f"{c.slo.objectives[worst].key} of {c.name}"
-    told = f"{words}, needs {_ms(least)} ms of {bound} without load, allowed are {_ms(given)} ms"
+    bound = f"{c.slo.objectives[worst].key} of {_ms(least)} ms for {c.name}"
+    told = f"{words}, needs a {bound} even without load, and {_ms(given)} ms are allowed"
     return float(ratio[row]), told
 
 

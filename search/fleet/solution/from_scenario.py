@@ -89,11 +89,18 @@ def plan_fleet(
         due = max(start + seconds, time.monotonic() + SOLVING_TIME * seconds)
         return replace(prepared, problem=replace(prepared.problem, due=due))
 
+    prepared, found = _solved_or_told(scenario, solver, made)
+    return _told(scenario, prepared, due_at(with_load(found, prepared.modelled), math.inf), command)
+
+
+def _solved_or_told(
+    scenario: Scenario, solver: Solver | None, made: Callable[[Scenario], Prepared]
+) -> tuple[Prepared, FleetPlan]:
+    """Do as `_solved`; where no fleet is possible, the error has the bounds of SLOs that may be longer instead."""
     try:
-        prepared, found = _solved(scenario, solver, made)
+        return _solved(scenario, solver, made)
     except FleetInfeasible as error:
         raise _with_bounds(error, scenario, made, solver) from None
-    return _told(scenario, prepared, due_at(with_load(found, prepared.modelled), math.inf), command)
 
 
 def _with_bounds(

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -67,10 +68,7 @@ def fleet_plan(
     effort = _effort(problem := checked(problem), solver, time_limit, gap)
     unserved = served_by_none(problem)
     if unserved:
-        classes = "classes" if len(unserved) > 1 else "class"
-        names = ", ".join(repr(problem.classes[c]) for c in unserved)
-        told = f"no option serves request {classes} {names} within the SLO; relax it or offer others"
-        raise FleetInfeasible(told, (), problem.remarks)
+        raise _unserved(problem, unserved)
     if splits(problem):
         return _by_parts(problem, effort)
     few, stands = of_busiest(problem)
@@ -90,6 +88,13 @@ def fleet_plan(
         held=np.repeat(found.held[:, :1], problem.periods, axis=1),
         spot=np.repeat(found.spot[:, :1], problem.periods, axis=1),
     )
+
+
+def _unserved(problem: FleetProblem, rows: Sequence[int]) -> FleetInfeasible:
+    """Return the error for classes that no option serves. rows: their positions."""
+    classes, names = "classes" if len(rows) > 1 else "class", ", ".join(repr(problem.classes[c]) for c in rows)
+    told = f"no option serves request {classes} {names} within the SLO; relax it or offer others"
+    return FleetInfeasible(told, (), problem.remarks)
 
 
 def _effort(problem: FleetProblem, solver: Solver | None, time_limit: float | None, gap: float | None) -> Effort:
