@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 from test_fleet_brute_force import EPS, base, each_option, judged, with_inventory
+from test_fleet_brute_force import instance as drawn
 
 from search import FleetInfeasible, FleetProblem, Inventory, Option, fleet_plan
 from search.fleet import World
@@ -206,3 +207,32 @@ def test_a_value_in_a_message_is_enough_after_rounding(seed: int) -> None:
     monthly = with_inventory(problem, mean_budget=0.6 * whole * option.usd_per_hour)
     usd = float(str(told_of(monthly)[0]).removesuffix(" USD per month").rpartition(" ")[2].replace(",", ""))
     assert fleet_plan(with_inventory(problem, mean_budget=usd / 730.0)).replicas[0, 0] == whole
+
+
+@pytest.mark.parametrize("kind", ["budget", "by_node", "two_spare", "start", "fixed", "together_spare", "region_nodes"])
+def test_fleets_of_equal_cost_are_decided_by_devices_then_by_watts(kind: str) -> None:
+    """Whole prices and throughputs in halves, so that many fleets cost the same: the least devices, then watts, win."""
+    tied = 0
+    for seed in (1003, 1005, 1007, 1009, 1011):
+        rng = np.random.default_rng(seed)
+        problem, most = drawn(kind, seed)
+        alike = tuple(
+            replace(o, usd_per_hour=float(rng.integers(1, 4)), power=float(rng.choice([100.0, 200.0, 300.0])))
+            for o in problem.options
+        )
+        problem = replace(problem, options=alike, throughput=np.round(np.nan_to_num(problem.throughput) * 2) / 2)
+        fleets = judged(problem, most)
+        best = fleets.fits & (fleets.served > 0)
+        for bound, used in fleets.usage.values():
+            best &= used <= bound + EPS
+        if not best.any():
+            continue
+        found = fleet_plan(problem)
+        at = int(np.nonzero((fleets.replicas == found.replicas).all(axis=(1, 2)))[0][0])
+        best &= fleets.cost <= fleets.cost[best].min() + 1e-6
+        tied += int(best.sum() > 1)
+        for quantity in ("devices", "watts"):
+            amount = fleets.usage[quantity][1]
+            assert amount[at] == pytest.approx(amount[best].min(), rel=1e-6), (kind, seed, quantity)
+            best &= amount <= amount[best].min() * (1 + 1e-6)
+    assert tied
