@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
-from test_fleet_brute_force import EPS, base, each_option, judged, with_inventory
-from test_fleet_brute_force import instance as drawn
 
 from search import FleetInfeasible, FleetProblem, Inventory, Option, fleet_plan
 from search.fleet import World
 from search.fleet.integer_program.relax import Relaxation
 from search.scenario import Supply
+from tests.test_fleet_brute_force import EPS, base, each_option, judged, with_inventory
+from tests.test_fleet_brute_force import instance as drawn
 
 #: Instances of each kind, most replicas of an option that are enumerated.
 EACH, MOST = 14, 5
