@@ -9,6 +9,7 @@ import pytest
 from scipy.optimize import linprog
 
 from search.fleet.decomposition.benders_cuts import (
+    add_worths,
     lacking_worths,
     least_served,
     solve_linear_with_cuts,
@@ -18,7 +19,7 @@ from search.fleet.decomposition.knapsack import cheap_columns
 from search.fleet.decomposition.split import LEFT_OUT
 from search.fleet.integer_program.deadline import Deadline
 from search.fleet.integer_program.program import Ask, formulate
-from search.fleet.integer_program.solve import run_solver
+from search.fleet.integer_program.solve import linear_bound, run_solver
 from search.fleet.problem_data.cases import cases
 from search.fleet.problem_data.problem import FleetProblem
 from tests.test_fleet_columns import prices
@@ -87,6 +88,25 @@ def test_the_linear_program_rises_with_worths_and_stays_below_the_least_cost(see
         bounds.append(solve_linear_with_cuts(program, "highs", Deadline.of(seconds), 3).bound)
     assert bounds[0] <= bounds[1] * (1 + 1e-9)
     assert bounds[1] <= by_worths(problem) * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_linear_program_that_begins_at_the_last_basis_has_the_same_value_in_fewer_steps(seed: int) -> None:
+    """With more worths, and with other costs: beside programs of the same constraints that begin afresh."""
+    problem = one_period(seed, spare=1, spot=True)
+    ask = Ask(objective="cost", worths=np.zeros((0, len(problem.classes))))
+    program, rng = formulate(problem, ask), np.random.default_rng(seed)
+    first = linear_bound(program, "highs")
+    more = rng.dirichlet(np.ones(len(problem.classes)), 3)
+    add_worths(program, more)
+    again = linear_bound(program, "highs")
+    steps = program.linear.solverModel.getInfo().simplex_iteration_count
+    fresh = formulate(problem, replace(ask, worths=more))
+    assert again == pytest.approx(linear_bound(fresh, "highs"), rel=1e-9)
+    assert again >= first - 1e-9
+    assert steps < fresh.linear.solverModel.getInfo().simplex_iteration_count
+    assert linear_bound(program, "highs") == pytest.approx(again, rel=1e-9)
+    assert program.linear.solverModel.getInfo().simplex_iteration_count == 0
 
 
 def test_quick_columns_without_spare_nodes_are_near_the_cheapest() -> None:

@@ -430,7 +430,7 @@ def eased(problem: FleetProblem) -> dict[str, list[tuple[float, FleetProblem]]]:
         out[f"spare[{pool}]"] = [(s[pool], with_inventory(problem, spare=s)) for s in fewer]
     for world in problem.worlds:
         if world.must:
-            out[f"world[{world.name}]"] = [(0, replace(problem, worlds=()))]
+            out[f"case[{world.name}]"] = [(0, replace(problem, worlds=()))]
     return out
 
 

@@ -358,7 +358,7 @@ def test_an_elastic_limit_is_raised_by_no_more_than_is_missing() -> None:
     assert told["demand"] == pytest.approx((1.0, 4 / 7))
     for words in (
         "the stock of a from 4 to 8 devices",
-        "the power limit from 250 to 400 W",
+        "the power limit from 0.25 to 0.4 kW",
         "the budget from 9 to 12 U",
         "the number of nodes from 2 to 4",
         "lower the demand to 57.1 %",

@@ -176,7 +176,7 @@ def test_infeasible_names_each_limit_alone_and_by_how_much() -> None:
 @pytest.mark.parametrize(
     ("limits", "words"),
     [
-        (Inventory(power=500.0), "raise the power limit from 500 to 550 W"),
+        (Inventory(power=500.0), "raise the power limit from 0.5 to 0.55 kW"),
         (Inventory(budget=4.0), "raise the budget from 4 to 4.68 USD/h"),
         (Inventory(nodes=1.0), "raise the number of nodes from 1 to 2"),
         (Inventory(stock={"a10g": 1, "a100-sxm-80gb": 0}, power=100.0), " and "),

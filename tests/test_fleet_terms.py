@@ -148,8 +148,8 @@ def test_a_long_output_is_a_case_to_survive(tmp_path: Path) -> None:
     plain, abused = planned(tmp_path), planned(tmp_path, more=case)
     assert (np.array([3, 1]) @ abused.replicas >= 8 * np.array([2, 9, 5]) - 1e-9).all()
     assert abused.usd_per_hour > 6 * plain.usd_per_hour
-    with pytest.raises(FleetInfeasible, match="leave out the case 'long'"):
-        planned(tmp_path, more=case + "[hardware]\nstock = { h100-sxm = 9, l4 = 9 }\n")
+    with pytest.raises(FleetInfeasible, match="lower output_factor of the case long from 8 to 4;"):
+        planned(tmp_path, more=case + "[hardware]\nstock = { h100-sxm = 9, l4 = 9 }\n")  # 36 against 9 x factor
 
 
 def test_worlds_ask_for_more_than_the_middle(tmp_path: Path) -> None:
@@ -470,5 +470,5 @@ def test_stock_spare_nodes_and_parts_mean_a_device_in_any_spelling(tmp_path: Pat
 def test_the_way_out_stands_before_how_names_were_read(tmp_path: Path) -> None:
     path = tmp_path / "spelled.toml"
     path.write_text(SPELLED.format(name="H100 SXM", other="H100 SXM", fleet="", option="devices = 5"), encoding="utf-8")
-    with pytest.raises(FleetInfeasible, match=r"within the limits: raise .* of what is asked \(.*H100 SXM: h100-sxm"):
+    with pytest.raises(FleetInfeasible, match=r"within the limits: raise .* to 10 devices \(.*H100 SXM: h100-sxm"):
         plan_fleet(load_scenario(path))

@@ -86,12 +86,12 @@ def _of_fleet(scenario: Scenario, change: ChangeOptions, output: DataOutputOptio
             scenario, change.set_ or (), change.grid or (), folders=output.folders, progress=update
         )
     values, rows = VALUES[: len(found.grids)], found.rows()
-    columns = [*(values or ["what_if"]), "answer", *GRID[:3], *GRID[5:]]
     layout = Layout(
-        columns=columns,
+        columns=[*values, "answer", *GRID[:3], *GRID[5:]],
+        below=() if values else ("what_if",),
         headings=dict(zip(values, found.grids, strict=True)),
         label="answer",
-        keep=[*(values or ["what_if"]), "usd_per_hour", "devices"],
+        keep=[*values, "usd_per_hour", "devices"],
         drop=LESS_IMPORTANT,
         right=values,
         wide=output.wide,

@@ -200,7 +200,7 @@ class RayCluster:
         except (OSError, RuntimeError, ValueError) as error:
             said = str(error).strip().partition("\n")[0]
             raise InputError(
-                f"--address {self.address}: no Ray cluster answers ({said}); start one: ray start"
+                f"--address {self.address}: no Ray cluster answers ({said}); start one: ray start --head"
             ) from None
         return _Cluster(ray, (work, shared))
 

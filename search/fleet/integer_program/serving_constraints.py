@@ -101,7 +101,7 @@ def add_capacity(program: Program, case: Case, index: tuple[int, int], row: int 
 
     number, t = index
     each, name = served_of(program, case, t, row), f"{t}_{number}_{row}"
-    if not each:
+    if each is None:
         return
     if case.kind in FAILURES:
         lost = (
@@ -115,18 +115,18 @@ def add_capacity(program: Program, case: Case, index: tuple[int, int], row: int 
         program.linear += (served >= wanted(program, case), f"capacity_{name}")
 
 
-def served_of(program: Program, case: Case, t: int, row: int) -> dict[int, float]:
+def served_of(program: Program, case: Case, t: int, row: int) -> dict[int, float] | None:
     """Return what a replica of each option serves of the only class of a group, as a part of its rate.
 
     Of several classes it is a part of the worth of all requests, of what a replica may serve of most worth. row: of the
-    worths. Options that serve nothing, and groups without requests, are left out.
+    worths. Options that serve nothing are left out. None for a group without requests.
     """
     problem, rows, classes = program.problem, list(case.options), list(case.classes)
     known = program.ask.worths
     worths = np.ones(len(problem.classes)) if len(classes) == 1 or known is None else known[row]
     asked = float(worths[classes] @ problem.rate[t, classes])
     if not asked:
-        return {}
+        return None
     worth = np.zeros(len(problem.classes))
     worth[classes] = worths[classes] / asked
     speed = case.throughput * worth

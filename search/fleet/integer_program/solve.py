@@ -101,10 +101,16 @@ def available_solver() -> Solver:
 
 
 def linear_bound(program: Program, solver: Solver, seconds: float = TIME_LIMIT_S) -> float:
-    """Solve the linear program of a program; return its value, a bound on that with whole numbers; inf for none."""
+    """Solve the linear program of a program; return its value, a bound on that with whole numbers; inf for none.
+
+    HiGHS begins where it ended the last time with this program, which may have had fewer variables and constraints.
+    """
     import pulp
 
-    program.linear.solve(solver_of(solver, seconds, DEFAULT_GAP, whole=False))
+    made = solver_of(solver, seconds, DEFAULT_GAP, whole=False)
+    if solver == "highs":
+        made.callSolver = lambda linear: _from_basis(linear, program)
+    program.linear.solve(made)
     if program.linear.sol_status == pulp.LpSolutionInfeasible:
         return float("inf")
     solved = program.linear.status == pulp.LpStatusOptimal and program.linear.sol_status == pulp.LpSolutionOptimal
@@ -136,6 +142,28 @@ def solver_of(
 
     bundled = pulp.COIN_CMD(path=pulp_cbc_path, **how)
     return bundled if bundled.available() else pulp.COIN_CMD(**how)
+
+
+def _from_basis(linear: Any, program: Program) -> None:
+    """Run HiGHS on a linear program that it has read, from the basis of the last time, and keep the new one.
+
+    The basis is known by name: a new variable stands at its lower bound, a new constraint is basic.
+    """
+    import highspy
+
+    model, status = linear.solverModel, highspy.HighsBasisStatus
+    columns, rows = [v.name for v in linear.variables()], [c.name for c in linear.constraints()]
+    if program.basis is not None:
+        begin, (of_columns, of_rows) = highspy.HighsBasis(), program.basis
+        begin.col_status = [of_columns.get(name, status.kLower) for name in columns]
+        begin.row_status = [of_rows.get(name, status.kBasic) for name in rows]
+        begin.valid = True
+        model.setBasis(begin)
+    model.run()
+    found = model.getBasis()
+    if found.valid:
+        of_columns = dict(zip(columns, found.col_status, strict=True))
+        program.basis = of_columns, dict(zip(rows, found.row_status, strict=True))
 
 
 def _begun(linear: Any, start: Sequence[tuple[Any, float]]) -> None:

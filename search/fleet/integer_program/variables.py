@@ -48,7 +48,8 @@ class Program:
     held[k,t], spot[o,t], started[o,t], moved[o], worst[g,t] (and number of the worths),
     alive[o,t,lost], missed[w]: variables. served: factor on the demand, a
     number or a variable. excess: by name, the variable by which an elastic limit may be exceeded. bound: lower
-    bound on the objective, NaN before solving.
+    bound on the objective, NaN before solving. basis: of the variables and the
+    constraints of its linear program, by name, when that was solved last.
     """
 
     problem: FleetProblem
@@ -74,6 +75,7 @@ class Program:
     excess: dict[str, Expression] = field(default_factory=dict)
     bound: float = NAN
     solver: str = ""
+    basis: tuple[dict[str, Any], dict[str, Any]] | None = None
 
     def units(self, t: int) -> list[Expression]:
         """Return the units of period t: replicas[o,t], then housed[d,t], then held[k,t]."""

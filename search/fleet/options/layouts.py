@@ -69,7 +69,7 @@ class Modeller:
         The layouts of all options that run one model are modelled together, under all of its classes at once.
         """
         apart = [o.throughput is not None or bool(o.prefill_device or o.together) for o in self.spec.options]
-        spaces = [{} if on else self._spaces(o) for o, on in zip(self.spec.options, apart, strict=True)]
+        spaces = [{} if on else self.spaces(o) for o, on in zip(self.spec.options, apart, strict=True)]
         models = dict.fromkeys(name for space in spaces for name in space)
         speeds = {name: self._speeds(name, [space.get(name) for space in spaces]) for name in models}
         return [
@@ -144,12 +144,12 @@ class Modeller:
         """Model an option that is a pair of pools, for each of the models that it may serve."""
         prefill = replace(option, device=option.prefill_device)
         prefill = replace(prefill, layouts={"tp": option.prefill_tp} if option.prefill_tp else option.layouts)
-        first, parts = self._spaces(prefill), []
+        first, parts = self.spaces(prefill), []
         reached = self.abroad.reached(option, self.spec.classes)
         at = self._position(prefill.device), self._position(option.device)
         usd = self._device_usd(option, prefill.device), self._device_usd(option, option.device)
         terms = PairTerms(self.tariff, self.scenario.site, at, usd)
-        for model, decode in self._spaces(option).items():
+        for model, decode in self.spaces(option).items():
             classes = [i for i, c in enumerate(self.spec.classes) if c.model == model and reached[i]]
             if not classes:
                 continue
@@ -196,7 +196,7 @@ class Modeller:
         reached = self.abroad.reached(option, self.spec.classes)
         return [i for i, c in enumerate(self.spec.classes) if c.model == model and reached[i]]
 
-    def _spaces(self, option: FleetOption) -> dict[str, Deployments]:
+    def spaces(self, option: FleetOption) -> dict[str, Deployments]:
         """Return the legal layouts of a modelled option, for each of the models that it may serve."""
         models = dict.fromkeys(c.model for c in self.spec.classes if not option.models or c.model in option.models)
         if not models:
@@ -219,7 +219,7 @@ class Modeller:
             return out
         layouts = joined(list(known.values()))
         numbers = np.repeat(list(known), [len(space) for space in known.values()])
-        batch = self._batch(numbers, served, layouts)
+        batch = self.batch(numbers, served, layouts)
         rivals = Rivals(numbers, self._weights(known), self._copies)
         rate, watts = batch.capacities(self.scenario.limits.utilisation, None if self._power_decides else rivals)
         rate, watts = rate.reshape(len(served), -1), watts.reshape(len(served), -1)  # one row per class
@@ -258,7 +258,7 @@ class Modeller:
             rows.append(np.stack([price * (np.nan if owned else 1.0), size]))
         return np.concatenate(rows, axis=1).T
 
-    def _batch(self, options: Index, classes: Sequence[int], layouts: Deployments) -> Batch:
+    def batch(self, options: Index, classes: Sequence[int], layouts: Deployments) -> Batch:
         """Put `layouts` (L,) under each of the classes of one model: rows class by class.
 
         options: (L,) position of the option of each. Its region decides what the network leaves of a bound.

@@ -118,7 +118,8 @@ def cases_of(problem: FleetProblem, spec: FleetSpec, modelled: Modelled) -> tupl
                     bounds = shorter(modelled.slos[c], problem.round_trip(option, problem.classes[c]))
                     target = replace(modelled.targets[option.model], workload=longer, slo=bounds or modelled.slos[c])
                     speed[o, c] = rate_and_watts(target, placed)[0][0]
-        found.append(World(case.name, speed, must=True))
+        stated = bool(np.allclose(speed * case.output_factor, np.nan_to_num(problem.throughput), rtol=1e-12))
+        found.append(World(case.name, speed, True, case.output_factor if stated else np.nan))
     return tuple(found)
 
 

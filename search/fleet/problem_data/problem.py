@@ -26,11 +26,13 @@ class World:
 
     throughput: (O, C) requests/s of one replica, as in `FleetProblem`. must: True for a case that the fleet has to
     survive whatever happens (requests that are abused); False for one of the draws, of which a share is kept.
+    output_factor: of a case whose throughput is that of the problem over this factor; NaN where it is another one.
     """
 
     name: str
     throughput: Array
     must: bool = False
+    output_factor: float = NAN
 
 
 @dataclass(frozen=True)

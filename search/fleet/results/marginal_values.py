@@ -13,7 +13,7 @@ from perfmodel import Slo
 from search.fleet.accounting.fleet import LIMIT_TOLERANCE, FleetPlan
 from search.fleet.decomposition.split import splits
 from search.fleet.integer_program.deadline import Deadline
-from search.fleet.integer_program.relax import FleetInfeasible, unit
+from search.fleet.integer_program.relax import FleetInfeasible, in_nodes, unit
 from search.fleet.problem_data.limits import bounds, limits, with_nodes
 from search.fleet.problem_data.problem import FleetProblem, checked
 from search.fleet.solution.day import over_the_day
@@ -80,7 +80,12 @@ def limit_rows(found: FleetPlan) -> list[dict[str, Any]]:
 
 def _row(problem: FleetProblem, name: str, of: tuple[float, float], value: float) -> dict[str, Any]:
     """Return the row of one limit before its gain is known. of: bound, step. value: of the objective with the step."""
-    told = {"limit": name, "allowed": of[0], "step": of[1], "step_unit": unit(name).strip() or "nodes"}
+    told = {
+        "limit": name,
+        "allowed": of[0],
+        "step": of[1],
+        "step_unit": unit(name, name in in_nodes(problem)).strip() or "nodes",
+    }
     return {**told, "gain": value, "gain_unit": GAINS[problem.objective]}
 
 

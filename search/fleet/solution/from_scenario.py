@@ -19,6 +19,7 @@ from search.fleet.checks.operating import at_load, output_at_load
 from search.fleet.integer_program.solve import Solver
 from search.fleet.options.buckets import CUTS, WORTH, cut, has_auto, relaxed_cost
 from search.fleet.options.layouts import Modeller
+from search.fleet.options.left_out import left_out
 from search.fleet.options.regions import RegionTerms, node_prices, stock_left
 from search.fleet.options.terms import on_terms, spreads_of, with_terms
 from search.fleet.problem_data.limits import served_by_none, supplied
@@ -26,7 +27,8 @@ from search.fleet.problem_data.problem import FleetProblem
 from search.fleet.replicas.modelled import Modelled
 from search.fleet.replicas.starts import start_ups, told_of_starts
 from search.fleet.solution.day import due_at, over_the_day
-from search.fleet.solution.plan import FleetPlan
+from search.fleet.solution.longer_bounds import longer_bounds
+from search.fleet.solution.plan import UNTRIED, FleetInfeasible, FleetPlan
 from search.manifest import manifest
 from search.planning import Tariff, dearest, tariff, tariff_of
 from search.scenario import (
@@ -78,16 +80,38 @@ def plan_fleet(
         InputError: the scenario lacks what a fleet needs.
     """
     start, effort = time.monotonic(), {"time_limit_s": time_limit, "gap": gap}
+    steps: dict[str, StepCache] = {}
 
     def made(one: Scenario) -> Prepared:
         """Return the input of the program, whose answer is due."""
-        prepared = _with_effort(prepare(one, costs), effort)
+        prepared = _with_effort(prepare(one, costs, steps), effort)
         seconds = prepared.problem.time_limit_s
         due = max(start + seconds, time.monotonic() + SOLVING_TIME * seconds)
         return replace(prepared, problem=replace(prepared.problem, due=due))
 
-    prepared, found = _solved(scenario, solver, made)
+    prepared, found = _solved_or_told(scenario, solver, made)
     return _told(scenario, prepared, due_at(with_load(found, prepared.modelled), math.inf), command)
+
+
+def _solved_or_told(
+    scenario: Scenario, solver: Solver | None, made: Callable[[Scenario], Prepared]
+) -> tuple[Prepared, FleetPlan]:
+    """Do as `_solved`; where no fleet is possible, the error has the bounds of SLOs that may be longer instead."""
+    try:
+        return _solved(scenario, solver, made)
+    except FleetInfeasible as error:
+        raise _with_bounds(error, scenario, made, solver) from None
+
+
+def _with_bounds(
+    error: FleetInfeasible, scenario: Scenario, made: Callable[[Scenario], Prepared], solver: Solver | None
+) -> FleetInfeasible:
+    """Return the error for a scenario that no fleet satisfies, with the bounds of SLOs that may be longer instead."""
+    due = made(scenario).problem.due
+    ways, late = longer_bounds(scenario, lambda one: made(one).problem, due, solver)
+    known = late and UNTRIED not in error.remarks
+    remarks = (*error.remarks, UNTRIED) if known else error.remarks
+    return FleetInfeasible(error.message, (*error.relaxations, *ways), remarks)
 
 
 def _told(scenario: Scenario, prepared: Prepared, found: FleetPlan, command: str) -> FleetPlan:
@@ -123,7 +147,7 @@ def _solved(
     prepared = made(scenario)
     try:
         return prepared, _of_mixes(prepared, solver)
-    except Infeasible:
+    except Infeasible as error:
         if scenario.limits.utilisation_stated or all(o.most_used == 1.0 for o in prepared.problem.options):
             raise
         fuller = made(replace(scenario, limits=replace(scenario.limits, utilisation=1.0)))
@@ -133,8 +157,15 @@ def _solved(
         try:
             return fuller, _of_mixes(fuller, solver)
         except Infeasible:
-            pass
-        raise
+            raise _at_usual(error, usual) from None
+
+
+def _at_usual(error: Infeasible, usual: str) -> Infeasible:
+    """Return the error of a fleet that keeps capacity free as usual, which says so. usual: the share that is used."""
+    if not isinstance(error, FleetInfeasible):
+        return error
+    told = f"for replicas that are used to {usual} of what they serve; used to all of it, less is enough"
+    return FleetInfeasible(error.message, error.relaxations, (told, *error.remarks))
 
 
 def _of_mixes(prepared: Prepared, solver: Solver | None) -> FleetPlan:
@@ -184,13 +215,14 @@ def fleet_problem(scenario: Scenario, costs: CostModel | None = None) -> tuple[F
     return prepared.problem, prepared.dates
 
 
-def prepare(scenario: Scenario, costs: CostModel | None = None) -> Prepared:
+def prepare(scenario: Scenario, costs: CostModel | None = None, steps: dict[str, StepCache] | None = None) -> Prepared:
     """Build the input of the fleet program from a scenario, with what its options run.
 
     Options that serve no class, or whose price is unknown, are named in the remarks of the input (see `priced`).
+    steps: costs of steps that were priced before, by model; those of this call are added.
     """
     spec = scenario.fleet or _fleet_of_workload(scenario)
-    steps: dict[str, StepCache] = {}
+    steps = {} if steps is None else steps
     if not has_auto(spec):
         return _prepared(scenario, cut(spec, CUTS[0]), costs, steps)
     tried: list[tuple[float, Prepared, tuple[int, int]]] = []
@@ -230,11 +262,7 @@ def _prepared(scenario: Scenario, spec: FleetSpec, costs: CostModel | None, step
     bill = tariff(database, known, offer.nodes, offer.prices, offer.usd_per_hour, **terms)
     modeller = Modeller(scenario=scenario, spec=spec, tariff=bill, costs=costs, known=steps)
     parts = modeller.layouts()
-    useless = tuple(
-        f"option {o.name!r} is left out: none of its layouts serves a class within its SLO"
-        for o, part in zip(spec.options, parts, strict=True)
-        if not part.throughput.any()
-    )
+    useless = left_out(modeller, parts)
     own = [placed(o.device, o.terms.region) for o in spec.options if np.isfinite(o.usd_per_hour)]  # that of a replica
     per_node = node_prices(modeller.abroad, spec, bill, _per_node(bill, scenario.site), frozenset(own))
     inventory = replace(scenario.inventory(), node_usd_per_hour=per_node)

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -45,6 +46,7 @@ WHOLE_TIME = 0.1
 #: Seconds that an answer has in any case, where those before it have taken all of the time.
 LEAST_TIME_S = 1.0
 #: Remark where the time was over before every limit was left out in turn.
+UNTRIED = "the time was over before every change was tried; raise time_limit_s in [fleet]"
 UNASKED = "the time was over before it was known what {} {}; raise time_limit_s in [fleet]"
 
 
@@ -66,9 +68,7 @@ def fleet_plan(
     effort = _effort(problem := checked(problem), solver, time_limit, gap)
     unserved = served_by_none(problem)
     if unserved:
-        classes = "classes" if len(unserved) > 1 else "class"
-        names = ", ".join(repr(problem.classes[c]) for c in unserved)
-        raise FleetInfeasible(f"no option serves request {classes} {names} within the SLO; relax it or offer others")
+        raise _unserved(problem, unserved)
     if splits(problem):
         return _by_parts(problem, effort)
     few, stands = of_busiest(problem)
@@ -88,6 +88,13 @@ def fleet_plan(
         held=np.repeat(found.held[:, :1], problem.periods, axis=1),
         spot=np.repeat(found.spot[:, :1], problem.periods, axis=1),
     )
+
+
+def _unserved(problem: FleetProblem, rows: Sequence[int]) -> FleetInfeasible:
+    """Return the error for classes that no option serves. rows: their positions."""
+    classes, names = "classes" if len(rows) > 1 else "class", ", ".join(repr(problem.classes[c]) for c in rows)
+    told = f"no option serves request {classes} {names} within the SLO; relax it or offer others"
+    return FleetInfeasible(told, (), problem.remarks)
 
 
 def _effort(problem: FleetProblem, solver: Solver | None, time_limit: float | None, gap: float | None) -> Effort:
@@ -175,4 +182,6 @@ def _told(problem: FleetProblem, found: tuple[Numbers, Array, float], gap: float
 
 def _infeasible(problem: FleetProblem, effort: Effort, told: str = UNMET) -> FleetInfeasible:
     """Return the error for a problem that no fleet satisfies, with the changes that would help. told: its sentence."""
-    return FleetInfeasible(told, relaxations(problem, effort.tried), problem.remarks)
+    ways = relaxations(problem, effort.tried)
+    late = (UNTRIED,) if effort.clock.over else ()
+    return FleetInfeasible(told, ways, (*problem.remarks, *late))

@@ -6,7 +6,7 @@ import numpy as np
 
 from search.fleet.integer_program.relax import Solve
 from search.fleet.integer_program.variables import Ask, Program
-from search.fleet.problem_data.limits import INTEGRALITY_TOLERANCE, prices
+from search.fleet.problem_data.limits import prices
 
 #: Saving, relative to the fleet's value, from which one fleet counts as better than another: the gap of the solutions.
 LEAST_SAVING = 1e-6
@@ -42,19 +42,18 @@ def tied(program: Program, solve: Solve) -> Program:
 def of_one_option(program: Program, solve: Solve) -> Program:
     """Return the solved program with one option only, where a single class is served by several.
 
-    It is `program` itself unless one of these options alone costs no more and takes no more devices.
+    It is `program` itself unless one of these options alone costs no more, takes no more devices and draws no more.
     """
     problem, used = program.problem, np.nonzero(program.solved_replicas().any(axis=1))[0]
     if problem.rate.shape[1] > 1 or len(used) < MIXED or problem.objective != "cost":
         return program
-    devices, cost = np.array([o.devices for o in problem.options]), program.amount("cost")
-    mixed = float((devices @ program.solved_replicas()).sum())
+    cost, mixed = program.amount("cost"), program.amount("devices")
     for option in used:
-        others = np.arange(len(devices))[:, None] != option
+        others = np.arange(len(problem.options))[:, None] != option
         alone = solve(
             problem.without_throughput(others),
             Ask(objective="devices", within={"cost": cost + LEAST_SAVING * max(cost, 1.0)}),
         )
-        if alone is not None and float((devices @ alone.solved_replicas()).sum()) <= mixed + INTEGRALITY_TOLERANCE:
+        if alone is not None and alone.amount("devices") <= mixed * (1.0 + LEAST_SAVING):
             return alone
     return program

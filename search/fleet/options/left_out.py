@@ -1,0 +1,77 @@
+"""Say why an option of a scenario serves no class: it does not fit, or an SLO is missed even without load."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from perfmodel.estimates import slo_ratio
+from perfmodel.workload import MS_PER_S
+from search.fleet.replicas.layout_set import Layouts
+from search.planning import LEAST_LOAD, SATURATING_RATE, deployment_words
+
+if TYPE_CHECKING:
+    from search.fleet.options.layouts import Modeller
+
+#: Significant digits of a bound in a message.
+DIGITS = 4
+
+
+def left_out(modeller: Modeller, parts: Sequence[Layouts]) -> tuple[str, ...]:
+    """Say of each option that serves no class within its SLO why. parts: layouts of each of the options."""
+    return tuple(
+        f"option {option.name!r} is left out: {_why(modeller, o)}"
+        for o, (option, part) in enumerate(zip(modeller.spec.options, parts, strict=True))
+        if not part.throughput.any()
+    )
+
+
+def _why(modeller: Modeller, position: int) -> str:
+    """Say why the option at `position` serves nothing, by the layout and class that miss least."""
+    option = modeller.spec.options[position]
+    if option.throughput is not None:
+        return "its throughput_rps is 0 for every class that it reaches in time"
+    told = "none of its layouts serves a class within its SLO"
+    if option.prefill_device or option.together:
+        return told
+    missed = [m for name in modeller.spaces(option) if (m := _nearest(modeller, position, name))]
+    if not missed:
+        return f"{told}: the model fits none of them, or the network takes up the bounds"
+    return f"{told}: the nearest, {min(missed)[1]}"
+
+
+def _nearest(modeller: Modeller, position: int, model: str) -> tuple[float, str] | None:
+    """Return (by which factor, in words) the nearest layout of an option misses a bound without load; None for none."""
+    spec, option = modeller.spec, modeller.spec.options[position]
+    layouts = modeller.spaces(option)[model]
+    reached = modeller.abroad.reached(option, spec.classes)
+    asked = [i for i, c in enumerate(spec.classes) if c.model == model and reached[i]]
+    if not len(layouts) or not asked:
+        return None
+    batch = modeller.batch(np.full(len(layouts), position), asked, layouts)
+    every = np.arange(len(batch.layouts))
+    saturated = batch.estimates(every, np.full(len(every), SATURATING_RATE))
+    idle = batch.estimates(every, np.nan_to_num(saturated.request_rate) * LEAST_LOAD)
+    ratio = np.where(saturated.fits, batch.ratio(idle, every), np.inf)
+    row = int(np.argmin(ratio))
+    if not np.isfinite(ratio[row]):
+        return None
+    c, slo = spec.classes[asked[row // len(layouts)]], batch.slos[int(batch.slo[row])]
+    worst = int(slo_ratio(idle.take(np.array([row])), slo, batch.target.confidence)[1][0])
+    given, left = c.slo.objectives[worst].limit, slo.objectives[worst].limit  # without the network
+    least = left * float(ratio[row]) + given - left
+    words = deployment_words(layouts.take(np.array([row % len(layouts)])))
+    bound = f"{c.slo.objectives[worst].key} of {_ms(least)} ms for {c.name}"
+    told = f"{words}, needs a {bound} even without load, and {_ms(given)} ms are allowed"
+    return float(ratio[row]), told
+
+
+def _ms(seconds: float) -> str:
+    """Write seconds in milliseconds.
+
+    >>> _ms(1.23456), _ms(0.25)
+    ('1,235', '250')
+    """
+    return f"{seconds * MS_PER_S:,.{DIGITS}g}"
