@@ -186,12 +186,8 @@ def _peak(path: str, notes: dict[str, str]) -> Peak | None:
 
 def _lines(path: str | Path) -> list[str]:
     """Return the lines of the file; raise `InputError` where it cannot be read."""
-    try:
-        return infile.read_table_text(path, "histogram", infile.MOST_CONFIG).splitlines()
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such histogram; give an existing CSV with {','.join(REQUIRED)}") from None
-    except OSError:
-        raise InputError(f"{path}: cannot be read as text; give a CSV with {','.join(REQUIRED)}") from None
+    remedy = f"give an existing CSV with {','.join(REQUIRED)}"
+    return infile.read_table_text(path, "histogram", remedy, infile.MOST_CONFIG).splitlines()
 
 
 def _note(line: str) -> tuple[str, str]:

@@ -107,10 +107,11 @@ def launch_of_row(row: Mapping[str, Any], version: str = "") -> Launch:
 
 def read_plan(path: str | Path, rank: int = 1, version: str = "") -> Launch:
     """Return the launch of the row with that rank in a file that `plan --json` has printed."""
+    remedy = "give the output of `perfmodel plan SCENARIO --json`"
     try:
-        rows = json.loads(infile.read_bytes(path, "plan", infile.MOST_CONFIG))
+        rows = json.loads(infile.read_text(path, "plan", remedy))
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not JSON: {error}; give the output of `perfmodel plan SCENARIO --json`") from None
+        raise InputError(f"{path}: not JSON: {error}; {remedy}") from None
     held = [r for r in (rows if isinstance(rows, list) else [rows]) if isinstance(r, dict)]
     found = next((r for r in held if r.get("rank") == rank), None)
     if found is None:

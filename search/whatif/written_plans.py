@@ -20,16 +20,7 @@ WAY_OUT = "write one with perfmodel plan SCENARIO.toml --json > FILE"
 
 def read_plan_rows(path: Path) -> list[dict[str, Any]]:
     """Return the rows of a plan that `perfmodel plan --json` wrote to `path`; `InputError` where it is no such file."""
-    try:
-        text = infile.read_bytes(path, "plan", infile.MOST_CONFIG).decode("utf-8-sig")
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; {WAY_OUT}") from None
-    except IsADirectoryError:
-        raise InputError(f"{path}: is a folder, not a plan; {WAY_OUT}") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: is no UTF-8 text; {WAY_OUT}") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
+    text = infile.read_text(path, "plan", WAY_OUT)
     try:
         rows = jsonfile.parse(text)
     except json.JSONDecodeError as error:
