@@ -36,7 +36,8 @@ class Candidates:
     A candidate is named by its number, 0 to N - 1 with N = L + P.
 
     scorer: the `Scorer` that computed the columns. layouts: the L colocated deployments, one replica each. pairs: the P
-    disaggregated ones. columns: name -> array (N,), one value per candidate; units are in the names.
+    disaggregated ones. columns: name -> array (N,), one value per candidate; units are in the names. Meanings of those
+    that rows show are in `perfmodel/glossary.toml`, of the others in `evaluation.internal_columns`.
     """
 
     scorer: Scorer
