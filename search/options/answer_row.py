@@ -136,7 +136,7 @@ def operator_rows(asked: Colocated) -> list[dict[str, Any]]:
     The times of the phase prefill sum to the mean TTFT of the estimate and those of decode to its mean TPOT, and the
     shares to 100 %. Where the estimate is infinite (an overload), nothing is added.
     """
-    rows = [{**term_row(t), "spread_percent": 100.0 * expm1(t.spread)} for t in asked.terms()]
+    rows: list[dict[str, Any]] = [{**term_row(t), "spread_percent": 100.0 * expm1(t.spread)} for t in asked.terms()]
     made: list[dict[str, Any]] = []
     for phase, parts in _besides(asked.estimates(), rows, pooled=len(asked.placements()) > 1).items():
         added = [{**BESIDES, "phase": phase, "operator": name, "time_us": time} for name, time in parts.items()]

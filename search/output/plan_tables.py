@@ -26,7 +26,7 @@ from search.planning import short_name
 from search.scenario import COMMAND_LINE
 
 if TYPE_CHECKING:
-    from search.planning import Plan
+    from search.planning import OperatorRow, Plan
 
 #: How a key of a scenario is stated where no file holds the scenario.
 SET_HERE = (
@@ -125,7 +125,7 @@ def operator_group(family: str) -> str:
     return OPERATOR_GROUPS.get(family, "communication")
 
 
-def step_time_rows(terms: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def step_time_rows(terms: Sequence[OperatorRow]) -> list[dict[str, Any]]:
     """Return one row per phase (prefill, decode): time of the step, and percent of it per group of operators."""
     rows = []
     for phase in dict.fromkeys(t["phase"] for t in terms):
@@ -322,7 +322,7 @@ def operator_layout(title: str, wide: bool, notes: Sequence[str] = ()) -> Layout
     )
 
 
-def print_operators(plan: Plan, terms: Sequence[dict[str, Any]], *, wide: bool = False) -> None:
+def print_operators(plan: Plan, terms: Sequence[OperatorRow], *, wide: bool = False) -> None:
     """Print the time of the best candidate of a plan by operator. terms: flat rows (`terms_of`)."""
     rows = [{**t, "spread_percent": 100.0 * expm1(t["spread"])} for t in terms]
     print_rows(rows, layout=operator_layout(f"Where the time goes: {plan.name(plan.best)}", wide))
