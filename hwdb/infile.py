@@ -39,7 +39,7 @@ _read: set[tuple[int, int]] | None = None
 
 
 @contextmanager
-def told(path: str | Path, what: str, remedy: str = GIVE_ANOTHER) -> Iterator[None]:
+def read_errors(path: str | Path, what: str, remedy: str = GIVE_ANOTHER) -> Iterator[None]:
     """Turn what goes wrong while a file is read as text into `InputError`: the path, what is wrong, and the remedy.
 
     what: what messages call the file. remedy: what to give instead, without a point.
@@ -144,17 +144,17 @@ def too_large(path: str | Path, what: str, most: int, how: str = "") -> InputErr
 
 
 def read_text(path: str | Path, what: str, remedy: str = GIVE_ANOTHER) -> str:
-    """Return the text of a configuration (at most `MOST_CONFIG` bytes, UTF-8); raises `InputError`. See `told`."""
-    with told(path, what, remedy):
+    """Return the text of a configuration (UTF-8, at most `MOST_CONFIG` bytes); errors as of `read_errors`."""
+    with read_errors(path, what, remedy):
         return read_bytes(path, what, MOST_CONFIG).decode("utf-8-sig")
 
 
 def read_table_text(path: str | Path, what: str, remedy: str = GIVE_ANOTHER, most: int = MOST_TABLE) -> str:
-    """Return the text of a table (UTF-8), unpacked where it is gzipped; raises `InputError`. See `told`.
+    """Return the text of a table (UTF-8), unpacked where it is gzipped; errors as of `read_errors`.
 
     most: bytes that the file may have, also after unpacking.
     """
-    with told(path, what, remedy):
+    with read_errors(path, what, remedy):
         raw = read_bytes(path, what, most)
         if raw.startswith(GZIP_MAGIC) or str(path).endswith(".gz"):
             raw = _unpacked(raw, path, what, most)
