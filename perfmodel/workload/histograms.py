@@ -179,8 +179,8 @@ def _peak(path: str, notes: dict[str, str]) -> Peak | None:
     except (ValueError, KeyError):
         rate, window, mean = NAN, NAN, NAN
     if not (np.isfinite([rate, window, mean]).all() and min(rate, window, mean) > 0 and rate >= mean):
-        told = f"{PEAK_NOTE} {notes[PEAK_NOTE]!r} is no peak above request_rate_rps"
-        raise InputError(f"{path}: {told}; write it as in # {PEAK_NOTE}: 7.5 over 300 s")
+        text = f"{PEAK_NOTE} {notes[PEAK_NOTE]!r} is no peak above request_rate_rps"
+        raise InputError(f"{path}: {text}; write it as in # {PEAK_NOTE}: 7.5 over 300 s")
     return Peak(rate=rate, mean=mean, window=window, start=NAN, cv=POISSON_CV)
 
 

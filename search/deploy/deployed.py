@@ -201,8 +201,8 @@ def _with_flag_file(engine: str, given: Given, folder: Path, known: Release | No
     except (yaml.YAMLError, RecursionError) as error:
         raise InputError(f"{name}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(held, Mapping):
-        told = f"the file {name} is not here, or holds no flags: what it sets is not known"
-        return replace(given, words=(*words[:at], *words[at + 2 :]), doubts=(*given.doubts, told))
+        text = f"the file {name} is not here, or holds no flags: what it sets is not known"
+        return replace(given, words=(*words[:at], *words[at + 2 :]), doubts=(*given.doubts, text))
     own = {word.partition("=")[0].replace("_", "-") for word in words}
     held = {k: v for k, v in held.items() if f"--{str(k).replace('_', '-')}" not in own}
     held = {k: v for k, v in held.items() if v is not False or _can_be_off(str(k).replace("_", "-"), known)}

@@ -164,8 +164,8 @@ def _notes(row: Mapping[str, Any]) -> tuple[str, ...]:
     found = found if row.get("lora_rank") else []
     for prefix in ("", "prefill_"):
         watts = _known(row.get(f"{prefix}power_cap_w"))
-        told = f"Limit each {row.get(f'{prefix}device')} to {watts:g} W" if watts else ""
-        found += [f"{told}, as with nvidia-smi --power-limit {watts:g}."] if told else []
+        text = f"Limit each {row.get(f'{prefix}device')} to {watts:g} W" if watts else ""
+        found += [f"{text}, as with nvidia-smi --power-limit {watts:g}."] if text else []
     return tuple(dict.fromkeys(found))
 
 

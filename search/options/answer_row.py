@@ -95,7 +95,7 @@ US_PER_S = 1e6
 EXPLAINED = ("The times of prefill sum to the mean TTFT, those of decode to the mean TPOT.",)
 #: Latencies of an estimate that `--explain` takes apart, and parts below this share of a phase, which are rounding.
 TIMES, ROUNDING = ("prefill", "wait", "front_end", "tpot", "step"), 1e-6
-#: Share of a decode step by which a token is faster only where drafts are accepted. chosen: above what means differ.
+#: Share of a decode step by which a token is faster only where drafts are accepted. Chosen: above what means differ.
 DRAFTS = 0.05
 #: Columns of a part of TTFT or TPOT that is no operator.
 BESIDES: dict[str, Any] = {"family": "request", "calls": 1.0, "steps": 1.0, "bound": "", "basis": ""}

@@ -215,20 +215,20 @@ def _rented_alike(rows: Sequence[dict[str, Any]]) -> list[str]:
     gaps = [(one + 1, other - 1) for one, other in pairwise(listed) if other > one + 1]
     if not gaps:
         return []
-    told = [f"{first}" if first == last else f"{first} to {last}" for first, last in gaps]
-    who = f"Ranks {_listed(told)} rent" if len(gaps) > 1 or gaps[0][0] != gaps[0][1] else f"Rank {told[0]} rents"
+    texts = [f"{first}" if first == last else f"{first} to {last}" for first, last in gaps]
+    who = f"Ranks {_listed(texts)} rent" if len(gaps) > 1 or gaps[0][0] != gaps[0][1] else f"Rank {texts[0]} rents"
     way = f"--csv or --json with --top {gaps[-1][1]} lists them"
     return [f"{who} as many devices for each pool as a listed rank, in other layouts; {way}."]
 
 
 def _beyond_the_list(rows: Sequence[dict[str, Any]]) -> list[str]:
     """Say in one line why rows below the best are listed; nothing where there are none."""
-    told = [
+    texts = [
         f"rank {row['rank']} is the best of {row['best_of'].replace('; ', ' and of ')}"
         for place, row in enumerate(rows, start=1)
         if row["rank"] != place and row.get("best_of")
     ]
-    return [f"Among these, {'; '.join(told)}."] if told else []
+    return [f"Among these, {'; '.join(texts)}."] if texts else []
 
 
 def _same_figures(rows: Sequence[dict[str, Any]]) -> list[str]:
@@ -237,8 +237,8 @@ def _same_figures(rows: Sequence[dict[str, Any]]) -> list[str]:
     for row in rows:
         if row.get("stands_for"):
             alike.setdefault(row["stands_for"], []).append(f"{row['rank']}")
-    told = [f"rank{'s' * (len(ranks) > 1)} {_listed(ranks)} with {settings}" for settings, ranks in alike.items()]
-    return [f"The same figures follow from other settings: {'; '.join(told)}."] if told else []
+    texts = [f"rank{'s' * (len(ranks) > 1)} {_listed(ranks)} with {settings}" for settings, ranks in alike.items()]
+    return [f"The same figures follow from other settings: {'; '.join(texts)}."] if texts else []
 
 
 def _listed(words: Sequence[str]) -> str:

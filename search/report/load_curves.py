@@ -31,7 +31,7 @@ GROWTH_OF_PAIRS = (0.5, 1.0, 1.5, 2.0, 4.0)
 SAME_COST = 1e-9
 #: Most kinds of hardware that are drawn over the load.
 MOST_LINES = 6
-#: Most places where the cheapest changes that are listed. chosen: more are ties that change with every replica.
+#: Most places where the cheapest changes that are listed. Chosen: more are ties that change with every replica.
 MOST_CHANGES = 8
 
 

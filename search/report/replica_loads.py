@@ -14,7 +14,7 @@ from perfmodel.workload import POISSON_CV
 if TYPE_CHECKING:
     from search.planning import Plan
 
-#: Loads of one replica, as shares of the greatest. chosen: near saturation a step is 2 %, so that a straight line
+#: Loads of one replica, as shares of the greatest. Chosen: near saturation a step is 2 %, so that a straight line
 #: between two of them is good to a fraction of a percent.
 SHARES = np.concatenate([np.geomspace(0.0005, 0.3, 20, endpoint=False), np.linspace(0.3, 0.999, 36)])
 #: Times the planned load that the reader may ask for.

@@ -44,8 +44,8 @@ def best_row(rows: Sequence[Mapping[str, Any]], path: Path) -> Mapping[str, Any]
     best = next((row for row in rows if row["rank"] == 1), None)
     if best is None:
         why = next((str(row["reason"]) for row in rows if row.get("reason")), "")
-        told = f"; nearest is {rows[0]['candidate']}: {why}" if why else ""
-        raise InputError(f"{path}: nothing qualifies in this plan{told}")
+        text = f"; nearest is {rows[0]['candidate']}: {why}" if why else ""
+        raise InputError(f"{path}: nothing qualifies in this plan{text}")
     return best
 
 

@@ -16,7 +16,7 @@ from perfmodel.deployment import Sharding
 from perfmodel.hardware import Hardware
 from perfmodel.operators import Step, step_shape
 
-#: Most steps that are remembered. chosen: they take some 100 MB; a search of more candidates meets few steps twice.
+#: Most steps that are remembered. Chosen: they take some 100 MB; a search of more candidates meets few steps twice.
 MOST_KNOWN = 200_000
 _CODES = ("basis", "batches")
 

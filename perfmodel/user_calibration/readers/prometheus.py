@@ -194,8 +194,8 @@ class _Server:
         """Return (columns of the load, what was assumed), by how much the requests in flight vary."""
         flight = _summed([*self.named(*RUNNING), *self.named(*WAITING)], span)
         if len(flight) > 2 and flight.var() < CLOSED * flight.mean():
-            told = f"{flight.mean():.4g} requests in flight throughout: read as a closed loop"
-            return {"mode": "closed", "concurrency": text_of(float(flight.mean()))}, told
+            text = f"{flight.mean():.4g} requests in flight throughout: read as a closed loop"
+            return {"mode": "closed", "concurrency": text_of(float(flight.mean()))}, text
         return {"mode": "open", "request_rate_rps": text_of(rate)}, "read as requests that arrive at random"
 
 

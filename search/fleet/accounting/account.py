@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 GRAMS_PER_KG = 1e3
 HOURS_PER_DAY = 24
-#: Steps per hour in which a period is cut to weigh the hours of the day. chosen: periods are rarely cut finer.
+#: Steps per hour in which a period is cut to weigh the hours of the day. Chosen: periods are rarely cut finer.
 STEPS_PER_HOUR = 12
 
 

@@ -23,7 +23,7 @@ from search.fleet.replicas.pairs import PairBatch
 from search.scenario import OVER_THE_NETWORK
 from search.searchers import Progress
 
-#: Most replicas of an option that are simulated, at their part of the rate. chosen: more replicas behind one router
+#: Most replicas of an option that are simulated, at their part of the rate. Chosen: more replicas behind one router
 #: wait no longer, and take longer to simulate.
 MOST_REPLICAS = 16
 

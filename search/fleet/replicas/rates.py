@@ -21,9 +21,9 @@ FIRST_TRIED, THEN_TRIED = 0.5, (0.8, 0.97)
 #: Share of the least rate known to be missed that is tried next, beside an idle replica, where none is kept so far.
 LESS = 0.5
 #: Distances from the expected limit of the rates that are tried on both sides of it, as shares of the bracket: the
-#: first for many rows, all for few. chosen: the bracket then shrinks 16-fold or more where the limit is between them.
+#: first for many rows, all for few. Chosen: the bracket then shrinks 16-fold or more where the limit is between them.
 MARGINS = (1 / 32, 1 / 256, 1 / 8)
-#: Rows up to which twice and thrice as many rates are tried in a round. chosen: a call of the estimator takes as long
+#: Rows up to which twice and thrice as many rates are tried in a round. Chosen: a call of the estimator takes as long
 #: as some 50 rows.
 FEW = (24, 12)
 #: Part of the bracket that a round must leave at most; otherwise the next round tries its thirds.

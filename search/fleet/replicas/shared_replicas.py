@@ -28,9 +28,9 @@ from search.planning import Target, deployment_words
 
 #: Parts of the KV memory that are tried for two models; more models have equal parts. chosen.
 PARTS_OF_TWO = ((0.25, 0.75), (0.5, 0.5), (0.75, 0.25))
-#: Times that waits are lengthened until no step is longer than what the others wait for. chosen: one is usual.
+#: Times that waits are lengthened until no step is longer than what the others wait for. Chosen: one is usual.
 MOST_ROUNDS = 4
-#: Part by which a step may be longer than what the others wait for. chosen: below the steps of the grid of rates.
+#: Part by which a step may be longer than what the others wait for. Chosen: below the steps of the grid of rates.
 STEP_TOLERANCE = 1e-3
 
 

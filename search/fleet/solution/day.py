@@ -22,7 +22,7 @@ HOURS_PER_DAY = 24.0
 DAY_TOLERANCE = 0.5
 #: Shares of the time for a fleet that changes over the day, and for one that does not and the one that follows from it.
 ELASTIC_TIME, STATIC_TIME = 0.7, 0.5
-#: Options that are tried alone at most. chosen: the first is within the limits unless stock is short.
+#: Options that are tried alone at most. Chosen: the first is within the limits unless stock is short.
 MOST_TRIED = 5
 
 

@@ -52,7 +52,7 @@ LEAST_STOCK = 0.5
 #: Columns that a limit bounds, and the prefix of the same columns for the replicas that would keep the SLO.
 LIMITED = ("replicas", "devices", "nodes", "usd_per_hour", "power_w", "rated_power_kw", "over_stock")
 NEEDED = "needed_"
-#: Score of a qualifying candidate whose ranking column is unknown. chosen: worse than any known one, yet finite.
+#: Score of a qualifying candidate whose ranking column is unknown. Chosen: worse than any known one, yet finite.
 SCORE_OF_UNKNOWN = 1e250
 
 

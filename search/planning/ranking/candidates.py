@@ -24,7 +24,7 @@ FRONT = {"output_tok_s": True, "usd_per_hour": False, "ttft_ms": False, "tpot_ms
 #: How near a miss is, by verdict: what stock, limits or a looser SLO would mend (0, 1) comes before what lacks a price
 #: (2) and what does not fit (3).
 SEVERITY = {"slo": 1, "unknown": 2, "memory": 3}
-#: Relative width of the classes in which misses count as equal, so that the cheapest comes first. chosen: below the
+#: Relative width of the classes in which misses count as equal, so that the cheapest comes first. Chosen: below the
 #: error of any estimate.
 EQUAL_MISS = 0.05
 

@@ -97,8 +97,8 @@ def next_runs(
     numbers = _winners(found)
     if not all(np.isfinite(list(numbers.values()))) or not numbers:
         unpriced = dict.fromkeys(name for (names, _), usd in numbers.items() if not np.isfinite(usd) for name in names)
-        told = f"no price is known for {', '.join(unpriced) or 'any device'}; give [hardware] usd_per_hour for each"
-        raise InputError(f"{scenario.path}: {told}")
+        text = f"no price is known for {', '.join(unpriced) or 'any device'}; give [hardware] usd_per_hour for each"
+        raise InputError(f"{scenario.path}: {text}")
     random = np.random.default_rng(seed)
     costs: dict[System, list[float]] = {system: [] for system in numbers}
     drawn: list[Draw] = []
