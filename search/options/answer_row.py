@@ -93,11 +93,12 @@ SATURATED = "the load exceeds the capacity: queues grow without end"
 US_PER_S = 1e6
 #: What the terminal says below the table of operators.
 EXPLAINED = ("The times of prefill sum to the mean TTFT, those of decode to the mean TPOT.",)
-#: Latencies of an estimate that `--explain` takes apart, and parts below this share of a phase, which are rounding.
+#: Latencies of an estimate that `--explain` splits into parts, and the share of a phase below which a part is rounding.
 TIMES, ROUNDING = ("prefill", "wait", "front_end", "tpot", "step"), 1e-6
-#: Share of a decode step by which a token is faster only where drafts are accepted. Chosen: above what means differ.
+#: A token that takes less time than its decode step by more than this share does so because drafts were accepted.
+#: Chosen: above what means over steps and over tokens differ by.
 DRAFTS = 0.05
-#: Columns of a part of TTFT or TPOT that is no operator.
+#: Columns of a row that is a part of TTFT or TPOT but no operator, such as the queue.
 BESIDES: dict[str, Any] = {"family": "request", "calls": 1.0, "steps": 1.0, "bound": "", "basis": ""}
 BESIDES |= {"peak_share_percent": NAN, "spread_percent": NAN}
 

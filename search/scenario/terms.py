@@ -25,7 +25,7 @@ KEPT = 0.95
 #: Relative distance from the optimum at which the solver may stop, where nothing else is asked. Chosen: below what any
 #: price is known to.
 DEFAULT_GAP = 1e-6
-#: Seconds that one solution may take, where nothing else is asked. chosen.
+#: Seconds that one solution may take, where nothing else is asked. Chosen.
 TIME_LIMIT_S = 60.0
 GRAMS_PER_KG = 1e3
 PERCENT = 100.0

@@ -25,7 +25,8 @@ class StepCache:
     """Remember the cost of every step that was priced, by layout and by the tokens in the step.
 
     One instance serves one model, one engine, one cost model, and deployments with the same adapters, hosts and
-    settings of expert parallelism: whoever holds it sees to that. Devices are told apart as objects, which are kept.
+    settings of expert parallelism: its holder makes sure of that. Devices count as equal only where they are the same
+    object; the cache holds on to them.
     """
 
     def __init__(self, most: int = MOST_KNOWN) -> None:

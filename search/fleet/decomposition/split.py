@@ -55,7 +55,7 @@ NEW_WORTHS = 3
 START_PART, LATE_S = 0.6, 1.0
 #: Times that columns are chosen, each beside the devices that the choice before reserves.
 CHOICES = 4
-#: Rounds without progress after which a search ends, and the least progress of the gap. chosen.
+#: Rounds without progress after which a search ends, and the least progress of the gap. Chosen.
 MOST_STALLED, LEAST_PROGRESS = 2, 1e-4
 #: Options that are solved together while a fleet is made cheaper, and of parts of several classes. Chosen: one to three
 #: seconds of the solver.

@@ -16,7 +16,7 @@ from perfmodel.arrays import Array, Index, Mask
 from search.planning import LEAST_LOAD, OVER_SATURATED, RATE_TOLERANCE, SATURATING_RATE
 
 #: Rates that are tried first, as shares of what a saturated replica serves: of every layout, and of those that keep
-#: the first. chosen.
+#: the first. Chosen.
 FIRST_TRIED, THEN_TRIED = 0.5, (0.8, 0.97)
 #: Share of the least rate known to be missed that is tried next, beside an idle replica, where none is kept so far.
 LESS = 0.5

@@ -13,13 +13,13 @@ from search.planning.evaluation.scoring import NEEDED, VERDICTS
 from search.planning.ranking.candidates import Candidates
 from search.scenario import MONEY, Limits
 
-#: Misses that a message names. Chosen: what a reader takes in.
+#: Most misses that one message names. Chosen: what a reader takes in.
 MISSES_TOLD = 3
 #: Numbers from here on are written whole: four significant digits would need an exponent.
 WHOLE_FROM = 9999.5
-#: Excess from which it is told whole, and below which it is not told exactly, in percent.
+#: Excess in percent from which it is rounded to whole percents, and below which only "less than" is said.
 WHOLE_PERCENT, LEAST_PERCENT = 10.0, 0.1
-#: Chance from which a lower confidence is proposed. Chosen: below even odds a plan is no plan.
+#: Least chance at which a lower confidence is proposed. Chosen: even odds.
 LEAST_TOLD = 0.5
 #: What a limit on power bounds, by its basis.
 POWER_WORDS = {"mean": "mean power", "rated": "rated power"}
