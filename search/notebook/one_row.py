@@ -12,7 +12,8 @@ from hwdb import Device, InputError
 from perfmodel import Estimates
 from perfmodel.estimates import Term, overall
 from perfmodel.simulator import frame
-from perfmodel.workload import METRICS, MS_PER_S, RANKS
+from perfmodel.unit_factors import MS_PER_S
+from perfmodel.workload import METRICS, RANKS
 from search.output import operator_group
 from search.report import charts
 

@@ -14,6 +14,7 @@ from perfmodel.costs import remarks_of
 from perfmodel.dtypes import FORMAT_NAMES
 from perfmodel.estimates import Estimates, joint_chance, keeps
 from perfmodel.memory import held_back
+from perfmodel.unit_factors import US_PER_S
 from perfmodel.workload import Slo, Workload
 from search.options.from_options import Colocated
 from search.options.site_options import SiteOptions
@@ -90,7 +91,6 @@ NETWORK_UNKNOWN = (
 )
 SATURATED = "the load exceeds the capacity: queues grow without end"
 
-US_PER_S = 1e6
 #: What the terminal says below the table of operators.
 EXPLAINED = ("The times of prefill sum to the mean TTFT, those of decode to the mean TPOT.",)
 #: Latencies of an estimate that `--explain` splits into parts, and the share of a phase below which a part is rounding.

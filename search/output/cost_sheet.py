@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from perfmodel.unit_factors import MONTHS_PER_YEAR
 from search.output.row_printer import print_rows
 from search.output.table_fit import Layout
 from search.output.terminal import print_text
@@ -14,7 +15,6 @@ from search.output.value_format import is_known, money, number, percent
 if TYPE_CHECKING:
     from search.planning import PaymentRow, Plan
 
-MONTHS_PER_YEAR = 12.0
 #: Column that is said in a sentence below the table.
 IN_WORDS = "api_break_even_rps"
 #: Columns that go first where the table is narrow, and those that stay.

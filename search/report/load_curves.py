@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from perfmodel.arrays import Array, Index
-from perfmodel.workload import SECONDS_PER_HOUR
+from perfmodel.unit_factors import SECONDS_PER_HOUR
 from search.output import number
 from search.planning import deployment_words, hourly_usd, usd_per_million_tokens
 from search.report.charts import PALETTE, Figure, Points, Titles

@@ -10,7 +10,8 @@ from hwdb import PerfmodelError
 from perfmodel import simulator
 from perfmodel.arrays import Array
 from perfmodel.estimates import overall
-from perfmodel.workload import MS_PER_S, RANKS
+from perfmodel.unit_factors import MS_PER_S
+from perfmodel.workload import RANKS
 from search.output import heading
 from search.planning import verify
 from search.report.charts import Figure, Points, Titles

@@ -18,7 +18,8 @@ from hwdb.tomlfile import Table
 from perfmodel import Slo
 from perfmodel import model as model_of
 from perfmodel.arrays import NAN
-from perfmodel.workload import SECONDS_PER_HOUR, Period
+from perfmodel.unit_factors import SECONDS_PER_HOUR
+from perfmodel.workload import Period
 from search.scenario.fleet_spec import AUTO_BUCKETS, FleetClass, FleetOption, FleetSpec, check_fleet
 from search.scenario.inventory import placed
 from search.scenario.load_shape import BY_HOUR, stated_by_hour

@@ -9,9 +9,9 @@ from pathlib import Path
 from hwdb import InputError, grid, read_grid_hours
 from hwdb.tomlfile import Table
 from perfmodel.power import SUPPLIES
+from perfmodel.unit_factors import WATTS_PER_KW
 from search.scenario.workload import relay
 
-WATTS_PER_KW = 1e3
 #: What a limit on power may bound: the mean draw at the load, or the rated power (power limits of devices, and hosts).
 POWER_BASES = ("mean", "rated")
 #: Largest `spare_nodes` that is read. Chosen: more is taken for a typing error.

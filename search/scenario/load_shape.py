@@ -9,7 +9,8 @@ import numpy as np
 
 from hwdb.tomlfile import Table
 from perfmodel.arrays import NAN
-from perfmodel.workload import SECONDS_PER_HOUR, Histogram, Peak, Period, Trace, hours_of_day, peak_of, periods_of
+from perfmodel.unit_factors import SECONDS_PER_HOUR
+from perfmodel.workload import Histogram, Peak, Period, Trace, hours_of_day, peak_of, periods_of
 
 #: Key that lists the rate of each hour.
 BY_HOUR = "rate_by_hour"

@@ -10,7 +10,7 @@ from hwdb import Hwdb, InputError
 from hwdb.tomlfile import Table
 from perfmodel.arrays import NAN
 from perfmodel.money import HOURS_PER_MONTH
-from perfmodel.workload import SECONDS_PER_HOUR
+from perfmodel.unit_factors import GRAMS_PER_KG, PERCENT, SECONDS_PER_HOUR
 from search.scenario.inventory import SUPPLY_KINDS, Supply, TermsOfUse, placed
 from search.scenario.limits import MAX_SPARE_NODES
 from search.scenario.offer import device_called
@@ -27,8 +27,6 @@ KEPT = 0.95
 DEFAULT_GAP = 1e-6
 #: Seconds that one solution may take, where nothing else is asked. Chosen.
 TIME_LIMIT_S = 60.0
-GRAMS_PER_KG = 1e3
-PERCENT = 100.0
 
 
 @dataclass(frozen=True)

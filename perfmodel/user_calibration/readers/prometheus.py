@@ -19,11 +19,11 @@ import numpy as np
 
 from hwdb import InputError
 from perfmodel.arrays import Array
+from perfmodel.unit_factors import MS_PER_S
 from perfmodel.user_calibration.readers.reader import ResultReader, inner, text_of
 from perfmodel.user_calibration.run import MeasuredRun
 from perfmodel.workload.traces import Content
 
-MS_PER_S = 1e3
 ENGINES = ("vllm", "sglang")
 WATTS = "DCGM_FI_DEV_POWER_USAGE"
 #: Histogram of a latency, without its unit: names in order of preference.

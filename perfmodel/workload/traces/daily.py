@@ -14,10 +14,9 @@ from itertools import pairwise
 import numpy as np
 
 from perfmodel.arrays import NAN, Array
+from perfmodel.unit_factors import HOURS_PER_DAY, SECONDS_PER_HOUR
 from perfmodel.workload.traces.trace import Trace
 
-SECONDS_PER_HOUR = 3600.0
-HOURS_PER_DAY = 24
 #: Lengths of a period, seconds: the longest that fits into the trace twice. Chosen: the hours in which people plan, and
 #: less for traces of an hour and less.
 PERIODS_S = (SECONDS_PER_HOUR, 900.0, 300.0)

@@ -13,7 +13,7 @@ from perfmodel import Slo, Workload, simulator
 from perfmodel.arrays import Array, Mask
 from perfmodel.estimates import overall
 from perfmodel.simulator import Simulation
-from perfmodel.workload import MS_PER_S
+from perfmodel.unit_factors import MS_PER_S
 from search.fleet.accounting.fleet import FleetPlan
 from search.fleet.checks.busiest import Mix, busiest_mixes, workload_of
 from search.fleet.checks.operating import Served

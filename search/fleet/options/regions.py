@@ -15,7 +15,7 @@ import numpy as np
 
 from perfmodel import Slo
 from perfmodel.arrays import Array, Index, Mask
-from perfmodel.workload import MS_PER_S
+from perfmodel.unit_factors import MS_PER_S
 from search.fleet.accounting.account import intensities
 from search.fleet.accounting.idle import Idle, idle_devices
 from search.fleet.problem_data.problem import FleetProblem

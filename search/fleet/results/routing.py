@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from perfmodel.arrays import Array
-from perfmodel.workload import MS_PER_S
+from perfmodel.unit_factors import MS_PER_S
 from search.fleet.accounting.fleet import FleetPlan
 
 #: Header by which a gateway tells the classes apart. Assumed: whoever classifies requests sets it.

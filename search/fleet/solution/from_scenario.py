@@ -13,7 +13,7 @@ import numpy as np
 from hwdb import Infeasible, InputError
 from perfmodel.arrays import Array
 from perfmodel.costs import CostModel, StepCache
-from perfmodel.workload import SECONDS_PER_HOUR
+from perfmodel.unit_factors import SECONDS_PER_HOUR
 from search.fleet.checks.mix import tightened
 from search.fleet.checks.operating import at_load, output_at_load
 from search.fleet.integer_program.solve import Solver

@@ -9,6 +9,7 @@ import numpy as np
 from perfmodel import explain
 from perfmodel.costs import default
 from perfmodel.estimates import Term, explain_disaggregated, in_pools, prepare
+from perfmodel.unit_factors import PERCENT, US_PER_S
 from perfmodel.workload import load_of
 from search.planning.evaluation.columns import BYTES_PER_GB
 
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
     from perfmodel.arrays import Array
     from perfmodel.memory import Memory
     from search.planning.plan_making.ranked_plan import Plan
-
-US_PER_S = 1e6
-PERCENT = 100.0
 
 
 class OperatorRow(TypedDict):

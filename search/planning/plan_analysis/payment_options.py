@@ -28,7 +28,7 @@ from perfmodel.money import (
     per_request,
     split,
 )
-from perfmodel.workload import SECONDS_PER_HOUR
+from perfmodel.unit_factors import SECONDS_PER_HOUR
 from search.planning.evaluation.columns import power_columns
 from search.planning.money.account import api_usd, hourly_usd, mean_tokens
 from search.planning.money.prices import Tariff, tariff

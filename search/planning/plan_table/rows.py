@@ -11,11 +11,11 @@ from perfmodel import Deployments, Estimates
 from perfmodel.arrays import NAN, Array
 from perfmodel.costs import remarks_of
 from perfmodel.estimates import chances, configuration_remarks, overall
+from perfmodel.unit_factors import MS_PER_S
 from perfmodel.vocabulary import BASES
 from search.planning.configuration.names import layout_columns
 from search.planning.configuration.quantised import checkpoint_remark
 from search.planning.configuration.settings import resolved_settings
-from search.planning.evaluation.columns import MS_PER_S
 from search.planning.evaluation.internal_columns import INTERNAL
 from search.planning.operating_point.sizing import Target
 from search.planning.plan_table.cost_range import account_rows, cost_range

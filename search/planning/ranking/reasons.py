@@ -8,7 +8,8 @@ import numpy as np
 
 from hwdb import counted
 from perfmodel import equations as eq
-from search.planning.evaluation.columns import MS_PER_S, W_PER_KW, node_watts
+from perfmodel.unit_factors import MS_PER_S, WATTS_PER_KW
+from search.planning.evaluation.columns import node_watts
 from search.planning.evaluation.scoring import NEEDED, VERDICTS
 from search.planning.ranking.candidates import Candidates
 from search.scenario import MONEY, Limits
@@ -56,8 +57,8 @@ def _beyond_rack(candidates: Candidates, number: int) -> str:
     columns = {name: values[[number]] for name, values in candidates.columns.items()}
     watts, most = float(node_watts(columns)[0]), candidates.scorer.limits.rack
     return (
-        f"one node is rated {figure(watts / W_PER_KW)} kW, more than the {figure(most / W_PER_KW)} kW of a rack; "
-        "raise rack_kw in [limits], or lower the limit of the devices with power_cap_w in [search]"
+        f"one node is rated {figure(watts / WATTS_PER_KW)} kW, more than the {figure(most / WATTS_PER_KW)} kW of a "
+        "rack; raise rack_kw in [limits], or lower the limit of the devices with power_cap_w in [search]"
     )
 
 
@@ -149,7 +150,7 @@ def _over_limit(candidates: Candidates, number: int, verdict: str) -> str:
     limits = candidates.scorer.limits
     column, unit, scale = LIMIT_COLUMNS["rated" if (verdict, limits.power_basis) == ("power", "rated") else verdict]
     limit = {"devices": limits.devices, "nodes": limits.nodes, "budget": limits.usd_per_hour}
-    most = limits.power / W_PER_KW if verdict == "power" else limit[verdict]
+    most = limits.power / WATTS_PER_KW if verdict == "power" else limit[verdict]
     value = needed(candidates, number, column) * scale
     noun = POWER_WORDS[limits.power_basis] if verdict == "power" else verdict
     text = f"{figure(value)}{unit} {noun}, allowed are {figure(most)}: {_percent_over(value / most)} too much"

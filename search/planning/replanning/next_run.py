@@ -20,6 +20,7 @@ import numpy as np
 from hwdb import Infeasible, InputError
 from perfmodel.arrays import Array, Mask
 from perfmodel.engines import PARTS, Adjustment
+from perfmodel.money import HOURS_PER_MONTH
 from search.planning.plan_making.planner import plan
 from search.planning.replanning.runs import Draw, Run, known_of, told_by
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 #: Cost of a draw in which nothing on a device qualifies, over its dearest draw. Chosen: twice the hardware serves.
 FAILED = 2.0
-HOURS_PER_MONTH = 730.0
 #: Configurations of a device whose runs are compared: the plan's best there. Chosen: further ones cost more per run.
 CONFIGURATIONS = 3
 #: Called with (plans made, plans to make).

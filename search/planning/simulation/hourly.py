@@ -10,7 +10,7 @@ import numpy as np
 
 from perfmodel import simulator
 from perfmodel.arrays import NAN, Mask
-from perfmodel.workload import MS_PER_S, SECONDS_PER_HOUR
+from perfmodel.unit_factors import MS_PER_S, SECONDS_PER_HOUR
 from search.planning.money.prices import usd_per_million_tokens
 from search.planning.simulation import verify
 
