@@ -10,6 +10,7 @@ import numpy as np
 from perfmodel.arrays import Array, Index
 from perfmodel.estimates import Estimates, slo_ratio
 from perfmodel.workload import POISSON_CV
+from search.planning import SATURATING_RATE
 
 if TYPE_CHECKING:
     from search.planning import Plan
@@ -22,8 +23,6 @@ MOST_TIMES = 4.0
 #: Total loads for which tables are made if replicas share bursts, as multiples of the load that the plan is sized for.
 #: Between two tables, figures are interpolated linearly in the burst that one replica gets.
 TOTALS = (1.0 / MOST_TIMES, 1.0, MOST_TIMES)
-#: Rate that saturates any replica, requests/s.
-SATURATING_RATE = 1e6
 
 
 @dataclass(frozen=True)
