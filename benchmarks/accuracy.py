@@ -20,6 +20,7 @@ import pandas as pd
 
 from benchmarks import accuracy_tables as tables
 from benchmarks.accuracy_reasons import KINDS, Reason, read_reasons, unexplained, worst_table
+from benchmarks.pages import filled
 from perfmodel.cases import predict
 from perfmodel.fitting import counted, joined, rows_of
 from perfmodel.vocabulary import FORMER_NAMES
@@ -33,8 +34,8 @@ COMMAND = (
 )
 
 
-def headline(rows: pd.DataFrame, peers: dict[str, pd.DataFrame]) -> str:
-    """Rows of the silicon source for us and every peer, each on all rows that it answers; then all other sources."""
+def headline(rows: pd.DataFrame, peers: dict[str, pd.DataFrame]) -> dict[str, str]:
+    """Return tables: the silicon source, for us and each peer on all rows that it answers; then all other sources."""
     silicon = rows[rows.dataset == tables.SILICON]
     lines = {}
     for metric in ("tpot_ms", "ttft_ms") if len(silicon) else ():
@@ -44,33 +45,23 @@ def headline(rows: pd.DataFrame, peers: dict[str, pd.DataFrame]) -> str:
         lines |= {f"{metric}, {name}": tables.line(joined(bare, table)) for name, table in peers.items()}
     others = rows[rows.dataset != tables.SILICON]
     kinds = {k: others[others.metric.isin(m)] for k, m in tables.METRICS.items()}
-    return (
-        "## NVIDIA data centre, latency at a fixed concurrency\n\n"
-        + tables.markdown("metric", lines)
-        + "\n## All other sources\n\n"
-        + tables.markdown("metrics", {k: tables.line(r) for k, r in kinds.items() if len(r)})
-    )
+    return {
+        "silicon": tables.markdown("metric", lines),
+        "others": tables.markdown("metrics", {k: tables.line(r) for k, r in kinds.items() if len(r)}),
+    }
 
 
-def limiting(rows: pd.DataFrame, cases: pd.DataFrame, truth: pd.DataFrame) -> str:
-    """How reliable the figures are: the share of the worst groups in them, and how well measurements repeat."""
-    again = tables.repeats(cases, truth)
-    parts = [
-        "## What limits\n\nA figure with groups equal is a mean over groups of each group's median, so a few that are "
-        "far off rule it. `they give` is what the worst 2 % of the groups (at least one) add to it, `without them` "
-        "the mean of the others; neither replaces the figure with all groups.\n\n"
-        + tables.markdown("rows", tables.limits(rows)),
-        "The noise floor, runs that were repeated, (largest - smallest)/median:\n\n"
-        + (tables.markdown("source: metric", again) or "No repeats among these rows.\n"),
-        "The same configuration measured by another source (engine versions differ, medians against means): error of "
-        "one source's value as a prediction of the other's, on the rows left out above for having such a twin:\n\n"
-        + (tables.markdown("source", tables.twins(cases, truth)) or "No twins.\n"),
-    ]
-    return "\n".join(parts)
+def limiting(rows: pd.DataFrame, cases: pd.DataFrame, truth: pd.DataFrame) -> dict[str, str]:
+    """Return how reliable the figures are: the share of the worst groups in them, and how well measurements repeat."""
+    return {
+        "limits": tables.markdown("rows", tables.limits(rows)),
+        "repeats": tables.markdown("source: metric", tables.repeats(cases, truth)),
+        "twins": tables.markdown("source", tables.twins(cases, truth)),
+    }
 
 
-def details(rows: pd.DataFrame) -> str:
-    """Figures by device, source and basis; coverage of intervals by source and mode."""
+def details(rows: pd.DataFrame) -> dict[str, str]:
+    """Return figures by device, mode, source and basis ("" without bases), and how often intervals hold."""
     small = rows[rows.device.str.startswith(tables.COMMODITY) & ~rows.metric.isin(tables.METRICS["power"])]
     by_device = {str(d): tables.line(r) for d, r in small.groupby("device")}
     sources = {f"{d}: {m}": tables.line(r) for (d, m), r in rows.groupby(["dataset", "metric"]) if len(r) >= 4}
@@ -80,20 +71,15 @@ def details(rows: pd.DataFrame) -> str:
         for k, names in tables.METRICS.items()
         if r.metric.isin(names).any()
     }
-    parts = [
-        "## CPUs, RTX cards, Ascend, AMD, TPU, Neuron\n\n"
-        + tables.markdown("device", {"all": tables.line(small), **by_device}),
-        "## Intervals\n\nShare of measurements within the 80 % interval, number of values in brackets.\n\n"
-        + tables.markdown("mode", tables.intervals(rows, "mode"))
-        + "\n"
-        + tables.markdown("source", tables.intervals(rows, "dataset")),
-        "## By mode\n\n" + tables.markdown("mode, metrics", modes),
-        "## By source and metric\n\n" + tables.markdown("source: metric", sources),
-    ]
-    if "basis" in rows:
-        bases = {str(b): tables.line(r) for b, r in rows.groupby("basis")}
-        parts.append("## By basis\n\n" + tables.markdown("basis", bases))
-    return "\n".join(parts)
+    bases = {str(b): tables.line(r) for b, r in rows.groupby("basis")} if "basis" in rows else {}
+    return {
+        "commodity": tables.markdown("device", {"all": tables.line(small), **by_device}),
+        "intervals_by_mode": tables.markdown("mode", tables.intervals(rows, "mode")),
+        "intervals_by_source": tables.markdown("source", tables.intervals(rows, "dataset")),
+        "by_mode": tables.markdown("mode, metrics", modes),
+        "by_source": tables.markdown("source: metric", sources),
+        "by_basis": tables.markdown("basis", bases),
+    }
 
 
 def page(
@@ -106,35 +92,23 @@ def page(
     split: str,
     answered: str,
 ) -> str:
-    """The whole page.
+    """Return the page.
 
     rows: a line per measured value beside its prediction, with `basis`. cases, truth: the tables as read. peers:
     predictions by name of the peer. reasons: found for the worst rows. answered: a sentence on how many rows were.
     """
-    head = (
-        f"# Accuracy\n\nMade by one command, `{COMMAND}`; the columns these tables need are listed in that file, how "
-        "cases are replayed in `benchmarks/simulated_cases.py`. Measured values of published serving runs that nothing "
-        "was fitted on (split "
-        f"`{split}`, without rows that another source also measured in the other split), setups known, no speculative "
-        "decoding. |error| is relative to the measurement; bias is the median signed error; `median, groups equal` "
-        "gives every model, device and engine the same weight, `median group` is the middle one of them. `inside` is "
-        f"the share of measurements within the 80 % interval.\n\n{answered}\n"
+    return filled(
+        "accuracy.md",
+        command=COMMAND,
+        split=split,
+        answered=answered,
+        beside=tables.markdown("values; who", tables.beside(rows, peers)) if peers else "",
+        kinds=KINDS,
+        worst=worst_table(rows, reasons, LISTED),
+        **headline(rows, peers),
+        **limiting(rows, cases, truth),
+        **details(rows),
     )
-    parts = [head, headline(rows, peers)]
-    if peers:
-        parts.append(
-            "## On exactly the same rows\n\nThe closed form, the simulator and others, each pair on the values that "
-            "both answer, then on those that all answer.\n\n"
-            + tables.markdown("values; who", tables.beside(rows, peers))
-        )
-    kinds = "".join(f"- *{name}*: {text}.\n" for name, text in KINDS.items())
-    parts += [
-        limiting(rows, cases, truth),
-        details(rows),
-        "## The worst rows, one per group and metric\n\nWhat was found, row by row (`docs/accuracy-reasons.toml`):\n\n"
-        f"{kinds}\n{worst_table(rows, reasons, LISTED)}",
-    ]
-    return "\n".join(parts)
 
 
 def main(arguments: list[str] | None = None) -> int:

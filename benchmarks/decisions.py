@@ -22,6 +22,7 @@ import pandas as pd
 
 from benchmarks.accuracy_tables import markdown
 from benchmarks.decision_bounds import DRAWS, NEAR, bound_lines, bounds, near_limit
+from benchmarks.pages import filled
 from perfmodel.cases import predict
 from perfmodel.costs import Roofline
 from perfmodel.fitting import LIMITS, counted, decisions, summary
@@ -39,60 +40,45 @@ HEADINGS = {
     "regret_mean": "mean regret of kept",
     "right_device": "right device",
 }
-INTRODUCTION = """# Decisions
-
-Made by one command, `{command}`. A decision has a model, a pair of prompt and output lengths, and a limit on TPOT. Its
-alternatives are all configurations that a source measured with them: device count, parallelism, precision, engine,
-concurrency, pools. The limits are the 20, 40, 60 and 80 % quantiles of the TPOT that the alternatives measured. A
-predictor picks the alternative with the highest predicted throughput per device (on one device) or per dollar (across
-devices) among those that it predicts to keep the limit. The measurement of the pick judges it:
-
-- **limit kept**: the pick's measured TPOT is at most 10 % above the limit; no pick counts as broken.
-- **within 5 %**: it keeps the limit and has at least 95 % of the best throughput within the limit.
-- **regret**: share of the best throughput that a pick within the limit gives away.
-
-Rows that count are those of split `{split}`, of known setup, without speculative decoding. Nothing was fitted on the
-rows of split `test`.
-"""
 #: Sections with limits on TTFT: what the limits are on, and the title.
 TTFT_SECTIONS = {"ttft": "Limits on TTFT", "both": "Limits on TPOT and TTFT together"}
-TTFT_INTRODUCTION = """## {title}, {kind}
-
-As above, among the runs that measured TTFT, with {limits} at the 20, 40, 60 and 80 % quantiles. TTFT is its mean, or
-its median where only that was published.
-"""
 TTFT_LIMITS = {"ttft": "limits on TTFT alone", "both": "limits on both latencies"}
-BOUNDS_INTRODUCTION = """## Bounds: what levels, shape and scatter allow
-
-Limits on TPOT. With a perfect level, all runs that agree in what is named are given one factor, which makes their
-median error 0: what is then decided wrongly is the shape, one configuration against the next. A second run is the
-measurement itself with scatter of a normal distribution, in {draws} draws: what it decides wrongly, no model can
-decide. `python -m benchmarks.bounds` prints the spread of repeated runs. The best configuration measured {near} of the
-limit or more in {share} of the decisions: a predictor that reads it a little too high leaves it out.
-"""
 KINDS = {"configuration": "Configurations of one device", "hardware": "Across devices, per dollar"}
 
 
-def page(made: dict[str, dict[str, pd.DataFrame]], split: str, bounds_told: str = "") -> str:
+def page(made: dict[str, dict[str, pd.DataFrame]], split: str, bounds_found: dict[str, object] | None = None) -> str:
     """Return the page in Markdown.
 
-    made: decisions by what their limits are on, then by predictor. bounds_told: the section on bounds, if any.
+    made: decisions by what their limits are on, then by predictor. bounds_found: what `bounds_section` returns, if any.
     """
-    parts = [INTRODUCTION.format(command=COMMAND + " --bounds" * bool(bounds_told), split=split)]
-    for kind, title in KINDS.items():
-        lines = _lines(made["tpot"], kind)
-        if lines:
-            parts.append(f"## {title}\n\n{markdown('alternatives; picks by', lines)}")
-    for limits, title in TTFT_SECTIONS.items():
-        for kind, of in KINDS.items():
-            lines = _lines(made.get(limits, {}), kind)
-            if lines:
-                told = TTFT_INTRODUCTION.format(title=title, kind=of[0].lower() + of[1:], limits=TTFT_LIMITS[limits])
-                parts.append(f"{told}\n{markdown('alternatives; picks by', lines)}")
-    if bounds_told:
-        parts.append(bounds_told)
-    parts.append(_worst(next(iter(made["tpot"].values()))))
-    return "\n".join(parts)
+    return filled(
+        "decisions.md",
+        command=COMMAND + " --bounds" * (bounds_found is not None),
+        split=split,
+        tpot=_sections(made["tpot"]),
+        ttft=[
+            {**section, "title": title, "kind": _lower(section["title"]), "limits": TTFT_LIMITS[limits]}
+            for limits, title in TTFT_SECTIONS.items()
+            for section in _sections(made.get(limits, {}))
+        ],
+        bounds=bounds_found,
+        worst=_worst(next(iter(made["tpot"].values()))),
+    )
+
+
+def _sections(made: dict[str, pd.DataFrame]) -> list[dict[str, str]]:
+    """Return `title` and `table` of each kind of decision that there are any of. made: decisions by predictor."""
+    lines = {title: _lines(made, kind) for kind, title in KINDS.items()}
+    return [{"title": title, "table": _table(found)} for title, found in lines.items() if found]
+
+
+def _table(lines: dict[str, dict[str, object]]) -> str:
+    return markdown("alternatives; picks by", lines)
+
+
+def _lower(title: str) -> str:
+    """Return the title as it stands within a sentence."""
+    return title[0].lower() + title[1:]
 
 
 def _lines(made: dict[str, pd.DataFrame], kind: str) -> dict[str, dict[str, object]]:
@@ -118,15 +104,16 @@ def _line(made: pd.DataFrame, kind: str) -> dict[str, object]:
     return found
 
 
-def bounds_section(made: dict[str, pd.DataFrame], truth: pd.DataFrame) -> str:
-    """Return the section on bounds. made: decisions with limits on TPOT by bound, the tool's own first."""
+def bounds_section(made: dict[str, pd.DataFrame], truth: pd.DataFrame) -> dict[str, object]:
+    """Return what the section on bounds says. made: decisions with limits on TPOT by bound, the tool's own first."""
     near = near_limit(next(iter(made.values())), truth)
-    parts = [BOUNDS_INTRODUCTION.format(draws=DRAWS, near=f"{100 * NEAR:.0f} %", share=f"{100 * near:.0f} %")]
-    for kind, title in KINDS.items():
-        lines = bound_lines(made, kind)
-        if lines:
-            parts.append(f"### Bounds: {title[0].lower()}{title[1:]}\n\n{markdown('alternatives; picks by', lines)}")
-    return "\n".join(parts)
+    lines = {title: bound_lines(made, kind) for kind, title in KINDS.items()}
+    return {
+        "draws": DRAWS,
+        "near": f"{100 * NEAR:.0f} %",
+        "share": f"{100 * near:.0f} %",
+        "sections": [{"title": _lower(title), "table": _table(found)} for title, found in lines.items() if found],
+    }
 
 
 def _worst(made: pd.DataFrame) -> str:
@@ -139,7 +126,7 @@ def _worst(made: pd.DataFrame) -> str:
         f"{model} on {device}": {"decisions": int(row["size"]), "limit kept": float(row["mean"])}
         for (model, device), row in worst.iterrows()
     }
-    return "## Where limits are missed most\n\n" + (markdown("model and device", lines) or "Nowhere.\n")
+    return markdown("model and device", lines) or "Nowhere.\n"
 
 
 def _prices(path: Path | None) -> dict[str, float] | None:
@@ -170,8 +157,8 @@ def main(arguments: list[str] | None = None) -> int:
         limits: {name: decisions(cases, table, truth, prices, limits) for name, table in tables.items()}
         for limits in LIMITS
     }
-    told = bounds_section(bounds(cases, tables["perfmodel"], truth, prices), truth) if asked.bounds else ""
-    asked.output.write_text(page(made, asked.split, told), encoding="utf-8")
+    found = bounds_section(bounds(cases, tables["perfmodel"], truth, prices), truth) if asked.bounds else None
+    asked.output.write_text(page(made, asked.split, found), encoding="utf-8")
     print(asked.output)
     return 0
 

@@ -24,7 +24,7 @@ from search.scenario import Inventory, Option, Supply
 GAP, TIME_LIMIT_S = 0.01, 60.0
 #: Factor by which each dimension grows.
 GROWTH = 4
-#: Price of a reserved and of a spot device, relative to one on demand. chosen: about what clouds ask for a year ahead.
+#: Price of a reserved and of a spot device, relative to one on demand. Chosen: about what clouds ask for a year ahead.
 RESERVED, SPOT = 0.6, 0.4
 
 

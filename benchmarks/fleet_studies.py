@@ -20,15 +20,15 @@ from benchmarks.fleet_setup import Line, Setup, least, problem_of
 from hwdb import outfile
 
 #: USD per hour of one GPU (Melange, arXiv:2404.14527, table 1). Its repository has A10G and A100 (tyler-griggs/
-#: melange-release README.md @044124f and melange/config/example.json @c9622d5, read 2026-11). assumed: L4 and H100, for
+#: melange-release README.md @044124f and melange/config/example.json @c9622d5, read 2026-11). Assumed: L4 and H100, for
 #: which no stored copy of the table was found.
 MELANGE_PRICES = {"l4": 0.7, "a10g": 1.01, "a100-sxm-80gb": 3.67, "h100-sxm": 7.516}
 MELANGE_RATES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
-#: Most seconds for one of Melange's programs. chosen: four in five are solved to the end.
+#: Most seconds for one of Melange's programs. Chosen: four in five are solved to the end.
 SECONDS = 2.0
 #: Mean tokens of prompts and answers of LMSYS-Chat-1M, the chats of Melange's short requests (arXiv:2309.11998, table
 #: 1; copied in yukimaru77/kaggle_jp lmsys-chatbot-arena/discuss, read 2026-11), and the log standard deviations of
-#: their lengths. assumed: log-normal, long tails as in other chats.
+#: their lengths. Assumed: log-normal, long tails as in other chats.
 CHATS = ((69.5, 1.2), (214.5, 0.9))
 #: Quantiles between which the lengths of chats are cut.
 CHAT_QUANTILES = ((0.0, 0.4, 0.7, 0.9, 0.98, 1.0), (0.0, 0.5, 0.85, 1.0))
@@ -118,11 +118,11 @@ def distserve_lines() -> list[Line]:
         return []
     best = max(split, key=lambda name: split[name])
     asked = next((rate for name, rate in split.items() if name.startswith("split: 2 x") and "+ 1 x" in name), np.nan)
-    told = "hao-ai-lab blog content/blogs/distserve/index.md: OPT-13B, A100-80GB, 512 in, 64 out, P90 TTFT 0.4 s and "
-    told += "TPOT 40 ms; vLLM of early 2024 without chunked prefill."
+    text = "hao-ai-lab blog content/blogs/distserve/index.md: OPT-13B, A100-80GB, 512 in, 64 out, P90 TTFT 0.4 s and "
+    text += "TPOT 40 ms; vLLM of early 2024 without chunked prefill."
     return [
-        Line("DistServe, colocated, requests/s per GPU", "1.6", f"{alone:.1f}", told),
-        Line("DistServe, two prefill and one decode, requests/s per GPU", "3.3", f"{asked:.1f}", told),
+        Line("DistServe, colocated, requests/s per GPU", "1.6", f"{alone:.1f}", text),
+        Line("DistServe, two prefill and one decode, requests/s per GPU", "3.3", f"{asked:.1f}", text),
         Line(
             "DistServe, split over colocated",
             "2.1 x",

@@ -199,12 +199,12 @@ def samsi() -> Iterator[Finding]:
     for row in anchors():
         if row.section == "power":
             value = estimated(row)
-            told = (f"{row.value:g}", f"{value:.3g}")
+            texts = (f"{row.value:g}", f"{value:.3g}")
             if row.against:
-                told = (f"{row.value - 1:+.1%}", f"{value - 1:+.1%}")
+                texts = (f"{row.value - 1:+.1%}", f"{value - 1:+.1%}")
             place, what = row.setup.split("; ")
             setup = f"{place}; engine, lengths, batch assumed: `python -m benchmarks.anchors --section power`"
-            yield Finding(SAMSI, what, *told, setup, value / row.value)
+            yield Finding(SAMSI, what, *texts, setup, value / row.value)
 
 
 def ada() -> Iterator[Finding]:

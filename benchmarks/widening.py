@@ -48,7 +48,7 @@ AXES: Mapping[str, Sequence[Any]] = {
     "max_num_seqs": (8, 32, 128, 256, 512),
     "modes": ("colocated", "disaggregated"),
 }
-#: Axes of each space. chosen: at least five, as people list them.
+#: Axes of each space. Chosen: at least five, as people list them.
 FEWEST_AXES, MOST_AXES = 5, 8
 #: Narrow spaces have at most this many values on an axis: the wide ones stay quick to plan.
 NARROW_VALUES = 2

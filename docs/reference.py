@@ -71,8 +71,8 @@ def public(package: str) -> str:
         value = getattr(module, name)
         value = inspect.unwrap(value) if callable(value) else value
         called = inspect.isfunction(value) or inspect.isclass(value)
-        told = (inspect.getdoc(value) or "").split("\n\n")[0].replace("\n", " ") if called else "a constant"
-        lines.append(f"| `{name}{_parameters(value)}` | {told} |")
+        text = (inspect.getdoc(value) or "").split("\n\n")[0].replace("\n", " ") if called else "a constant"
+        lines.append(f"| `{name}{_parameters(value)}` | {text} |")
     return "\n".join([*lines, ""])
 
 

@@ -21,8 +21,8 @@ def check_separator(header: str, path: str) -> None:
     """
     other = next((sign for sign in _SEPARATORS if sign in header and "," not in header), "")
     if other:
-        told = f"the columns {header[:_SHOWN]!r} are separated by {_SEPARATORS[other]}"
-        raise InputError(f"{path}: {told}; separate them by commas, and write decimals with a point")
+        text = f"the columns {header[:_SHOWN]!r} are separated by {_SEPARATORS[other]}"
+        raise InputError(f"{path}: {text}; separate them by commas, and write decimals with a point")
 
 
 def check_fields(text: str, path: str) -> None:

@@ -289,8 +289,8 @@ def read_device(name: str, table: FigureTable) -> Device:
         if f"{group}.{key}" not in records:
             raise table.table(group, None).error(key, "is missing; add it, without it no estimate can be made")
     if device.idle >= device.tdp:
-        told = f"{device.tdp:g} W is no power limit: the device draws {device.idle:g} W idle; give more"
-        raise table.table("power", None).error("tdp", told)
+        text = f"{device.tdp:g} W is no power limit: the device draws {device.idle:g} W idle; give more"
+        raise table.table("power", None).error("tdp", text)
     return device
 
 

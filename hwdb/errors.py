@@ -74,7 +74,7 @@ def _known(names: list[str]) -> str:
     return f"known are {', '.join(names)}" if 0 < len(names) <= MOST_LISTED else f"{len(names)} are known"
 
 
-#: Most names that a message lists where none is similar. chosen: they fit three lines of a terminal.
+#: Most names that a message lists where none is similar. Chosen: they fit three lines of a terminal.
 MOST_LISTED = 8
 #: Least similarity (difflib, 0 to 1) of a name that is offered. Chosen: "h100" still finds "h100-sxm".
 _LEAST_SIMILARITY = 0.45

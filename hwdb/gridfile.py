@@ -18,7 +18,7 @@ _TABLE = Path(__file__).parent / "names" / "grids.toml"
 HOURS_PER_DAY = 24
 #: Columns of a file of hours; `region` may be absent.
 HOUR, INTENSITY, REGION = "hour", "gco2_per_kwh", "region"
-#: Largest intensity that is read, g/kWh. chosen: coal emits about 1000; more is taken for another unit.
+#: Largest intensity that is read, g/kWh. Chosen: coal emits about 1000; more is taken for another unit.
 MOST_GCO2_PER_KWH = 3000.0
 
 

@@ -28,12 +28,34 @@ MOST_TABLE = 1024 * _MIB
 #: Seconds for which a pipe may bring nothing. Chosen: a command that is slow to start is waited for.
 MOST_SILENCE = 20.0
 _CHUNK = _MIB
+#: What to do about a file that cannot be read, where the reader knows nothing better.
+GIVE_ANOTHER = "give the path of an existing file"
 GZIP_MAGIC = b"\x1f\x8b"
 #: `zlib`'s code for the gzip format.
 _GZIP_FORMAT = 31
 
 #: Device and inode of the files read so far; None where nobody keeps the list.
 _read: set[tuple[int, int]] | None = None
+
+
+@contextmanager
+def read_errors(path: str | Path, what: str, remedy: str = GIVE_ANOTHER) -> Iterator[None]:
+    """Turn what goes wrong while a file is read as text into `InputError`: the path, what is wrong, and the remedy.
+
+    what: what messages call the file. remedy: what to give instead, without a point.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such {what}; {remedy}") from None
+    except IsADirectoryError:
+        raise InputError(f"{path}: is a folder, not a {what}; {remedy}") from None
+    except PermissionError:
+        raise InputError(f"{path}: may not be read; check the permissions of the {what}") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: byte {error.start} is not UTF-8; save the {what} as UTF-8 text") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error}); {remedy}") from None
 
 
 @contextmanager
@@ -121,19 +143,22 @@ def too_large(path: str | Path, what: str, most: int, how: str = "") -> InputErr
     return InputError(f"{path}: {larger}; give a smaller file, such as a part of this one")
 
 
-def read_table_text(path: str | Path, what: str, most: int = MOST_TABLE) -> str:
-    """Return the text of a table, unpacked where it is gzipped. Raises as `read_bytes` does.
+def read_text(path: str | Path, what: str, remedy: str = GIVE_ANOTHER) -> str:
+    """Return the text of a configuration (UTF-8, at most `MOST_CONFIG` bytes); errors as of `read_errors`."""
+    with read_errors(path, what, remedy):
+        return read_bytes(path, what, MOST_CONFIG).decode("utf-8-sig")
+
+
+def read_table_text(path: str | Path, what: str, remedy: str = GIVE_ANOTHER, most: int = MOST_TABLE) -> str:
+    """Return the text of a table (UTF-8), unpacked where it is gzipped; errors as of `read_errors`.
 
     most: bytes that the file may have, also after unpacking.
     """
-    raw = read_bytes(path, what, most)
-    if raw.startswith(GZIP_MAGIC) or str(path).endswith(".gz"):
-        raw = _unpacked(raw, path, what, most)
-    try:
+    with read_errors(path, what, remedy):
+        raw = read_bytes(path, what, most)
+        if raw.startswith(GZIP_MAGIC) or str(path).endswith(".gz"):
+            raw = _unpacked(raw, path, what, most)
         return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        reason = f"byte {error.start} is not UTF-8 text; save it as UTF-8 text"
-        raise InputError(f"{path}: not a {what}: {reason}") from None
 
 
 def _unpacked(raw: bytes, path: str | Path, what: str, most: int) -> bytes:

@@ -21,11 +21,11 @@ from hwdb import private_folder
 _SHIPPED = tuple(
     str(Path(__file__).resolve().parents[1] / name) + os.sep for name in ("hwdb", "perfmodel", "search", "data")
 )
-#: Characters from which a text is kept. chosen: less is parsed as fast as found.
+#: Characters from which a text is kept. Chosen: less is parsed as fast as found.
 _LEAST = 1000
 #: Name of the folder of entries; a new one where their form changes.
 _FOLDER = "toml-1"
-#: Entries above which all are removed: they are of files that changed. chosen: several times what is shipped.
+#: Entries above which all are removed: they are of files that changed. Chosen: several times what is shipped.
 _MOST = 3000
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def of_user() -> list[Path]:
-    """Return our folder in the user's cache; none where nobody says where that is."""
+    """Return our folder in the user's cache, as a list; [] where no home folder is known."""
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return [Path(cache) / "perfmodel"] if os.path.isabs(cache) else []  # "~" stays where no home folder is known
 

@@ -40,18 +40,7 @@ def read_toml(path: str | Path, what: str = "file", former: Mapping[str, str] | 
 
 def read_text(path: str | Path, what: str = "file") -> str:
     """Return the text of a file that should hold TOML; `InputError` when it cannot be read."""
-    try:
-        return infile.read_bytes(path, what, infile.MOST_CONFIG).decode("utf-8-sig").replace("\r\n", "\n")
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such {what}; give the path of an existing TOML file") from None
-    except IsADirectoryError:
-        raise InputError(f"{path}: is a folder, not a {what}; give the path of a TOML file in it") from None
-    except PermissionError:
-        raise InputError(f"{path}: may not be read; check the permissions of the {what}") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: byte {error.start} is not UTF-8; save the {what} as UTF-8 text") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error}); check the path of the {what}") from None
+    return infile.read_text(path, what, "give the path of an existing TOML file").replace("\r\n", "\n")
 
 
 def quoted(text: str) -> str:

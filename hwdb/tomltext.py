@@ -9,7 +9,7 @@ from typing import Any
 from hwdb.errors import InputError
 from hwdb.tomlfile import quoted
 
-#: Most nested tables that are written. chosen: scenarios have three.
+#: Most nested tables that are written. Chosen: scenarios have three.
 DEEPEST = 20
 
 

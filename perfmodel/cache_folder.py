@@ -62,6 +62,6 @@ def _bases() -> Iterator[Path]:
 
 
 def stated() -> list[Path]:
-    """Return the folder of numba's own setting; none where it is not set."""
+    """Return the folder of numba's own setting, as a list; [] where it is not set."""
     given = os.environ.get("NUMBA_CACHE_DIR")
     return [Path(given)] if given else []

@@ -18,7 +18,7 @@ from typing import Any
 from perfmodel import __version__
 from perfmodel.arrays import NAN
 
-#: Hexadecimal digits that are kept of a sha256. chosen: 64 bits tell files apart.
+#: Hexadecimal digits that are kept of a sha256. Chosen: 64 bits tell files apart.
 HASH_DIGITS = 16
 #: Kinds of shipped data -> (package, folder) pairs that hold them.
 DATA = {

@@ -23,6 +23,7 @@ GROUND = (
     "glossary",
     "lazy_fields",
     "cooperative_tasks",
+    "unit_factors",
     "vocabulary",
     "workload",
 )

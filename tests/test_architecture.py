@@ -264,8 +264,8 @@ def oversized(source: str) -> tuple[list[str], list[str]]:
         length = (node.end_lineno or node.lineno) - node.lineno + 1
         if length > MOST_LINES or parameters > MOST_PARAMETERS:
             first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
-            told = f"{node.name}: {length} lines, {parameters} parameters"
-            (excused if REASON.match(lines[first - 2]) else bare).append(told)
+            text = f"{node.name}: {length} lines, {parameters} parameters"
+            (excused if REASON.match(lines[first - 2]) else bare).append(text)
     return bare, excused
 
 

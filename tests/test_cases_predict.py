@@ -103,11 +103,11 @@ def test_a_frame_keeps_its_types_and_its_index() -> None:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"", "not a readable CSV table"),
-        (b"\xff\xfe\x00\x01\x02", "not a readable CSV table"),
+        (b"", "not a CSV table"),
+        (b"\xff\xfe\x00\x01\x02", "byte 0 is not UTF-8"),
         (b"model,isl\nx,5\n", "lacks the column device; it has model, isl"),
         (b"a,b\n1,2\n", "lacks the column model and device"),
-        (b'model,device\n"never closed,x\n', "not a readable CSV table"),
+        (b'model,device\n"never closed,x\n', "not a CSV table"),
     ],
 )
 def test_what_is_no_table_of_cases_is_refused(tmp_path: Path, content: bytes, says: str) -> None:
@@ -125,12 +125,12 @@ def test_a_damaged_archive_is_refused(tmp_path: Path, damage: str) -> None:
     broken = {"cut": whole[: len(whole) // 2], "garbled": whole[:99] + bytes(30) + whole[129:]}
     path = tmp_path / "cases.csv.gz"
     path.write_bytes(broken.get(damage, b"model,device\n"))
-    with pytest.raises(InputError, match=r"cases.csv.gz: not a readable CSV table"):
+    with pytest.raises(InputError, match=r"cases.csv.gz: not a CSV table"):
         predict(path)
 
 
 def test_a_file_that_is_not_there_is_named() -> None:
-    with pytest.raises(InputError, match=r"nowhere.csv: no such file; give a CSV"):
+    with pytest.raises(InputError, match=r"nowhere.csv: no such CSV table; give a CSV"):
         predict("nowhere.csv")
 
 

@@ -206,7 +206,7 @@ TABLE = [
         "-7",
     ),
     # tables of cases
-    Bad("cases absent", ("predict", "absent.csv"), ("absent.csv", "no such file")),
+    Bad("cases absent", ("predict", "absent.csv"), ("absent.csv", "no such CSV table")),
     Bad("cases without model", ("predict", "c.csv"), ("c.csv", "model"), {"c.csv": "device,isl\nh100-sxm,5\n"}),
     Bad(
         "cases unwritable",

@@ -199,9 +199,9 @@ def test_columns_that_are_not_read_are_told_once(tmp_path: Path, capsys: pytest.
     table = tmp_path / "own.csv"
     table.write_text(ROWS.format(more=",itl_s,weights", cell=",0.007,fp8"), encoding="utf-8")
     assert cli.main(["calibrate", str(table), *OWN]) == 0
-    told = " ".join(capsys.readouterr().out.split())
-    assert told.count("column 'itl_s' is not read") == 1
-    assert told.count("column 'weights' is not read; its input is called weight_dtype") == 1
+    text = " ".join(capsys.readouterr().out.split())
+    assert text.count("column 'itl_s' is not read") == 1
+    assert text.count("column 'weights' is not read; its input is called weight_dtype") == 1
 
 
 @pytest.mark.parametrize("command", [["calibrate", "{table}", *OWN], ["predict", "{table}"]])

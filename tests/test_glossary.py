@@ -236,6 +236,7 @@ def printed_columns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> set[U
         *(("fleet", str(periods), "--rows", table) for table in ("options", "shares", "routing", "limits", "growth")),
         ("fleet", str(simulated), "--verify"),
         ("plan", str(traced), "--top", "1"),
+        ("plan", SMALL, "--set", "limits.rack_kw=40", "--top", "1"),
         ("compare", str(written), str(written)),
     ):
         assert cli.main([*call, "--json"]) == 0, call

@@ -81,11 +81,11 @@ def test_shipped_devices_have_no_base_and_no_remarks() -> None:
 @pytest.mark.parametrize("name", ["h100-sxm", "h100-2x"])
 def test_a_stated_bandwidth_is_told_everywhere(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = str(written(tmp_path, name, device_text(BANDWIDTH)))
-    told = f"{name}: memory.bandwidth is 6700 GB/s, the measured profile"
+    text = f"{name}: memory.bandwidth is 6700 GB/s, the measured profile"
     asked = ["estimate", "meta-llama/Llama-3.1-8B", "--device", name, "--hwdb", folder, "--json"]
     assert cli.main(asked) == 0
     row = json.loads(capsys.readouterr().out)[0]
-    assert told in row["remark"]
+    assert text in row["remark"]
     assert "was taken at 3350 GB/s: its tables are rescaled (basis calibrated)" in row["remark"]
     assert row["basis"] == "calibrated"
     assert cli.main(["hw", "show", name, "--hwdb", folder]) == 0
@@ -99,7 +99,7 @@ def test_a_stated_bandwidth_is_told_everywhere(name: str, tmp_path: Path, capsys
         ]
     )
     answer = predict(cases, hwdb=hwdb.load([folder]))
-    assert told in answer["device_remark"][0]
+    assert text in answer["device_remark"][0]
     assert answer["device_remark"][1] == ""
     assert "device_remark" not in predict(cases.iloc[1:]).columns
 

@@ -17,7 +17,11 @@ from hwdb.devicefile import read_device
 from hwdb.figures import read_hardware_file
 from perfmodel import read_config
 from perfmodel.cases.read import read_cases
+from perfmodel.profiles.importers import plain
+from perfmodel.user_calibration.readers import read_results
 from perfmodel.workload import read_histogram, read_trace
+from search.deploy import read_plan
+from search.whatif.written_plans import read_plan_rows
 
 READERS: dict[str, Callable[[Path], object]] = {
     "toml": tomlfile.read_toml,
@@ -26,6 +30,10 @@ READERS: dict[str, Callable[[Path], object]] = {
     "trace": read_trace,
     "histogram": read_histogram,
     "cases": read_cases,
+    "result": read_results,
+    "measured rows": plain.read,
+    "plan": read_plan_rows,
+    "plan to launch": read_plan,
 }
 
 
@@ -42,6 +50,19 @@ def test_what_never_ends_or_never_begins_is_refused(
 
 
 @pytest.mark.parametrize("reader", sorted(READERS))
+def test_an_absent_file_a_folder_and_bytes_are_refused_alike(reader: str, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "bytes").write_bytes(b"\xff\xfe")
+    for name, says in (("absent", "no such"), ("folder", "is a folder, not a"), ("bytes", "byte 0 is not UTF-8")):
+        if (reader, name) == ("config", "folder"):
+            says = "no such config.json"  # a folder stands for the config.json in it
+        with pytest.raises(InputError, match=says) as refused:
+            READERS[reader](tmp_path / name)
+        assert str(tmp_path / name) in str(refused.value)
+        assert ";" in str(refused.value), "the sentence ends in what to do"
+
+
+@pytest.mark.parametrize("reader", sorted(READERS))
 def test_the_limit_on_size_is_in_the_message(reader: str, tmp_path: Path) -> None:
     path = tmp_path / "large"
     with path.open("wb") as stream:
@@ -54,7 +75,7 @@ def test_a_bomb_is_not_unpacked_whole(tmp_path: Path) -> None:
     path = tmp_path / "bomb.csv.gz"
     path.write_bytes(gzip.compress(b"0" * 8_000_000))
     with pytest.raises(InputError, match="unpacked larger than the 1 MiB that a trace may have"):
-        infile.read_table_text(path, "trace", 2**20)
+        infile.read_table_text(path, "trace", most=2**20)
 
 
 def test_gzip_of_several_members_and_damage(tmp_path: Path) -> None:

@@ -247,8 +247,8 @@ def test_plans_fleets_and_reports_say_what_names_were_taken_for(scenario: Path) 
     remarks = {row["device"]: row["remark"] for row in found.rows(None)}
     assert all(text in remarks["rtx-4090"] for text in wanted)
     assert "p5.48xlarge: 8 x h100-sxm" in remarks["h100-sxm"]
-    told = "; ".join([*provenance_section(found).notes, *plan_fleet(asked).problem.remarks])
-    assert all(told.count(text) >= 2 for text in (*wanted, "p5.48xlarge: 8 x h100-sxm"))
+    sentence = "; ".join([*provenance_section(found).notes, *plan_fleet(asked).problem.remarks])
+    assert all(sentence.count(text) >= 2 for text in (*wanted, "p5.48xlarge: 8 x h100-sxm"))
 
 
 def test_commands_say_what_names_were_taken_for(capsys: pytest.CaptureFixture[str]) -> None:

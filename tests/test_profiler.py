@@ -412,7 +412,7 @@ class TestCommands:
             (("run", "-o", "x.csv", "--backend", "tpu"), "unknown profiler backend 'tpu'"),
             (("run", "-o", "x.csv", "--backend", "numpy", "--grid", "huge"), "unknown grid 'huge'"),
             (("run", "-o", "x.csv", "--socket", "99"), "socket 99: this machine has"),
-            (("fit", "none.csv", "--device", "x", "-o", "y"), "none.csv: cannot be read"),
+            (("fit", "none.csv", "--device", "x", "-o", "y"), "none.csv: no such CSV file"),
             (("import", "csv", "none.csv", "-o", "y"), "none.csv: no such file"),
         ],
     )

@@ -219,7 +219,7 @@ class TestPlainCsv:
         with pytest.raises(InputError, match="no such file"):
             read_rows("csv", tmp_path / "none.csv")
         (tmp_path / "bin.csv").write_bytes(b"\xff\xfe\x00\x80")
-        with pytest.raises(InputError, match="not a CSV file"):
+        with pytest.raises(InputError, match="byte 0 is not UTF-8"):
             read_rows("csv", tmp_path / "bin.csv")
         with pytest.raises(UnknownName, match="import format 'excel'"):
             read_rows("excel", tmp_path)

@@ -130,9 +130,9 @@ def test_the_page_answers_its_three_questions(tmp_path: Path) -> None:
     rows, limits = latency_rows(found), {"TTFT p95": "250 ms", "TPOT mean": "30 ms"}
     assert {g.name.split(": ")[-1]: g.says.split(" of ")[-1] for g in goals} == limits
     assert [g.verdict for g in goals] == [percent(r["slo_bound_chance"]) for r in rows]
-    told = " ".join(brief.answers[2].says)
+    text = " ".join(brief.answers[2].says)
     surer = plan_fleet(replace(scenario, limits=replace(scenario.limits, confidence=0.9)))
-    assert f"${surer.usd_per_hour:.2f} per hour" in told
+    assert f"${surer.usd_per_hour:.2f} per hour" in text
     assert surer.usd_per_hour > found.usd_per_hour
     others = alternative_rows(found)[1:]
     assert [r["what_if"] for r in brief.tables[0].rows] == [r["what_if"] for r in others]

@@ -31,9 +31,12 @@ def test_an_equilibrium_is_the_root_that_bisection_finds(monkeypatch: pytest.Mon
         if batch.load.arrival not in ("open", "closed"):
             continue
         compared += len(batch.rows)
-        name = {"open": "open_loop.bracketed_root", "closed": "closed_loop.rising_root"}[batch.load.arrival]
+        roots = {
+            "open": "perfmodel.serving.open_loop.bracketed_root",
+            "closed": "perfmodel.serving.closed_loop.rising_root",
+        }
         with monkeypatch.context() as patch:
-            patch.setattr(f"perfmodel.serving.{name}", _bisected)
+            patch.setattr(roots[batch.load.arrival], _bisected)
             slow = batch.again()
         for name in _COLUMNS:
             np.testing.assert_allclose(getattr(batch.base, name), getattr(slow, name), rtol=1e-9, err_msg=name)

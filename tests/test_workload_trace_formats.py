@@ -380,8 +380,8 @@ def test_aiperf_sessions_are_read_whether_lengths_are_whole_or_added(tmp_path: P
     rows, prompts = sessions(seed, whole, timed)
     trace = read_trace(put(tmp_path, lines(rows), seed))
     assert sorted(trace.input.tolist()) == sorted(prompts)
-    told = "the whole prompt of a turn" if whole else "what a turn adds"
-    assert told in trace.remarks[0]
+    text = "the whole prompt of a turn" if whole else "what a turn adds"
+    assert text in trace.remarks[0]
     if timed:
         assert trace.duration == pytest.approx(max(r.get("timestamp", 0) for r in rows) / 1e3, abs=1.5)
     else:
@@ -503,12 +503,12 @@ def test_a_plan_says_how_its_trace_was_read(tmp_path: Path, capsys: pytest.Captu
     put(tmp_path, "Timestamp,Request tokens,Response tokens\n5,472,18\n45,1087,0\n118,417,276\n165,1360,647\n")
     path = tmp_path / "s.toml"
     path.write_text(SCENARIO)
-    told = "1 of 4 requests (25 %) left out: 1 without output tokens (failed)"
+    text = "1 of 4 requests (25 %) left out: 1 without output tokens (failed)"
     for command in ("plan", "fleet"):
         assert cli.main([command, str(path)]) == 0
-        assert told in " ".join(capsys.readouterr().out.split())
+        assert text in " ".join(capsys.readouterr().out.split())
     assert cli.main(["plan", str(path), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)[0]["trace_remark"] == told
+    assert json.loads(capsys.readouterr().out)[0]["trace_remark"] == text
 
 
 def test_keys_of_a_trace_go_with_a_trace(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,13 +19,13 @@ from perfmodel.cases.protocols import KEPT
 from perfmodel.cases.settings import Settings
 from perfmodel.costs import CostModel
 from perfmodel.estimates import Estimates, overall
+from perfmodel.unit_factors import MS_PER_S
 
 #: Least share of the rate of a run that an estimate is taken at. Chosen: an estimate whose capacity is 8 times too low
 #: is none; the lowest of published runs is 2.8 times too low.
 LEAST_SHARE = 1.0 / 8.0
 #: Rates that are tried in each of two passes: the second leaves a gap of 1 % between rates.
 TRIED = 16
-MS_PER_S = 1e3
 #: Where no rate keeps the limits, those within this of the best (natural logarithm) are as good as it.
 _NEARLY_BEST = 0.02
 

@@ -73,17 +73,12 @@ def read_cases(path: str | Path) -> Cases:
     """
     import pandas as pd
 
-    try:
-        text = infile.read_table_text(path, "readable CSV table")
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; give a CSV (or .csv.gz) with a header line") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); give a CSV with a header line") from None
+    text = infile.read_table_text(path, "CSV table", "give a CSV (or .csv.gz) with a header line")
     check_fields(text, str(path))
     try:
         frame = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False, low_memory=False)
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as problem:
-        raise InputError(f"{path}: not a readable CSV table: {problem}") from problem
+        raise InputError(f"{path}: not a CSV table: {problem}") from problem
     return cases_of(frame, str(path))
 
 

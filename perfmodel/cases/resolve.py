@@ -125,7 +125,7 @@ def _compute_code(name: str) -> int:
 
 
 def _speculation(name: str) -> Speculation:
-    """Return the speculative decoding by the method called `name`; none where blank."""
+    """Return the speculative decoding by the method called `name`; no drafting where the cell is blank."""
     if name.removesuffix(SUSPECTED) == "draft-model":
         raise InputError("spec_decode draft-model needs a draft model, which a table of cases does not name")
     return speculation("" if name.lower() in EMPTY else name)

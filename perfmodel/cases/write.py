@@ -14,11 +14,11 @@ from perfmodel.cases.hosts import Hosts
 from perfmodel.cases.settings import Settings
 from perfmodel.costs import REMARK, remark_column
 from perfmodel.estimates import Estimates, overall
+from perfmodel.unit_factors import MS_PER_S
 
 if TYPE_CHECKING:
     import pandas as pd
 
-MS_PER_S = 1e3
 #: Columns of estimates that `predict` writes, in this order.
 OUTPUT = (
     "ttft_ms",

@@ -184,8 +184,8 @@ def deployments(
     rows = max(len(v) for v in values.values())
     wrong = {c: len(v) for c, v in values.items() if len(v) not in (1, rows)}
     if wrong:
-        told = ", ".join(f"{c} has {n}" for c, n in wrong.items())
-        raise InputError(f"deployments: {told} values and other columns {rows}; give one value, or one per deployment")
+        text = ", ".join(f"{c} has {n}" for c, n in wrong.items())
+        raise InputError(f"deployments: {text} values and other columns {rows}; give one value, or one per deployment")
     typed: dict[str, Any] = {c: widened(v, (rows,)).copy() for c, v in values.items()}
     # keep only devices that serve a candidate: tables are loaded for each device that is named
     used, typed["device"] = np.unique(typed["device"], return_inverse=True)

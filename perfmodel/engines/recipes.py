@@ -44,7 +44,7 @@ class Recipe:
     since: first release. era: engine file whose behaviour the flags give. kv: format of the KV cache.
     max_num_batched_tokens: tokens per step, at least `prompt_multiple` times the longest prompt. max_num_seqs:
     sequences running at once, as the engine's flag counts. graph_seqs: largest batch in captured graphs.
-    gpu_memory_utilization, prefix_cache: as in an engine file. assumed: settings of this recipe that are assumed for
+    gpu_memory_utilization, prefix_cache: as in an engine file. Assumed: settings of this recipe that are assumed for
     rows which leave them blank (`ASSUMABLE`).
     """
 

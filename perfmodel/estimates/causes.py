@@ -125,7 +125,7 @@ def causes_of(steps: StepModel, load: Load, served: Served, power: Array, drafts
 
 
 def _shares(seconds: Array) -> Array:
-    """Return seconds by part, (5, N), as shares of their sum; equal shares of nothing or of what is unknown."""
+    """Return seconds by part, (5, N), as shares of their sum; equal shares where the sum is 0 or not known."""
     total = seconds.sum(axis=0)
     known = np.isfinite(total) & (total > 0)
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -1,9 +1,9 @@
-"""Compute 80 % intervals of whole deployments from what may be misjudged: a spread per cause, and what is left.
+"""Compute 80 % intervals of whole deployments from what may be misjudged: a spread per cause, and a residual.
 
 A measured system differs from its estimate by factors on its parts that it shares with all estimates of that device and
-engine (`perfmodel.estimates.causes`), and by a rest of its own. The logarithm of each is taken as normal, so that the
-variance of a metric's logarithm is the sum over causes of (sensitivity x spread)^2, and that of the rest. The spreads
-are in `uncertainty.toml`, which `python -m perfmodel.fitting intervals` learns from published runs.
+engine (`perfmodel.estimates.causes`), and by a rest of its own (the residual). The logarithm of each is taken as
+normal, so that the variance of a metric's logarithm is the sum over causes of (sensitivity x spread)^2, and that of the
+rest. The spreads are in `uncertainty.toml`, which `python -m perfmodel.fitting intervals` learns from published runs.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ KINDS = {
     **dict.fromkeys(("throughput", "prefill", "decode"), "throughput"),
     **dict.fromkeys(("power", "energy"), "power"),
 }
-#: What is left of figures of an open loop is learned for an idle system and for one at capacity: their names.
+#: Names of the residuals of figures of an open loop: of an idle system, and of one at capacity.
 IDLE, BUSY = "idle", "open"
-#: Numbers of own runs that widths were learned for.
+#: Numbers of a user's own runs for which half-widths of ranges were learned.
 OWN_RUNS = (1, 2, 4)
-#: Metric that a figure without own runs of its kind shares its width after own runs with.
+#: Metric without half-widths of its own after own runs -> the metric whose half-widths it takes.
 _LIKE = {"itl": "tpot", "prefill": "throughput", "decode": "throughput"}
 
 
@@ -52,7 +52,7 @@ class Uncertainty:
     """Holds the learned spreads, log standard deviations.
 
     causes: cause of `CAUSES` -> spread of the factor on it. classes: kind of metric (`KINDS`) -> factor on all spreads
-    by class of basis (`CLASSES`). rest: figure (`figure`) -> load of `LOADS`, `IDLE`, or "any", -> what is left.
+    by class of basis (`CLASSES`). rest: figure (`figure`) -> load of `LOADS`, `IDLE`, or "any", -> residual.
     shared: kind of metric -> share of the variance of the rest that all configurations of one model, device and engine
     have in common.
     """
@@ -63,7 +63,7 @@ class Uncertainty:
     shared: dict[str, float]
 
     def rest_of(self, name: str, arrival: Codes, load: Array) -> Array:
-        """Return what is left of a figure under each load, (N,): in an open loop it grows with the square of the load.
+        """Return the residual of a figure under each load, (N,); in an open loop it grows with the square of the load.
 
         name: of `figure`. arrival: codes of `LOADS`, (N,). load: share of capacity, (N,).
         """
@@ -87,7 +87,8 @@ def load_weight(load: Array) -> Array:
 
 
 def figure(metric: str, statistic: str) -> str:
-    """Return the name under which the rest of a figure is learned: ranks that nobody publishes count as the next."""
+    """Return the name under which the residual of a figure is learned; percentiles that are rarely published take
+    that of the nearest one that is."""
     if metric in ("throughput", "prefill", "decode", "power", "energy"):
         return metric
     known = {"p95": "p99"} | ({"p90": "p99"} if metric in ("itl", "e2e") else {})
@@ -147,10 +148,10 @@ def half_width(found: Answered, metric: str, statistic: str = "mean") -> Array:
 
 
 def watts_half_width(dynamic: float, doubt: float) -> float:
-    """Return the log half-width of the 80 % interval of mean watts that no estimate was made of, as of a simulation.
+    """Return the log half-width of the 80 % interval of mean watts of a simulation, of which there is no estimate.
 
-    As of a closed loop that rests on tables. dynamic: share of the watts above those of a waiting device. doubt: as
-    `Causes.power_doubt`.
+    It is that of a closed loop whose times rest on tables. dynamic: share of the watts above those of a waiting device.
+    doubt: as `Causes.power_doubt`.
     """
     known = uncertainty()
     return DEVIATE_80 * doubt * float(np.hypot(known.causes["power"] * dynamic, known.rest["power"]["closed"]))
@@ -163,9 +164,9 @@ def _own() -> Table:
 
 @cache
 def own_half_width(metric: str, arrival: str, runs: int) -> float:
-    """Return the log half-width of the 80 % interval of `metric` where so many own runs of the model were measured.
+    """Return the log half-width of the 80 % interval of `metric` after some own runs of the model.
 
-    That of the arrival, else of any. metric: as of `half_width`. runs: 1 or more.
+    It is the one learned for this kind of arrival, else for all. metric: as of `half_width`. runs: how many, 1 or more.
     """
     table, known = _own().table(_LIKE.get(metric, metric)), max(n for n in OWN_RUNS if n <= runs)
     names = (f"{arrival}-{known}", f"any-{known}")

@@ -22,7 +22,7 @@ from perfmodel.workload import Load
 #: which half is the queue for the one worker (anyscale/ray-serve-llm-perf-examples prefill_decode/bm_results @04ba8ab,
 #: 2025-11); below 30 ms, transfer included, in 95 % of requests (DistServe, arXiv:2401.09670, sec. 6.3).
 HAND_OVER, HAND_OVER_IN_NODE = 0.1, 0.02
-#: Largest fabric that counts as one machine. chosen: HGX boards have 8 devices, DGX-2 and Trainium nodes 16; NVL72
+#: Largest fabric that counts as one machine. Chosen: HGX boards have 8 devices, DGX-2 and Trainium nodes 16; NVL72
 #: racks and TPU slices consist of many machines.
 NODE_DEVICES = 16.0
 #: Share of a network's rate that KV transfers reach, and most B/s of one network port. Measured: 87 GB/s over 4 ports

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from perfmodel.arrays import Array
+from perfmodel.unit_factors import MS_PER_S
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,7 +35,6 @@ MIN_ALTERNATIVES = 6
 LIMIT_TOLERANCE = 1.1
 #: Columns whose values all alternatives share.
 SAME = {"configuration": ("dataset", "model", "device", "isl", "osl"), "hardware": ("dataset", "model", "isl", "osl")}
-MS_PER_S = 1e3
 
 
 @dataclass(frozen=True)

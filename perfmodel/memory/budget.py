@@ -96,9 +96,9 @@ class Memory:
         host = self.host.capacity, self.host.fixed, self.host.sequence
         taken = self.weights, self.adapters, self.activations, self.sampler, self.reserve
         figures = np.stack([self.capacity, self.usable, *taken, self.kv_capacity, self.sequence, *host], axis=1)[rows]
-        told: dict[bytes, str] = {}  # many candidates of a search fail with the same figures
+        texts: dict[bytes, str] = {}  # many candidates of a search fail with the same figures
         for row, key in zip(rows.tolist(), map(bytes, figures), strict=True):
-            out[row] = told[key] if key in told else told.setdefault(key, self.reason(row))
+            out[row] = texts[key] if key in texts else texts.setdefault(key, self.reason(row))
         return out
 
     def reason(self, row: int) -> str:

@@ -49,13 +49,7 @@ def read_config(config: str | Path | Mapping[str, Any], name: str = "") -> Model
 def read_json(path: Path) -> Mapping[str, Any]:
     """Return the mapping in a JSON file; `InputError` names the file, and the line where it stops being JSON."""
     try:
-        values = jsonfile.parse(infile.read_bytes(path, "config.json", infile.MOST_CONFIG).decode("utf-8-sig"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{path}: byte {error.start} is not UTF-8 ({error.reason}); save the file as UTF-8 text"
-        ) from error
+        values = jsonfile.parse(infile.read_text(path, "config.json"))
     except RecursionError as error:
         raise InputError(
             f"{path}: nested too deeply to be a configuration; give the config.json of the model"

@@ -15,7 +15,7 @@ from perfmodel.models.spec import ModelSpec
 
 #: Width of a head where neither it nor the number of heads is stated: that of Llama 2 to 4, Qwen 2 and 3, Mistral.
 USUAL_HEAD = 128
-#: Derived MLP widths are rounded to multiples of this. chosen: the widths of published models are such multiples, and
+#: Derived MLP widths are rounded to multiples of this. Chosen: the widths of published models are such multiples, and
 #: block-quantised weights can only be cut there.
 WIDTH_MULTIPLE = 128
 #: Matrices of a gated MLP.
@@ -52,8 +52,8 @@ class Described:
         bare = self._spec(Mlp(intermediate=0, experts=self.experts, top_k=self.experts_per_token), mixer)
         mlp, derived = self._mlp(bare)
         spec = self._spec(mlp, mixer)
-        told = [f"{key} = {value:,}" for key, value in derived.items()]
-        derived_words = f"; derived: {', '.join(told)}" if told else ""
+        texts = [f"{key} = {value:,}" for key, value in derived.items()]
+        derived_words = f"; derived: {', '.join(texts)}" if texts else ""
         return replace(
             spec,
             base=self.name,

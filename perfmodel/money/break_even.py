@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from perfmodel.arrays import NAN
-from perfmodel.money.tokens import SECONDS_PER_HOUR, TOKENS_PER_MILLION
+from perfmodel.unit_factors import SECONDS_PER_HOUR, TOKENS_PER_MILLION
 
 
 def request_at_api(tokens: tuple[float, float, float], usd_per_million: tuple[float, float, float]) -> float:

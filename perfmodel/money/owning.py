@@ -11,12 +11,11 @@ import math
 from dataclasses import dataclass
 
 from perfmodel.arrays import NAN
+from perfmodel.unit_factors import MONTHS_PER_YEAR, WATTS_PER_KW
 
 HOURS_PER_YEAR = 8760.0
-MONTHS_PER_YEAR = 12.0
 HOURS_PER_MONTH = HOURS_PER_YEAR / MONTHS_PER_YEAR
-WATTS_PER_KW = 1e3
-#: Life where nothing is said. chosen: between the three years of graphics cards that rent is often compared over and
+#: Life where nothing is said. Chosen: between the three years of graphics cards that rent is often compared over and
 #: the six over which cloud providers write servers off.
 DEFAULT_LIFE_YEARS = 4.0
 

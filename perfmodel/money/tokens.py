@@ -12,9 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from perfmodel.arrays import NAN, Array
+from perfmodel.unit_factors import SECONDS_PER_HOUR, TOKENS_PER_MILLION
 
-SECONDS_PER_HOUR = 3600.0
-TOKENS_PER_MILLION = 1e6
 Amount = Array | float
 
 

@@ -34,7 +34,7 @@ MERGE_BYTES = 28.0
 
 
 def exchanges(sharding: Sharding, mixer: Mixer, count: int, step: Step) -> Iterator[Demand]:
-    """List the exchanges of `count` attention layers of one kind; none where nothing splits positions."""
+    """List the exchanges of `count` attention layers of one kind; nothing where no positions are split."""
     if np.any(sharding.cp > 1):
         yield from _prefill(sharding, mixer, count, step)
         yield from _decode(sharding, mixer, count, step)

@@ -8,12 +8,10 @@ from __future__ import annotations
 import numpy as np
 
 from perfmodel.arrays import Array
+from perfmodel.unit_factors import SECONDS_PER_HOUR, TOKENS_PER_MILLION, WATTS_PER_KW
 
 Amount = Array | float
 
-SECONDS_PER_HOUR = 3600.0
-WATTS_PER_KW = 1e3
-TOKENS_PER_MILLION = 1e6
 #: Joules per token that make one kWh per million tokens: 3.6e6 J per kWh / 1e6 tokens.
 JOULES_PER_TOKEN_AT_ONE_KWH = 3.6
 #: Token rates below this (tokens/s) count as this: a deployment that produces nothing costs very much, not infinity.

@@ -60,7 +60,7 @@ def show_rows(device: str, folders: Sequence[Path | str] = ()) -> list[Row]:
 
 
 def _tables(device: str, where: Sequence[Path]) -> list[Mapping[str, Any]]:
-    """Return the entries of a device's run.toml; none without a profile. Raises `InputError` if run.toml lists no
+    """Return the entries of a device's run.toml; [] without a profile. Raises `InputError` if run.toml lists no
     tables."""
     profile = store.load(device, where)
     if profile is None:

@@ -18,7 +18,7 @@ from perfmodel.serving.limits import MAX_UTILISATION
 from perfmodel.serving.steps import StepModel
 from perfmodel.workload import POISSON_CV, Load
 
-#: Prompts per rank that are computed together where neither a token budget nor a batch bounds them. chosen: the time
+#: Prompts per rank that are computed together where neither a token budget nor a batch bounds them. Chosen: the time
 #: per prompt no longer falls beyond.
 MAX_UNBOUNDED_GROUP = 64.0
 

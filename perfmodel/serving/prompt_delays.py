@@ -12,11 +12,13 @@ from perfmodel.workload import POISSON_CV
 
 
 def interrupted(replica: Replica, point: Point, rate: Array, queued: tuple[Array, Array]) -> tuple[Array, Array]:
-    """Return (share of time that prompts take from decodes, seconds that those behind its own take from a request).
+    """Return how prompts of others delay the decodes of a request, (N,) each.
 
-    (N,) each. Where prompts go first, steps of prompts follow its own until one meets no arrival, rather than as many
-    as follow a decode step; no fewer than full steps need. rate: requests/s, (N,). queued: prompts behind a request,
-    and the rest of its burst, (N,) each.
+    They are the share of time in which decodes stand still because prompts are computed, and the seconds that prompts
+    take which arrived after that of the request. Where prompts are computed before decodes, steps of prompts follow the
+    request's own until one meets no arrival, and no fewer than these prompts fill.
+
+    rate: requests/s, (N,). queued: prompts that wait behind that of the request, and the rest of its burst, (N,) each.
     """
     (alone, rest), each, mixed = queued, point.prefill.interference, replica.mixed
     burst = lost_to_burst(replica, point, rest)
@@ -64,7 +66,7 @@ def settling_share(alone: Array, rest: Array) -> Array:
 def rest_of_burst(replica: Replica, arriving: Array) -> Array:
     """Return how many requests arrive within the residence of one beyond the mean number `arriving`, (N,).
 
-    None where gaps are as even as Poisson's.
+    It is 0 where the gaps between arrivals vary no more than those of a Poisson process.
     """
     gaps = np.maximum(replica.variation.bursts, POISSON_CV)
     return np.asarray(eq.peakedness(arriving, gaps) - 1.0)
@@ -73,8 +75,9 @@ def rest_of_burst(replica: Replica, arriving: Array) -> Array:
 def lost_to_burst(replica: Replica, point: Point, rest: Array) -> Array:
     """Return the seconds that the rest of its burst, `rest` prompts, (N,), adds to the answer of a request, (N,).
 
-    Derived: they come one by one, but the steps that are left of a short answer hold no more than all of them
-    together. Where prompts go first, those that come while others are computed are computed together.
+    Derived: these prompts come one by one, each in a step of its own, but a short output has few steps left, which hold
+    no more than all of these prompts at once. Where prompts are computed before decodes, prompts that arrive while
+    others are computed share a step.
     """
     lost = np.asarray(rest * point.prefill.interference)
     if not np.any(rest > 0.0):

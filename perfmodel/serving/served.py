@@ -30,7 +30,8 @@ class RequestTimes:
     planned: Array | float = 0.0
 
 
-#: Most kinds of short waits of a `WaitShape`: for the running step, in an opening burst, in groups that stay together.
+#: Most entries of `WaitShape.short_shares`: waits for the running step, in an opening burst, in groups of clients that
+#: stay in step.
 SHORT_WAITS = 3
 
 

@@ -331,7 +331,7 @@ def _micro(setup: Prepared) -> Micro:
 
 
 def _captured_seqs(setup: Prepared) -> list[float]:
-    """Return the most decoding sequences of a step that a captured graph replays; none where no graph does."""
+    """Return the most decoding sequences of a step that a captured graph replays, as a list; [] without graphs."""
     steps = setup.steps
     if steps.graph_seqs is None or not np.isfinite(steps.graph_seqs[0]):
         return []

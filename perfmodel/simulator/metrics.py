@@ -15,7 +15,8 @@ from perfmodel.simulator.simulation import Simulation, run_ends
 from perfmodel.simulator.steady import SLICES, margin
 from perfmodel.simulator.tokens import experience, gaps
 from perfmodel.simulator.window import Window, window
-from perfmodel.workload import METRICS, MS_PER_S, STATISTICS, Objective, Slo
+from perfmodel.unit_factors import MS_PER_S
+from perfmodel.workload import METRICS, STATISTICS, Objective, Slo
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -147,7 +147,7 @@ def _unstable(warm_up: WarmUp) -> list[str]:
 
 
 def _rejections(traffic: Traffic, reasons: NDArray[np.object_]) -> list[str]:
-    """Return a sentence with the number of rejected requests and the first reason; none without rejections.
+    """Return a sentence with the number of rejected requests and the first reason, as a list; [] without rejections.
 
     reasons: (R,) texts, "" where a request was served.
     """

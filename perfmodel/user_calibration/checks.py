@@ -9,10 +9,10 @@ import numpy as np
 
 from hwdb import InputError
 from perfmodel.arrays import Array
+from perfmodel.unit_factors import MS_PER_S
 from perfmodel.user_calibration.rows import KINDS, Measured
 from perfmodel.user_calibration.run import MeasuredRun
 
-MS_PER_S = 1e3
 #: Ratio by which figures of one run may disagree. Chosen: published runs that are sound stay within 25 % (means of
 #: ratios are no ratios of means, ramp-up and drain count in some figures and not in others).
 TOLERANCE = 1.4

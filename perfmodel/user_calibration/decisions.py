@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from perfmodel.arrays import Array
 from perfmodel.engines import PARTS
+from perfmodel.unit_factors import MS_PER_S
 from perfmodel.user_calibration.calibration_gain import RANDOM, REPEATS, TELLING, factors_from
 from perfmodel.user_calibration.fit import Priors
 from perfmodel.user_calibration.published import STEEPEST, STEP, Values, rows_by
@@ -33,7 +34,6 @@ FEWEST, KEPT = 6, 1.1
 LATENCIES_ALONE = "aiconfigurator_silicon"
 #: Trust in a run's setup with which it counts.
 TRUSTED = ("A", "B")
-MS_PER_S = 1e3
 Line = dict[str, Any]
 RunsOf = Mapping[str, Values]
 

@@ -32,8 +32,8 @@ from perfmodel.workload.output_lengths import (
     truncated_cv,
 )
 from perfmodel.workload.output_lengths import quantile as output_quantile
-from perfmodel.workload.slo import METRICS, MS_PER_S, RANKS, SLO_KEYS, STATISTICS, Objective, Slo, slo_keys_like
-from perfmodel.workload.traces import SECONDS_PER_HOUR, Peak, Period, Trace, hours_of_day, peak_of, periods_of
+from perfmodel.workload.slo import METRICS, RANKS, SLO_KEYS, STATISTICS, Objective, Slo, slo_keys_like
+from perfmodel.workload.traces import Peak, Period, Trace, hours_of_day, peak_of, periods_of
 from perfmodel.workload.workload import ARRIVALS, POISSON_CV, Arrival, Workload
 
 if TYPE_CHECKING:
@@ -46,12 +46,10 @@ __all__ = [
     "LONGEST",
     "METRICS",
     "MOST_CLASSES",
-    "MS_PER_S",
     "OUTPUT_LENGTH_CV",
     "POISSON_CV",
     "POOLED_REQUESTS_PER_CLIENT",
     "RANKS",
-    "SECONDS_PER_HOUR",
     "SLO_KEYS",
     "SPREADS",
     "STATISTICS",

@@ -179,19 +179,15 @@ def _peak(path: str, notes: dict[str, str]) -> Peak | None:
     except (ValueError, KeyError):
         rate, window, mean = NAN, NAN, NAN
     if not (np.isfinite([rate, window, mean]).all() and min(rate, window, mean) > 0 and rate >= mean):
-        told = f"{PEAK_NOTE} {notes[PEAK_NOTE]!r} is no peak above request_rate_rps"
-        raise InputError(f"{path}: {told}; write it as in # {PEAK_NOTE}: 7.5 over 300 s")
+        text = f"{PEAK_NOTE} {notes[PEAK_NOTE]!r} is no peak above request_rate_rps"
+        raise InputError(f"{path}: {text}; write it as in # {PEAK_NOTE}: 7.5 over 300 s")
     return Peak(rate=rate, mean=mean, window=window, start=NAN, cv=POISSON_CV)
 
 
 def _lines(path: str | Path) -> list[str]:
     """Return the lines of the file; raise `InputError` where it cannot be read."""
-    try:
-        return infile.read_table_text(path, "histogram", infile.MOST_CONFIG).splitlines()
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such histogram; give an existing CSV with {','.join(REQUIRED)}") from None
-    except OSError:
-        raise InputError(f"{path}: cannot be read as text; give a CSV with {','.join(REQUIRED)}") from None
+    remedy = f"give an existing CSV with {','.join(REQUIRED)}"
+    return infile.read_table_text(path, "histogram", remedy, infile.MOST_CONFIG).splitlines()
 
 
 def _note(line: str) -> tuple[str, str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hwdb import InputError, nearest
+from perfmodel.unit_factors import MS_PER_S
 
 #: Latencies that can be bounded: time to first token, time per output token, inter-token latency, end-to-end latency.
 METRICS = ("ttft", "tpot", "itl", "e2e")
@@ -15,7 +16,6 @@ METRICS = ("ttft", "tpot", "itl", "e2e")
 RANKS = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99}
 #: Statistics over requests (for ITL: over tokens) that can be bounded.
 STATISTICS = ("mean", *RANKS)
-MS_PER_S = 1e3
 
 
 @dataclass(frozen=True)

@@ -90,8 +90,8 @@ def _column(text: str) -> tuple[str, str]:
         raise InputError(f"--column {text!r} has no value; give NAME=VALUE, such as pp=2")
     if name not in known:
         near = get_close_matches(name, known, 1)
-        told = f"did you mean {near[0]}?" if near else "docs/cases.md lists the columns"
-        raise InputError(f"--column: {name!r} is no column of a table of cases; {told}")
+        sentence = f"did you mean {near[0]}?" if near else "docs/cases.md lists the columns"
+        raise InputError(f"--column: {name!r} is no column of a table of cases; {sentence}")
     return name, value
 
 
@@ -355,5 +355,5 @@ def _verdict(one: Calibration) -> str:
         100.0 * float(np.median(np.abs(np.expm1(-r))))
         for r in (one.posterior.before, one.posterior.after, one.posterior.left_out)
     )
-    told = f"Median error {before:.1f} % before, {after:.1f} % after"
-    return f"{told}; {left:.1f} % for a run that the factors do not know." if one.adjustment.runs > 1 else f"{told}."
+    text = f"Median error {before:.1f} % before, {after:.1f} % after"
+    return f"{text}; {left:.1f} % for a run that the factors do not know." if one.adjustment.runs > 1 else f"{text}."

@@ -64,13 +64,14 @@ def estimate_command(
     With an SLO, the exit code is 1 where the deployment does not fit, or is less likely than --confidence to keep it.
     """
     from search import options
-    from search.commands.read_options import deployment_of, engine_of, plan_columns, pools_of, read_columns, reading_of
+    from search.commands import read_options
     from search.output import operator_layout, print_rows
 
     hwdb, bounds = output.database(), slo.bounds()
-    reading = reading_of(deployment, engine.engine_version)
+    reading = read_options.reading_of(deployment, engine.engine_version)
     if reading is not None:
-        deployment, engine, pools = deployment_of(reading), engine_of(reading, engine), pools_of(reading, pools)
+        deployment, engine = read_options.deployment_of(reading), read_options.engine_of(reading, engine)
+        pools = read_options.pools_of(reading, pools)
     deployment = deployment.complete()
     groups: dict[str, Any] = {"experts": engine, "drafting": engine, "host": host, "lora": lora}
     asked = options.with_pools(
@@ -82,8 +83,8 @@ def estimate_command(
         return 0
     row = options.estimate_row(asked, hwdb, bounds, output)
     if reading is not None:
-        beside = plan_columns(reading, asked, slo, row["slo_chance"], output.folders)
-        row |= {**read_columns(reading, row["kv_pool_tokens"]), **beside}
+        beside = read_options.plan_columns(reading, asked, slo, row["slo_chance"], output.folders)
+        row |= {**read_options.read_columns(reading, row["kv_pool_tokens"]), **beside}
     _print(row, output)
     return 0 if options.keeps_slo(asked, bounds, slo.confidence) else MISSED_SLO
 

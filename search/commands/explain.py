@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 EXAMPLES = """\
 perfmodel explain "Sure %"
 perfmodel explain ttft_ms_p99"""
-#: Most entries that a word which begins several headings may stand for. chosen: a short list.
+#: Most entries that a word which begins several headings may stand for. Chosen: a short list.
 MOST_ENTRIES = 16
 #: Lets a flag of another command be given as it is written: `perfmodel explain --tp`.
 SETTINGS = {"ignore_unknown_options": True}

@@ -76,7 +76,7 @@ def worth_showing(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], int
     return shown, len(best) - len(shown)
 
 
-#: Devices that a terminal shows where most are never the cheapest. chosen: they fit a screen.
+#: Devices that a terminal shows where most are never the cheapest. Chosen: they fit a screen.
 MOST_SHOWN = 10
 #: Requests of the benchmark: those of so many seconds, but at least so many. Chosen: means within a few per cent.
 SECONDS, LEAST_REQUESTS, MOST_REQUESTS = 300.0, 20.0, 20_000.0

@@ -32,9 +32,9 @@ perfmodel op all-reduce 1e6,1e8 --device h100-sxm --group 8
 perfmodel op all-reduce 65536 --device mi300x --group 4 --json"""
 #: Columns of the table, and those that go first where it is narrow.
 DROP = ("power_basis", "achieved_tflops", "achieved_gb_s", "bound", "basis")
-#: Largest size that is read. chosen: beyond any tensor; more is taken for a typing error.
+#: Largest size that is read. Chosen: beyond any tensor; more is taken for a typing error.
 MOST = 1e12
-#: Most shapes of one call. chosen: a table that people read, or a sweep for a plot.
+#: Most shapes of one call. Chosen: a table that people read, or a sweep for a plot.
 MOST_SHAPES = 10_000
 _option = partial(typer.Option, rich_help_panel="Device")
 

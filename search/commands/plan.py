@@ -115,8 +115,8 @@ def _print_tables(plan: Plan, narrower: Plan | None, result: ResultOptions, wide
 
     rows = plan.rows(result.top, apart=True)
     if not plan.feasible:
-        told = " ".join(filter(None, [f"error: {plan.message}", reachable_confidence(plan)]))
-        print(error_lines(told, sys.stderr), file=sys.stderr)
+        text = " ".join(filter(None, [f"error: {plan.message}", reachable_confidence(plan)]))
+        print(error_lines(text, sys.stderr), file=sys.stderr)
         print_misses(plan, rows, result.misses, wide=wide, stream=sys.stderr)
         return Infeasible.exit_code
     checked = _verified(plan) if result.verify else []

@@ -61,11 +61,12 @@ def power_command(scenario: Scenario, row: RowOptions, output: DataOutputOptions
     load. Where nothing qualifies, the exit code is 1.
     """
     from perfmodel.power import lowest_limit
+    from perfmodel.unit_factors import WATTS_PER_KW
     from search.output import Layout, print_rows, print_text
     from search.planning import row_power, verify
 
     found = plan_of(scenario, output.folders)
-    watts = row.row_budget_kw * row_power.W_PER_KW
+    watts = row.row_budget_kw * WATTS_PER_KW
     if math.isnan(watts):
         watts = found.scenario.limits.power
         if not math.isfinite(watts):

@@ -13,7 +13,7 @@ from search.options import COUNT
 from search.service import Bounds
 
 MIB, GIB = 2**20, 2**30
-#: Largest values that are taken. chosen: a day, and more than any machine has; a request that waits holds a thread.
+#: Largest values that are taken. Chosen: a day, and more than any machine has; a request that waits holds a thread.
 MOST_SECONDS, MOST_WORKERS, MOST_WAITING, MOST_MB, MOST_GB = 86_400.0, 256, 1024, 1024.0, 4096.0
 
 
@@ -55,8 +55,8 @@ class BoundOptions(HwdbOptions):
             if not (0 if name == "waiting" else 1e-3) <= value <= greatest:
                 flag = name.replace("_", "-")
                 least = "0 or more" if name == "waiting" else "more than 0"
-                told = f"{least}{f', at most {greatest:g}' if greatest < float('inf') else ''}"
-                raise InputError(f"--{flag} {value:g} is impossible; give {told}")
+                text = f"{least}{f', at most {greatest:g}' if greatest < float('inf') else ''}"
+                raise InputError(f"--{flag} {value:g} is impossible; give {text}")
         return Bounds(
             body=int(self.most_mb * MIB),
             seconds=self.timeout_s,

@@ -137,7 +137,7 @@ def _pool_words(how: Template, pool: Pool, held: dict[str, Any]) -> list[str]:
 
 
 def _lora_words(launch: Launch, how: Template) -> list[str]:
-    """Return the words that make room for LoRA adapters; none without any."""
+    """Return the words that make room for LoRA adapters; [] without adapters."""
     if launch.adapters is None:
         return []
     if not how.lora or number(launch.version) < number(how.lora["since"]):

@@ -107,10 +107,7 @@ def _text(source: str | Path) -> tuple[str, Path]:
         raise InputError(f"--from is empty; give {_FORMS}")
     path = Path(source) if not re.search(r"[\n\0]", str(source)) and len(str(source)) < 1000 else None
     if path is not None and path.is_file():
-        try:
-            return infile.read_bytes(path, "deployment", infile.MOST_CONFIG).decode("utf-8-sig"), path.parent
-        except UnicodeDecodeError as error:
-            raise InputError(f"{path}: byte {error.start} is not UTF-8; save it as UTF-8 text") from None
+        return infile.read_text(path, "deployment", f"give {_FORMS}"), path.parent
     if path is not None and " " not in str(source):
         raise InputError(f"--from {source}: no such file; give {_FORMS}")
     return str(source), Path()
@@ -204,8 +201,8 @@ def _with_flag_file(engine: str, given: Given, folder: Path, known: Release | No
     except (yaml.YAMLError, RecursionError) as error:
         raise InputError(f"{name}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(held, Mapping):
-        told = f"the file {name} is not here, or holds no flags: what it sets is not known"
-        return replace(given, words=(*words[:at], *words[at + 2 :]), doubts=(*given.doubts, told))
+        text = f"the file {name} is not here, or holds no flags: what it sets is not known"
+        return replace(given, words=(*words[:at], *words[at + 2 :]), doubts=(*given.doubts, text))
     own = {word.partition("=")[0].replace("_", "-") for word in words}
     held = {k: v for k, v in held.items() if f"--{str(k).replace('_', '-')}" not in own}
     held = {k: v for k, v in held.items() if v is not False or _can_be_off(str(k).replace("_", "-"), known)}

@@ -26,7 +26,7 @@ LONGEST_MATCH, SHORTEST_MATCH = 4, 2
 
 
 def draft_words(launch: Launch, pool: Pool) -> list[str]:
-    """Return the words of a command that make a pool draft tokens; none without drafts, or on a prefill worker.
+    """Return the words of a command that make a pool draft tokens; [] without drafts, and on a prefill worker.
 
     Raises `InputError` where the engine's release does not know the method.
     """

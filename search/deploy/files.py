@@ -59,8 +59,8 @@ def _read_trtllm(found: Understood, how: Template, held: Mapping[str, Any], rele
         if key not in held:
             continue
         if found.values.get(setting, held[key]) != held[key]:
-            told = f"the flag says {found.values[setting]}, {key} of the file {held[key]}, which counts"
-            found.conflicts.append(f"{setting}: {told}")
+            text = f"the flag says {found.values[setting]}, {key} of the file {held[key]}, which counts"
+            found.conflicts.append(f"{setting}: {text}")
         found.values[setting] = held[key]
     caches = held.get("kv_cache_config")
     if isinstance(caches, Mapping) and "free_gpu_memory_fraction" in caches:

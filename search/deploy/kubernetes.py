@@ -98,7 +98,7 @@ def service(name: str, labels: dict[str, str]) -> dict[str, Any]:
 
 
 def autoscaler(launch: Launch, name: str) -> list[dict[str, Any]]:
-    """Return the autoscaler between the bounds that follow from the plan's headroom; none where it has no rate."""
+    """Return the autoscaler between the bounds that follow from the plan's headroom; [] where it has no rate."""
     metric = template(launch.engine).metric
     if not launch.least or not launch.most or launch.most <= launch.least or not launch.per_replica or not metric:
         return []

@@ -107,10 +107,11 @@ def launch_of_row(row: Mapping[str, Any], version: str = "") -> Launch:
 
 def read_plan(path: str | Path, rank: int = 1, version: str = "") -> Launch:
     """Return the launch of the row with that rank in a file that `plan --json` has printed."""
+    remedy = "give the output of `perfmodel plan SCENARIO --json`"
     try:
-        rows = json.loads(infile.read_bytes(path, "plan", infile.MOST_CONFIG))
+        rows = json.loads(infile.read_text(path, "plan", remedy))
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not JSON: {error}; give the output of `perfmodel plan SCENARIO --json`") from None
+        raise InputError(f"{path}: not JSON: {error}; {remedy}") from None
     held = [r for r in (rows if isinstance(rows, list) else [rows]) if isinstance(r, dict)]
     found = next((r for r in held if r.get("rank") == rank), None)
     if found is None:
@@ -163,8 +164,8 @@ def _notes(row: Mapping[str, Any]) -> tuple[str, ...]:
     found = found if row.get("lora_rank") else []
     for prefix in ("", "prefill_"):
         watts = _known(row.get(f"{prefix}power_cap_w"))
-        told = f"Limit each {row.get(f'{prefix}device')} to {watts:g} W" if watts else ""
-        found += [f"{told}, as with nvidia-smi --power-limit {watts:g}."] if told else []
+        text = f"Limit each {row.get(f'{prefix}device')} to {watts:g} W" if watts else ""
+        found += [f"{text}, as with nvidia-smi --power-limit {watts:g}."] if text else []
     return tuple(dict.fromkeys(found))
 
 

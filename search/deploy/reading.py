@@ -297,8 +297,8 @@ def _format(found: Understood, entry: Mapping[str, Any], flag: Flag, value: Any)
         return None
     if str(value) not in names:
         known = {*names, *entry.get("load", ())}
-        told = near(str(value), known) or f" ({', '.join(names)})"
-        found.conflicts.append(f"{flag.name} {value} is not known here{told}: the checkpoint's own format is taken")
+        text = near(str(value), known) or f" ({', '.join(names)})"
+        found.conflicts.append(f"{flag.name} {value} is not known here{text}: the checkpoint's own format is taken")
     return None if names.get(str(value)) in (None, "own") else names[str(value)]
 
 

@@ -38,18 +38,18 @@ IMAGES = {
     "llm-d-cuda": "vllm",
     "tensorrtllm-runtime": "trtllm",
 }
-#: Parts of the names of images whose tag is the release of what packs the engine: Dynamo, llm-d.
+#: Parts of the names of images whose tag is the release of the package around the engine (Dynamo, llm-d), not its own.
 PACKED = ("dynamo", "-runtime", "llm-d/", "llm-d-")
-#: Shells within shells that are followed.
+#: Most shells within shells that are followed.
 DEEPEST = 6
 _SHELLS = ("bash", "sh", "zsh")
 _TAG = re.compile(r":v?(\d+(?:\.\d+)+(?:\.?post\d+|rc\d+)?)")
 #: The same in tags that name the engine before its release, as AMD's do (rocm7.0.0_vllm_0.11.2_20251210).
 _NAMED_TAG = re.compile(r"(?:vllm|sglang)[_-]v?(\d+\.\d+\.\d+(?:\.?post\d+)?)")
-#: Programs that start a container, the words of theirs that do, and the flags that set a variable.
+#: Programs that start a container, their subcommands that do so, and the flags that set a variable.
 _DOCKERS, _STARTS = ("docker", "podman", "nerdctl", "kubectl", "oc"), ("run", "create")
 _DOCKER_ENV = ("-e", "--env")
-#: Programs that hand their last word, or several, to a shell elsewhere: what is in it is read as a command.
+#: The start of an engine within one word, as ssh and srun hand a whole command to a shell elsewhere.
 _ENGINE_WORDS = re.compile(r"\S\s+(?:serve|-m)\s|(?:trtllm-serve|llama-server)\s")
 #: Flags of Dynamo's worker for TensorRT-LLM (package ai-dynamo 1.6.1, dynamo/trtllm/backend_args.py) -> trtllm-serve's.
 DYNAMO_TRTLLM = {

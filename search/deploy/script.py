@@ -121,9 +121,9 @@ def _on_nodes(launch: Launch, pool: Pool) -> list[str]:
     ray = ray_starts(launch, pool)
     if ray:
         return [f"{each}: run `{ray[1]}` on all but the first, MASTER_ADDRESS being the first."]
-    told = f"{each}: run it on each. NODE_RANK is 0 on the first, then 1 and so on; MASTER_ADDRESS is the first."
+    text = f"{each}: run it on each. NODE_RANK is 0 on the first, then 1 and so on; MASTER_ADDRESS is the first."
     more = follower_words(launch, pool)
-    return [told, *([f"Add {' '.join(more)} on all but the first."] if more else [])]
+    return [text, *([f"Add {' '.join(more)} on all but the first."] if more else [])]
 
 
 def _behind(launch: Launch) -> str:

@@ -60,15 +60,15 @@ def to_engine(launch: Launch, pool: Pool, *, own_weight: str, own_kv: str) -> di
 
 def _check(engine: str, pool: Pool, spread: int) -> None:
     """Raise `InputError` where the layout of a pool has no words in the engine's command line."""
-    told = ""
+    text = ""
     if engine == "vllm" and pool.ep not in (1, spread):
-        told = f"EP {pool.ep}: vLLM spreads experts over all {spread} devices of a layer or none"
+        text = f"EP {pool.ep}: vLLM spreads experts over all {spread} devices of a layer or none"
     if engine == "trtllm" and pool.dp > 1 and pool.tp > 1:
-        told = f"TP {pool.tp} with attention DP {pool.dp}: TensorRT-LLM's attention DP has TP 1"
+        text = f"TP {pool.tp} with attention DP {pool.dp}: TensorRT-LLM's attention DP has TP 1"
     if engine == "llamacpp" and pool.tp > 1 and pool.pp > 1:
-        told = f"TP {pool.tp} with PP {pool.pp}: llama.cpp splits by rows or by layers, not both"
-    if told:
-        raise InputError(f"export: {told}; leave the layout out of [search]")
+        text = f"TP {pool.tp} with PP {pool.pp}: llama.cpp splits by rows or by layers, not both"
+    if text:
+        raise InputError(f"export: {text}; leave the layout out of [search]")
     if engine == "llamacpp" and not GGUF_FORMATS.fullmatch(pool.weight):
         raise InputError(
             f"export: llama.cpp reads GGUF files, which have no weights in {pool.weight}; name a format such as q8_0 "

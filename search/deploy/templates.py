@@ -13,7 +13,7 @@ from hwdb.tomlfile import parse_values, read_text
 from search.deploy.parsers import number
 
 TABLE = Path(__file__).with_name("templates.toml")
-#: Devices of one node. assumed: what nearly all servers with data-centre accelerators have.
+#: Devices of one node. Assumed: what nearly all servers with data-centre accelerators have.
 NODE_DEVICES = 8
 
 

@@ -89,8 +89,8 @@ class FleetView(FleetPlan):
             near = nearest(name, list(devices)) or list(devices)
             raise InputError(f"explain: option {name!r} is not in use; did you mean {near[0]!r}?")
         if name not in known or self.modelled is None:
-            told = f"option {name!r} has no operators" if name else "no option of this fleet has operators"
-            raise InputError(f"explain: {told}: its throughput is stated, or it is a pair of pools")
+            text = f"option {name!r} has no operators" if name else "no option of this fleet has operators"
+            raise InputError(f"explain: {text}: its throughput is stated, or it is a pair of pools")
         mix = known[name]
         target, one = mix.served.batch.target, mix.served.batch.layouts
         work = workload_of(mix, self.modelled, 1.0)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from search.report import Figure
 
-#: Most lines of a chart. chosen: more colours are not told apart.
+#: Most lines of a chart. Chosen: more colours are not told apart.
 MOST_LINES = 24
 #: Arguments that a line may run over, the most telling first.
 OVER = (
@@ -67,8 +67,8 @@ def _lines(frame: pd.DataFrame, others: Sequence[str]) -> list[tuple[str, pd.Dat
     found = []
     for values, rows in frame.groupby(list(others), sort=False, dropna=False):
         each: list[tuple[str, Any]] = list(zip(others, values, strict=True))
-        told = [v if isinstance(v, str) else f"{o} {plain(v)}" for o, v in each]
-        found.append((", ".join(told), rows))
+        texts = [v if isinstance(v, str) else f"{o} {plain(v)}" for o, v in each]
+        found.append((", ".join(texts), rows))
     if len(found) > MOST_LINES:
         raise InputError(f"plot: sweep: {len(found)} lines are too many; give x and fewer values, at most {MOST_LINES}")
     return found

@@ -12,7 +12,8 @@ from hwdb import Device, InputError
 from perfmodel import Estimates
 from perfmodel.estimates import Term, overall
 from perfmodel.simulator import frame
-from perfmodel.workload import METRICS, MS_PER_S, RANKS
+from perfmodel.unit_factors import MS_PER_S
+from perfmodel.workload import METRICS, RANKS
 from search.output import operator_group
 from search.report import charts
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 OF_ONE = ("waterfall", "roofline", "latency")
 #: Horizontal parts of a chart with two panels, shares of its width.
 LEFT, RIGHT = [0.0, 0.46], [0.54, 1.0]
-#: Part of a latency below which it is not drawn as a bar of its own. chosen: thinner than a line.
+#: Part of a latency below which it is not drawn as a bar of its own. Chosen: thinner than a line.
 LEAST_PART = 0.002
 #: Compute types whose peaks are drawn, where the device has them.
 PEAKS = ("bf16", "fp16", "fp8", "fp4", "int8")

@@ -97,10 +97,12 @@ class TunedView(Tuned):
         """Return what the study found, and the trials that no other beats, as notebooks show them."""
         import pandas as pd
 
-        told = "".join(f"<p><b>{escape(text)}</b></p>" for text in self.sentences)
+        sentence = "".join(f"<p><b>{escape(text)}</b></p>" for text in self.sentences)
         counted = ", ".join(f"{name} {count}" for name, count in self.counts.items())
         front = pd.DataFrame(self.front).drop(columns=["front", "state", "remark"], errors="ignore")
-        return f"{told}{table(front, SHOWN_ROWS)}<p>{counted}</p><p>.plot(kind): {', '.join(OF_STUDY)}; .frame()</p>"
+        return (
+            f"{sentence}{table(front, SHOWN_ROWS)}<p>{counted}</p><p>.plot(kind): {', '.join(OF_STUDY)}; .frame()</p>"
+        )
 
 
 @wraps(whatif.try_changes)

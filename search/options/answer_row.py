@@ -14,6 +14,7 @@ from perfmodel.costs import remarks_of
 from perfmodel.dtypes import FORMAT_NAMES
 from perfmodel.estimates import Estimates, joint_chance, keeps
 from perfmodel.memory import held_back
+from perfmodel.unit_factors import US_PER_S
 from perfmodel.workload import Slo, Workload
 from search.options.from_options import Colocated
 from search.options.site_options import SiteOptions
@@ -90,14 +91,14 @@ NETWORK_UNKNOWN = (
 )
 SATURATED = "the load exceeds the capacity: queues grow without end"
 
-US_PER_S = 1e6
 #: What the terminal says below the table of operators.
 EXPLAINED = ("The times of prefill sum to the mean TTFT, those of decode to the mean TPOT.",)
-#: Latencies of an estimate that `--explain` takes apart, and parts below this share of a phase, which are rounding.
+#: Latencies of an estimate that `--explain` splits into parts, and the share of a phase below which a part is rounding.
 TIMES, ROUNDING = ("prefill", "wait", "front_end", "tpot", "step"), 1e-6
-#: Share of a decode step by which a token is faster only where drafts are accepted. chosen: above what means differ.
+#: A token that takes less time than its decode step by more than this share does so because drafts were accepted.
+#: Chosen: above what means over steps and over tokens differ by.
 DRAFTS = 0.05
-#: Columns of a part of TTFT or TPOT that is no operator.
+#: Columns of a row that is a part of TTFT or TPOT but no operator, such as the queue.
 BESIDES: dict[str, Any] = {"family": "request", "calls": 1.0, "steps": 1.0, "bound": "", "basis": ""}
 BESIDES |= {"peak_share_percent": NAN, "spread_percent": NAN}
 
@@ -136,7 +137,7 @@ def operator_rows(asked: Colocated) -> list[dict[str, Any]]:
     The times of the phase prefill sum to the mean TTFT of the estimate and those of decode to its mean TPOT, and the
     shares to 100 %. Where the estimate is infinite (an overload), nothing is added.
     """
-    rows = [{**term_row(t), "spread_percent": 100.0 * expm1(t.spread)} for t in asked.terms()]
+    rows: list[dict[str, Any]] = [{**term_row(t), "spread_percent": 100.0 * expm1(t.spread)} for t in asked.terms()]
     made: list[dict[str, Any]] = []
     for phase, parts in _besides(asked.estimates(), rows, pooled=len(asked.placements()) > 1).items():
         added = [{**BESIDES, "phase": phase, "operator": name, "time_us": time} for name, time in parts.items()]

@@ -65,7 +65,7 @@ class SiteOptions(MoneyOptions):
     ] = None
 
     def nodes(self) -> tuple[str, ...]:
-        """Return the names of the nodes that hold the devices; none where devices are rented one by one."""
+        """Return the names of the nodes that hold the devices; () where devices are rented one by one."""
         return tuple(self.node or ())
 
     def own_prices(self, devices: Sequence[str], hwdb: Hwdb) -> dict[str, float]:

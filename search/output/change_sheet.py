@@ -23,7 +23,7 @@ CHANCES = ("slo_chance", "chance_if_nothing_changes")
 #: Widest text that stands in the table; longer ones stand below it, and so do those for which a terminal is too narrow.
 #: chosen: two of them fit beside each other.
 WIDEST = 48
-#: Width that values have in the table however narrow the terminal is. chosen: that of numbers.
+#: Width that values have in the table however narrow the terminal is. Chosen: that of numbers.
 NARROWEST = 10
 #: Columns of blanks around and between the four columns of the table.
 BLANKS = 8
@@ -105,14 +105,14 @@ def verdict(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
         return f"{after['answer'][:1].upper()}{after['answer'][1:]}."
     same = after["answer"] in ("the same", before.get("answer"))
     taken = f"{before['answer']} stays the best answer" if same else f"Take {after['answer']}"
-    told = [taken if same or "answer" not in before else f"{taken} in place of {before['answer']}"]
+    texts = [taken if same or "answer" not in before else f"{taken} in place of {before['answer']}"]
     cost, was = after.get("usd_per_hour"), before.get("usd_per_hour")
     if is_known(cost):
-        told.append(f"${money(cost)} per hour" + (f", {_against(was, cost)}" if is_known(was) else ""))
+        texts.append(f"${money(cost)} per hour" + (f", {_against(was, cost)}" if is_known(was) else ""))
     chance = after.get("chance_if_nothing_changes")
     if is_known(chance) and not same:
-        told.append(f"left as it is, today's answer would keep the SLOs with a chance of {percent(chance)}")
-    return "; ".join(told) + "."
+        texts.append(f"left as it is, today's answer would keep the SLOs with a chance of {percent(chance)}")
+    return "; ".join(texts) + "."
 
 
 def _against(before: Any, after: Any) -> str:

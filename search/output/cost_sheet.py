@@ -3,41 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
+from perfmodel.unit_factors import MONTHS_PER_YEAR
 from search.output.row_printer import print_rows
 from search.output.table_fit import Layout
 from search.output.terminal import print_text
 from search.output.value_format import is_known, money, number, percent
 
 if TYPE_CHECKING:
-    from search.planning import Plan
+    from search.planning import PaymentRow, Plan
 
-MONTHS_PER_YEAR = 12.0
-#: Columns of the table; the least important of them go first where it is narrow.
-COLUMNS = (
-    "way",
-    "usd_per_hour",
-    "usd_per_month",
-    "usd_per_request",
-    "input_usd_per_million",
-    "cached_usd_per_million",
-    "output_usd_per_million",
-    "api_break_even_utilisation",
-    "own_break_even_utilisation",
-    "own_pay_back_months",
-    "price",
-)
+#: Column that is said in a sentence below the table.
+IN_WORDS = "api_break_even_rps"
+#: Columns that go first where the table is narrow, and those that stay.
 LESS_IMPORTANT = ("cached_usd_per_million", "usd_per_hour", "input_usd_per_million", "output_usd_per_million")
 KEPT = ("way", "usd_per_month", "api_break_even_utilisation", "own_break_even_utilisation", "own_pay_back_months")
 
 
-def print_ways(plan: Plan, number_of: int, rows: Sequence[Mapping[str, Any]], *, wide: bool = False) -> None:
+def print_ways(plan: Plan, number_of: int, rows: Sequence[PaymentRow], *, wide: bool = False) -> None:
     """Print the ways to pay for candidate `number_of` of a plan. rows: of `ways_to_pay`, the cheapest first."""
     print_text(ways_headline(plan, number_of, rows), bold=True)
     print_text("")
-    columns = [c for c in COLUMNS if any(is_known(row.get(c)) for row in rows)]
+    columns = [c for c in rows[0] if c != IN_WORDS and any(is_known(row.get(c)) for row in rows)]
     notes = [
         *break_evens(rows, plan.scenario.money.ownership.life_years * MONTHS_PER_YEAR),
         "Input and cached tokens pay for the share of prefill in the time of the devices, output tokens for the rest.",
@@ -46,7 +35,7 @@ def print_ways(plan: Plan, number_of: int, rows: Sequence[Mapping[str, Any]], *,
     print_rows(rows, layout=layout)
 
 
-def ways_headline(plan: Plan, number_of: int, rows: Sequence[Mapping[str, Any]]) -> str:
+def ways_headline(plan: Plan, number_of: int, rows: Sequence[PaymentRow]) -> str:
     """Say which candidate is paid for, how much of it is used, and which way costs least."""
     used, best = plan.scenario.money.utilisation, rows[0]
     rate = float(plan.columns["request_rate_rps"][number_of]) * used
@@ -57,7 +46,7 @@ def ways_headline(plan: Plan, number_of: int, rows: Sequence[Mapping[str, Any]])
     )
 
 
-def break_evens(rows: Sequence[Mapping[str, Any]], life_months: float) -> Iterator[str]:
+def break_evens(rows: Sequence[PaymentRow], life_months: float) -> Iterator[str]:
     """Yield a sentence per break-even that is known. life_months: of owned devices."""
     for row in rows:
         even = row["api_break_even_utilisation"]

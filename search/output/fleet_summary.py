@@ -260,8 +260,8 @@ def _next_purchase(rows: list[dict[str, Any]]) -> str:
 
 def verified_rows(passed: SimulatedFleet) -> list[dict[str, Any]]:
     """Return the rows of a simulated fleet, with how often it was planned again and what that lowered."""
-    told = "; ".join(passed.told)
-    remark = {"remark": told} if told else {}
+    text = "; ".join(passed.told)
+    remark = {"remark": text} if text else {}
     return [{**row, "planned_again": passed.rounds, **remark} for row in passed.rows]
 
 
@@ -269,7 +269,7 @@ def print_verified(passed: SimulatedFleet, *, wide: bool = False) -> None:
     """Print the SLO bounds of each option's mix of classes, by the closed form and by simulation."""
     rows = passed.rows
     missed = [r for r in rows if not r["kept"]]
-    told = f"{len(missed)} of {len(rows)} bounds are missed in simulation" if missed else "all bounds are kept"
+    sentence = f"{len(missed)} of {len(rows)} bounds are missed in simulation" if missed else "all bounds are kept"
     again = f"planned again {passed.rounds} time{'s' if passed.rounds != 1 else ''}" if passed.rounds else ""
     notes = [f"{text[:1].upper()}{text[1:]}." for text in passed.told]
     if missed:
@@ -281,7 +281,7 @@ def print_verified(passed: SimulatedFleet, *, wide: bool = False) -> None:
     print_rows(
         shown,
         layout=Layout(
-            title=f"The mix that each option serves, simulated at its busiest: {told}",
+            title=f"The mix that each option serves, simulated at its busiest: {sentence}",
             label="option",
             columns=columns,
             keep=("class", "slo_bound", "simulated_ms", "kept"),
@@ -307,11 +307,11 @@ def print_latencies(rows: list[dict[str, Any]], *, wide: bool = False) -> None:
     bounded = any(row["limit_ms"] == row["limit_ms"] for row in rows)
     several = len({row["option"] for row in rows}) > 1
     columns = [c for c in rows[0] if c not in ("period", "replicas")] if wide else list(LATENCY)
-    told = "What each class gets at its busiest" + (", beside its SLO" if bounded else "")
+    text = "What each class gets at its busiest" + (", beside its SLO" if bounded else "")
     print_rows(
         rows,
         layout=Layout(
-            title=told,
+            title=text,
             label="class",
             columns=[c for c in columns if several or c != "option"],
             keep=("class", "slo_bound", "limit_ms", "closed_form_ms"),

@@ -24,21 +24,21 @@ if TYPE_CHECKING:
 CHANCE_IS = "uncertainty of the model, not a share of requests"
 #: What a limit on power is compared with, by its basis.
 POWER_IS = {"mean": "mean draw", "rated": "rated power"}
-#: Least chance to keep every SLO with which a plan is recommended. chosen: about two in three.
+#: Least chance to keep every SLO with which a plan is recommended. Chosen: about two in three.
 RECOMMENDED_FROM = 0.65
-#: By how much more likely a safer candidate keeps every SLO. chosen: shows beside the errors of a chance.
+#: By how much more likely a safer candidate keeps every SLO. Chosen: shows beside the errors of a chance.
 SAFER_BY = 0.1
-#: Largest denominator of odds in words. chosen: odds that people say.
+#: Largest denominator of odds in words. Chosen: odds that people say.
 MOST_ODDS = 5
-#: Confidence that a plan without any safer candidate is asked to be made with instead, if one exists. chosen: four in
+#: Confidence that a plan without any safer candidate is asked to be made with instead, if one exists. Chosen: four in
 #: five.
 SAFER_CONFIDENCE = 0.8
-#: Ranks among which a plan of the most traffic names a safer candidate. chosen: further down is much less traffic.
+#: Ranks among which a plan of the most traffic names a safer candidate. Chosen: further down is much less traffic.
 NEXT_RANKS = 10
 #: Costs that differ by less, relative, count as the same, and the chance by which a candidate of the same cost has to
-#: be surer to be named. chosen: below what prices are known to; shows beside the errors of a chance.
+#: be surer to be named. Chosen: below what prices are known to; shows beside the errors of a chance.
 SAME_COST, SURER_BY = 0.01, 0.05
-#: Most devices on offer that are named one by one. chosen: two lines of a terminal.
+#: Most devices on offer that are named one by one. Chosen: two lines of a terminal.
 MOST_OFFERED = 8
 
 
@@ -320,8 +320,8 @@ def account_note(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     split = f" ({', '.join(parts)} tokens)" if parts else ""
     grams, month = row["gco2_per_request"], row["co2_kg_per_month"]
     carbon = f"{number(grams)} gCO2e per request, {number(month)} kg per month" if is_known(grams) else ""
-    told = "; ".join(filter(None, [cost and cost + split, carbon]))
-    return [f"Rank 1: {told}."] * bool(told) + [f"Carbon: {row['carbon']}."] * bool(carbon and row["carbon"])
+    sentence = "; ".join(filter(None, [cost and cost + split, carbon]))
+    return [f"Rank 1: {sentence}."] * bool(sentence) + [f"Carbon: {row['carbon']}."] * bool(carbon and row["carbon"])
 
 
 def power_note(plan: Plan, rows: Sequence[Mapping[str, Any]]) -> str:
@@ -340,14 +340,14 @@ def power_note(plan: Plan, rows: Sequence[Mapping[str, Any]]) -> str:
     without = f"; no host is counted for {alone}: {way_out}" if alone else ""
     overhead = f", times a PUE of {number(pue)}" if pue != 1.0 else ""
     whole = ", idle devices of whole nodes too" if any(tariff.node[i] for i in used) else ""
-    told = f"Power: the devices' mean draw at this load{counted_hosts}{whole}{overhead}{without}"
+    text = f"Power: the devices' mean draw at this load{counted_hosts}{whole}{overhead}{without}"
     if not np.isfinite(limits.power):
-        return f"{told}."
+        return f"{text}."
     bound = f"The limit of {number(limits.power / 1e3)} kW is one on the {POWER_IS[limits.power_basis]}"
     rated = f" ({number(plan.columns['rated_power_kw'][plan.best])} kW for rank 1)" if plan.feasible else ""
     if limits.power_basis == "rated":
-        return f"{told}. {bound}{rated}."
-    return f'{told}. {bound}, not on the rated power{rated}; power_basis = "rated" in [limits] makes it one on that.'
+        return f"{text}. {bound}{rated}."
+    return f'{text}. {bound}, not on the rated power{rated}; power_basis = "rated" in [limits] makes it one on that.'
 
 
 def question(plan: Plan) -> str:

@@ -26,7 +26,7 @@ from search.planning import short_name
 from search.scenario import COMMAND_LINE
 
 if TYPE_CHECKING:
-    from search.planning import Plan
+    from search.planning import OperatorRow, Plan
 
 #: How a key of a scenario is stated where no file holds the scenario.
 SET_HERE = (
@@ -125,7 +125,7 @@ def operator_group(family: str) -> str:
     return OPERATOR_GROUPS.get(family, "communication")
 
 
-def step_time_rows(terms: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def step_time_rows(terms: Sequence[OperatorRow]) -> list[dict[str, Any]]:
     """Return one row per phase (prefill, decode): time of the step, and percent of it per group of operators."""
     rows = []
     for phase in dict.fromkeys(t["phase"] for t in terms):
@@ -225,16 +225,16 @@ def _rented_alike(rows: Sequence[dict[str, Any]]) -> list[str]:
     gaps = [(a["rank"] + 1, b["rank"] - 1) for a, b in pairwise(rows) if b["rank"] > a["rank"] + 1]
     if not gaps:
         return []
-    told = [f"{first}" if first == last else f"{first} to {last}" for first, last in gaps]
-    who = f"Ranks {_listed(told)} rent" if len(gaps) > 1 or gaps[0][0] != gaps[0][1] else f"Rank {told[0]} rents"
+    texts = [f"{first}" if first == last else f"{first} to {last}" for first, last in gaps]
+    who = f"Ranks {_listed(texts)} rent" if len(gaps) > 1 or gaps[0][0] != gaps[0][1] else f"Rank {texts[0]} rents"
     way = f"--csv or --json with --top {gaps[-1][1]} lists them"
     return [f"{who} as many devices for each pool as a listed rank, in other layouts; {way}."]
 
 
 def _beyond_the_list(rows: Sequence[dict[str, Any]]) -> list[str]:
     """Say in one line why rows below the list are shown; nothing where there are none. rows: those below the list."""
-    told = [f"rank {row['rank']} is the best of {row['best_of'].replace('; ', ' and of ')}" for row in rows]
-    return [f"Among these, {'; '.join(told)}."] if told else []
+    texts = [f"rank {row['rank']} is the best of {row['best_of'].replace('; ', ' and of ')}" for row in rows]
+    return [f"Among these, {'; '.join(texts)}."] if texts else []
 
 
 def _same_figures(rows: Sequence[dict[str, Any]]) -> list[str]:
@@ -243,8 +243,8 @@ def _same_figures(rows: Sequence[dict[str, Any]]) -> list[str]:
     for row in rows:
         if row.get("stands_for"):
             alike.setdefault(row["stands_for"], []).append(f"{row['rank']}")
-    told = [f"rank{'s' * (len(ranks) > 1)} {_listed(ranks)} with {settings}" for settings, ranks in alike.items()]
-    return [f"The same figures follow from other settings: {'; '.join(told)}."] if told else []
+    texts = [f"rank{'s' * (len(ranks) > 1)} {_listed(ranks)} with {settings}" for settings, ranks in alike.items()]
+    return [f"The same figures follow from other settings: {'; '.join(texts)}."] if texts else []
 
 
 def _listed(words: Sequence[str]) -> str:
@@ -328,7 +328,7 @@ def operator_layout(title: str, wide: bool, notes: Sequence[str] = ()) -> Layout
     )
 
 
-def print_operators(plan: Plan, terms: Sequence[dict[str, Any]], *, wide: bool = False) -> None:
+def print_operators(plan: Plan, terms: Sequence[OperatorRow], *, wide: bool = False) -> None:
     """Print the time of the best candidate of a plan by operator. terms: flat rows (`terms_of`)."""
     rows = [{**t, "spread_percent": 100.0 * expm1(t["spread"])} for t in terms]
     print_rows(rows, layout=operator_layout(f"Where the time goes: {plan.name(plan.best)}", wide))

@@ -16,7 +16,7 @@ from search.output.wrapping import narrowest, wrapped
 
 #: Characters between two columns of a table, and at its left edge.
 COLUMN_GAP, TABLE_EDGE = 2, 1
-#: Most lines of a heading. chosen: as many as our longest heading has words.
+#: Most lines of a heading. Chosen: as many as our longest heading has words.
 MOST_HEADING_LINES = 6
 #: Widest cell of a column, by the column and the form of its texts.
 Widths = dict[tuple[str, bool, bool, bool], int]

@@ -41,8 +41,8 @@ if TYPE_CHECKING:
         greatest_rate,
         rows_of,
     )
-    from search.planning.plan_analysis.explained import memory_of, memory_place, term_row, terms_of
-    from search.planning.plan_analysis.payment_options import ways_to_pay
+    from search.planning.plan_analysis.explained import OperatorRow, memory_of, memory_place, term_row, terms_of
+    from search.planning.plan_analysis.payment_options import PaymentRow, ways_to_pay
     from search.planning.plan_analysis.peaks import replicas_at_peak
     from search.planning.plan_analysis.repricing import repriced
     from search.planning.plan_making.planner import plan, space_of, tariff_of
@@ -67,6 +67,8 @@ __all__ = [
     "SATURATING_RATE",
     "Asks",
     "NextRuns",
+    "OperatorRow",
+    "PaymentRow",
     "Plan",
     "RunWorth",
     "Target",
@@ -132,8 +134,8 @@ __getattr__ = lazy_names(
         "plan_table.rows": ["candidate_rows"],
         "plan_making.planner": ["plan", "space_of", "tariff_of"],
         "plan_making.ranked_plan": ["Plan"],
-        "plan_analysis.explained": ["memory_of", "memory_place", "term_row", "terms_of"],
-        "plan_analysis.payment_options": ["ways_to_pay"],
+        "plan_analysis.explained": ["OperatorRow", "memory_of", "memory_place", "term_row", "terms_of"],
+        "plan_analysis.payment_options": ["PaymentRow", "ways_to_pay"],
         "plan_analysis.peaks": ["replicas_at_peak"],
         "plan_analysis.repricing": ["repriced"],
         "simulation.": ["hourly", "row_power", "verify"],

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 COMPARED = 3
 #: Chance that counts as sure.
 SURE = 0.9
-#: Chance by which a dearer candidate must be surer to be named. chosen: less is within the error of the chance.
+#: Chance by which a dearer candidate must be surer to be named. Chosen: less is within the error of the chance.
 STEP = 0.05
-#: Minutes of a benchmark whose price is named. chosen: long enough for a steady state.
+#: Minutes of a benchmark whose price is named. Chosen: long enough for a steady state.
 MINUTES = 30.0
 #: Most changes that are named in a sentence.
 MOST_NAMED = 6

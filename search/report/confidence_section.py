@@ -13,7 +13,7 @@ from search.report.curve_charts import Parts, kinds_of_bars
 from search.report.html_page import Section
 
 if TYPE_CHECKING:
-    from search.planning import Plan
+    from search.planning import OperatorRow, Plan
 
 #: Causes of doubt in words.
 CAUSE_WORDS = {
@@ -30,7 +30,7 @@ LEAST_RANGE, LEAST_SHARE = 0.5, 0.5
 
 
 def confidence_section(
-    plan: Plan, terms: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]
+    plan: Plan, terms: Sequence[OperatorRow], rows: Sequence[Mapping[str, Any]]
 ) -> tuple[Section, dict[str, Figure]]:
     """Return the section on how sure the answer is, and its chart. terms: operators. rows: candidates, best first."""
     best = rows[0]

@@ -30,7 +30,7 @@ from search.report.charts import (
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 #: Patterns of bars, for the same reason.
 PATTERNS = ("", "/", ".", "x", "-")
-#: Shares of the values that a drawn distribution ends at, and points on its curve. chosen: leaves out the last outlier.
+#: Shares of the values that a drawn distribution ends at, and points on its curve. Chosen: leaves out the last outlier.
 LAST_SHARE, CURVE_POINTS = 0.999, 160
 #: Most letters of the name of a bar, so that bars keep room on a phone.
 MOST_LETTERS = 34

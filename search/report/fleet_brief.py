@@ -49,8 +49,8 @@ def fleet_summary(fleet: FleetPlan, chance: float) -> str:
     classes, many = ", ".join(problem.classes), len(problem.classes)
     each = classes if many == 1 else f"each class ({classes})" if many <= MOST_CLASSES else f"each of {many} classes"
     kept = f"{each} within its SLO with a chance of {percent(chance)} or more"
-    told = kept if chance == chance else "by the throughputs that the scenario states"
-    return f"Take {most}{devices} {cost}. They serve {rate} requests per second{busiest}, {told}."
+    text = kept if chance == chance else "by the throughputs that the scenario states"
+    return f"Take {most}{devices} {cost}. They serve {rate} requests per second{busiest}, {text}."
 
 
 def least_chance(rows: Rows) -> float:

@@ -64,7 +64,7 @@ class Goal:
 class Table:
     """Rows under headings.
 
-    sortable: a click on a heading sorts. wide: columns whose text wraps. chosen: (column, value) of the row to mark.
+    sortable: a click on a heading sorts. wide: columns whose text wraps. Chosen: (column, value) of the row to mark.
     id: of the HTML element.
     """
 

@@ -11,7 +11,7 @@ from search.report.html_page import Section
 if TYPE_CHECKING:
     from search.planning import Plan
 
-#: Most characters of a scenario that are shown. chosen: traces and tables of rates would fill pages.
+#: Most characters of a scenario that are shown. Chosen: traces and tables of rates would fill pages.
 MOST_SHOWN = 6000
 #: Questions that the page leaves to the tool, with the command.
 COMMANDS = {

@@ -24,9 +24,9 @@ from search.scenario import MOST_USED
 if TYPE_CHECKING:
     from search.planning import Plan
 
-#: Most layouts in a page, the best ranked first, and most characters of their tables. chosen: keep a page below 3 MB.
+#: Most layouts in a page, the best ranked first, and most characters of their tables. Chosen: keep a page below 3 MB.
 MOST_LAYOUTS, MOST_CHARACTERS = 450, 600_000
-#: Most candidates in a page that keep the replicas of the plan. chosen: as many characters.
+#: Most candidates in a page that keep the replicas of the plan. Chosen: as many characters.
 MOST_FIXED = 600
 #: Columns of a layout that are exactly known with the replicas of the plan.
 AS_PLANNED = ("replicas", "power_w", "slo_chance", "ttft_ms", "tpot_ms", "e2e_ms")

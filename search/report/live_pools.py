@@ -38,11 +38,11 @@ from search.report.replica_loads import kind_of
 if TYPE_CHECKING:
     from search.planning import Plan
 
-#: Rates of one decode worker, as shares of the greatest. chosen: a decode step hardly changes below a tenth.
+#: Rates of one decode worker, as shares of the greatest. Chosen: a decode step hardly changes below a tenth.
 SHARES = np.concatenate([np.geomspace(0.0005, 0.05, 24, endpoint=False), np.linspace(0.05, 1.0, 140)])
 #: The same for the watts of a prefill worker, which rise nearly in proportion.
 WATTS_SHARES = np.linspace(0.0, 1.0, 17)
-#: Most layouts in a role. chosen: tables of 600 kB.
+#: Most layouts in a role. Chosen: tables of 600 kB.
 MOST_IN_ROLE = 128
 #: Place of a layout that the page does not hold.
 NOT_LISTED = -1

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from perfmodel.arrays import Array, Index
-from perfmodel.workload import SECONDS_PER_HOUR
+from perfmodel.unit_factors import SECONDS_PER_HOUR
 from search.output import number
 from search.planning import deployment_words, hourly_usd, usd_per_million_tokens
 from search.report.charts import PALETTE, Figure, Points, Titles
@@ -31,7 +31,7 @@ GROWTH_OF_PAIRS = (0.5, 1.0, 1.5, 2.0, 4.0)
 SAME_COST = 1e-9
 #: Most kinds of hardware that are drawn over the load.
 MOST_LINES = 6
-#: Most places where the cheapest changes that are listed. chosen: more are ties that change with every replica.
+#: Most places where the cheapest changes that are listed. Chosen: more are ties that change with every replica.
 MOST_CHANGES = 8
 
 

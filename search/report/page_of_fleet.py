@@ -9,7 +9,8 @@ from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from hwdb import InputError
-from perfmodel.workload import MS_PER_S, Objective
+from perfmodel.unit_factors import MS_PER_S
+from perfmodel.workload import Objective
 from search.fleet import (
     account,
     alternative_rows,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from perfmodel.arrays import Array, Index
-from perfmodel.workload import MS_PER_S
+from perfmodel.unit_factors import MS_PER_S
 from search.output import operator_group
 from search.planning import memory_of, memory_place
 from search.report import charts
@@ -16,7 +16,7 @@ from search.report.charts import Figure, Points, Ranges, Titles
 from search.report.curve_charts import Limits, Parts, kinds_of_bars, limit_lines, waterfall
 
 if TYPE_CHECKING:
-    from search.planning import Plan
+    from search.planning import OperatorRow, Plan
 
 #: Most candidates that a scatter plot shows; of more, the best ranked (chosen: keeps a page near 2 MB).
 DRAWN_CANDIDATES = 1500
@@ -34,9 +34,7 @@ SHOWN_POINTS = 1.0
 SITE_ENERGY = "site_energy_j_per_output_token"
 
 
-def plan_charts(
-    plan: Plan, terms: Sequence[Mapping[str, Any]], what_ifs: Sequence[Mapping[str, Any]]
-) -> dict[str, Figure]:
+def plan_charts(plan: Plan, terms: Sequence[OperatorRow], what_ifs: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
     """Return every chart of a feasible plan, by the name that sections refer to.
 
     terms: operators of the recommended candidate (`search.planning.terms_of`). what_ifs: rows of `what_if`.
@@ -142,7 +140,7 @@ def lower_left_front(x: Array, y: Array) -> Points:
     return Points(x[kept].tolist(), y[kept].tolist())
 
 
-def _time_by_group(terms: Sequence[Mapping[str, Any]]) -> Figure:
+def _time_by_group(terms: Sequence[OperatorRow]) -> Figure:
     """Draw the share of a prefill step and of a decode step that each group of operators takes."""
     phases = list(dict.fromkeys(t["phase"] for t in terms))
     shares: dict[str, list[float]] = {}
@@ -152,7 +150,7 @@ def _time_by_group(terms: Sequence[Mapping[str, Any]]) -> Figure:
     return charts.stacked(phases, shares, Titles("Where the time of a step goes", x="share of the step, %"))
 
 
-def _waterfalls(terms: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
+def _waterfalls(terms: Sequence[OperatorRow]) -> dict[str, Figure]:
     """Draw what the time of each step is made of, operator by operator; small ones are one bar."""
     found = {}
     for phase in dict.fromkeys(t["phase"] for t in terms):
@@ -165,7 +163,7 @@ def _waterfalls(terms: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
     return found
 
 
-def _near_the_roof(terms: Sequence[Mapping[str, Any]]) -> Figure:
+def _near_the_roof(terms: Sequence[OperatorRow]) -> Figure:
     """Draw how much of its roof each large operator reaches: of the peak of what limits it, by what that is."""
     own = [t for t in terms if t["share_percent"] >= DRAWN_SHARE and t["peak_share_percent"] == t["peak_share_percent"]]
     parts = Parts(

@@ -10,7 +10,8 @@ from hwdb import PerfmodelError
 from perfmodel import simulator
 from perfmodel.arrays import Array
 from perfmodel.estimates import overall
-from perfmodel.workload import MS_PER_S, RANKS
+from perfmodel.unit_factors import MS_PER_S
+from perfmodel.workload import RANKS
 from search.output import heading
 from search.planning import verify
 from search.report.charts import Figure, Points, Titles
@@ -22,9 +23,9 @@ if TYPE_CHECKING:
     from perfmodel.simulator import Simulation
     from search.planning import Plan
 
-#: Requests that are replayed: per replica, at least, at most. chosen: a second of computing.
+#: Requests that are replayed: per replica, at least, at most. Chosen: a second of computing.
 PER_REPLICA, LEAST_REPLAYED, MOST_REPLAYED = 100, 800, 3000
-#: Durations of the longest request that are replayed. chosen: a shorter replay ends before the long answers of its
+#: Durations of the longest request that are replayed. Chosen: a shorter replay ends before the long answers of its
 #: second half do, and so shows too few tokens.
 DURATIONS_REPLAYED = 3.0
 #: Points of a curve over time.

@@ -10,11 +10,12 @@ import numpy as np
 from perfmodel.arrays import Array, Index
 from perfmodel.estimates import Estimates, slo_ratio
 from perfmodel.workload import POISSON_CV
+from search.planning import SATURATING_RATE
 
 if TYPE_CHECKING:
     from search.planning import Plan
 
-#: Loads of one replica, as shares of the greatest. chosen: near saturation a step is 2 %, so that a straight line
+#: Loads of one replica, as shares of the greatest. Chosen: near saturation a step is 2 %, so that a straight line
 #: between two of them is good to a fraction of a percent.
 SHARES = np.concatenate([np.geomspace(0.0005, 0.3, 20, endpoint=False), np.linspace(0.3, 0.999, 36)])
 #: Times the planned load that the reader may ask for.
@@ -22,8 +23,6 @@ MOST_TIMES = 4.0
 #: Total loads for which tables are made if replicas share bursts, as multiples of the load that the plan is sized for.
 #: Between two tables, figures are interpolated linearly in the burst that one replica gets.
 TOTALS = (1.0 / MOST_TIMES, 1.0, MOST_TIMES)
-#: Rate that saturates any replica, requests/s.
-SATURATING_RATE = 1e6
 
 
 @dataclass(frozen=True)

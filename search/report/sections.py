@@ -25,7 +25,7 @@ from search.report.html_page import Goal, Section, Table
 from search.whatif import WHAT_IF_FIGURES
 
 if TYPE_CHECKING:
-    from search.planning import Plan
+    from search.planning import OperatorRow, Plan
 
 #: Operators below this share of their step are not listed, percent.
 LISTED_SHARE = 2.0
@@ -116,7 +116,7 @@ def alternatives_section(plan: Plan, chart_names: Iterable[str]) -> Section:
     )
 
 
-def time_and_memory_section(terms: Sequence[dict[str, Any]], chart_names: Iterable[str]) -> Section:
+def time_and_memory_section(terms: Sequence[OperatorRow], chart_names: Iterable[str]) -> Section:
     """Show where the time of a step and the memory of a device go, and the operators that take most."""
     charts = ["time", *(n for n in chart_names if n.startswith("waterfall-")), "roofline", "memory"]
     names = {"prefill": "a prompt takes", "decode": "a decode step takes"}

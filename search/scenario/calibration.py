@@ -23,8 +23,8 @@ def read_calibration(table: Table, folder: Path) -> tuple[Adjustment, ...]:
     for name in table.texts("file"):
         for one in relay(table, "file", read_adjustments, folder / name):
             if (one.device, one.engine) in found:
-                told = f"two files speak of {one.device} under {one.engine}; join them with perfmodel calibrate"
-                raise table.error("file", told)
+                text = f"two files speak of {one.device} under {one.engine}; join them with perfmodel calibrate"
+                raise table.error("file", text)
             found[one.device, one.engine] = one
     table.done()
     return tuple(found.values())

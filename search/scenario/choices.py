@@ -10,7 +10,7 @@ from perfmodel.deployment import CP_METHODS
 from perfmodel.dtypes import COMPUTE, storage
 from search.scenario.workload import relay, wholes
 
-#: Largest counts that are read. chosen: more is taken for a typing error; numpy's seeds have 32 bits.
+#: Largest counts that are read. Chosen: more is taken for a typing error; numpy's seeds have 32 bits.
 MOST_TRIALS, MOST_FINALISTS, MOST_SEED = 1_000_000, 1000, 2**32 - 1
 MODES = ("colocated", "disaggregated")
 SEARCHERS = ("exhaustive", "optuna")

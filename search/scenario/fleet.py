@@ -18,7 +18,8 @@ from hwdb.tomlfile import Table
 from perfmodel import Slo
 from perfmodel import model as model_of
 from perfmodel.arrays import NAN
-from perfmodel.workload import SECONDS_PER_HOUR, Period
+from perfmodel.unit_factors import SECONDS_PER_HOUR
+from perfmodel.workload import Period
 from search.scenario.fleet_spec import AUTO_BUCKETS, FleetClass, FleetOption, FleetSpec, check_fleet
 from search.scenario.inventory import placed
 from search.scenario.load_shape import BY_HOUR, stated_by_hour
@@ -28,10 +29,10 @@ from search.scenario.workload import CLASS_KEYS, LENGTHS, Request, read_request,
 
 #: Most requests/s of a class. Chosen: numbers of replicas stay below 1e9, above which solvers lose the last digit.
 MOST_RATE = 1e9
-#: Most periods of a day or week. chosen: the hours of a week.
+#: Most periods of a day or week. Chosen: the hours of a week.
 MOST_PERIODS = 168
 
-#: Most buckets by prompt, and by output length. chosen: more than any study of mixes uses.
+#: Most buckets by prompt, and by output length. Chosen: more than any study of mixes uses.
 MOST_BUCKETS = 64
 
 #: Degrees of parallelism that a modelled option may list.
@@ -101,13 +102,13 @@ def _shared_hours(table: Table, found: Sequence[tuple[str, tuple[Period, ...]]])
         return ()
     first, lengths = known[0]
     if "hours" in table:
-        told = f"the load of class {first!r} has {len(lengths)} periods of its own"
-        raise table.error("hours", f"{told}; leave hours out, or give the class a request_rate_rps per period")
+        text = f"the load of class {first!r} has {len(lengths)} periods of its own"
+        raise table.error("hours", f"{text}; leave hours out, or give the class a request_rate_rps per period")
     other = next((n for n, ls in known if len(ls) != len(lengths) or not np.allclose(ls[:-1], lengths[:-1])), None)
     if other is not None:
         count = len(dict(known)[other])
-        told = f"classes {first!r} and {other!r} have {len(lengths)} and {count} periods"
-        raise table.error("class", f"{told}; give traces of equal length, or rate_by_hour with as many hours")
+        text = f"classes {first!r} and {other!r} have {len(lengths)} and {count} periods"
+        raise table.error("class", f"{text}; give traces of equal length, or rate_by_hour with as many hours")
     return tuple(length / SECONDS_PER_HOUR for length in lengths)
 
 
@@ -122,16 +123,16 @@ def _rates(table: Table, request: Request | None, periods: int) -> tuple[tuple[f
             raise table.error(BY_HOUR, "request_rate_rps and rate_by_hour contradict each other; give one")
         rate, least = table.numbers("request_rate_rps", least=0), max(periods, 1)
         if len(rate) not in (1, least):
-            told = f"{len(rate)} rates for {least} periods"
-            raise table.error("request_rate_rps", f"{told}; give one for all or one each")
+            text = f"{len(rate)} rates for {least} periods"
+            raise table.error("request_rate_rps", f"{text}; give one for all or one each")
         return rate, ()
     shown, single = (request.periods, request.rate) if request is not None else ((), NAN)
     if BY_HOUR in table and request is None:
         timing = stated_by_hour(table)
         shown, single = timing.periods, timing.rate
     if not (shown or np.isfinite(single)):
-        told = "nothing says how many requests arrive"
-        raise table.error("", f"{told}; give request_rate_rps, rate_by_hour or a trace with arrival times")
+        text = "nothing says how many requests arrive"
+        raise table.error("", f"{text}; give request_rate_rps, rate_by_hour or a trace with arrival times")
     return tuple(p.rate for p in shown) or (single,), shown
 
 
@@ -179,10 +180,10 @@ def _buckets(table: Table, *, has_lengths: bool) -> tuple[int, int] | tuple[()] 
         return table.text("buckets", choices=(AUTO_BUCKETS,))
     counts = table.numbers("buckets", least=1)
     if len(counts) > 2 or any(n != int(n) or n > MOST_BUCKETS for n in counts):
-        told = (
+        text = (
             f"give {AUTO_BUCKETS!r}, or one or two whole numbers up to {MOST_BUCKETS}, by prompt and by output length"
         )
-        raise table.error("buckets", f"{list(counts)} is no cut; {told}")
+        raise table.error("buckets", f"{list(counts)} is no cut; {text}")
     return (int(counts[0]), int(counts[-1]))
 
 

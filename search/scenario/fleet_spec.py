@@ -130,5 +130,5 @@ def _check_latencies(table: Table, spec: FleetSpec) -> None:
     for c in (c for c in spec.classes if over_network(c.slo)):
         for here in dict.fromkeys(o.terms.region for o in spec.options):
             if np.isnan(round_trip(spec.terms.regions, here, c.region)):
-                told = f"class {c.name!r} bounds TTFT or E2E, and nothing says how far {c.region!r} is from {here!r}"
-                raise table.error("region", f"{told}; add latency_ms = {{ {c.region} = 80 }} to the region {here!r}")
+                text = f"class {c.name!r} bounds TTFT or E2E, and nothing says how far {c.region!r} is from {here!r}"
+                raise table.error("region", f"{text}; add latency_ms = {{ {c.region} = 80 }} to the region {here!r}")

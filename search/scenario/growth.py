@@ -12,9 +12,9 @@ from perfmodel.arrays import Array
 
 #: Months of the forecast where the scenario does not say.
 MONTHS = 12
-#: Most months of a forecast. chosen: ten years.
+#: Most months of a forecast. Chosen: ten years.
 MOST_MONTHS = 120
-#: Most growth of one month. chosen: more is a slip.
+#: Most growth of one month. Chosen: more is a slip.
 MOST_GROWTH = 100.0
 #: Quantiles of the demand that are planned for where the scenario does not say.
 QUANTILES = (0.5, 0.9)
@@ -58,8 +58,8 @@ def read_growth(top: Table) -> Growth | None:
     months = table.whole("months", len(monthly) if len(monthly) > 1 else MONTHS, least=1, most=MOST_MONTHS)
     wrong = next((m for m in monthly if not 0 < m <= MOST_GROWTH), None)
     if wrong is not None:
-        told = f"{wrong:g} is not a month's demand over that of the month before; give 1.08 for 8 % more"
-        raise table.error("monthly", told)
+        text = f"{wrong:g} is not a month's demand over that of the month before; give 1.08 for 8 % more"
+        raise table.error("monthly", text)
     if len(monthly) not in (1, months):
         raise table.error("monthly", f"{len(monthly)} factors for {months} months; give one for all or one each")
     quantiles = table.numbers("quantiles", QUANTILES)

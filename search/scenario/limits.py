@@ -9,17 +9,17 @@ from pathlib import Path
 from hwdb import InputError, grid, read_grid_hours
 from hwdb.tomlfile import Table
 from perfmodel.power import SUPPLIES
+from perfmodel.unit_factors import WATTS_PER_KW
 from search.scenario.workload import relay
 
-WATTS_PER_KW = 1e3
 #: What a limit on power may bound: the mean draw at the load, or the rated power (power limits of devices, and hosts).
 POWER_BASES = ("mean", "rated")
-#: Largest `spare_nodes` that is read. chosen: more is taken for a typing error.
+#: Largest `spare_nodes` that is read. Chosen: more is taken for a typing error.
 MAX_SPARE_NODES = 100
-#: Share of the capacity of a replica that a load with a rate may use where the scenario does not say. chosen: the
+#: Share of the capacity of a replica that a load with a rate may use where the scenario does not say. Chosen: the
 #: closed form and the simulator agree below it, and waits grow steeply above it (docs/closed-form.md, open loops).
 MOST_USED = 0.8
-#: Largest power usage effectiveness that is read. chosen: more is taken for a typing error.
+#: Largest power usage effectiveness that is read. Chosen: more is taken for a typing error.
 MAX_PUE = 5
 
 

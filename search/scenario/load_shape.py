@@ -9,13 +9,14 @@ import numpy as np
 
 from hwdb.tomlfile import Table
 from perfmodel.arrays import NAN
-from perfmodel.workload import SECONDS_PER_HOUR, Histogram, Peak, Period, Trace, hours_of_day, peak_of, periods_of
+from perfmodel.unit_factors import SECONDS_PER_HOUR
+from perfmodel.workload import Histogram, Peak, Period, Trace, hours_of_day, peak_of, periods_of
 
 #: Key that lists the rate of each hour.
 BY_HOUR = "rate_by_hour"
 #: Values of `size_for`.
 SIZES = ("peak", "mean")
-#: Most hours that `rate_by_hour` lists. chosen: a week.
+#: Most hours that `rate_by_hour` lists. Chosen: a week.
 MOST_HOURS = 168
 #: Relative distance of a mean from the stated one that is rounding.
 ROUNDING = 1e-12
@@ -70,8 +71,8 @@ def stated_by_hour(table: Table) -> Timing:
     """Read `rate_by_hour`, the requests/s of each hour; an hour may have none, but not all of them."""
     rates = table.numbers(BY_HOUR, least=0)
     if len(rates) > MOST_HOURS or not max(rates) > 0:
-        told = f"{len(rates)} hours, the busiest with {max(rates):g} requests/s"
-        raise table.error(BY_HOUR, f"{told}; list the requests/s of each hour, up to {MOST_HOURS} hours")
+        text = f"{len(rates)} hours, the busiest with {max(rates):g} requests/s"
+        raise table.error(BY_HOUR, f"{text}; list the requests/s of each hour, up to {MOST_HOURS} hours")
     return timing_by_hour(rates)
 
 
@@ -96,6 +97,6 @@ def sized_for_peak(table: Table, timing: Timing, *, stated: bool) -> bool:
     """
     asked = table.text("size_for", "", choices=SIZES)
     if asked and not timing.known:
-        told = "the load has no known shape; give a trace or rate_by_hour, or leave size_for out"
-        raise table.error("size_for", told)
+        text = "the load has no known shape; give a trace or rate_by_hour, or leave size_for out"
+        raise table.error("size_for", text)
     return timing.peak is not None and (asked == "peak" or (not asked and not stated))

@@ -19,7 +19,7 @@ API_KEYS = ("api_usd_per_million_input", "api_usd_per_million_cached", "api_usd_
 SHARES = ("residual", "interest", "upkeep")
 #: Keys that make a price of space together.
 RACK = ("hosting_usd_per_rack_unit_month", "rack_units_per_device")
-#: Most years that a device may live. chosen: more is taken for a typing error.
+#: Most years that a device may live. Chosen: more is taken for a typing error.
 MAX_LIFE_YEARS = 30.0
 
 

@@ -11,7 +11,7 @@ from hwdb import Hwdb
 from hwdb.tomlfile import Table
 from perfmodel import Slo
 from perfmodel.arrays import NAN
-from perfmodel.workload import MS_PER_S
+from perfmodel.unit_factors import MS_PER_S
 from search.scenario.limits import carbon_of
 from search.scenario.offer import by_device
 from search.scenario.workload import relay

@@ -152,8 +152,8 @@ def load_scenario(
         top, folder = Table(deepcopy(dict(path)), STATED, former=FORMER_NAMES), Path()
     else:
         if Path(path).suffix != ".toml" and not Path(path).exists():  # most likely the name of a model
-            told = f"write one with perfmodel plan {shlex.quote(str(path))} --save FILE.toml"
-            raise InputError(f"{path}: no such scenario; give the path of an existing TOML file, or {told}")
+            text = f"write one with perfmodel plan {shlex.quote(str(path))} --save FILE.toml"
+            raise InputError(f"{path}: no such scenario; give the path of an existing TOML file, or {text}")
         top, folder = read_toml(path, "scenario", FORMER_NAMES), Path(path).parent
     top.values = with_changes(top.values, changes or {})
     return read_scenario(top, folder, folders)

@@ -10,25 +10,23 @@ from hwdb import Hwdb, InputError
 from hwdb.tomlfile import Table
 from perfmodel.arrays import NAN
 from perfmodel.money import HOURS_PER_MONTH
-from perfmodel.workload import SECONDS_PER_HOUR
+from perfmodel.unit_factors import GRAMS_PER_KG, PERCENT, SECONDS_PER_HOUR
 from search.scenario.inventory import SUPPLY_KINDS, Supply, TermsOfUse, placed
 from search.scenario.limits import MAX_SPARE_NODES
 from search.scenario.offer import device_called
 from search.scenario.regions import Region, check_region
 
-#: Draws of the throughput where the scenario gives a spread and no number of them. chosen: a share of 95 in 100 shows.
+#: Draws of the throughput where the scenario gives a spread and no number of them. Chosen: a share of 95 in 100 shows.
 DRAWS = 100
-#: Most draws that are read. chosen: each is one constraint per class and period.
+#: Most draws that are read. Chosen: each is one constraint per class and period.
 MOST_DRAWS = 1000
-#: Share of the draws that is served where the scenario does not say. chosen: the usual one in twenty.
+#: Share of the draws that is served where the scenario does not say. Chosen: the usual one in twenty.
 KEPT = 0.95
-#: Relative distance from the optimum at which the solver may stop, where nothing else is asked. chosen: below what any
+#: Relative distance from the optimum at which the solver may stop, where nothing else is asked. Chosen: below what any
 #: price is known to.
 DEFAULT_GAP = 1e-6
-#: Seconds that one solution may take, where nothing else is asked. chosen.
+#: Seconds that one solution may take, where nothing else is asked. Chosen.
 TIME_LIMIT_S = 60.0
-GRAMS_PER_KG = 1e3
-PERCENT = 100.0
 
 
 @dataclass(frozen=True)

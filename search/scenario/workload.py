@@ -50,7 +50,7 @@ LOADS = {"request_rate_rps": "rate", "concurrency": "concurrency", "n_requests":
 OF_A_RUN = ("request_rate_rps", "concurrency")
 #: Number of input and output classes that a trace is cut into, where `classes` does not say.
 DEFAULT_CLASSES = (8, 4)
-#: Allowed distance of the sum of shares from 1. chosen: rounding of shares written with seven digits.
+#: Allowed distance of the sum of shares from 1. Chosen: rounding of shares written with seven digits.
 SHARE_SUM_TOLERANCE = 1e-6
 #: Keys of a `[[fleet.class]]` table that say how long its requests are and how they arrive.
 CLASS_KEYS = (
@@ -232,8 +232,8 @@ def _of_own_rate(shown: Timing, source: str, *, taken: bool) -> str:
     rate, source = f"{shown.rate:.3g}", source.replace("dataset", "data set")
     if taken:
         return f"The load is that of the {source}, {rate} requests/s: give yours with request_rate_rps in [workload]"
-    told = f"The {source} has {rate} requests/s, which is not taken as the load: the ranking asks for the most traffic"
-    return f"{told}; request_rate_rps = {rate} in [workload] plans for it"
+    text = f"The {source} has {rate} requests/s, which is not taken as the load: the ranking asks for the most traffic"
+    return f"{text}; request_rate_rps = {rate} in [workload] plans for it"
 
 
 def _lengths(table: Table, folder: Path, trace: Trace | None) -> tuple[Histogram, Timing]:

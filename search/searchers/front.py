@@ -10,9 +10,9 @@ from hwdb import UnknownName
 from perfmodel.arrays import Array, Index, Mask
 from search.scenario import RANKINGS
 
-#: Significant digits that a ranking compares. chosen: coarser than rounding noise.
+#: Significant digits that a ranking compares. Chosen: coarser than rounding noise.
 RANKING_DIGITS = 6
-#: Significant digits of power that a tie-break compares. chosen: finer differences are far below the error of power.
+#: Significant digits of power that a tie-break compares. Chosen: finer differences are far below the error of power.
 POWER_DIGITS = 2
 #: Significant digits of a chance that a tie-break compares, and the chance from which candidates count as equally sure.
 #: chosen: whole percents; from four in five on, fewer devices are worth more than further certainty.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import optuna
     from optuna.distributions import BaseDistribution
 
-#: Score reported to the sampler where a candidate does not qualify. chosen: above any real score, but finite.
+#: Score reported to the sampler where a candidate does not qualify. Chosen: above any real score, but finite.
 SCORE_OF_REJECTED = 1e30
 
 

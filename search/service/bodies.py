@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, create_mod
 from search.options import Input, inputs
 from search.sweeps import ARGUMENTS, WORDS
 
-#: Text of a scenario, a name, and a change. chosen: far above what people write.
+#: Text of a scenario, a name, and a change. Chosen: far above what people write.
 MOST_TEXT, MOST_NAME, MOST_CHANGE, MOST_VALUES, MOST_ITEMS = 200_000, 200, 500, 200, 50
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=MOST_NAME)]

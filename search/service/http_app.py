@@ -22,7 +22,7 @@ from search.service.problems import Outcome, of_schema, problem
 from search.service.request_filter import LOOPBACK, RequestFilter, response
 
 TITLE = "perfmodel"
-#: Threads beyond those of the requests that may wait. chosen: refusals are short.
+#: Threads beyond those of the requests that may wait. Chosen: refusals are short.
 SPARE_THREADS = 4
 ABOUT = (
     "Capacity planning for LLM serving: which hardware, how many, in which configuration, at what cost and power, "

@@ -32,9 +32,9 @@ class Outcome:
 
 def problem(status: int, message: str, *, place: str = "", value: Any = None, way_out: str = "") -> Outcome:
     """Return the outcome of a request that was not answered."""
-    told = message if len(message) <= LONGEST else f"{message[: LONGEST // 2]} [...] {message[-LONGEST // 2 :]}"
+    text = message if len(message) <= LONGEST else f"{message[: LONGEST // 2]} [...] {message[-LONGEST // 2 :]}"
     shown = repr(value)[:LONGEST_VALUE] if value is not None else ""
-    return Outcome(status, json.dumps({"error": {"message": told, "place": place, "value": shown, "way_out": way_out}}))
+    return Outcome(status, json.dumps({"error": {"message": text, "place": place, "value": shown, "way_out": way_out}}))
 
 
 def of_error(message: str) -> Outcome:
@@ -78,5 +78,5 @@ def gone() -> Outcome:
 
 def too_large(most: int) -> Outcome:
     """Return the outcome of a request with too many bytes."""
-    told = f"the request has more than {most:,} bytes; send less, or start the server with a higher --most-mb"
-    return problem(413, told)
+    text = f"the request has more than {most:,} bytes; send less, or start the server with a higher --most-mb"
+    return problem(413, text)

@@ -13,7 +13,7 @@ from search.service.problems import Outcome, problem, too_large
 
 #: Names by which a browser may call a server on its own machine; others are refused, as DNS may point them here.
 LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
-#: Seconds in which a body has to arrive. chosen: 8 MB in that time is 2 Mbit/s.
+#: Seconds in which a body has to arrive. Chosen: 8 MB in that time is 2 Mbit/s.
 ARRIVING_S = 30.0
 WRONG_HOST = "the request is addressed to another host; ask 127.0.0.1 or localhost, or start the server with --host"
 WRONG_ORIGIN = "the request comes from a page of another server; ask from a program, or from the page of this server"

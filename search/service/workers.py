@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from search.service.bodies import Body
 
-#: Seconds that a worker may take to start. chosen: ten times what it takes.
+#: Seconds that a worker may take to start. Chosen: ten times what it takes.
 STARTING = 60.0
 READY = "ready"
 

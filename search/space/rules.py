@@ -27,10 +27,10 @@ Row = Mapping[str, float]
 #: A column of candidates, or the value of one.
 Values = TypeVar("Values", float, Array)
 
-#: Largest pipeline stage that is worth trying, relative to an even share of the layers. chosen: 61 layers on 8 stages
+#: Largest pipeline stage that is worth trying, relative to an even share of the layers. Chosen: 61 layers on 8 stages
 #: (DeepSeek-V3) put 8 layers on the fullest stage, 5 % more than the even 7.6.
 MAX_STAGE_IMBALANCE = 1.15
-#: Largest degree that a message lists as possible. chosen: keeps the list short.
+#: Largest degree that a message lists as possible. Chosen: keeps the list short.
 MAX_LISTED_DIVISOR = 64
 
 

@@ -58,9 +58,9 @@ DEGREE_AXES = ("tp", "pp", "ep", "dp", "cp", "kvp")
 OWN_DP = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 #: Degrees of expert parallelism between none and the whole group.
 PART_GROUPS = (2.0, 4.0, 8.0)
-#: Largest dp that is tried together with a pipeline where nobody lists degrees. chosen: one node.
+#: Largest dp that is tried together with a pipeline where nobody lists degrees. Chosen: one node.
 MAX_OWN_DP_IN_PIPELINE = 8.0
-#: Reasons that a message gives when no candidate is left. chosen: what a reader takes in.
+#: Reasons that a message gives when no candidate is left. Chosen: what a reader takes in.
 REASONS_TOLD = 3
 
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Literal
 
 from hwdb import InputError, UnknownName
 from perfmodel.arrays import NAN
+from perfmodel.unit_factors import MS_PER_S
 from perfmodel.vocabulary import FORMER_NAMES
-from perfmodel.workload import METRICS, MS_PER_S, SLO_KEYS, STATISTICS, Slo
+from perfmodel.workload import METRICS, SLO_KEYS, STATISTICS, Slo
 
 if TYPE_CHECKING:
     from perfmodel.simulator import Simulation, Window

@@ -67,9 +67,9 @@ class Tuned:
             better = max if OBJECTIVES[name] else min
             best = better(self.front, key=itemgetter(name))
             changed = [a.name for a in self.axes if best[a.name] != start[a.name]]
-            told = ", ".join(f"{key} {best[key]} (planned {start[key]})" for key in changed)
-            if told and best[name] != start[name]:
-                text = f"Best {name}: {best[name]:.4g} against {start[name]:.4g} as planned, with {told}"
+            changes = ", ".join(f"{key} {best[key]} (planned {start[key]})" for key in changed)
+            if changes and best[name] != start[name]:
+                text = f"Best {name}: {best[name]:.4g} against {start[name]:.4g} as planned, with {changes}"
                 out.append(f"{text}{self._paid(name, best, start)}.")
         return out
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from hwdb import InputError
 from perfmodel import __version__
 from perfmodel.simulator import COUNT, Traffic
-from perfmodel.workload import MS_PER_S
+from perfmodel.unit_factors import MS_PER_S
 from search.searchers import Progress
 from search.studies.axes import axes_of
 from search.studies.executors import Executor, Serial

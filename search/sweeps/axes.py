@@ -44,7 +44,7 @@ COUNTS = ("tp", "pp", "ep", "dp_attention", "cp", "kvp", "replicas")
 #: Arguments that are shares, 0 to 1.
 SHARES = ("prefix_hit", "host_weights", "host_experts", "host_kv")
 ARGUMENTS = ("device", *PLACED, *WORDS, *LOADS, *LENGTHS)
-#: Most combinations of one call. chosen: a frame of them takes some seconds and 1 GB.
+#: Most combinations of one call. Chosen: a frame of them takes some seconds and 1 GB.
 MOST_ROWS = 200_000
 
 
@@ -87,8 +87,8 @@ def read_axes(given: Mapping[str, Any], most: int = MOST_ROWS) -> Axes:
     for name in names:
         if name not in ARGUMENTS:
             near = nearest(name, ARGUMENTS)
-            told = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(ARGUMENTS)}"
-            raise InputError(f"sweep: unknown argument {name!r}; {told}")
+            text = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(ARGUMENTS)}"
+            raise InputError(f"sweep: unknown argument {name!r}; {text}")
     lists = {name: _values(name, values) for name, values in names.items()}
     loads = [name for name in LOADS if name in lists]
     if len(loads) > 1:

@@ -24,7 +24,8 @@ from perfmodel.estimates import (
     overall,
     placed,
 )
-from perfmodel.workload import MS_PER_S, Load, load_of
+from perfmodel.unit_factors import MS_PER_S
+from perfmodel.workload import Load, load_of
 from search.planning import cost_columns, power_columns, tariff
 from search.scenario import Site
 from search.space import refuse_impossible

@@ -129,8 +129,8 @@ class SweepTable:
         frame = self._frame
         differ = [c for c in self.differing() if c not in ("device", "tp")]
         values = [(c, frame[c].iloc[row]) for c in differ]
-        told = [v if isinstance(v, str) else f"{c} {plain(v)}" for c, v in values]
-        return ", ".join([f"{frame['device'].iloc[row]} TP{frame['tp'].iloc[row]:g}", *told])
+        texts = [v if isinstance(v, str) else f"{c} {plain(v)}" for c, v in values]
+        return ", ".join([f"{frame['device'].iloc[row]} TP{frame['tp'].iloc[row]:g}", *texts])
 
     def shown(self) -> pd.DataFrame:
         """Return the part of the table that a notebook shows: what differs between rows, and the main figures."""

@@ -34,7 +34,7 @@ HIGH_CONFIDENCE = 0.9
 SURER = f"each SLO kept with {100 * HIGH_CONFIDENCE:.0f} % chance"
 WEIGHT_FORMATS = ("bf16", "fp8", "int4")
 KV_FORMATS = ("fp8",)
-#: Most devices other than the winner's that are tried alone, and whose price is changed. chosen: keeps the table short.
+#: Most devices other than the winner's that are tried alone, and whose price is changed. Chosen: keeps the table short.
 MOST_DEVICES, MOST_PRICES = 3, 2
 #: Limits of a plan whose worth is shown, in words.
 LIMIT_WORDS = {
@@ -45,7 +45,7 @@ LIMIT_WORDS = {
     "nodes": "nodes",
 }
 #: Least memory of a device that is not on offer, as a share of the winner's, and from where it counts as another kind
-#: of the same generation. chosen: what a user would compare.
+#: of the same generation. Chosen: what a user would compare.
 LEAST_MEMORY, MORE_MEMORY = 0.5, 1.3
 
 

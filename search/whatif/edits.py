@@ -14,7 +14,7 @@ from perfmodel.vocabulary import FORMER_NAMES
 #: Key, operator and value. A `*` before `=` multiplies; a space between them makes it part of the key's pattern.
 _FORM = re.compile(r"\s*(?P<key>.+?)(?P<operator>(?<=[^.\s])[*/+-]=|\s+[*/+-]=|\s*=)(?P<value>.*)", re.S)
 _SEGMENT = re.compile(r'"([^"]*)"|([^."]+)')
-#: Most values of a grid. chosen: some minutes of plans.
+#: Most values of a grid. Chosen: some minutes of plans.
 MOST_VALUES = 1000
 #: Letters that make a part of a key a pattern of shell style.
 WILD = frozenset("*?[")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from search.scenario import Scenario
 
-#: Grids of one call. chosen: a table with more than two keys is not read.
+#: Grids of one call. Chosen: a table with more than two keys is not read.
 MOST_GRIDS = 2
 #: Columns with the values of the grids.
 VALUES = ("grid_value", "second_grid_value")

@@ -20,16 +20,7 @@ WAY_OUT = "write one with perfmodel plan SCENARIO.toml --json > FILE"
 
 def read_plan_rows(path: Path) -> list[dict[str, Any]]:
     """Return the rows of a plan that `perfmodel plan --json` wrote to `path`; `InputError` where it is no such file."""
-    try:
-        text = infile.read_bytes(path, "plan", infile.MOST_CONFIG).decode("utf-8-sig")
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; {WAY_OUT}") from None
-    except IsADirectoryError:
-        raise InputError(f"{path}: is a folder, not a plan; {WAY_OUT}") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: is no UTF-8 text; {WAY_OUT}") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
+    text = infile.read_text(path, "plan", WAY_OUT)
     try:
         rows = jsonfile.parse(text)
     except json.JSONDecodeError as error:
@@ -53,8 +44,8 @@ def best_row(rows: Sequence[Mapping[str, Any]], path: Path) -> Mapping[str, Any]
     best = next((row for row in rows if row["rank"] == 1), None)
     if best is None:
         why = next((str(row["reason"]) for row in rows if row.get("reason")), "")
-        told = f"; nearest is {rows[0]['candidate']}: {why}" if why else ""
-        raise InputError(f"{path}: nothing qualifies in this plan{told}")
+        text = f"; nearest is {rows[0]['candidate']}: {why}" if why else ""
+        raise InputError(f"{path}: nothing qualifies in this plan{text}")
     return best
 
 

@@ -25,7 +25,7 @@ class DraftPass(NamedTuple):
 
 
 def draft_passes(sharding: Sharding, step: Step) -> list[DraftPass]:
-    """Return the passes that draft the next tokens of the sequences in a step; none where no model drafts.
+    """Return the passes that draft the next tokens of the sequences in a step; [] where no model drafts.
 
     The first takes all tokens of the step, prompts included, because the drafter keeps a cache of its own; each further
     draft is a pass of one token per sequence (vllm-project/vllm vllm/v1/spec_decode/eagle.py, `propose`, 2025).

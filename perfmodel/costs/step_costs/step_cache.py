@@ -16,7 +16,7 @@ from perfmodel.deployment import Sharding
 from perfmodel.hardware import Hardware
 from perfmodel.operators import Step, step_shape
 
-#: Most steps that are remembered. chosen: they take some 100 MB; a search of more candidates meets few steps twice.
+#: Most steps that are remembered. Chosen: they take some 100 MB; a search of more candidates meets few steps twice.
 MOST_KNOWN = 200_000
 _CODES = ("basis", "batches")
 
@@ -25,7 +25,8 @@ class StepCache:
     """Remember the cost of every step that was priced, by layout and by the tokens in the step.
 
     One instance serves one model, one engine, one cost model, and deployments with the same adapters, hosts and
-    settings of expert parallelism: whoever holds it sees to that. Devices are told apart as objects, which are kept.
+    settings of expert parallelism: its holder makes sure of that. Devices count as equal only where they are the same
+    object; the cache holds on to them.
     """
 
     def __init__(self, most: int = MOST_KNOWN) -> None:

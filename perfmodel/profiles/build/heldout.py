@@ -43,8 +43,8 @@ class Hidden:
 
 
 def masks(data: Points, test: str, seed: int) -> Mask:
-    """Choose the rows that `test` (one of `TESTS`) hides, as a mask (R,); none where there are too few sites for the
-    test."""
+    """Choose the rows that `test` (one of `TESTS`) hides, as a mask (R,); no row where there are too few sites for
+    the test."""
     rng = np.random.default_rng(seed)
     if test == "points":
         return rng.random(len(data)) < SHARE

@@ -86,7 +86,7 @@ def read_rows(
         raise UnknownName("import format", kind, KINDS)
     place = Path(path)
     if not place.exists():
-        raise InputError(f"{place}: no such file or folder")
+        raise InputError(f"{place}: no such file or folder; give the path of measured rows")
     if not device and not KINDS[kind].names_device:
         raise InputError(f"{place}: {kind} files do not name the device; say which with --device NAME")
     reader = importlib.import_module(f"{__name__}.{KINDS[kind].module}")

@@ -23,10 +23,7 @@ FROM_DISK = {ON_DISK.get(name, (name, 1.0))[0]: (name, ON_DISK.get(name, (name, 
 
 def open_text(path: Path) -> TextIO:
     """Open a file as text, decompressed where it is gzipped. Raises `InputError` if it cannot be read."""
-    try:
-        return io.StringIO(infile.read_table_text(path, "CSV file"), newline="")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    return io.StringIO(infile.read_table_text(path, "CSV file"), newline="")
 
 
 def read_table(path: Path) -> tuple[list[str], list[list[str]]]:

@@ -48,12 +48,7 @@ def read_results(path: str | Path) -> list[MeasuredRun]:
 
 def result_content(path: str | Path) -> Content:
     """Return the content of a result file, plain or gzipped; `InputError` where it cannot be read."""
-    try:
-        return content_of(infile.read_table_text(path, "result"), str(path))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such result; give the path of a benchmark's result file") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); give a readable file") from None
+    return content_of(infile.read_table_text(path, "result", "give the path of a benchmark's result file"), str(path))
 
 
 def runs_of(content: Content) -> list[MeasuredRun]:

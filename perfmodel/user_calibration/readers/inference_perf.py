@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from perfmodel.unit_factors import MS_PER_S
 from perfmodel.user_calibration.readers.reader import ResultReader, inner, metrics, number, text_of
 from perfmodel.user_calibration.run import MeasuredRun
 from perfmodel.workload.traces import Content
@@ -24,7 +25,6 @@ STATISTICS = {"": "mean", "_p50": "median", "_p90": "p90", "_p99": "p99"}
 RATES = {"req_s": "requests_per_sec", "output_tok_s": "output_tokens_per_sec", "total_tok_s": "total_tokens_per_sec"}
 #: Statistics that `predict` answers, where it does not answer all.
 ANSWERED = {"itl_ms": ("_p50", "_p99"), "e2e_ms": ("", "_p99")}
-MS_PER_S = 1e3
 #: Names of the lengths of prompts and of outputs, today and before.
 LENGTHS = (("prompt_tokens", "prompt_len"), ("output_tokens", "output_len"))
 

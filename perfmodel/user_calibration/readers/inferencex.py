@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hwdb import InputError
+from perfmodel.unit_factors import MS_PER_S
 from perfmodel.user_calibration.readers.reader import ResultReader, inner, metrics, number, table_rows, text_of
 from perfmodel.user_calibration.run import MeasuredRun
 from perfmodel.workload.traces import Content
@@ -27,7 +28,6 @@ LATENCIES = {
     "e2e_ms_p99": "p99_e2el",
 }
 POWER = {"power_w_per_device": "avg_power_w", "energy_j_per_output_token": "joules_per_output_token"}
-MS_PER_S = 1e3
 #: End of the framework's name -> engine; `dynamo-` and others stand before it.
 ENGINES = {"vllm": "vllm", "sglang": "sglang", "trt": "trtllm", "trtllm": "trtllm"}
 #: Names of models in the database and of the runner's prefixes -> model.

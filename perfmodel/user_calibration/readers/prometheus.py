@@ -19,11 +19,11 @@ import numpy as np
 
 from hwdb import InputError
 from perfmodel.arrays import Array
+from perfmodel.unit_factors import MS_PER_S
 from perfmodel.user_calibration.readers.reader import ResultReader, inner, text_of
 from perfmodel.user_calibration.run import MeasuredRun
 from perfmodel.workload.traces import Content
 
-MS_PER_S = 1e3
 ENGINES = ("vllm", "sglang")
 WATTS = "DCGM_FI_DEV_POWER_USAGE"
 #: Histogram of a latency, without its unit: names in order of preference.
@@ -194,8 +194,8 @@ class _Server:
         """Return (columns of the load, what was assumed), by how much the requests in flight vary."""
         flight = _summed([*self.named(*RUNNING), *self.named(*WAITING)], span)
         if len(flight) > 2 and flight.var() < CLOSED * flight.mean():
-            told = f"{flight.mean():.4g} requests in flight throughout: read as a closed loop"
-            return {"mode": "closed", "concurrency": text_of(float(flight.mean()))}, told
+            text = f"{flight.mean():.4g} requests in flight throughout: read as a closed loop"
+            return {"mode": "closed", "concurrency": text_of(float(flight.mean()))}, text
         return {"mode": "open", "request_rate_rps": text_of(rate)}, "read as requests that arrive at random"
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hwdb.lazy import lazy_names
-from perfmodel.workload.traces.daily import SECONDS_PER_HOUR, Peak, Period, hours_of_day, peak_of, periods_of
+from perfmodel.workload.traces.daily import Peak, Period, hours_of_day, peak_of, periods_of
 from perfmodel.workload.traces.trace import Trace, Whole
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 __all__ = [
     "LONGEST",
     "READERS",
-    "SECONDS_PER_HOUR",
     "TIME_UNITS",
     "Clock",
     "Content",

@@ -29,7 +29,7 @@ LAYOUT = Layout(
     block_tokens=MOONCAKE.block_tokens,
     has=f"{SESSION}, {LENGTHS[0]}, {LENGTHS[1]} and, if known, {TIME} and {DELAY} (ms)",
 )
-#: Shares of later turns that are long enough to hold the turn before: of whole prompts, and of added ones. chosen: a
+#: Shares of later turns that are long enough to hold the turn before: of whole prompts, and of added ones. Chosen: a
 #: client may cut old turns now and then, and an added text is sometimes longer than all before it.
 WHOLE_FROM, ADDED_TO = 0.95, 0.5
 
@@ -63,10 +63,10 @@ def _with_history(parsed: Parsed, turns: Turns, path: str) -> Parsed:
         return replace(parsed, remarks=(f"{LENGTHS[0]} is taken as the whole prompt of a turn: {evidence}",))
     if share > ADDED_TO:
         row = int(later[~holds][0])
-        told = (
+        text = (
             f"unclear whether {LENGTHS[0]} is the whole prompt of a turn or what it adds: {evidence}, this one is not"
         )
-        raise InputError(f"{parsed.place(path, row)}: {told}; write the whole prompt of every turn")
+        raise InputError(f"{parsed.place(path, row)}: {text}; write the whole prompt of every turn")
     parsed = with_block_size(parsed, path, 0)
     prompts, old = turns.prompts(), parsed.trace
     made = replace(old, input=prompts)
@@ -74,8 +74,8 @@ def _with_history(parsed: Parsed, turns: Turns, path: str) -> Parsed:
         own = [old.blocks[a:b] for a, b in zip(old.offsets[:-1], old.offsets[1:], strict=True)]
         blocks, offsets = blocks_of(turns, prompts, own, old.block_tokens)
         made = replace(made, blocks=blocks, offsets=offsets)
-    told = f"{LENGTHS[0]} is taken as what a turn adds, after all turns before: {evidence}"
-    return replace(parsed, trace=made, remarks=(*parsed.remarks, told))
+    text = f"{LENGTHS[0]} is taken as what a turn adds, after all turns before: {evidence}"
+    return replace(parsed, trace=made, remarks=(*parsed.remarks, text))
 
 
 def _times(content: Content, before: Whole) -> tuple[Array, str]:
@@ -95,8 +95,8 @@ def _times(content: Content, before: Whole) -> tuple[Array, str]:
         elif before[row] >= 0:
             times[row] = times[before[row]] + delay
     if np.isnan(times).any():
-        told = "the sessions have no times of arrival, so that only lengths are read"
-        return np.full(len(before), NAN), f"{told}: give request_rate_rps or concurrency in [workload]"
+        text = "the sessions have no times of arrival, so that only lengths are read"
+        return np.full(len(before), NAN), f"{text}: give request_rate_rps or concurrency in [workload]"
     return times, "turns without a time come their delay after the turn before, without the time of its answer"
 
 

@@ -10,7 +10,7 @@ from perfmodel.workload.traces.content import Content
 from perfmodel.workload.traces.hashed_lines import LENGTHS, TIME, Layout, read_hashed
 from perfmodel.workload.traces.parsed import Parsed, Reader
 
-#: Share of prompts whose blocks may contradict their length. chosen: hashes of a few may cover text that the length
+#: Share of prompts whose blocks may contradict their length. Chosen: hashes of a few may cover text that the length
 #: does not count; of Mooncake's published traces none does (16,024 requests).
 ODD_BLOCKS = 0.1
 LAYOUT = Layout(

@@ -10,7 +10,7 @@ from hwdb import InputError
 from perfmodel.workload.traces.parsed import Parsed
 from perfmodel.workload.traces.trace import Whole
 
-#: Tokens per block that are tried where the counts contradict the format. chosen: what engines and traces use.
+#: Tokens per block that are tried where the counts contradict the format. Chosen: what engines and traces use.
 SIZES = tuple(2**n for n in range(13))
 
 
@@ -32,20 +32,20 @@ def with_block_size(parsed: Parsed, path: str, asked: int) -> Parsed:
     if not len(wrong):
         return replace(parsed, trace=replace(trace, block_tokens=size))
     row = int(wrong[0])
-    told = f"{counts[row]} hash_ids for a prompt of {trace.input[row]} tokens, where blocks of {size} tokens need"
-    told = f"{told} {-(-trace.input[row] // size)} ({len(wrong)} of {len(counts)} such)"
+    text = f"{counts[row]} hash_ids for a prompt of {trace.input[row]} tokens, where blocks of {size} tokens need"
+    text = f"{text} {-(-trace.input[row] // size)} ({len(wrong)} of {len(counts)} such)"
     share = len(wrong) / np.count_nonzero(counts)
     if share < 1.0 if asked else share <= parsed.odd_blocks:
-        return _sized(parsed, size, f"{parsed.word} {parsed.lines[row]} has {told}")
+        return _sized(parsed, size, f"{parsed.word} {parsed.lines[row]} has {text}")
     misfits = {s: len(_contradicting(counts, trace.input, s)) for s in SIZES}
     fitting = [s for s, count in misfits.items() if not count]
     if len(fitting) == 1 and not asked:
-        told = f"hash_ids are taken as blocks of {fitting[0]} tokens, not {size}: only that fits the lengths"
-        return _sized(parsed, fitting[0], told)
+        text = f"hash_ids are taken as blocks of {fitting[0]} tokens, not {size}: only that fits the lengths"
+        return _sized(parsed, fitting[0], text)
     near = min(misfits, key=lambda s: misfits[s])
     known = f"blocks of {' or '.join(map(str, fitting or [near]))} tokens fit {'all' if fitting else 'most'}"
     way_out = f"state block_tokens in [workload] ({known}), or correct the lengths"
-    raise InputError(f"{parsed.place(path, row)}: {told}; {way_out}")
+    raise InputError(f"{parsed.place(path, row)}: {text}; {way_out}")
 
 
 def _sized(parsed: Parsed, size: int, remark: str) -> Parsed:

@@ -66,8 +66,8 @@ def _check_ids(parsed: Parsed, path: str) -> None:
     first: dict[str, int] = {}
     for row, one in enumerate(map(str, ids.tolist())):
         if first.setdefault(one, row) != row:
-            told = f"{name} {one[:SHOWN]} is that of {parsed.word} {parsed.lines[first[one]]} too"
-            raise InputError(f"{parsed.place(path, row)}: {told}; drop the copy, or rename the column if it is no id")
+            text = f"{name} {one[:SHOWN]} is that of {parsed.word} {parsed.lines[first[one]]} too"
+            raise InputError(f"{parsed.place(path, row)}: {text}; drop the copy, or rename the column if it is no id")
 
 
 def _check_start(parsed: Parsed, path: str) -> None:
@@ -88,8 +88,8 @@ def _answered(parsed: Parsed, path: str) -> Parsed:
         return parsed
     if not kept.any():
         wrong = "output of 0 tokens" if empty[0] else "the request failed"
-        told = f"{wrong}; every request needs 1 or more, and none of the {len(kept)} in the file has an answer"
-        raise InputError(f"{parsed.place(path, 0)}: {told}; give a trace of requests that were served")
+        text = f"{wrong}; every request needs 1 or more, and none of the {len(kept)} in the file has an answer"
+        raise InputError(f"{parsed.place(path, 0)}: {text}; give a trace of requests that were served")
     dropped = int((~kept).sum())
     why = [
         f"{int(rows.sum())} {what}"

@@ -90,8 +90,8 @@ def _one(part: str, names: Sequence[str], plain: dict[str, str], place: str) -> 
     known = {_plain(n) for n in names}
     found = [column for column, text in plain.items() if text in known]
     if len(found) > 1:
-        told = f"{' and '.join(repr(f) for f in found)} may each be the {part} tokens"
-        raise InputError(f"{place}: {told}; keep one, or rename the other")
+        sentence = f"{' and '.join(repr(f) for f in found)} may each be the {part} tokens"
+        raise InputError(f"{place}: {sentence}; keep one, or rename the other")
     return found[0] if found else ""
 
 

@@ -61,8 +61,8 @@ class Content:
             try:
                 value = json.loads(line)
             except (ValueError, RecursionError):  # not JSON, or a number of more digits than Python converts
-                told = "not JSON; write one object per line"
-                raise InputError(f"{self.path}, line {number}: {told}") from None
+                text = "not JSON; write one object per line"
+                raise InputError(f"{self.path}, line {number}: {text}") from None
             yield number, self._object(value, number, line.strip())
 
     def _object(self, value: Any, number: int, text: str) -> dict[str, Any]:

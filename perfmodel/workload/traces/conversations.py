@@ -13,7 +13,7 @@ from perfmodel.workload.traces.trace import Whole
 #: Tokens per block of a conversation whose file has no hashes: those of vLLM's cache (vllm/config/cache.py,
 #: block_size 16 on GPUs).
 BLOCK_TOKENS = 16
-#: Most blocks of all prompts. chosen: 0.8 GB of hashes, three times those of the largest ShareGPT file.
+#: Most blocks of all prompts. Chosen: 0.8 GB of hashes, three times those of the largest ShareGPT file.
 MOST_BLOCKS = 100_000_000
 
 
@@ -55,8 +55,8 @@ def blocks_of(turns: Turns, prompts: Whole, own: Sequence[Whole] = (), size: int
     """
     counts = -(-prompts // size)
     if not 0 <= counts.sum(dtype=float) <= MOST_BLOCKS or counts.min() < 0:
-        told = f"its prompts have {counts.sum(dtype=float):.3g} blocks of {size} tokens, more than {MOST_BLOCKS:g}"
-        raise InputError(f"the trace is too long: {told}; give a part of it")
+        text = f"its prompts have {counts.sum(dtype=float):.3g} blocks of {size} tokens, more than {MOST_BLOCKS:g}"
+        raise InputError(f"the trace is too long: {text}; give a part of it")
     made: list[Whole] = []
     fresh = max((int(h.max()) for h in own if len(h)), default=-1) + 1
     for row, previous in enumerate(turns.before().tolist()):

@@ -42,8 +42,8 @@ def table_of(content: Content) -> tuple[Table, list[str]]:
             text, dtype=str, skiprows=above, skip_blank_lines=False, skipinitialspace=True, na_filter=False
         )
     except pd.errors.ParserError as error:
-        told = f"not a table: {str(error).strip()}; give each line as many fields as the header"
-        raise InputError(f"{content.path}: {told}") from None
+        sentence = f"not a table: {str(error).strip()}; give each line as many fields as the header"
+        raise InputError(f"{content.path}: {sentence}") from None
     frame.columns = [str(c).strip() for c in frame.columns]
     blank = (frame == "").all(axis=1).to_numpy()
     lines = np.arange(2, len(frame) + 2)[~blank] + above  # the header is line 1

@@ -14,21 +14,20 @@ from itertools import pairwise
 import numpy as np
 
 from perfmodel.arrays import NAN, Array
+from perfmodel.unit_factors import HOURS_PER_DAY, SECONDS_PER_HOUR
 from perfmodel.workload.traces.trace import Trace
 
-SECONDS_PER_HOUR = 3600.0
-HOURS_PER_DAY = 24
-#: Lengths of a period, seconds: the longest that fits into the trace twice. chosen: the hours in which people plan, and
+#: Lengths of a period, seconds: the longest that fits into the trace twice. Chosen: the hours in which people plan, and
 #: less for traces of an hour and less.
 PERIODS_S = (SECONDS_PER_HOUR, 900.0, 300.0)
-#: Lengths of the windows inside a period, seconds. chosen: long against the time of a request, so that a queue settles
+#: Lengths of the windows inside a period, seconds. Chosen: long against the time of a request, so that a queue settles
 #: in them, and short enough for a rush within an hour; shorter bursts are in the variation of the gaps.
 WINDOWS_S = (900.0, 300.0)
-#: Share of a period by which the last one may be shorter or longer. chosen: a recording rarely ends on the hour.
+#: Share of a period by which the last one may be shorter or longer. Chosen: a recording rarely ends on the hour.
 ODD_END = 0.5
-#: Chance that noise alone passes for a peak. chosen: as in a test at the 5 % level.
+#: Chance that noise alone passes for a peak. Chosen: as in a test at the 5 % level.
 FALSE_PEAK = 0.05
-#: Excess of the peak over the mean from which a load counts as unsteady. chosen: less changes few plans.
+#: Excess of the peak over the mean from which a load counts as unsteady. Chosen: less changes few plans.
 LEAST_EXCESS = 0.1
 
 

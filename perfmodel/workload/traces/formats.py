@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hwdb import InputError, infile
+from hwdb import infile
 from perfmodel.workload.traces import (
     aiperf,
     azure,
@@ -57,17 +57,8 @@ def read_trace(
     Raises:
         InputError: names file, line, field, value and way out.
     """
-    content = content_of(_open(path), str(path))
+    text = infile.read_table_text(path, "trace", "give the path of an existing CSV, JSON or JSONL file")
+    content = content_of(text, str(path))
     reader = next(r for r in READERS if r.recognises(content))
     asked = Asked(sort=sort, longest=longest, time_unit=time_unit, block_tokens=block_tokens)
     return checked(reader.read(content), str(path), asked)
-
-
-def _open(path: str | Path) -> str:
-    """Return the text of a file, unpacked where it is gzipped; raise `InputError` where it cannot be read."""
-    try:
-        return infile.read_table_text(path, "trace")
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such trace; give the path of an existing CSV, JSON or JSONL file") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); give a readable file") from None

@@ -66,8 +66,8 @@ def _add(found: _Requests, benchmark: Any, place: str) -> None:
     """Add the requests of one benchmark to `found`."""
     listed = benchmark.get("requests") if isinstance(benchmark, dict) else None
     if not isinstance(listed, dict) or not any(isinstance(listed.get(s), list) for s in STATES):
-        told = f"'requests' does not list {', '.join(STATES)} requests"
-        raise InputError(f"{place}: {told}; give a report of guidellm that has them")
+        text = f"'requests' does not list {', '.join(STATES)} requests"
+        raise InputError(f"{place}: {text}; give a report of guidellm that has them")
     for state in STATES:
         group = listed.get(state)
         for number, request in enumerate(group if isinstance(group, list) else [], 1):
@@ -93,8 +93,8 @@ def _times(start: Array, benchmarks: list[dict[str, Any]]) -> tuple[Array, str]:
     """Return (when requests were sent in seconds, NaN where that is no load of its own; a remark on it)."""
     unknown, way_out = np.full(len(start), NAN), "give request_rate_rps or concurrency in [workload]"
     if len(benchmarks) > 1:
-        told = f"the report holds {len(benchmarks)} benchmarks, so that only lengths are read"
-        return unknown, f"{told}: {way_out}"
+        text = f"the report holds {len(benchmarks)} benchmarks, so that only lengths are read"
+        return unknown, f"{text}: {way_out}"
     kind = _strategy(benchmarks[0])
     if kind in CLOSED:
         return unknown, f"the benchmark's requests were {kind}, so that only lengths are read: {way_out}"

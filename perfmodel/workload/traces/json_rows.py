@@ -35,7 +35,7 @@ def read_json_rows(content: Content) -> Parsed:
     return parsed_of(Table(cells, lines, content.path, content.word), roles, kind="JSON")
 
 
-#: Keys that are looked at. chosen: far more than requests have.
+#: Keys that are looked at. Chosen: far more than requests have.
 _MOST_KEYS = 200
 
 READER = Reader(name="JSON rows", recognises=lambda c: c.kind != "table", read=read_json_rows)

@@ -88,9 +88,9 @@ def _check_total(table: Table, roles: Roles, total: Whole) -> None:
     wrong = np.flatnonzero(stated != total)
     if len(wrong):
         row = int(wrong[0])
-        told = f"{roles.total} {stated[row]:g} is not the sum of {roles.input} and {roles.output}, {total[row]}"
+        text = f"{roles.total} {stated[row]:g} is not the sum of {roles.input} and {roles.output}, {total[row]}"
         others = f" ({len(wrong)} of {len(total)} such)"
-        raise InputError(f"{table.place(row)}: {told}{others}; correct the line, or remove the column {roles.total}")
+        raise InputError(f"{table.place(row)}: {text}{others}; correct the line, or remove the column {roles.total}")
 
 
 def _times(table: Table, roles: Roles, kind: str, unit: str) -> tuple[Array, Clock]:

@@ -21,10 +21,10 @@ SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 #: Units that times may be in.
 TIME_UNITS = tuple(SECONDS)
 NAMES = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
-#: Requests/s between which a trace lies whose unit nothing states. chosen: published traces have 0.2 to 60 requests/s
+#: Requests/s between which a trace lies whose unit nothing states. Chosen: published traces have 0.2 to 60 requests/s
 #: (BurstGPT 0.3, Mooncake 3.4, Bailian 5, Azure 2023 2.6 and 5.5, Azure 2024 about 28 and 45).
 PLAUSIBLE = (0.01, 100.0)
-#: Requests from which a rate is too low to be plausible. chosen: a few lines by hand may be far apart.
+#: Requests from which a rate is too low to be plausible. Chosen: a few lines by hand may be far apart.
 FEW = 20
 #: Times, in seconds since 1970, that are dates: 1985 to 2096. No recording lasts so long.
 EPOCH = (5e8, 4e9)
@@ -45,8 +45,8 @@ def in_seconds(parsed: Parsed, path: str, asked: str) -> Parsed:
             raise InputError(f"{path}: time_unit is given, but the trace has no times; leave it out")
         return parsed
     if asked and clock.stated and clock.unit != asked:
-        told = f"time_unit = {asked!r} contradicts {clock.field}, which is in {NAMES[clock.unit]}"
-        raise InputError(f"{path}: {told}; leave time_unit out or correct the column")
+        text = f"time_unit = {asked!r} contradicts {clock.field}, which is in {NAMES[clock.unit]}"
+        raise InputError(f"{path}: {text}; leave time_unit out or correct the column")
     unit, remark = (asked, "") if asked else _settled(times, clock, path)
     trace = replace(parsed.trace, arrival=times * SECONDS[unit])
     return replace(parsed, trace=trace, remarks=(*parsed.remarks, *([remark] if remark else [])))
@@ -76,13 +76,13 @@ def _by_rate(times: Array, clock: Clock, path: str) -> tuple[str, str]:
         likely = [u for u in likely if u in ("s", "ms")]
     if len(likely) != 1:
         shown = likely or ["s", "ms"]
-        told = f"nothing states the unit of {clock.field}: {_evidence(times, shown)}"
-        raise InputError(f"{path}: {told}; {WAY_OUT}")
+        text = f"nothing states the unit of {clock.field}: {_evidence(times, shown)}"
+        raise InputError(f"{path}: {text}; {WAY_OUT}")
     unit = likely[0]
-    told = (
+    text = (
         f"{clock.field} is taken as {NAMES[unit]}: only they give a rate that traces have ({_rate(times, unit):.3g}/s)"
     )
-    return unit, f"{told}, and time_unit in [workload] would state it"
+    return unit, f"{text}, and time_unit in [workload] would state it"
 
 
 def _check_format(times: Array, clock: Clock, path: str) -> None:
@@ -93,9 +93,9 @@ def _check_format(times: Array, clock: Clock, path: str) -> None:
     other = [u for u in SECONDS if u != clock.unit and PLAUSIBLE[0] <= _rate(times, u) <= PLAUSIBLE[1]]
     fast, slow = rate > PLAUSIBLE[1], rate < PLAUSIBLE[0] and len(times) >= FEW
     if other and (fast or slow):
-        told = f"{clock.field} of {with_article(clock.kind)} trace is in {NAMES[clock.unit]}"
+        text = f"{clock.field} of {with_article(clock.kind)} trace is in {NAMES[clock.unit]}"
         shown = _evidence(times, [clock.unit, other[0]])
-        raise InputError(f"{path}: {told}, but its values contradict that: {shown}; {WAY_OUT}")
+        raise InputError(f"{path}: {text}, but its values contradict that: {shown}; {WAY_OUT}")
 
 
 def _evidence(times: Array, units: list[str]) -> str:

@@ -47,11 +47,11 @@ def _list(place: str, run: dict[str, Any], name: str) -> Array:
     """Return a list of numbers of a run, one per request."""
     values = run.get(name)
     if not isinstance(values, list):
-        told = f"no list {name!r} with a number per request; run vllm bench serve with --save-detailed"
-        raise InputError(f"{place}: {told}, or sglang.bench_serving with --output-details")
+        text = f"no list {name!r} with a number per request; run vllm bench serve with --save-detailed"
+        raise InputError(f"{place}: {text}, or sglang.bench_serving with --output-details")
     if name != INPUTS and len(values) != len(run[INPUTS]):
-        told = f"{name} has {len(values)} values, {INPUTS} {len(run[INPUTS])}"
-        raise InputError(f"{place}: {told}; give one of each per request")
+        text = f"{name} has {len(values)} values, {INPUTS} {len(run[INPUTS])}"
+        raise InputError(f"{place}: {text}; give one of each per request")
     if not values:
         raise InputError(f"{place}: {name} is empty; give a run with at least one request")
     return np.array([number_of(v, f"{place}, request {n}", name) for n, v in enumerate(values, 1)])
@@ -63,8 +63,8 @@ def _failed(place: str, run: dict[str, Any]) -> np.ndarray[Any, np.dtype[np.bool
     if errors is None:
         return np.zeros(count, dtype=bool)
     if not isinstance(errors, list) or len(errors) != count:
-        told = f"{ERRORS} does not have one text for each of the {count} requests"
-        raise InputError(f"{place}: {told}; give one each, empty where the request was served, or leave {ERRORS} out")
+        text = f"{ERRORS} does not have one text for each of the {count} requests"
+        raise InputError(f"{place}: {text}; give one each, empty where the request was served, or leave {ERRORS} out")
     return np.array([bool(e) for e in errors])
 
 
@@ -72,8 +72,8 @@ def _times(runs: list[tuple[str, dict[str, Any]]]) -> tuple[Array, str]:
     """Return (when requests were sent in seconds, NaN where that is no load of its own; a remark on it)."""
     unknown = np.full(sum(len(run[INPUTS]) for _, run in runs), NAN)
     if len(runs) > 1:
-        told = f"the file holds {len(runs)} runs, so that only lengths are read"
-        return unknown, f"{told}: give request_rate_rps or concurrency in [workload]"
+        text = f"the file holds {len(runs)} runs, so that only lengths are read"
+        return unknown, f"{text}: give request_rate_rps or concurrency in [workload]"
     place, run = runs[0]
     rate, clients = _stated(run, "request_rate"), _stated(run, "max_concurrency")
     if not np.isfinite(rate) and (clients == clients or rate == np.inf):

@@ -9,15 +9,13 @@ import numpy as np
 from perfmodel.arrays import Array
 from perfmodel.money import HOURS_PER_MONTH
 from perfmodel.power import carbon_g, energy_kwh
-from perfmodel.workload import SECONDS_PER_HOUR
+from perfmodel.unit_factors import GRAMS_PER_KG, HOURS_PER_DAY, SECONDS_PER_HOUR
 from search.scenario import Site
 
 if TYPE_CHECKING:
     from search.fleet.accounting.fleet import FleetPlan
 
-GRAMS_PER_KG = 1e3
-HOURS_PER_DAY = 24
-#: Steps per hour in which a period is cut to weigh the hours of the day. chosen: periods are rarely cut finer.
+#: Steps per hour in which a period is cut to weigh the hours of the day. Chosen: periods are rarely cut finer.
 STEPS_PER_HOUR = 12
 
 

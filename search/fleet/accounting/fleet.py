@@ -10,7 +10,7 @@ import numpy as np
 
 from perfmodel.arrays import Array, Index
 from perfmodel.power import energy_per_token
-from perfmodel.workload import MS_PER_S, SECONDS_PER_HOUR
+from perfmodel.unit_factors import MS_PER_S, SECONDS_PER_HOUR
 from search.fleet.accounting.bills import hourly_bills
 from search.fleet.accounting.idle import Idle
 from search.fleet.problem_data.limits import INTEGRALITY_TOLERANCE, taken_of

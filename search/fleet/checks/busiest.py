@@ -11,7 +11,7 @@ import numpy as np
 from perfmodel import Estimates, Slo, Workload
 from perfmodel.arrays import NAN
 from perfmodel.estimates import chances, overall
-from perfmodel.workload import MS_PER_S
+from perfmodel.unit_factors import MS_PER_S
 from search.fleet.accounting.fleet import FleetPlan
 from search.fleet.checks.operating import Served, mixes
 from search.fleet.options.regions import shorter

@@ -23,10 +23,10 @@ from search.fleet.replicas.batches import ratio_of
 from search.fleet.replicas.modelled import Modelled
 from search.fleet.replicas.rates import greatest_rates
 
-#: A mix may reach less than its classes do one by one by this part before it counts. chosen: below the error of the
+#: A mix may reach less than its classes do one by one by this part before it counts. Chosen: below the error of the
 #: estimates, and a few per cent of the utilisation that is left free anyway.
 TOLERANCE = 0.05
-#: Times that the program is solved again at most. chosen: mixes move less from round to round.
+#: Times that the program is solved again at most. Chosen: mixes move less from round to round.
 MOST_ROUNDS = 3
 #: Least use of a replica's capacity that has a mix to judge.
 LEAST_USE = 1e-3

@@ -13,7 +13,7 @@ from perfmodel import Slo, Workload, simulator
 from perfmodel.arrays import Array, Mask
 from perfmodel.estimates import overall
 from perfmodel.simulator import Simulation
-from perfmodel.workload import MS_PER_S
+from perfmodel.unit_factors import MS_PER_S
 from search.fleet.accounting.fleet import FleetPlan
 from search.fleet.checks.busiest import Mix, busiest_mixes, workload_of
 from search.fleet.checks.operating import Served
@@ -23,7 +23,7 @@ from search.fleet.replicas.pairs import PairBatch
 from search.scenario import OVER_THE_NETWORK
 from search.searchers import Progress
 
-#: Most replicas of an option that are simulated, at their part of the rate. chosen: more replicas behind one router
+#: Most replicas of an option that are simulated, at their part of the rate. Chosen: more replicas behind one router
 #: wait no longer, and take longer to simulate.
 MOST_REPLICAS = 16
 

@@ -20,9 +20,9 @@ from search.fleet.decomposition.columns import Column, Parts
 from search.fleet.decomposition.coupling import Tiers
 from search.scenario import Supply
 
-#: Columns of a part that are looked at: the cheapest at the prices of the rows. chosen: more of them are hardly taken.
+#: Columns of a part that are looked at: the cheapest at the prices of the rows. Chosen: more of them are hardly taken.
 MOST_COLUMNS = 40
-#: Columns of a part whose options are those that a slot is solved with. chosen: more of them take longer to solve.
+#: Columns of a part whose options are those that a slot is solved with. Chosen: more of them take longer to solve.
 USED_COLUMNS = 4
 #: Gap at which the choice of a slot may stop.
 GAP = 5e-4

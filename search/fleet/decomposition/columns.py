@@ -23,15 +23,15 @@ from search.fleet.integer_program.solve import Solver, run_solver
 from search.fleet.problem_data.limits import most_steady
 from search.fleet.problem_data.problem import FleetProblem
 
-#: Parts that are solved at the same time. chosen: the solver leaves Python while it works.
+#: Parts that are solved at the same time. Chosen: the solver leaves Python while it works.
 AT_ONCE = 2
-#: Gap at which a part may stop. chosen: a tenth of the gap that is asked of a large fleet.
+#: Gap at which a part may stop. Chosen: a tenth of the gap that is asked of a large fleet.
 PART_GAP = 1e-3
-#: Gap at which a part of several classes may stop. chosen: a narrower one takes several times longer.
+#: Gap at which a part of several classes may stop. Chosen: a narrower one takes several times longer.
 SEVERAL_GAP = 4e-3
 #: Seconds that a part gets at least, and how many times its share of the time at most.
 LEAST_S, MOST_SHARE = 0.05, 10.0
-#: Options of a part of several classes that its first columns are made of. chosen: it takes tenths of a second.
+#: Options of a part of several classes that its first columns are made of. Chosen: it takes tenths of a second.
 FEW_OPTIONS = 4
 #: Worths of requests that the program of a part begins with, at most, the latest of those that were lacking.
 MOST_WORTHS = 12

@@ -23,7 +23,7 @@ from search.fleet.decomposition.coupling import Part
 from search.fleet.problem_data.limits import most_lost, spot_options
 from search.fleet.problem_data.problem import FleetProblem
 
-#: Ranges of the worst loss, beside those that begin where one more option may fail. chosen: more hardly raise a bound.
+#: Ranges of the worst loss, beside those that begin where one more option may fail. Chosen: more hardly raise a bound.
 RANGES = 64
 #: Greatest part of spot devices whose loss is told apart: what is lost beyond costs no less.
 MOST_LOST = 0.75

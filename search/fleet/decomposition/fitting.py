@@ -18,7 +18,7 @@ from search.fleet.integer_program.deadline import Deadline
 ROUNDING = 1e-9
 #: Gap at which a part stops that is solved again beside the others, and its share of the time.
 GAP, SHARE = 2e-3, 0.1
-#: Gap at which the parts of a slot stop that begin a fleet together. chosen: they are solved again, one by one.
+#: Gap at which the parts of a slot stop that begin a fleet together. Chosen: they are solved again, one by one.
 START_GAP = 5e-3
 #: Share of the time for the parts that begin a fleet.
 START_TIME = 0.4

@@ -23,7 +23,7 @@ from search.fleet.decomposition.coupling import Part
 from search.fleet.problem_data.limits import most_lost, spot_options, spot_up
 from search.fleet.problem_data.problem import FleetProblem
 
-#: Cells of the grid of amounts, for the largest amount. chosen: finer ones find hardly cheaper columns.
+#: Cells of the grid of amounts, for the largest amount. Chosen: finer ones find hardly cheaper columns.
 CELLS = 600
 #: Options of a part that are looked at: those with the cheapest requests.
 MOST_OPTIONS = 9

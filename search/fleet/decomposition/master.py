@@ -19,9 +19,9 @@ import numpy as np
 from perfmodel.arrays import Array, Index
 from search.fleet.decomposition.columns import Column, Parts
 
-#: Price of what a row lacks, in prices of the dearest replica for as much as a replica takes of it. chosen.
+#: Price of what a row lacks, in prices of the dearest replica for as much as a replica takes of it. Chosen.
 SHORT = 3.0
-#: How far prices move at once: relative to what they are, and more in prices of the dearest replica. chosen.
+#: How far prices move at once: relative to what they are, and more in prices of the dearest replica. Chosen.
 FAR, FAR_USD = 0.5, 0.05
 #: What a row may lack by rounding, relative to what a replica takes of it.
 TOLERANCE = 1e-6

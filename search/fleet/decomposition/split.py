@@ -35,7 +35,7 @@ from search.fleet.problem_data.limits import limits, mean_limits, with_nodes
 from search.fleet.problem_data.problem import FleetProblem
 from search.fleet.problem_data.quantities import Numbers
 
-#: Options x periods from which a fleet is solved so. chosen: below, the whole program takes seconds.
+#: Options x periods from which a fleet is solved so. Chosen: below, the whole program takes seconds.
 LARGE = 400
 #: Options of a period from which a fleet is solved so that no reserved devices join. chosen likewise.
 LARGE_PERIOD = 240
@@ -55,9 +55,9 @@ NEW_WORTHS = 3
 START_PART, LATE_S = 0.6, 1.0
 #: Times that columns are chosen, each beside the devices that the choice before reserves.
 CHOICES = 4
-#: Rounds without progress after which a search ends, and the least progress of the gap. chosen.
+#: Rounds without progress after which a search ends, and the least progress of the gap. Chosen.
 MOST_STALLED, LEAST_PROGRESS = 2, 1e-4
-#: Options that are solved together while a fleet is made cheaper, and of parts of several classes. chosen: one to three
+#: Options that are solved together while a fleet is made cheaper, and of parts of several classes. Chosen: one to three
 #: seconds of the solver.
 TOGETHER, TOGETHER_SEVERAL = 60, 20
 

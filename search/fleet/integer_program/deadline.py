@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-#: Seconds below which no further program is begun. chosen: less than it takes to write a program of some size.
+#: Seconds below which no further program is begun. Chosen: less than it takes to write a program of some size.
 LEAST_S = 0.05
 
 

@@ -30,9 +30,9 @@ from search.fleet.integer_program.variables import Expression, Program
 from search.fleet.problem_data.cases import groups
 from search.fleet.problem_data.limits import most_lost
 
-#: Options times periods from which a program is tightened. chosen: smaller ones take less than a second without.
+#: Options times periods from which a program is tightened. Chosen: smaller ones take less than a second without.
 LEAST_SIZE = 100
-#: Levels of a group at most. chosen: the linear program grows with it, and more hardly raise its bound.
+#: Levels of a group at most. Chosen: the linear program grows with it, and more hardly raise its bound.
 MOST_LEVELS = 8
 
 

@@ -18,7 +18,7 @@ from perfmodel.equations import split_cv
 from search.fleet.problem_data.problem import FleetProblem
 from search.scenario import AUTO_BUCKETS, FleetClass, FleetSpec
 
-#: Cuts that `auto` tries in turn: buckets by prompt length, and by output length within each. chosen: each about twice
+#: Cuts that `auto` tries in turn: buckets by prompt length, and by output length within each. Chosen: each about twice
 #: as many as the one before, up to the length classes of a trace.
 CUTS = ((1, 1), (2, 1), (2, 2), (4, 2), (4, 4), (8, 4))
 #: Change of the cost by a finer cut from which it counts.

@@ -15,7 +15,7 @@ import numpy as np
 
 from perfmodel import Slo
 from perfmodel.arrays import Array, Index, Mask
-from perfmodel.workload import MS_PER_S
+from perfmodel.unit_factors import MS_PER_S
 from search.fleet.accounting.account import intensities
 from search.fleet.accounting.idle import Idle, idle_devices
 from search.fleet.problem_data.problem import FleetProblem
@@ -83,15 +83,15 @@ class RegionTerms:
 
     def remarks(self, spec: FleetSpec) -> tuple[str, ...]:
         """Say which classes are too far from a region."""
-        told: list[str] = []
+        texts: list[str] = []
         for region in dict.fromkeys(o.terms.region for o in spec.options if o.terms.region):
             far = [c for c in spec.classes if shorter(c.slo, self.seconds(region, c.region)) is None]
-            told += [
+            texts += [
                 f"region {region} serves no request of {c.name}: a round trip of "
                 f"{self.seconds(region, c.region) * MS_PER_S:g} ms takes up its bound on TTFT or E2E"
                 for c in far
             ]
-        return tuple(told)
+        return tuple(texts)
 
 
 def shorter(slo: Slo, seconds: float) -> Slo | None:

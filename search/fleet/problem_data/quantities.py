@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from perfmodel.arrays import Array, Index
+from perfmodel.unit_factors import WATTS_PER_KW
 from search.fleet.problem_data.limits import prices, supplied, taken_of
 from search.fleet.problem_data.problem import FleetProblem
 
-WATTS_PER_KW = 1e3
-#: Weight of power against one device where fleets cost the same. chosen: it only decides between equal numbers.
+#: Weight of power against one device where fleets cost the same. Chosen: it only decides between equal numbers.
 POWER_WEIGHT = 1e-2
 
 

@@ -21,7 +21,7 @@ from search.planning import Target, rows_of
 
 #: Least ratio of a latency to its limit where the limit is missed.
 MISSED = 1.0 + 1e-12
-#: Rows x length classes that are estimated at once. chosen: their steps stay in the cache of a core.
+#: Rows x length classes that are estimated at once. Chosen: their steps stay in the cache of a core.
 CELLS = 4096
 #: Columns of `Load` with one row per length class.
 OF_LENGTHS = ("input", "output", "share", "hit")

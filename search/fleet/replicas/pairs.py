@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from search.planning import Tariff
     from search.scenario import Site
 
-#: Numbers of workers that are tried in one replica: of prefill, of decode. chosen: other ratios follow from replicas of
+#: Numbers of workers that are tried in one replica: of prefill, of decode. Chosen: other ratios follow from replicas of
 #: several kinds, and larger groups fail as a whole.
 RATIOS = ((1, 1), (1, 2), (2, 1), (1, 3), (3, 1), (2, 3), (3, 2), (1, 4), (4, 1))
 
@@ -91,11 +91,11 @@ class Pairs:
         out = []
         for row in rows.tolist():
             pools = (pool.take(np.array([row])) for pool in (self.prefill, self.decode))
-            told = [
+            texts = [
                 f"{plain(n)} x [{deployment_words(p)}]"
                 for n, p in zip(self.workers[:, row].tolist(), pools, strict=True)
             ]
-            out.append(" + ".join(told))
+            out.append(" + ".join(texts))
         return out
 
 

@@ -16,14 +16,14 @@ from perfmodel.arrays import Array, Index, Mask
 from search.planning import LEAST_LOAD, OVER_SATURATED, RATE_TOLERANCE, SATURATING_RATE
 
 #: Rates that are tried first, as shares of what a saturated replica serves: of every layout, and of those that keep
-#: the first. chosen.
+#: the first. Chosen.
 FIRST_TRIED, THEN_TRIED = 0.5, (0.8, 0.97)
 #: Share of the least rate known to be missed that is tried next, beside an idle replica, where none is kept so far.
 LESS = 0.5
 #: Distances from the expected limit of the rates that are tried on both sides of it, as shares of the bracket: the
-#: first for many rows, all for few. chosen: the bracket then shrinks 16-fold or more where the limit is between them.
+#: first for many rows, all for few. Chosen: the bracket then shrinks 16-fold or more where the limit is between them.
 MARGINS = (1 / 32, 1 / 256, 1 / 8)
-#: Rows up to which twice and thrice as many rates are tried in a round. chosen: a call of the estimator takes as long
+#: Rows up to which twice and thrice as many rates are tried in a round. Chosen: a call of the estimator takes as long
 #: as some 50 rows.
 FEW = (24, 12)
 #: Part of the bracket that a round must leave at most; otherwise the next round tries its thirds.

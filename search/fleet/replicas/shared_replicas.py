@@ -26,11 +26,11 @@ from perfmodel.workload import load_of
 from search.fleet.replicas.batches import Batch
 from search.planning import Target, deployment_words
 
-#: Parts of the KV memory that are tried for two models; more models have equal parts. chosen.
+#: Parts of the KV memory that are tried for two models; more models have equal parts. Chosen.
 PARTS_OF_TWO = ((0.25, 0.75), (0.5, 0.5), (0.75, 0.25))
-#: Times that waits are lengthened until no step is longer than what the others wait for. chosen: one is usual.
+#: Most iterations in which waits grow until no step is longer than what the others wait for. Chosen: one is usual.
 MOST_ROUNDS = 4
-#: Part by which a step may be longer than what the others wait for. chosen: below the steps of the grid of rates.
+#: Fraction by which a step may be longer than what the others wait for. Chosen: below the steps of the grid of rates.
 STEP_TOLERANCE = 1e-3
 
 

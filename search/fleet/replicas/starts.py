@@ -9,7 +9,7 @@ import numpy as np
 
 from perfmodel import Deployments
 from perfmodel.estimates import start_up
-from perfmodel.workload import SECONDS_PER_HOUR
+from perfmodel.unit_factors import SECONDS_PER_HOUR
 from search.fleet.replicas.layout_set import Layouts
 from search.scenario import FleetOption, Option
 

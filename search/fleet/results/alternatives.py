@@ -22,7 +22,7 @@ from search.fleet.solution.day import over_the_day
 from search.fleet.solution.from_scenario import with_load
 from search.fleet.solution.plan import fleet_plan
 
-#: Most restrictions that are tried. chosen: each is a solution of the program.
+#: Most restrictions that are tried. Chosen: each is a solution of the program.
 MOST_TRIED = 12
 #: Columns of a fleet that no fall of prices makes the answer.
 NO_FALL = {"price_fall_percent": NAN, "price_fall_of": ""}

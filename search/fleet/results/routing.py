@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from perfmodel.arrays import Array
-from perfmodel.workload import MS_PER_S
+from perfmodel.unit_factors import MS_PER_S
 from search.fleet.accounting.fleet import FleetPlan
 
-#: Header by which a gateway tells the classes apart. assumed: whoever classifies requests sets it.
+#: Header by which a gateway tells the classes apart. Assumed: whoever classifies requests sets it.
 HEADER = "x-request-class"
 #: Sum of the weights of a rule: shares to a thousandth of a per cent.
 WHOLE_WEIGHT = 100_000

@@ -9,6 +9,7 @@ import numpy as np
 
 from hwdb import Infeasible
 from perfmodel.arrays import Mask
+from perfmodel.unit_factors import HOURS_PER_DAY
 from search.fleet.integer_program.solve import Solver
 from search.fleet.problem_data.limits import INTEGRALITY_TOLERANCE
 from search.fleet.problem_data.problem import FleetProblem
@@ -17,12 +18,11 @@ from search.fleet.solution.plan import fleet_plan
 if TYPE_CHECKING:
     from search.fleet.accounting.fleet import FleetPlan
 
-HOURS_PER_DAY = 24.0
 #: Hours by which the periods may miss 24 and still count as a day.
 DAY_TOLERANCE = 0.5
 #: Shares of the time for a fleet that changes over the day, and for one that does not and the one that follows from it.
 ELASTIC_TIME, STATIC_TIME = 0.7, 0.5
-#: Options that are tried alone at most. chosen: the first is within the limits unless stock is short.
+#: Options that are tried alone at most. Chosen: the first is within the limits unless stock is short.
 MOST_TRIED = 5
 
 

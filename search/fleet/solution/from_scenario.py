@@ -13,7 +13,7 @@ import numpy as np
 from hwdb import Infeasible, InputError
 from perfmodel.arrays import Array
 from perfmodel.costs import CostModel, StepCache
-from perfmodel.workload import SECONDS_PER_HOUR
+from perfmodel.unit_factors import SECONDS_PER_HOUR
 from search.fleet.checks.mix import tightened
 from search.fleet.checks.operating import at_load, output_at_load
 from search.fleet.integer_program.solve import Solver
@@ -152,8 +152,8 @@ def _solved(
             raise
         fuller = made(replace(scenario, limits=replace(scenario.limits, utilisation=1.0)))
         usual = f"{scenario.limits.utilisation:.0%}".replace("%", " %")
-        told = f"no fleet within the limits keeps to {usual} of its capacity: this one may be used to all of it"
-        fuller = replace(fuller, problem=replace(fuller.problem, remarks=(*fuller.problem.remarks, told)))
+        text = f"no fleet within the limits keeps to {usual} of its capacity: this one may be used to all of it"
+        fuller = replace(fuller, problem=replace(fuller.problem, remarks=(*fuller.problem.remarks, text)))
         try:
             return fuller, _of_mixes(fuller, solver)
         except Infeasible:
@@ -241,16 +241,16 @@ def _least_cut(spec: FleetSpec, tried: Sequence[tuple[float, Prepared, tuple[int
     _, found, (inputs, outputs) = tried[best]
     names = ", ".join(c.name for c in spec.classes if c.buckets == AUTO_BUCKETS)
     count = len(found.spec.classes)
-    told = f"{names}: cut into {inputs} x {outputs} buckets by prompt and output length, {count} classes in all"
+    text = f"{names}: cut into {inputs} x {outputs} buckets by prompt and output length, {count} classes in all"
     last, finest = tried[-1][2], costs[-1]
     if best + 1 == len(tried):
-        told += "; that is the finest that was tried"
+        text += "; that is the finest that was tried"
     elif np.isfinite(finest):
         more = 100.0 * (finest / costs[best] - 1.0)
-        told += f"; with {last[0]} x {last[1]} the cost changes by {more:+.1f} %"
+        text += f"; with {last[0]} x {last[1]} the cost changes by {more:+.1f} %"
     else:
-        told += f"; with {last[0]} x {last[1]} no option serves some bucket within the SLO by itself"
-    return replace(found, problem=replace(found.problem, remarks=(*found.problem.remarks, told)))
+        text += f"; with {last[0]} x {last[1]} no option serves some bucket within the SLO by itself"
+    return replace(found, problem=replace(found.problem, remarks=(*found.problem.remarks, text)))
 
 
 def _prepared(scenario: Scenario, spec: FleetSpec, costs: CostModel | None, steps: dict[str, StepCache]) -> Prepared:
@@ -305,19 +305,19 @@ def priced(problem: FleetProblem) -> FleetProblem:
         return problem
     names = list(dict.fromkeys(o.device for o in unknown))
     example = ", ".join(f"{name} = ..." for name in names)
-    told = (
+    text = (
         f"no price is known for {', '.join(names)}: give one with [hardware] usd_per_hour = {{ {example} }}, "
         "or usd_per_hour in its [[fleet.option]]"
     )
     rows = np.array([i for i, o in enumerate(problem.options) if o not in unknown], dtype=np.intp)
     left = problem.of_options(rows)
     if len(rows) and not served_by_none(left):
-        return replace(left, remarks=(*left.remarks, f"{told}; without it the fleet leaves it out"))
+        return replace(left, remarks=(*left.remarks, f"{text}; without it the fleet leaves it out"))
     counted = tuple(replace(o, usd_per_hour=o.devices) for o in problem.options)
     inventory = replace(problem.inventory, node_usd_per_hour={})
-    remark = f"{told}; without it the fleet has the fewest devices, not the least cost"
+    remark = f"{text}; without it the fleet has the fewest devices, not the least cost"
     if np.isfinite(problem.inventory.budget):
-        raise InputError(f"fleet: a budget is set, but {told}")
+        raise InputError(f"fleet: a budget is set, but {text}")
     return replace(
         problem, options=counted, inventory=inventory, remarks=(*problem.remarks, remark), counts_devices=True
     )

@@ -37,11 +37,11 @@ UNMET = "no fleet meets the demand within the limits"
 LEAST_SERVED = 1e-4
 #: Share of the time for the first solution. The rest is for those that say what each limit costs, and for ties.
 FIRST_TIME = 0.8
-#: Options x periods up to which the program is solved as a whole after its parts. chosen: it is written in seconds.
+#: Options x periods up to which the program is solved as a whole after its parts. Chosen: it is written in seconds.
 WHOLE = 3000
 #: Options x periods up to which that has a share of the time in any case, and the share of the parts.
 SMALL, PARTS_TIME = 1000, 0.5
-#: Share of the time that is left for the whole at least. chosen: writing it takes seconds.
+#: Share of the time that is left for the whole at least. Chosen: writing it takes seconds.
 WHOLE_TIME = 0.1
 #: Seconds that an answer has in any case, where those before it have taken all of the time.
 LEAST_TIME_S = 1.0

@@ -27,9 +27,9 @@ from search.searchers import Progress
 if TYPE_CHECKING:
     from search.scenario import Scenario
 
-#: Times that a fleet is planned again at most. chosen: one or two are usual.
+#: Times that a fleet is planned again at most. Chosen: one or two are usual.
 MOST_ROUNDS = 3
-#: Loads per replica, relative to that of the fleet, for which replicas are added where it misses a bound. chosen: about
+#: Loads per replica, relative to that of the fleet, for which replicas are added where it misses a bound. Chosen: about
 #: the grid that plans are read at; an option that keeps its bounds at none of them counts with half of the last.
 SHARES = (0.95, 0.9, 0.8, 0.7, 0.55, 0.4, 0.25, 0.18)
 

@@ -12,7 +12,7 @@ from search.fleet.problem_data.limits import prices
 LEAST_SAVING = 1e-6
 #: Options from which a fleet mixes them.
 MIXED = 2
-#: Most variables of a program whose ties are decided even where nothing is free. chosen: a solution takes milliseconds.
+#: Most variables of a program whose ties are decided even where nothing is free. Chosen: a solution takes milliseconds.
 MOST_VARIABLES = 1000
 
 

@@ -23,19 +23,19 @@ from search.planning.evaluation.scoring import LEAST_OFFERED, Scorer
 from search.planning.operating_point.sizing import greatest_load
 from search.searchers import SCORE
 
-#: Pairs that are estimated together, and at least. chosen: fills the ranking, in a few tenths of a second.
+#: Pairs that are estimated together, and at least. Chosen: fills the ranking, in a few tenths of a second.
 BATCH = 96
-#: Most batches. chosen: some seconds; reached only where the bounds say nothing.
+#: Most batches. Chosen: some seconds; reached only where the bounds say nothing.
 MAX_BATCHES = 24
 #: How much better than its bound a pair may turn out, as a factor, where both pools are loaded as far as the SLO
-#: allows: several workers share one queue, the bound is that of one worker. chosen: more than is seen.
+#: allows: several workers share one queue, the bound is that of one worker. Chosen: more than is seen.
 QUEUE_SHARING = 1.15
 #: Rankings that follow from the power, which is bounded only where the workload gives a demand.
 OF_POWER = ("power_w", "site_energy_j_per_output_token", "gco2_per_million_tokens")
 #: Rankings without a bound where the search chooses the load: the pool that is not the bottleneck is loaded less than
 #: its bound assumes. All pairs are estimated then, as far as `MAX_BATCHES` goes.
 UNBOUNDED = (*OF_POWER, "ttft_ms", "tpot_ms", "e2e_ms")
-#: Tokens per step that prefill workers are tried with besides the engine's own. chosen: prompts of several thousand
+#: Tokens per step that prefill workers are tried with besides the engine's own. Chosen: prompts of several thousand
 #: tokens are computed in one step, or several together.
 LARGER_STEPS = 16384.0
 #: Columns of the layout that decide what a worker of each role does. A prefill worker holds prompts only while it

@@ -21,9 +21,9 @@ from search.planning.money.account import dearest
 from search.planning.money.prices import usd_per_million_tokens
 from search.searchers import RANKINGS, pareto
 
-#: Most pairs that are bounded. chosen: takes about a second.
+#: Most pairs that are bounded. Chosen: takes about a second.
 MAX_BOUNDED = 1_000_000
-#: Most workers of a pool in the smallest unit of a pair, where the workload gives no demand. chosen: ratios up to 16.
+#: Most workers of a pool in the smallest unit of a pair, where the workload gives no demand. Chosen: ratios up to 16.
 UNIT_WORKERS = 16
 #: Rankings by what a device or a dollar delivers: the ratio of workers with the greatest rate per device is taken.
 BY_EFFICIENCY = (
@@ -33,7 +33,7 @@ BY_EFFICIENCY = (
     "site_energy_j_per_output_token",
     "gco2_per_million_tokens",
 )
-#: Rates per device that differ by less count as equal: the smaller pair is taken. chosen: below the error of estimates.
+#: Rates per device that differ by less count as equal: the smaller pair is taken. Chosen: below the error of estimates.
 RATE_TOLERANCE = 0.01
 
 

@@ -20,14 +20,14 @@ from search.planning.operating_point.sizing import greatest_load
 #: Most workers of a pool; also the workers of a partner that is no bottleneck.
 #: chosen: far more than any pool of a plan has.
 MAX_WORKERS = 4096.0
-#: Most requests in flight that one worker is loaded with. chosen: a prefill worker passes on some 100 requests/s, each
+#: Most requests in flight that one worker is loaded with. Chosen: a prefill worker passes on some 100 requests/s, each
 #: of which is decoded for up to a minute.
 MAX_IN_FLIGHT = 8192.0
 #: Metrics that each role decides; the end-to-end latency takes both.
 DECIDED = {"prefill": ("ttft",), "decode": ("tpot", "itl")}
-#: Estimates of one round of a search for the least number of workers, about. chosen: as `sizing.ESTIMATES_PER_ROUND`.
+#: Estimates of one round of a search for the least number of workers, about. Chosen: as `sizing.ESTIMATES_PER_ROUND`.
 ESTIMATES_PER_ROUND = 512
-#: Most values tried per row and round. chosen: a bracket shrinks ninefold.
+#: Most values tried per row and round. Chosen: a bracket shrinks ninefold.
 MAX_VALUES_PER_ROUND = 8
 
 

@@ -15,12 +15,11 @@ from perfmodel.arrays import Array
 from perfmodel.estimates import joint_chance, overall, slo_ratio
 from perfmodel.money import mixed_power
 from perfmodel.power import carbon_g, energy_per_token, energy_usd, kwh_per_million_tokens, site_power
+from perfmodel.unit_factors import MS_PER_S, WATTS_PER_KW
 from search.planning.money.prices import Tariff, usd_per_million_tokens
 from search.scenario import Limits, Site
 
-MS_PER_S = 1e3
 BYTES_PER_GB = 1e9
-W_PER_KW = 1e3
 #: Share by which the power of a rack may be exceeded by rounding.
 ROUNDING = 1e-9
 
@@ -153,8 +152,8 @@ def rated_columns(bill: Mapping[str, Array], site: Site) -> dict[str, Array]:
     site: for its PUE.
     """
     return {
-        "rated_power_kw": site_power(bill["rated_w"], 1.0, bill["host_w"], site.pue) / W_PER_KW,
-        "host_power_kw": np.asarray(bill["host_w"]) * site.pue / W_PER_KW,
+        "rated_power_kw": site_power(bill["rated_w"], 1.0, bill["host_w"], site.pue) / WATTS_PER_KW,
+        "host_power_kw": np.asarray(bill["host_w"]) * site.pue / WATTS_PER_KW,
     }
 
 

@@ -11,9 +11,9 @@ import numpy as np
 from perfmodel import Deployments, Estimates, Workload
 from perfmodel.arrays import NAN, Array, Index, Mask
 from perfmodel.equations import split_cv
+from perfmodel.unit_factors import WATTS_PER_KW
 from perfmodel.workload import DEFAULT_REQUESTS_PER_CLIENT, POISSON_CV, POOLED_REQUESTS_PER_CLIENT, Load, load_of
 from search.planning.evaluation.columns import (
-    W_PER_KW,
     basis_columns,
     concurrency_columns,
     cost_columns,
@@ -52,7 +52,7 @@ LEAST_STOCK = 0.5
 #: Columns that a limit bounds, and the prefix of the same columns for the replicas that would keep the SLO.
 LIMITED = ("replicas", "devices", "nodes", "usd_per_hour", "power_w", "rated_power_kw", "over_stock")
 NEEDED = "needed_"
-#: Score of a qualifying candidate whose ranking column is unknown. chosen: worse than any known one, yet finite.
+#: Score of a qualifying candidate whose ranking column is unknown. Chosen: worse than any known one, yet finite.
 SCORE_OF_UNKNOWN = 1e250
 
 
@@ -334,7 +334,7 @@ class Scorer:
 
     def limited_power(self, c: Mapping[str, Array]) -> Array:
         """Return the watts of candidates that a limit on power bounds, (N,): mean or rated. c: their columns."""
-        return c["power_w"] if self.limits.power_basis == "mean" else c["rated_power_kw"] * W_PER_KW
+        return c["power_w"] if self.limits.power_basis == "mean" else c["rated_power_kw"] * WATTS_PER_KW
 
     def _over_limits(self, c: dict[str, Array]) -> dict[str, Array]:
         """Return what each limit is exceeded by, by verdict: (N,) the value over the limit, NaN where it is unknown.

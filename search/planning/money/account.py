@@ -11,11 +11,10 @@ from perfmodel import Estimates, Workload
 from perfmodel.arrays import Array, Index
 from perfmodel.money import HOURS_PER_MONTH, HOURS_PER_YEAR, Ownership, per_request, request_at_api, split, time_share
 from perfmodel.power import carbon_g, energy_kwh, energy_usd, site_power
+from perfmodel.unit_factors import GRAMS_PER_KG
 from perfmodel.workload import Load
 from search.planning.money.prices import Tariff
 from search.scenario import Money, Site
-
-GRAMS_PER_KG = 1e3
 
 
 def hourly_usd(bill: Mapping[str, Array], mean_watts: Array, site: Site, terms: Ownership) -> Array:

@@ -92,7 +92,7 @@ class Tariff:
     def failing(self, device: Index, size: Array) -> Array:
         """Return the replicas that go down with one node, (N,).
 
-        They are all that the node holds where devices are rented by the node, else one. assumed: devices rented one by
+        They are all that the node holds where devices are rented by the node, else one. Assumed: devices rented one by
         one are on different nodes.
         """
         on_one_node = np.maximum(np.floor(self.per_node[device] / size), 1.0)

@@ -20,25 +20,25 @@ MOST_COUNTED = 2.0**51
 Test = Callable[[Index, Array], Mask]
 #: Called as `Test`: by how much each fails, (M,); at most 0 where it passes, NaN counts as failed.
 Margin = Callable[[Index, Array], Array]
-#: Values of all candidates together on the grid of the first round. chosen: a fine grid for few candidates.
+#: Values of all candidates together on the grid of the first round. Chosen: a fine grid for few candidates.
 VALUES_OF_GRID = 2048
-#: Estimates per later round, about. chosen: so many take as long as the round itself.
+#: Estimates per later round, about. Chosen: so many take as long as the round itself.
 ESTIMATES_PER_ROUND = 128
-#: Values of a row that are tried first, from the end of the grid where the turn is expected. chosen: mostly enough.
+#: Values of a row that are tried first, from the end of the grid where the turn is expected. Chosen: mostly enough.
 TRIED_FIRST = 3
-#: Least values tried inside the bracket in the first round. chosen: shows where a test turns more than once.
+#: Least values tried inside the bracket in the first round. Chosen: shows where a test turns more than once.
 FIRST_ROUND_VALUES = 6
-#: Most values tried inside a bracket in one round. chosen: narrows it 16-fold.
+#: Most values tried inside a bracket in one round. Chosen: narrows it 16-fold.
 MAX_VALUES_PER_ROUND = 15
-#: Estimates that are asked for at once where a round needs no more. chosen: they take as long as the call itself.
+#: Estimates that are asked for at once where a round needs no more. Chosen: they take as long as the call itself.
 TOGETHER = 1024
 #: Values of one round of `greatest` after the first, about, and least and most pairs of a row among them, around the
-#: value that is expected. chosen: more of them take as long as one more round.
+#: value that is expected. Chosen: more of them take as long as one more round.
 VALUES_AROUND, PAIRS = 640, (1, 6)
 #: Distance of the outermost pair from the expected value, as a share of the bracket: after a round whose values were
-#: near the root, and otherwise. chosen: the error of the expected value is mostly smaller.
+#: near the root, and otherwise. Chosen: the error of the expected value is mostly smaller.
 CLOSE, WIDE = 0.2, 0.35
-#: Share of a bracket by which the innermost pair is apart where the outermost is `WIDE`. chosen: as `WIDE`.
+#: Share of a bracket by which the innermost pair is apart where the outermost is `WIDE`. Chosen: as `WIDE`.
 WITHIN_WIDE = 0.02
 #: Relative width of the bracket at which a rate or concurrency counts as found.
 RATE_TOLERANCE = 5e-4

@@ -23,22 +23,22 @@ from search.planning.operating_point.bracket_search import greatest, least_whole
 LoadedEstimates = Callable[[Index, Array], Estimates]
 #: Called with rows (M,) and their estimates: by how much each misses what is asked of it, (M,), as `Target.missed_by`.
 Missed = Callable[[Index, Estimates], Array]
-#: Most replicas that are tried, per replica that the load alone would saturate. chosen: at 1000 each is idle.
+#: Most replicas that are tried, per replica that the load alone would saturate. Chosen: at 1000 each is idle.
 MAX_OVERPROVISION = 1000.0
 #: Times what the load saturates that is shown where no number of replicas keeps the SLO: half of each stays free.
 HALF_LOADED = 2.0
-#: Multiples of those replicas that are tried where no number keeps the SLO, for the nearest miss. chosen: beyond,
+#: Multiples of those replicas that are tried where no number keeps the SLO, for the nearest miss. Chosen: beyond,
 #: nearly every request meets an idle replica.
 MULTIPLES_TRIED = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
-#: Misses that differ by less, relative, count as equal: the fewest replicas are shown. chosen: below the error.
+#: Misses that differ by less, relative, count as equal: the fewest replicas are shown. Chosen: below the error.
 SAME_MISS = 0.05
 #: Replicas that the load is assumed to need where one replica is not saturated by it, or its rate is unknown.
 REPLICAS_UNSATURATED = 2.0
 #: Request rate that saturates any replica, requests/s.
 SATURATING_RATE = 1e6
-#: Least rate that is tried, as a share of the rate at which a replica saturates. chosen: an idle replica.
+#: Least rate that is tried, as a share of the rate at which a replica saturates. Chosen: an idle replica.
 LEAST_LOAD = 1e-3
-#: Highest rate that is tried, over what a replica serves at a rate that saturates it. chosen: sequences that preempt
+#: Highest rate that is tried, over what a replica serves at a rate that saturates it. Chosen: sequences that preempt
 #: each other cost less than half of the rate.
 OVER_SATURATED = 2.0
 #: Answers a question: in place of the target that asks it, where several plans are made at once.

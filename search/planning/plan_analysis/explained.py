@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 import numpy as np
 
 from perfmodel import explain
 from perfmodel.costs import default
 from perfmodel.estimates import Term, explain_disaggregated, in_pools, prepare
+from perfmodel.unit_factors import PERCENT, US_PER_S
 from perfmodel.workload import load_of
 from search.planning.evaluation.columns import BYTES_PER_GB
 
@@ -17,11 +18,32 @@ if TYPE_CHECKING:
     from perfmodel.memory import Memory
     from search.planning.plan_making.ranked_plan import Plan
 
-US_PER_S = 1e6
-PERCENT = 100.0
+
+class OperatorRow(TypedDict):
+    """One operator of the steps of a prompt or of a decode step, as a flat row.
+
+    phase: "prefill" or "decode". calls: kernels per step. steps: steps that the time is of. time_us: microseconds of
+    all of them. share_percent: part of the time of the phase. bound: what limits the operator, one of `BOUNDS`.
+    peak_share_percent: part of the device's peak that it reaches, NaN unknown. basis: what the time rests on.
+    spread: log half-width of the 80 % interval of the time, in the rows of a plan. spread_percent: the same in percent,
+    in printed rows.
+    """
+
+    phase: str
+    operator: str
+    family: str
+    calls: float
+    steps: float
+    time_us: float
+    share_percent: float
+    bound: str
+    peak_share_percent: float
+    basis: str
+    spread: NotRequired[float]
+    spread_percent: NotRequired[float]
 
 
-def terms_of(plan: Plan, number: int | None = None) -> list[dict[str, Any]]:
+def terms_of(plan: Plan, number: int | None = None) -> list[OperatorRow]:
     """List the time of one candidate by operator, one flat row each: the steps of a prompt, then a decode step.
 
     number: the candidate; by default the winner. For a pair of pools, each step is that of the pool that runs it.
@@ -45,7 +67,7 @@ def _workers(plan: Plan, number: int) -> tuple[Array, Array]:
     return plan.columns["prefill_workers"][[number]], plan.columns["decode_workers"][[number]]
 
 
-def term_row(term: Term) -> dict[str, Any]:
+def term_row(term: Term) -> OperatorRow:
     """Convert one operator to a flat row; the caller adds the spread in the form that it shows."""
     return {
         "phase": term.phase,

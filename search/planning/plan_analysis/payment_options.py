@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict, cast
 
 import numpy as np
 
@@ -28,7 +28,7 @@ from perfmodel.money import (
     per_request,
     split,
 )
-from perfmodel.workload import SECONDS_PER_HOUR
+from perfmodel.unit_factors import SECONDS_PER_HOUR
 from search.planning.evaluation.columns import power_columns
 from search.planning.money.account import api_usd, hourly_usd, mean_tokens
 from search.planning.money.prices import Tariff, tariff
@@ -40,16 +40,34 @@ if TYPE_CHECKING:
 
 #: Kinds of rent that end when the load ends.
 BY_THE_HOUR = ("on_demand", "spot")
-#: Columns of a way, in order.
-COLUMNS = (
-    *("way", "usd_per_hour", "usd_per_month", "usd_per_request", "input_usd_per_million", "cached_usd_per_million"),
-    *("output_usd_per_million", "api_break_even_utilisation", "api_break_even_rps", "own_break_even_utilisation"),
-    *("own_pay_back_months", "price"),
-)
 #: Utilisation that stands for none.
 IDLE = 1e-12
 #: How the two ways besides rent are called.
 OWN, API = "own", "API"
+
+
+class PaymentRow(TypedDict, total=False):
+    """One way to pay as a flat row, in the order of the columns; NaN where a column does not apply.
+
+    way: its name. usd_per_hour, usd_per_month, usd_per_request, and USD per million input, cached and output tokens: at
+    the utilisation of the plan. api_break_even_utilisation: least utilisation at which the way costs less than the API
+    (inf: never, above 1: beyond what the candidate serves); api_break_even_rps: the mean request rate there.
+    own_break_even_utilisation: that from which owning costs less than this rent stopped when idle.
+    own_pay_back_months: after which owning has paid itself back against this rent in all hours. price: its source.
+    """
+
+    way: str
+    usd_per_hour: float
+    usd_per_month: float
+    usd_per_request: float
+    input_usd_per_million: float
+    cached_usd_per_million: float
+    output_usd_per_million: float
+    api_break_even_utilisation: float
+    api_break_even_rps: float
+    own_break_even_utilisation: float
+    own_pay_back_months: float
+    price: str
 
 
 @dataclass(frozen=True)
@@ -80,20 +98,14 @@ class Deployed:
         return float(self.found.request_rate[0])
 
 
-def ways_to_pay(plan: Plan, number: int) -> list[dict[str, Any]]:
-    """Return one flat row per way to pay for candidate `number`, the cheapest first; costs are at the utilisation.
-
-    Columns: `api_break_even_utilisation` is the least utilisation at which the way costs less than the API (inf: never,
-    above 1: beyond what the candidate serves), `api_break_even_rps` the mean request rate there;
-    `own_break_even_utilisation` that from which owning costs less than this rent stopped when idle,
-    `own_pay_back_months` the months after which owning has paid itself back against this rent in all hours.
-    """
+def ways_to_pay(plan: Plan, number: int) -> list[PaymentRow]:
+    """Return one flat row per way to pay for candidate `number`, the cheapest first; every row has all columns."""
     money, one = plan.scenario.money, _deployed(plan, number)
     ways = list(_ways(plan, one))
     own = next((way for way in ways if way.name == OWN), None)
     work, api = plan.scorer.target.workload, api_usd(plan.scorer.target.workload, plan.scenario.money)
     shares = shares_at(plan, [number], one.found)
-    rows = []
+    rows: list[PaymentRow] = []
     for way in ways:
         usd = per_request(way.usd_per_hour(money.utilisation), one.found.request_rate, money.utilisation)
         tokens = split(usd, shares.prefill, shares.cached_part, mean_tokens(work))
@@ -111,11 +123,15 @@ def ways_to_pay(plan: Plan, number: int) -> list[dict[str, Any]]:
     if api == api:
         hourly = api * SECONDS_PER_HOUR * one.rate * money.utilisation
         rows.append({**_row(API, hourly, api, money.api), "price": "given by the user"})
-    rows = [{**dict.fromkeys(COLUMNS, NAN), **row} for row in rows]
-    return sorted(rows, key=lambda row: row["usd_per_hour"])
+    return sorted(map(_completed, rows), key=lambda row: row["usd_per_hour"])
 
 
-def _row(way: str, hourly: float, usd_per_request: float, by_kind: tuple[float, float, float]) -> dict[str, Any]:
+def _completed(row: PaymentRow) -> PaymentRow:
+    """Return the row with all columns, in their order; NaN for those that it lacks."""
+    return cast(PaymentRow, {**dict.fromkeys(PaymentRow.__annotations__, NAN), **row})
+
+
+def _row(way: str, hourly: float, usd_per_request: float, by_kind: tuple[float, float, float]) -> PaymentRow:
     """Return the columns that every way has."""
     return {
         "way": way,
@@ -175,7 +191,7 @@ def _way(name: str, prices: Tariff, plan: Plan, one: Deployed) -> Way:
     )
 
 
-def _against_own(way: Way, own: Way | None, plan: Plan, one: Deployed) -> dict[str, float]:
+def _against_own(way: Way, own: Way | None, plan: Plan, one: Deployed) -> PaymentRow:
     """Return where owning costs what a rent costs: the utilisation, and the months in which it pays itself back."""
     if own is None or way.name == OWN:
         return {}

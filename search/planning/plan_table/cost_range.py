@@ -29,7 +29,7 @@ from search.planning.operating_point.bracket_search import least_whole
 from search.planning.operating_point.sizing import SATURATING_RATE
 from search.planning.ranking.candidates import Candidates
 
-#: Most times the replicas of a plan that are tried. chosen: beyond, no number of replicas is taken to keep the SLO.
+#: Most times the replicas of a plan that are tried. Chosen: beyond, no number of replicas is taken to keep the SLO.
 MOST_TIMES = 32.0
 #: Confidence -> (USD per hour, USD per million output tokens) of candidates, (N,) each.
 Ends = dict[float, tuple[Array, Array]]

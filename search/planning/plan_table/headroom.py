@@ -16,12 +16,12 @@ from search.planning.operating_point.bracket_search import RATE_TOLERANCE, great
 from search.planning.operating_point.sizing import LEAST_LOAD, OVER_SATURATED, SATURATING_RATE, rows_of
 from search.planning.ranking.candidates import Candidates
 
-#: Loads between the asked and the greatest one whose rates are compared. chosen: a rate may fall where sequences are
+#: Loads between the asked and the greatest one whose rates are compared. Chosen: a rate may fall where sequences are
 #: preempted, long before an SLO breaks.
 LOADS_COMPARED = 8
-#: Relative width of the bracket at which the greatest rate of a candidate counts as found. chosen: below what is shown.
+#: Relative width of the bracket at which the greatest rate of a candidate counts as found. Chosen: below what is shown.
 HEADROOM_TOLERANCE = 4e-3
-#: Rates tried per round. chosen: an estimate of many columns costs little more than one of a few.
+#: Rates tried per round. Chosen: an estimate of many columns costs little more than one of a few.
 RATES_PER_ROUND = 6
 #: Field of a load that grows with it, by kind of arrival.
 GROWS = {"open": "rate", "closed": "concurrency", "static": "concurrency", "offline": "n_requests"}

@@ -14,7 +14,7 @@ from search.planning.ranking.candidates import Candidates
 COMPARED = ("usd_per_hour", "devices", "power_w", "ttft_ms", "tpot_ms", "request_rate_rps")
 #: Columns that the sentence names besides cost and latencies, where they differ -> what it calls them.
 NAMED = {"devices": "devices", "power_w": "power", "request_rate_rps": "requests/s"}
-#: Differences below this are called equal, in percent. chosen: rounds to nothing.
+#: Differences below this are called equal, in percent. Chosen: rounds to nothing.
 SAME_PERCENT = 0.5
 
 

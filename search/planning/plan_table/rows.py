@@ -11,43 +11,19 @@ from perfmodel import Deployments, Estimates
 from perfmodel.arrays import NAN, Array
 from perfmodel.costs import remarks_of
 from perfmodel.estimates import chances, configuration_remarks, overall
+from perfmodel.unit_factors import MS_PER_S
 from perfmodel.vocabulary import BASES
 from search.planning.configuration.names import layout_columns
 from search.planning.configuration.quantised import checkpoint_remark
 from search.planning.configuration.settings import resolved_settings
-from search.planning.evaluation.columns import MS_PER_S
-from search.planning.evaluation.scoring import LIMITED, NEEDED
+from search.planning.evaluation.internal_columns import INTERNAL
 from search.planning.operating_point.sizing import Target
 from search.planning.plan_table.cost_range import account_rows, cost_range
 from search.planning.plan_table.headroom import headroom_columns
 from search.planning.ranking.candidates import Candidates
 from search.planning.ranking.odds import odds_columns
 from search.planning.ranking.reasons import reason, remarks
-from search.searchers import SCORE
 
-#: Columns that are codes or intermediate values; rows leave them out.
-INTERNAL = {
-    SCORE,
-    "verdict",
-    "worst_slo_bound",
-    "slo_ratio",
-    "basis",
-    "fits",
-    "host_w",
-    "host_loaded_w",
-    "host_idle_w",
-    "tdp_w",
-    "idle_w",
-    "rated_w",
-    "ready_w",
-    "mean_power_w",
-    "devices_owned",
-    "over_stock",
-    "offered",
-    "excess",
-    "within_limits",
-    *(f"{NEEDED}{name}" for name in LIMITED),
-}
 #: Columns that are whole numbers.
 COUNTS = ("replicas", "devices_per_replica", "devices", "nodes", "devices_billed", "prefill_workers", "decode_workers")
 #: Percentiles of TTFT and TPOT that every row has.

@@ -24,7 +24,7 @@ FRONT = {"output_tok_s": True, "usd_per_hour": False, "ttft_ms": False, "tpot_ms
 #: How near a miss is, by verdict: what stock, limits or a looser SLO would mend (0, 1) comes before what lacks a price
 #: (2) and what does not fit (3).
 SEVERITY = {"slo": 1, "unknown": 2, "memory": 3}
-#: Relative width of the classes in which misses count as equal, so that the cheapest comes first. chosen: below the
+#: Relative width of the classes in which misses count as equal, so that the cheapest comes first. Chosen: below the
 #: error of any estimate.
 EQUAL_MISS = 0.05
 
@@ -36,7 +36,8 @@ class Candidates:
     A candidate is named by its number, 0 to N - 1 with N = L + P.
 
     scorer: the `Scorer` that computed the columns. layouts: the L colocated deployments, one replica each. pairs: the P
-    disaggregated ones. columns: name -> array (N,), one value per candidate; units are in the names.
+    disaggregated ones. columns: name -> array (N,), one value per candidate; units are in the names. Meanings of those
+    that rows show are in `perfmodel/glossary.toml`, of the others in `evaluation.internal_columns`.
     """
 
     scorer: Scorer

@@ -25,11 +25,11 @@ LAYOUT = (
 )
 #: Figures that have to agree, besides those that the SLO bounds.
 FIGURES = ("replicas", "prefill_workers", "usd_per_hour", "power_w", "output_tok_s", "ttft_ms", "tpot_ms", "e2e_ms")
-#: Largest relative difference of figures that agree. chosen: well below the error of any estimate.
+#: Largest relative difference of figures that agree. Chosen: well below the error of any estimate.
 TOLERANCE = 0.01
 #: Written for a setting that is the engine's own.
 DEFAULT = "default"
-#: Most candidates that are compared, in the order of the ranking. chosen: takes a few tenths of a second.
+#: Most candidates that are compared, in the order of the ranking. Chosen: takes a few tenths of a second.
 MOST_COMPARED = 20_000
 
 

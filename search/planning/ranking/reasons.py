@@ -8,18 +8,19 @@ import numpy as np
 
 from hwdb import counted
 from perfmodel import equations as eq
-from search.planning.evaluation.columns import MS_PER_S, W_PER_KW, node_watts
+from perfmodel.unit_factors import MS_PER_S, WATTS_PER_KW
+from search.planning.evaluation.columns import node_watts
 from search.planning.evaluation.scoring import NEEDED, VERDICTS
 from search.planning.ranking.candidates import Candidates
 from search.scenario import MONEY, Limits
 
-#: Misses that a message names. chosen: what a reader takes in.
+#: Most misses that one message names. Chosen: what a reader takes in.
 MISSES_TOLD = 3
 #: Numbers from here on are written whole: four significant digits would need an exponent.
 WHOLE_FROM = 9999.5
-#: Excess from which it is told whole, and below which it is not told exactly, in percent.
+#: Excess in percent from which it is rounded to whole percents, and below which only "less than" is said.
 WHOLE_PERCENT, LEAST_PERCENT = 10.0, 0.1
-#: Chance from which a lower confidence is proposed. chosen: below even odds a plan is no plan.
+#: Least chance at which a lower confidence is proposed. Chosen: even odds.
 LEAST_TOLD = 0.5
 #: What a limit on power bounds, by its basis.
 POWER_WORDS = {"mean": "mean power", "rated": "rated power"}
@@ -42,8 +43,8 @@ def reason(candidates: Candidates, number: int) -> str:
         return _missed_slo(candidates, number)
     if verdict == "stock":
         short, devices = needed(candidates, number, "over_stock"), needed(candidates, number, "devices")
-        told = f"{counted(devices, 'device')}, {short:g} more than on hand; raise the stock by {short:g}"
-        return f"{_subject(candidates, number)} {told}"
+        text = f"{counted(devices, 'device')}, {short:g} more than on hand; raise the stock by {short:g}"
+        return f"{_subject(candidates, number)} {text}"
     if verdict == "rack":
         return _beyond_rack(candidates, number)
     if verdict in LIMIT_COLUMNS:
@@ -56,8 +57,8 @@ def _beyond_rack(candidates: Candidates, number: int) -> str:
     columns = {name: values[[number]] for name, values in candidates.columns.items()}
     watts, most = float(node_watts(columns)[0]), candidates.scorer.limits.rack
     return (
-        f"one node is rated {figure(watts / W_PER_KW)} kW, more than the {figure(most / W_PER_KW)} kW of a rack; "
-        "raise rack_kw in [limits], or lower the limit of the devices with power_cap_w in [search]"
+        f"one node is rated {figure(watts / WATTS_PER_KW)} kW, more than the {figure(most / WATTS_PER_KW)} kW of a "
+        "rack; raise rack_kw in [limits], or lower the limit of the devices with power_cap_w in [search]"
     )
 
 
@@ -89,11 +90,11 @@ def notes(candidates: Candidates) -> list[str]:
     if not missing:
         return []
     example = ", ".join(f"{name} = ..." for name in missing)
-    told = f"No price is known for {', '.join(missing)}: give one with [hardware] usd_per_hour = {{ {example} }}"
+    text = f"No price is known for {', '.join(missing)}: give one with [hardware] usd_per_hour = {{ {example} }}"
     if scorer.rank_by not in MONEY:
-        return [f"{told}."]
+        return [f"{text}."]
     after = "" if len(missing) == len(used) else "after those with a price, "
-    return [f"{told}; without it they are ranked {after}by devices in use, then by power."]
+    return [f"{text}; without it they are ranked {after}by devices in use, then by power."]
 
 
 def nearest_misses(candidates: Candidates) -> str:
@@ -149,11 +150,11 @@ def _over_limit(candidates: Candidates, number: int, verdict: str) -> str:
     limits = candidates.scorer.limits
     column, unit, scale = LIMIT_COLUMNS["rated" if (verdict, limits.power_basis) == ("power", "rated") else verdict]
     limit = {"devices": limits.devices, "nodes": limits.nodes, "budget": limits.usd_per_hour}
-    most = limits.power / W_PER_KW if verdict == "power" else limit[verdict]
+    most = limits.power / WATTS_PER_KW if verdict == "power" else limit[verdict]
     value = needed(candidates, number, column) * scale
     noun = POWER_WORDS[limits.power_basis] if verdict == "power" else verdict
-    told = f"{figure(value)}{unit} {noun}, allowed are {figure(most)}: {_percent_over(value / most)} too much"
-    return f"{_subject(candidates, number)} {told}; raise the limit to {figure(value)}"
+    text = f"{figure(value)}{unit} {noun}, allowed are {figure(most)}: {_percent_over(value / most)} too much"
+    return f"{_subject(candidates, number)} {text}; raise the limit to {figure(value)}"
 
 
 def _unknown(candidates: Candidates, number: int) -> str:
@@ -170,10 +171,10 @@ def _missed_slo(candidates: Candidates, number: int) -> str:
     target, c = candidates.scorer.target, candidates.columns
     if not target.slo.objectives or not np.isfinite(c["slo_ratio"][number]):
         served, asked = c["request_rate_rps"][number], target.workload.rate
-        told = f"serves {figure(served)} requests/s at most" + (
+        text = f"serves {figure(served)} requests/s at most" + (
             f", asked are {figure(asked)}" if asked == asked else ""
         )
-        return f"{told}; lower the load or offer other devices"
+        return f"{text}; lower the load or offer other devices"
     bound = target.slo.objectives[int(c["worst_slo_bound"][number])]
     value, limit = c[bound.key][number], bound.limit * MS_PER_S
     ratio = c["slo_ratio"][number]
@@ -182,10 +183,10 @@ def _missed_slo(candidates: Candidates, number: int) -> str:
         excess = _percent_over(value / limit)
         return f"{bound.key} is {figure(value)} ms against {figure(limit)} ms, {excess} too much; {relax}"
     sure = _chance_within(limit, value, value / ratio, target.confidence)
-    told = f"{bound.key} is estimated at {figure(value)} ms: the chance that it stays within {figure(limit)} ms is"
+    text = f"{bound.key} is estimated at {figure(value)} ms: the chance that it stays within {figure(limit)} ms is"
     chances = f"{_whole(sure)}, asked are {_whole(target.confidence)}"
     lower = f", or confidence to {math.floor(sure * 100) / 100:g}" if sure >= LEAST_TOLD else ""
-    return f"{told} {chances}; {relax}{lower}"
+    return f"{text} {chances}; {relax}{lower}"
 
 
 def _whole(chance: float) -> str:

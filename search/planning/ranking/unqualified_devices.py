@@ -11,7 +11,7 @@ from search.planning.evaluation.scoring import VERDICTS
 from search.planning.ranking.candidates import Candidates
 from search.planning.ranking.reasons import reason
 
-#: Devices that are told one by one; more are told by kind of reason. chosen: what a reader takes in.
+#: Devices that are told one by one; more are told by kind of reason. Chosen: what a reader takes in.
 TOLD_APART = 3
 #: Kind of miss -> what it is in words; others are limits of the scenario.
 KINDS = {
@@ -44,8 +44,8 @@ def left_out(candidates: Candidates, refused: Mapping[str, str]) -> list[str]:
     for name, number in nearest.items():
         verdict = "" if number is None else VERDICTS[int(candidates.columns["verdict"][number])]
         kinds[KINDS.get(verdict, LIMIT)].append(name)
-    told = "; ".join(f"{why} ({', '.join(names)})" for why, names in kinds.items())
-    return [f"Nothing qualifies on {len(nearest)} of the devices on offer: {told}."]
+    text = "; ".join(f"{why} ({', '.join(names)})" for why, names in kinds.items())
+    return [f"Nothing qualifies on {len(nearest)} of the devices on offer: {text}."]
 
 
 def _nearest(candidates: Candidates) -> dict[str, int | None]:

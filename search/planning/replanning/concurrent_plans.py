@@ -25,7 +25,7 @@ from perfmodel.workload import Load
 from search.planning.operating_point.sizing import Asks, Question
 from search.searchers import Progress
 
-#: Most candidates of a batch. chosen: beyond it, a batch takes as long as its parts, and memory.
+#: Most candidates of a batch. Chosen: beyond it, a batch takes as long as its parts, and memory.
 MOST_IN_BATCH = 4096
 
 

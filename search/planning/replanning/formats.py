@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 OFFERED = ONLINE_FORMAT
 #: Formats of the KV cache that are tried with it (vLLM and SGLang docs, "Quantized KV Cache").
 KV_FORMATS = ("bf16", "fp8")
-#: Least gain that is worth a sentence, as a share of the value of the ranking. chosen: the error of a price.
+#: Least gain that is worth a sentence, as a share of the value of the ranking. Chosen: the error of a price.
 LEAST_GAIN = 0.02
 
 
@@ -138,8 +138,8 @@ def _sentence(plan: Plan, found: Plan) -> str:
         return ""  # without a price, for one, there is nothing to compare
     both, kv = (" and KV cache", ', kv = ["bf16", "fp8"]') if _narrow_cache(found, chosen) else ("", "")
     instead = f" in place of {_told(column, before)}" if np.isfinite(before) else ""
-    told = f"fp8 weights{both} would give {_told(column, float(values[chosen]))}{instead} ({found.name(chosen)})"
-    return f'{told}: check the quality of the answers, and add [search] weight = ["bf16", "fp8"]{kv}'
+    text = f"fp8 weights{both} would give {_told(column, float(values[chosen]))}{instead} ({found.name(chosen)})"
+    return f'{text}: check the quality of the answers, and add [search] weight = ["bf16", "fp8"]{kv}'
 
 
 def _gain(value: float, against: float, less_is_better: bool) -> float:

@@ -20,6 +20,7 @@ import numpy as np
 from hwdb import Infeasible, InputError
 from perfmodel.arrays import Array, Mask
 from perfmodel.engines import PARTS, Adjustment
+from perfmodel.money import HOURS_PER_MONTH
 from search.planning.plan_making.planner import plan
 from search.planning.replanning.runs import Draw, Run, known_of, told_by
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 #: Cost of a draw in which nothing on a device qualifies, over its dearest draw. Chosen: twice the hardware serves.
 FAILED = 2.0
-HOURS_PER_MONTH = 730.0
 #: Configurations of a device whose runs are compared: the plan's best there. Chosen: further ones cost more per run.
 CONFIGURATIONS = 3
 #: Called with (plans made, plans to make).
@@ -97,8 +97,8 @@ def next_runs(
     numbers = _winners(found)
     if not all(np.isfinite(list(numbers.values()))) or not numbers:
         unpriced = dict.fromkeys(name for (names, _), usd in numbers.items() if not np.isfinite(usd) for name in names)
-        told = f"no price is known for {', '.join(unpriced) or 'any device'}; give [hardware] usd_per_hour for each"
-        raise InputError(f"{scenario.path}: {told}")
+        text = f"no price is known for {', '.join(unpriced) or 'any device'}; give [hardware] usd_per_hour for each"
+        raise InputError(f"{scenario.path}: {text}")
     random = np.random.default_rng(seed)
     costs: dict[System, list[float]] = {system: [] for system in numbers}
     drawn: list[Draw] = []

@@ -11,7 +11,7 @@ from search.planning.plan_making.planner import plan as plan_of
 if TYPE_CHECKING:
     from search.planning.plan_making.ranked_plan import Plan
 
-#: Steps of the confidences that are tried. chosen: what a user would type.
+#: Steps of the confidences that are tried. Chosen: what a user would type.
 STEP = 0.05
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from perfmodel import simulator
 from perfmodel.arrays import NAN, Mask
-from perfmodel.workload import MS_PER_S, SECONDS_PER_HOUR
+from perfmodel.unit_factors import MS_PER_S, SECONDS_PER_HOUR
 from search.planning.money.prices import usd_per_million_tokens
 from search.planning.simulation import verify
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from perfmodel.simulator import Simulation, Window
     from search.planning.plan_making.ranked_plan import Plan
 
-#: Shortest run that is shown by the hour, s. chosen: fewer hours are no day.
+#: Shortest run that is shown by the hour, s. Chosen: fewer hours are no day.
 LEAST_SPAN = 2 * SECONDS_PER_HOUR
-#: Share of an hour at the end of a run that still belongs to the hour before. chosen: too few requests to stand alone.
+#: Share of an hour at the end of a run that still belongs to the hour before. Chosen: too few requests to stand alone.
 PART_OF_HOUR = 0.25
 #: Latencies of a request by itself. Gaps between tokens (ITL) belong to no hour of arrival.
 BY_REQUEST = ("ttft", "tpot", "e2e")

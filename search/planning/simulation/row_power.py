@@ -17,11 +17,11 @@ from perfmodel import Deployments, simulator
 from perfmodel.arrays import NAN, Array
 from perfmodel.power import Host, ServerPower, host_watts, refused_limit, server_power, through_supplies
 from perfmodel.simulator import ReplicaPower, Simulation
+from perfmodel.unit_factors import WATTS_PER_KW
 from search.planning.money.prices import Tariff
 from search.planning.plan_making.ranked_plan import Plan
 from search.planning.simulation import verify
 
-W_PER_KW = 1e3
 #: Caps that are tried, as shares of the power limit of the devices. Chosen: the measured sweeps reach half of it.
 CAPS = (0.9, 0.8, 0.7, 0.6)
 #: Batches that are tried, as shares of the sequences that run at the load. Chosen.
@@ -53,7 +53,9 @@ class Budget:
     def __post_init__(self) -> None:
         """Raise `InputError` for a budget or a risk that means nothing."""
         if not (np.isfinite(self.watts) and self.watts > 0):
-            raise InputError(f"the row budget is {self.watts / W_PER_KW:g} kW; give a power above 0 (--row-budget-kw)")
+            raise InputError(
+                f"the row budget is {self.watts / WATTS_PER_KW:g} kW; give a power above 0 (--row-budget-kw)"
+            )
         if not 0 <= self.risk < 1:
             raise InputError(f"the capping risk is {self.risk:g}; give a share of time from 0 to below 1")
 
@@ -112,8 +114,8 @@ class _Asked:
         mean = sum(s.nameplate * n for s, n in self.servers) / sum(n for _, n in self.servers)
         if self.budget.watts < mean:
             raise InputError(
-                f"a row budget of {self.budget.watts / W_PER_KW:g} kW is below one server of {mean / W_PER_KW:.3g} kW; "
-                "give more"
+                f"a row budget of {self.budget.watts / WATTS_PER_KW:g} kW is below one server of "
+                f"{mean / WATTS_PER_KW:.3g} kW; give more"
             )
         return int(self.budget.watts / mean)
 
@@ -261,7 +263,7 @@ def _of_pool(
 
 def _row(measure: str, budget: Budget, servers: int, base: int, **values: float) -> dict[str, Any]:
     """Return a row of the answer. base: servers by nameplate. values: what else is known of it."""
-    row: dict[str, Any] = {"measure": measure, "row_budget_kw": budget.watts / W_PER_KW, "servers": servers}
+    row: dict[str, Any] = {"measure": measure, "row_budget_kw": budget.watts / WATTS_PER_KW, "servers": servers}
     row["more_servers_percent"] = 100.0 * (servers / base - 1.0) if base else NAN
     row |= {"capping_risk": NAN, "power_cap_w": NAN, **dict.fromkeys(_SIMULATED, NAN)}
     return row | values
@@ -277,8 +279,8 @@ def _filled(servers: int, budget: Budget, one: _Replay, base: _Replay) -> dict[s
         "capping_risk": one.power.risk(servers, budget.watts),
         "server_w": float(one.power.mean.mean()),
         "server_w_peak": one.peak,
-        "row_power_kw": servers * float(one.power.mean.mean()) / W_PER_KW,
-        "row_power_kw_p99": one.power.quantile(servers, 0.99) / W_PER_KW if servers else 0.0,
+        "row_power_kw": servers * float(one.power.mean.mean()) / WATTS_PER_KW,
+        "row_power_kw_p99": one.power.quantile(servers, 0.99) / WATTS_PER_KW if servers else 0.0,
         "row_request_rate_rps": servers * served.requests,
         "row_output_tok_s": servers * served.tokens,
         "ttft_ms": one.ttft,

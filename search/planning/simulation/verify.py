@@ -16,7 +16,8 @@ from perfmodel.arrays import NAN
 from perfmodel.deployment import Deployments
 from perfmodel.power import energy_per_token, site_power
 from perfmodel.simulator import Capacity, Simulation, Traffic
-from perfmodel.workload import DEFAULT_REQUESTS_PER_CLIENT, MS_PER_S, Slo
+from perfmodel.unit_factors import MS_PER_S
+from perfmodel.workload import DEFAULT_REQUESTS_PER_CLIENT, Slo
 from search.planning.money.prices import usd_per_million_tokens
 from search.planning.plan_making.ranked_plan import Plan
 from search.searchers import Progress
