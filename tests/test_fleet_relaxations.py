@@ -15,8 +15,10 @@ from search.scenario import Supply
 from tests.test_fleet_brute_force import EPS, base, each_option, judged, with_inventory
 from tests.test_fleet_brute_force import instance as drawn
 
-#: Instances of each kind, most replicas of an option that are enumerated.
-EACH, MOST = 14, 5
+#: Instances of each kind; most replicas of an option that are enumerated, by the number of periods.
+EACH, MOST = 14, {1: 12, 2: 5, 3: 5}
+#: By how much a solver may exceed a limit.
+SOLVER = 2e-6
 INF = float("inf")
 
 
@@ -30,11 +32,13 @@ class Knob:
     values: tuple[float, ...] = ()
 
 
-def feasible(problem: FleetProblem) -> bool:
-    fleets = judged(problem, MOST)
+def feasible(problem: FleetProblem, beyond: float = EPS) -> bool:
+    """Whether a fleet exists. beyond: by how much it may exceed a limit."""
+    spot = any(s.kind == "spot" for s in problem.inventory.supplies)
+    fleets = judged(problem, 6 if spot else MOST[problem.periods])
     good = fleets.fits & (fleets.served > 0) & (fleets.worlds_missed <= problem.may_miss)
     for bound, used in fleets.usage.values():
-        good &= used <= bound + EPS
+        good &= used <= bound + beyond
     return bool(good.any())
 
 
@@ -149,7 +153,7 @@ def test_what_is_no_limit_is_eased_as_little_as_a_fleet_needs(kind: str) -> None
     for seed in range(EACH):
         problem = instance(kind, seed)
         if feasible(problem):
-            fleet_plan(problem)
+            fleet_plan(problem)  # does not raise
             continue
         said = {n: c for r in told_of(problem) if len(r.limits) == 1 for n, c in r.limits.items()}
         for name, knob in knobs(problem).items():
@@ -161,7 +165,7 @@ def test_what_is_no_limit_is_eased_as_little_as_a_fleet_needs(kind: str) -> None
             before, after = said[name]
             named += 1
             assert before == pytest.approx(knob.now + shift)
-            assert feasible(knob.at(after - shift)), (kind, seed, name, after)
+            assert feasible(knob.at(after - shift), SOLVER), (kind, seed, name, after)
             above = min([v for v in knob.values if v > after], default=after - shift + 1.1e-3 * knob.now)
             counted = bool(knob.values) and above not in knob.values
             assert counted or above >= knob.now or not feasible(knob.at(above)), (kind, seed, name, after)

@@ -25,6 +25,8 @@ PERCENT = 100.0
 AGAIN, FIRST_SHARE = ("alternatives", "limits", "worth", "growth"), 0.5
 #: What `--rows` can name: the tables of a fleet.
 ROWS = ("options", "latency", "alternatives", "hours", "shares", "routing", "limits", "growth", "supply", "worth")
+#: Columns that a table says something with, so that a narrow terminal leaves out others.
+KEPT = ("class", "period", "start_h", "request_rate_rps", "replicas", "devices", "usd_per_hour", "share_percent")
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,14 @@ def _print_rows(rows: list[dict[str, Any]], table: str, output: DataOutputOption
     if output.form == "table" and table in printers:
         printers[table](rows, wide=output.wide)
         return
-    print_rows(rows, output.form, Layout(footnotes=["remark"], wide=output.wide))
+    layout = Layout(
+        footnotes=["remark"],
+        keep=KEPT,
+        numbered=("option",) if table in ("shares", "routing") else (),
+        below=("option",) if table == "hours" and not output.wide else (),
+        wide=output.wide,
+    )
+    print_rows(rows, output.form, layout)
 
 
 def _print_tables(

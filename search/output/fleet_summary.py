@@ -282,10 +282,11 @@ def print_verified(passed: SimulatedFleet, *, wide: bool = False) -> None:
         shown,
         layout=Layout(
             title=f"The mix that each option serves, simulated at its busiest: {sentence}",
-            label="option",
+            label="class",
             columns=columns,
-            keep=("class", "slo_bound", "simulated_ms", "kept"),
+            keep=("class", "slo_bound", "limit_ms", "simulated_ms", "kept"),
             drop=("slo_attainment", "closed_form_ms"),
+            numbered=("option",),
             notes=notes,
             wide=wide,
         ),
