@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import fields
 from types import SimpleNamespace
 from typing import Any, cast
@@ -70,12 +71,19 @@ def test_few_steps_are_all_priced() -> None:
     assert costs.priced == FEW - 1
 
 
+def number_rows() -> Callable[..., int]:
+    """Return the compiled count of equal rows."""
+    loops = compiled._loops()
+    assert loops is not None
+    return loops.number_rows
+
+
 @pytest.mark.parametrize("compiled_code", [False, True])
 @pytest.mark.parametrize("seed", range(20))
 def test_rows_are_distinct_by_all_their_columns(
     seed: int, compiled_code: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    number = compiled._number_rows() if compiled_code else None
+    number = number_rows() if compiled_code else None
     monkeypatch.setattr(unique_rows, "numbering", lambda: number)
     monkeypatch.setattr(unique_rows, "MANY_ROWS", 1)
     draw = np.random.default_rng(seed)
@@ -95,7 +103,7 @@ def test_rows_are_numbered_alike_by_plain_and_compiled_code(count: int) -> None:
     with np.errstate(over="ignore"):
         slots = np.full(2 ** int(count).bit_length(), -1, np.intp)
         found = equal_rows.number_rows(table.view(np.uint64), slots, first, which)
-    expected = unique_rows._numbered(list(table), compiled._number_rows())
+    expected = unique_rows._numbered(list(table), number_rows())
     np.testing.assert_array_equal(first[:found], expected[0])
     np.testing.assert_array_equal(which, expected[1])
     assert found == len(np.unique(table, axis=1).T)

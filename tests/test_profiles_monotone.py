@@ -52,7 +52,9 @@ def test_the_loops_of_isotonic_regression_give_the_numbers_of_arrays(size: int) 
     total, mass = (np.concatenate([np.zeros((7, 1)), np.cumsum(a, axis=1)], axis=1) for a in (values * weight, weight))
     expected = rising_module._by_arrays(total, mass)
     np.testing.assert_allclose(expected[3], total[3, -1] / mass[3, -1])
-    for loop in (isotonic.isotonic_rows, compiled._isotonic_rows()):
+    loops = compiled._loops()
+    assert loops is not None
+    for loop in (isotonic.isotonic_rows, loops.isotonic_rows):
         found = np.empty(values.shape)
         loop(total, mass, found)
         np.testing.assert_array_equal(found, expected)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from perfmodel.profiles import compiled, grid, reader
+from perfmodel.profiles import compiled, equal_rows, grid, isotonic, reader
 
 
 def drawn(seed: int) -> tuple[Any, ...]:
@@ -54,12 +54,13 @@ def test_rows_are_read_as_arrays_are(seed: int, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_compiled_rows_are_read_as_arrays_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    read_rows = compiled._read_rows()
+    loops = compiled._loops()
+    assert loops is not None
     for seed in range(24):
         case = drawn(seed)
         monkeypatch.setattr(compiled, "wanted", lambda rows: None)
         expected = grid.on_grid(*case)
-        monkeypatch.setattr(compiled, "wanted", lambda rows: read_rows)
+        monkeypatch.setattr(compiled, "wanted", lambda rows: loops.read_rows)
         same(grid.on_grid(*case), expected)
 
 
@@ -70,7 +71,7 @@ def test_short_runs_never_load_compiled_code(monkeypatch: pytest.MonkeyPatch) ->
         made.append(1)
 
     load.cache_info = lambda: type("Info", (), {"currsize": 0})  # type: ignore[attr-defined]
-    monkeypatch.setattr(compiled, "_read_rows", load)
+    monkeypatch.setattr(compiled, "_loops", load)
     monkeypatch.setattr(compiled, "EFFORT", compiled.Effort())
     monkeypatch.setattr(compiled, "kept", lambda: False)
     while compiled.EFFORT.seconds < 0.9 * compiled.COMPILE_FROM:
@@ -86,10 +87,10 @@ def test_who_is_about_to_read_much_gets_kept_code_at_once(monkeypatch: pytest.Mo
     monkeypatch.setattr(compiled, "kept", lambda: True)
 
     def load() -> Any:
-        return reader.read_rows
+        return compiled.Loops(reader.read_rows, equal_rows.number_rows, isotonic.isotonic_rows)
 
     load.cache_info = lambda: type("Info", (), {"currsize": 0})  # type: ignore[attr-defined]
-    monkeypatch.setattr(compiled, "_read_rows", load)
+    monkeypatch.setattr(compiled, "_loops", load)
     assert compiled.wanted(1000) is None
     compiled.expect_many_reads()
     assert compiled.wanted(1000) is not None
@@ -98,14 +99,16 @@ def test_who_is_about_to_read_much_gets_kept_code_at_once(monkeypatch: pytest.Mo
 @pytest.fixture
 def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder for compiled code of its own, and a process that has read much and loaded nothing yet."""
-    loaded = compiled._read_rows()
-    compiled._read_rows.cache_clear()
+    loaded = compiled._loops()
+    compiled._loops.cache_clear()
     monkeypatch.setattr(compiled, "_folder", lambda: tmp_path)
     monkeypatch.setattr(compiled, "EFFORT", compiled.Effort())
     compiled.EFFORT.seconds = 2 * compiled.COMPILE_FROM
     assert loaded is not None
+    compiled.kept.cache_clear()
     yield tmp_path
-    compiled._read_rows.cache_clear()
+    compiled._loops.cache_clear()
+    compiled.kept.cache_clear()
 
 
 def test_without_numba_arrays_read_and_it_is_said_once(
@@ -134,10 +137,18 @@ def test_threads_compile_once_and_a_damaged_cache_is_made_anew(fresh: Path) -> N
     kept = list(fresh.rglob("*.nbc"))
     assert kept
     kept[0].write_bytes(b"garbage")
-    compiled._read_rows.cache_clear()
+    compiled._loops.cache_clear()
     case = drawn(3)
     same(grid.on_grid(*case), expected_of(case))
     assert not kept[0].exists()
+
+
+def test_what_one_process_compiles_the_next_finds_kept(fresh: Path) -> None:
+    """Whichever of the loops the first one runs: here only the reader, since nothing falls that would need another."""
+    assert not compiled.kept()
+    assert compiled.wanted(1) is not None
+    compiled.kept.cache_clear()
+    assert compiled.kept()
 
 
 def expected_of(case: tuple[Any, ...]) -> tuple[Any, ...]:

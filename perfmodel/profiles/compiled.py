@@ -16,7 +16,7 @@ from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from types import FunctionType
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from perfmodel import cache_folder
 from perfmodel.profiles import equal_rows, isotonic, reader
@@ -32,8 +32,6 @@ FEW_ROWS, SECONDS_PER_FEW = 16, 2e-5
 LOAD_FROM, COMPILE_FROM = 1.0, 3.0
 #: Functions that `read_rows` calls.
 _INNER = ("_clip", "_place", "_back", "_mean", "_part", "_flags")
-#: Functions that are kept on disk.
-_LOOPS = ("read_rows", "number_rows", "isotonic_rows")
 #: As numpy, so that a division by zero gives what arrays give.
 _OPTIONS: dict[str, Any] = {"error_model": "numpy"}
 
@@ -76,19 +74,20 @@ def wanted(rows: int) -> Callable[..., None] | None:
 
     rows: rows that are about to be read.
     """
-    if not _read_rows.cache_info().currsize:
+    if not _loops.cache_info().currsize:
         EFFORT.add(rows)
         if EFFORT.seconds < LOAD_FROM or (EFFORT.seconds < COMPILE_FROM and not kept()):
             return reader.read_rows if rows <= FEW_ROWS else None
     with _LOADING:
-        return _read_rows()
+        loops = _loops()
+    return loops.read_rows if loops else None
 
 
 @lru_cache(maxsize=1)
 def kept() -> bool:
     """Return whether compiled code of this version is kept on disk."""
     folder = _folder()
-    return folder is not None and all(any(folder.rglob(f"*.{name}-*.nbc")) for name in _LOOPS)
+    return folder is not None and all(any(folder.rglob(f"*.{name}-*.nbc")) for name in Loops._fields)
 
 
 @lru_cache(maxsize=1)
@@ -99,59 +98,63 @@ def _folder() -> Path | None:
 
 
 def numbering() -> Callable[..., int] | None:
-    """Return `perfmodel.profiles.equal_rows.number_rows`, compiled, where this process has loaded the compiled reader.
+    """Return `perfmodel.profiles.equal_rows.number_rows`, compiled, where this process has loaded compiled code.
 
     None where it has not, or where there is no numba.
     """
-    if not _read_rows.cache_info().currsize:
-        return None
-    with _LOADING:
-        return None if _read_rows() is None else _number_rows()
+    loops = _loaded()
+    return loops.number_rows if loops else None
 
 
 def regression() -> Callable[..., None] | None:
-    """Return `perfmodel.profiles.isotonic.isotonic_rows`, compiled, where this process has loaded the compiled reader.
+    """Return `perfmodel.profiles.isotonic.isotonic_rows`, compiled, where this process has loaded compiled code.
 
     None where it has not, or where there is no numba.
     """
-    if not _read_rows.cache_info().currsize:
+    loops = _loaded()
+    return loops.isotonic_rows if loops else None
+
+
+class Loops(NamedTuple):
+    """Hold the compiled loops."""
+
+    read_rows: Callable[..., None]
+    number_rows: Callable[..., int]
+    isotonic_rows: Callable[..., None]
+
+
+def _loaded() -> Loops | None:
+    """Return the compiled loops where this process has loaded them; None where it has not, or without numba."""
+    if not _loops.cache_info().currsize:
         return None
     with _LOADING:
-        return None if _read_rows() is None else _isotonic_rows()
+        return _loops()
 
 
 @lru_cache(maxsize=1)
-def _read_rows() -> Callable[..., None] | None:
-    """Return `perfmodel.profiles.reader.read_rows`, compiled; None, once said, where numba cannot be imported."""
+def _loops() -> Loops | None:
+    """Compile all loops, or load them where they are kept; None, once said, where numba cannot be imported.
+
+    All at once: where a process needed only some of them, the others would never be kept, and the next process would
+    take none of them for kept.
+    """
     try:
         import numba
     except ImportError as error:
         LOG.warning(NOT_COMPILED.format(error))
         return None
+    from numba import types
 
-    space = dict(vars(reader))
+    space, t = dict(vars(reader)), cast("Any", types)
     for name in _INNER:
         space[name] = numba.njit(**_OPTIONS)(_in_space(getattr(reader, name), space))
-    return _made("read_rows", _in_space(reader.read_rows, space), _signature())
-
-
-@lru_cache(maxsize=1)
-def _number_rows() -> Callable[..., int]:
-    """Return `perfmodel.profiles.equal_rows.number_rows`, compiled."""
-    from numba import types
-
-    t: Any = types
-    signature = t.intp(t.uint64[:, ::1], t.intp[::1], t.intp[::1], t.intp[::1])
-    return cast("Callable[..., int]", _made("number_rows", equal_rows.number_rows, signature))
-
-
-@lru_cache(maxsize=1)
-def _isotonic_rows() -> Callable[..., None]:
-    """Return `perfmodel.profiles.isotonic.isotonic_rows`, compiled."""
-    from numba import types
-
-    plane: Any = types.float64[:, ::1]
-    return _made("isotonic_rows", isotonic.isotonic_rows, types.void(plane, plane, plane))
+    plane = t.float64[:, ::1]
+    counted = t.intp(t.uint64[:, ::1], t.intp[::1], t.intp[::1], t.intp[::1])
+    return Loops(
+        read_rows=_made("read_rows", _in_space(reader.read_rows, space), _signature()),
+        number_rows=_made("number_rows", equal_rows.number_rows, counted),
+        isotonic_rows=_made("isotonic_rows", isotonic.isotonic_rows, t.void(plane, plane, plane)),
+    )
 
 
 def _made(name: str, function: Any, signature: Any) -> Callable[..., Any]:
@@ -179,9 +182,9 @@ def _signature() -> Any:
     return t.void(t.UniTuple(box, 3), known, axes, rows, out, t.UniTuple(t.float64, reader.CONSTANTS))
 
 
-def _compiled(made: Any) -> Callable[..., None]:
+def _compiled(made: Any) -> Callable[..., Any]:
     """Return what numba made, with its type."""
-    return cast("Callable[..., None]", made)
+    return cast("Callable[..., Any]", made)
 
 
 def _clear(folder: Path, name: str) -> None:
