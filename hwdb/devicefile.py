@@ -111,7 +111,7 @@ class Device:
     @property
     def make(self) -> str:
         """Name of the chip family: the first word of the architecture."""
-        return self.arch.split(" ", 1)[0]
+        return make_of(self.arch)
 
     def si(self, figure: str) -> float:
         """Return the numeric quantity called `figure` ("memory.l2") in SI units.
@@ -178,6 +178,15 @@ class Device:
         gives another rated quantity.
         """
         return [f"{self.name}: {remark}" for remark in (*_contradictions(self), *_scaled_ceilings(self))]
+
+
+def make_of(arch: str) -> str:
+    """Return the chip family of an architecture: its first word.
+
+    >>> make_of("Hopper sm_90")
+    'Hopper'
+    """
+    return arch.split(" ", 1)[0]
 
 
 def _contradictions(device: Device) -> Iterator[str]:

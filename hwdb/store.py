@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from hwdb import infile
-from hwdb.devicefile import CEILINGS, Device, read_device, varied
+from hwdb.devicefile import CEILINGS, Device, make_of, read_device, varied
 from hwdb.errors import InputError, UnknownName
 from hwdb.figures import FigureTable, read_hardware_file
 from hwdb.instances import Instance, instances
@@ -99,9 +99,19 @@ class Hwdb:
         gb = [round(r.number) for r in (record, *record.alternatives) if r.unit in ("GB", "GiB")]
         return frozenset([*gb, round(device.memory / 2.0**30), taken_apart(device.title).memory]), device.memory_type
 
-    def devices(self) -> list[Device]:
-        """Return all devices, sorted by name."""
-        return [self.device(name) for name in self.names()]
+    def devices(self, make: str | None = None) -> list[Device]:
+        """Return all devices, or those of one chip family (`Device.make`, "Hopper"), sorted by name.
+
+        Of a family, only its own devices are built: that of all others takes most of the time.
+        """
+        return [self.device(name) for name in self.names() if make is None or self._make(name) == make]
+
+    def _make(self, name: str) -> str:
+        """Return `Device.make` of the device called `name`, from its file alone where the device is not built yet."""
+        if name in self._devices:
+            return self._devices[name].make
+        file = self._complete("device", read_hardware_file(self._path("device", name)), ())
+        return make_of(file.text("arch"))
 
     def node(self, name: str) -> Node:
         """Return the node called `name`: of the database, or a type of cloud instance.

@@ -302,3 +302,16 @@ def test_a_power_limit_that_an_idle_device_draws_is_refused(tmp_path: Path) -> N
     (tmp_path / "devices" / "capped.toml").write_text(text, encoding="utf-8")
     with pytest.raises(hwdb.InputError, match=r"\[power\] tdp: 20 W is no power limit: the device draws 25 W idle"):
         hwdb.load(tmp_path).device("capped")
+
+
+def test_devices_of_a_chip_family_are_those_of_all_with_that_name(tmp_path: Path) -> None:
+    """Also where a file takes its architecture from the one that it is like, and before any device is built."""
+    (tmp_path / "devices").mkdir()
+    (tmp_path / "devices" / "my-h100.toml").write_text('like = "h100-sxm"\ntitle = "My H100"\n')
+    (tmp_path / "devices" / "my-card.toml").write_text(DEVICE)
+    fresh = hwdb.Hwdb((*hwdb.load().folders, tmp_path))
+    found = {make: [d.name for d in fresh.devices(make)] for make in ("Hopper", "Mine", "Nobody's")}
+    every = hwdb.load([tmp_path]).devices()
+    assert found == {make: [d.name for d in every if d.make == make] for make in found}
+    assert "my-h100" in found["Hopper"]
+    assert found["Mine"] == ["my-card"]

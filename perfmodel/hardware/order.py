@@ -68,12 +68,9 @@ def _line(device: Device) -> tuple[str, ...]:
 
 
 @cache
-def _lines() -> dict[tuple[str, ...], tuple[Device, ...]]:
-    """Return the shipped devices by what devices have in common that are compared."""
-    lines: dict[tuple[str, ...], tuple[Device, ...]] = {}
-    for device in hwdb.built_in().devices():
-        lines[_line(device)] = (*lines.get(_line(device), ()), device)
-    return lines
+def _in_line(line: tuple[str, ...], make: str) -> tuple[Device, ...]:
+    """Return the shipped devices that are compared with each other; make: `Device.make` of all of these."""
+    return tuple(device for device in hwdb.built_in().devices(make) if _line(device) == line)
 
 
 @lru_cache(maxsize=4096)
@@ -83,7 +80,7 @@ def better_and_lesser(device: Device) -> tuple[tuple[Device, ...], tuple[Device,
     A device with some figures changed is compared as the one that it is a variant of.
     """
     home = device.lineage[-1]
-    others = [d for d in _lines().get(_line(home), ()) if d.name != home.name]
+    others = [d for d in _in_line(_line(home), home.make) if d.name != home.name]
     mine = np.array([home.si(figure) for figure in _FIGURES])
     figures = np.array([[d.si(figure) for figure in _FIGURES] for d in others]).reshape(-1, len(_FIGURES))
     better, lesser = _dominates(figures, mine), _dominates(mine, figures)

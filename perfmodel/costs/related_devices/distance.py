@@ -136,7 +136,7 @@ def siblings(device: Device) -> tuple[Device, ...]:
     than an MI355X, which is the same chip with more power. A figure that is not stated does not count.
     """
     device = device.lineage[-1]
-    alike = (d for d in hwdb.built_in().devices() if d.arch == device.arch and d.name != device.name)
+    alike = (d for d in hwdb.built_in().devices(device.make) if d.arch == device.arch and d.name != device.name)
     near = ((_apart_in_figures(device, d), d.name, d) for d in alike if d.memory_type[:3] == device.memory_type[:3])
     return tuple(d for apart, _, d in sorted(near, key=lambda n: n[:2]) if apart <= np.log(SIBLING) + 1e-9)
 
