@@ -11,7 +11,7 @@ import contextvars
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
-from typing import Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from hwdb import PerfmodelError
 
@@ -20,6 +20,26 @@ Answer = TypeVar("Answer")
 Result = TypeVar("Result")
 #: A function that tasks ask several questions with, and that returns the answers.
 Asking = Callable[[Sequence[Question]], Sequence[Answer]]
+
+
+class Kind(Protocol):
+    """A question of a kind that says how several of it are answered together."""
+
+    @staticmethod
+    def answers(questions: Sequence[Any]) -> Sequence[Any]:
+        """Return the answer of each question, or the error of one that has none."""
+        ...
+
+
+def answer_each_kind(questions: Sequence[Kind]) -> list[Any]:
+    """Return the answers of questions of several kinds, those of one kind from one call."""
+    places: dict[type[Kind], list[int]] = {}
+    for place, question in enumerate(questions):
+        places.setdefault(type(question), []).append(place)
+    found: dict[int, Any] = {}
+    for kind, some in places.items():
+        found |= zip(some, kind.answers([questions[place] for place in some]), strict=True)
+    return [found[place] for place in range(len(questions))]
 
 
 class Stopped(PerfmodelError):

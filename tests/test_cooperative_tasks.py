@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 
 from hwdb import InputError, PerfmodelError
 from perfmodel import cooperative_tasks
-from perfmodel.cooperative_tasks import run_cooperatively
+from perfmodel.cooperative_tasks import answer_each_kind, run_cooperatively
 
 Ask = Callable[[Sequence[int]], Sequence[int]]
 
@@ -121,3 +122,33 @@ def test_an_interrupt_at_any_time_leaves_no_thread() -> None:
     with pytest.raises(KeyboardInterrupt):
         list(run_cooperatively([rounds(1, 2), rounds(12, 3)], interrupted))
     assert threading.active_count() == before
+
+
+class Square(NamedTuple):
+    """Ask for a square."""
+
+    of: int
+
+    @staticmethod
+    def answers(questions: Sequence[Square]) -> list[int]:
+        """Return all squares, with how many were asked at once."""
+        return [100 * len(questions) + q.of**2 for q in questions]
+
+
+class Length(NamedTuple):
+    """Ask for the length of a word; none is known of an empty one."""
+
+    word: str
+
+    @staticmethod
+    def answers(questions: Sequence[Length]) -> list[int | PerfmodelError]:
+        """Return all lengths, with how many were asked at once."""
+        return [1000 * len(questions) + len(q.word) if q.word else InputError("no word") for q in questions]
+
+
+def test_questions_of_one_kind_are_answered_in_one_call_and_in_their_places() -> None:
+    found = answer_each_kind([Square(3), Length("four"), Square(5), Length(""), Length("a")])
+    assert found[:3] == [209, 3004, 225]
+    assert isinstance(found[3], InputError)
+    assert found[4] == 3001
+    assert answer_each_kind([]) == []

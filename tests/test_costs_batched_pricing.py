@@ -13,8 +13,8 @@ import hwdb
 from hwdb import InputError, PerfmodelError
 from perfmodel import engine, model
 from perfmodel.cooperative_tasks import checked
-from perfmodel.costs import Cost, CostModel, Deferred, Roofline, StepCost, default, prices, step_cost
-from perfmodel.costs.step_costs.batched_pricing import Question
+from perfmodel.costs import Cost, CostModel, Deferred, Roofline, StepCost, default, step_cost
+from perfmodel.costs.step_costs.batched_pricing import Question, prices
 from perfmodel.deployment import Sharding, shard
 from perfmodel.deployment.columns import deployments
 from perfmodel.hardware import Hardware, hardware_of

@@ -32,8 +32,8 @@ from perfmodel.cases.write import (
     answers_of,
     output_frame,
 )
-from perfmodel.cooperative_tasks import run_cooperatively
-from perfmodel.costs import REMARK, Ask, CostModel, Deferred, prices
+from perfmodel.cooperative_tasks import answer_each_kind, run_cooperatively
+from perfmodel.costs import REMARK, Ask, CostModel, Deferred
 from perfmodel.engines import Adjustment
 from perfmodel.estimates import CAUSES, LOADS, Estimates, figure, sensitivity
 from perfmodel.profiles import expect_many_reads
@@ -141,7 +141,7 @@ def _predicted(
     found: dict[int, Evaluated | PerfmodelError] = {}
     for place in range(0, len(groups), GROUPS_TOGETHER):
         tasks = [partial(_evaluated, settings, group, costs) for group in groups[place : place + GROUPS_TOGETHER]]
-        for number, answer in run_cooperatively(tasks, prices):
+        for number, answer in run_cooperatively(tasks, answer_each_kind):
             found[place + number] = answer
             done += len(groups[place + number].rows)
             if progress:

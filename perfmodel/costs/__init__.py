@@ -38,7 +38,7 @@ from perfmodel.costs.measured_tables.intervals import TWIN_DISTANCE, UNRELATED_D
 from perfmodel.costs.measured_tables.profiled import Profiled
 from perfmodel.costs.related_devices.calibrated import Calibrated, donors
 from perfmodel.costs.rooflines.roofline import Bound, Roofline, bound
-from perfmodel.costs.step_costs.batched_pricing import Ask, Deferred, prices
+from perfmodel.costs.step_costs.batched_pricing import Ask, Deferred
 from perfmodel.costs.step_costs.distinct_steps import distinct_cost, layouts
 from perfmodel.costs.step_costs.drafting import draft_passes, with_drafting
 from perfmodel.costs.step_costs.overlap import cheaper, overlapped, streams_of
@@ -85,7 +85,6 @@ __all__ = [
     "overlapped",
     "place_factors",
     "priced",
-    "prices",
     "remark_column",
     "remarks",
     "remarks_of",

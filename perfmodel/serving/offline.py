@@ -9,7 +9,8 @@ import numpy as np
 from perfmodel.arrays import Array
 from perfmodel.memory import sequence_bytes
 from perfmodel.serving.curve import DecodeCurve, planned_curve
-from perfmodel.serving.drain import Drained, drain
+from perfmodel.serving.drain import Drained
+from perfmodel.serving.joint_drains import drained
 from perfmodel.serving.limits import MAX_RUNNING, TINY_COUNT
 from perfmodel.serving.mixed_steps import MixedSteps, mixed_steps
 from perfmodel.serving.offline_batch import STREAM, OfflineBatch, Places, PrefillCost, PrefillLine, SteadyState
@@ -37,7 +38,7 @@ def offline(steps: StepModel, load: Load, max_running: Array, prefills_per_reque
         prefills_per_request: expected prefills per request while others queue for admission, (N,).
     """
     batch, prefills = _batch(steps, load, max_running, prefills_per_request)
-    return _served(steps, load, [drain(batch)], prefills)[0]
+    return _served(steps, load, drained(steps.costs, batch), prefills)[0]
 
 
 def arriving(
@@ -52,8 +53,9 @@ def arriving(
     curve = batch.curve.per_token(load.accepted)
     mixed = mixed_steps(steps, load, curve)
     first = mixed if mixed.separate else None
-    late = drain(replace(batch, gap=1.0 / load.rate, variation=variation_of(load), first=first))
-    at_once, in_turn = _served(steps, load, [drain(batch), late], prefills)
+    spread = replace(batch, gap=1.0 / load.rate, variation=variation_of(load), first=first)
+    queued, late = drained(steps.costs, batch, spread)
+    at_once, in_turn = _served(steps, load, [queued, late], prefills)
     return at_once, in_turn, late.full, (curve, mixed)
 
 

@@ -36,14 +36,22 @@ class Question(NamedTuple):
     demand: Demand
     hardware: Hardware
 
+    @staticmethod
+    def answers(questions: Sequence[Question]) -> list[Cost | PerfmodelError]:
+        """Price questions, see `prices`."""
+        return prices(questions)
 
-#: Prices questions in their order; raises the error of any.
-Ask = Callable[[Sequence[Question]], Sequence[Cost]]
+
+#: Answers questions in their order; raises the error of any. Besides demands, tasks ask for what else has a fixed cost.
+Ask = Callable[[Sequence[Any]], Sequence[Any]]
 
 
 @dataclass(frozen=True)
 class Deferred:
-    """Cost model that prices by `model`, and hands all demands of a step to `ask` at once."""
+    """Cost model that prices by `model`, and hands all demands of a step to `ask` at once.
+
+    ask: answers questions of any kind (`perfmodel.cooperative_tasks.Kind`) beside those of other tasks.
+    """
 
     model: CostModel
     ask: Ask
