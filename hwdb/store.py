@@ -44,6 +44,8 @@ class Hwdb:
             for kind, path in _files(folder):
                 self._files[kind].setdefault(path.stem, []).append(path)
         self._devices: dict[str, Device] = {}
+        #: name of a device -> its chip family
+        self._makes: dict[str, str] = {}
         self._nodes: dict[str, Node] = {}
         self._prices: list[Price] | None = None
         self._by_spelling: Spellings | None = None
@@ -107,11 +109,11 @@ class Hwdb:
         return [self.device(name) for name in self.names() if make is None or self._make(name) == make]
 
     def _make(self, name: str) -> str:
-        """Return `Device.make` of the device called `name`, from its file alone where the device is not built yet."""
-        if name in self._devices:
-            return self._devices[name].make
-        file = self._complete("device", read_hardware_file(self._path("device", name)), ())
-        return make_of(file.text("arch"))
+        """Return `Device.make` of the device called `name`, from its file alone: the device need not be built."""
+        if name not in self._makes:
+            file = self._complete("device", read_hardware_file(self._path("device", name)), ())
+            self._makes[name] = make_of(file.text("arch"))
+        return self._makes[name]
 
     def node(self, name: str) -> Node:
         """Return the node called `name`: of the database, or a type of cloud instance.

@@ -137,3 +137,33 @@ def test_formats_count_however_they_are_written(column: str, written: str, own: 
     found = rows_of(1, family="gemm", m=1, n=8, k=8, time=1.0, device="h100-sxm", **{column: written})[column][0]
     expected = {own, "bf16"} if own == "fp16" else {own}
     assert str(found) in expected
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.arange(6, dtype=np.int16).reshape(2, 3),
+        np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+        np.array(["fp8", "bf16"]),
+        np.zeros((0, 2), np.float32),
+        np.array(3.0),
+    ],
+)
+@pytest.mark.parametrize("version", [(1, 0), (2, 0)])
+def test_arrays_of_files_are_read_as_numpy_reads_them(array: np.ndarray, version: tuple[int, int]) -> None:
+    stream = io.BytesIO()
+    np.lib.format.write_array(stream, array, version)
+    for content in (stream.getvalue(), stream.getvalue()):  # the second time, the header is known
+        found = store._array(content)
+        assert found.dtype == array.dtype
+        np.testing.assert_array_equal(found, array)
+    if array.size:
+        with pytest.raises(store._DAMAGES):
+            store._array(stream.getvalue()[:-1])
+
+
+def test_arrays_of_python_objects_are_not_read() -> None:
+    stream = io.BytesIO()
+    np.lib.format.write_array(stream, np.array([{}], object), (1, 0))
+    with pytest.raises(ValueError, match="Python objects"):
+        store._array(stream.getvalue())
