@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
     _replace_unencodable_characters()
     gc.set_threshold(COLLECT_AFTER)
     if arguments is None:  # the process ends with this run
-        atexit.register(gc.freeze)  # Python would look for cycles among all objects before it ends: some per cent of a plan
+        atexit.register(gc.freeze)  # Python would look for cycles among all objects before it ends
     words = sys.argv[1:] if arguments is None else arguments
     shown = TRACEBACK in words or os.environ.get(TRACEBACK_VARIABLE, "") not in ("", "0")
     stdout = sys.stdout

@@ -78,7 +78,7 @@ def any_demand(family: str, rows: int = 3) -> Demand:
     if link:
         zero = np.zeros(rows)
         return Demand(family, family, zero, zero, one, 2, np.full(rows, 1e6), {"group": shape["group"]})  # type: ignore[dict-item]
-    work = FAMILY[family].work({**chosen, "moved_bytes": 1e7 * one}, Variant("bf16", "bf16", "").formats())  # type: ignore[dict-item]
+    work = FAMILY[family].work({**chosen, "moved_bytes": 1e7 * one}, Variant("bf16", "bf16").formats())  # type: ignore[dict-item]
     flop, moved = (np.broadcast_to(np.asarray(v, float), (rows,)) for v in (work.flop, work.moved))
     return Demand(family, family, flop, moved, one, 2, 0.0, chosen)  # type: ignore[arg-type]
 
@@ -229,7 +229,7 @@ def test_ceilings_are_measured_where_hwdb_has_them() -> None:
 
 
 def test_a_relative_is_of_the_same_make_where_there_is_one() -> None:
-    near = donors(Calibrated(), hwdb.device("h200-nvl"), "gemm", Variant("bf16", "bf16", ""))
+    near = donors(Calibrated(), hwdb.device("h200-nvl"), "gemm", Variant("bf16", "bf16"))
     assert near[0].device.arch == hwdb.device("h200-nvl").arch
     assert device_distance(hwdb.device("h100-sxm"), hwdb.device("h200-sxm")) < device_distance(
         hwdb.device("h100-sxm"), hwdb.device("l40s")
@@ -238,7 +238,7 @@ def test_a_relative_is_of_the_same_make_where_there_is_one() -> None:
 
 
 def test_engines_of_no_known_make_borrow_tables_of_the_same_architecture_only() -> None:
-    want = Variant("bf16", "bf16", "")
+    want = Variant("bf16", "bf16")
     assert "NVIDIA" in {r.device.vendor for r in donors(Calibrated(), hwdb.device("mi355x"), "gemm", want)}
     assert not donors(Calibrated(foreign=False), hwdb.device("mi355x"), "gemm", want)
     near = donors(Calibrated(foreign=False), hwdb.device("h100-nvl"), "gemm", want)
@@ -276,7 +276,7 @@ def test_a_hidden_device_is_predicted_from_its_relatives() -> None:
 
 def told_by(relative: Donor, device: hwdb.Device, shape: dict[str, np.ndarray]) -> float:
     """Seconds of a GEMM on `device`, carried over from one relative."""
-    top, plain = ceilings(device, "bf16"), Variant("bf16", "bf16", "")
+    top, plain = ceilings(device, "bf16"), Variant("bf16", "bf16")
     return float(
         carried(relative, Reference(top.compute, top.memory, top.link), plain, ShapeBatch(FAMILY["gemm"], shape))[0][0]
     )
@@ -289,14 +289,14 @@ def test_twice_the_device_takes_half_the_time_of_large_kernels() -> None:
         for key, r in device.records.items()
     }
     twice = replace(device, name="rtx-twice", records=records)
-    (relative, *_) = donors(Calibrated(), device, "gemm", Variant("bf16", "bf16", ""))
+    (relative, *_) = donors(Calibrated(), device, "gemm", Variant("bf16", "bf16"))
     shape = {k: np.array([8192.0]) for k in ("m", "n", "k")}
     one, two = (told_by(relative, d, shape) for d in (device, twice))
     assert two == pytest.approx(one / 2, rel=0.02)
 
 
 def test_a_launch_costs_the_same_on_twice_the_device() -> None:
-    (relative, *_) = donors(Calibrated(), hwdb.device("rtx-3080"), "gemm", Variant("bf16", "bf16", ""))
+    (relative, *_) = donors(Calibrated(), hwdb.device("rtx-3080"), "gemm", Variant("bf16", "bf16"))
     shape = {"m": np.ones(1), "n": np.full(1, 32.0), "k": np.full(1, 32.0)}
     for name in ("rtx-3080", "b200-sxm"):
         assert told_by(relative, hwdb.device(name), shape) == pytest.approx(relative.floor, rel=0.5)
@@ -391,5 +391,5 @@ def test_what_short_calls_take_beyond_their_bound_is_a_median(count: int, monkey
     time = np.append(draw.uniform(1.0, 1.001, count), 100.0)  # one is no short call
     least = draw.uniform(0.0, 1.1, count + 1)
     monkeypatch.setattr(lookup, "_cells", lambda *_: (time, least))
-    table = store.Measured(Variant("bf16", "bf16", ""), Reference(1.0, 1.0, 1.0), cast("Any", None))
+    table = store.Measured(Variant("bf16", "bf16"), Reference(1.0, 1.0, 1.0), cast("Any", None))
     assert lookup.overhead(table, "gemm") == np.median(np.maximum(time - least, 0.0)[:count])
