@@ -26,7 +26,7 @@ BAD_INPUT, DEFECT, INTERRUPTED = 2, 70, 130
 TRACEBACK, TRACEBACK_VARIABLE = "--traceback", "PERFMODEL_TRACEBACK"
 #: Characters of an error message; what is beyond (a value of a megabyte) is cut out of its middle.
 LONGEST_MESSAGE = 2000
-#: Objects after which Python looks for cycles among them. Chosen: more than a plan makes, which has next to none.
+#: Objects after which Python looks for cycles among them. chosen: more than a plan makes, which has next to none.
 COLLECT_AFTER = 200_000
 _ROOT = Path(__file__).resolve().parent
 #: Folders and files of this program, for the place of an unforeseen error.
@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
     _replace_unencodable_characters()
     gc.set_threshold(COLLECT_AFTER)
     if arguments is None:  # the process ends with this run
-        atexit.register(gc.freeze)  # Python would look for cycles among all objects before it ends: 5 % of a plan
+        atexit.register(gc.freeze)  # Python would look for cycles among all objects before it ends
     words = sys.argv[1:] if arguments is None else arguments
     shown = TRACEBACK in words or os.environ.get(TRACEBACK_VARIABLE, "") not in ("", "0")
     stdout = sys.stdout

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import pwd
 import random
@@ -185,3 +187,16 @@ def test_output_that_was_replaced_is_left_alone(monkeypatch: pytest.MonkeyPatch)
     with monkeypatch.context() as patched:
         patched.setattr(os, "dup2", failing(AssertionError()))
         assert cli.main(["hw", "list"]) == 0
+
+
+def test_only_a_process_that_ends_with_the_command_skips_the_search_for_cycles(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    at_exit: list[object] = []
+    monkeypatch.setattr(atexit, "register", at_exit.append)
+    assert cli.main(["--version"]) == 0
+    assert gc.freeze not in at_exit
+    monkeypatch.setattr(sys, "argv", ["perfmodel", "--version"])
+    assert cli.main() == 0
+    assert at_exit.count(gc.freeze) == 1
+    assert capsys.readouterr().out

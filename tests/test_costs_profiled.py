@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -415,3 +416,13 @@ def test_a_few_rows_behind_a_long_context_take_at_most_all_rows(query: float) ->
 
     assert seconds(query, 8000.0 - query) <= seconds(8000.0, 0.0)
     assert seconds(8000.0, 0.0) < seconds(8000.0, 8000.0)  # the bound does not bind where rows are many
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 8])
+def test_what_short_calls_take_beyond_their_bound_is_a_median(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = np.random.default_rng(count)
+    time = np.append(draw.uniform(1.0, 1.001, count), 100.0)  # one is no short call
+    least = draw.uniform(0.0, 1.1, count + 1)
+    monkeypatch.setattr(lookup, "_cells", lambda *_: (time, least))
+    table = store.Measured(Variant("bf16", "bf16"), Reference(1.0, 1.0, 1.0), cast("Any", None))
+    assert lookup.overhead(table, "gemm") == np.median(np.maximum(time - least, 0.0)[:count])
