@@ -195,7 +195,7 @@ def test_any_key_is_set(tmp_path: Path) -> None:
         (["Qwen3-32B", "--on", "h10"], ["h10", "h20"]),
         (["Qwen3-32B", "--on", "h100-sxm=some"], ["h100-sxm=some", "number of devices"]),
         (["Qwen3-32B", "--on", "h100-sxm=3", "--on", "h100-sxm=4"], ["h100-sxm=4", "3 of h100-sxm"]),
-        (["mixtral", "--on", "l4"], ["mistralai/Mixtral-8x7B-v0.1", "models list"]),
+        (["qwen3.6", "--on", "l4"], ["Qwen/Qwen3.6-27B", "models list"]),
         (["Qwen3-32B", "--on", "h100-sxm", "--set", "power=3"], ["power=3", "TABLE.KEY=VALUE"]),
         (["Qwen3-32B", "--on", "h100-sxm", "--set", "limits.power=3"], ["command line", "power_kw"]),
         (["Qwen3-32B", "--on", "h100-sxm", "--set", "model.name.x=3"], ["name has no keys"]),

@@ -33,11 +33,10 @@ def asked(
     layers: int = 3,
     streams: int = 1,
     host: Host | None = None,
-    state_format: str = "bf16",
     **columns: object,
 ) -> dict[str, Demand]:
     """The demands of a pass of a model of equal layers, by name; those without calls are left out."""
-    spec = ModelSpec("toy", HIDDEN, VOCAB, (Block(layers, mixer, mlp),), streams=streams, state_format=state_format)
+    spec = ModelSpec("toy", HIDDEN, VOCAB, (Block(layers, mixer, mlp),), streams=streams)
     placed = deployments(H100, host=host, **columns)
     found = [d for d in operators(shard(spec, placed), step) if np.any(d.count)]
     assert len({d.name for d in found}) == len(found)
@@ -248,30 +247,17 @@ def test_compressed_attention_sees_its_window_and_summaries() -> None:
     assert one(near["compressed_picked_prefill"].flop) == pytest.approx(3 * seen(10, 7, 6) * 64 * 2.0 * 16)
 
 
-@pytest.mark.parametrize(("state_format", "width"), [("fp32", 4.0), ("bf16", 2.0)])
-def test_states_are_read_and_written_once_a_sequence(state_format: str, width: float) -> None:
-    moved = 2.0 * width  # a value read, and written
-    found = asked(
-        Mixer("linear", heads=12, kv_heads=3, head_dim=8, value_dim=10, conv=4),
-        Mlp(250),
-        tp=4,
-        dp=2,
-        state_format=state_format,
-    )
+def test_states_are_read_and_written_once_a_sequence() -> None:
+    found = asked(Mixer("linear", heads=12, kv_heads=3, head_dim=8, value_dim=10, conv=4), Mlp(250), tp=4, dp=2)
     heads, keys = 3, 1
     row = 2.0 * (2 * keys * 8 + 2 * heads * 10)  # query, key, value and output in 16 bit
     state = heads * 8 * 10
-    assert counted(found["linear_prefill"]) == pytest.approx((8.0 * 15 * state, 1.5 * moved * state + 15 * row, 3.0))
-    assert counted(found["linear_decode"]) == pytest.approx((8.0 * 4 * state, 4 * moved * state + 4 * row, 3.0))
+    assert counted(found["linear_prefill"]) == pytest.approx((8.0 * 15 * state, 1.5 * 8.0 * state + 15 * row, 3.0))
+    assert counted(found["linear_decode"]) == pytest.approx((8.0 * 4 * state, 4 * 8.0 * state + 4 * row, 3.0))
     drafted = Step(decode_seqs=4.0, decode_context=20.0, decode_tokens=3.0)
-    found = asked(
-        Mixer("linear", heads=12, kv_heads=3, head_dim=8, value_dim=10, conv=4),
-        Mlp(250),
-        drafted,
-        state_format=state_format,
-    )
+    found = asked(Mixer("linear", heads=12, kv_heads=3, head_dim=8, value_dim=10, conv=4), Mlp(250), drafted)
     state, row = 12 * 8 * 10, 2.0 * (2 * 3 * 8 + 2 * 12 * 10)
-    assert counted(found["linear_decode"]) == (8.0 * 12 * state, 4 * moved * state + 12 * row, 3.0)
+    assert counted(found["linear_decode"]) == (8.0 * 12 * state, 4 * 8.0 * state + 12 * row, 3.0)
     assert "linear_prefill" not in found
 
 
@@ -286,9 +272,7 @@ def test_heads_that_do_not_divide_go_to_the_fullest_device(kind: str) -> None:
         if "kv_heads" in found[name].shape:
             assert one(found[name].shape["kv_heads"]) == keys
     if kind == "linear":
-        assert one(found["linear_decode"].moved) == 8 * (
-            4.0 * heads * 63 + 2.0 * (2 * keys * 9 + 2 * heads * 7)
-        )  # bf16
+        assert one(found["linear_decode"].moved) == 8 * (8.0 * heads * 63 + 2.0 * (2 * keys * 9 + 2 * heads * 7))
 
 
 def test_a_prompt_of_one_token_is_a_prompt() -> None:

@@ -9,7 +9,7 @@ from perfmodel.equations.gemm import SIXTEEN_BIT
 
 #: FLOP per state value and token: decay, outer-product update, delta read, output read; a multiply and an add each.
 FLOP_PER_STATE_VALUE = 8.0
-#: Bytes of a state value in the kernels of measured tables: fp32.
+#: Bytes of a state value in a kernel: fp32.
 STATE_BYTES = 4.0
 
 
@@ -51,7 +51,6 @@ def recurrent_bytes(
     key_heads: Array | float,
     key_dim: Array | float,
     value_dim: Array | float,
-    state_bytes: float = STATE_BYTES,
 ) -> Array:
     """Return bytes moved by a recurrent layer: states read and written once per sequence, rows of each token in 16 bit.
 
@@ -63,8 +62,6 @@ def recurrent_bytes(
         Value heads, and heads that queries and keys have (fewer where several value heads share one), counts.
     key_dim, value_dim : array or float
         Size of a key (or state) and of a value, counts.
-    state_bytes : float
-        Bytes of a state value in memory.
 
     Returns
     -------
@@ -80,6 +77,6 @@ def recurrent_bytes(
     >>> float(recurrent_bytes(1.0, 1.0, 2.0, 1.0, 4.0, 4.0))
     304.0
     """
-    states = sequences * heads * key_dim * value_dim * (2.0 * state_bytes)
+    states = sequences * heads * key_dim * value_dim * (2.0 * STATE_BYTES)
     row = 2.0 * key_heads * key_dim + 2.0 * heads * value_dim
     return np.asarray(states + sequences * query * row * SIXTEEN_BIT)

@@ -40,6 +40,12 @@ OFFERED = ONLINE_FORMAT
 KV_FORMATS = ("bf16", "fp8")
 #: Least gain that is worth a sentence, as a share of the value of the ranking. Chosen: the error of a price.
 LEAST_GAIN = 0.02
+#: Rankings in dollars -> what they are per.
+_DOLLARS = {
+    "usd_per_hour": "per hour",
+    "usd_per_million_tokens": "per M output tokens",
+    "usd_per_million_total_tokens": "per M tokens in and out",
+}
 
 
 def plan_and_narrower(
@@ -157,5 +163,9 @@ def _narrow_cache(plan: Plan, number: int) -> bool:
 
 
 def _told(column: str, value: float) -> str:
-    """Write the value of a ranking with its name, money in dollars: `$14.40 per hour`."""
-    return f"${value:,.2f} per hour" if column == "usd_per_hour" else f"{column} {value:,.4g}"
+    """Write the value of a ranking with its name, money in dollars.
+
+    >>> _told("usd_per_million_tokens", 1.075), _told("power_w", 1600.0)
+    ('$1.07 per M output tokens', 'power_w 1,600')
+    """
+    return f"${value:,.2f} {_DOLLARS[column]}" if column in _DOLLARS else f"{column} {value:,.4g}"
