@@ -294,8 +294,11 @@ def planned_mixed(steps: StepModel, load: Load, ends: Array) -> PlannedMixed:
     Chosen: only the ends of a decode curve, because the time of a step with prompts hardly bends between them.
     """
     separate = not steps.engine.mixes_prefill
-    most = np.maximum(steps.max_prompts_per_step(load.mean(load.new)), 1.0)
-    most = largest_group(steps, load, ends[-1]) if separate else np.minimum(most, np.maximum(ends[-1], 1.0))
+    if separate:
+        most = largest_group(steps, load, ends[-1])
+    else:
+        most = np.maximum(steps.max_prompts_per_step(load.mean(load.new)), 1.0)
+        most = np.minimum(most, np.maximum(ends[-1], 1.0))
     abreast = np.minimum(steps.sharding.pp, most)
     fewest = [np.minimum(steps.min_prompts_per_step(n), most) for n in ends]
     least = [np.maximum(n, abreast) for n in fewest]

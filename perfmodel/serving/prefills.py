@@ -215,7 +215,9 @@ def largest_group(steps: StepModel, load: Load, running: Array) -> Array:
     """
     new = load.mean(load.new)
     fitting, budget = steps.max_prompts_per_step(new), steps.token_budget * steps.sharding.pp
-    whole = np.ceil(fitting * new / budget - _ROUNDING) * budget / new
+    beyond = fitting * new > budget  # never where the budget has no end
+    tokens, step = np.where(beyond, fitting * new, 1.0), np.where(beyond, budget, 1.0)
+    whole = np.where(beyond, np.ceil(tokens / step - _ROUNDING) * step / new, fitting)
     return np.clip(whole, 1.0, np.maximum(running, 1.0))
 
 
