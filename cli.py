@@ -26,7 +26,7 @@ BAD_INPUT, DEFECT, INTERRUPTED = 2, 70, 130
 TRACEBACK, TRACEBACK_VARIABLE = "--traceback", "PERFMODEL_TRACEBACK"
 #: Characters of an error message; what is beyond (a value of a megabyte) is cut out of its middle.
 LONGEST_MESSAGE = 2000
-#: Objects after which Python looks for cycles among them. chosen: more than a plan makes, which has next to none.
+#: Objects after which Python looks for cycles among them. Chosen: more than a plan makes, which has next to none.
 COLLECT_AFTER = 200_000
 _ROOT = Path(__file__).resolve().parent
 #: Folders and files of this program, for the place of an unforeseen error.

@@ -61,10 +61,10 @@ def configuration_remarks(
 def _elsewhere(model: ModelSpec, deployments: Deployments, engine: Engine) -> NDArray[Any]:
     """Say that an engine is not known to run on a device, or not made for the format, and which is, (N,) texts."""
     others = [(device.name, instead_of(engine.family, device.vendor)) for device in deployments.devices]
-    told = [f"{engine.family} is not known to run on {name}; engine {one} is" if one else "" for name, one in others]
+    texts = [f"{engine.family} is not known to run on {name}; engine {one} is" if one else "" for name, one in others]
     own = _foreign_format(engine, model.named_format or "bf16")
     foreign = np.array([*(_foreign_format(engine, name) for name in FORMAT_NAMES), own], dtype=object)
-    absent = np.array([*told, ""], dtype=object)[deployments.device]
+    absent = np.array([*texts, ""], dtype=object)[deployments.device]
     return np.where(absent != "", absent, foreign[deployments.weight])
 
 

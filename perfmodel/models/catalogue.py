@@ -243,9 +243,9 @@ def _read_alias(name: str) -> ModelSpec:
     )
     encoders = entry.text("encoders", "")
     entry.done(also=("source",))
-    told = [_narrow(changed.formats), *_cache_words(changed), f"encoders {encoders}" if encoders else ""]
-    told += [f"{experts} experts per layer"] if experts else []
-    return replace(changed, reading=_told(name, spec.name, told)) if told[0] or encoders or experts else changed
+    texts = [_narrow(changed.formats), *_cache_words(changed), f"encoders {encoders}" if encoders else ""]
+    texts += [f"{experts} experts per layer"] if experts else []
+    return replace(changed, reading=_told(name, spec.name, texts)) if texts[0] or encoders or experts else changed
 
 
 def _pruned(block: Block, experts: int) -> Block:

@@ -72,8 +72,8 @@ def export_command(plan: PlanFile, options: ExportOptions, form: DataFormOptions
         print_rows([row], form.form)
     elif output is not None:
         write_text(output, found.text)
-        told = f"{output}: {found.launch.words} for {found.target}, {found.launch.engine} {found.launch.version}"
-        print_text(told, stream=outfile.beside(output))
+        text = f"{output}: {found.launch.words} for {found.target}, {found.launch.engine} {found.launch.version}"
+        print_text(text, stream=outfile.beside(output))
     else:
         typer.echo(found.text, nl=False)
     return 0

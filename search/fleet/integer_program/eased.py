@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 
 from perfmodel.arrays import Array
-from perfmodel.workload import SECONDS_PER_HOUR
+from perfmodel.unit_factors import SECONDS_PER_HOUR
 from search.fleet.problem_data.problem import FleetProblem, World
 from search.scenario import Option, Supply
 
-#: Steps between a value and 0 where any value between them may be the greatest. chosen: a thousandth is told apart.
+#: Steps between a value and 0 where any value between them may be the greatest. Chosen: a thousandth is told apart.
 STEPS = 1000
-#: Hours by which a stay is shorter than all periods. chosen: below what anybody schedules.
+#: Hours by which a stay is shorter than all periods. Chosen: below what anybody schedules.
 SHORTER_H = 0.01
 
 #: Returns a problem with a value of one of its constraints.

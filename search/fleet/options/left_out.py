@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from perfmodel.estimates import slo_ratio
-from perfmodel.workload import MS_PER_S
+from perfmodel.unit_factors import MS_PER_S
 from search.fleet.replicas.layout_set import Layouts
 from search.planning import LEAST_LOAD, SATURATING_RATE, deployment_words
 
@@ -33,13 +33,13 @@ def _why(modeller: Modeller, position: int) -> str:
     option = modeller.spec.options[position]
     if option.throughput is not None:
         return "its throughput_rps is 0 for every class that it reaches in time"
-    told = "none of its layouts serves a class within its SLO"
+    text = "none of its layouts serves a class within its SLO"
     if option.prefill_device or option.together:
-        return told
+        return text
     missed = [m for name in modeller.spaces(option) if (m := _nearest(modeller, position, name))]
     if not missed:
-        return f"{told}: the model fits none of them, or the network takes up the bounds"
-    return f"{told}: the nearest, {min(missed)[1]}"
+        return f"{text}: the model fits none of them, or the network takes up the bounds"
+    return f"{text}: the nearest, {min(missed)[1]}"
 
 
 def _nearest(modeller: Modeller, position: int, model: str) -> tuple[float, str] | None:
@@ -64,8 +64,8 @@ def _nearest(modeller: Modeller, position: int, model: str) -> tuple[float, str]
     least = left * float(ratio[row]) + given - left
     words = deployment_words(layouts.take(np.array([row % len(layouts)])))
     bound = f"{c.slo.objectives[worst].key} of {_ms(least)} ms for {c.name}"
-    told = f"{words}, needs a {bound} even without load, and {_ms(given)} ms are allowed"
-    return float(ratio[row]), told
+    text = f"{words}, needs a {bound} even without load, and {_ms(given)} ms are allowed"
+    return float(ratio[row]), text
 
 
 def _ms(seconds: float) -> str:

@@ -164,8 +164,8 @@ def _at_usual(error: Infeasible, usual: str) -> Infeasible:
     """Return the error of a fleet that keeps capacity free as usual, which says so. usual: the share that is used."""
     if not isinstance(error, FleetInfeasible):
         return error
-    told = f"for replicas that are used to {usual} of what they serve; used to all of it, less is enough"
-    return FleetInfeasible(error.message, error.relaxations, (told, *error.remarks))
+    text = f"for replicas that are used to {usual} of what they serve; used to all of it, less is enough"
+    return FleetInfeasible(error.message, error.relaxations, (text, *error.remarks))
 
 
 def _of_mixes(prepared: Prepared, solver: Solver | None) -> FleetPlan:

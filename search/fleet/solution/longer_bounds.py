@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from perfmodel import Slo
-from perfmodel.workload import MS_PER_S
+from perfmodel.unit_factors import MS_PER_S
 from search.fleet.integer_program.deadline import Deadline
 from search.fleet.integer_program.program import Ask
 from search.fleet.integer_program.relax import Relaxation
@@ -20,7 +20,7 @@ from search.fleet.problem_data.problem import FleetProblem, checked
 if TYPE_CHECKING:
     from search.scenario import FleetSpec, Scenario
 
-#: Factors on a bound that are tried: even steps of the logarithm up to `MOST`. chosen: a bound that is 2 % longer than
+#: Factors on a bound that are tried: even steps of the logarithm up to `MOST`. Chosen: a bound that is 2 % longer than
 #: needed is near enough, and one that is 16 times as long is that of another service.
 STEP, MOST = 1.02, 16.0
 FACTORS = (1.0, *STEP ** np.arange(1, np.floor(np.log(MOST) / np.log(STEP)) + 1), MOST)

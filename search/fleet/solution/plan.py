@@ -93,8 +93,8 @@ def fleet_plan(
 def _unserved(problem: FleetProblem, rows: Sequence[int]) -> FleetInfeasible:
     """Return the error for classes that no option serves. rows: their positions."""
     classes, names = "classes" if len(rows) > 1 else "class", ", ".join(repr(problem.classes[c]) for c in rows)
-    told = f"no option serves request {classes} {names} within the SLO; relax it or offer others"
-    return FleetInfeasible(told, (), problem.remarks)
+    text = f"no option serves request {classes} {names} within the SLO; relax it or offer others"
+    return FleetInfeasible(text, (), problem.remarks)
 
 
 def _effort(problem: FleetProblem, solver: Solver | None, time_limit: float | None, gap: float | None) -> Effort:
