@@ -98,6 +98,11 @@ class Sharding:
         return self.tp * self.dp
 
     @property
+    def is_parallel(self) -> Mask:
+        """Return where a replica has more than one device, pipeline stages included. (N,)"""
+        return np.asarray(self.group * self.pp > 1)
+
+    @property
     def attention_tp(self) -> Array:
         """Return the number of devices that split the heads of attention in decode: the others split positions. (N,)"""
         return np.maximum(self.tp / self.kvp, 1.0)

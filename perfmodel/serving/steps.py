@@ -156,7 +156,7 @@ class StepModel:
             captured: whether the step is replayed from a captured graph, (N,).
         """
         engine = self.engine
-        several = np.where(self._several_devices, engine.step_host_parallel, 0.0)
+        several = np.where(self.sharding.is_parallel, engine.step_host_parallel, 0.0)
         own = np.maximum(seqs / self.sharding.dp, np.minimum(seqs, 1.0))
         per_seq = engine.step_host_per_seq + (engine.front_end_token if self.streams else 0.0)
         host = (engine.step_host_time + per_seq * own + several) * self.own_factor("host")
@@ -207,14 +207,9 @@ class StepModel:
 
         prompt: its prompt tokens, cached ones included, same shape: all of them come as text.
         """
-        several = np.where(self._several_devices, self.engine.request_parallel, 0.0)
+        several = np.where(self.sharding.is_parallel, self.engine.request_parallel, 0.0)
         own = (self.engine.request_time + several) * self.own_factor("front_end")
         return np.asarray(own + self.tokenize_time * np.asarray(prompt))
-
-    @property
-    def _several_devices(self) -> Mask:
-        """Return where a replica has more than one device, (N,)."""
-        return np.asarray(self.sharding.group * self.sharding.pp > 1)
 
     @property
     def tokenize_time(self) -> Array:
