@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import sys
 
-from search.deploy.custom_resources import TRTLLM_KEYS
-from search.deploy.parsers import Release, number, releases
-from search.deploy.templates import Template, engines, template
+from search.deploy.cluster_manifests.custom_resources import TRTLLM_KEYS
+from search.deploy.engine_settings.parsers import Release, number, releases
+from search.deploy.engine_settings.templates import Template, engines, template
 
 
 def written(how: Template, version: str) -> list[str]:

@@ -19,10 +19,10 @@ from perfmodel import model
 from perfmodel.dtypes import storage
 from perfmodel.models import UNQUANTISED
 from search.deploy import TARGETS, Launch, Pool, export, read_back
-from search.deploy.checkpoints import checkpoint
+from search.deploy.engine_settings.checkpoints import checkpoint
+from search.deploy.engine_settings.parsers import releases
+from search.deploy.engine_settings.rules import conflicts
 from search.deploy.launch import DECODE, PREFILL, SERVE, SWITCHES, Check
-from search.deploy.parsers import releases
-from search.deploy.rules import conflicts
 
 MODELS = (
     "meta-llama/Llama-3.1-8B-Instruct",

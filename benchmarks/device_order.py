@@ -31,7 +31,7 @@ from perfmodel.arrays import Array, Index, Mask
 from perfmodel.costs import default, unfitted
 from perfmodel.engines import Engine
 from perfmodel.engines import engine as engine_of
-from perfmodel.estimates.estimator import Prepared, prepare
+from perfmodel.estimates.estimation.estimator import Prepared, prepare
 from perfmodel.hardware import no_worse
 from perfmodel.vocabulary import BASES, COMPUTE_BOUND, MEMORY_BOUND
 from perfmodel.workload import Workload, load_of

@@ -24,9 +24,9 @@ from typing import Any
 import search
 from hwdb import InputError
 from search.planning import Plan
-from search.report.html_page import Page, render
-from search.report.live_data import live_data
-from search.report.sections import live_section
+from search.report.live_controls.live_data import live_data
+from search.report.page_parts.html_page import Page, render
+from search.report.plan_page.sections import live_section
 from search.whatif.edits import read_edits
 from search.whatif.replanning import planned_again
 from search.whatif.scenario_file import ScenarioFile

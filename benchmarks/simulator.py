@@ -18,7 +18,8 @@ import numpy as np
 import hwdb
 import perfmodel
 from perfmodel import Workload, simulator
-from perfmodel.simulator import Simulation, Traffic, replay
+from perfmodel.simulator import Simulation, Traffic
+from perfmodel.simulator.event_replay import replay
 from perfmodel.workload import histogram, read_trace
 
 #: Requests/s of the Azure 2023 conversation trace: 19,366 in 3,508 s.

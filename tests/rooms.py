@@ -1,7 +1,7 @@
 """The import graph of the packages by room: a room is a folder directly under `perfmodel/` or `search/`.
 
-What lies directly in `search/fleet/`, `search/planning/` and `perfmodel/costs/` is treated in the same way, as
-rooms of the packages `search.fleet`, `search.planning` and `perfmodel.costs`.
+What lies directly in a room such as `search/fleet/` or `perfmodel/costs/` is treated in the same way, as rooms of
+the packages `search.fleet` and `perfmodel.costs`.
 
 Every import counts, those inside functions and under `TYPE_CHECKING` too.
 """

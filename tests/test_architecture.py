@@ -48,8 +48,8 @@ LAZY = {*GUARDED, "pandas", "scipy", "pyarrow", "joblib", "ray"} - {"typer"}
 
 
 #: Which rooms of its package each room may import, beside the ground (`rooms.GROUND`) and hwdb. A room that is not
-#: listed may not exist. docs/architecture.md explains the order. The sub-packages of `search.fleet`,
-#: `search.planning` and `perfmodel.costs` have an order, too.
+#: listed may not exist. docs/architecture.md explains the order. Where a key names a room itself, as
+#: `search.fleet` does, its table is the order of what lies inside that room.
 MAY_IMPORT = {
     "perfmodel": {
         "hardware": "",
@@ -121,8 +121,70 @@ MAY_IMPORT = {
         "simulation": "money plan_making",
         "replanning": "configuration evaluation operating_point plan_making",
     },
+    "perfmodel.serving": {
+        "limits": "",
+        "queues": "limits",
+        "step_times": "limits queues",
+        "prefill_pool": "limits step_times",
+        "served": "step_times",
+        "adapter_slots": "limits served",
+        "fixed_concurrency": "limits queues served step_times",
+        "offline_batches": "limits queues served step_times",
+        "open_loops": "limits offline_batches queues served step_times",
+        "closed_form": "adapter_slots fixed_concurrency limits offline_batches open_loops queues served step_times",
+    },
+    "perfmodel.estimates": {
+        "columns": "",
+        "engine_refusals": "",
+        "operator_use": "",
+        "start_up": "",
+        "latency_percentiles": "columns",
+        "ranges": "columns latency_percentiles",
+        "estimates": "columns latency_percentiles ranges",
+        "estimation": "columns engine_refusals estimates ranges",
+        "slo_chances": "estimates latency_percentiles ranges",
+        "disaggregation": "columns engine_refusals estimates estimation ranges",
+        "explanation": "disaggregation estimation",
+    },
+    "perfmodel.simulator": {
+        "kernel": "",
+        "request_traffic": "",
+        "replica_pools": "kernel request_traffic",
+        "stationarity": "request_traffic",
+        "simulation": "replica_pools request_traffic stationarity",
+        "event_replay": "kernel replica_pools request_traffic simulation stationarity",
+        "measurement": "kernel replica_pools request_traffic simulation stationarity",
+        "runs": "event_replay measurement replica_pools request_traffic simulation",
+    },
+    "search.deploy": {
+        "launch": "",
+        "compare": "launch",
+        "engine_settings": "launch",
+        "launch_commands": "engine_settings launch",
+        "cluster_manifests": "engine_settings launch launch_commands",
+        "reading_back": "engine_settings launch launch_commands",
+        "targets": "cluster_manifests engine_settings launch launch_commands",
+    },
+    "search.report": {
+        "chart_drawing": "",
+        "live_controls": "",
+        "page_parts": "chart_drawing",
+        "plan_page": "chart_drawing live_controls page_parts",
+        "fleet_page": "chart_drawing page_parts plan_page",
+    },
 }
-MOST_FLOORS = {"perfmodel": 8, "search": 8, "search.fleet": 6, "perfmodel.costs": 6, "search.planning": 8}
+MOST_FLOORS = {
+    "perfmodel": 8,
+    "search": 8,
+    "search.fleet": 6,
+    "perfmodel.costs": 6,
+    "search.planning": 8,
+    "perfmodel.serving": 7,
+    "perfmodel.estimates": 7,
+    "perfmodel.simulator": 5,
+    "search.deploy": 5,
+    "search.report": 4,
+}
 #: Rooms that price or place nothing themselves: what they must not load, even through others.
 BLIND = {
     "perfmodel.engines": ("costs", "operators", "serving", "estimates", "hardware"),
@@ -320,6 +382,12 @@ def test_rooms_import_only_what_the_table_lists(package: str) -> None:
     assert max(rooms.floors(graph).values()) <= MOST_FLOORS[package]
 
 
+def test_commands_import_only_what_they_share() -> None:
+    graph = rooms.graph(TEXTS, "search.commands")
+    assert graph.pop("search.commands.application") > {"search.commands.plan", "search.commands.shared"}
+    assert set().union(*graph.values()) == {"search.commands.shared"}
+
+
 def test_no_module_is_part_of_a_circle() -> None:
     assert not rooms.circles(rooms.module_graph(TEXTS))
 
@@ -356,6 +424,16 @@ PLANTED = {
     "search.planning.ranking.candidates": "if TYPE_CHECKING:\n    from search.planning.plan_making import planner",
     "search.planning.plan_table.rows": "def f():\n    from search.planning import verify",
     "search.planning.stray": "X = 1",
+    "perfmodel.serving.queues.queueing": "from perfmodel.serving.step_times.steps import StepModel",
+    "perfmodel.serving.stray": "X = 1",
+    "perfmodel.estimates.columns.groups": "if TYPE_CHECKING:\n    from perfmodel.estimates.estimates import Estimates",
+    "perfmodel.estimates.stray": "X = 1",
+    "perfmodel.simulator.kernel.core": "def f():\n    from perfmodel.simulator.simulation import Simulation",
+    "perfmodel.simulator.stray": "X = 1",
+    "search.deploy.reading_back.deployed": "from search.deploy.targets import export",
+    "search.deploy.stray": "X = 1",
+    "search.report.chart_drawing.charts": "def f():\n    from search.report.plan_page.brief import brief",
+    "search.report.stray": "X = 1",
 }
 
 

@@ -19,10 +19,10 @@ from perfmodel.deployment import METHODS
 from perfmodel.deployment.columns import deployments
 from perfmodel.dtypes import FORMAT_CODE
 from perfmodel.engines.catalogue import FOLDER
-from perfmodel.estimates.disaggregated import estimate_disaggregated
+from perfmodel.estimates.disaggregation.disaggregated import estimate_disaggregated
 from perfmodel.estimates.estimates import Estimates
-from perfmodel.estimates.estimator import estimate
-from perfmodel.estimates.percentiles import overall
+from perfmodel.estimates.estimation.estimator import estimate
+from perfmodel.estimates.latency_percentiles.percentiles import overall
 from perfmodel.models import model
 from perfmodel.workload.workload import Workload
 

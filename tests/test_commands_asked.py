@@ -10,7 +10,7 @@ import pytest
 
 import cli
 from hwdb import InputError, load
-from search.commands.asked_scenario import asked_scenario
+from search.commands.shared.asked_scenario import asked_scenario
 from search.options import AskedWorkloadOptions, OfferOptions, SloOptions
 from search.planning import plan
 from search.scenario import Scenario, load_scenario

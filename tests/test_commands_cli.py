@@ -22,7 +22,7 @@ from perfmodel import __version__, deployments, estimate, model
 from perfmodel.dtypes import FORMAT_CODE
 from perfmodel.workload.workload import Workload
 from search.commands import command_tree
-from search.commands.option_groups import grouped
+from search.commands.shared.option_groups import grouped
 from search.options import DeploymentOptions, SloOptions
 
 ROOT = Path(__file__).resolve().parents[1]

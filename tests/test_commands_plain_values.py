@@ -13,7 +13,7 @@ from typer._adapters import try_build_adapter
 from typer.models import OptionInfo
 
 from search.commands.application import command_tree
-from search.commands.plain_values import OTHER, converted
+from search.commands.shared.plain_values import OTHER, converted
 
 VALUES: list[Any] = [
     *(

@@ -18,7 +18,7 @@ from perfmodel.costs.step_costs import steps, unique_rows
 from perfmodel.costs.step_costs.unique_rows import FEW, find_unique_rows
 from perfmodel.deployment import shard
 from perfmodel.deployment.columns import deployments
-from perfmodel.estimates import estimator
+from perfmodel.estimates.estimation import estimator
 from perfmodel.hardware import Hardware, hardware_of
 from perfmodel.operators import Demand, Step
 from perfmodel.profiles import compiled, equal_rows

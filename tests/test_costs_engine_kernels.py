@@ -14,7 +14,7 @@ from perfmodel.costs.engine_effects.engine_kernels import RECURRENT_OPERATORS, T
 from perfmodel.deployment.columns import deployments
 from perfmodel.dtypes import FORMAT_BYTES, FORMAT_CODE, FORMATS
 from perfmodel.engines.catalogue import engine
-from perfmodel.estimates.estimator import estimate
+from perfmodel.estimates.estimation.estimator import estimate
 from perfmodel.hardware.columns import hardware_of
 from perfmodel.models import model
 from perfmodel.operators.demand import Demand

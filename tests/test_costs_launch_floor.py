@@ -10,7 +10,7 @@ from perfmodel.costs import BOUNDS, LaunchFloor, Roofline
 from perfmodel.costs.cost_model_choice.defaults import default
 from perfmodel.deployment.columns import deployments
 from perfmodel.engines.catalogue import engine
-from perfmodel.estimates.estimator import estimate
+from perfmodel.estimates.estimation.estimator import estimate
 from perfmodel.hardware.columns import hardware_of
 from perfmodel.models import model
 from perfmodel.operators.demand import Demand

@@ -25,13 +25,13 @@ from perfmodel.engines.catalogue import FOLDER, engine, names
 from perfmodel.engines.overlap import KINDS_OF_TIME, overlap_of, ways
 from perfmodel.engines.reader import load_engine
 from perfmodel.engines.spec import Engine
-from perfmodel.estimates.estimator import estimate, prepare
+from perfmodel.estimates.estimation.estimator import estimate, prepare
 from perfmodel.estimates.explanation import explain
 from perfmodel.models import model
 from perfmodel.operators.step import Step
-from perfmodel.serving.steps import StepModel
+from perfmodel.serving.step_times.steps import StepModel
 from perfmodel.simulator import latency
-from perfmodel.simulator.build import step_time
+from perfmodel.simulator.replica_pools.build import step_time
 from perfmodel.workload.load import load_of
 from perfmodel.workload.workload import Workload
 from search.scenario.scenario import load_scenario

@@ -7,11 +7,11 @@ import pytest
 from benchmarks.deploy_flags import unknown, written
 from perfmodel.engines import engine
 from search.deploy import Launch, Pool
-from search.deploy.benchmark import benchmark
-from search.deploy.custom_resources import TRTLLM_KEYS
+from search.deploy.cluster_manifests.custom_resources import TRTLLM_KEYS
+from search.deploy.engine_settings.parsers import FOLDER, Release, plain, read_release, release, releases
+from search.deploy.engine_settings.templates import engines, template
 from search.deploy.launch import Check
-from search.deploy.parsers import FOLDER, Release, plain, read_release, release, releases
-from search.deploy.templates import engines, template
+from search.deploy.launch_commands.benchmark import benchmark
 
 #: Engines whose parser could not be had: MindIE reads a file, and its package is not public.
 WITHOUT_PARSER = ("mindie",)

@@ -12,7 +12,7 @@ import cli
 from benchmarks.deploy_recipes import RECIPES, Published
 from hwdb import InputError
 from search.deploy import Reading, read_back
-from search.deploy.shell import commands
+from search.deploy.reading_back.shell import commands
 
 L8, L70, Q32, DS, MOE = (
     "meta-llama/Llama-3.1-8B-Instruct",

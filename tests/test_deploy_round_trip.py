@@ -13,7 +13,7 @@ import cli
 from benchmarks.deploy_round_trip import differences, random_launch
 from hwdb import InputError
 from search.deploy import TARGETS, Launch, Pool, export, launch_of, launch_of_row, read_back, read_plan, with_launches
-from search.deploy.parsers import releases
+from search.deploy.engine_settings.parsers import releases
 from search.planning import Plan, plan
 from search.scenario import load_scenario
 

@@ -34,7 +34,7 @@ from perfmodel.workload import histogram, load_of
 from search.fleet.solution.from_scenario import fleet_problem
 from search.output.value_format import json_value
 from search.planning import plan
-from search.report.page_of_plan import page_of
+from search.report.plan_page.page_of_plan import page_of
 from search.scenario import load_scenario
 
 CHAT = "meta-llama/Llama-3.1-8B"

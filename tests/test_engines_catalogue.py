@@ -21,7 +21,7 @@ from perfmodel.engines.reader import load_engine
 from perfmodel.engines.settings import SETTINGS
 from perfmodel.engines.spec import KINDS, Engine
 from perfmodel.estimates import configuration_remarks
-from perfmodel.estimates.estimator import prepare
+from perfmodel.estimates.estimation.estimator import prepare
 from perfmodel.models import model
 from perfmodel.workload.load import load_of
 from perfmodel.workload.workload import Workload

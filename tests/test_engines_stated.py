@@ -21,8 +21,8 @@ from perfmodel.engines.catalogue import names
 from perfmodel.engines.reader import FOLDER
 from perfmodel.estimates import Prepared, engine_limits, prepare
 from perfmodel.models import model
-from perfmodel.simulator.build import pool
-from perfmodel.simulator.requests import traffic
+from perfmodel.simulator.replica_pools.build import pool
+from perfmodel.simulator.request_traffic.requests import traffic
 from perfmodel.workload import load_of
 from search.scenario import load_scenario
 

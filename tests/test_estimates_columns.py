@@ -17,9 +17,9 @@ from perfmodel.costs import Roofline
 from perfmodel.deployment.columns import Deployments, deployments
 from perfmodel.dtypes import FORMAT_CODE
 from perfmodel.engines.catalogue import engine
-from perfmodel.estimates import estimator
 from perfmodel.estimates.estimates import Estimates
-from perfmodel.estimates.estimator import estimate, estimate_load, prepare
+from perfmodel.estimates.estimation import estimator
+from perfmodel.estimates.estimation.estimator import estimate, estimate_load, prepare
 from perfmodel.models import model
 from perfmodel.vocabulary import BASES
 from perfmodel.workload.load import load_of

@@ -15,10 +15,17 @@ from perfmodel.costs import Roofline
 from perfmodel.deployment.columns import Deployments, deployments
 from perfmodel.deployment.hand_over import HandOver
 from perfmodel.engines.catalogue import engine
-from perfmodel.estimates.disaggregated import estimate_disaggregated, estimate_pools
+from perfmodel.estimates.disaggregation.disaggregated import estimate_disaggregated, estimate_pools
+from perfmodel.estimates.disaggregation.kv_transfer import (
+    HAND_OVER,
+    HAND_OVER_IN_NODE,
+    NETWORK_SHARE,
+    PORT_MOST,
+    Transfer,
+    transfer,
+)
 from perfmodel.estimates.estimates import Estimates
-from perfmodel.estimates.estimator import estimate, prepare
-from perfmodel.estimates.kv_transfer import HAND_OVER, HAND_OVER_IN_NODE, NETWORK_SHARE, PORT_MOST, Transfer, transfer
+from perfmodel.estimates.estimation.estimator import estimate, prepare
 from perfmodel.hardware import device_efficiency, hardware_of
 from perfmodel.models import ModelSpec, model
 from perfmodel.power import ready_power

@@ -13,8 +13,8 @@ from perfmodel.costs.cost import CostModel
 from perfmodel.costs.cost_model_choice.defaults import default
 from perfmodel.deployment.columns import deployments
 from perfmodel.engines.catalogue import engine
-from perfmodel.estimates.disaggregated import estimate_disaggregated
-from perfmodel.estimates.estimator import estimate
+from perfmodel.estimates.disaggregation.disaggregated import estimate_disaggregated
+from perfmodel.estimates.estimation.estimator import estimate
 from perfmodel.estimates.explanation import Term, explain, explain_disaggregated
 from perfmodel.hardware.columns import hardware_of
 from perfmodel.hardware.efficiency import efficiency_of

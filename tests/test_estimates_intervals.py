@@ -9,8 +9,9 @@ import pytest
 
 import hwdb
 import perfmodel as pm
-from perfmodel.estimates import CAUSES, LOADS, Estimates, chances, joint_chance, percentiles, sensitivity, uncertainty
-from perfmodel.estimates.intervals import CLASSES, by_cause, half_width, rest_spread
+from perfmodel.estimates import CAUSES, LOADS, Estimates, chances, joint_chance, sensitivity, uncertainty
+from perfmodel.estimates.latency_percentiles import percentiles
+from perfmodel.estimates.ranges.intervals import CLASSES, by_cause, half_width, rest_spread
 from perfmodel.workload import Objective, Slo
 
 MODEL = pm.model("meta-llama/Llama-3.1-8B")

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 import hwdb
 import perfmodel as pm
-from perfmodel.estimates import percentiles
-from perfmodel.estimates.percentiles import overall
+from perfmodel.estimates.latency_percentiles import percentiles
+from perfmodel.estimates.latency_percentiles.percentiles import overall
 from perfmodel.workload import RANKS
 
 

@@ -14,7 +14,8 @@ import hwdb
 from perfmodel.deployment import Deployments, shard
 from perfmodel.deployment.columns import deployments
 from perfmodel.engines import engine
-from perfmodel.estimates import estimate, shared_step_cache
+from perfmodel.estimates import estimate
+from perfmodel.estimates.estimation import shared_step_cache
 from perfmodel.hardware import hardware_of
 from perfmodel.models import model
 from perfmodel.workload import Workload

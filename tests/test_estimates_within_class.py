@@ -10,9 +10,9 @@ import pytest
 
 import hwdb
 import perfmodel as pm
-from perfmodel.estimates import percentiles, within_class
-from perfmodel.estimates.groups import WaitShape
-from perfmodel.serving.token_spread import drift_of
+from perfmodel.estimates.columns.groups import WaitShape
+from perfmodel.estimates.latency_percentiles import percentiles, within_class
+from perfmodel.serving.step_times.token_spread import drift_of
 from perfmodel.workload import RANKS, output_quantile, prompt_spread
 from perfmodel.workload.output_lengths import cv_of_tail
 

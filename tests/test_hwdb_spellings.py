@@ -15,7 +15,7 @@ from hwdb.instances import instances
 from hwdb.spelling import taken_apart
 from search.fleet import plan_fleet
 from search.planning import plan
-from search.report.sections import provenance_section
+from search.report.plan_page.sections import provenance_section
 from search.scenario import load_scenario
 
 SPELLINGS = {

@@ -18,8 +18,8 @@ from perfmodel.estimates import prepare
 from perfmodel.memory import paged_bytes, sequence_bytes
 from perfmodel.memory.pages import grouped, kinds_of_cache
 from perfmodel.models import base_names, model
-from perfmodel.simulator.build import pool
-from perfmodel.simulator.requests import traffic
+from perfmodel.simulator.replica_pools.build import pool
+from perfmodel.simulator.request_traffic.requests import traffic
 from perfmodel.workload import load_of
 
 VLLM = engine("vllm", "0.19")

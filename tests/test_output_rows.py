@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hwdb import InputError
-from search.commands.options import OutputOptions
+from search.commands.shared.options import OutputOptions
 from search.output import Form, Layout, heading, number, print_rows, progress_bar, terminal
 
 ROWS = [

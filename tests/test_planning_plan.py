@@ -13,7 +13,7 @@ import pytest
 from hwdb import Infeasible, InputError
 from perfmodel import Objective, Slo
 from perfmodel.costs import Roofline
-from perfmodel.estimates.chance import allowed, chance, chances, keeps, overall, slo_ratio
+from perfmodel.estimates.slo_chances.chance import allowed, chance, chances, keeps, overall, slo_ratio
 from search import Exhaustive, FleetInfeasible, OptunaSearcher, Plan, load_scenario, plan, plan_fleet
 from search.planning.disaggregation.pools import estimates as pair_estimates
 from search.planning.evaluation.scoring import VERDICTS

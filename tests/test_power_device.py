@@ -14,7 +14,7 @@ from perfmodel.costs import Roofline
 from perfmodel.deployment.columns import deployments
 from perfmodel.engines.catalogue import engine
 from perfmodel.estimates.estimates import Estimates
-from perfmodel.estimates.estimator import estimate
+from perfmodel.estimates.estimation.estimator import estimate
 from perfmodel.hardware.columns import Hardware, hardware_of
 from perfmodel.models import model
 from perfmodel.power import (

@@ -21,7 +21,7 @@ from perfmodel.profiler import card, grid, power, roofline, timing
 from perfmodel.profiler.backends.protocol import Abilities, Call, NotHere
 from perfmodel.profiler.machine import Machine, machine, size
 from perfmodel.profiles.importers import plain, rows_of
-from search.report.roofline_plot import roofline_figure, write_roofline
+from search.report.chart_drawing.roofline_plot import roofline_figure, write_roofline
 
 ROOT = Path(__file__).resolve().parents[1]
 #: Rate and bandwidth of the pretended device.

@@ -14,7 +14,7 @@ from perfmodel.arrays import Array
 from perfmodel.costs import default
 from perfmodel.costs.measured_tables import lookup
 from perfmodel.estimates import Estimates, estimate_load
-from perfmodel.estimates.estimator import prepare
+from perfmodel.estimates.estimation.estimator import prepare
 from perfmodel.operators import Step
 from perfmodel.profiles import FAMILY, ShapeBatch, held_in_length, store
 from perfmodel.profiles.table import held_past_the_edge

@@ -22,10 +22,11 @@ from benchmarks.report_pages import PHONE, looked_at, near, totals_of_fleet
 from hwdb import InputError
 from search.fleet import FleetPlan, alternative_rows, latency_rows, plan_fleet
 from search.output import percent
-from search.report import images, page_of_fleet, render_fleet_report, write_pictures
-from search.report.charts import Points, Titles
-from search.report.curve_charts import Limits, Parts, distribution, kinds_of_bars, lines, waterfall
-from search.report.descriptions import described
+from search.report import page_of_fleet, render_fleet_report, write_pictures
+from search.report.chart_drawing import images
+from search.report.chart_drawing.charts import Points, Titles
+from search.report.chart_drawing.curve_charts import Limits, Parts, distribution, kinds_of_bars, lines, waterfall
+from search.report.chart_drawing.descriptions import described
 
 TEXT = """
 title = "Two <classes>"

@@ -13,7 +13,8 @@ import cli
 import search
 from hwdb import InputError, outfile
 from perfmodel.costs import Roofline
-from search.report import FORMS, answer
+from search.report import FORMS
+from search.report.plan_page import answer
 from search.whatif import as_planned
 
 TEXT = """

@@ -16,10 +16,12 @@ from benchmarks.live_report import compared, page_answers
 from perfmodel.arrays import Array
 from perfmodel.costs import Roofline
 from search.planning import Plan
-from search.report import answer, live_data, live_pools
-from search.report.live_data import loads_of_page
-from search.report.load_curves import GROWTH_OF_PAIRS, grown, growth_rows
-from search.report.sections import reading_notes
+from search.report import live_data
+from search.report.live_controls import live_pools
+from search.report.live_controls.live_data import loads_of_page
+from search.report.plan_page import answer
+from search.report.plan_page.load_curves import GROWTH_OF_PAIRS, grown, growth_rows
+from search.report.plan_page.sections import reading_notes
 from search.whatif import load_changes, what_if
 from search.whatif.edits import read_edits
 from search.whatif.replanning import planned_again

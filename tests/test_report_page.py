@@ -15,8 +15,8 @@ import plotly.graph_objects as go
 import pytest
 
 from search.report import charts
-from search.report.charts import Points, Ranges, Titles
-from search.report.html_page import Chip, Fact, Goal, Page, Section, Table, render
+from search.report.chart_drawing.charts import Points, Ranges, Titles
+from search.report.page_parts.html_page import Chip, Fact, Goal, Page, Section, Table, render
 
 ROWS = [{"name": "a<b>", "tpot_ms": 12.5, "fits": True}, {"name": "second", "tpot_ms": float("nan"), "fits": False}]
 FIGURES = {

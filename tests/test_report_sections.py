@@ -20,11 +20,11 @@ from search.output import headline, odds_note, step_time_rows
 from search.planning.plan_analysis.explained import terms_of
 from search.planning.plan_making.ranked_plan import Plan
 from search.report import charts
-from search.report.live_data import loads_of_page
-from search.report.load_curves import growth_rows, load_costs
-from search.report.plan_charts import lower_left_front
-from search.report.replay_section import LEAST_REPLAYED, MOST_REPLAYED, _count
-from search.report.replica_loads import planned_load
+from search.report.live_controls.live_data import loads_of_page
+from search.report.live_controls.replica_loads import planned_load
+from search.report.plan_page.load_curves import growth_rows, load_costs
+from search.report.plan_page.plan_charts import lower_left_front
+from search.report.plan_page.replay_section import LEAST_REPLAYED, MOST_REPLAYED, _count
 from search.whatif import SAME, as_planned, changes, constraints, what_if
 
 SCENARIO = """

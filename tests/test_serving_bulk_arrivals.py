@@ -14,12 +14,12 @@ from perfmodel import simulator
 from perfmodel.arrays import Array
 from perfmodel.deployment.columns import deployments
 from perfmodel.engines.catalogue import engine
-from perfmodel.estimates.estimator import estimate
+from perfmodel.estimates.estimation.estimator import estimate
 from perfmodel.models import model
-from perfmodel.serving.admission import admission_wait, chance_of_full, log_rise, waiting_share
-from perfmodel.serving.drain import settled
-from perfmodel.serving.mixed_steps import _bent
-from perfmodel.serving.variation import MARKOV, Variation, variation_of
+from perfmodel.serving.offline_batches.drain import settled
+from perfmodel.serving.queues.admission import admission_wait, chance_of_full, log_rise, waiting_share
+from perfmodel.serving.queues.variation import MARKOV, Variation, variation_of
+from perfmodel.serving.step_times.mixed_steps import _bent
 from perfmodel.workload.load import load_of
 from perfmodel.workload.output_lengths import shorter_of_two
 from perfmodel.workload.workload import Workload

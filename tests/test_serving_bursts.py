@@ -14,13 +14,13 @@ from perfmodel.costs import Roofline
 from perfmodel.deployment.columns import deployments
 from perfmodel.engines.catalogue import engine
 from perfmodel.estimates.estimates import Estimates
-from perfmodel.estimates.estimator import estimate, estimate_load
+from perfmodel.estimates.estimation.estimator import estimate, estimate_load
 from perfmodel.models import model
-from perfmodel.serving.admission import admission_wait, evictions_per_request
-from perfmodel.serving.curve import DecodeCurve
-from perfmodel.serving.drain import Drained, drain
-from perfmodel.serving.offline_batch import OfflineBatch, PrefillCost, PrefillLine, SteadyState
-from perfmodel.serving.output_ages import OutputLengths
+from perfmodel.serving.offline_batches.drain import Drained, drain
+from perfmodel.serving.offline_batches.offline_batch import OfflineBatch, PrefillCost, PrefillLine, SteadyState
+from perfmodel.serving.offline_batches.output_ages import OutputLengths
+from perfmodel.serving.queues.admission import admission_wait, evictions_per_request
+from perfmodel.serving.step_times.curve import DecodeCurve
 from perfmodel.workload.load import load_of
 from perfmodel.workload.output_lengths import OUTPUT_LENGTH_CV, longest, survival, truncated_cv
 from perfmodel.workload.slo import RANKS

@@ -15,13 +15,26 @@ from perfmodel.costs.cost import Cost
 from perfmodel.deployment.columns import deployments
 from perfmodel.engines.catalogue import engine
 from perfmodel.engines.spec import Engine
-from perfmodel.estimates.estimator import prepare
+from perfmodel.estimates.estimation.estimator import prepare
 from perfmodel.hardware.columns import Hardware
 from perfmodel.models import Adapters, Block, Mixer, Mlp, ModelSpec
 from perfmodel.operators.demand import Demand
 from perfmodel.operators.step import Step
 from perfmodel.serving.adapter_slots import slots_limit, through_slots
-from perfmodel.serving.admission import (
+from perfmodel.serving.closed_form import serve
+from perfmodel.serving.fixed_concurrency.static import batch_wait
+from perfmodel.serving.offline_batches.drain_cell import any_running, prefill_steps
+from perfmodel.serving.offline_batches.offline import prefill_line
+from perfmodel.serving.offline_batches.output_ages import (
+    OutputLengths,
+    ended_by_cell,
+    lockstep,
+    longer_than,
+    running_shares,
+    total,
+)
+from perfmodel.serving.prefill_pool import prompt_pool
+from perfmodel.serving.queues.admission import (
     admission_wait,
     completed_rate,
     evictions_per_request,
@@ -29,16 +42,7 @@ from perfmodel.serving.admission import (
     queued_by_rank,
     waiting_share,
 )
-from perfmodel.serving.closed_form import serve
-from perfmodel.serving.curve import DecodeCurve, decode_curve
-from perfmodel.serving.drain_cell import any_running, prefill_steps
-from perfmodel.serving.mixed_steps import MixedSteps, mixed_steps
-from perfmodel.serving.offline import prefill_line
-from perfmodel.serving.output_ages import OutputLengths, ended_by_cell, lockstep, longer_than, running_shares, total
-from perfmodel.serving.planned_step import PlannedPrompts, PlannedStep, PricedPrompts, chunks, prefill_budget, stacked
-from perfmodel.serving.prefill_pool import prompt_pool
-from perfmodel.serving.prefills import largest_group, prefill_times
-from perfmodel.serving.queueing import (
+from perfmodel.serving.queues.queueing import (
     closed_prefill_wait,
     cv_over_classes,
     mean_over_poisson,
@@ -52,10 +56,20 @@ from perfmodel.serving.queueing import (
     spilled_group_wait,
     step_residual,
 )
+from perfmodel.serving.queues.variation import Variation
 from perfmodel.serving.served import Served
-from perfmodel.serving.static import batch_wait
-from perfmodel.serving.steps import StepModel
-from perfmodel.serving.variation import Variation
+from perfmodel.serving.step_times.curve import DecodeCurve, decode_curve
+from perfmodel.serving.step_times.mixed_steps import MixedSteps, mixed_steps
+from perfmodel.serving.step_times.planned_step import (
+    PlannedPrompts,
+    PlannedStep,
+    PricedPrompts,
+    chunks,
+    prefill_budget,
+    stacked,
+)
+from perfmodel.serving.step_times.prefills import largest_group, prefill_times
+from perfmodel.serving.step_times.steps import StepModel
 from perfmodel.workload.load import Load, load_of
 from perfmodel.workload.output_lengths import survival
 from perfmodel.workload.slo import RANKS

@@ -12,10 +12,10 @@ from perfmodel import estimate, simulator
 from perfmodel.costs import Roofline
 from perfmodel.deployment import deployments
 from perfmodel.engines import engine
-from perfmodel.estimates.estimator import prepare
+from perfmodel.estimates.estimation.estimator import prepare
 from perfmodel.models import model
-from perfmodel.serving.curve import KNOTS, DecodeCurve, decode_curve
-from perfmodel.serving.steps import StepModel
+from perfmodel.serving.step_times.curve import KNOTS, DecodeCurve, decode_curve
+from perfmodel.serving.step_times.steps import StepModel
 from perfmodel.workload import Load, Workload
 from perfmodel.workload.load import load_of
 

@@ -13,19 +13,21 @@ from perfmodel import equations as eq
 from perfmodel.costs import Roofline
 from perfmodel.deployment.columns import deployments
 from perfmodel.engines.catalogue import engine
-from perfmodel.estimates.estimator import prepare
+from perfmodel.estimates.estimation.estimator import prepare
 from perfmodel.lazy_fields import LazyValue
 from perfmodel.models import model
 from perfmodel.operators.step import Step
-from perfmodel.serving import closed_loop, finite_run, offline, open_loop, open_waits, prompt_delays
-from perfmodel.serving.admission import admission_wait, chance_of_full
-from perfmodel.serving.closed_admission import place_queue
-from perfmodel.serving.curve import DecodeCurve
-from perfmodel.serving.mixed_steps import Between, MixedSteps
+from perfmodel.serving.fixed_concurrency import closed_loop
+from perfmodel.serving.fixed_concurrency.closed_admission import place_queue
+from perfmodel.serving.offline_batches import offline
+from perfmodel.serving.open_loops import finite_run, open_loop, open_waits, prompt_delays
 from perfmodel.serving.prefill_pool import PromptPool
-from perfmodel.serving.prefills import largest_group
+from perfmodel.serving.queues.admission import admission_wait, chance_of_full
+from perfmodel.serving.queues.variation import Variation
 from perfmodel.serving.served import Gains, RequestTimes, Served, StepTimes, WaitShape
-from perfmodel.serving.variation import Variation
+from perfmodel.serving.step_times.curve import DecodeCurve
+from perfmodel.serving.step_times.mixed_steps import Between, MixedSteps
+from perfmodel.serving.step_times.prefills import largest_group
 from perfmodel.workload.load import Load, load_of
 from perfmodel.workload.output_lengths import longest
 from perfmodel.workload.workload import Workload

@@ -12,12 +12,12 @@ from test_serving_bursts import batch
 
 from perfmodel.arrays import Array
 from perfmodel.costs import Deferred, Roofline
-from perfmodel.serving import joint_drains
-from perfmodel.serving.drain import Drained, drain
-from perfmodel.serving.joint_drains import DrainQuestion, drained
-from perfmodel.serving.mixed_steps import MixedSteps
-from perfmodel.serving.offline_batch import OfflineBatch, Places
-from perfmodel.serving.variation import Variation
+from perfmodel.serving.offline_batches import joint_drains
+from perfmodel.serving.offline_batches.drain import Drained, drain
+from perfmodel.serving.offline_batches.joint_drains import DrainQuestion, drained
+from perfmodel.serving.offline_batches.offline_batch import OfflineBatch, Places
+from perfmodel.serving.queues.variation import Variation
+from perfmodel.serving.step_times.mixed_steps import MixedSteps
 
 
 def same(found: Drained, expected: Drained) -> None:

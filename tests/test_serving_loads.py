@@ -20,15 +20,14 @@ from perfmodel.deployment.columns import deployments
 from perfmodel.engines.catalogue import engine
 from perfmodel.engines.spec import Engine
 from perfmodel.estimates.estimates import Estimates
-from perfmodel.estimates.estimator import estimate, per_replica, prepare
+from perfmodel.estimates.estimation.estimator import estimate, per_replica, prepare
 from perfmodel.hardware.columns import Hardware
 from perfmodel.models import model
 from perfmodel.operators.demand import Demand
 from perfmodel.operators.step import Step
 from perfmodel.serving.closed_form import serve
-from perfmodel.serving.curve import DecodeCurve
-from perfmodel.serving.offline import prefill_line
-from perfmodel.serving.queueing import (
+from perfmodel.serving.offline_batches.offline import prefill_line
+from perfmodel.serving.queues.queueing import (
     equilibrium_rate,
     mean_over_poisson,
     poisson_nodes,
@@ -36,7 +35,8 @@ from perfmodel.serving.queueing import (
     rising_root,
 )
 from perfmodel.serving.served import Served
-from perfmodel.serving.steps import StepModel
+from perfmodel.serving.step_times.curve import DecodeCurve
+from perfmodel.serving.step_times.steps import StepModel
 from perfmodel.workload.load import Load, load_of
 from perfmodel.workload.workload import Workload
 

@@ -9,7 +9,7 @@ import pytest
 
 import hwdb
 from perfmodel.deployment.columns import deployments
-from perfmodel.estimates.estimator import estimate
+from perfmodel.estimates.estimation.estimator import estimate
 from perfmodel.models import model
 from perfmodel.workload.workload import Workload
 

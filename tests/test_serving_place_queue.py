@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from perfmodel.serving.closed_admission import PlaceQueue, place_queue
+from perfmodel.serving.fixed_concurrency.closed_admission import PlaceQueue, place_queue
 from perfmodel.workload import RANKS, Workload
 from perfmodel.workload.load import load_of
 

@@ -16,9 +16,9 @@ from perfmodel import equations as eq
 from perfmodel.costs import Roofline
 from perfmodel.deployment.columns import deployments
 from perfmodel.engines.catalogue import engine
-from perfmodel.estimates.disaggregated import estimate_disaggregated
+from perfmodel.estimates.disaggregation.disaggregated import estimate_disaggregated
 from perfmodel.estimates.estimates import Estimates
-from perfmodel.estimates.estimator import estimate, prepare
+from perfmodel.estimates.estimation.estimator import estimate, prepare
 from perfmodel.models import model
 from perfmodel.serving.limits import MAX_UTILISATION
 from perfmodel.serving.prefill_pool import PromptPool, prompt_pool

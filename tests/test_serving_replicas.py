@@ -9,7 +9,7 @@ import hwdb
 from perfmodel.costs import Roofline
 from perfmodel.deployment.columns import Deployments, deployments
 from perfmodel.estimates.estimates import Estimates
-from perfmodel.estimates.estimator import estimate
+from perfmodel.estimates.estimation.estimator import estimate
 from perfmodel.hardware import hardware_of
 from perfmodel.models import model
 from perfmodel.power import ready_power

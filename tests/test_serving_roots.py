@@ -32,8 +32,8 @@ def test_an_equilibrium_is_the_root_that_bisection_finds(monkeypatch: pytest.Mon
             continue
         compared += len(batch.rows)
         roots = {
-            "open": "perfmodel.serving.open_loop.bracketed_root",
-            "closed": "perfmodel.serving.closed_loop.rising_root",
+            "open": "perfmodel.serving.open_loops.open_loop.bracketed_root",
+            "closed": "perfmodel.serving.fixed_concurrency.closed_loop.rising_root",
         }
         with monkeypatch.context() as patch:
             patch.setattr(roots[batch.load.arrival], _bisected)

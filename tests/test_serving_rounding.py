@@ -11,8 +11,8 @@ import pytest
 
 import hwdb
 from perfmodel.deployment.columns import deployments
-from perfmodel.estimates.estimator import estimate
-from perfmodel.estimates.percentiles import overall
+from perfmodel.estimates.estimation.estimator import estimate
+from perfmodel.estimates.latency_percentiles.percentiles import overall
 from perfmodel.models import model
 from perfmodel.workload.workload import Workload
 

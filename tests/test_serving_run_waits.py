@@ -11,10 +11,10 @@ import pytest
 import hwdb
 from perfmodel import simulator
 from perfmodel.deployment.columns import deployments
-from perfmodel.estimates.estimator import estimate
-from perfmodel.estimates.percentiles import overall
+from perfmodel.estimates.estimation.estimator import estimate
+from perfmodel.estimates.latency_percentiles.percentiles import overall
 from perfmodel.models import model
-from perfmodel.serving.run_waits import mean_in_run, rank_in_run, run_noise, with_backlog
+from perfmodel.serving.queues.run_waits import mean_in_run, rank_in_run, run_noise, with_backlog
 from perfmodel.workload.workload import Workload
 
 RANKS = np.array([0.5, 0.9, 0.95, 0.99])

@@ -16,7 +16,7 @@ from perfmodel.deployment import deployments
 from perfmodel.engines import engine
 from perfmodel.estimates import estimate_load, overall
 from perfmodel.models import model
-from perfmodel.serving.shared_steps import SharedSteps
+from perfmodel.serving.fixed_concurrency.shared_steps import SharedSteps
 from perfmodel.workload import Workload
 from perfmodel.workload.load import load_of
 

@@ -13,9 +13,9 @@ from perfmodel.costs import Roofline
 from perfmodel.deployment.columns import deployments
 from perfmodel.engines.catalogue import engine
 from perfmodel.estimates.estimates import Estimates
-from perfmodel.estimates.estimator import estimate, estimate_load
+from perfmodel.estimates.estimation.estimator import estimate, estimate_load
 from perfmodel.models import model
-from perfmodel.serving.queueing import MeanAtLeast, at_least
+from perfmodel.serving.queues.queueing import MeanAtLeast, at_least
 from perfmodel.workload.load import load_of
 from perfmodel.workload.workload import Workload
 

@@ -13,10 +13,10 @@ from perfmodel.deployment.columns import deployments
 from perfmodel.engines import Engine
 from perfmodel.engines.catalogue import engine
 from perfmodel.estimates import estimate
-from perfmodel.estimates.estimator import prepare
+from perfmodel.estimates.estimation.estimator import prepare
 from perfmodel.models import model
 from perfmodel.operators import Step
-from perfmodel.serving.steps import StepModel
+from perfmodel.serving.step_times.steps import StepModel
 from perfmodel.workload.load import load_of
 from perfmodel.workload.workload import Arrival, Workload
 

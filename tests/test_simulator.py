@@ -17,11 +17,11 @@ from hwdb import Infeasible, InputError
 from perfmodel import Objective, Slo, Workload, simulator
 from perfmodel.costs.cost_model_choice.defaults import default
 from perfmodel.deployment import HandOver
-from perfmodel.estimates.estimator import prepare
+from perfmodel.estimates.estimation.estimator import prepare
 from perfmodel.hardware import Host
 from perfmodel.simulator import Policy, run, traffic
-from perfmodel.simulator.build import UNKNOWN_HOST_LINK, representative_workload, step_floor, step_time
-from perfmodel.simulator.metrics import tpot, ttft
+from perfmodel.simulator.measurement.metrics import tpot, ttft
+from perfmodel.simulator.replica_pools.build import UNKNOWN_HOST_LINK, representative_workload, step_floor, step_time
 from perfmodel.workload.load import load_of
 from perfmodel.workload.traces import Trace
 

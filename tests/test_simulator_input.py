@@ -16,8 +16,8 @@ from hwdb import InputError, UnknownName
 from perfmodel import Objective, Slo, Workload, simulator
 from perfmodel.deployment import HandOver
 from perfmodel.simulator import Link, Policy, Prefixes, RequestClasses, StepTable, arrivals, run, traffic
-from perfmodel.simulator.metrics import distribution
-from perfmodel.simulator.requests import from_workload
+from perfmodel.simulator.measurement.metrics import distribution
+from perfmodel.simulator.request_traffic.requests import from_workload
 
 TIGHT = Slo((Objective("ttft", "p99", 0.5), Objective("tpot", "mean", 0.05)))
 

@@ -12,7 +12,8 @@ import pytest
 from simulator_service import pool, steady
 
 from perfmodel import Workload, cache_folder, simulator
-from perfmodel.simulator import Link, Policy, replay, run
+from perfmodel.simulator import Link, Policy, run
+from perfmodel.simulator.event_replay import replay
 from perfmodel.simulator.kernel import compiled, interpreted
 
 PREFIXED = {"input_tokens": [400], "output_tokens": [20], "rate": 8.0, "arrival": "open", "prefix_hit": [0.5]}

@@ -12,7 +12,7 @@ from simulator_service import pool, steady
 from hwdb import InputError
 from perfmodel import Objective, Slo, simulator
 from perfmodel.simulator import Policy, RequestClasses, latency, run, token_times, traffic
-from perfmodel.simulator.metrics import distribution, e2e, normalised, tpot, ttft
+from perfmodel.simulator.measurement.metrics import distribution, e2e, normalised, tpot, ttft
 
 
 def test_percentiles_are_those_of_the_repeated_values():

@@ -203,7 +203,7 @@ def test_a_whole_run_is_measured_on_request(scenario, capsys):
 
 def test_the_winner_is_replayed_with_its_own_settings(plan):
     """KV capacity, sequences and tokens per step of the simulated pool are those of the plan's row."""
-    from perfmodel.estimates.estimator import prepare
+    from perfmodel.estimates.estimation.estimator import prepare
     from perfmodel.workload.load import load_of
 
     target = plan.scorer.target

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from perfmodel.simulator import Link, Policy, Pool, Prefixes, StepTable, arrivals, latency, run, token_times, traffic
-from perfmodel.simulator.metrics import normalised, tpot, ttft
-from perfmodel.simulator.rate_search import highest_rate as search
+from perfmodel.simulator.measurement.metrics import normalised, tpot, ttft
+from perfmodel.simulator.runs.rate_search import highest_rate as search
 
 KV_TOKEN = 0.82e6
 COUNT = 1200

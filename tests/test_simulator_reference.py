@@ -9,8 +9,8 @@ import pytest
 from simulator_reference import Reference
 
 from perfmodel.simulator import Link, Policy, Pool, Prefixes, StepTable, arrivals, experience, run, token_times, traffic
-from perfmodel.simulator.reservation import rejection_reasons, reserved_tokens
-from perfmodel.simulator.tokens import gaps, timeline
+from perfmodel.simulator.measurement.tokens import gaps, timeline
+from perfmodel.simulator.replica_pools.reservation import rejection_reasons, reserved_tokens
 
 TIMES = ("issued", "admitted", "first", "finish")
 COUNTS = ("emitted", "preempted", "cached", "replica", "prefiller")

@@ -9,7 +9,7 @@ from simulator_service import deployment
 import perfmodel
 from perfmodel import Workload, simulator
 from perfmodel.costs.cost_model_choice.defaults import default
-from perfmodel.estimates.estimator import prepare
+from perfmodel.estimates.estimation.estimator import prepare
 from perfmodel.operators import Step
 from perfmodel.workload.load import load_of
 

@@ -13,8 +13,8 @@ from hwdb import InputError
 from perfmodel import Slo, Workload, simulator
 from perfmodel.estimates import estimate_load
 from perfmodel.simulator import Policy, Pool, StepTable, run
-from perfmodel.simulator.metrics import e2e, tpot, ttft
-from perfmodel.simulator.steady import SLICES, drifts, growth, margin, warm_up
+from perfmodel.simulator.measurement.metrics import e2e, tpot, ttft
+from perfmodel.simulator.stationarity.steady import SLICES, drifts, growth, margin, warm_up
 from perfmodel.workload.load import load_of
 
 SLO = Slo.of(ttft_ms_p90=300, tpot_ms_p90=40)

@@ -18,9 +18,9 @@ from perfmodel.deployment import METHODS, Speculation, deployments, shard, specu
 from perfmodel.engines import engine
 from perfmodel.equations import MOST_DRAFTS, acceptance_of, chain_chance, tokens_per_step
 from perfmodel.estimates import configuration_remarks, prepare
-from perfmodel.estimates.estimator import speculated
+from perfmodel.estimates.estimation.estimator import speculated
 from perfmodel.models import eagle_head, mtp_layer
-from perfmodel.simulator.emission import Emission
+from perfmodel.simulator.request_traffic.emission import Emission
 from perfmodel.workload import load_of
 from search.deploy import read_back
 from search.scenario import load_scenario

@@ -140,7 +140,7 @@ def test_thresholds_reach_the_prefix_aware_router() -> None:
     loop = {}
     for name, affinity in {"none": None, "own": simulator.Affinity(0.9, 2.0, 1.1)}.items():
         traffic = simulator.traffic([100] * 4, [10] * 4, arrival=[0.0, 0.1, 0.2, 0.3])
-        from perfmodel.simulator.initial import opening_loop
+        from perfmodel.simulator.event_replay.initial import opening_loop
 
         loop[name] = opening_loop(traffic, 4, "prefix_aware", 0, affinity or simulator.Affinity())[0]
     fields = ("min_match_share", "uneven_requests", "uneven_ratio")

@@ -1,6 +1,6 @@
 """List the flags that a release of an engine takes, from the sources of its published package.
 
-    python tools/engine_flags.py vllm 0.33.0 2026-11 FOLDER > search/deploy/flags/vllm-0.33.0.txt
+    python tools/engine_flags.py vllm 0.33.0 2026-11 FOLDER > search/deploy/engine_settings/flags/vllm-0.33.0.txt
 
 FOLDER holds the unpacked package. The sources are read (`ast`, regular expressions), never run. Each line of the
 result is `spellings | kind`: switch, int, float, str, list (takes several words) or json. Only names are taken over.

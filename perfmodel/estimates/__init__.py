@@ -1,18 +1,65 @@
-"""Estimates of deployments: latency, throughput, memory, power, percentiles, SLO attainment, explanations."""
+"""Estimates of deployments: latency, throughput, memory, power, percentiles, SLO attainment, explanations.
+
+Which part may import which, from the ground up; tests/test_architecture.py checks it, and each docstring
+says what its part holds:
+
+- `columns`: nothing
+- `engine_refusals`: nothing
+- `operator_use`: nothing
+- `start_up`: nothing
+- `latency_percentiles`: `columns`
+- `ranges`: `columns`, `latency_percentiles`
+- `estimates`: `columns`, `latency_percentiles`, `ranges`
+- `estimation`: `columns`, `engine_refusals`, `estimates`, `ranges`
+- `slo_chances`: `estimates`, `latency_percentiles`, `ranges`
+- `disaggregation`: `columns`, `engine_refusals`, `estimates`, `estimation`, `ranges`
+- `explanation`: `disaggregation`, `estimation`
+"""
 
 from __future__ import annotations
 
-from perfmodel.estimates.assembly import assemble
-from perfmodel.estimates.causes import CAUSES, LOADS, Causes, sensitivity
-from perfmodel.estimates.chance import chance, chances, excess, keeps, overall, slo_ratio
-from perfmodel.estimates.context import beyond_context, check_context, check_lengths
-from perfmodel.estimates.deployment_columns import placed
-from perfmodel.estimates.disaggregated import estimate_disaggregated, estimate_pools, in_pools, serve_pools
+from perfmodel.estimates.columns.deployment_columns import placed
+from perfmodel.estimates.columns.groups import (
+    Latency,
+    MemoryUse,
+    PowerUse,
+    Rates,
+    RequestClasses,
+    TokenShape,
+    WaitShape,
+)
+from perfmodel.estimates.disaggregation.disaggregated import (
+    estimate_disaggregated,
+    estimate_pools,
+    in_pools,
+    serve_pools,
+)
+from perfmodel.estimates.disaggregation.kv_transfer import (
+    HAND_OVER,
+    HAND_OVER_IN_NODE,
+    NODE_DEVICES,
+    least_group,
+    link_between,
+)
+from perfmodel.estimates.disaggregation.pool_parts import DecodeParts, Doubts, PrefillParts, link_ends, pool_parts
+from perfmodel.estimates.engine_refusals.context import beyond_context, check_context, check_lengths
+from perfmodel.estimates.engine_refusals.remarks import configuration_remarks
 from perfmodel.estimates.estimates import Estimates
-from perfmodel.estimates.estimator import Prepared, check, engine_limits, estimate, estimate_load, per_replica, prepare
+from perfmodel.estimates.estimation.assembly import assemble
+from perfmodel.estimates.estimation.estimator import (
+    Prepared,
+    check,
+    engine_limits,
+    estimate,
+    estimate_load,
+    per_replica,
+    prepare,
+)
+from perfmodel.estimates.estimation.replicas import estimate_replicas
 from perfmodel.estimates.explanation import Term, explain, explain_disaggregated
-from perfmodel.estimates.groups import Latency, MemoryUse, PowerUse, Rates, RequestClasses, TokenShape, WaitShape
-from perfmodel.estimates.intervals import (
+from perfmodel.estimates.operator_use import BEYOND, OperatorUse, operator_use
+from perfmodel.estimates.ranges.causes import CAUSES, LOADS, Causes, sensitivity
+from perfmodel.estimates.ranges.intervals import (
     BUSY,
     CLASSES,
     DEVIATE_80,
@@ -26,12 +73,8 @@ from perfmodel.estimates.intervals import (
     uncertainty,
     watts_half_width,
 )
-from perfmodel.estimates.joint import Drawn, Place, correlations, drawn, joint_chance
-from perfmodel.estimates.kv_transfer import HAND_OVER, HAND_OVER_IN_NODE, NODE_DEVICES, least_group, link_between
-from perfmodel.estimates.operator_use import BEYOND, OperatorUse, operator_use
-from perfmodel.estimates.pool_parts import DecodeParts, Doubts, PrefillParts, link_ends, pool_parts
-from perfmodel.estimates.remarks import configuration_remarks
-from perfmodel.estimates.replicas import estimate_replicas
+from perfmodel.estimates.slo_chances.chance import chance, chances, excess, keeps, overall, slo_ratio
+from perfmodel.estimates.slo_chances.joint import Drawn, Place, correlations, drawn, joint_chance
 from perfmodel.estimates.start_up import StartUp, start_up
 
 __all__ = [

@@ -10,10 +10,8 @@ import numpy as np
 
 from hwdb import InputError
 from perfmodel.arrays import Array, Codes, Mask
-from perfmodel.estimates import intervals, percentiles, weight_read_bound, within_class
-from perfmodel.estimates.causes import LOADS, Causes
-from perfmodel.estimates.deployment_columns import DeploymentColumns
-from perfmodel.estimates.groups import (
+from perfmodel.estimates.columns.deployment_columns import DeploymentColumns
+from perfmodel.estimates.columns.groups import (
     ColumnGroup,
     Latency,
     MemoryUse,
@@ -23,6 +21,9 @@ from perfmodel.estimates.groups import (
     TokenShape,
     WaitShape,
 )
+from perfmodel.estimates.latency_percentiles import percentiles, within_class
+from perfmodel.estimates.ranges import intervals, weight_read_bound
+from perfmodel.estimates.ranges.causes import LOADS, Causes
 from perfmodel.lazy_fields import LazyFields
 from perfmodel.memory import GB
 from perfmodel.vocabulary import BASES
@@ -154,7 +155,7 @@ class Estimates(LazyFields, ColumnGroup):
         """Return the log half-width of the 80 % interval of a metric, (N,).
 
         exp(+-half-width) around an estimate holds 80 % of measurements. metric, statistic: as
-        `perfmodel.estimates.causes.sensitivity` takes them.
+        `perfmodel.estimates.ranges.causes.sensitivity` takes them.
         """
         return intervals.half_width(self, metric, statistic)
 
@@ -231,8 +232,8 @@ class Estimates(LazyFields, ColumnGroup):
 
         metric: ttft, tpot, itl or e2e. statistic: mean, p50, p90, p95 or p99.
 
-        The laws are those of `perfmodel.estimates.within_class`. Raises `InputError` for an unknown metric or
-        statistic.
+        The laws are those of `perfmodel.estimates.latency_percentiles.within_class`. Raises `InputError` for an unknown
+        metric or statistic.
         """
         if metric not in METRICS or statistic not in STATISTICS:
             known = f"{', '.join(METRICS)} at {', '.join(STATISTICS)}"

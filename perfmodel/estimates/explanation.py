@@ -24,8 +24,8 @@ from perfmodel.costs import (
 from perfmodel.deployment import Deployments
 from perfmodel.engines import Engine, Overlap, overlap_of
 from perfmodel.engines import engine as engine_of
-from perfmodel.estimates.disaggregated import serve_pools
-from perfmodel.estimates.estimator import per_replica, prepare, speculated
+from perfmodel.estimates.disaggregation.disaggregated import serve_pools
+from perfmodel.estimates.estimation.estimator import per_replica, prepare, speculated
 from perfmodel.hardware import Hardware
 from perfmodel.models import ModelSpec
 from perfmodel.operators import Demand, Step, step_shape

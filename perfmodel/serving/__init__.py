@@ -1,15 +1,29 @@
-"""Estimate latency and throughput of one replica under a load analytically, from the times of its steps."""
+"""Estimate latency and throughput of one replica under a load analytically, from the times of its steps.
+
+Which part may import which, from the ground up; tests/test_architecture.py checks it, and each docstring
+says what its part holds:
+
+- `limits`: nothing
+- `queues`: `limits`
+- `step_times`: `limits`, `queues`
+- `prefill_pool`: `limits`, `step_times`
+- `served`: `step_times`
+- `adapter_slots`: `limits`, `served`
+- `fixed_concurrency`: `limits`, `queues`, `served`, `step_times`
+- `offline_batches`: `limits`, `queues`, `served`, `step_times`
+- `open_loops`: `limits`, `offline_batches`, `queues`, `served`, `step_times`
+- `closed_form`: `adapter_slots`, `fixed_concurrency`, `limits`, `offline_batches`, `open_loops`, `queues`, `served`,
+  `step_times`
+"""
 
 from __future__ import annotations
 
 from perfmodel.serving.adapter_slots import slots_limit
 from perfmodel.serving.closed_form import serve
-from perfmodel.serving.curve import DecodeCurve, decode_curve
 from perfmodel.serving.limits import MAX_RUNNING, MAX_UTILISATION, SATURATED_SHARE, TINY
-from perfmodel.serving.planned_step import PlannedPrompts, PlannedStep
 from perfmodel.serving.prefill_pool import PromptPool, prompt_pool
-from perfmodel.serving.queueing import eased, opening_share, queue_variability, rising_root
-from perfmodel.serving.run_waits import with_backlog
+from perfmodel.serving.queues.queueing import eased, opening_share, queue_variability, rising_root
+from perfmodel.serving.queues.run_waits import with_backlog
 from perfmodel.serving.served import (
     MOST_GAIN,
     SHORT_WAITS,
@@ -21,7 +35,9 @@ from perfmodel.serving.served import (
     TokenShape,
     WaitShape,
 )
-from perfmodel.serving.steps import StepModel
+from perfmodel.serving.step_times.curve import DecodeCurve, decode_curve
+from perfmodel.serving.step_times.planned_step import PlannedPrompts, PlannedStep
+from perfmodel.serving.step_times.steps import StepModel
 
 __all__ = [
     "MAX_RUNNING",

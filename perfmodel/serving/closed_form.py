@@ -12,14 +12,14 @@ import numpy as np
 
 from perfmodel.arrays import Array
 from perfmodel.serving.adapter_slots import slots_limit, through_slots
-from perfmodel.serving.admission import prefills_per_request
-from perfmodel.serving.closed_loop import closed_loop
+from perfmodel.serving.fixed_concurrency.closed_loop import closed_loop
+from perfmodel.serving.fixed_concurrency.static import static
 from perfmodel.serving.limits import MAX_RUNNING
-from perfmodel.serving.offline import offline
-from perfmodel.serving.open_loop import open_loop
+from perfmodel.serving.offline_batches.offline import offline
+from perfmodel.serving.open_loops.open_loop import open_loop
+from perfmodel.serving.queues.admission import prefills_per_request
 from perfmodel.serving.served import Served
-from perfmodel.serving.static import static
-from perfmodel.serving.steps import StepModel
+from perfmodel.serving.step_times.steps import StepModel
 from perfmodel.workload import Load
 
 _ESTIMATORS = {"open": open_loop, "offline": offline}

@@ -15,7 +15,7 @@ from perfmodel import equations as eq
 from perfmodel.arrays import Array, interpolate
 from perfmodel.costs import StepCost
 from perfmodel.serving.limits import MAX_UTILISATION
-from perfmodel.serving.steps import StepModel
+from perfmodel.serving.step_times.steps import StepModel
 from perfmodel.workload import POISSON_CV, Load
 
 #: Prompts per rank that are computed together where neither a token budget nor a batch bounds them. Chosen: the time

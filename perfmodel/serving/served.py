@@ -9,7 +9,7 @@ import numpy as np
 from perfmodel.arrays import Array, Mask
 from perfmodel.costs import StepCost
 from perfmodel.lazy_fields import LazyFields
-from perfmodel.serving.planned_step import PlannedPrompts
+from perfmodel.serving.step_times.planned_step import PlannedPrompts
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,28 @@
 """Iteration-level simulation of serving: requests replayed step by step through routers, replicas and pools.
 
 `simulate` and `capacity` take a model on a deployment; `run` takes pools made by hand, from any `StepTable`.
+
+Which part may import which, from the ground up; tests/test_architecture.py checks it, and each docstring
+says what its part holds:
+
+- `kernel`: nothing
+- `request_traffic`: nothing
+- `replica_pools`: `kernel`, `request_traffic`
+- `stationarity`: `request_traffic`
+- `simulation`: `replica_pools`, `request_traffic`, `stationarity`
+- `event_replay`: `kernel`, `replica_pools`, `request_traffic`, `simulation`, `stationarity`
+- `measurement`: `kernel`, `replica_pools`, `request_traffic`, `simulation`, `stationarity`
+- `runs`: `event_replay`, `measurement`, `replica_pools`, `request_traffic`, `simulation`
 """
 
 from __future__ import annotations
 
-from perfmodel.simulator.api import COUNT, COUNT_REPLICA, offered, pools_of, simulate
-from perfmodel.simulator.build import pool
-from perfmodel.simulator.device_power import PHASES, ReplicaPower, replica_power
-from perfmodel.simulator.distributions import Distribution
-from perfmodel.simulator.export import trace_events, write_power, write_requests, write_trace
+from perfmodel.simulator.event_replay.replay import run
 from perfmodel.simulator.kernel.records import ROUTERS
-from perfmodel.simulator.metrics import (
+from perfmodel.simulator.measurement.device_power import PHASES, ReplicaPower, replica_power
+from perfmodel.simulator.measurement.distributions import Distribution
+from perfmodel.simulator.measurement.export import trace_events, write_power, write_requests, write_trace
+from perfmodel.simulator.measurement.metrics import (
     attained,
     attainment,
     frame,
@@ -26,18 +37,26 @@ from perfmodel.simulator.metrics import (
     ttft,
     unstable,
 )
-from perfmodel.simulator.options import Replay, ReplayOptions
-from perfmodel.simulator.policy import Affinity, Link, Policy, Pool, of_engine
-from perfmodel.simulator.power_use import METER_S, devices_power, power_series, power_summary
-from perfmodel.simulator.rate_search import Capacity, capacity
-from perfmodel.simulator.replay import run
-from perfmodel.simulator.requests import Prefixes, RequestClasses, Traffic, arrivals, from_workload, traffic
-from perfmodel.simulator.sequential import PRECISION, imprecise
+from perfmodel.simulator.measurement.power_use import METER_S, devices_power, power_series, power_summary
+from perfmodel.simulator.measurement.tokens import Experience, experience, token_times
+from perfmodel.simulator.measurement.window import Window, usage, window
+from perfmodel.simulator.replica_pools.build import pool
+from perfmodel.simulator.replica_pools.policy import Affinity, Link, Policy, Pool, of_engine
+from perfmodel.simulator.replica_pools.step_power import DevicePower, Steps
+from perfmodel.simulator.replica_pools.table import StepTable
+from perfmodel.simulator.request_traffic.requests import (
+    Prefixes,
+    RequestClasses,
+    Traffic,
+    arrivals,
+    from_workload,
+    traffic,
+)
+from perfmodel.simulator.runs.api import COUNT, COUNT_REPLICA, offered, pools_of, simulate
+from perfmodel.simulator.runs.options import Replay, ReplayOptions
+from perfmodel.simulator.runs.rate_search import Capacity, capacity
+from perfmodel.simulator.runs.sequential import PRECISION, imprecise
 from perfmodel.simulator.simulation import Simulation
-from perfmodel.simulator.step_power import DevicePower, Steps
-from perfmodel.simulator.table import StepTable
-from perfmodel.simulator.tokens import Experience, experience, token_times
-from perfmodel.simulator.window import Window, usage, window
 
 __all__ = [
     "COUNT",

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perfmodel.arrays import Array, Mask
-from perfmodel.simulator.policy import Pool
-from perfmodel.simulator.requests import Traffic, Whole
-from perfmodel.simulator.warming import WarmUp
+from perfmodel.simulator.replica_pools.policy import Pool
+from perfmodel.simulator.request_traffic.requests import Traffic, Whole
+from perfmodel.simulator.stationarity.warming import WarmUp
 
 #: First words of the note that the load exceeds the capacity: of a stationary load, and of a trace or another finite
 #: load.

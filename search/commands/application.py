@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from search.commands.help_pages import SectionedCommand, SectionedGroup
+from search.commands.shared.help_pages import SectionedCommand, SectionedGroup
 
 EXAMPLES = """\
 perfmodel plan examples/chat-70b-h100.toml

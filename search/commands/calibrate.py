@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import typer
 
 from hwdb import InputError, outfile
-from search.commands.option_groups import grouped
-from search.commands.options import DataOutputOptions
+from search.commands.shared.option_groups import grouped
+from search.commands.shared.options import DataOutputOptions
 from search.options import COUNT, NAME
 
 if TYPE_CHECKING:

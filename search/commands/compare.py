@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from search.commands.option_groups import grouped
-from search.commands.options import OutputOptions
+from search.commands.shared.option_groups import grouped
+from search.commands.shared.options import OutputOptions
 
 EXAMPLES = """\
 perfmodel compare before.json after.json

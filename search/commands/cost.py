@@ -8,9 +8,9 @@ from typing import Annotated, Any, ClassVar
 import typer
 
 from hwdb import Infeasible, InputError
-from search.commands.option_groups import grouped
-from search.commands.options import DataOutputOptions, Scenario
-from search.commands.searching import plan_of
+from search.commands.shared.option_groups import grouped
+from search.commands.shared.options import DataOutputOptions, Scenario
+from search.commands.shared.searching import plan_of
 from search.options import MoneyOptions
 
 EXAMPLES = """\

@@ -7,8 +7,8 @@ from typing import Annotated, Any, ClassVar
 
 import typer
 
-from search.commands.option_groups import grouped
-from search.commands.options import DataOutputOptions
+from search.commands.shared.option_groups import grouped
+from search.commands.shared.options import DataOutputOptions
 from search.options import (
     DeploymentOptions,
     EngineOptions,
@@ -64,7 +64,7 @@ def estimate_command(
     With an SLO, the exit code is 1 where the deployment does not fit, or is less likely than --confidence to keep it.
     """
     from search import options
-    from search.commands import read_options
+    from search.commands.shared import read_options
     from search.output import operator_layout, print_rows
 
     hwdb, bounds = output.database(), slo.bounds()

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hwdb import UnknownName
-from search.commands.option_groups import grouped
-from search.commands.options import FormOptions
+from search.commands.shared.option_groups import grouped
+from search.commands.shared.options import FormOptions
 
 if TYPE_CHECKING:
     from perfmodel.glossary import Entry

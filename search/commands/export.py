@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
-from search.commands.option_groups import grouped
-from search.commands.options import DataFormOptions
+from search.commands.shared.option_groups import grouped
+from search.commands.shared.options import DataFormOptions
 
 if TYPE_CHECKING:
     from search.deploy import Launch
@@ -81,7 +81,7 @@ def export_command(plan: PlanFile, options: ExportOptions, form: DataFormOptions
 
 def _launch(plan: Path, options: ExportOptions, form: DataFormOptions) -> Launch:
     """Return the launch of a plan that was printed as JSON, or of the scenario in a TOML file."""
-    from search.commands.searching import plan_of
+    from search.commands.shared.searching import plan_of
     from search.deploy import launch_of, read_plan
 
     if plan.suffix == ".json":

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import typer
 
 from hwdb import InputError
-from search.commands.option_groups import grouped
-from search.commands.options import DataOutputOptions, Scenario
+from search.commands.shared.option_groups import grouped
+from search.commands.shared.options import DataOutputOptions, Scenario
 
 if TYPE_CHECKING:
     from search.fleet import FleetPlan, SimulatedFleet

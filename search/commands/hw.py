@@ -7,8 +7,8 @@ from typing import Annotated, ClassVar
 
 import typer
 
-from search.commands.option_groups import grouped
-from search.commands.options import DataOutputOptions, DeviceName
+from search.commands.shared.option_groups import grouped
+from search.commands.shared.options import DataOutputOptions, DeviceName
 
 LIST_EXAMPLES = """\
 perfmodel hw list --kind gpu --vendor amd

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from search.commands.option_groups import grouped
-from search.commands.service_options import BoundOptions, refuse_without
+from search.commands.shared.option_groups import grouped
+from search.commands.shared.service_options import BoundOptions, refuse_without
 
 EXAMPLES = """\
 perfmodel mcp

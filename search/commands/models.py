@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from search.commands.option_groups import grouped
-from search.commands.options import OutputOptions
+from search.commands.shared.option_groups import grouped
+from search.commands.shared.options import OutputOptions
 from search.options import ModelName
 
 LIST_EXAMPLES = """\

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import typer
 
 from hwdb import Infeasible
-from search.commands.option_groups import grouped
-from search.commands.options import DataOutputOptions
-from search.commands.searching import planned, planned_with_narrower
+from search.commands.shared.option_groups import grouped
+from search.commands.shared.options import DataOutputOptions
+from search.commands.shared.searching import planned, planned_with_narrower
 from search.options import AskedWorkloadOptions, OfferOptions, SloOptions
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def plan_command(  # the help has a section per group
     none qualifies, the exit code is 1, and the message names the nearest one and what to relax. With a file, options
     take the place of what it says.
     """
-    from search.commands.asked_scenario import asked_scenario
+    from search.commands.shared.asked_scenario import asked_scenario
 
     form = output.form
     own = {"objective": {"rank_by": result.objective}} if result.objective else {}

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from hwdb import outfile
-from search.commands.option_groups import grouped
-from search.commands.options import DataFormOptions
+from search.commands.shared.option_groups import grouped
+from search.commands.shared.options import DataFormOptions
 
 EXAMPLES = """\
 perfmodel predict cases.csv -o predictions.csv

@@ -8,8 +8,8 @@ from typing import Annotated, ClassVar
 
 import typer
 
-from search.commands.option_groups import grouped
-from search.commands.options import DataOutputOptions, OutputOptions
+from search.commands.shared.option_groups import grouped
+from search.commands.shared.options import DataOutputOptions, OutputOptions
 
 LIST_EXAMPLES = """\
 perfmodel profile list

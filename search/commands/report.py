@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hwdb import InputError, outfile
-from search.commands.option_groups import grouped
-from search.commands.options import HwdbOptions, Scenario
-from search.commands.searching import plan_of
+from search.commands.shared.option_groups import grouped
+from search.commands.shared.options import HwdbOptions, Scenario
+from search.commands.shared.searching import plan_of
 
 if TYPE_CHECKING:
     from search.report import Page as Content

@@ -11,8 +11,8 @@ from typing import Annotated, ClassVar
 import typer
 
 from hwdb import InputError
-from search.commands.option_groups import grouped
-from search.commands.service_options import BoundOptions, refuse_without
+from search.commands.shared.option_groups import grouped
+from search.commands.shared.service_options import BoundOptions, refuse_without
 
 EXAMPLES = """\
 perfmodel serve

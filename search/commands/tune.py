@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import typer
 
 from hwdb import Infeasible
-from search.commands.option_groups import grouped
-from search.commands.options import DataOutputOptions, Scenario
-from search.commands.searching import plan_of
+from search.commands.shared.option_groups import grouped
+from search.commands.shared.options import DataOutputOptions, Scenario
+from search.commands.shared.searching import plan_of
 
 if TYPE_CHECKING:
     from search.studies import Budget, Executor, Storage, Tuned

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from hwdb import InputError, UnknownName
-from search.deploy.arguments import as_yaml
-from search.deploy.benchmark import benchmark
-from search.deploy.compose import compose
-from search.deploy.containers import name_of
-from search.deploy.custom_resources import WORKERS, dynamo, kserve, ray_serve
-from search.deploy.kubernetes import LLM_D, kubernetes, llm_d
+from search.deploy.cluster_manifests.compose import compose
+from search.deploy.cluster_manifests.containers import name_of
+from search.deploy.cluster_manifests.custom_resources import WORKERS, dynamo, kserve, ray_serve
+from search.deploy.cluster_manifests.kubernetes import LLM_D, kubernetes, llm_d
+from search.deploy.engine_settings.templates import engines
 from search.deploy.launch import Launch
-from search.deploy.script import checked, heading, script
-from search.deploy.templates import engines
+from search.deploy.launch_commands.arguments import as_yaml
+from search.deploy.launch_commands.benchmark import benchmark
+from search.deploy.launch_commands.script import checked, heading, script
 
 #: Targets that are files of YAML -> what writes their documents.
 DOCUMENTS: Mapping[str, Callable[[Launch], list[dict[str, Any]]]] = {

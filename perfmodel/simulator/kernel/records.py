@@ -69,7 +69,7 @@ REQUEST = _record(
 
 #: A replica.
 REPLICA = _record(
-    # rules, constant during a simulation; `perfmodel.simulator.policy` explains them
+    # rules, constant during a simulation; `perfmodel.simulator.replica_pools.policy` explains them
     role=_I,
     table=_I,  # index of its step-time table
     static_batching=_B,
@@ -188,7 +188,7 @@ STINT = _record(
 )
 
 #: A step-time table: lengths of its axes, and where its axes and values begin in one array of numbers; see
-#: `perfmodel.simulator.table.StepTable`.
+#: `perfmodel.simulator.replica_pools.table.StepTable`.
 TABLE = _record(
     total=_I,
     tokens=_I,

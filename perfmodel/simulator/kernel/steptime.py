@@ -1,8 +1,8 @@
 """Step times read from tables, and the ends of runs of steps; compiled.
 
 `v` are the numbers of all tables in one array and `t` the record of one table, which says where its parts begin. Tables
-and axes are explained in `perfmodel.simulator.table`. Interpolation is bilinear, and extrapolates beyond the outermost
-points.
+and axes are explained in `perfmodel.simulator.replica_pools.table`. Interpolation is bilinear, and extrapolates beyond
+the outermost points.
 """
 
 from __future__ import annotations

@@ -47,7 +47,8 @@ def _score_request(
 ) -> tuple[float, float, float]:
     """Fluidity index, quality of experience and longest gap between tokens (s) of request r.
 
-    line: `perfmodel.simulator.tokens.Timeline`; reader: expected seconds to the first token, and per further token.
+    line: `perfmodel.simulator.measurement.tokens.Timeline`; reader: expected seconds to the first token, and per
+    further token.
     """
     ttft, token = reader
     last = first - issued

@@ -254,7 +254,7 @@ function served(data, rate, usd, power, mean, devices) {
     gco2_per_million_tokens: (mean / (output * data.used)) / 3.6 * data.gco2_per_kwh };
 }
 
-// Chance that all objectives hold together, as `joint_chance` of perfmodel/estimates/joint.py computes it.
+// Chance that all objectives hold together, as `joint_chance` of perfmodel/estimates/slo_chances/joint.py computes it.
 // limits, values: in ms. spreads: log half-widths of the 80 % intervals. related: correlations of the errors.
 function jointChance(limits, values, spreads, related) {
   const clipped = (z) => Math.min(Math.max(z, -FARTHEST), FARTHEST);

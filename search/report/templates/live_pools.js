@@ -1,6 +1,6 @@
 "use strict";
 // Sizes pairs of prefill and decode pools as the plan does, one pair at a time, in seconds and requests per second.
-// Equations: perfmodel/serving/prefill_pool.py (`promptPool`), perfmodel/estimates/kv_transfer.py (`handOver`), tandem.py
+// Equations: perfmodel/serving/prefill_pool.py (`promptPool`), perfmodel/estimates/disaggregation/kv_transfer.py (`handOver`), tandem.py
 // (`paired`), percentiles.py (`overall`), causes.py and intervals.py (`errorsOf`);
 // search/planning/disaggregation/pool_roles.py (`roles`), pool_bounds.py (`offers`), disaggregated.py (`sizedPairs`).
 // Figures of decode workers are read between the loads of a table, which moves latencies, power and chances

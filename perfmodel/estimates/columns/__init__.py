@@ -1,0 +1,1 @@
+"""The columns of an estimate: what is estimated (`groups`), and of which deployment (`deployment_columns`)."""

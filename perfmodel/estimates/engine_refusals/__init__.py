@@ -1,0 +1,1 @@
+"""What an engine would refuse: requests longer than the context (`context`), settings (`remarks`)."""

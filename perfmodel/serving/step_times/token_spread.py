@@ -1,0 +1,41 @@
+"""How times per output token differ between requests: the longest delay by prompts, and the drift of the batch."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from perfmodel.arrays import Array
+from perfmodel.serving.step_times.prefills import PrefillTimes
+from perfmodel.serving.step_times.steps import StepModel
+from perfmodel.workload import Load
+
+#: Least d ln(completions) / d ln(running sequences) of the drift. Chosen: below it the replica is at its capacity.
+_LEAST_DEATHS = 0.05
+
+
+def longest_delay(steps: StepModel, load: Load, decode: Array, prefill: PrefillTimes) -> Array:
+    """Return the most seconds per output token that prompts add to a request, (N,).
+
+    Where prompts share steps with decodes, every gap is at most a step full of prompts. Where they go first, a gap
+    holds all that queue. decode: seconds of a decode step, (N,).
+    """
+    if not steps.engine.mixes_prefill:
+        return np.full_like(decode, np.inf)
+    return np.asarray(np.maximum(prefill.mixed_step - decode, 0.0) / load.accepted)
+
+
+def drift_of(elastic: Array, running: Array, peak: Array) -> Array:
+    """Return the standard deviation over mean of the time per token as the number of running sequences drifts, (N,).
+
+    Derived: the running sequences are a birth-death process with x = d ln(deaths) / d ln(number) = 1 - elastic.
+    So its variance is `peak` times mean / x, and its autocorrelation decays at the rate x / residence. A request sees
+    the mean over its own residence, whose variance is 2 (x - 1 + exp(-x)) / x^2 of the variance at one moment. The time
+    per token follows from the number by its elasticity.
+
+    elastic: d ln(seconds per token) / d ln(running sequences), 0 to below 1, (N,). running: mean number, (N,).
+    peak: variance over mean of the number where all are served alike (`equations.peakedness`), (N,).
+    """
+    x = np.maximum(1.0 - elastic, _LEAST_DEATHS)
+    seen = 2.0 * (x + np.expm1(-x)) / np.square(x)
+    variance = peak / (np.maximum(running, 1.0) * x)
+    return np.asarray(elastic * np.sqrt(seen * variance))
