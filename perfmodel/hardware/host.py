@@ -87,7 +87,7 @@ def host_figures(cpu: Device, sockets: float = 1.0) -> dict[str, float]:
     """
     if cpu.kind != "cpu":
         raise InputError(f"{cpu.name} is no CPU but a {cpu.kind}; name the CPU of the host, such as xeon-8592p")
-    faster = sockets**SOCKETS_POWER
+    faster = min(sockets, sockets**SOCKETS_POWER)  # devices that share a socket have no more than it together
     return {
         "memory": cpu.memory * sockets,
         "bandwidth": cpu.bandwidth * device_efficiency(cpu).memory * faster,

@@ -13,7 +13,7 @@ import numpy as np
 
 from perfmodel.arrays import Array
 from perfmodel.deployment import Deployments
-from perfmodel.estimates.columns.groups import ColumnGroup, PowerUse
+from perfmodel.estimates.columns.groups import ColumnGroup, PowerUse, WaitShape
 from perfmodel.estimates.estimates import Estimates
 from perfmodel.estimates.estimation.assembly import assemble
 from perfmodel.hardware import Hardware
@@ -110,7 +110,7 @@ def _together(fuller: Estimates, emptier: Estimates) -> Estimates:
     return replace(
         fuller,
         latency=_mean(fuller.latency, emptier.latency, by_requests),
-        waits=_mean(fuller.waits, emptier.waits, by_requests),
+        waits=_mean_waits(fuller.waits, emptier.waits, by_requests),
         rates=rates,
         power_use=_mean(fuller.power_use, emptier.power_use, by_devices),
         devices=fuller.devices + emptier.devices,
@@ -124,6 +124,17 @@ def _mean(one: Group, other: Group, share: Array) -> Group:
     """Return the mean of the columns of two groups, with `share` (N,) of `other`; those of `one` where that is 0."""
     columns = {n: np.where(share > 0, a + share * (getattr(other, n) - a), a) for n, a in vars(one).items()}
     return type(one)(**columns)
+
+
+def _mean_waits(one: WaitShape, other: WaitShape, share: Array) -> WaitShape:
+    """Return the mean of two shapes as `_mean` does, with short waits whose seconds over all requests add up."""
+    mean = _mean(one, other, share)
+    seconds = [shape.short_shares * shape.short_longest for shape in (one, other)]
+    total = np.where(share > 0, seconds[0] + share * (seconds[1] - seconds[0]), seconds[0])
+    some = mean.short_shares > 0.0
+    return replace(
+        mean, short_longest=np.where(some, total / np.where(some, mean.short_shares, 1.0), mean.short_longest)
+    )
 
 
 def _with_idle(busy: Estimates, deployments: Deployments, hardware: Hardware) -> Estimates:

@@ -94,7 +94,7 @@ class _Batch:
     @cached_property
     def shared(self) -> SharedSteps:
         """Return the steps that prompts and decodes share, where the engine mixes them."""
-        columns, met = (self.decode.wall, self.running, self.entering), (self.others, self.beside)
+        columns, met = (self.decode.wall, self.running, self.entering, self.decoding), (self.others, self.beside)
         return shared_steps(self.steps, self.load, (self.apart, self.grouped), columns, met)
 
     @cached_property
@@ -128,7 +128,14 @@ class _Batch:
         behind = np.maximum(self.running - beside, 0.0) * self.prefill.interference
         whole = self.away + own + behind
         cycle = (whole + np.sqrt(np.maximum(whole * whole - 4.0 * behind * self.away, 0.0))) / 2.0
+        if self.steps.engine.mixes_prefill:
+            cycle = np.maximum(cycle, self.running * self._least_prompt)
         return np.asarray(cycle - self.away)
+
+    @property
+    def _least_prompt(self) -> Array:
+        """Return the least seconds of a replica per request, (N,): full steps of prompts that hold no decodes."""
+        return np.asarray(self.load.mean(self.grouped.own) / self.steps.sharding.pp * self.repeats)
 
     @cached_property
     def spilled(self) -> Array:

@@ -8,7 +8,7 @@ import numpy as np
 
 from perfmodel import equations as eq
 from perfmodel.arrays import Array
-from perfmodel.serving.limits import TINY
+from perfmodel.serving.limits import MAX_RUNNING, TINY
 from perfmodel.serving.step_times.planned_step import prefill_budget
 from perfmodel.serving.step_times.prefills import PrefillTimes
 from perfmodel.serving.step_times.steps import StepModel
@@ -97,7 +97,7 @@ def shared_steps(
     steps: StepModel,
     load: Load,
     prefills: tuple[PrefillTimes, PrefillTimes],
-    columns: tuple[Array, Array, Array],
+    columns: tuple[Array, Array, Array, Array],
     met: tuple[Array, Array],
 ) -> SharedSteps:
     """Describe the steps of a closed loop that prompts share with decodes.
@@ -106,12 +106,13 @@ def shared_steps(
         steps: computes cost and time of steps.
         load: load of one replica.
         prefills: times of prompts that enter as answers end, and of those that fill a step.
-        columns: seconds of a decode step, sequences in the loop, and prompts that enter as answers end, (N,) each.
+        columns: seconds of a decode step, sequences in the loop, prompts that enter as answers end, and sequences that
+            can decode at once, (N,) each.
         met: share of the sequences whose prompts a request waits for, and chance that any other runs, (N,) each.
     """
-    (apart, grouped), (decode, running, entering) = prefills, columns
-    left = prefill_budget(steps.token_budget * steps.sharding.pp, np.maximum(running - 1.0, 0.0))
-    abreast = left / load.mean(load.new)
+    (apart, grouped), (decode, running, entering, decoding) = prefills, columns
+    left = prefill_budget(steps.token_budget * steps.sharding.pp, np.maximum(decoding - 1.0, 0.0))
+    abreast = np.minimum(left / load.mean(load.new), MAX_RUNNING)  # a step without a token budget holds all
     mixed = np.maximum(apart.mean_step, decode)
     seconds = load.mean(apart.shared) / entering
     return SharedSteps(

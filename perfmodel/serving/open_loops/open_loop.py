@@ -296,7 +296,9 @@ def _fullest_step(replica: Replica) -> Array:
     steps, new = replica.steps, replica.load.mean(replica.load.new)
     left = prefill_budget(steps.token_budget * steps.sharding.pp, replica.max_running - 1.0)
     several = np.maximum(replica.mixed.most * new / left, 1.0)
-    return np.asarray((base + each * replica.mixed.most) / several / replica.load.accepted)
+    step = replica.curve.time[-1] * replica.load.accepted
+    added = np.maximum(base + each * replica.mixed.most - step, 0.0)
+    return np.asarray((step + added / several) / replica.load.accepted)
 
 
 def _elasticity(replica: Replica, point: Point) -> Array:

@@ -51,7 +51,7 @@ class _Law:
         finite = np.isfinite(noise)
         spread = np.where(finite, noise, 1.0)
         whole = self.slope * self.steady / 2.0 * np.square(spread)
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             down = np.where(whole > 0.0, whole / steady, 0.0)  # the drift that a steady queue of this length has
             part = np.square(down / (self.slope * spread * _HALF_WAY))
             easing = np.where(np.isfinite(part), part / (1.0 + part), 1.0)
