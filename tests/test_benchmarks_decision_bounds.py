@@ -81,6 +81,8 @@ def test_the_best_near_the_limit_is_counted(cases: pd.DataFrame) -> None:
 def test_the_section_has_a_line_per_bound(cases: pd.DataFrame) -> None:
     right = measured(cases)
     made = bounds(cases, right, told(right), None)
-    text = bounds_section(made, told(right))
+    sections = bounds_section(made, told(right))["sections"]
+    assert isinstance(sections, list)
+    text = "".join(section["table"] for section in sections)
     assert all(f"| lab; {title} | 100.0 % | 100.0 % | - |" in text for title in ("perfmodel", *LEVELS))
     assert text.count("| lab; a second run") == len(made) - len(LEVELS) - 1
