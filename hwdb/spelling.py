@@ -30,6 +30,8 @@ _OF_CORES = ("v4", "v5p")
 _COMPUTERS = re.compile(r"^(?:apple[ -]?)?(?:macbook[ -]?(?:pro|air)|mac[ -]?(?:mini|studio|pro)|imac)[ -]+(?=m\d)")
 #: A size of memory without its unit, at the end: "A100-80".
 _BARE_SIZE = re.compile(r"(.*[a-z].*)[-_ ](\d{2,3})")
+#: Characters of the longest text that is compared with names of devices; searches take more than its length.
+_LONGEST = 200
 
 #: (sizes of memory that are printed for a device, in GB; type of memory), by its name.
 MemoryOf = Callable[[str], tuple[frozenset[int], str]]
@@ -146,6 +148,8 @@ class Spellings:
 
         Raises `InputError` with the devices that it may mean where they differ in memory or are no one module.
         """
+        if len(text) > _LONGEST:
+            return ""
         known = _words()
         text = _COMPUTERS.sub("", text.strip().lower()) if _COMPUTERS.match(text.strip().lower()) else text
         for form in _plain(text, known.noise):
