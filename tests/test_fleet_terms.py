@@ -330,7 +330,7 @@ usd_per_hour = {{ h100-sxm = 2.5, l40s = 0.8 }}
 
 
 def test_a_modelled_option_that_is_not_in_stock_is_left_out(tmp_path: Path) -> None:
-    """The others serve without it, and a remark says so. Where they are short too, the stock that is enough is named."""
+    """The others serve without it, and a remark says so. Where they are short too, the stock to raise is named."""
     path = tmp_path / "fleet.toml"
 
     def found(stock: str, tp: int = 1) -> FleetPlan:

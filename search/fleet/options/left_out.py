@@ -20,11 +20,9 @@ DIGITS = 4
 
 
 def left_out(modeller: Modeller, parts: Sequence[Layouts]) -> tuple[str, ...]:
-    """Say of each option that serves no class within its SLO, or is not in stock, why. parts: layouts of each option."""
+    """Say of each option that serves no class within its SLO, or is not in stock, why. parts: their layouts."""
     stock = modeller.scenario.offer.stock
-    reasons = [
-        _why_short(part, stock) if part.throughput.any() else _why(modeller, o) for o, part in enumerate(parts)
-    ]
+    reasons = [_why_short(part, stock) if part.throughput.any() else _why(modeller, o) for o, part in enumerate(parts)]
     return tuple(
         f"option {option.name!r} is left out: {why}"
         for option, why in zip(modeller.spec.options, reasons, strict=True)
