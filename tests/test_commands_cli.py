@@ -184,6 +184,7 @@ def test_models_show_agrees_with_the_published_count(capsys: pytest.CaptureFixtu
 
 def test_models_list_selects(capsys: pytest.CaptureFixture[str]) -> None:
     rows = json.loads(run(capsys, "models", "list", "--like", "llama-3.1", "--json"))
+    assert json.loads(run(capsys, "models", "list", "llama-3.1", "--json")) == rows
     assert rows
     assert all("llama-3.1" in row["name"].lower() for row in rows)
 

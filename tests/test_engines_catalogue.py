@@ -416,6 +416,28 @@ def test_an_engine_may_carry_its_version_in_its_name(written: str, name: str, ve
 
 
 @pytest.mark.parametrize(
+    ("written", "version"),
+    [
+        ("vllm==0.6.3", "0.11"),  # of another era
+        ("vllm==0.11", "0.12"),  # of the same one
+        ("vllm:latest", "0.6"),
+        ("vllm==0.6.3", "nightly"),
+        ("llama.cpp-b2800", "b6000"),
+    ],
+)
+def test_two_versions_of_one_engine_are_refused(written: str, version: str) -> None:
+    with pytest.raises(InputError, match="give one of them"):
+        engine(written, version)
+
+
+@pytest.mark.parametrize(
+    ("written", "version"), [("vllm==0.6.3", "0.6"), ("vllm==0.6.3", "v0.6.3"), ("ollama-b4384", "0.12.3")]
+)
+def test_one_version_may_be_stated_twice(written: str, version: str) -> None:
+    assert engine(written, version) is engine(written)
+
+
+@pytest.mark.parametrize(
     ("name", "device", "weights", "told"),
     [
         ("vllm", "m4-max", "", "vllm is not known to run on m4-max; engine llamacpp is"),

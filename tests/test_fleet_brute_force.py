@@ -126,9 +126,10 @@ def least_rent(problem: FleetProblem, device: str, need: np.ndarray) -> tuple[np
         for s in by_period:
             taken = np.maximum(np.minimum(left, s.most), s.least)
             rent, left = rent + taken * s.usd_per_hour, np.maximum(left - taken, 0.0)
-        total = np.where((left > EPS).any(axis=1), INF, rent @ share + max(reserved.least_spend - paid, 0.0))
+        unspent = max(reserved.least_spend - paid, 0.0)
+        total = np.where((left > EPS).any(axis=1), INF, rent @ share + unspent)
         better = total < best
-        best, top = np.where(better, total, best), np.where(better, rent.max(axis=1), top)
+        best, top = np.where(better, total, best), np.where(better, rent.max(axis=1) + unspent, top)
     return best, top
 
 
@@ -284,7 +285,7 @@ KINDS = (
     "commitment", "owned", "start", "stay", "fixed", "move", "mean_budget", "carbon_limit", "worlds", "case",
     "availability", "pair", "traffic", "least_power", "least_carbon", "penalty", "mixed",
     "together", "together_spare", "regions", "region_stock", "region_carbon", "region_nodes",
-    "many_spare", "spare_of_each", "one_beside_two",
+    "many_spare", "spare_of_each", "one_beside_two", "commitment_budget",
 )  # fmt: skip
 
 
@@ -397,6 +398,7 @@ def instance(kind: str, seed: int) -> tuple[FleetProblem, int]:
         {"spare": {"d0": 2, "d1": 2}, "supplies": (*rented, replace(spot, most=4.0))},
     )
     made["one_beside_two"] = (each_option(single, domain=["east"] * 2), 9, {"spare": {"d0": 2, "east": 1}})
+    made["commitment_budget"] = (one, 6, {"supplies": (*rented, spending), "budget": float(rng.uniform(1, 12))})
     problem, most, inventory = made[kind]
     return with_inventory(problem, **inventory), most
 

@@ -89,7 +89,18 @@ def knobs(problem: FleetProblem) -> dict[str, Knob]:
     return out
 
 
-KINDS = ("spot", "start", "start_money", "stay", "fixed", "same_all_day", "abused", "promise", "promised_money")
+KINDS = (
+    "spot",
+    "start",
+    "start_money",
+    "stay",
+    "fixed",
+    "same_all_day",
+    "abused",
+    "promise",
+    "promised_money",
+    "one_peak",
+)
 
 
 def instance(kind: str, seed: int) -> FleetProblem:
@@ -123,6 +134,10 @@ def instance(kind: str, seed: int) -> FleetProblem:
     if kind == "same_all_day":
         cheap = fleet_plan(swing).usd_per_hour
         return with_inventory(replace(swing, elastic=False), mean_budget=cheap * float(rng.uniform(0.95, 1.3)))
+    if kind == "one_peak":
+        peak = replace(day, rate=day.rate * np.array([[1.6], [0.2]]), hours=np.array([6.0, 18.0]))
+        cheap = fleet_plan(peak).usd_per_hour
+        return with_inventory(replace(peak, elastic=False), mean_budget=cheap * float(rng.uniform(0.95, 1.3)))
     if kind == "abused":
         factor = float(rng.uniform(1.5, 4))
         return with_inventory(
@@ -170,6 +185,41 @@ def test_what_is_no_limit_is_eased_as_little_as_a_fleet_needs(kind: str) -> None
             counted = bool(knob.values) and above not in knob.values
             assert counted or above >= knob.now or not feasible(knob.at(above)), (kind, seed, name, after)
     assert named >= 2, "too few instances ask for the change"
+
+
+def test_replicas_may_follow_a_day_that_one_period_dominates() -> None:
+    """8 replicas all day; or 8 and 1 of them, each in half of the hours, which takes 4.50 USD per hour."""
+    option = Option("o", "l4", 1.0, 1.0)
+    day = FleetProblem((option,), ("x",), np.array([[0.7], [8.0]]), np.array([[1.0]]), hours=np.array([12.0, 12.0]))
+    for budget, known in ((5.0, True), (4.4, False)):
+        said = told_of(with_inventory(day, mean_budget=budget))
+        assert any(r.limits == {"elastic": (1, 0)} for r in said) == known
+    text = "let the replicas follow the periods (elastic = true)"
+    assert text in map(str, told_of(with_inventory(day, mean_budget=5.0)))
+    fleet_plan(with_inventory(replace(day, elastic=True), mean_budget=5.0))  # does not raise
+
+
+def test_a_start_up_to_shorten_is_that_of_every_option() -> None:
+    """Two options that start as slowly: shorter starts of one alone do not help, and the message says so."""
+    slow = tuple(Option(name, name, 1.0, 1.0, start_up_h=1.0) for name in ("l4", "l40s"))
+    day = FleetProblem(
+        slow,
+        ("x", "y"),
+        np.array([[4.0, 1.0], [1.0, 4.0]]),
+        np.eye(2),
+        hours=np.array([12.0, 12.0]),
+        inventory=Inventory(mean_budget=5.2),
+        elastic=True,
+    )
+    told = {n: (r, c) for r in told_of(day) for n, c in r.limits.items()}
+    relaxed, (_, after) = told["start"]
+    assert str(relaxed).startswith("lower start_up_s of every option from 3,600 to ")
+    hours = after / 3600.0
+    fleet_plan(replace(day, options=tuple(replace(o, start_up_h=hours) for o in slow)))  # does not raise
+    for i in range(2):
+        one = tuple(replace(o, start_up_h=hours) if j == i else o for j, o in enumerate(slow))
+        with pytest.raises(FleetInfeasible):
+            fleet_plan(replace(day, options=one))
 
 
 def test_changes_are_named_together_where_none_alone_is_enough() -> None:

@@ -304,6 +304,51 @@ def test_terms_that_contradict_themselves_are_refused(change: dict[str, str], to
         planned(tmp_path, **change)
 
 
+SHORT = """\
+model = "Qwen/Qwen3-8B"
+[engine]
+name = "vllm"
+[fleet]
+[[fleet.class]]
+name = "chat"
+request_rate_rps = 2
+input_tokens = 500
+output_tokens = 100
+[fleet.class.slo]
+ttft_ms_p95 = 2000
+tpot_ms = 80
+[[fleet.option]]
+device = "h100-sxm"
+tp = [1]
+[[fleet.option]]
+device = "l40s"
+tp = [{tp}]
+[hardware]
+stock = {{ {stock} }}
+usd_per_hour = {{ h100-sxm = 2.5, l40s = 0.8 }}
+"""
+
+
+def test_a_modelled_option_that_is_not_in_stock_is_left_out(tmp_path: Path) -> None:
+    """The others serve without it, and a remark says so. Where they are short too, the stock to raise is named."""
+    path = tmp_path / "fleet.toml"
+
+    def found(stock: str, tp: int = 1) -> FleetPlan:
+        path.write_text(SHORT.format(stock=stock, tp=tp), encoding="utf-8")
+        return plan_fleet(load_scenario(path))
+
+    for stock, tp in (("l40s = 0", 1), ("l40s = 1", 2)):
+        fleet = found(stock, tp)
+        assert set(fleet.devices) == {"h100-sxm"} or not fleet.devices.get("l40s", 0)
+        text = f"option 'l40s' is left out: a replica takes {tp} l40s, of which {stock[-1]} are on hand"
+        assert text in fleet.problem.remarks
+    assert not any("left out" in text for text in found("l40s = 9").problem.remarks)
+    with pytest.raises(FleetInfeasible, match=r"raise the stock of h100-sxm from 0 to \d"):
+        found("l40s = 0, h100-sxm = 0")
+    with pytest.raises(InputError, match="no deployment of"):  # 3 does not divide the heads, whatever the stock
+        found("l40s = 0", 3)
+
+
 def test_a_replica_on_two_device_types_takes_both(tmp_path: Path) -> None:
     pair = '[[fleet.option]]\nname = "pair"\ndevice = "pair"\ndevices_of = { h100-sxm = 1, l4 = 2 }\n'
     pair += "throughput_rps = [9]\nusd_per_hour = 4\n"

@@ -17,6 +17,7 @@ from perfmodel.workload import SLO_KEYS, slo_keys_like
         (["estimate", "Qwen/Qwen3-8B", "--kv-cache-dtype", "fp8"], "--kv"),
         (["plan", "Qwen/Qwen3-8B", "--device", "h100-sxm"], "--on"),
         (["plan", "Qwen/Qwen3-8B", "--gpus", "4"], "--on DEVICE=N (on hand, of one device) or --set limits.devices=N"),
+        (["plan", "Qwen/Qwen3-8B", "--calibration", "m.toml"], "--set calibration.file=FILE.toml"),
         (["plan", "Qwen/Qwen3-8B", "--tp", "2"], "--set search.tp=VALUE"),
         (["plan", "Qwen/Qwen3-8B", "--p99-ttft-ms", "900"], "--slo ttft_ms_p99=MS"),
         (["plan", "Qwen/Qwen3-8B", "--usd-per-hour", "2"], "--set hardware.usd_per_hour.DEVICE=VALUE"),

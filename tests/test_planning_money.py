@@ -276,7 +276,7 @@ def test_the_command_compares_the_ways(tmp_path: Path, capsys: pytest.CaptureFix
     assert "costs less than the API from a utilisation of" in " ".join(out.split())
     code, _, err = run(capsys, "cost", str(path), "--own-usd-per-device", "30000")
     assert code == 2
-    assert "usd_per_kwh" in err
+    assert "give [site] usd_per_kwh (or --usd-per-kwh, where the command has it)" in " ".join(err.split())
     code, _, err = run(capsys, "cost", str(path), "--rank", "999")
     assert code == 2
     assert "candidates qualify" in err

@@ -83,7 +83,8 @@ def _of_version(family: str, eras: list[Engine], version: str) -> Engine:
 def engine(name: str = PLAIN, version: str = "") -> Engine:
     """Return the engine called `name` in the era that `version` belongs to, or read the TOML file at path `name`.
 
-    Raises `UnknownName` for a name that no engine has, `InputError` for a file that cannot be read.
+    Raises `UnknownName` for a name that no engine has, `InputError` for a file that cannot be read and for a version
+    in the name that is not `version`.
 
     A name may have the version behind it, as package managers and images write it ("vllm==0.11", "sglang:v0.5.2").
 
@@ -98,7 +99,7 @@ def engine(name: str = PLAIN, version: str = "") -> Engine:
         key = _spelled(key, known)
     with_version = _WITH_VERSION.fullmatch(key) if key not in known else None
     if with_version:
-        return engine(with_version.group(1), version or with_version.group(2))
+        return _of_both(name, with_version.group(1), with_version.group(2), version)
     if key not in known:
         hint = f"(families: {', '.join(families())}; or give the path of an engine TOML file)"
         raise UnknownName("engine", name, [*known, *_aliases()], hint)
@@ -108,6 +109,21 @@ def engine(name: str = PLAIN, version: str = "") -> Engine:
         return chosen
     eras = sorted((e for e in map(_shipped, known) if e.family == chosen.family), key=lambda e: e.since)
     return _of_version(key, eras, version)
+
+
+def _of_both(name: str, called: str, within: str, version: str) -> Engine:
+    """Return the engine of a name that has its version behind it; raise `InputError` where `version` is another one.
+
+    called, within: the name without its version, and that version. Texts of one release ("0.6", "v0.6.3") agree, and so
+    do those of one era where a text has no release.
+    """
+    found = engine(called, within)
+    stated = engine(called, version) if version else found
+    builds = len(found.since) == 1
+    releases = {numbers_in(text, builds=builds) for text in (within, version or within)} - {()}
+    if stated is not found or len(releases) > 1:
+        raise InputError(f"engine {name!r} has another version than {version!r}, which is stated too; give one of them")
+    return found
 
 
 def shipped(name: str) -> Engine | None:

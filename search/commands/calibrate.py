@@ -279,7 +279,10 @@ def _print_tables(found: Sequence[Calibration], target: Path | None, *, wide: bo
                 print_text(f"Run {number}: {remark}.")
         print_text(_verdict(one))
     if target is not None:
-        print_text(f"Written to {target}: name it with --calibration {target}, or in a scenario.")
+        print_text(
+            f"Written to {target}: name it with --calibration {target} (plan: --set calibration.file={target}), or in "
+            "[calibration] of a scenario."
+        )
 
 
 #: Columns of the table of values that the terminal prints.

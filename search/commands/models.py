@@ -25,15 +25,19 @@ NamePart = Annotated[
 ]
 
 
+Text = Annotated[str, typer.Argument(metavar="TEXT", help="The same as --like.", show_default=False)]
+
+
 @grouped
-def list_command(output: OutputOptions, like: NamePart = "") -> None:
+def list_command(output: OutputOptions, like: NamePart = "", text: Text = "") -> None:
     """List the models of the catalogue."""
     from hwdb import counted
     from perfmodel.models import model, names
     from search.output import MODEL_COLUMNS, MODELS_DROP, Layout, model_row, print_rows
 
     form = output.form
-    found = [model_row(model(name)) for name in names() if like.lower() in name.lower()]
+    parts = (like.lower(), text.lower())
+    found = [model_row(model(name)) for name in names() if all(part in name.lower() for part in parts)]
     title = counted(len(found), "model")
     print_rows(found, form, Layout(title=title, columns=MODEL_COLUMNS, drop=MODELS_DROP, wide=output.wide))
 

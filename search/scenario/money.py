@@ -21,6 +21,8 @@ SHARES = ("residual", "interest", "upkeep")
 RACK = ("hosting_usd_per_rack_unit_month", "rack_units_per_device")
 #: Most years that a device may live. Chosen: more is taken for a typing error.
 MAX_LIFE_YEARS = 30.0
+#: Where the price of electricity is given; only some commands have a flag for it.
+POWER_PRICE = "[site] usd_per_kwh (or --usd-per-kwh, where the command has it)"
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def _bought(table: Table, database: Hwdb, devices: tuple[str, ...]) -> dict[str,
     return found
 
 
-def refuse_free_power(place: str, money: Money, usd_per_kwh: float, way_out: str = "[site] usd_per_kwh") -> None:
+def refuse_free_power(place: str, money: Money, usd_per_kwh: float, way_out: str = POWER_PRICE) -> None:
     """Raise `InputError` where devices are owned and the price of their electricity is not known.
 
     place: what the message names first. way_out: where the price is given.

@@ -12,6 +12,8 @@ _KEYED = {("hardware", "usd_per_hour"): "hardware.usd_per_hour.DEVICE"}
 
 #: Flag -> how it is written where its value is not what the other tool's flag takes.
 _WRITTEN = {"--on": "--on DEVICE=N"}
+#: Flag of other commands that is a table of a scenario -> how it is written.
+_OF_TABLE = {"calibration": "--set calibration.file=FILE.toml"}
 #: How a number of devices is written where devices are on offer.
 _COUNT = "--on DEVICE=N (on hand, of one device) or --set limits.devices=N (at most, in all)"
 
@@ -34,4 +36,6 @@ def meant_by(flag: str, has: Collection[str]) -> str:
     own = (f"--{e.name.replace('_', '-')}" for e in entries if "flag" in e.places)
     tables = ((place.strip("[]"), e.name) for e in entries for place in e.places if place.startswith("["))
     keys = (_KEYED.get(key, ".".join(key)) for key in tables if "--set" in has and "fleet" not in key[0])
-    return next(iter((*(_WRITTEN.get(f, f) for f in own if f in has), *(f"--set {key}=VALUE" for key in keys))), "")
+    whole = (_OF_TABLE[e.name] for e in entries if e.name in _OF_TABLE and "--set" in has)
+    found = (*(_WRITTEN.get(f, f) for f in own if f in has), *(f"--set {key}=VALUE" for key in keys), *whole)
+    return next(iter(found), "")

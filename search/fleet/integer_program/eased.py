@@ -55,9 +55,12 @@ class Ease:
         return float(self.values[high])
 
 
-def eases(problem: FleetProblem) -> list[Ease]:
-    """List the constraints of a problem that can be eased, limits apart."""
-    found = [*_spare(problem), *_supplies(problem), *_cases(problem), *_timing(problem)]
+def eases(problem: FleetProblem, day: FleetProblem | None = None) -> list[Ease]:
+    """List the constraints of a problem that can be eased, limits apart.
+
+    day: the problem of all periods, where `problem` has only the busiest, which decide in a fleet that stays the same.
+    """
+    found = [*_spare(problem), *_supplies(problem), *_cases(problem), *_timing(problem, day or problem)]
     return [e for e in found if len(e.values)]
 
 
@@ -155,8 +158,11 @@ def _without_world(name: str) -> Change:
     return changed
 
 
-def _timing(problem: FleetProblem) -> Iterator[Ease]:
-    """Yield what ties the periods of a day: starts, stays, options that are fixed, a fleet that stays the same."""
+def _timing(problem: FleetProblem, day: FleetProblem) -> Iterator[Ease]:
+    """Yield what ties the periods of a day: starts, stays, options that are fixed, a fleet that stays the same.
+
+    day: see `eases`.
+    """
     several, longest = problem.periods > 1, {name: _longest(problem, name) for name in ("start_up_h", "min_stay_h")}
     often = any(s.interruptions_per_hour for s in problem.inventory.supplies if s.kind == "spot")
     if longest["start_up_h"] and (often or (problem.elastic and several)):
@@ -170,8 +176,19 @@ def _timing(problem: FleetProblem) -> Iterator[Ease]:
         yield Ease("stay", longest["min_stay_h"], spans, lambda p, v: _at_most(p, "min_stay_h", v))
     if problem.elastic and several and any(o.fixed for o in problem.options):
         yield Ease("fixed", 1, (0,), lambda p, _: _each(p, lambda _o: {"fixed": False}))
-    if several and not problem.elastic:
-        yield Ease("elastic", 1, (0,), lambda p, _: replace(p, elastic=True))
+    if day.periods > 1 and not problem.elastic:
+        yield Ease("elastic", 1, (0,), _following(day))
+
+
+def _following(day: FleetProblem) -> Change:
+    """Return what lets the replicas follow all periods of `day`."""
+
+    def changed(problem: FleetProblem, _value: float) -> FleetProblem:
+        """Return the problem with all periods and an elastic fleet."""
+        every = replace(problem, gco2_per_kwh=day.gco2_per_kwh, region_gco2=day.region_gco2, elastic=True)
+        return every.at_periods(np.arange(day.periods), day.rate, day.hours)
+
+    return changed
 
 
 def _longest(problem: FleetProblem, field: str) -> float:

@@ -23,8 +23,8 @@ WORDS = {
     "spare_nodes": "spare_nodes",
     "spare_domains": "spare_domains",
     "chance": "worlds_kept",
-    "stay": "min_stay_h",
-    "start": "start_up_s",
+    "stay": "min_stay_h of every option",
+    "start": "start_up_s of every option",
 }
 #: Limits that have a name of their own, such as `stock[h100-sxm]`, in words.
 NAMED = {
@@ -139,11 +139,11 @@ def in_nodes(problem: FleetProblem) -> frozenset[str]:
     return frozenset(f"{kind}[{name}]" for name in whole for kind in ("supply", "least"))
 
 
-def relaxations(problem: FleetProblem, solve: Solve) -> tuple[Relaxation, ...]:
+def relaxations(problem: FleetProblem, solve: Solve, day: FleetProblem | None = None) -> tuple[Relaxation, ...]:
     """Find the least changes that make a problem feasible.
 
     Each limit alone, and each other constraint alone; where none is enough, several together, of which none can be
-    spared; then less demand.
+    spared; then less demand. day: the problem of all periods, where `problem` has only the busiest.
     """
 
     def least(names: frozenset[str]) -> Relaxation | None:
@@ -152,7 +152,7 @@ def relaxations(problem: FleetProblem, solve: Solve) -> tuple[Relaxation, ...]:
         return Relaxation(found.raised(), nodes) if found is not None else None
 
     nodes = in_nodes(problem)
-    known, others = _elastic(problem), eases(problem)
+    known, others = _elastic(problem), eases(problem, day)
     found = [r for r in (least(frozenset({name})) for name in known) if r is not None]
     for ease in others:
         value = ease.greatest(problem, lambda p: solve(p, Ask()) is not None)

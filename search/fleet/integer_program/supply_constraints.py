@@ -6,7 +6,7 @@ Each is one function, which states its inequality.
 from __future__ import annotations
 
 from perfmodel.arrays import Array
-from search.fleet.integer_program.variables import WHILE_STARTING, Expression, Program
+from search.fleet.integer_program.variables import WHILE_STARTING, WITH_UNSPENT, Expression, Program
 from search.fleet.problem_data.limits import mean_limits, spot_options, taken_of
 
 
@@ -117,7 +117,7 @@ def add_limit(program: Program, name: str, limit: tuple[float, Array], number: i
 
     stock[d]: sum over options o on d of devices[o,d] replicas[o,t] <= stock[d], d in a region or in all of them.
     power: sum_o power[o] replicas[o,t] <= power limit.
-    budget: sum over units of their price <= budget.
+    budget: sum over units of their price + sum over supplies k of unspent[k] <= budget.
     nodes: sum_o nodes[o] replicas[o,t] + sum_d housed[d,t] <= nodes, o over options that are not paid by the node.
     supply[k]: held[k,t] <= most[k].
     """
@@ -129,6 +129,8 @@ def add_limit(program: Program, name: str, limit: tuple[float, Array], number: i
         terms = program.taken(each, t)
         if name.split("[")[0] in WHILE_STARTING:
             terms += _starting(program, each, t)
+        if name in WITH_UNSPENT:
+            terms += list(program.unspent.values())
         program.linear += (pulp.lpSum(terms) <= allowed, f"limit_{number}_{t}")
 
 

@@ -19,6 +19,8 @@ SHARE_TOLERANCE = 1e-9
 Expression = Any
 #: Limits on a period that count replicas while they start, too.
 WHILE_STARTING = ("stock", "power")
+#: Limits on a period that count what is paid to supplies for nothing, which is the same in every period.
+WITH_UNSPENT = ("budget",)
 
 
 @dataclass(frozen=True)
@@ -143,8 +145,12 @@ class Program:
         numbers = self.solved()
         if quantity == "traffic":
             return -numbers.served
-        unspent = sum(v.varValue or 0.0 for v in self.unspent.values()) if quantity in ("money", "cost") else 0.0
+        unspent = self.solved_unspent() if quantity in ("money", "cost") else 0.0
         return weights(self.problem, quantity).of(numbers) + unspent
+
+    def solved_unspent(self) -> float:
+        """Return USD per hour that the solution pays to supplies for nothing, because it is promised."""
+        return float(sum(v.varValue or 0.0 for v in self.unspent.values()))
 
     def cost(self) -> float:
         """Return USD per hour of the rounded replicas, as the mean over periods, weighted by their hours."""
@@ -160,7 +166,8 @@ class Program:
         if limit.split("[")[0] in WHILE_STARTING:
             for (o, t), terms in self.starting.items():
                 units[o, t] += sum(np.rint(v.varValue or 0.0) for v in terms)
-        return float((np.where(each[:, None] != 0, each[:, None] * units, 0.0)).sum(axis=0).max())
+        beside = self.solved_unspent() if limit in WITH_UNSPENT else 0.0
+        return float((np.where(each[:, None] != 0, each[:, None] * units, 0.0)).sum(axis=0).max()) + beside
 
     def raised(self) -> dict[str, tuple[float, float]]:
         """Return the elastic limits that the solution exceeds: name -> (given, needed).

@@ -27,6 +27,7 @@ from search.fleet.replicas.layout_set import (
     alike,
     format_codes,
     layout_names,
+    legal_layouts,
     pairs_of,
     stated_rates,
     tenants_of,
@@ -166,7 +167,7 @@ class Modeller:
         """Model an option whose replicas serve several models at once, on layouts that are legal for all of them."""
         names, at, count = option.together, self._position(option.device), len(self.spec.classes)
         classes = [self._served(option, name) for name in names]
-        spaces = [self._space(option, name).legal().deployments() for name in names]
+        spaces = [legal_layouts(self._space(option, name)) for name in names]
         targets = [[self._target(option, self.spec.classes[i]) for i in mine] for mine in classes]
         found = candidates(alike(spaces), names, targets, self.scenario.limits.utilisation)
         options, idle = [], float(np.nan_to_num(self.tariff.device_idle[at]))
@@ -205,7 +206,7 @@ class Modeller:
         for c in self.spec.classes:
             if c.model in models:
                 self._target(option, c)
-        return {name: self._space(option, name).legal().deployments() for name in models}
+        return {name: legal_layouts(self._space(option, name)) for name in models}
 
     def _speeds(self, model: str, spaces: Sequence[Deployments | None]) -> dict[int, Speeds]:
         """Model the speed and the power of the layouts of all options that run `model`, on each of its classes.

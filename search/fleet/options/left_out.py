@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,12 +20,24 @@ DIGITS = 4
 
 
 def left_out(modeller: Modeller, parts: Sequence[Layouts]) -> tuple[str, ...]:
-    """Say of each option that serves no class within its SLO why. parts: layouts of each of the options."""
+    """Say of each option that serves no class within its SLO, or is not in stock, why. parts: their layouts."""
+    stock = modeller.scenario.offer.stock
+    reasons = [_why_short(part, stock) if part.throughput.any() else _why(modeller, o) for o, part in enumerate(parts)]
     return tuple(
-        f"option {option.name!r} is left out: {_why(modeller, o)}"
-        for o, (option, part) in enumerate(zip(modeller.spec.options, parts, strict=True))
-        if not part.throughput.any()
+        f"option {option.name!r} is left out: {why}"
+        for option, why in zip(modeller.spec.options, reasons, strict=True)
+        if why
     )
+
+
+def _why_short(part: Layouts, stock: Mapping[str, float]) -> str:
+    """Name the device of which each layout of an option takes more than are on hand; "" where there is none.
+
+    stock: devices on hand by name.
+    """
+    least = {d: min(o.devices_of.get(d, 0.0) for o in part.options) for d in stock}
+    short = (f"a replica takes {n:g} {d}, of which {stock[d]:g} are on hand" for d, n in least.items() if n > stock[d])
+    return next(short, "")
 
 
 def _why(modeller: Modeller, position: int) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hwdb import plain
+from hwdb import InputError, plain
 from perfmodel import Deployments
 from perfmodel.arrays import Array
 from perfmodel.dtypes import FORMAT_CODE
@@ -17,6 +17,7 @@ from search.fleet.replicas.shared_replicas import SharedRates, Tenant
 from search.planning import Target, deployment_words
 from search.scenario import FleetOption, FleetSpec, Option
 from search.searchers import pareto
+from search.space import SearchSpace
 
 #: Code of the model's own format.
 OWN_FORMAT = -1
@@ -52,6 +53,18 @@ class Speeds:
     def none(cls, layouts: int, classes: int) -> Speeds:
         """Return the speeds of layouts that serve nothing."""
         return cls(np.zeros((layouts, classes)), np.full(layouts, np.nan))
+
+
+def legal_layouts(space: SearchSpace) -> Deployments:
+    """Return the layouts of a space that are legal and in stock; raise `InputError` where none is legal in any stock.
+
+    Where the stock has too few devices for any, they are those of a larger one: the program takes none of them, and
+    says how many devices would be enough.
+    """
+    try:
+        return space.legal().deployments()
+    except InputError:
+        return replace(space, stock={}).legal().deployments()
 
 
 def layout_names(option: FleetOption, placed: tuple[Deployments, ...]) -> list[str]:

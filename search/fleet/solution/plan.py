@@ -79,7 +79,7 @@ def fleet_plan(
             return period_by_period(problem, lambda one, share: _solved(one, effort.part(share)))
         except FleetInfeasible:
             raise _infeasible(few, effort) from None
-    found = _solved(few, effort)
+    found = _solved(few, effort, problem)
     return replace(
         found,
         problem=replace(problem, rate=problem.rate * found.served),
@@ -104,16 +104,20 @@ def _effort(problem: FleetProblem, solver: Solver | None, time_limit: float | No
     return Effort(solver, clock, problem.gap if gap is None else gap)
 
 
-def _solved(problem: FleetProblem, effort: Effort) -> FleetPlan:
-    """Solve a checked problem as a whole: all of its periods, or the only one that matters."""
+def _solved(problem: FleetProblem, effort: Effort, day: FleetProblem | None = None) -> FleetPlan:
+    """Solve a checked problem as a whole: all of its periods, or the only one that matters.
+
+    day: the problem of all periods, where `problem` has only those that matter.
+    """
     objective = problem.objective
     program = effort.part(FIRST_TIME).solve(problem, Ask(objective=objective))
     if program is None:
-        raise _infeasible(problem, effort)
+        raise _infeasible(problem, effort, day=day)
     value, bound = program.amount(objective), program.bound
     if objective == "traffic" and -value < LEAST_SERVED:
         least = replace(problem, objective="cost", rate=problem.rate * LEAST_SERVED)
-        raise _infeasible(least, effort, "no fleet within the limits serves any traffic of every class")
+        whole = None if day is None else replace(day, rate=day.rate * LEAST_SERVED)
+        raise _infeasible(least, effort, "no fleet within the limits serves any traffic of every class", whole)
     plain = objective == "cost" and not problem.counts_devices
     limiting, unasked = binding(program, effort) if plain else ((), 0)
     program = of_one_option(tied(program, effort.tried), effort.tried)
@@ -180,8 +184,13 @@ def _told(problem: FleetProblem, found: tuple[Numbers, Array, float], gap: float
     )
 
 
-def _infeasible(problem: FleetProblem, effort: Effort, told: str = UNMET) -> FleetInfeasible:
-    """Return the error for a problem that no fleet satisfies, with the changes that would help. told: its sentence."""
-    ways = relaxations(problem, effort.tried)
+def _infeasible(
+    problem: FleetProblem, effort: Effort, told: str = UNMET, day: FleetProblem | None = None
+) -> FleetInfeasible:
+    """Return the error for a problem that no fleet satisfies, with the changes that would help.
+
+    told: its sentence. day: see `_solved`.
+    """
+    ways = relaxations(problem, effort.tried, day)
     late = (UNTRIED,) if effort.clock.over else ()
     return FleetInfeasible(told, ways, (*problem.remarks, *late))
