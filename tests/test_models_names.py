@@ -364,11 +364,11 @@ INVENTED = (
     "tiiuae/Falcon-H1-1.8B-Base", "tiiuae/falcon-8b", "tiiuae/Falcon-E-3B-Base", "InternVL4-8B", "pythia-13b",
     "EAGLE3-Qwen3-8B", "Qwen/Qwen3.4-32B", "Qwen/Qwen3.7-35B-A3B", "meta-llama/Llama-3.9-70B", "falcon/falcon-9-7b",
     "devstral:25b", "qwen2.5vl:8b", "devstral:25b-q4_K_M", "devstral:24b-turbo", "phi3:4b", "llama32-70b",
-    "internlm2-8b", "stablelm-2-6b", "Qwen-18B", "glm-49b", "gemma-29b", "chatglm-6b", "THUDM/chatglm-6b",
-    "internlm-7b", "internlm/internlm-7b", "internlm-chat-7b", "ibm-granite/granite-4.0-h-1b",
+    "internlm2-8b", "stablelm-2-6b", "Qwen-18B", "glm-49b", "gemma-29b", "chatglm-6b", "internlm-7b",
+    "THUDM/chatglm-6b", "internlm/internlm-7b", "internlm-chat-7b", "ibm-granite/granite-4.0-h-1b",
     "ibm-granite/granite-4.0-h-350m", "IQuest-Coder-V1-40B-Loop-Instruct", "ibm-granite/granite-3b-code-instruct-2k",
-    "granite-code:3b", "granite-guardian-3.1-5b", "granite-poems-3.3-34b", "Qwen/Sonnets1.5-7B", "nvidia/Nemotron-Ultra-253B",
-    "Nemotron 252B", "Mistral-7B-Instruct-v0.9", "Llama-3.1-Tulu-3-400B",
+    "granite-code:3b", "granite-guardian-3.1-5b", "granite-poems-3.3-34b", "Qwen/Sonnets1.5-7B",
+    "nvidia/Nemotron-Ultra-253B", "Nemotron 252B", "Mistral-7B-Instruct-v0.9", "Llama-3.1-Tulu-3-400B",
 )
 # fmt: on
 

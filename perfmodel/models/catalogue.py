@@ -145,11 +145,8 @@ def _as_read(name: str, reading: Reading) -> ModelSpec:
 
 
 def _lacks_encoders(name: str) -> bool:
-    """Return whether a known name is an alias whose encoders its base lacks, or an alias of such a one."""
-    if name not in _aliases().values:
-        return False
-    entry = _aliases().table(name)
-    return bool(entry.text("encoders", "")) or _lacks_encoders(entry.text("base"))
+    """Return whether a known name is an alias of a model that has encoders which the base lacks."""
+    return name in _aliases().values and bool(_aliases().table(name).text("encoders", ""))
 
 
 def _all_in_windows(spec: ModelSpec) -> bool:
