@@ -37,6 +37,8 @@ _ENCODERS = frozenset(("vl", "vision", "omni", "multimodal"))
 
 #: A version whose point is left out: "llama31-70b".
 _NO_POINT = re.compile(r"(?<=[a-z])[-_ ]?([1-9])([1-9])(?=[-_ ])")
+#: A "_" in front of a size that is no point in it: "Llama_3_8B".
+_PARTING = re.compile(r"(?<=\d)_(?=\d+[bm](?![a-z\d]))")
 
 #: Published counts of a known name: (total, active) parameters, NaN where unknown.
 Counts = Callable[[str], tuple[float, float]]
@@ -122,8 +124,8 @@ class Resolver:
         """Return how `name` is read; None where no known name fits, or several of different shape do."""
         leaf, publisher, before = leaf_and_publisher(name)
         found = self._found(leaf, publisher, before)
-        pointed = _NO_POINT.sub(r"-\1.\2", leaf)
-        found = self._found(pointed, publisher, before) if found is None and pointed != leaf else found
+        for other in (_NO_POINT.sub(r"-\1.\2", leaf), _PARTING.sub("-", leaf)):
+            found = self._found(other, publisher, before) if found is None and other != leaf else found
         owner, _, rest = leaf.partition("_")  # a copy called "owner_NAME" is of that owner where it made known models
         if found is None and rest and owner in self._owners:
             return self._found(rest, owner, "")
