@@ -298,6 +298,7 @@ def test_case_and_separators_do_not_matter(name: str) -> None:
         ("MaziyarPanahi/Llama-3-8B-Instruct-v0.1-GGUF", "meta-llama/Meta-Llama-3-8B"),
         ("GPT-3 175B", "facebook/opt-175b"),
         ("stablelm2:1.6b", "stabilityai/stablelm-2-1_6b-chat"),
+        ("qwen38b", "Qwen/Qwen3-8B"),
         ("Llama_3_8B", "meta-llama/Meta-Llama-3-8B"),
         ("gemma_2_2b_it", "google/gemma-2-2b-it"),
         ("Qwen2.5-1_5B", "Qwen/Qwen2.5-1.5B"),

@@ -94,11 +94,12 @@ class Resolver:
         self._counts = counts
         self._known = [self._take_apart(name) for name in names]
         self._owners = {known.parts.publisher for known in self._known} - {""}
-        #: Families with the versions that stand right behind them.
-        self._versions = {known.core[:2] for known in self._known}
+        self._family_versions = {known.core[:2] for known in self._known}
         self._spelled: dict[str, list[Known]] = {}
         for known in self._known:
-            self._spelled.setdefault(squashed(leaf_and_publisher(known.name)[0]), []).append(known)
+            leaf = leaf_and_publisher(known.name)[0]
+            for spelling in (squashed(leaf), "=" + leaf.replace("-", "")):  # "=": of a name without hyphens ("qwen38b")
+                self._spelled.setdefault(spelling, []).append(known)
         #: Families whose version a name may leave out. A name without version means the first generation that has the
         #: size ("LLaMA 70B" is Llama 2).
         self._versionless = {k.core[0] for k in self._known if self._may_lack_version(k)}
@@ -134,7 +135,7 @@ class Resolver:
 
     def _found(self, leaf: str, publisher: str, before: str) -> Reading | None:
         """Return how a name in its parts is read, as `leaf_and_publisher` gives them; or None."""
-        spelled = self._spelled.get(squashed(leaf), [])
+        spelled = self._spelled.get(squashed(leaf)) or self._spelled.get(f"={leaf}", [])
         same = [k for k in spelled if k.parts.publisher == publisher]
         same = same or [k for k in spelled if not publisher or _unquantised(k.parts.stored)]
         if same:
@@ -246,7 +247,7 @@ class Resolver:
     def _contradicts(self, match: _Match, asked: Parts) -> bool:
         """Return whether sizes, dates or words of the name speak against a match, or another version of the family."""
         later = [asked.core[i] for i in match.left if i not in asked.late | asked.trained]
-        if match.length == 1 and any((match.known.core[0], word) in self._versions for word in later):
+        if match.length == 1 and any((match.known.core[0], word) in self._family_versions for word in later):
             return True  # Granite-Speech-3.3-8B is a Granite 3.3
         return not (
             self._sizes_fit(match.known, asked) and _date_fits(match.known.parts, asked) and _rest_fits(match, asked)
