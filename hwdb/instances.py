@@ -17,7 +17,9 @@ from hwdb.tomlfile import Table, read_toml
 
 #: Types of AWS ("p5e.48xlarge", "p6-b200.48xlarge") and of Azure ("standard_nd96isr_h100_v5"), in lower case.
 _AWS = re.compile(r"[a-z]+\d[a-z\d-]*\.(?:\d*x?large|metal)")
-_AZURE = re.compile(r"(?:standard_)?(n[cdv])\d+[a-z]*(?:_ndr)?(?:_([a-z\d]+))?_(v\d)")
+#: The "m" of Azure, for more memory, is part of the family ("standard_nd96amsr_a100_v4": NDm A100 v4); other letters
+#: behind the number of cores are not.
+_AZURE = re.compile(r"(?:standard_)?(n[cdv])\d+[a-ln-z]*(m?)[a-z]*(?:_ndr)?(?:_([a-z\d]+))?_(v\d)")
 _TABLE = Path(__file__).parent / "names" / "instances.toml"
 
 
@@ -92,7 +94,8 @@ def _family(name: str) -> str:
     """Return the family of a type of instance of AWS or Azure ("p5e", "nd_h100_v5"); "" for other clouds."""
     azure = _AZURE.fullmatch(name)
     if azure:
-        return "_".join(part for part in azure.groups() if part)
+        series, more_memory, device, version = azure.groups()
+        return "_".join(filter(None, (series + more_memory, device, version)))
     return name.partition(".")[0].replace("-", "_") if _AWS.fullmatch(name) else ""
 
 

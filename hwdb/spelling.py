@@ -170,13 +170,21 @@ class Spellings:
         """Return ""; raise `SeveralDevices` where a name says how many devices there are: "8x H100", "H100 x8"."""
         part = _SLICE.fullmatch(text.strip().lower())
         if part:
-            chips = int(part.group(2)) // (2 if part.group(1) in _OF_CORES else 1)
-            raise SeveralDevices(text, self.find(part.group(1).removeprefix("tpu")), chips)
+            generation, number = part.group(1).removeprefix("tpu"), int(part.group(2))
+            chips, rest = divmod(number, 2 if generation in _OF_CORES else 1)
+            raise self._counted(text, self.find(f"tpu {generation.replace('v5litepod', 'v5e')}"), 0 if rest else chips)
         counted = _COUNTED.fullmatch(text.strip().lower())
         name = self.find(counted.group(2) or counted.group(3)) if counted else ""
         if counted and name:
-            raise SeveralDevices(text, name, int(counted.group(1) or counted.group(4)))
+            raise self._counted(text, name, int(counted.group(1) or counted.group(4)))
         return ""
+
+    @staticmethod
+    def _counted(text: str, name: str, count: int) -> InputError:
+        """Return the error for a name that says how many devices there are, to be raised; count: 0 for no whole one."""
+        if not count:
+            return InputError(f"device {text!r} is no whole number of {name} above 0; give {name}")
+        return SeveralDevices(text, name, count)
 
     def _fits(self, name: str, own: Spelling, asked: Spelling) -> bool:
         """Return whether a device has the core, the forms, the memory and its type that a name asks for."""
@@ -188,9 +196,9 @@ class Spellings:
         return not kind or asked.memory_type in kind.split()[0] or kind.split()[0] in asked.memory_type
 
     def _forms_of(self, own: Spelling) -> frozenset[str]:
-        """Return the forms that may stand behind the name of a device: its own; any where it is the only one."""
-        alone = sum(other.core == own.core for other in self._known.values()) == 1
-        return own.forms or (frozenset(_words().forms) if alone else own.forms)
+        """Return the forms that may stand behind the name of a device: its own; any where no sibling has one."""
+        told_apart = any(other.forms for other in self._known.values() if other.core == own.core)
+        return own.forms if told_apart else frozenset(_words().forms)
 
     def _usual(self, text: str, fitting: list[str]) -> str:
         """Return the one of several devices that a name usually means: the only one of their first form."""

@@ -99,6 +99,10 @@ def test_case_and_separators_do_not_matter(name: str) -> None:
         ("Mac mini", "m4, m4-pro"),
         ("DGX A100", "a100-sxm-40gb, a100-sxm-80gb"),
         ("Trainium", "trainium1, trainium2, trainium3"),
+        ("Grace Hopper", "gh200-144gb, gh200-96gb"),
+        ("DGX GH200", "gh200-144gb, gh200-96gb"),
+        ("Grace Blackwell", "gb200, gb300"),
+        ("NVIDIA Grace", "gb200, gb300, gh200-144gb, gh200-96gb"),
     ],
 )
 def test_a_name_of_several_devices_is_refused_with_them(text: str, several: str) -> None:
@@ -298,8 +302,30 @@ def test_a_family_of_instances_of_several_sizes_is_refused_with_them(family: str
 
 
 @pytest.mark.parametrize(
-    ("text", "device", "count"), [("v5e-4", "tpu-v5e", 4), ("v5p-8", "tpu-v5p", 4), ("2x3090", "rtx-3090", 2)]
+    ("text", "device", "count"),
+    [
+        *(("v5e-4", "tpu-v5e", 4), ("v5p-8", "tpu-v5p", 4), ("v4-8", "tpu-v4", 4), ("tpu-v4-8", "tpu-v4", 4)),
+        *(("tpu7x-4", "tpu-v7x", 4), ("v5litepod-16", "tpu-v5e", 16)),
+        ("2x3090", "rtx-3090", 2),
+    ],
 )
 def test_slices_and_bare_numbers_say_how_many_devices_they_are(text: str, device: str, count: int) -> None:
     with pytest.raises(InputError, match=f"is {count} of {device}; give {device}"):
         hwdb.device(text)
+
+
+@pytest.mark.parametrize(("text", "device"), [("v5p-1", "tpu-v5p"), ("v4-3", "tpu-v4"), ("h100:0", "h100-sxm")])
+def test_no_device_or_a_part_of_one_is_refused(text: str, device: str) -> None:
+    with pytest.raises(InputError, match=f"{text!r} is no whole number of {device} above 0; give {device}$"):
+        hwdb.device(text)
+
+
+@pytest.mark.parametrize(
+    ("family", "device"),
+    [
+        *(("ND A100 v4", "a100-sxm-40gb"), ("ND96asr_v4", "a100-sxm-40gb"), ("ND v4", "a100-sxm-40gb")),
+        *(("NDm A100 v4", "a100-sxm-80gb"), ("ND96amsr_A100_v4", "a100-sxm-80gb"), ("ND H100 v5", "h100-sxm")),
+    ],
+)
+def test_families_of_azure_tell_the_memory_of_their_devices(family: str, device: str) -> None:
+    assert hwdb.device(family).name == hwdb.node(family).device == device

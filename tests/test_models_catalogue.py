@@ -186,6 +186,7 @@ KV_BYTES = {
     "poolside/Laguna-XS-2.1": 40 * 8 * 256 * BF16,
     "openai/gpt-oss-20b": 24 * 8 * 128 * BF16,
     "Qwen/Qwen1.5-7B": 32 * 32 * 256 * BF16,
+    "Qwen/CodeQwen1.5-7B": 32 * 4 * 256 * BF16,
     "Qwen/Qwen2-72B": 80 * 8 * 256 * BF16,
     "Qwen/Qwen2-7B": 28 * 4 * 256 * BF16,
     "Qwen/Qwen2.5-0.5B": 24 * 2 * 128 * BF16,

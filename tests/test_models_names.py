@@ -88,6 +88,9 @@ def test_encoders_that_a_name_says_are_counted_or_said_to_be_left_out() -> None:
     assert model("cpatonn/Qwen2.5-VL-72B-AWQ").base == "Qwen/Qwen2.5-VL-72B-Instruct"
     assert not model("Qwen2.5-72B-AWQ").encoder_parameters
     assert model("Qwen2.5-Omni-7B").reading == "Qwen2.5-Omni-7B: Qwen/Qwen2.5-7B, encoders not counted"
+    for name in ("llava:34b", "qwen3-vl:235b", "minicpm-v", "Pixtral 12B"):  # of aliases, by a tag or a short name
+        assert model(name).reading.endswith(", encoders not counted"), name
+    assert "encoders" not in model("llava:7b").reading  # has those of its own file
 
 
 def test_the_sentence_says_what_was_taken() -> None:
@@ -294,6 +297,25 @@ def test_case_and_separators_do_not_matter(name: str) -> None:
         ("allenai/Llama-3.1-Tulu-3-405B", "meta-llama/Llama-3.1-405B"),
         ("MaziyarPanahi/Llama-3-8B-Instruct-v0.1-GGUF", "meta-llama/Meta-Llama-3-8B"),
         ("GPT-3 175B", "facebook/opt-175b"),
+        ("stablelm2:1.6b", "stabilityai/stablelm-2-1_6b-chat"),
+        ("qwen38b", "Qwen/Qwen3-8B"),
+        ("Llama_3_8B", "meta-llama/Meta-Llama-3-8B"),
+        ("gemma_2_2b_it", "google/gemma-2-2b-it"),
+        ("Qwen2.5-1_5B", "Qwen/Qwen2.5-1.5B"),
+        ("internlm2-1.8b", "internlm/internlm2-chat-1_8b"),
+        ("Qwen-8B", "Qwen/Qwen3-8B"),
+        ("qwen-27b", "Qwen/Qwen3.5-27B"),
+        ("gemma-2-9b", "google/gemma-2-9b-it"),
+        ("codeqwen", "Qwen/CodeQwen1.5-7B"),
+        ("meditron", "meta-llama/Llama-2-7b-hf"),
+        ("meditron:70b", "meta-llama/Llama-2-70b-hf"),
+        ("xwinlm", "meta-llama/Llama-2-7b-hf"),
+        ("xwinlm:13b", "meta-llama/Llama-2-13b-hf"),
+        ("mistral-small", "mistralai/Mistral-Small-24B-Instruct-2501"),
+        ("mistral-small:22b", "mistralai/Mistral-Small-Instruct-2409"),
+        ("granite-speech-3.3-8b", "ibm-granite/granite-3.1-8b-instruct"),
+        ("granite-guardian-3.3-8b", "ibm-granite/granite-3.1-8b-instruct"),
+        ("deepseek-r1:8b-llama-distill-q4_K_M", "meta-llama/Llama-3.1-8B"),
     ],
 )
 def test_names_that_people_type_stand_for(typed: str, known: str) -> None:
@@ -306,6 +328,20 @@ def test_a_context_in_the_name_is_that_of_the_copy() -> None:
     assert model("01-ai/Yi-1.5-9B-Chat-16K").max_context == 16_384
     assert model("Qwen/Qwen2.5-7B-Instruct-1M").max_context == 1_048_576
     assert model("some-lab/Llama-3-8B-Instruct-Gradient-1048k").max_context == 1_048_000
+    assert model("yi-coder").max_context == 131_072
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("Qwen3-30B-A3B-Instruct-2507", "Qwen3-30B-A3B-Thinking-2507", "Qwen3-Coder-30B-A3B-Instruct"),
+        *("Qwen3-30B-A3B", "Qwen3-4B-Instruct-2507"),
+    ],
+)
+def test_a_quantised_copy_has_the_context_of_its_name_without_the_format(name: str) -> None:
+    plain, copy = model(f"Qwen/{name}"), model(f"Qwen/{name}-FP8")
+    assert copy.max_context == plain.max_context
+    assert copy.formats["default"].startswith("fp8")
 
 
 def test_a_copy_of_longer_context_does_without_the_windows_of_its_base() -> None:
@@ -332,7 +368,11 @@ INVENTED = (
     "tiiuae/Falcon-H1-1.8B-Base", "tiiuae/falcon-8b", "tiiuae/Falcon-E-3B-Base", "InternVL4-8B", "pythia-13b",
     "EAGLE3-Qwen3-8B", "Qwen/Qwen3.4-32B", "Qwen/Qwen3.7-35B-A3B", "meta-llama/Llama-3.9-70B", "falcon/falcon-9-7b",
     "devstral:25b", "qwen2.5vl:8b", "devstral:25b-q4_K_M", "devstral:24b-turbo", "phi3:4b", "llama32-70b",
-    "Nemotron 252B", "Mistral-7B-Instruct-v0.9", "Llama-3.1-Tulu-3-400B",
+    "internlm2-8b", "stablelm-2-6b", "Qwen-18B", "glm-49b", "gemma-29b", "chatglm-6b", "internlm-7b",
+    "THUDM/chatglm-6b", "internlm/internlm-7b", "internlm-chat-7b", "ibm-granite/granite-4.0-h-1b",
+    "ibm-granite/granite-4.0-h-350m", "IQuest-Coder-V1-40B-Loop-Instruct", "ibm-granite/granite-3b-code-instruct-2k",
+    "granite-code:3b", "granite-guardian-3.1-5b", "granite-poems-3.3-34b", "Qwen/Sonnets1.5-7B",
+    "nvidia/Nemotron-Ultra-253B", "Nemotron 252B", "Mistral-7B-Instruct-v0.9", "Llama-3.1-Tulu-3-400B",
 )
 # fmt: on
 
@@ -434,7 +474,14 @@ def test_bits_of_mlx_are_counted_as_the_nearest_format(bits: str, stored: str) -
     assert model(f"lmstudio-community/Qwen3-8B-MLX-{bits}").formats["default"] == stored
 
 
-@pytest.mark.parametrize(("name", "maker"), [("gpt-4o", "OpenAI"), ("anthropic/claude-3-5-sonnet", "Anthropic")])
+@pytest.mark.parametrize(
+    ("name", "maker"),
+    [
+        *(("gpt-4o", "OpenAI"), ("o3", "OpenAI"), ("o1-mini", "OpenAI"), ("openai/o4-mini", "OpenAI")),
+        *(("anthropic/claude-3-5-sonnet", "Anthropic"), ("amazon.nova-pro-v1:0", "Amazon")),
+        ("us.anthropic.claude-3-5-sonnet-20241022-v2:0", "Anthropic"),
+    ],
+)
 def test_models_whose_weights_are_not_published_are_refused_as_such(name: str, maker: str) -> None:
     with pytest.raises(InputError, match=f"weights are not published; {maker} alone serves it"):
         model(name)

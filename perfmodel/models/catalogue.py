@@ -128,7 +128,8 @@ def _as_read(name: str, reading: Reading) -> ModelSpec:
     told += [f"{cached} KV cache"] if cached else _cache_words(spec)
     told += [f"{reading.context} tokens of context"] if reading.context else []
     told += ["attention to all of them"] if wider else []
-    told += ["encoders not counted"] if reading.encoders and not spec.encoder_parameters else []
+    lacking = reading.encoders or _lacks_encoders(reading.known)
+    told += ["encoders not counted"] if lacking and not spec.encoder_parameters else []
     told += (
         ["GGUF of a type that the name does not say, counted as bf16; state the weights"] if stored.bare_gguf else []
     )
@@ -137,10 +138,15 @@ def _as_read(name: str, reading: Reading) -> ModelSpec:
         name=name if stored.weights and "/" in name.strip("/.~") else spec.name,
         base=spec.name,
         kv_format=cached or spec.kv_format,
-        max_context=reading.context or spec.max_context,
+        max_context=reading.context or (model(reading.plain) if reading.plain else spec).max_context,
         reading=_told(name, reading.known, told),
         named_format=stored.weights,
     )
+
+
+def _lacks_encoders(name: str) -> bool:
+    """Return whether a known name is an alias of a model that has encoders which the base lacks."""
+    return name in _aliases().values and bool(_aliases().table(name).text("encoders", ""))
 
 
 def _all_in_windows(spec: ModelSpec) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 from hwdb.tomlfile import read_toml
@@ -44,7 +45,12 @@ _R_PLUS = re.compile(r"(?<=[-_ ]r)\+")
 _DECIMAL = re.compile(
     r"(?<![\d.])(\d)[_-](\d)(?![\da-z.])|(?<![\d.])(\d)_(\d{1,2})(?![\da-z.])|(?<![\d.])(\d)p(\d)(?![\da-z.])"
 )
+#: A size whose point is written "_": "Qwen-1_8B", "stablelm-2-1_6b".
+_SIZE_WITHOUT_POINT = re.compile(r"(?<=[-_ ])(\d)_(\d+[bm])(?![a-z\d])")
 _SEPARATORS = re.compile(r"[-_/\s:+,@]+|(?<!\d)\.|\.(?!\d)")
+#: What spellings of one name differ in. A separator between two numbers counts: Gemma-2-9B is no Gemma-29B.
+_BETWEEN = re.compile(r"(?<!\d)[^a-z0-9.]+|[^a-z0-9.]+(?!\d)|(?<!\d)\.|\.(?!\d)")
+_BETWEEN_NUMBERS = re.compile(r"(?<=\d)[^a-z0-9.]+(?=\d)")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)([bmt])(\d)?")
 _ACTIVE = re.compile(r"a(\d+(?:\.\d+)?)b")
 _BOTH = re.compile(r"(\d+(?:\.\d+)?b)-?(a\d+(?:\.\d+)?b)")
@@ -143,6 +149,7 @@ def parts_of(leaf: str, publisher: str = "") -> Parts:
     (['qwen', '3'], 30.0, 3.0, '2507', 'fp8')
     """
     text, quant = gguf_type(leaf.lower())
+    text = _SIZE_WITHOUT_POINT.sub(r"\1.\2", text)
     text = _DECIMAL.sub(lambda m: ".".join(g for g in m.groups() if g), text)
     words = [w for chunk in _SEPARATORS.split(text) if chunk for w in _split(chunk)]
     out = Parts(publisher=publisher, stored=suffix([*words, *_PUBLISHER_WORDS.get(publisher, ())], quant))
@@ -233,6 +240,30 @@ def merged(core: list[str]) -> tuple[str, ...]:
     return tuple(out)
 
 
+def squashed(leaf: str) -> str:
+    """Return the letters and digits of a name, and what parts its numbers: what spellings of one name have in common.
+
+    >>> squashed("gemma-2_9b-it"), squashed("Llama-3.1-8B".lower())
+    ('gemma2-9bit', 'llama3.1-8b')
+    """
+    return _BETWEEN.sub("", _BETWEEN_NUMBERS.sub("-", leaf))
+
+
+def in_order(words: list[str], core: list[str]) -> bool:
+    """Return whether all words of a name stand in the core of a known name, in that order."""
+    rest = iter(core)
+    return all(word in rest for word in words)
+
+
+def of_later_generation(core: list[str], words: list[str]) -> bool:
+    """Return whether a core has a version from 2 on right behind one of the words of a name without that version.
+
+    ChatGLM-6B is no ChatGLM2-6B, whereas the first generation may leave out its version (Vicuna 13B is v1.5).
+    """
+    behind = [number for word, number in pairwise(core) if word in words and number not in words]
+    return any(_NUMBER.fullmatch(number) and float(number.split(".")[0]) >= 2 for number in behind)
+
+
 def unestimated(name: str) -> str:
     """Return why a model is not estimated where its name is that of a family that is not; "" elsewhere.
 
@@ -246,5 +277,5 @@ def unestimated(name: str) -> str:
         for family, what in families.items():
             if re.search(rf"(?<![a-z]){re.escape(family)}(?![a-z]{{2}})", leaf if told else f"{publisher} {leaf}"):
                 return f"{family} is {what}{told}"
-    served = next((maker for family, maker in CLOSED.items() if without_publisher(leaf).startswith(family)), "")
+    served = next((maker for family, maker in CLOSED.items() if f"{without_publisher(leaf)}-".startswith(family)), "")
     return f"its weights are not published; {served} alone serves it, and its shape is not known" if served else ""

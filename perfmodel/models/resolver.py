@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from perfmodel.models.checkpoint_name import (
     CLOUD_PUBLISHERS,
     PURPOSE,
     SHAPES,
     Parts,
+    in_order,
     is_number,
     leaf_and_publisher,
     merged,
+    of_later_generation,
     parts_of,
+    squashed,
 )
 from perfmodel.models.format_suffix import Suffix
 from perfmodel.models.spec import UNQUANTISED
@@ -34,7 +37,8 @@ _ENCODERS = frozenset(("vl", "vision", "omni", "multimodal"))
 
 #: A version whose point is left out: "llama31-70b".
 _NO_POINT = re.compile(r"(?<=[a-z])[-_ ]?([1-9])([1-9])(?=[-_ ])")
-_BETWEEN = re.compile(r"[^a-z0-9.]+|(?<!\d)\.|\.(?!\d)")
+#: A "_" in front of a size that is no point in it: "Llama_3_8B".
+_PARTING = re.compile(r"(?<=\d)_(?=\d+[bm](?![a-z\d]))")
 
 #: Published counts of a known name: (total, active) parameters, NaN where unknown.
 Counts = Callable[[str], tuple[float, float]]
@@ -55,13 +59,15 @@ class Reading:
 
     known: the name of the catalogue whose shape it has. stored: the format in the name, empty where the known name has
     that format already. context: tokens that the name says, 0 where it says none. encoders: whether
-    the name says that the model has encoders, which the known name does not say.
+    the name says that the model has encoders, which the known name does not say. plain: where the known name is that of
+    a quantised copy, the one in 16 bits that is nearest, whose context counts; else "".
     """
 
     known: str
     stored: Suffix
     context: int = 0
     encoders: bool = False
+    plain: str = ""
 
 
 @dataclass(frozen=True)
@@ -88,9 +94,12 @@ class Resolver:
         self._counts = counts
         self._known = [self._take_apart(name) for name in names]
         self._owners = {known.parts.publisher for known in self._known} - {""}
+        self._family_versions = {known.core[:2] for known in self._known}
         self._spelled: dict[str, list[Known]] = {}
         for known in self._known:
-            self._spelled.setdefault(_squashed(leaf_and_publisher(known.name)[0]), []).append(known)
+            leaf = leaf_and_publisher(known.name)[0]
+            for spelling in (squashed(leaf), "=" + leaf.replace("-", "")):  # "=": of a name without hyphens ("qwen38b")
+                self._spelled.setdefault(spelling, []).append(known)
         #: Families whose version a name may leave out. A name without version means the first generation that has the
         #: size ("LLaMA 70B" is Llama 2).
         self._versionless = {k.core[0] for k in self._known if self._may_lack_version(k)}
@@ -116,8 +125,8 @@ class Resolver:
         """Return how `name` is read; None where no known name fits, or several of different shape do."""
         leaf, publisher, before = leaf_and_publisher(name)
         found = self._found(leaf, publisher, before)
-        pointed = _NO_POINT.sub(r"-\1.\2", leaf)
-        found = self._found(pointed, publisher, before) if found is None and pointed != leaf else found
+        for other in (_NO_POINT.sub(r"-\1.\2", leaf), _PARTING.sub("-", leaf)):
+            found = self._found(other, publisher, before) if found is None and other != leaf else found
         owner, _, rest = leaf.partition("_")  # a copy called "owner_NAME" is of that owner where it made known models
         if found is None and rest and owner in self._owners:
             return self._found(rest, owner, "")
@@ -126,7 +135,7 @@ class Resolver:
 
     def _found(self, leaf: str, publisher: str, before: str) -> Reading | None:
         """Return how a name in its parts is read, as `leaf_and_publisher` gives them; or None."""
-        spelled = self._spelled.get(_squashed(leaf), [])
+        spelled = self._spelled.get(squashed(leaf)) or self._spelled.get(f"={leaf}", [])
         same = [k for k in spelled if k.parts.publisher == publisher]
         same = same or [k for k in spelled if not publisher or _unquantised(k.parts.stored)]
         if same:
@@ -148,9 +157,10 @@ class Resolver:
         """Read a name of which the slash parts more than the publisher: "Llama-3.1/8B", "DeepSeek-V3/R1".
 
         In the second form both names have to be of one shape; the last one is taken. A folder whose words the last part
-        repeats is a publisher ("Qwen/Qwen3.4-32B"), of which nothing belongs to the name.
+        repeats, or that is a publisher, is no part of the name ("Qwen/Qwen3.4-32B", "Qwen/Mathis1.5-7B").
         """
-        if set(parts_of(before).core) & set(parts_of(leaf).core):
+        words = {word for word in parts_of(leaf).core if not is_number(word)}
+        if set(parts_of(before).core) & set(parts_of(leaf).core) or (words and before in self._owners):
             return None
         joined = self._read(parts_of(f"{before}-{leaf}"))
         if joined:
@@ -179,22 +189,33 @@ class Resolver:
 
     def _nearest(self, matches: list[_Match], asked: Parts) -> Reading:
         """Return the reading of the nearest of the matches that a name may mean."""
-        owners = {m.known.parts.publisher for m in matches if _unquantised(m.known.parts.stored)}
-        return self._reading(min(matches, key=lambda m: _distance(m, asked, owners)), asked)
+        plain = [m for m in matches if _unquantised(m.known.parts.stored)]
+        owners = {m.known.parts.publisher for m in plain}
+
+        def distance(match: _Match) -> tuple[object, ...]:
+            """Return how far a match is from the name asked for."""
+            return _distance(match, asked, owners)
+
+        nearest = min(matches, key=distance)
+        # Qwen3-30B-A3B-Instruct-2507-FP8 is stored as Qwen3-30B-A3B-FP8 is, and has the context of its own name
+        like = min(plain, key=distance).known.name if plain and nearest not in plain else ""
+        return replace(self._reading(nearest, asked), plain=like)
 
     def _within(self, asked: Parts) -> list[_Match]:
         """Return known names of the size asked for that have all its words and some more ("Nemotron Ultra 253B").
 
-        Words that mean another shape have to be the same; none where models of several counts fit.
+        Words that mean another shape have to be the same; none where models of several counts fit, or where a publisher
+        stands in front, whose names are whole.
         """
         words = [word for word in asked.core if not is_number(word)]
-        if not words or asked.size != asked.size:
+        if not words or asked.size != asked.size or asked.publisher:
             return []
         fitting = [
             known
             for known in self._known
-            if known.parts.size == asked.size and _in_order(asked.core, known.parts.core) and _alike(known.parts, asked)
+            if known.parts.size == asked.size and in_order(asked.core, known.parts.core) and _alike(known.parts, asked)
         ]
+        fitting = [known for known in fitting if not of_later_generation(known.parts.core, asked.core)]
         fitting = [known for known in fitting if self._sizes_fit(known, asked) and _date_fits(known.parts, asked)]
         counts = {self._counts(known.name)[0] for known in fitting}
         return [_Match(known, ()) for known in fitting] if len(counts) == 1 else []
@@ -224,7 +245,10 @@ class Resolver:
         return _Match(known, tuple(i for i in range(len(asked.core)) if not span[0] <= i < span[1]), early)
 
     def _contradicts(self, match: _Match, asked: Parts) -> bool:
-        """Return whether sizes, dates or words of the name speak against a match."""
+        """Return whether sizes, dates or words of the name speak against a match, or another version of the family."""
+        later = [asked.core[i] for i in match.left if i not in asked.late | asked.trained]
+        if match.length == 1 and any((match.known.core[0], word) in self._family_versions for word in later):
+            return True  # Granite-Speech-3.3-8B is a Granite 3.3
         return not (
             self._sizes_fit(match.known, asked) and _date_fits(match.known.parts, asked) and _rest_fits(match, asked)
         )
@@ -270,17 +294,6 @@ class Resolver:
         )
 
 
-def _squashed(leaf: str) -> str:
-    """Return the letters and digits of a name, and dots between digits: what spellings of one name have in common."""
-    return _BETWEEN.sub("", leaf)
-
-
-def _in_order(words: list[str], core: list[str]) -> bool:
-    """Return whether all words of a name stand in the core of a known name, in that order."""
-    rest = iter(core)
-    return all(word in rest for word in words)
-
-
 def _alike(own: Parts, asked: Parts) -> bool:
     """Return whether two names have the same words for shapes, and the known one all purposes of the other."""
     return SHAPES & {*own.core} == SHAPES & {*asked.core} and not (asked.plain & PURPOSE) - own.plain
@@ -319,14 +332,14 @@ def _rest_fits(match: _Match, asked: Parts) -> bool:
 
     That takes a size in both names, no word that means another shape, and no number but as the version of such a word.
     A number right behind the known name is a version of that (Ling-2.5-1T is no Ling-1T, Falcon-H1 no Falcon), and so
-    is a letter where the known name's version was left out (Falcon-E).
+    is a letter or a purpose where the known name's version was left out (Falcon-E, Granite-3B-Code).
     """
     own = match.known.parts
     identified = asked.sized and own.sized
     left = [i for i in match.left if i not in asked.late and asked.core[i] not in _TARGETS]
     left = left if match.early else [i for i in left if i not in asked.trained]
     words = [i for i in left if not is_number(asked.core[i])]
-    if (asked.plain & PURPOSE) - own.plain and not identified:
+    if (asked.plain & PURPOSE) - own.plain and (match.early or not identified):
         return False
     if any(asked.core[i] in SHAPES for i in words) or (left and not identified):
         return False
