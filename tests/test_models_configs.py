@@ -119,7 +119,7 @@ def test_malformed_json_names_the_line(tmp_path: Path, text: str, message: str) 
 
 
 def test_unreadable_files_are_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"config\.json: cannot be read"):
+    with pytest.raises(InputError, match=r"config\.json: no such config\.json"):
         read_config(tmp_path / "config.json")
     (tmp_path / "config.json").write_bytes(b"\xff\xfe{}")
     with pytest.raises(InputError, match="UTF-8"):

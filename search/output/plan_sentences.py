@@ -185,11 +185,13 @@ def _binding(plan: Plan, c: Mapping[str, float]) -> Iterator[str]:
 def _one_more(plan: Plan, c: Mapping[str, float]) -> dict[str, float]:
     """Return devices, nodes, watts and USD per hour of the best candidate with one more replica, nodes counted whole.
 
-    c: its columns. The watts are those that a limit bounds, mean or rated. A pair of pools grows in proportion.
+    c: its columns. The watts are those that a limit bounds, mean or rated. A pair of pools grows by one worker
+    of the smaller pool and, in whole workers, by as many of the other as keep their ratio.
     """
     rated = plan.scenario.limits.power_basis == "rated"
     if plan.disaggregated(plan.best):
-        factor = 1.0 + c.get("devices_per_replica", c["devices"]) / c["devices"]
+        workers = np.array([c["prefill_workers"], c["decode_workers"]])
+        factor = float(np.max(np.ceil(workers * (1.0 + 1.0 / workers.min())) / workers))
         c = {**c, "power_w": c["rated_power_kw"] * 1e3} if rated else c
         return {name: c.get(name, 0.0) * factor for name in ("devices", "nodes", "power_w", "usd_per_hour")}
     one, replicas = plan.layouts.take(np.array([plan.best])), np.array([c["replicas"] + 1.0])

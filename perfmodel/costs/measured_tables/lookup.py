@@ -200,11 +200,13 @@ def _fitting(profile: Profile, family: str, want: Variant, framework: str, share
     return [first, *(c for key, c in found.items() if key != id(first.measured))]
 
 
-def over_the_rack(profile: Profile, family: str, want: Variant, framework: str) -> list[Choice]:
-    """Return the tables of other frameworks that count for groups beyond one host of a rack.
+def over_the_rack(device: Device, profile: Profile, family: str, want: Variant, framework: str) -> list[Choice]:
+    """Return the tables of other frameworks that count for groups beyond one host of a rack; [] where there is none.
 
-    The arguments are those of `choose`.
+    device: the one to price; the other arguments are those of `choose`.
     """
+    if family != "all_reduce" or not device.link.peers > SERVER_DEVICES:
+        return []
     own_and_others = fitting(profile, family, want, framework, (family,))
     return [replace(choice, beyond=TRAY_DEVICES) for choice in own_and_others[1:]]
 

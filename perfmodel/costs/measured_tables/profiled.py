@@ -79,8 +79,7 @@ class Profiled:
         kept = _CHOSEN.get(key)
         if kept is None:
             found = lookup.fitting(profile, family, want, self.framework, self.shared)
-            if family == "all_reduce" and device.link.peers > lookup.SERVER_DEVICES:
-                found = [*found, *lookup.over_the_rack(profile, family, want, self.framework)]
+            found = [*found, *lookup.over_the_rack(device, profile, family, want, self.framework)]
             kept = device, profile, [c for c in found if table_validity.holds(device, profile, c, family)]
             if len(_CHOSEN) >= _MOST_CHOSEN:
                 _CHOSEN.clear()

@@ -159,6 +159,7 @@ def itself(model: Calibrated, device: Device, family: str, want: Variant) -> tup
         if kin.name in model.hidden or profile is None or family not in profile.files:
             continue
         choices = lookup.fitting(profile, family, want, model.framework, model.shared)
+        choices = [*choices, *lookup.over_the_rack(device, profile, family, want, model.framework)]
         if not choices:
             continue
         if any(table_validity.holds(device, profile, c, family) for c in choices):

@@ -239,6 +239,8 @@ def carried(
         ratio = np.where(there > 0, least / there, 1.0)
     limit = np.where(priced.bound == LAUNCH_BOUND, priced.bound, limit)
     work = priced.time * ratio if donor.own else floor + (priced.time - floor) * ratio
+    if choice.beyond:
+        work = np.where(np.asarray(asked.shape["group"]) > choice.beyond, work, np.inf)
     inside = priced.basis < BASIS_CODE["extrapolated"]
     own_time = np.where(inside, priced.time, np.nan)
     if home is not None:
