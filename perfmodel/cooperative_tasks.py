@@ -8,7 +8,7 @@ locks and results do not depend on timing.
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import Any, Generic, Protocol, TypeVar
@@ -33,12 +33,22 @@ class Kind(Protocol):
 
 def answer_each_kind(questions: Sequence[Kind]) -> list[Any]:
     """Return the answers of questions of several kinds, those of one kind from one call."""
-    places: dict[type[Kind], list[int]] = {}
+    return answer_alike(questions, type, lambda some: type(some[0]).answers(some))
+
+
+def answer_alike(
+    questions: Sequence[Question], form: Callable[[Question], Hashable], together: Asking[Question, Answer]
+) -> list[Answer]:
+    """Return the answers of questions in their order, those of one form from one call.
+
+    form: returns what agrees between questions that are answered together. together: answers these.
+    """
+    alike: dict[Hashable, list[int]] = {}
     for place, question in enumerate(questions):
-        places.setdefault(type(question), []).append(place)
-    found: dict[int, Any] = {}
-    for kind, some in places.items():
-        found |= zip(some, kind.answers([questions[place] for place in some]), strict=True)
+        alike.setdefault(form(question), []).append(place)
+    found: dict[int, Answer] = {}
+    for places in alike.values():
+        found |= zip(places, together([questions[place] for place in places]), strict=True)
     return [found[place] for place in range(len(questions))]
 
 

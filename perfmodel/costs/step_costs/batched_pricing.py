@@ -16,6 +16,7 @@ import numpy as np
 
 from hwdb import Device, PerfmodelError
 from perfmodel.arrays import Index, widened
+from perfmodel.cooperative_tasks import answer_alike
 from perfmodel.costs.cost import Adjusted, Cost, CostModel
 from perfmodel.costs.cost_model_choice.fallback import taken
 from perfmodel.costs.measured_tables.profiled import demand_shape
@@ -67,14 +68,7 @@ class Deferred:
 
 def prices(questions: Sequence[Question]) -> list[Cost | PerfmodelError]:
     """Price questions, those that are alike in one call; of one that cannot be answered, return the error."""
-    found: list[Cost | PerfmodelError] = [PerfmodelError()] * len(questions)
-    alike: dict[tuple[object, ...], list[int]] = {}
-    for place, question in enumerate(questions):
-        alike.setdefault(_kind(question), []).append(place)
-    for places in alike.values():
-        for place, price in zip(places, _together([questions[p] for p in places]), strict=True):
-            found[place] = price
-    return found
+    return answer_alike(questions, _kind, _together)
 
 
 def _kind(question: Question) -> tuple[object, ...]:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
+from perfmodel.cooperative_tasks import answer_alike
 from perfmodel.costs import CostModel, Deferred
 from perfmodel.serving.offline_batches.drain import Drained, drain
 from perfmodel.serving.offline_batches.offline_batch import OfflineBatch
@@ -21,13 +22,7 @@ class DrainQuestion(NamedTuple):
     @staticmethod
     def answers(questions: Sequence[DrainQuestion]) -> list[Drained]:
         """Answer several questions, those whose batches have the same form in one run."""
-        alike: dict[Any, list[int]] = {}
-        for place, question in enumerate(questions):
-            alike.setdefault(_form(question.batch), []).append(place)
-        found: dict[int, Drained] = {}
-        for places in alike.values():
-            found |= zip(places, _drained_together([questions[p].batch for p in places]), strict=True)
-        return [found[place] for place in range(len(questions))]
+        return answer_alike([question.batch for question in questions], _form, _drained_together)
 
 
 def drained(costs: CostModel, *batches: OfflineBatch) -> list[Drained]:
