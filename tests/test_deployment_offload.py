@@ -113,7 +113,7 @@ def test_experts_in_host_memory_are_hit_in_proportion(tokens: float) -> None:
     link, share = 1e9, 0.3  # so slow that the device's own time does not matter
     step = Step(decode_seqs=tokens, decode_context=10.0)
     wait = pass_time(MIXTRAL, step, host_experts=share, host=Host(link=link)) - pass_time(MIXTRAL, step)
-    touched = float(eq.experts_touched(8.0, 2.0, tokens))
+    touched = float(eq.popular_experts_touched(8.0, 2.0, tokens))
     expected = share * 32 * touched * 3 * 4096 * 14336 * 2 / link
     assert wait == pytest.approx(expected, rel=0.01)
     # and of each expert being away with chance `share`, the expected number of those touched is the same
@@ -123,8 +123,9 @@ def test_experts_in_host_memory_are_hit_in_proportion(tokens: float) -> None:
 
 
 def _away(generator: np.random.Generator, tokens: int, share: float) -> int:
-    hit = {int(e) for _ in range(tokens) for e in generator.choice(8, size=2, replace=False)}
-    return int(np.sum(generator.random(8)[sorted(hit)] < share))
+    popularity = generator.beta(1.0, 8 / 2 - 1.0, 8)
+    hit = (generator.random((tokens, 8)) < popularity).any(axis=0)
+    return int(np.sum(generator.random(8)[hit] < share))
 
 
 def test_a_share_of_the_cache_is_read_in_each_step() -> None:

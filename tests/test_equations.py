@@ -45,6 +45,7 @@ DIMENSIONS: dict[Callable[..., object], tuple[dict[str, tuple[int, int, int]], t
     eq.indexer_flop: (dict.fromkeys(("pairs", "heads", "key_dim"), NONE), NONE),
     eq.recurrent_flop: ({"tokens": NONE, "heads": NONE, "key_dim": NONE, "value_dim": NONE}, NONE),
     eq.experts_touched: ({"experts": NONE, "top_k": NONE, "tokens": NONE}, NONE),
+    eq.popular_experts_touched: ({"experts": NONE, "top_k": NONE, "tokens": NONE}, NONE),
     eq.busiest_share: ({"pairs": NONE, "groups": NONE, "skew": NONE}, NONE),
     eq.rank_chance: ({"ranks": NONE, "top_k": NONE}, NONE),
     eq.least_time: (
@@ -248,6 +249,25 @@ def test_experts_touched_lies_between_one_token_and_all(experts: int, top_k: int
     touched = float(eq.experts_touched(experts, top_k, tokens))
     assert top_k * (1 - 1e-9) <= touched <= min(experts, top_k * tokens) * (1 + 1e-9)
     assert float(eq.experts_touched(experts, top_k, 2 * tokens)) >= touched * (1 - 1e-12)
+
+
+@pytest.mark.parametrize(("experts", "top_k", "tokens"), [(8, 2, 3), (64, 6, 8), (256, 8, 1), (256, 8, 64)])
+def test_popular_experts_touched_agrees_with_popularities_at_random(experts: int, top_k: int, tokens: int) -> None:
+    chance = np.random.default_rng(5).beta(1.0, experts / top_k - 1.0, (20_000, experts))
+    # the chance that none of the tokens picks an expert, given its popularity
+    touched = (1.0 - (1.0 - chance) ** tokens).sum(axis=1)
+    error = touched.std(ddof=1) / math.sqrt(len(touched))
+    assert float(eq.popular_experts_touched(experts, top_k, tokens)) == pytest.approx(touched.mean(), abs=4 * error)
+
+
+@given(experts=st.integers(1, 512), top_k=st.integers(1, 16), tokens=st.floats(1.0, 1e5))
+def test_popular_experts_are_fewer_than_even_ones_and_grow_with_tokens(experts: int, top_k: int, tokens: float) -> None:
+    top_k = min(top_k, experts)
+    touched, more = (float(eq.popular_experts_touched(experts, top_k, t)) for t in (tokens, 2 * tokens))
+    assert top_k * (1 - 1e-9) <= touched <= float(eq.experts_touched(experts, top_k, tokens)) * (1 + 1e-9)
+    assert touched * (1 - 1e-12) <= more <= experts * (1 + 1e-12)
+    assert float(eq.popular_experts_touched(experts, top_k, 1.0)) == pytest.approx(top_k)
+    assert float(eq.popular_experts_touched(experts, top_k, 0.0)) == 0.0
 
 
 def test_the_only_expert_is_touched_by_any_token() -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from math import comb, log, sqrt
+from math import log, sqrt
 
 import numpy as np
 import pytest
+from scipy.integrate import quad
 from toy_layers import INDEXED_MLA, MLA
 
 import hwdb
@@ -303,8 +304,23 @@ MOE = Mlp(30, experts=16, top_k=3, shared=40)
 
 
 def touched(tokens: int, experts: int = 16, top_k: int = 3) -> float:
-    """Experts that some of the tokens picks, on average: each leaves one out by comb(E-1, k) / comb(E, k)."""
-    return experts * (1.0 - (comb(experts - 1, top_k) / comb(experts, top_k)) ** tokens)
+    """Experts that some token picks, on average: each is picked with a chance of density rest (1-p)^(rest-1)."""
+    rest = experts / top_k - 1.0
+    missed = quad(lambda p: (1.0 - p) ** tokens * rest * (1.0 - p) ** (rest - 1.0), 0.0, 1.0)[0]
+    return experts * (1.0 - missed)
+
+
+def test_some_experts_are_more_popular() -> None:
+    mixer, mlp = Mixer("full", **GQA), Mlp(30, experts=16, top_k=3)
+    read = [
+        one(asked(mixer, mlp, Step(decode_seqs=t, decode_context=20.0))["experts"].host_bytes) for t in (1.0, 2.0, 1e4)
+    ]
+    expert = 3 * HIDDEN * 30 * 2.0
+    assert read[0] == pytest.approx(3 * expert)
+    # Two tokens of experts that are all alike would touch 5.44: 3 and 13/16 of 3 more.
+    assert read[1] == pytest.approx(touched(2) * expert)
+    assert read[1] < 5.1 * expert
+    assert read[2] == pytest.approx(16 * expert, rel=1e-3)
 
 
 @pytest.mark.parametrize("gated", [True, False])

@@ -28,6 +28,7 @@ from perfmodel.equations.experts import (
     experts_touched,
     grouped_gemm_bytes,
     grouped_gemm_flop,
+    popular_experts_touched,
     rank_chance,
 )
 from perfmodel.equations.gemm import SIXTEEN_BIT, elementwise_bytes, gemm_bytes, gemm_flop
@@ -73,6 +74,7 @@ __all__ = [
     "one_shot_time",
     "peakedness",
     "places_reached",
+    "popular_experts_touched",
     "queue_wait",
     "rank_chance",
     "recurrent_bytes",

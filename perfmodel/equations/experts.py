@@ -113,6 +113,38 @@ def experts_touched(experts: Array | float, top_k: Array | float, tokens: Array 
         return np.asarray(experts * -np.expm1(missed))
 
 
+def popular_experts_touched(experts: Array | float, top_k: Array | float, tokens: Array | float) -> Array:
+    """Return the expected number of experts that a batch touches where some are more popular: E k T / (E + k (T - 1)).
+
+    Parameters
+    ----------
+    experts, top_k : array or float
+        Routed experts of the layer (E), and experts per token (k), counts.
+    tokens : array or float
+        Tokens of the step (T), count.
+
+    Returns
+    -------
+    Array
+        Experts, count. The chance with which a token picks an expert is taken as drawn from the beta distribution of
+        mean k/E and shape 1, about exponential where k is much less than E: the chance of no pick by T tokens is
+        B(1, b + T) / B(1, b) = b / (b + T), with b = E/k - 1.
+
+    References
+    ----------
+    Beta-binomial law: Skellam 1948, J. R. Stat. Soc. B 10, 257. That routers pick some experts more often, and the same
+    ones again: Mixtral, arXiv:2401.04088, section 5.
+
+    Examples
+    --------
+    >>> popular_experts_touched(8.0, 2.0, np.array([1.0, 4.0])).tolist()
+    [2.0, 4.571428571428571]
+    """
+    experts, tokens = np.asarray(experts, float), np.asarray(tokens, float)
+    share = clipped(np.asarray(top_k, float) / np.maximum(experts, 1.0), 0.0, 1.0)
+    return np.asarray(experts * share * tokens / (1.0 + share * np.maximum(tokens - 1.0, -_ALMOST_ALL)))
+
+
 def busiest_share(pairs: Array | float, groups: Array | float, skew: Array | float = 0.0) -> Array:
     """Return the load of the busiest expert-parallel rank over the mean load, when pairs fall on ranks at random.
 

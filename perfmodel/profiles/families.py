@@ -102,10 +102,17 @@ def _grouped_place(s: Shape) -> tuple[list[Array], list[Array]]:
 
 def _grouped_work(s: Shape, f: Formats) -> Work:
     """Return the work of the gated experts of one device, with tokens spread evenly over the expert-parallel (EP)
-    group."""
+    group.
+
+    Where `uneven` is 1, some experts are more popular. Shapes of tables leave it out: their kernels were run on even
+    loads, or on loads whose unevenness the measured time holds.
+    """
     hidden, inner = np.asarray(s["hidden"], float), np.asarray(s["inter"], float) / s["tp"]
     pairs = np.asarray(s["tokens"], float) * s["top_k"] / s["ep"]
-    touched = np.minimum(eq.experts_touched(s["experts"], s["top_k"], s["tokens"]) / s["ep"], pairs)
+    batch = s["experts"], s["top_k"], s["tokens"]
+    uneven = np.asarray(s.get("uneven", 0.0)) > 0.0
+    touched = eq.popular_experts_touched(*batch) if uneven.all() else eq.experts_touched(*batch)
+    touched = np.minimum(touched / s["ep"], pairs)
     moved = eq.grouped_gemm_bytes(pairs, touched, hidden, inner, UP_MATRICES, act_bytes=f.act, weight_bytes=f.stored)
     return Work(eq.grouped_gemm_flop(pairs, hidden, inner, UP_MATRICES), moved)
 
