@@ -20,6 +20,8 @@ from perfmodel.engines import Engine
 TABLE = Path(__file__).with_name("publications.toml")
 #: Settings of engines that a publication may state as a text -> what it may be.
 _TEXTS = {"admission": ("grow", "reserve", "contiguous"), "preemption": ("recompute", "swap", "none")}
+#: Those that it may state as true or false.
+_SWITCHES = ("chunked_prefill", "narrow_cache")
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,7 @@ def publications() -> tuple[Publication, ...]:
 def _settings(table: Table) -> dict[str, Any]:
     """Read the settings of an engine."""
     found: dict[str, Any] = {key: table.text(key, choices=texts) for key, texts in _TEXTS.items() if key in table}
-    if "chunked_prefill" in table:
-        found["chunked_prefill"] = table.flag("chunked_prefill")
+    found |= {key: table.flag(key) for key in _SWITCHES if key in table}
     if "gpu_memory_utilization" in table:
         found["gpu_memory_utilization"] = table.number("gpu_memory_utilization", above=0, most=1)
     table.done()
