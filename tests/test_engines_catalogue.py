@@ -112,6 +112,13 @@ def test_vllm_budget_follows_the_device_as_documented() -> None:
     assert v1.limits(card("tpu-v6e", 32, "tpu")).max_num_batched_tokens == 1024
 
 
+def test_an_engine_of_no_make_runs_as_many_sequences_as_vllm() -> None:
+    generic, vllm = engine("generic"), engine("vllm")
+    for device in (card("h100-sxm", 80), card("a100-sxm-80gb", 80), card("rtx-4090", 24)):
+        assert generic.limits(device).max_num_seqs == vllm.limits(device).max_num_seqs
+    assert generic.limits(card("xeon", 512, "cpu")).max_num_seqs == 128
+
+
 def test_unknown_memory_falls_to_the_plain_tier() -> None:
     assert engine("vllm").limits(card("mystery", math.nan)).max_num_batched_tokens == 2048
 
