@@ -1032,6 +1032,11 @@ def test_completions_of_the_same_step_leave_room_for_growth(prompt: int, output:
     assert told == pytest.approx(played, rel=0.35, abs=0.1)
 
 
+def test_growth_by_less_than_a_prompt_hardly_sends_one_back() -> None:
+    found = evictions_per_request(np.full(3, 8000.0), np.full(3, 100.0), np.zeros(3), np.array([5.0, 17.0, 60.0]))
+    assert (found < 0.005).all()
+
+
 def test_more_sequences_at_once_are_sent_back_less() -> None:
     running = np.array([0.0, 1.0, 30.0, 300.0, 3000.0, 30_000.0])
     found = evictions_per_request(np.full(6, 300.0), np.full(6, 300.0), np.zeros(6), running)

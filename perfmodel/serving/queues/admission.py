@@ -177,8 +177,9 @@ def evictions_per_request(prompt: Array, output: Array, reserved: Array, running
     none, some = np.exp(-ends), -np.expm1(-ends)
     grown = ends * output / some
     lacking = none * np.square(grown) / prompt * np.exp(-reserved / grown) * -np.expm1(-prompt / grown) * some
-    freed = prompt + output
-    short = eq.normal_excess(-(ends + 0.5) * prompt - reserved, freed * np.sqrt(ends))
+    growth = ends * output  # of all in a step, which lacks no more than it takes beyond what a prompt leaves
+    short = eq.normal_excess(-(ends + 0.5) * prompt - reserved, (prompt + output) * np.sqrt(ends))
+    short = np.minimum(short, np.where(growth < prompt, np.square(growth) / (2.0 * prompt), growth - prompt / 2.0))
     return np.asarray(np.minimum(np.maximum(lacking, short) / (ends * prompt), _MAX_EVICTIONS))
 
 
