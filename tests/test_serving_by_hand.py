@@ -1032,6 +1032,16 @@ def test_completions_of_the_same_step_leave_room_for_growth(prompt: int, output:
     assert told == pytest.approx(played, rel=0.35, abs=0.1)
 
 
+def test_equal_answers_are_sent_back_though_many_end_per_step() -> None:
+    """A replica of 1,000 sequences of 300 tokens: the simulator sends 0.4 prompts back per request of equal answers."""
+    grow = PLAIN.changed(admission="grow", preemption="recompute", admission_watermark=0.0, admission_headroom=0.0)
+    load = replace(LOAD, input=np.full_like(LOAD.input, 300.0), output=np.full_like(LOAD.output, 300.0))
+    equal, random = (replace(load, length_cv=np.full_like(load.length_cv, cv)) for cv in (0.0, 0.75))
+    sent = [one(prefills_per_request(grow, each, col(1000.0), col(1000.0))) - 1.0 for each in (equal, random)]
+    assert sent[0] == pytest.approx(0.4, rel=0.2)
+    assert sent[1] < 0.3 * sent[0]
+
+
 def test_growth_by_less_than_a_prompt_hardly_sends_one_back() -> None:
     found = evictions_per_request(np.full(3, 8000.0), np.full(3, 100.0), np.zeros(3), np.array([5.0, 17.0, 60.0]))
     assert (found < 0.005).all()

@@ -20,6 +20,9 @@ from perfmodel.workload import RANKS, Load
 _MAX_EVICTIONS = 4.0
 #: Least completions per step that preemptions are computed for: fewer change no digit.
 _LEAST_ENDS = 1e-6
+#: Completions per step that equal answers count as at most: those that end together free room only once. Chosen: 300 to
+#: 2,000 sequences of 300 tokens in and out are sent back as often as at this number, within a third.
+_TOGETHER = 0.5
 #: Cells of the birth-death chain; twice as many change no wait by 1 %.
 _CELLS = 32
 #: Part of a sequence that is rounding: the last knot is the exponential of a logarithm.
@@ -201,5 +204,7 @@ def prefills_per_request(engine: Engine, load: Load, kv_capacity: Array, max_run
     prompt, output = load.mean(load.input), load.mean(load.output)
     held = prompt + output / 2.0  # tokens of a running sequence, half of its output generated
     reserved = engine.admission_watermark * held + engine.admission_headroom * output / 2.0
-    evicted = evictions_per_request(prompt, output, reserved * max_running, max_running)
+    # equal answers that begin together end together, so that few steps see a completion however many run
+    apart = np.where(load.length_cv > 0.0, max_running, np.minimum(max_running, _TOGETHER * output))
+    evicted = evictions_per_request(prompt, output, reserved * max_running, apart)
     return 1.0 + np.where(kv_capacity <= max_running, evicted, 0.0)
