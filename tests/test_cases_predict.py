@@ -396,7 +396,7 @@ def test_the_mode_follows_from_what_is_given(cells: dict[str, object], mode: str
 def test_lengths_come_from_the_data_set_that_is_named() -> None:
     named = only(isl="", osl="", trace="mlperf_longctx405b", concurrency=1)
     assert named["error"] == ""
-    assert only(isl=9400, osl="", trace="mlperf_longctx405b", concurrency=1)["ttft_ms"] == named["ttft_ms"]
+    assert only(isl=9429, osl="", trace="mlperf_longctx405b", concurrency=1)["ttft_ms"] == named["ttft_ms"]
     assert only(isl=10, osl="", trace="mlperf_longctx405b", concurrency=1)["ttft_ms"] < named["ttft_ms"]
 
 
@@ -474,6 +474,21 @@ def test_what_is_given_stays() -> None:
     assert found == {"tp": 4, "pp": 2, "ep": 2, "dp": 2, "replicas": 1}
     assert placed(LLAMA, np.nan, tp=4)["replicas"] == 1
     assert placed(LLAMA, 8, tp=2)["replicas"] == 4
+
+
+@pytest.mark.parametrize("mode", ["open", "offline"])
+def test_experts_behind_latent_attention_are_spread_where_nothing_is_stated(mode: str) -> None:
+    """Attention data parallelism over the devices of a server, or over as many as hold the weights."""
+    spread = {"tp": 1, "pp": 1, "ep": 8, "dp": 8}
+    assert placed("deepseek-v3", 16, mode, memory=192e9) == {**spread, "replicas": 2}
+    assert placed("deepseek-v3", 72, mode, memory=192e9) == {**spread, "replicas": 9}
+    assert placed("deepseek-v3", 4, mode, memory=288e9) == {"tp": 1, "pp": 1, "ep": 4, "dp": 4, "replicas": 1}
+    wide = placed("deepseek-v3", 32, mode, memory=80e9)
+    assert wide["dp"] == wide["ep"] == 16
+    assert placed("deepseek-v3", 8, mode, memory=192e9, tp=8)["tp"] == 8  # what is stated stays
+    assert placed("deepseek-v3", 8, mode, memory=192e9, dp=2)["dp"] == 2
+    assert placed("Qwen/Qwen3-235B-A22B", 8, mode, memory=192e9)["dp"] == 1
+    assert placed("deepseek-v3", 8, "closed", memory=192e9)["tp"] == 8
 
 
 def test_throughput_is_served_by_replicas_and_latency_by_wide_splits() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 import hwdb
 from perfmodel import predict
-from perfmodel.cases.kept_limits import LEAST_SHARE
+from perfmodel.cases.kept_limits import LEAST_SHARE, MOST_SHARE
 from perfmodel.cases.protocols import protocols
 
 MODEL = "meta-llama/Llama-3.1-8B-Instruct"
@@ -54,13 +54,46 @@ def test_a_run_that_passed_kept_its_limits_at_the_rate_that_it_states(passed: pd
         assert row.output_tok_s == pytest.approx(row.request_rate_rps * 128)
 
 
-def test_a_run_within_its_limits_is_answered_as_any_other(passed: pd.DataFrame) -> None:
+def test_a_run_within_its_limits_is_answered_as_any_other() -> None:
     free = predict(table(request_rate_rps=RATES))
-    same = passed.load_remark == ""
+    limits = protocols()["mlperf-server"].limits[MODEL]
+    kept = predict(
+        table(request_rate_rps=RATES, kept_ttft_ms_p99=limits["ttft_ms"], kept_tpot_ms_p99=limits["tpot_ms"])
+    )
+    same = kept.load_remark == ""
     assert 0 < same.sum() < len(RATES)
-    assert passed.ttft_ms[same].tolist() == free.ttft_ms[same].tolist()
-    named = predict(table(request_rate_rps=RATES, protocol=["mlperf-server", "mlperf-interactive"] * 10))
+    assert kept.ttft_ms[same].tolist() == free.ttft_ms[same].tolist()
+
+
+def test_a_protocol_is_known_by_its_name_or_by_its_source(passed: pd.DataFrame) -> None:
+    names = ["mlperf-server", "mlperf-interactive"] * 10
+    named = predict(table(request_rate_rps=RATES, dataset="mlperf_inference_v6_0", protocol=names))
     assert named.ttft_ms.tolist() == passed.ttft_ms.tolist()
+
+
+def test_a_result_that_is_the_highest_rate_is_answered_at_its_limits(passed: pd.DataFrame) -> None:
+    """One of the limits binds, unless even the highest rate that is tried keeps both by far."""
+    for row in passed.itertuples():
+        limit = protocols()["mlperf-interactive" if "Interactive" in row.source else "mlperf-server"].limits[MODEL]
+        nearest = max(row.ttft_ms_p99 / limit["ttft_ms"], row.tpot_ms_p99 / limit["tpot_ms"])
+        taken = float(row.load_remark.split("up to ")[1].split(":")[0]) / row.request_rate_rps
+        assert nearest > 0.8 or taken == pytest.approx(MOST_SHARE, rel=0.01)
+    # the rate of the run then says nothing of its latencies
+    server = passed[passed.source.str.endswith("Server") & (passed.request_rate_rps > 30.0)]
+    assert len(server) > 3
+    assert server.tpot_ms.to_numpy() == pytest.approx(server.tpot_ms.mean(), rel=0.1)
+
+
+def test_a_publication_gives_the_settings_that_its_rows_leave_out() -> None:
+    """Blocks that grow and an fp8 cache hold more answers of DeepSeek-R1 than whole answers reserved in 16 bits."""
+    run = {"model": "deepseek-ai/DeepSeek-R1", "device": "b200-sxm", "n_devices": 8, "weight_dtype": "fp4"}
+    run |= {"mode": "offline", "isl": [800.0, 800.0], "osl": 3700.0, "isl_dist": "trace", "request_rate_rps": np.nan}
+    named, other = predict(table(**run, dataset=["mlperf_inference_v6_0", "of one's own"])).output_tok_s
+    assert named > 1.3 * other
+    stated = predict(table(**run, dataset="mlperf_inference_v6_0", kv_dtype=["fp8", "bf16"])).output_tok_s
+    assert stated[0] == named > stated[1]
+    default = predict(table(**run, dataset=["mlperf_inference_v6_0", ""], recipe="default")).output_tok_s
+    assert default[0] == default[1]
 
 
 def test_limits_of_the_row_go_before_those_of_its_protocol() -> None:

@@ -80,6 +80,10 @@ def test_the_engines_that_benchmarks_name_are_there() -> None:
         ("trtllm", "gpt-oss-dev", "trtllm-v1"),
         ("trtllm", "unheard-of", "trtllm"),
         ("trtllm", "TensorRT 10.11, CUDA 12.9", "trtllm"),
+        ("trtllm", "TensorRT 10.8, CUDA 12.8", "trtllm-v0"),
+        ("trtllm", "TensorRT 9.3.0, CUDA 12.2", "trtllm-v0"),
+        ("trtllm", "TensorRT-LLM 1.0, TensorRT 10.11", "trtllm-v1"),
+        ("vllm", "TensorRT 10.8", "vllm"),
         ("tensorrt-llm", "0.14.0", "trtllm-v0"),
         ("other", "MLC-LLM 2023-11", "generic"),
         ("", "", "generic"),
@@ -106,6 +110,13 @@ def test_vllm_budget_follows_the_device_as_documented() -> None:
     assert v1.limits(card("rtx-4090", 24)).max_num_seqs == 256
     assert v1.limits(card("xeon", 512, "cpu"), devices=2).max_num_batched_tokens == 2 * 2048
     assert v1.limits(card("tpu-v6e", 32, "tpu")).max_num_batched_tokens == 1024
+
+
+def test_an_engine_of_no_make_runs_as_many_sequences_as_vllm() -> None:
+    generic, vllm = engine("generic"), engine("vllm")
+    for device in (card("h100-sxm", 80), card("a100-sxm-80gb", 80), card("rtx-4090", 24)):
+        assert generic.limits(device).max_num_seqs == vllm.limits(device).max_num_seqs
+    assert generic.limits(card("xeon", 512, "cpu")).max_num_seqs == 128
 
 
 def test_unknown_memory_falls_to_the_plain_tier() -> None:

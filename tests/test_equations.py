@@ -66,6 +66,7 @@ DIMENSIONS: dict[Callable[..., object], tuple[dict[str, tuple[int, int, int]], t
     eq.all_to_all_time: ({**_COLLECTIVE, "distance": NONE}, SECOND),
     eq.normal_chance: ({"deviate": NONE}, NONE),
     eq.normal_deviate: ({"chance": NONE}, NONE),
+    eq.normal_excess: ({"mean": SECOND, "deviation": SECOND}, SECOND),
     eq.places_reached: ({"places": NONE, "top_k": NONE}, NONE),
     eq.scattered_time: (
         {"far": BYTE, "near": BYTE, "net_bandwidth": BYTE_RATE, "link_bandwidth": BYTE_RATE, "latency": SECOND},
@@ -465,6 +466,14 @@ def test_the_normal_distribution_is_the_same_for_few_values_and_for_many() -> No
     np.testing.assert_allclose(eq.normal_deviate(chances[::100]), eq.normal_deviate(chances)[::100], rtol=1e-9)
     np.testing.assert_allclose(eq.normal_chance(eq.normal_deviate(chances)), chances, atol=1e-12)
     assert np.isnan(eq.normal_deviate(np.array([-0.1, 1.1, np.nan]))).all()
+
+
+def test_what_of_a_normal_variable_lies_above_zero_is_its_integral() -> None:
+    means, deviation = np.array([-3.0, -1.0, 0.0, 2.0, 30.0]), 1.7
+    chances = (np.arange(200_000) + 0.5) / 200_000
+    drawn = np.maximum(means[:, None] + deviation * eq.normal_deviate(chances), 0.0)
+    np.testing.assert_allclose(eq.normal_excess(means, deviation), drawn.mean(axis=1), rtol=1e-3)
+    assert float(eq.normal_excess(-100.0, 1.0)) == 0.0
 
 
 # ------------------------------------------------------------------------------------------------------------ bursts

@@ -992,18 +992,83 @@ def test_sequences_are_sent_back_where_growth_takes_the_room_of_a_prompt() -> No
     assert one(evictions_per_request(col(10.0), col(1e6), col(0.0))) == 4.0
 
 
+def preempted_in_a_full_cache(prompt: float, output: float, places: int, steps: int) -> tuple[float, float]:
+    """Preemptions per completion, and sequences that run, of a replay: completions, then growth, then new prompts."""
+    rng, free = np.random.default_rng(0), places * (prompt + output)
+    left, held, back = np.zeros(0), np.zeros(0), []
+    sent, ended, ran = 0, 0, 0
+    for step in range(steps):
+        done = left <= 0.0
+        free, ended = free + held[done].sum(), ended + int(done.sum())
+        left, held = left[~done], held[~done]
+        kept = len(left)
+        while free + held[kept:].sum() < kept:
+            kept -= 1
+        back += zip(held[kept:], left[kept:], strict=True)
+        sent, free = sent + len(left) - kept, free + held[kept:].sum() - kept
+        full = kept < len(left)
+        left, held = left[:kept] - 1.0, held[:kept] + 1.0
+        while not full and free >= (back[-1] if back else (prompt, 0.0))[0]:
+            size, rest = back.pop() if back else (prompt, max(float(np.round(rng.exponential(output))), 1.0))
+            free, left, held = free - size, np.append(left, rest), np.append(held, size)
+        sent, ended = (sent, ended) if step > steps // 4 else (0, 0)
+        ran += len(left)
+    return sent / ended, ran / steps
+
+
+@pytest.mark.parametrize(
+    ("prompt", "output", "places", "steps"),
+    [
+        (300, 300, 30, 8000),
+        (300, 300, 300, 3000),
+        (300, 300, 1000, 2000),
+        (1000, 200, 1000, 1500),
+        (300, 900, 900, 5000),
+    ],
+)
+def test_completions_of_the_same_step_leave_room_for_growth(prompt: int, output: int, places: int, steps: int) -> None:
+    played, running = preempted_in_a_full_cache(prompt, output, places, steps)
+    told = one(evictions_per_request(col(prompt), col(output), col(0.0), col(running)))
+    assert told == pytest.approx(played, rel=0.35, abs=0.1)
+
+
+def test_equal_answers_are_sent_back_though_many_end_per_step() -> None:
+    """A replica of 1,000 sequences of 300 tokens: the simulator sends 0.4 prompts back per request of equal answers."""
+    grow = PLAIN.changed(admission="grow", preemption="recompute", admission_watermark=0.0, admission_headroom=0.0)
+    load = replace(LOAD, input=np.full_like(LOAD.input, 300.0), output=np.full_like(LOAD.output, 300.0))
+    equal, random = (replace(load, length_cv=np.full_like(load.length_cv, cv)) for cv in (0.0, 0.75))
+    sent = [one(prefills_per_request(grow, each, col(1000.0), col(1000.0))) - 1.0 for each in (equal, random)]
+    assert sent[0] == pytest.approx(0.4, rel=0.2)
+    assert sent[1] < 0.3 * sent[0]
+
+
+def test_growth_by_less_than_a_prompt_hardly_sends_one_back() -> None:
+    found = evictions_per_request(np.full(3, 8000.0), np.full(3, 100.0), np.zeros(3), np.array([5.0, 17.0, 60.0]))
+    assert (found < 0.005).all()
+
+
+def test_more_sequences_at_once_are_sent_back_less() -> None:
+    running = np.array([0.0, 1.0, 30.0, 300.0, 3000.0, 30_000.0])
+    found = evictions_per_request(np.full(6, 300.0), np.full(6, 300.0), np.zeros(6), running)
+    assert (np.diff(found) < 1e-6).all()
+    assert found[0] == pytest.approx(1.0 - np.exp(-1.0), rel=1e-4)  # the law of rare completions
+    assert found[-1] < 1e-3  # the number of completions hardly varies
+
+
 def test_only_growing_sequences_in_a_full_cache_are_prefilled_again() -> None:
     grow = PLAIN.changed(admission="grow", preemption="recompute", admission_watermark=0.0, admission_headroom=0.0)
-    once = evictions_per_request(col(100.0), col(50.0), col(0.0))
+    once = evictions_per_request(col(100.0), col(50.0), col(0.0), col(8.0))
     assert one(prefills_per_request(grow, LOAD, col(8.0), col(8.0))) == pytest.approx(1.0 + one(once))
     assert one(prefills_per_request(grow, LOAD, col(9.0), col(8.0))) == 1.0
     for changed in ({"admission": "reserve"}, {"preemption": "swap"}, {"preemption": "none"}):
         assert one(prefills_per_request(grow.changed(**changed), LOAD, col(8.0), col(8.0))) == 1.0
     # kept free: a hundredth of what eight sequences hold, half of their answers written; or of what they will write
     marked = prefills_per_request(grow.changed(admission_watermark=0.01), LOAD, col(8.0), col(8.0))
-    assert one(marked) == pytest.approx(1.0 + one(evictions_per_request(col(100.0), col(50.0), col(0.01 * 8 * 125))))
+    told = evictions_per_request(col(100.0), col(50.0), col(0.01 * 8 * 125), col(8.0))
+    assert one(marked) == pytest.approx(1.0 + one(told))
     ahead = prefills_per_request(grow.changed(admission_headroom=0.2), LOAD, col(8.0), col(8.0))
-    assert one(ahead) == pytest.approx(1.0 + one(evictions_per_request(col(100.0), col(50.0), col(0.2 * 8 * 25))))
+    told = evictions_per_request(col(100.0), col(50.0), col(0.2 * 8 * 25), col(8.0))
+    assert one(ahead) == pytest.approx(1.0 + one(told))
 
 
 def test_slots_for_adapters_bound_what_runs() -> None:

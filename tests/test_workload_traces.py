@@ -16,6 +16,7 @@ from hwdb import InputError, UnknownName
 from hwdb.tomlfile import read_toml
 from perfmodel.workload.datasets import TABLE, histogram, lengths
 from perfmodel.workload.histograms import FOLDER, Histogram, read_histogram
+from perfmodel.workload.length_spread import prompt_spread
 from perfmodel.workload.slo import Objective, Slo
 from perfmodel.workload.traces import READERS, Content, Parsed, Reader, Trace, formats, read_trace
 from perfmodel.workload.workload import Workload
@@ -341,6 +342,18 @@ TRACES_OF_BENCHMARKS = [
 @pytest.mark.parametrize("name", TRACES_OF_BENCHMARKS)
 def test_benchmark_tables_name_data_sets_that_are_known(name: str) -> None:
     assert lengths(name).input_mean > 1
+
+
+def test_prompts_that_are_cut_spread_as_their_variation_says() -> None:
+    """The 99th percentile of prompts of MLPerf's long contexts is 18,956 of at most 20,000 tokens, its mean 9,429."""
+    found = lengths("mlperf_longctx405b")
+    spread = float(prompt_spread(["trace"], found.prompt_tail)[0])
+    assert np.sqrt(np.expm1(spread**2)) == pytest.approx(found.input_cv)
+    assert found.input_mean * np.exp(2.3263 * spread - spread**2 / 2) == pytest.approx(18_956, rel=0.25)
+    assert histogram("longcontext-405b").prompt_tail == found.prompt_tail
+    plain = lengths("sharegpt-llama2")  # of which no variation is known
+    assert plain.prompt_tail == plain.input_p90 / plain.input_mean
+    assert np.isnan(lengths("alpaca").prompt_tail)
 
 
 def test_unknown_data_set_offers_the_nearest() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from hwdb.tomlfile import read_toml
+from perfmodel.arrays import Mask
 from perfmodel.cases.read import Cases, Texts
 
 TABLE = Path(__file__).with_name("protocols.toml")
@@ -21,12 +22,14 @@ KEPT = {"ttft_ms": "kept_ttft_ms_p99", "tpot_ms": "kept_tpot_ms_p99"}
 class Protocol:
     """Describe a benchmark whose results kept limits.
 
-    publication: what the names of its data sets begin with. scenario: last part of the path of its results. limits:
-    model -> key of `KEPT` -> milliseconds at the 99th percentile.
+    publication: what the names of its data sets begin with. scenario: last part of the path of its results. highest:
+    whether a result is the highest rate that keeps the limits. limits: model -> key of `KEPT` -> milliseconds at the
+    99th percentile.
     """
 
     publication: str
     scenario: str
+    highest: bool
     limits: Mapping[str, Mapping[str, float]]
 
 
@@ -40,7 +43,7 @@ def protocols() -> Mapping[str, Protocol]:
         entry.text("source")
         by_model = entry.table("limits")
         limits = {m: {k: by_model.table(m).number(k, above=0) for k in KEPT} for m in by_model.keys()}  # noqa: SIM118
-        found[name] = Protocol(entry.text("publication"), entry.text("scenario"), limits)
+        found[name] = Protocol(entry.text("publication"), entry.text("scenario"), entry.flag("highest"), limits)
         entry.done()
     return found
 
@@ -60,6 +63,12 @@ def with_kept_limits(cases: Cases) -> Cases:
         ]
         number[column] = np.where(np.isfinite(number[column]), number[column], np.array(found, float))
     return replace(cases, number=number)
+
+
+def at_highest_rate(cases: Cases) -> Mask:
+    """Return True for rows that state the highest rate at which their benchmark's limits were kept, (R,)."""
+    highest = {name for name, one in protocols().items() if one.highest}
+    return np.array([name in highest for name in _named(cases)], bool)
 
 
 def _named(cases: Cases) -> Texts:

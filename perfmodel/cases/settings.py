@@ -11,7 +11,7 @@ import numpy as np
 from hwdb import Hwdb, InputError
 from perfmodel.arrays import Array, Index, Mask
 from perfmodel.cases.protocols import with_kept_limits
-from perfmodel.cases.publications import with_published_versions
+from perfmodel.cases.publications import with_published_settings, with_published_versions
 from perfmodel.cases.read import Cases, Texts
 from perfmodel.cases.resolve import Named, Resolved, resolve, resolve_names
 from perfmodel.cases.table import POOL_COLUMNS
@@ -33,8 +33,6 @@ IMPLIED_MODE = {"request_rate_rps": "open", "concurrency": "closed", "batch": "s
 NEEDED = {"open": "request_rate_rps", "closed": "concurrency", "static": "batch"}
 #: Bytes per weight from which a checkpoint counts as unquantised (bf16 and fp16 have 2).
 UNQUANTISED_BYTES = 2.0
-#: What data sets tell of how far lengths spread: (lengths, percentile).
-_TAILS = (("input", "p90"), ("output", "p99"))
 #: Numbers that describe adapters; the columns have `lora_` before these names.
 ADAPTER_NUMBERS = ("rank", "count", "resident", "zipf")
 
@@ -78,12 +76,12 @@ def settle(cases: Cases, database: Hwdb) -> Settings:
     check_degrees(cases, pooled)
     check_experts_spread(cases, pooled)
     check_power_limits(cases, names.devices.values, names.devices.index)
-    names = replace(names, engines=_engines_in_pools(names.engines, pooled))
+    names = with_published_settings(cases, replace(names, engines=_engines_in_pools(names.engines, pooled)))
     tuned = ~pooled & (cases.text["recipe"] != "default")
     names = replace(names, weight=_weights(names, mode, tuned))
     longest = _statistic(names, "output_max")
     with np.errstate(invalid="ignore"):
-        tails = [_statistic(names, f"{one}_{rank}") / _statistic(names, f"{one}_mean") for one, rank in _TAILS]
+        output_tail = _statistic(names, "output_p99") / _statistic(names, "output_mean")
     settings = Settings(
         cases=cases,
         names=names,
@@ -91,8 +89,8 @@ def settle(cases: Cases, database: Hwdb) -> Settings:
         pooled=pooled,
         longest_output=np.where(np.isfinite(longest), longest, np.inf),
         spread=spread,
-        prompt_tail=tails[0],
-        output_tail=tails[1],
+        prompt_tail=_statistic(names, "prompt_tail"),
+        output_tail=output_tail,
         classes=classes,
         adapters=_adapters(cases),
     )

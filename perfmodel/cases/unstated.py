@@ -22,6 +22,9 @@ WEIGHT_SHARE = 0.75
 DEVICE_COUNTS: Array = np.exp2(np.arange(7))
 #: Largest tensor parallelism that is assumed: no published run is wider.
 WIDEST_TP = 64
+#: Devices over which published runs spread the experts of a model with latent attention, where they hold it: those of
+#: one server.
+EXPERT_GROUP = 8
 #: Modes in which a run is tuned for latency, so that all devices share each layer.
 LATENCY_MODES = ("closed", "single", "static")
 
@@ -43,7 +46,10 @@ def placement(
     """Fill the degrees of parallelism that are not given.
 
     Experts spread wider than tp * dp mean attention data parallelism. Without a tp, latency-tuned runs split over all
-    devices; offline and open-loop runs split over the fewest devices that hold the weights, and replicate.
+    devices; offline and open-loop runs split over the fewest devices that hold the weights, and replicate. Every rank
+    of tensor parallelism holds the whole latent KV cache (MLA), so that such runs of a mixture of experts take
+    attention data parallelism in its place, with the experts spread over the same devices (NVIDIA/TensorRT-LLM
+    docs/source/blogs/tech_blog/blog3_Optimizing_DeepSeek_R1_Throughput_on_NVIDIA_Blackwell_GPUs.md).
 
     Args:
         model: the model, for its weights and attention heads.
@@ -54,11 +60,13 @@ def placement(
         mode: how requests arrive.
     """
     pp = np.where(np.isfinite(given["pp"]), given["pp"], 1.0)
-    ep = np.where(np.isfinite(given["ep"]), given["ep"], 1.0)
-    known = np.isfinite(given["tp"])
-    devices = np.where(np.isfinite(n_devices), n_devices, np.where(known, given["tp"], 1.0) * pp)
+    devices = np.where(np.isfinite(n_devices), n_devices, np.nan_to_num(given["tp"], nan=1.0) * pp)
     per_stage = np.maximum(np.floor(devices / pp), 1.0)
     fewest = _fewest_devices(model, weight, memory, pp)
+    if mode not in LATENCY_MODES and _latent_experts(model):
+        given = _by_experts(given, np.maximum(fewest, EXPERT_GROUP), per_stage)
+    known = np.isfinite(given["tp"])
+    ep = np.where(np.isfinite(given["ep"]), given["ep"], 1.0)
     guess = per_stage if mode in LATENCY_MODES else np.minimum(fewest, per_stage)
     tp = np.where(known, given["tp"], _widest_dividing(guess, per_stage, float(model.heads)))
     most_dp = np.maximum(np.floor(per_stage / tp), 1.0)
@@ -154,6 +162,23 @@ def longest_prompt(mean: Array, spread: Texts) -> Array:
     kinds, where = np.unique(spread.astype(str), return_inverse=True)
     longest: Array = mean * np.array([longest_over_mean(kind) for kind in kinds.tolist()])[where]
     return longest
+
+
+def _latent_experts(model: ModelSpec) -> bool:
+    """Return whether the model is a mixture of experts with latent attention (MLA)."""
+    latent = any(b.mixer is not None and b.mixer.kind == "mla" for b in model.blocks)
+    return latent and any(b.mlp is not None and b.mlp.experts for b in model.blocks)
+
+
+def _by_experts(given: Mapping[str, Array], width: Array, devices: Array) -> dict[str, Array]:
+    """Return degrees with attention data and expert parallelism where no tp, ep or dp is given, (N,) each.
+
+    width: (N,) most ranks of a replica. devices: (N,) of a pipeline stage, which the ranks divide.
+    """
+    blank = np.isnan(given["tp"]) & np.isnan(given["ep"]) & np.isnan(given["dp"])
+    ranks = _widest_dividing(np.minimum(width, devices), devices, 0.0)
+    chosen = {"tp": np.ones_like(ranks), "ep": ranks, "dp": ranks}
+    return {**given, **{name: np.where(blank, degree, given[name]) for name, degree in chosen.items()}}
 
 
 def _fewest_devices(model: ModelSpec, weight: Index, memory: Array, pp: Array) -> Array:

@@ -9,7 +9,7 @@ from pathlib import Path
 from hwdb import InputError, UnknownName
 from perfmodel.engines.reader import FOLDER, load_engine
 from perfmodel.engines.spec import Engine
-from perfmodel.engines.versions import YEAR_MONTH, numbers_in
+from perfmodel.engines.versions import YEAR_MONTH, numbers_in, release_on_tensorrt
 
 #: Name of the engine that is used where none is named.
 PLAIN = "generic"
@@ -68,6 +68,8 @@ def _of_version(family: str, eras: list[Engine], version: str) -> Engine:
     default = next((e for e in eras if e.name == family), eras[-1])
     builds = any(len(e.since) == 1 for e in eras)
     numbers, date = numbers_in(version, builds=builds), YEAR_MONTH.search(version)
+    if family == "trtllm":  # whose releases tables name by the TensorRT under them
+        numbers = numbers or release_on_tensorrt(version)
     if numbers:
         older = [e for e in eras if e.since <= numbers]
         return older[-1] if older else eras[0]

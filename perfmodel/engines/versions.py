@@ -12,6 +12,10 @@ _OTHER_PACKAGES = re.compile(
 _RELEASE = re.compile(r"(?<![\d.])v?(\d+)\.(\d+)")
 #: Number of a build, as llama.cpp counts its own ("b4384").
 _BUILD = re.compile(r"\bb(\d{3,})\b")
+#: TensorRT in a version text, and the first that a release of TensorRT-LLM after 0.20 depends on (its release notes:
+#: 9.3 for 0.9, 10.0 for 0.10, 10.3 for 0.12, 10.11 for 0.21 and 1.0).
+_TENSORRT = re.compile(r"tensorrt[\s:\-v=+]*(\d+)\.(\d+)", re.I)
+_TENSORRT_AFTER_0_20 = (10, 11)
 #: Year and month in a version text that is a date.
 YEAR_MONTH = re.compile(r"\b(20\d\d)-(\d\d)\b")
 
@@ -33,3 +37,16 @@ def numbers_in(version: str, *, builds: bool = False) -> tuple[int, ...]:
         return (int(build.group(1)),) if build else ()
     found = _RELEASE.search(text)
     return (int(found.group(1)), int(found.group(2))) if found else ()
+
+
+def release_on_tensorrt(version: str) -> tuple[int, ...]:
+    """Return the newest (major, minor) of TensorRT-LLM on the TensorRT in the text `version`; () where it says nothing.
+
+    TensorRT from 10.11 on is that of several eras.
+
+    >>> release_on_tensorrt("TensorRT 10.2.0, CUDA 12.4"), release_on_tensorrt("TensorRT 10.11")
+    ((0, 20), ())
+    """
+    found = _TENSORRT.search(version)
+    older = found is not None and (int(found.group(1)), int(found.group(2))) < _TENSORRT_AFTER_0_20
+    return (0, 20) if older else ()

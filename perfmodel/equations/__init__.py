@@ -33,7 +33,7 @@ from perfmodel.equations.experts import (
 )
 from perfmodel.equations.gemm import SIXTEEN_BIT, elementwise_bytes, gemm_bytes, gemm_flop
 from perfmodel.equations.network import all_to_all_time, collective_bytes, exchange_time, one_shot_time, tree_time
-from perfmodel.equations.normal import normal_chance, normal_deviate
+from perfmodel.equations.normal import normal_chance, normal_deviate, normal_excess
 from perfmodel.equations.queues import all_busy, burst_wait, peakedness, queue_wait, split_cv
 from perfmodel.equations.recurrent import recurrent_bytes, recurrent_flop
 from perfmodel.equations.roofline import least_time
@@ -71,6 +71,7 @@ __all__ = [
     "mla_prefill_bytes",
     "normal_chance",
     "normal_deviate",
+    "normal_excess",
     "one_shot_time",
     "peakedness",
     "places_reached",

@@ -1,4 +1,4 @@
-"""The normal distribution: the chance below a deviate, and the deviate of a chance."""
+"""The normal distribution: the chance below a deviate, the deviate of a chance, and what is above 0 on average."""
 
 from __future__ import annotations
 
@@ -76,3 +76,30 @@ def normal_deviate(chance: Array | float) -> Array:
     ends = {0.0: -math.inf, 1.0: math.inf}
     found = [quantile(p) if 0.0 < p < 1.0 else ends.get(p, math.nan) for p in at.ravel().tolist()]
     return np.array(found, float).reshape(at.shape)
+
+
+def normal_excess(mean: Array | float, deviation: Array | float) -> Array:
+    """Return the mean of the part of a normal variable that lies above 0, the loss function of a normal variable.
+
+    Parameters
+    ----------
+    mean, deviation : array or float
+        Of the variable; the deviation is above 0. They broadcast together.
+
+    Returns
+    -------
+    Array
+        Mean of max(X, 0), in the unit of the variable, of their common shape.
+
+    References
+    ----------
+    Silver, Pyke & Thomas, Inventory and Production Management in Supply Chains, 2017, appendix II.
+
+    Examples
+    --------
+    >>> normal_excess([0.0, 100.0, -100.0], 1.0).round(4).tolist()
+    [0.3989, 100.0, 0.0]
+    """
+    at = np.asarray(mean, float) / deviation
+    density = np.exp(-0.5 * np.square(at)) / math.sqrt(2.0 * math.pi)
+    return np.asarray(np.maximum(deviation * (density + at * normal_chance(at)), 0.0))

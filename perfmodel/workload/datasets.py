@@ -6,6 +6,7 @@ of prompt and output lengths that ship with the package. The numbers and their s
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,20 +17,24 @@ from hwdb import UnknownName
 from hwdb.tomlfile import Table, read_toml
 from perfmodel.arrays import NAN
 from perfmodel.workload.histograms import FOLDER, Histogram, read_histogram
+from perfmodel.workload.length_spread import NINETY
 
 TABLE = Path(__file__).with_name("datasets.toml")
 #: How a number was obtained: see the head of `datasets.toml`.
 KINDS = ("published", "computed", "observed", "inferred")
 #: Numbers that a data set may leave out.
-OPTIONAL = ("input_median", "input_p90", "output_median", "output_p90", "output_p99", "output_max")
+OPTIONAL = ("input_median", "input_p90", "input_cv", "output_median", "output_p90", "output_p99", "output_max")
+#: What each of them is at least: tokens, but for a ratio.
+_LEAST = {"input_cv": 0.0}
 
 
 @dataclass(frozen=True)
 class LengthStats:
     """Prompt and output lengths of a data set, in tokens per request; NaN where unknown.
 
-    title: what reports call it. output_max: longest output that the benchmark allows. kind: how the numbers were
-    obtained, one of `KINDS`. source: where they are from. aliases: other names of the data set.
+    title: what reports call it. input_cv: coefficient of variation of prompts. output_max: longest output that the
+    benchmark allows. kind: how the numbers were obtained, one of `KINDS`. source: where they are from. aliases: other
+    names of the data set.
     """
 
     name: str
@@ -38,6 +43,7 @@ class LengthStats:
     output_mean: float
     input_median: float
     input_p90: float
+    input_cv: float
     output_median: float
     output_p90: float
     output_p99: float
@@ -45,6 +51,17 @@ class LengthStats:
     kind: str
     source: str
     aliases: tuple[str, ...] = ()
+
+    @property
+    def prompt_tail(self) -> float:
+        """Return the 90th percentile of prompts over their mean; NaN where neither it nor `input_cv` is known.
+
+        Where `input_cv` is known, it is that of the log-normal law with this variation: the whole law follows it more
+        closely than one percentile of prompts that are cut at a longest one.
+        """
+        spread = math.sqrt(math.log1p(self.input_cv**2))
+        recorded = self.input_p90 / self.input_mean
+        return recorded if math.isnan(spread) else math.exp(NINETY * spread - spread**2 / 2.0)
 
 
 def _stats(name: str, table: Table) -> LengthStats:
@@ -57,7 +74,7 @@ def _stats(name: str, table: Table) -> LengthStats:
         kind=table.text("kind", choices=KINDS),
         source=table.text("source"),
         aliases=table.texts("aliases", ()),
-        **{key: table.number(key, NAN, least=1) for key in OPTIONAL},
+        **{key: table.number(key, NAN, least=_LEAST.get(key, 1.0)) for key in OPTIONAL},
     )
     table.done()
     return stats
@@ -74,7 +91,7 @@ def lengths(name: str) -> LengthStats:
     """Return the lengths of the data set called `name`, or by any of its aliases; raise `UnknownName` if there is none.
 
     >>> lengths("mlperf_longctx405b").input_mean
-    9400.0
+    9429.0
     """
     key = name.strip().lower()
     for own, stats in _all().items():
@@ -107,5 +124,5 @@ def histogram(name: str) -> Histogram:
         isl_dist="trace",
         output_max=np.inf if np.isnan(stats.output_max) else stats.output_max,
         output_tail=stats.output_p99 / stats.output_mean,
-        prompt_tail=stats.input_p90 / stats.input_mean,
+        prompt_tail=stats.prompt_tail,
     )

@@ -32,7 +32,7 @@ SYNCHRONISED = {"": 0.0, "fixed": 1.0, "uniform": 0.4, "trace": 0.05}
 #: 0.8, Azure conversations 2023 0.9, CNN/DailyMail 0.45, ShareGPT 1.7 (90th percentiles over means, `datasets.toml`).
 PROMPT_SPREAD = 0.8
 #: Standard normal deviate of the 90th percentile.
-_NINETY = 1.2816
+NINETY = 1.2816
 #: How `isl_dist` is written, for messages.
 SPREADS = "fixed, uniform:LOW-HIGH (shares of the nominal length, as in uniform:0.8-1.0) or trace"
 #: The shares of the nominal length between which lengths are uniform.
@@ -98,6 +98,6 @@ def prompt_spread(kinds: Sequence[str], tail: Array | float = np.nan) -> Array:
     exp(1.2816^2 / 2).
     """
     recorded = np.array(kinds, dtype=str) == "trace"
-    over = np.clip(2.0 * np.log(np.where(np.isfinite(tail), tail, 1.0)), 0.0, _NINETY**2)
-    known = _NINETY - np.sqrt(_NINETY**2 - over)
+    over = np.clip(2.0 * np.log(np.where(np.isfinite(tail), tail, 1.0)), 0.0, NINETY**2)
+    known = NINETY - np.sqrt(NINETY**2 - over)
     return np.where(recorded, np.where(np.isfinite(tail), known, PROMPT_SPREAD), 0.0)
