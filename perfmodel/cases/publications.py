@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hwdb.tomlfile import read_toml
+from hwdb.tomlfile import Table, read_toml
+from perfmodel.arrays import Mask
 from perfmodel.cases.read import Cases
 from perfmodel.cases.table import NUMBER_COLUMNS
 
@@ -17,45 +18,59 @@ TABLE = Path(__file__).with_name("publications.toml")
 
 
 @dataclass(frozen=True)
-class Publication:
-    """Describe what a publication ran.
+class Setup:
+    """Describe what some rows of a publication ran.
 
-    engine, version: the engine whose version its rows leave out, "" for none. columns: number column that its rows
-    leave blank -> what stands in it: a number, or the number column of the same row that has it.
+    dataset: the publication. engine: "" for rows of any engine. where: number column -> value of the rows. version:
+    that of the engine, "" for none. columns: number column that the rows leave blank -> what stands in it: a number, or
+    the number column of the same row that has it.
     """
 
+    dataset: str
     engine: str
+    where: Mapping[str, float]
     version: str
     columns: Mapping[str, float | str]
 
+    def rows(self, cases: Cases) -> Mask:
+        """Return which rows of a table ran this setup, (R,)."""
+        mine: Mask = cases.text["dataset"] == self.dataset
+        if self.engine:
+            mine = mine & (cases.text["engine"] == self.engine)
+        for column, value in self.where.items():
+            mine = mine & (cases.number[column] == value)
+        return mine
+
 
 @cache
-def publications() -> Mapping[str, Publication]:
-    """Return every known publication by its name in the column `dataset`; the file gives the source of each."""
+def setups() -> tuple[Setup, ...]:
+    """Return the known setups of all publications; the file gives the source of each."""
     top = read_toml(TABLE, "table of publications")
+    return tuple(_setup(name, entry) for name in top.keys() for entry in top.tables(name))  # noqa: SIM118 - no mapping
+
+
+def _setup(dataset: str, entry: Table) -> Setup:
+    """Read one entry of the file. Raises `InputError` for an unknown key or column, and without a source."""
+    entry.text("source")
     names = [c.name for c in NUMBER_COLUMNS]
-    out = {}
-    for name in top.keys():  # noqa: SIM118 - no mapping
-        entry = top.table(name)
-        entry.text("source")
-        engine = entry.text("engine", "")
-        given, same = entry.table("columns", None), entry.table("same_as", None)
-        columns: dict[str, float | str] = {c: given.number(c, above=0) for c in names if c in given}
-        columns |= {c: same.text(c, choices=names) for c in names if c in same}
-        out[name] = Publication(engine, entry.text("engine_version") if engine else "", columns)
-        for table in (given, same, entry):
-            table.done()
-    return out
+    where, given, same = (entry.table(key, None) for key in ("where", "columns", "same_as"))
+    columns: dict[str, float | str] = {c: given.number(c, above=0) for c in names if c in given}
+    columns |= {c: same.text(c, choices=names) for c in names if c in same}
+    equal = {c: where.number(c) for c in names if c in where}
+    found = Setup(dataset, entry.text("engine", ""), equal, entry.text("engine_version", ""), columns)
+    for table in (where, given, same, entry):
+        table.done()
+    return found
 
 
 def with_published_settings(cases: Cases) -> Cases:
     """Fill the version of the engine, and number columns, where a row of a known publication leaves them out."""
-    known, text, number = publications(), cases.text, dict(cases.number)
-    version = text["engine_version"].copy()
-    for name, one in known.items():
-        mine = text["dataset"] == name
-        version[mine & (text["engine"] == one.engine) & (version == "")] = one.version
-        for column, value in one.columns.items():
+    number, version = dict(cases.number), cases.text["engine_version"].copy()
+    for setup in setups():
+        mine = setup.rows(cases)
+        if setup.version:
+            version[mine & (version == "")] = setup.version
+        for column, value in setup.columns.items():
             filled = cases.number[value] if isinstance(value, str) else value
             number[column] = np.where(mine & np.isnan(number[column]), filled, number[column])
-    return replace(cases, text={**text, "engine_version": version}, number=number)
+    return replace(cases, text={**cases.text, "engine_version": version}, number=number)

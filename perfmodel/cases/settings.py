@@ -74,6 +74,7 @@ def settle(cases: Cases, database: Hwdb) -> Settings:
     spread = _spread(cases, names, classes)
     mode = _modes(cases)
     cases = _with_requests(cases, mode)
+    mode = _at_once(cases, mode)
     pooled = np.any([np.isfinite(cases.number[c]) for c in POOL_COLUMNS], axis=0)
     check_degrees(cases, pooled)
     check_experts_spread(cases, pooled)
@@ -156,11 +157,33 @@ def _modes(cases: Cases) -> Texts:
 
 
 def _with_requests(cases: Cases, mode: Texts) -> Cases:
-    """Fill the requests of open loops that state how long they arrive, `duration_s`; at least one."""
+    """Fill the requests of open loops that state how long they arrive, `duration_s`, at least one; and the seconds over
+    which the clients of a closed loop start, where it states the rate at which requests are sent.
+
+    Benchmarks that bound a random stream start a client at each arrival until all have one (vLLM `vllm bench serve`
+    with `--request-rate` and `--max-concurrency`).
+    """
     number = cases.number
     arriving = np.maximum(np.round(number["request_rate_rps"] * number["duration_s"]), 1.0)
     fill = (mode == "open") & np.isnan(number["n_requests"])
-    return replace(cases, number={**number, "n_requests": np.where(fill, arriving, number["n_requests"])})
+    with np.errstate(divide="ignore", invalid="ignore"):
+        starting = number["concurrency"] / number["request_rate_rps"]
+    starts = (mode == "closed") & np.isnan(number["ramp_s"]) & np.isfinite(starting)
+    filled = {
+        "n_requests": np.where(fill, arriving, number["n_requests"]),
+        "ramp_s": np.where(starts, starting, number["ramp_s"]),
+    }
+    return replace(cases, number={**number, **filled})
+
+
+def _at_once(cases: Cases, mode: Texts) -> Texts:
+    """Return the arrival mode of each row, (R,), where a closed loop of no more requests than clients is a batch.
+
+    All its requests are sent at the start, and none follows.
+    """
+    number = cases.number
+    single = (mode == "closed") & (number["n_requests"] <= number["concurrency"])
+    return np.where(single, "offline", mode).astype(object)
 
 
 def _engines_in_pools(engines: Named[Engine], pooled: Mask) -> Named[Engine]:
