@@ -157,23 +157,11 @@ def _modes(cases: Cases) -> Texts:
 
 
 def _with_requests(cases: Cases, mode: Texts) -> Cases:
-    """Fill the requests of open loops that state how long they arrive, `duration_s`, at least one; and the seconds over
-    which the clients of a closed loop start, where it states the rate at which requests are sent.
-
-    Benchmarks that bound a random stream start a client at each arrival until all have one (vLLM `vllm bench serve`
-    with `--request-rate` and `--max-concurrency`).
-    """
+    """Fill the requests of open loops that state how long they arrive, `duration_s`; at least one."""
     number = cases.number
     arriving = np.maximum(np.round(number["request_rate_rps"] * number["duration_s"]), 1.0)
     fill = (mode == "open") & np.isnan(number["n_requests"])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        starting = number["concurrency"] / number["request_rate_rps"]
-    starts = (mode == "closed") & np.isnan(number["ramp_s"]) & np.isfinite(starting)
-    filled = {
-        "n_requests": np.where(fill, arriving, number["n_requests"]),
-        "ramp_s": np.where(starts, starting, number["ramp_s"]),
-    }
-    return replace(cases, number={**number, **filled})
+    return replace(cases, number={**number, "n_requests": np.where(fill, arriving, number["n_requests"])})
 
 
 def _at_once(cases: Cases, mode: Texts) -> Texts:
