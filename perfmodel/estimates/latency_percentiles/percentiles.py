@@ -15,6 +15,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from perfmodel import equations as eq
 from perfmodel.arrays import Array, Mask, clipped
 from perfmodel.estimates.columns.groups import WaitShape
 from perfmodel.serving import TINY, with_backlog
@@ -22,6 +23,10 @@ from perfmodel.workload import RANKS, output_quantile, survival
 
 #: Halvings of the bracket of a wait: it ends within 1e-6 of its longest value.
 _WAIT_BISECTIONS = 20
+#: Share of gaps with a prompt that stands for all of them. Chosen: the mean number of prompts is then 14.
+_MOST_INTERRUPTED = 1.0 - 1e-6
+#: Ranks that a normal law is read at. Chosen: it has none at 0 and 1.
+_INSIDE = (1e-9, 1.0 - 1e-9)
 #: Standard normal deviates of the ranks, to four digits.
 _NORMAL_DEVIATE = {"p50": 0.0, "p90": 1.2816, "p95": 1.6449, "p99": 2.3263}
 
@@ -96,16 +101,42 @@ def interrupted_share(tpot: Array, step: Array, tail: Array) -> Array:
     return np.clip((tpot - step) / np.maximum(tail - step, TINY), 0.0, 1.0)
 
 
-def itl_percentile(step: Array, tail: Array, interrupted: Array, statistic: str) -> Array:
-    """Return a percentile of gaps between tokens, (C, N): `tail` where enough gaps carry a prompt, else `step`.
+class Gaps(NamedTuple):
+    """Describe the gaps between tokens, seconds, which broadcast to (C, N).
+
+    step: a gap without a prompt. tail: one with as many prompts as there usually are then. each: what one more prompt
+    of mean length adds. most: the longest gap. uneven: root mean square over mean of what prompts add.
+    """
+
+    step: Array
+    tail: Array
+    each: Array
+    most: Array
+    uneven: Array
+
+
+def itl_percentile(gaps: Gaps, interrupted: Array, statistic: str) -> Array:
+    """Return a percentile of gaps between tokens, seconds, (C, N).
+
+    Derived: a Poisson number of prompts enters a step, none of them in most steps. In those that prompts stretch, a
+    share s, their number has the mean e = m / s with m = -ln(1 - s), and what they add together has e times the mean of
+    one and the variance (m u^2 + m^2) / s - e^2 of its square, u being `uneven`. It is taken to be log-normal.
 
     Args:
-        step: gap between tokens without a prompt, seconds, (C, N).
-        tail: gap with a prompt, seconds, (C, N).
-        interrupted: share of gaps with a prompt, (C, N).
+        gaps: of the requests.
+        interrupted: share s of gaps with a prompt, (C, N).
         statistic: a key of `workload.RANKS`.
     """
-    return np.where(interrupted > 1.0 - RANKS[statistic], tail, step)
+    share = np.clip(interrupted, TINY, _MOST_INTERRUPTED)
+    entering = -np.log1p(-share)
+    usual = entering / share
+    second = (entering * np.square(gaps.uneven) + np.square(entering)) / share
+    spread = np.sqrt(np.log(np.maximum(second / np.square(usual), 1.0)))
+    beyond = (1.0 - RANKS[statistic]) / share  # of the gaps with prompts
+    deviate = eq.normal_deviate(np.clip(1.0 - beyond, *_INSIDE))
+    prompts = usual * np.exp(spread * deviate - np.square(spread) / 2.0)
+    gap = np.clip(gaps.tail + gaps.each * (prompts - usual), gaps.step, np.maximum(gaps.most, gaps.tail))
+    return np.asarray(np.where(beyond < 1.0, gap, gaps.step))
 
 
 def unevenness(interference: Array, mean: Callable[[Array], Array]) -> Array:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from perfmodel.arrays import Array
+from perfmodel.serving.step_times.planned_step import prefill_budget
 from perfmodel.serving.step_times.prefills import PrefillTimes
 from perfmodel.serving.step_times.steps import StepModel
 from perfmodel.workload import Load
@@ -39,3 +40,23 @@ def drift_of(elastic: Array, running: Array, peak: Array) -> Array:
     seen = 2.0 * (x + np.expm1(-x)) / np.square(x)
     variance = peak / (np.maximum(running, 1.0) * x)
     return np.asarray(elastic * np.sqrt(seen * variance))
+
+
+def longest_gap(steps: StepModel, load: Load, running: Array, times: tuple[Array, Array, Array]) -> Array:
+    """Return the longest gap between tokens, seconds, (N,): a decode step and as many prompts as can come between.
+
+    Where prompts share steps with decodes, these are the prompts that the token budget holds beside them; where they go
+    first, all that can wait, those of all other sequences.
+
+    Args:
+        steps: computes cost and time of steps.
+        load: load of one replica.
+        running: sequences in the batch, (N,).
+        times: seconds of a decode step, of one with prompts, and what a prompt adds to the former, (N,) each.
+    """
+    decode, mixed, each = times
+    most = np.maximum(running - 1.0, 1.0)
+    if steps.engine.mixes_prefill:
+        left = prefill_budget(steps.token_budget * steps.sharding.pp, most)
+        most = np.minimum(most, left / load.mean(load.new))
+    return np.asarray(np.maximum(mixed, decode + each * most))
