@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from perfmodel.arrays import Array
+from perfmodel.arrays import Array, Mask
 from perfmodel.cases.case_groups import Group, group_load, group_pools
 from perfmodel.cases.evaluate import aggregated, costs_of, evaluate
 from perfmodel.cases.kept_limits import evaluate_kept
@@ -34,14 +34,33 @@ def evaluate_run(settings: Settings, group: Group, costs: CostModel | None = Non
     load = group_load(settings, group)
     number = {c: settings.cases.number[c][group.rows] for c in ("duration_s", "n_requests")}
     timed = np.isfinite(number["duration_s"]) & np.isnan(number["n_requests"])
+    once = np.zeros(len(timed), bool)
     if timed.any():
-        rounds = timed_rounds(number["duration_s"], load.concurrency / found.request_rate)
+        cycle = load.concurrency / found.request_rate
+        once = timed & (number["duration_s"] < cycle) & ~settings.pooled[group.rows]
+        rounds = timed_rounds(number["duration_s"], cycle)
         load = replace(load, requests_per_client=np.where(timed, rounds, load.requests_per_client))
         found = evaluate(settings, group, costs, load=load)
     idle = idle_at_end(load, whole_rounds=np.isfinite(number["n_requests"]))
     lasting = 1.0 + idle * _alone(settings, group, load, found, costs) / load.requests_per_client
     rates = {name: getattr(found.rates, name) / lasting for name in _RATES}
-    return replace(found, rates=replace(found.rates, **rates)), share
+    return _sent_once(settings, group, costs, replace(found, rates=replace(found.rates, **rates)), once), share
+
+
+def _sent_once(settings: Settings, group: Group, costs: CostModel | None, found: Estimates, once: Mask) -> Estimates:
+    """Return estimates of closed loops, those of the rows `once` (N,) as batches whose requests all come at the start.
+
+    Such a run ends before any client sends a second request.
+    """
+    if not once.any():
+        return found
+    some = replace(group, rows=group.rows[once])
+    load = group_load(settings, some)
+    load = replace(load, arrival="offline", n_requests=load.concurrency)
+    batch = evaluate(settings, some, costs, load=load)
+    order = np.arange(len(once))
+    order[once] = len(once) + np.arange(int(once.sum()))
+    return Estimates.concatenate([found, batch]).take(order)
 
 
 def timed_rounds(duration: Array, cycle: Array) -> Array:

@@ -21,13 +21,14 @@ TABLE = Path(__file__).with_name("publications.toml")
 class Setup:
     """Describe what some rows of a publication ran.
 
-    dataset: the publication. engine: "" for rows of any engine. where: number column -> value of the rows. version:
-    that of the engine, "" for none. columns: number column that the rows leave blank -> what stands in it: a number, or
+    dataset: the publication. engine, mode: "" for rows of any. where: number column -> value of the rows. version: that
+    of the engine, "" for none. columns: number column that the rows leave blank -> what stands in it: a number, or
     the number column of the same row that has it.
     """
 
     dataset: str
     engine: str
+    mode: str
     where: Mapping[str, float]
     version: str
     columns: Mapping[str, float | str]
@@ -35,10 +36,11 @@ class Setup:
     def rows(self, cases: Cases) -> Mask:
         """Return which rows of a table ran this setup, (R,)."""
         mine: Mask = cases.text["dataset"] == self.dataset
-        if self.engine:
-            mine = mine & (cases.text["engine"] == self.engine)
-        for column, value in self.where.items():
-            mine = mine & (cases.number[column] == value)
+        for column, value in (("engine", self.engine), ("mode", self.mode)):
+            if value:
+                mine = mine & (cases.text[column] == value)
+        for column, number in self.where.items():
+            mine = mine & (cases.number[column] == number)
         return mine
 
 
@@ -57,7 +59,8 @@ def _setup(dataset: str, entry: Table) -> Setup:
     columns: dict[str, float | str] = {c: given.number(c, above=0) for c in names if c in given}
     columns |= {c: same.text(c, choices=names) for c in names if c in same}
     equal = {c: where.number(c) for c in names if c in where}
-    found = Setup(dataset, entry.text("engine", ""), equal, entry.text("engine_version", ""), columns)
+    engine, mode, version = (entry.text(key, "") for key in ("engine", "mode", "engine_version"))
+    found = Setup(dataset, engine, mode, equal, version, columns)
     for table in (where, given, same, entry):
         table.done()
     return found
