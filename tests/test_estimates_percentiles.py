@@ -74,6 +74,7 @@ def test_gaps_are_those_of_a_poisson_number_of_prompts(entering: float, spread: 
         added += np.where(count >= number, rng.lognormal(-(spread**2) / 2.0, spread, len(count)), 0.0)
     share = -np.expm1(-entering)
     gaps = percentiles.Gaps(
+        mean=np.array(10.0 + 20.0 * entering),
         step=np.array(10.0),
         tail=np.array(10.0 + 20.0 * entering / share),
         each=np.array(20.0),
@@ -82,12 +83,12 @@ def test_gaps_are_those_of_a_poisson_number_of_prompts(entering: float, spread: 
     )
     for statistic in ("p50", "p90", "p95", "p99"):
         drawn = np.percentile(10.0 + 20.0 * added, 100.0 * RANKS[statistic])
-        found = float(percentiles.itl_percentile(gaps, np.array(share), statistic))
+        found = float(percentiles.itl_percentile(gaps, statistic))
         assert found == pytest.approx(drawn, rel=0.15, abs=11.0)  # a number of prompts is whole
     held = gaps._replace(most=np.array(25.0))
     longest = max(25.0, float(gaps.tail))
-    assert float(percentiles.itl_percentile(held, np.array(share), "p99")) == pytest.approx(
-        min(float(percentiles.itl_percentile(gaps, np.array(share), "p99")), longest)
+    assert float(percentiles.itl_percentile(held, "p99")) == pytest.approx(
+        min(float(percentiles.itl_percentile(gaps, "p99")), longest)
     )
 
 

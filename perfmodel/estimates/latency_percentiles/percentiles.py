@@ -104,10 +104,12 @@ def interrupted_share(tpot: Array, step: Array, tail: Array) -> Array:
 class Gaps(NamedTuple):
     """Describe the gaps between tokens, seconds, which broadcast to (C, N).
 
-    step: a gap without a prompt. tail: one with as many prompts as there usually are then. each: what one more prompt
-    of mean length adds. most: the longest gap. uneven: root mean square over mean of what prompts add.
+    mean: over all gaps. step: one without a prompt. tail: one with as many prompts as there usually are then. each:
+    what one more prompt of mean length adds. most: the longest gap. uneven: root mean square over mean of what prompts
+    add.
     """
 
+    mean: Array
     step: Array
     tail: Array
     each: Array
@@ -115,27 +117,29 @@ class Gaps(NamedTuple):
     uneven: Array
 
 
-def itl_percentile(gaps: Gaps, interrupted: Array, statistic: str) -> Array:
-    """Return a percentile of gaps between tokens, seconds, (C, N).
+def itl_percentile(gaps: Gaps, statistic: str) -> Array:
+    """Return a percentile of gaps between tokens, seconds, (C, N). statistic: a key of `workload.RANKS`.
 
-    Derived: a Poisson number of prompts enters a step, none of them in most steps. In those that prompts stretch, a
-    share s, their number has the mean e = m / s with m = -ln(1 - s), and what they add together has e times the mean of
-    one and the variance (m u^2 + m^2) / s - e^2 of its square, u being `uneven`. It is taken to be log-normal.
-
-    Args:
-        gaps: of the requests.
-        interrupted: share s of gaps with a prompt, (C, N).
-        statistic: a key of `workload.RANKS`.
+    Derived: a Poisson number of prompts, m on average, enters a step. Those that prompts stretch are a share
+    s = 1 - exp(-m). Their number has the mean e = m / s there, and what they add together has e times the mean of one
+    and the variance (m u^2 + m^2) / s - e^2 of its square, u being `uneven`. It is taken to be log-normal. The share is
+    known from the mean gap; where that is near `tail` or above it, m follows from what each prompt adds.
     """
-    share = np.clip(interrupted, TINY, _MOST_INTERRUPTED)
-    entering = -np.log1p(-share)
+    longer, each = gaps.mean - gaps.step, np.maximum(gaps.each, TINY)
+    share = np.clip(interrupted_share(gaps.mean, gaps.step, gaps.tail), TINY, _MOST_INTERRUPTED)
+    entering = np.maximum(np.minimum(-np.log1p(-share), longer / each), TINY)
+    share = -np.expm1(-entering)
     usual = entering / share
     second = (entering * np.square(gaps.uneven) + np.square(entering)) / share
     spread = np.sqrt(np.log(np.maximum(second / np.square(usual), 1.0)))
     beyond = (1.0 - RANKS[statistic]) / share  # of the gaps with prompts
     deviate = eq.normal_deviate(np.clip(1.0 - beyond, *_INSIDE))
-    prompts = usual * np.exp(spread * deviate - np.square(spread) / 2.0)
-    gap = np.clip(gaps.tail + gaps.each * (prompts - usual), gaps.step, np.maximum(gaps.most, gaps.tail))
+    more = usual * np.exp(spread * deviate - np.square(spread) / 2.0) - np.minimum(
+        usual, (gaps.tail - gaps.step) / each
+    )
+    held = (np.maximum(gaps.most, gaps.tail) - gaps.step) / each
+    more = np.maximum(more, more * np.clip(held - 1.0, 0.0, 1.0))  # a step that holds no two prompts is full with one
+    gap = np.clip(gaps.tail + gaps.each * more, gaps.step, np.maximum(gaps.most, gaps.tail))
     return np.asarray(np.where(beyond < 1.0, gap, gaps.step))
 
 

@@ -129,9 +129,9 @@ def itl(found: Spread, statistic: str) -> Array:
     """
     time = found.latency
     gap, usual = time.tpot * time.tokens_per_step, time.step * time.tokens_per_step
-    interrupted = percentiles.interrupted_share(gap, usual, time.itl_tail)
     longer = found.mean(time.itl_tail - usual)
     gaps = percentiles.Gaps(
+        mean=gap,
         step=usual + 0.0 * time.tpot,
         tail=time.itl_tail,
         # a prompt of several steps adds to each of them what its chunk does
@@ -139,7 +139,7 @@ def itl(found: Spread, statistic: str) -> Array:
         most=time.itl_most,
         uneven=percentiles.unevenness(time.interference, found.mean) * np.exp(found.classes.prompt_spread**2 / 2.0),
     )
-    return percentiles.itl_percentile(gaps, interrupted, statistic)
+    return percentiles.itl_percentile(gaps, statistic)
 
 
 def output_tokens(classes: RequestClasses, statistic: str) -> Array:
