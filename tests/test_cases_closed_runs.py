@@ -105,6 +105,18 @@ def test_the_rate_of_a_run_is_that_of_the_simulator() -> None:
         assert ended < 0.99
 
 
+def test_the_recipe_of_estimate_answers_for_the_middle_of_a_run() -> None:
+    ended, plain, endless = asked(
+        row(isl_dist="trace"),
+        row(isl_dist="trace", recipe="default"),
+        row(isl_dist="trace", recipe="default", n_requests=3.2e9),
+    ).to_dict("records")
+    assert ended["ttft_ms"] == plain["ttft_ms"] > endless["ttft_ms"]
+    assert ended["output_tok_s"] < 0.95 * plain["output_tok_s"] <= endless["output_tok_s"]
+    few, many = asked(*(row(recipe="default", n_requests=n) for n in (16, 32)))["tpot_ms"]
+    assert few == many == asked(row(recipe="default"))["tpot_ms"][0]
+
+
 # -------------------------------------------------------------------------------- few requests, and a stated time
 
 

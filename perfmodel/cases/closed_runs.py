@@ -41,7 +41,8 @@ def evaluate_run(settings: Settings, group: Group, costs: CostModel | None = Non
         rounds = timed_rounds(number["duration_s"], cycle)
         load = replace(load, requests_per_client=np.where(timed, rounds, load.requests_per_client))
         found = evaluate(settings, group, costs, load=load)
-    idle = idle_at_end(load, whole_rounds=np.isfinite(number["n_requests"]))
+    measured = settings.cases.text["recipe"][group.rows] != "default"  # `estimate` answers for the middle of a run
+    idle = np.where(measured, idle_at_end(load, whole_rounds=np.isfinite(number["n_requests"])), 0.0)
     lasting = 1.0 + idle * _alone(settings, group, load, found, costs) / load.requests_per_client
     rates = {name: getattr(found.rates, name) / lasting for name in _RATES}
     return _sent_once(settings, group, costs, replace(found, rates=replace(found.rates, **rates)), once), share

@@ -167,10 +167,11 @@ def _with_requests(cases: Cases, mode: Texts) -> Cases:
 def _at_once(cases: Cases, mode: Texts) -> Texts:
     """Return the arrival mode of each row, (R,), where a closed loop of no more requests than clients is a batch.
 
-    All its requests are sent at the start, and none follows.
+    All its requests are sent at the start, and none follows. Not so for the recipe `default`, which answers as
+    `estimate` does.
     """
     number = cases.number
-    single = (mode == "closed") & (number["n_requests"] <= number["concurrency"])
+    single = (mode == "closed") & (number["n_requests"] <= number["concurrency"]) & (cases.text["recipe"] != "default")
     return np.where(single, "offline", mode).astype(object)
 
 
