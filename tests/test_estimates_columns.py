@@ -201,7 +201,12 @@ def test_gaps_between_tokens_are_steps_that_some_prompts_stretch() -> None:
     interrupted = (mean - step) / (tail - step)
     assert 0.01 < interrupted < 0.5
     assert float(found.quantile("itl", "p50")[0, 0]) == pytest.approx(step)
-    assert float(found.quantile("itl", "p99")[0, 0]) == pytest.approx(tail)
+    # gaps with a prompt hold the Poisson number that is left above none, and are longest where several come at once
+    entering = -np.log1p(-interrupted)
+    count = np.random.default_rng(1).poisson(entering, 1_000_000)
+    each = min(float(found.latency.interference[0, 0]), tail - step)
+    stretched = np.where(count > 0, tail + each * (count - entering / interrupted), step)
+    assert float(found.quantile("itl", "p99")[0, 0]) == pytest.approx(np.percentile(stretched, 99), rel=0.02)
     # a request's mean gap scatters as the number of prompts that hit it, binomial, nearly Poisson, which bring others;
     # as that of the sequences beside it; and by what queued behind it
     rng, shape = np.random.default_rng(0), found.tokens

@@ -14,7 +14,9 @@ from perfmodel.deployment.columns import deployments
 from perfmodel.estimates.estimation.estimator import estimate
 from perfmodel.estimates.latency_percentiles.percentiles import overall
 from perfmodel.models import model
+from perfmodel.serving.queues.queueing import eased
 from perfmodel.serving.queues.run_waits import mean_in_run, rank_in_run, run_noise, with_backlog
+from perfmodel.workload.load import load_of
 from perfmodel.workload.workload import Workload
 
 RANKS = np.array([0.5, 0.9, 0.95, 0.99])
@@ -115,3 +117,23 @@ def test_a_cache_that_limits_a_run_fills_with_young_sequences_which_pause_when_t
     assert float(found.output_rate[0]) == pytest.approx(np.mean([run["output_tok_s"] for run in played]), rel=0.1)
     # the prompts of nearly all fit at once; 105 sequences of mean length would
     assert float(overall(found, "ttft", "p90")[0]) < 0.2 * float(overall(found, "ttft", "p99")[0])
+
+
+@pytest.mark.parametrize("clients", [8, 25, 100])
+@pytest.mark.parametrize("ramp", [0.3, 0.7, 1.0, 1.5, 4.0])
+def test_clients_that_start_at_random_wait_as_in_a_queue_that_is_played(clients: int, ramp: float) -> None:
+    """Prompts of 1 s, gaps that are exponential; a ramp of 1 is as long as all prompts take."""
+    rng = np.random.default_rng(clients)
+    waits = []
+    for _ in range(400):
+        arrivals, free = np.cumsum(rng.exponential(ramp, clients)), 0.0
+        for arrival in arrivals:
+            waits.append(max(free - arrival, 0.0))
+            free = max(free, arrival) + 1.0
+    load = load_of(Workload.from_lengths(100, 100, concurrency=clients), 1)
+    eased_by = {kind: replace(load, ramp=np.full(1, ramp * clients), ramp_cv=np.full(1, kind)) for kind in (0.0, 1.0)}
+    opening = np.array([(clients - 1) / 2.0])
+    assert eased(opening, load)[0] == opening[0]
+    assert eased(opening, eased_by[0.0])[0] == pytest.approx(max(opening[0] - ramp * clients / 2.0, 0.0))
+    found = eased(opening, eased_by[1.0])[0]
+    assert found == pytest.approx(np.mean(waits), rel=0.3, abs=0.12)

@@ -110,22 +110,38 @@ def _load(settings: Settings, group: Group) -> Load:
     per_client = np.where(np.isfinite(requests / concurrency), requests / concurrency, per_client)
     per_client = measured_per_client(per_client, concurrency, np.nan_to_num(number["warmup_requests"]))
     spread, longest = settings.spread[rows].tolist(), settings.longest_output[rows]
+    cv = np.where(np.isfinite(number["cv"]), number["cv"], one)
+    ramp, ramp_cv = _ramp(number, cv)
     return Load(
         arrival=group.mode,
         **_classes(group, number),
         concurrency=concurrency,
         rate=number["request_rate_rps"],
         n_requests=requests,
-        cv=np.where(np.isfinite(number["cv"]), number["cv"], one),
+        cv=cv,
         requests_per_client=per_client,
         synchronised=synchronised(spread),
         length_cv=length_cv(spread, number["osl"] / longest, settings.output_tail[rows]),
         longest=np.where(np.isfinite(longest), longest, np.inf),
         drafts=np.zeros(len(rows)),
         accepted=one,
-        ramp=np.nan_to_num(number["ramp_s"]),
+        ramp=ramp,
+        ramp_cv=ramp_cv,
         prompt_spread=prompt_spread(spread, settings.prompt_tail[rows]),
     )
+
+
+def _ramp(number: dict[str, Array], cv: Array) -> tuple[Array, Array]:
+    """Return (seconds over which the clients of a closed loop start, coefficient of variation of the gaps), (N,) each.
+
+    Benchmarks that bound a random stream start a client at each arrival until all have one (vLLM `vllm bench serve`
+    with `--request-rate` and `--max-concurrency`). number: columns of the rows. cv: that of the gaps of a stream, (N,).
+    """
+    stated = np.isfinite(number["ramp_s"])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        started = number["concurrency"] / number["request_rate_rps"]
+    ramp = np.where(stated, number["ramp_s"], np.nan_to_num(started, nan=0.0, posinf=0.0))
+    return ramp, np.where(stated, 0.0, cv)
 
 
 def _classes(group: Group, number: dict[str, Array]) -> dict[str, Array]:

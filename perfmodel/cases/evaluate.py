@@ -27,13 +27,19 @@ EIGHT_BITS_WITH_SCALES = 8.5
 BITS_PER_BYTE = 8.0
 
 
-def evaluate(settings: Settings, group: Group, costs: CostModel | None = None, share: Array | float = 1.0) -> Estimates:
+def evaluate(
+    settings: Settings,
+    group: Group,
+    costs: CostModel | None = None,
+    share: Array | float = 1.0,
+    load: Load | None = None,
+) -> Estimates:
     """Estimate latency, throughput and memory of the group's rows, in their order.
 
     costs: prices the operators; by default the cost model of the group's engine. share: of the rate of open loops that
-    is taken, (N,).
+    is taken, (N,). load: in place of `group_load`.
     """
-    load = group_load(settings, group)
+    load = group_load(settings, group) if load is None else load
     load = replace(load, rate=load.rate * share)
     costs = costs or costs_of(group.engine)
     if group.pooled:

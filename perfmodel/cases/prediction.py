@@ -18,9 +18,10 @@ from hwdb import Hwdb, PerfmodelError
 from hwdb import load as load_hwdb
 from perfmodel.arrays import Index
 from perfmodel.cases.case_groups import Group, groups_of
+from perfmodel.cases.closed_runs import evaluate_run
 from perfmodel.cases.evaluate import costs_of, remarks_on
 from perfmodel.cases.hosts import hosts_of
-from perfmodel.cases.kept_limits import evaluate_kept, load_remarks
+from perfmodel.cases.kept_limits import load_remarks
 from perfmodel.cases.read import Cases, cases_of, read_cases
 from perfmodel.cases.settings import Settings, settle
 from perfmodel.cases.write import (
@@ -161,7 +162,7 @@ def _predicted(
 def _evaluated(settings: Settings, group: Group, costs: CostModel | None, ask: Ask) -> Evaluated | PerfmodelError:
     """Estimate a group of rows, whose steps are priced by `ask`; return the error where that fails."""
     try:
-        found, share = evaluate_kept(settings, group, Deferred(costs or costs_of(group.engine), ask))
+        found, share = evaluate_run(settings, group, Deferred(costs or costs_of(group.engine), ask))
         loads = load_remarks(settings, group, found, share)
         return Evaluated(group.rows, found, remarks_on(settings, group), loads)
     except PerfmodelError as problem:

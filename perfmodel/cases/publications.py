@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from hwdb.tomlfile import Table, read_toml
-from perfmodel.arrays import Index
+from perfmodel.arrays import Mask
 from perfmodel.cases.read import Cases, Texts
 from perfmodel.cases.resolve import Named, Resolved
+from perfmodel.cases.table import NUMBER_COLUMNS
 from perfmodel.dtypes import FORMAT_CODE, storage
 from perfmodel.engines import Engine
 
@@ -22,42 +23,75 @@ TABLE = Path(__file__).with_name("publications.toml")
 _TEXTS = {"admission": ("grow", "reserve", "contiguous"), "preemption": ("recompute", "swap", "none")}
 #: Those that it may state as true or false.
 _SWITCHES = ("chunked_prefill", "narrow_cache")
+#: Modes in which an engine takes its defaults for use without a server.
+BATCHES = ("static", "offline", "single")
+#: Modes in which a program that runs an engine in its own process streams from it; the others are batch use.
+STREAMED = ("open", "closed", "single")
 
 
 @dataclass(frozen=True)
-class Publication:
-    """Hold what a publication ran, whatever its rows leave blank.
+class Setup:
+    """Describe what some rows of a publication ran.
 
-    name: what the names of its data sets begin with. engine_version: "" where rows differ in it. settings: of the
-    engine, by the name of their field. kv_dtype: format of the KV cache by model.
+    dataset: what the names of the publication's data sets begin with. engine, mode: "" for rows of any. where: number
+    column -> value of the rows. version: that of the engine, "" for none. columns: number column that the rows leave
+    blank -> what stands in it: a number, or the number column of the same row that has it. settings: of the engine, by
+    the name of their field. kv_dtype: format of the KV cache by model. server: whether batches were sent to a server,
+    all at once (`Engine.behind_server`). in_process: whether the load generator ran the engine in its own process
+    (`Engine.embedded`).
     """
 
-    name: str
+    dataset: str
     engine: str
-    engine_version: str
+    mode: str
+    where: Mapping[str, float]
+    version: str
+    columns: Mapping[str, float | str]
     settings: Mapping[str, Any]
     kv_dtype: Mapping[str, str]
+    server: bool
+    in_process: bool
 
-    def covers(self, datasets: Texts, engines: Texts) -> np.ndarray:
-        """Return True for rows of this publication on its engine, (R,). datasets, engines: texts of the rows, (R,)."""
-        return np.asarray(np.char.startswith(datasets.astype(str), self.name) & (engines == self.engine))
+    def rows(self, cases: Cases) -> Mask:
+        """Return which rows of a table ran this setup, (R,)."""
+        mine: Mask = np.char.startswith(cases.text["dataset"].astype(str), self.dataset)
+        for column, value in (("engine", self.engine), ("mode", self.mode)):
+            if value:
+                mine = mine & (cases.text[column] == value)
+        for column, number in self.where.items():
+            mine = mine & (cases.number[column] == number)
+        return mine
 
 
 @cache
-def publications() -> tuple[Publication, ...]:
-    """Return every known publication; the file gives the source of each."""
+def setups() -> tuple[Setup, ...]:
+    """Return the known setups of all publications; the file gives the source of each."""
     top = read_toml(TABLE, "table of publications")
-    out = []
-    for name in top.keys():  # noqa: SIM118 - no mapping
-        entry = top.table(name)
-        entry.text("source")
-        formats = entry.table("kv_dtype", {})
-        kv_dtype = {model: storage(formats.text(model)).name for model in formats.keys()}  # noqa: SIM118
-        settings = _settings(entry.table("settings", {}))
-        version = entry.text("engine_version", "")
-        out.append(Publication(name, entry.text("engine"), version, settings, kv_dtype))
-        entry.done()
-    return tuple(out)
+    return tuple(_setup(name, entry) for name in top.keys() for entry in top.tables(name))  # noqa: SIM118 - no mapping
+
+
+def _setup(dataset: str, entry: Table) -> Setup:
+    """Read one entry of the file. Raises `InputError` for an unknown key or column, and without a source."""
+    entry.text("source")
+    names = [c.name for c in NUMBER_COLUMNS]
+    where, given, same, formats = (entry.table(key, None) for key in ("where", "columns", "same_as", "kv_dtype"))
+    columns: dict[str, float | str] = {c: given.number(c, above=0) for c in names if c in given}
+    columns |= {c: same.text(c, choices=names) for c in names if c in same}
+    found = Setup(
+        dataset=dataset,
+        engine=entry.text("engine", ""),
+        mode=entry.text("mode", ""),
+        where={c: where.number(c) for c in names if c in where},
+        version=entry.text("engine_version", ""),
+        columns=columns,
+        settings=_settings(entry.table("settings", None)),
+        kv_dtype={m: storage(formats.text(m)).name for m in formats.keys()},  # noqa: SIM118 - no mapping
+        server=entry.flag("server", False),
+        in_process=entry.flag("in_process", False),
+    )
+    for table in (where, given, same, formats, entry):
+        table.done()
+    return found
 
 
 def _settings(table: Table) -> dict[str, Any]:
@@ -70,33 +104,44 @@ def _settings(table: Table) -> dict[str, Any]:
     return found
 
 
-def with_published_versions(cases: Cases) -> Cases:
-    """Fill the version of the engine where a row leaves it out and its publication is known to have run one."""
-    text = cases.text
-    version = text["engine_version"].copy()
-    for one in publications():
-        version[(version == "") & one.covers(text["dataset"], text["engine"])] = one.engine_version
-    return replace(cases, text={**text, "engine_version": version})
+def with_published_columns(cases: Cases) -> Cases:
+    """Fill the version of the engine, and number columns, where a row of a known publication leaves them out."""
+    number, version = dict(cases.number), cases.text["engine_version"].copy()
+    for setup in setups():
+        mine = setup.rows(cases)
+        if setup.version:
+            version[mine & (version == "")] = setup.version
+        for column, value in setup.columns.items():
+            filled = cases.number[value] if isinstance(value, str) else value
+            number[column] = np.where(mine & np.isnan(number[column]), filled, number[column])
+    return replace(cases, text={**cases.text, "engine_version": version}, number=number)
 
 
-def with_published_settings(cases: Cases, names: Resolved) -> Resolved:
-    """Return the engines as their publications set them, and KV cache formats that rows leave blank."""
-    text = cases.text
+def with_published_engines(cases: Cases, mode: Texts, names: Resolved) -> Resolved:
+    """Return the engines as their publications ran them, and KV cache formats that rows leave blank.
+
+    mode: (R,) arrival mode.
+    """
     engines, kv = names.engines, names.kv
-    for one in publications():
-        rows = one.covers(text["dataset"], text["engine"]) & (text["recipe"] != "default")
-        if one.settings and rows.any():
-            engines = _configured(engines, np.flatnonzero(rows), one.settings)
-        for model, kind in one.kv_dtype.items():
-            kv = np.where(rows & (kv < 0) & (text["model"] == model), FORMAT_CODE[kind], kv)
+    batches, streamed = np.isin(mode, BATCHES), np.isin(mode, STREAMED)
+    for setup in setups():
+        mine = setup.rows(cases) & (cases.text["recipe"] != "default")
+        if setup.settings:
+            engines = _changed(engines, mine, lambda engine, setup=setup: engine.configured(**setup.settings))
+        if setup.server:
+            engines = _changed(engines, mine & batches, lambda engine: engine.behind_server())
+        if setup.in_process:
+            engines = _changed(engines, mine & streamed, lambda engine: engine.embedded())
+        for model, kind in setup.kv_dtype.items():
+            kv = np.where(mine & (kv < 0) & (cases.text["model"] == model), FORMAT_CODE[kind], kv)
     return replace(names, engines=engines, kv=kv)
 
 
-def _configured(engines: Named[Engine], rows: Index, settings: Mapping[str, Any]) -> Named[Engine]:
-    """Return the engines, of which those of `rows` have other settings."""
+def _changed(engines: Named[Engine], rows: Mask, change: Callable[[Engine], Engine]) -> Named[Engine]:
+    """Return the engines, of which those of `rows` (R,) are changed."""
     values, index = list(engines.values), engines.index.copy()
     for number in np.unique(engines.index[rows]).tolist():
         if number >= 0:
-            values.append(engines.values[number].configured(**settings))
-            index[rows[engines.index[rows] == number]] = len(values) - 1
+            index[rows & (engines.index == number)] = len(values)
+            values.append(change(engines.values[number]))
     return Named(values=tuple(values), index=index)

@@ -11,7 +11,7 @@ import numpy as np
 from hwdb import Hwdb, InputError
 from perfmodel.arrays import Array, Index, Mask
 from perfmodel.cases.protocols import with_kept_limits
-from perfmodel.cases.publications import with_published_settings, with_published_versions
+from perfmodel.cases.publications import with_published_columns, with_published_engines
 from perfmodel.cases.read import Cases, Texts
 from perfmodel.cases.resolve import Named, Resolved, resolve, resolve_names
 from perfmodel.cases.table import POOL_COLUMNS
@@ -65,18 +65,19 @@ def settle(cases: Cases, database: Hwdb) -> Settings:
 
     database: where devices are looked up.
     """
-    cases = with_kept_limits(with_published_versions(cases))
+    cases = with_kept_limits(with_published_columns(cases))
     names = resolve(cases, database)
     classes = _classes(cases, names)
     cases = _with_lengths(cases, names)
     spread = _spread(cases, names, classes)
     mode = _modes(cases)
     cases = _with_requests(cases, mode)
+    mode = _at_once(cases, mode)
     pooled = np.any([np.isfinite(cases.number[c]) for c in POOL_COLUMNS], axis=0)
     check_degrees(cases, pooled)
     check_experts_spread(cases, pooled)
     check_power_limits(cases, names.devices.values, names.devices.index)
-    names = with_published_settings(cases, replace(names, engines=_engines_in_pools(names.engines, pooled)))
+    names = with_published_engines(cases, mode, replace(names, engines=_engines_in_pools(names.engines, pooled)))
     tuned = ~pooled & (cases.text["recipe"] != "default")
     names = replace(names, weight=_weights(names, mode, tuned))
     longest = _statistic(names, "output_max")
@@ -159,6 +160,17 @@ def _with_requests(cases: Cases, mode: Texts) -> Cases:
     arriving = np.maximum(np.round(number["request_rate_rps"] * number["duration_s"]), 1.0)
     fill = (mode == "open") & np.isnan(number["n_requests"])
     return replace(cases, number={**number, "n_requests": np.where(fill, arriving, number["n_requests"])})
+
+
+def _at_once(cases: Cases, mode: Texts) -> Texts:
+    """Return the arrival mode of each row, (R,), where a closed loop of no more requests than clients is a batch.
+
+    All its requests are sent at the start, and none follows. Not so for the recipe `default`, which answers as
+    `estimate` does.
+    """
+    number = cases.number
+    single = (mode == "closed") & (number["n_requests"] <= number["concurrency"]) & (cases.text["recipe"] != "default")
+    return np.where(single, "offline", mode).astype(object)
 
 
 def _engines_in_pools(engines: Named[Engine], pooled: Mask) -> Named[Engine]:

@@ -45,7 +45,7 @@ _WITH_INTERVAL = {
 }
 
 #: Percentiles within a class by metric; those of gaps between tokens need no lengths.
-_WITHIN = {"ttft": within_class.ttft, "tpot": within_class.tpot, "e2e": within_class.e2e}
+_WITHIN = {"ttft": within_class.ttft, "tpot": within_class.tpot, "itl": within_class.itl, "e2e": within_class.e2e}
 
 #: Columns, and rows, that a notebook shows.
 SHOWN = (
@@ -255,11 +255,7 @@ class Estimates(LazyFields, ColumnGroup):
             if metric == "tpot":
                 return within_class.tpot_mean(self)
             return {"ttft": time.ttft, "itl": time.tpot * time.tokens_per_step, "e2e": time.e2e}[metric]
-        if metric != "itl":
-            return _WITHIN[metric](self, statistic)
-        gap, usual = time.tpot * time.tokens_per_step, time.step * time.tokens_per_step
-        interrupted = percentiles.interrupted_share(gap, usual, time.itl_tail)
-        return percentiles.itl_percentile(usual + 0.0 * time.tpot, time.itl_tail, interrupted, statistic)
+        return _WITHIN[metric](self, statistic)
 
     def columns(self) -> dict[str, Array]:
         """Return columns over all requests, (N,) each, by name with unit, as in tables, CSV and JSON."""

@@ -38,6 +38,7 @@ from perfmodel.serving.served import (
 from perfmodel.serving.step_times.curve import DecodeCurve, decode_curve
 from perfmodel.serving.step_times.planned_step import PlannedPrompts, PlannedStep
 from perfmodel.serving.step_times.steps import StepModel
+from perfmodel.serving.step_times.token_spread import longest_gap
 
 __all__ = [
     "MAX_RUNNING",
@@ -60,6 +61,7 @@ __all__ = [
     "WaitShape",
     "decode_curve",
     "eased",
+    "longest_gap",
     "opening_share",
     "prompt_pool",
     "queue_variability",

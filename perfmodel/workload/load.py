@@ -39,7 +39,8 @@ class Load:
         cv: coefficient of variation of the gaps between arrivals.
         requests_per_client: requests that each client of a closed loop sends; the opening burst is one of them.
             Infinite where the burst is not measured.
-        ramp: seconds over which the clients of a closed loop start, evenly.
+        ramp: seconds over which the clients of a closed loop start. ramp_cv: coefficient of variation of the gaps
+            between their starts, 0 where these are even.
         synchronised: how far requests that start together stay together, 0 to 1 (see `length_spread`).
         prompt_spread: standard deviation of the logarithm of prompt lengths within a class.
     Decoding, (N,):
@@ -65,6 +66,7 @@ class Load:
     drafts: Array
     accepted: Array
     ramp: Array
+    ramp_cv: Array
     prompt_spread: Array
 
     @property
@@ -163,6 +165,7 @@ def load_of(workload: Workload, candidates: int, requests_per_client: float = DE
         drafts=column(0.0),
         accepted=column(1.0),
         ramp=column(0.0),
+        ramp_cv=column(0.0),
         prompt_spread=column(prompts),
     )
 

@@ -207,7 +207,7 @@ def _burst(demand: Load, population: Array, prompts: PromptPool, wait: Array) ->
     """
     if demand.arrival != "closed":
         return np.zeros_like(wait)
-    opening = eased((np.nan_to_num(population, nan=1.0) - 1.0) / 2.0 / prompts.max_rate, demand.ramp)
+    opening = eased((np.nan_to_num(population, nan=1.0) - 1.0) / 2.0 / prompts.max_rate, demand)
     return opening_share(demand.requests_per_client) * np.maximum(opening - wait, 0.0)
 
 

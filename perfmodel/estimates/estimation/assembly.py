@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from operator import attrgetter
 
 import numpy as np
 
@@ -23,7 +24,7 @@ from perfmodel.estimates.ranges.intervals import DEVIATE_80
 from perfmodel.lazy_fields import LazyValue, lazy_value
 from perfmodel.memory import Memory
 from perfmodel.power import Activity, energy_per_token, use_of
-from perfmodel.serving import SHORT_WAITS, TINY, Served, StepModel
+from perfmodel.serving import SHORT_WAITS, TINY, Served, StepModel, longest_gap
 from perfmodel.workload import RANKS, Load
 
 
@@ -108,7 +109,7 @@ def _power_use(steps: StepModel, load: Load, served: Served, devices: Array, out
 
 def _by_class(steps: StepModel, load: Load, served: Served) -> tuple[Latency, RequestClasses]:
     """Collect the latencies and the request classes as columns of one shape, (C, N)."""
-    times = served.times
+    times, decode, mixed, interference = served.times, *attrgetter("decode", "mixed", "interference")(served.steps)
     latency = {
         "ttft": times.ttft,
         "tpot": times.tpot,
@@ -116,9 +117,10 @@ def _by_class(steps: StepModel, load: Load, served: Served) -> tuple[Latency, Re
         "prefill": times.prefill,
         "wait": times.wait + times.burst,
         "front_end": steps.request_time(load.input),
-        "step": served.steps.decode / load.accepted,
-        "itl_tail": served.steps.mixed,
-        "interference": served.steps.interference,
+        "step": decode / load.accepted,
+        "itl_tail": mixed,
+        "itl_most": longest_gap(steps, load, served.running, (decode, mixed, load.mean(interference))),
+        "interference": interference,
         "tokens_per_step": load.accepted,
     }
     classes = {"input": load.input, "output": load.output, "share": load.share}

@@ -15,6 +15,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from perfmodel import equations as eq
 from perfmodel.arrays import Array, Mask, clipped
 from perfmodel.estimates.columns.groups import WaitShape
 from perfmodel.serving import TINY, with_backlog
@@ -22,6 +23,10 @@ from perfmodel.workload import RANKS, output_quantile, survival
 
 #: Halvings of the bracket of a wait: it ends within 1e-6 of its longest value.
 _WAIT_BISECTIONS = 20
+#: Share of gaps with a prompt that stands for all of them. Chosen: the mean number of prompts is then 14.
+_MOST_INTERRUPTED = 1.0 - 1e-6
+#: Ranks that a normal law is read at. Chosen: it has none at 0 and 1.
+_INSIDE = (1e-9, 1.0 - 1e-9)
 #: Standard normal deviates of the ranks, to four digits.
 _NORMAL_DEVIATE = {"p50": 0.0, "p90": 1.2816, "p95": 1.6449, "p99": 2.3263}
 
@@ -96,16 +101,46 @@ def interrupted_share(tpot: Array, step: Array, tail: Array) -> Array:
     return np.clip((tpot - step) / np.maximum(tail - step, TINY), 0.0, 1.0)
 
 
-def itl_percentile(step: Array, tail: Array, interrupted: Array, statistic: str) -> Array:
-    """Return a percentile of gaps between tokens, (C, N): `tail` where enough gaps carry a prompt, else `step`.
+class Gaps(NamedTuple):
+    """Describe the gaps between tokens, seconds, which broadcast to (C, N).
 
-    Args:
-        step: gap between tokens without a prompt, seconds, (C, N).
-        tail: gap with a prompt, seconds, (C, N).
-        interrupted: share of gaps with a prompt, (C, N).
-        statistic: a key of `workload.RANKS`.
+    mean: over all gaps. step: one without a prompt. tail: one with as many prompts as there usually are then. each:
+    what one more prompt of mean length adds. most: the longest gap. uneven: root mean square over mean of what prompts
+    add.
     """
-    return np.where(interrupted > 1.0 - RANKS[statistic], tail, step)
+
+    mean: Array
+    step: Array
+    tail: Array
+    each: Array
+    most: Array
+    uneven: Array
+
+
+def itl_percentile(gaps: Gaps, statistic: str) -> Array:
+    """Return a percentile of gaps between tokens, seconds, (C, N). statistic: a key of `workload.RANKS`.
+
+    Derived: a Poisson number of prompts, m on average, enters a step. Those that prompts stretch are a share
+    s = 1 - exp(-m). Their number has the mean e = m / s there, and what they add together has e times the mean of one
+    and the variance (m u^2 + m^2) / s - e^2 of its square, u being `uneven`. It is taken to be log-normal. The share is
+    known from the mean gap; where that is near `tail` or above it, m follows from what each prompt adds.
+    """
+    longer, each = gaps.mean - gaps.step, np.maximum(gaps.each, TINY)
+    share = np.clip(interrupted_share(gaps.mean, gaps.step, gaps.tail), TINY, _MOST_INTERRUPTED)
+    entering = np.maximum(np.minimum(-np.log1p(-share), longer / each), TINY)
+    share = -np.expm1(-entering)
+    usual = entering / share
+    second = (entering * np.square(gaps.uneven) + np.square(entering)) / share
+    spread = np.sqrt(np.log(np.maximum(second / np.square(usual), 1.0)))
+    beyond = (1.0 - RANKS[statistic]) / share  # of the gaps with prompts
+    deviate = eq.normal_deviate(np.clip(1.0 - beyond, *_INSIDE))
+    more = usual * np.exp(spread * deviate - np.square(spread) / 2.0) - np.minimum(
+        usual, (gaps.tail - gaps.step) / each
+    )
+    held = (np.maximum(gaps.most, gaps.tail) - gaps.step) / each
+    more = np.maximum(more, more * np.clip(held - 1.0, 0.0, 1.0))  # a step that holds no two prompts is full with one
+    gap = np.clip(gaps.tail + gaps.each * more, gaps.step, np.maximum(gaps.most, gaps.tail))
+    return np.asarray(np.where(beyond < 1.0, gap, gaps.step))
 
 
 def unevenness(interference: Array, mean: Callable[[Array], Array]) -> Array:

@@ -122,6 +122,26 @@ def e2e(found: Spread, statistic: str) -> Array:
     return _mixture(at, statistic)
 
 
+def itl(found: Spread, statistic: str) -> Array:
+    """Return a percentile of the gaps between tokens, seconds, (C, N). statistic: a key of `workload.RANKS`.
+
+    Prompts differ from class to class, and within a class as `prompt_spread` says.
+    """
+    time = found.latency
+    gap, usual = time.tpot * time.tokens_per_step, time.step * time.tokens_per_step
+    longer = found.mean(time.itl_tail - usual)
+    gaps = percentiles.Gaps(
+        mean=gap,
+        step=usual + 0.0 * time.tpot,
+        tail=time.itl_tail,
+        # a prompt of several steps adds to each of them what its chunk does
+        each=np.minimum(found.mean(time.interference), np.maximum(longer, 0.0)),
+        most=time.itl_most,
+        uneven=percentiles.unevenness(time.interference, found.mean) * np.exp(found.classes.prompt_spread**2 / 2.0),
+    )
+    return percentiles.itl_percentile(gaps, statistic)
+
+
 def output_tokens(classes: RequestClasses, statistic: str) -> Array:
     """Return a percentile of the output tokens of the requests of each class, (C, N); statistic: of `RANKS`."""
     rank = np.array(RANKS[statistic])

@@ -173,7 +173,7 @@ def closed_loop(steps: StepModel, load: Load, max_running: Array, prefills_per_r
     queue = place_queue(load, (batch.clients, batch.running), residence, load.mean(request_time))
     planned = _planned_step(batch, batch.running / residence)
     opening = opening_burst(batch.running, batch.group, load.mean(batch.grouped.alone) / batch.group, batch.prompt)
-    opening = eased(opening, load.ramp)
+    opening = eased(opening, load)
     burst = batch.opening_share * np.maximum(opening - batch.prompt - inside - planned, 0.0)
     wait = inside + queue.mean + planned
     ttft = batch.prefill.shared + wait + burst + request_time

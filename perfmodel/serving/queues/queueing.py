@@ -14,6 +14,8 @@ import numpy as np
 from perfmodel import equations as eq
 from perfmodel.arrays import Array, Index, Mask, common_shape
 from perfmodel.serving.limits import MAX_UTILISATION, TINY
+from perfmodel.serving.queues.run_waits import mean_in_run, run_noise, with_backlog
+from perfmodel.workload import Load
 
 #: Halvings of a bracket before the root in it is searched. Chosen: of a factor 1e10 they leave some per cent.
 _HALVINGS = 8
@@ -228,13 +230,19 @@ def opening_share(requests_per_client: Array) -> Array:
     return np.clip(1.0 / np.maximum(requests_per_client, 1.0), 0.0, 1.0)
 
 
-def eased(opening: Array, ramp: Array) -> Array:
-    """Return the mean seconds that a request of the opening burst waits where clients start over `ramp` seconds, (N,).
+def eased(opening: Array, load: Load) -> Array:
+    """Return the mean seconds that a request of the opening burst waits where clients start over a while, (N,).
 
     Derived: client i of C starts at ramp i / C, and is served when those before it are, so that half a ramp is saved on
-    average. opening: the seconds where all start together, (N,).
+    average. Where gaps vary, work comes as a random walk around that, whose mean is that of a run of C requests; with a
+    long ramp it is the wait s^2 / 2 (g - s) of Poisson arrivals with gaps of g (M/D/1), within an eighth.
+
+    opening: the seconds where all start together, (N,). load: of the whole loop.
     """
-    return np.maximum(opening - ramp / 2.0, 0.0)
+    clients = np.maximum(load.concurrency, 1.0)
+    noise = run_noise(clients, 2.0 * opening / clients, np.square(load.ramp_cv))
+    chance = np.where(load.ramp > 0.0, mean_in_run(noise, np.full_like(noise, np.inf)), 0.0)
+    return np.minimum(with_backlog(opening - load.ramp / 2.0, chance), opening)
 
 
 def spilled_group_wait(running: Array, group: Array, mixed_step: Array) -> Array:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from perfmodel.arrays import Array
+from perfmodel.serving.step_times.planned_step import prefill_budget
 from perfmodel.serving.step_times.prefills import PrefillTimes
 from perfmodel.serving.step_times.steps import StepModel
 from perfmodel.workload import Load
 
 #: Least d ln(completions) / d ln(running sequences) of the drift. Chosen: below it the replica is at its capacity.
 _LEAST_DEATHS = 0.05
+#: Least number of prompts that may come between two tokens where nothing bounds it. Chosen: two can come at once.
+_LEAST_WAITING = 2.0
 
 
 def longest_delay(steps: StepModel, load: Load, decode: Array, prefill: PrefillTimes) -> Array:
@@ -39,3 +42,23 @@ def drift_of(elastic: Array, running: Array, peak: Array) -> Array:
     seen = 2.0 * (x + np.expm1(-x)) / np.square(x)
     variance = peak / (np.maximum(running, 1.0) * x)
     return np.asarray(elastic * np.sqrt(seen * variance))
+
+
+def longest_gap(steps: StepModel, load: Load, running: Array, times: tuple[Array, Array, Array]) -> Array:
+    """Return the longest gap between tokens, seconds, (N,): a decode step and as many prompts as can come between.
+
+    Where prompts share steps with decodes, these are the prompts that the token budget holds beside them; where they go
+    first, or no budget bounds a step, all that can wait, those of all other sequences, but two at least.
+
+    Args:
+        steps: computes cost and time of steps.
+        load: load of one replica.
+        running: sequences in the batch, (N,).
+        times: seconds of a decode step, of one with prompts, and what a prompt adds to the former, (N,) each.
+    """
+    decode, mixed, each = times
+    waiting = np.maximum(running - 1.0, _LEAST_WAITING)
+    budget = steps.token_budget * steps.sharding.pp
+    bounded = np.isfinite(budget) & steps.engine.mixes_prefill
+    held = prefill_budget(np.where(bounded, budget, 0.0), np.maximum(running - 1.0, 0.0)) / load.mean(load.new)
+    return np.asarray(np.maximum(mixed, decode + each * np.where(bounded, held, waiting)))
