@@ -119,7 +119,7 @@ def _load(settings: Settings, group: Group) -> Load:
         cv=np.where(np.isfinite(number["cv"]), number["cv"], one),
         requests_per_client=per_client,
         synchronised=synchronised(spread),
-        length_cv=length_cv(spread, number["osl"] / longest, settings.output_tail[rows]),
+        length_cv=length_cv(spread, number["osl"] / longest, settings.output_cv[rows]),
         longest=np.where(np.isfinite(longest), longest, np.inf),
         drafts=np.zeros(len(rows)),
         accepted=one,

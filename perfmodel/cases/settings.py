@@ -33,8 +33,6 @@ IMPLIED_MODE = {"request_rate_rps": "open", "concurrency": "closed", "batch": "s
 NEEDED = {"open": "request_rate_rps", "closed": "concurrency", "static": "batch"}
 #: Bytes per weight from which a checkpoint counts as unquantised (bf16 and fp16 have 2).
 UNQUANTISED_BYTES = 2.0
-#: What data sets tell of how far lengths spread: (lengths, percentile).
-_TAILS = (("input", "p90"), ("output", "p99"))
 #: Numbers that describe adapters; the columns have `lora_` before these names.
 ADAPTER_NUMBERS = ("rank", "count", "resident", "zipf")
 
@@ -44,8 +42,8 @@ class Settings:
     """Holds R rows of cases with all blanks filled in; rows that cannot be answered have their reason in `cases.error`.
 
     mode: (R,) arrival mode. pooled: (R,) True for disaggregated rows (prefill and decode pools). longest_output: (R,)
-    tokens at which outputs are cut, infinite where nothing cuts them. prompt_tail, output_tail: (R,) 90th percentile of
-    prompts and 99th of outputs over their means, NaN where the data set does not tell. spread: (R,) kind of length
+    tokens at which outputs are cut, infinite where nothing cuts them. prompt_tail: (R,) 90th percentile of prompts
+    over their mean, output_cv: (R,) coefficient of variation of outputs; NaN where the data set does not tell. spread: (R,) kind of length
     spread. classes: length classes of the data set that a row names in place of lengths; rows without have index -1.
     adapters: LoRA adapters of each row, None for rows without.
     """
@@ -56,7 +54,7 @@ class Settings:
     pooled: Mask
     longest_output: Array
     prompt_tail: Array
-    output_tail: Array
+    output_cv: Array
     spread: Texts
     classes: Named[Histogram]
     adapters: Named[Adapters | None]
@@ -82,8 +80,6 @@ def settle(cases: Cases, database: Hwdb) -> Settings:
     tuned = ~pooled & (cases.text["recipe"] != "default")
     names = replace(names, weight=_weights(names, mode, tuned))
     longest = _statistic(names, "output_max")
-    with np.errstate(invalid="ignore"):
-        tails = [_statistic(names, f"{one}_{rank}") / _statistic(names, f"{one}_mean") for one, rank in _TAILS]
     settings = Settings(
         cases=cases,
         names=names,
@@ -91,8 +87,8 @@ def settle(cases: Cases, database: Hwdb) -> Settings:
         pooled=pooled,
         longest_output=np.where(np.isfinite(longest), longest, np.inf),
         spread=spread,
-        prompt_tail=tails[0],
-        output_tail=tails[1],
+        prompt_tail=_statistic(names, "input_p90") / _statistic(names, "input_mean"),
+        output_cv=_statistic(names, "output_cv"),
         classes=classes,
         adapters=_adapters(cases),
     )
