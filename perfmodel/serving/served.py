@@ -65,6 +65,11 @@ class WaitShape:
     long_cv: Array | float = 1.0
 
 
+#: Lengths of answers, over the mean one, that `TokenShape.pace` is given at. Chosen: answers of recorded traffic reach
+#: 6 times their mean.
+PACE_AT = (0.0, 0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
+
+
 @dataclass(frozen=True)
 class TokenShape:
     """Describe how times per output token differ between the requests of a run, (N,).
@@ -74,6 +79,8 @@ class TokenShape:
     0 to twice its mean. settling_most: upper bound of this delay in seconds per output token. drift: coefficient of
     variation of the time per token, because the number of running sequences varies around its mean. gain: factor by
     which further prompts, which arrive during a delay, lengthen it; 1 if the number of requests in flight is fixed.
+    pace: time per output token, without settling, of answers of `PACE_AT` times the mean length, over that of all
+    tokens, (K, N); 1 where the load is steady.
     """
 
     settling: Array | float = 0.0
@@ -81,6 +88,7 @@ class TokenShape:
     settling_most: Array | float = np.inf
     drift: Array | float = 0.0
     gain: Array | float = 1.0
+    pace: Array | float = 1.0
 
 
 @dataclass(frozen=True)

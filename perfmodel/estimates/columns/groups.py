@@ -110,8 +110,9 @@ class WaitShape(ColumnGroup):
 
 @dataclass(frozen=True)
 class TokenShape(ColumnGroup):
-    """Describe how times per output token differ between the requests of a run, (N,), as `perfmodel.serving.TokenShape`
-    does.
+    """Describe how times per output token differ between the requests of a run, as `perfmodel.serving.TokenShape` does.
+
+    pace: (K, N), at the lengths of `perfmodel.serving.PACE_AT`; others: (N,).
     """
 
     settling: Array
@@ -119,6 +120,7 @@ class TokenShape(ColumnGroup):
     settling_most: Array
     drift: Array
     gain: Array
+    pace: Array
 
 
 @dataclass(frozen=True)

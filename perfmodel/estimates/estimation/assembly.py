@@ -23,7 +23,7 @@ from perfmodel.estimates.ranges.intervals import DEVIATE_80
 from perfmodel.lazy_fields import LazyValue, lazy_value
 from perfmodel.memory import Memory
 from perfmodel.power import Activity, energy_per_token, use_of
-from perfmodel.serving import SHORT_WAITS, TINY, Served, StepModel
+from perfmodel.serving import PACE_AT, SHORT_WAITS, TINY, Served, StepModel
 from perfmodel.workload import RANKS, Load
 
 
@@ -87,7 +87,9 @@ def _waits(served: Served, count: int) -> WaitShape:
 
 def _tokens(served: Served, count: int) -> TokenShape:
     """Collect how times per output token differ between requests as columns of `count` deployments."""
-    return TokenShape(**{f.name: np.broadcast_to(getattr(served.tokens, f.name), count) for f in fields(TokenShape)})
+    shapes = {"pace": (len(PACE_AT), count)}
+    names = [f.name for f in fields(TokenShape)]
+    return TokenShape(**{n: np.broadcast_to(getattr(served.tokens, n), shapes.get(n, count)) for n in names})
 
 
 def drafts_doubt(deployments: Deployments) -> Array:

@@ -13,11 +13,11 @@ from typing import Protocol
 import numpy as np
 
 from perfmodel import equations as eq
-from perfmodel.arrays import Array
+from perfmodel.arrays import Array, Interpolation
 from perfmodel.estimates.columns.groups import Latency, RequestClasses, TokenShape, WaitShape
 from perfmodel.estimates.latency_percentiles import percentiles
-from perfmodel.serving import TINY
-from perfmodel.workload import RANKS, output_quantile
+from perfmodel.serving import PACE_AT, TINY
+from perfmodel.workload import RANKS, output_quantile, survival
 
 #: Shares of requests, by rising length, between which the parts of a class lie. Chosen: narrow at both ends, since
 #: short answers rule the 99th percentile of TPOT and long ones that of end-to-end latency; twice as many parts move no
@@ -31,6 +31,12 @@ _MIDDLES = (_EDGES[1:] + _EDGES[:-1]) / 2.0
 _HALVINGS = 24
 #: Most skewness of the delays by prompts. Chosen: that of a Poisson number of mean 1/4.
 _MOST_SKEW = 2.0
+#: Answers have whole tokens: those of fewer than this many have one, and no time per token after the first.
+_ONE_TOKEN = 1.5
+#: Least share of requests that are delayed once.
+_LEAST_SHARE = 0.01
+#: Most requests of a class whose answers have one token. Chosen: so that some are left to have a time per token.
+_MOST_OF_ONE = 0.999
 
 
 class Spread(Protocol):
@@ -90,13 +96,13 @@ def tpot_mean(found: Spread) -> Array:
     if not _varies(found):
         return found.latency.tpot
     usual = found.latency.tpot
-    mean = usual + np.sum(_WEIGHTS[:, None, None] * (_means(found, _outputs(found)) - usual), axis=0)
+    mean = usual + np.sum(_WEIGHTS[:, None, None] * (_means(found, _several(found)) - usual), axis=0)
     return np.where(found.classes.output_cv > 0.0, mean, usual)
 
 
 def tpot(found: Spread, statistic: str) -> Array:
     """Return a percentile of TPOT within each class, seconds, (C, N). statistic: a key of `workload.RANKS`."""
-    outputs, time = _outputs(found), found.latency
+    outputs, time = _several(found), found.latency
     slow = _mixture(lambda rank: _tpot(found, outputs, rank), statistic)
     # none is slower than one whose every gap is as long as prompts make it
     return np.minimum(slow, np.maximum(time.tpot, time.step + found.tokens.settling_most))
@@ -136,26 +142,70 @@ def _varies(found: Spread) -> bool:
 
 def _outputs(found: Spread) -> Array:
     """Return the output tokens of each part of a class, (J, C, N); one part, the mean, where lengths are equal."""
+    return _longer(found, 1.0, 0.0)
+
+
+def _several(found: Spread) -> Array:
+    """Return what `_outputs` does, of the requests whose answers have more than one token."""
+    if not _varies(found):
+        return _longer(found, 2.0, 0.0)
+    classes = found.classes
+    none = 1.0 - survival(classes.output, classes.output_cv, np.array(_ONE_TOKEN))
+    return _longer(found, 2.0, np.minimum(none, _MOST_OF_ONE))
+
+
+def _longer(found: Spread, least: float, below: Array | float) -> Array:
+    """Return the output tokens of each part of the requests that are above a share `below` of all, (J, C, N).
+
+    least: fewest tokens of these.
+    """
     classes = found.classes
     mean = classes.output[None]
     if not _varies(found):
         return mean
-    ranks = _MIDDLES[:, None, None]
+    ranks = below + (1.0 - below) * _MIDDLES[:, None, None]
     tokens = output_quantile(mean, classes.output_cv, ranks, classes.output_max)
-    return np.where(classes.output_cv > 0.0, np.maximum(tokens, 1.0), mean)
+    return np.where(classes.output_cv > 0.0, np.maximum(tokens, least), mean)
 
 
-def _settling(found: Spread, outputs: Array) -> Array:
-    """Return the seconds per output token that a single delay after the first token adds to requests, (J, C, N)."""
+def _settling(found: Spread, outputs: Array) -> tuple[Array, Array]:
+    """Return mean and deviation of what a single delay after the first token adds to requests, seconds per output token.
+
+    Derived: the delay of a share s of the requests is uniform from 0 to 2 / s times its mean over all. Per token of an
+    answer that is a uniform number up to a, of which `settling_most`, a share t of a, is the most that counts: its mean
+    is t a (1 - t / 2), that of its square (t a)^2 (1 - 2 t / 3). (J, C, N) each.
+    """
     shape = found.tokens
-    return np.asarray(np.minimum(shape.settling / np.maximum(outputs - 1.0, 1.0), shape.settling_most))
+    share = np.clip(shape.settling_share, _LEAST_SHARE, 1.0)
+    most = 2.0 * shape.settling / share / np.maximum(outputs - 1.0, 1.0)
+    counted = np.minimum(most, shape.settling_most)
+    part = counted / np.maximum(most, TINY)
+    mean = share * counted * (1.0 - part / 2.0)
+    square = share * np.square(counted) * (1.0 - 2.0 * part / 3.0)
+    return mean, np.sqrt(np.maximum(square - np.square(mean), 0.0))
 
 
 def _means(found: Spread, outputs: Array) -> Array:
     """Return the mean TPOT of requests of so many output tokens, seconds, (J, C, N)."""
     time = found.latency
-    usual = np.minimum(_settling(found, found.classes.output[None]), np.maximum(time.tpot - time.step, 0.0))
-    return np.asarray(time.tpot + _settling(found, outputs) - usual)
+    usual = np.minimum(_settling(found, found.classes.output[None])[0], np.maximum(time.tpot - time.step, 0.0))
+    return np.asarray((time.tpot - usual) * _pace(found, outputs) + _settling(found, outputs)[0])
+
+
+def _pace(found: Spread, outputs: Array) -> Array:
+    """Return the time per token of requests of so many output tokens over that of all tokens of their class, (J, C, N).
+
+    Without settling. 1 where a class has one length, or the load is steady.
+    """
+    knots = np.array(PACE_AT)[:, None]
+    mean = np.maximum(found.mean(np.maximum(found.classes.output - 1.0, 0.0)), 1.0)
+    curve = Interpolation(knots, found.tokens.pace)
+    lengths = _outputs(found) - 1.0
+    (own,), (every,) = curve.at(np.maximum(outputs - 1.0, 0.0) / mean), curve.at(np.maximum(lengths, 0.0) / mean)
+    weights = (_WEIGHTS[:, None, None] if len(lengths) > 1 else 1.0) * np.maximum(lengths, TINY)
+    usual = np.sum(weights * every, axis=0) / np.sum(weights, axis=0)
+    steady = np.all(found.tokens.pace == 1.0, axis=0) | (found.classes.output_cv == 0.0)
+    return np.where(steady, 1.0, own / usual)
 
 
 def _tpot(found: Spread, outputs: Array, statistic: str) -> Array:
@@ -169,8 +219,7 @@ def _tpot(found: Spread, outputs: Array, statistic: str) -> Array:
     uneven = percentiles.unevenness(time.interference, found.mean)
     longer = np.maximum(time.itl_tail - usual, 0.0) / time.tokens_per_step
     met = shape.gain * percentiles.tpot_deviation(interrupted, longer, steps=steps, unevenness=uneven)
-    # uniform from none to twice the mean over a share s of the requests: its variance is (4 / (3 s) - 1) mean^2
-    once = _settling(found, outputs) * np.sqrt(4.0 / (3.0 * np.clip(shape.settling_share, 0.01, 1.0)) - 1.0)
+    once = _settling(found, outputs)[1]
     deviation = np.sqrt(np.square(met) + np.square(once) + np.square(shape.drift * time.tpot))
     # a Poisson number of delays has the skewness 1 / sqrt(mean number)
     skew = np.minimum(uneven / np.sqrt(np.maximum(interrupted * steps, TINY)), _MOST_SKEW)
