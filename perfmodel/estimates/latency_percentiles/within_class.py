@@ -102,25 +102,27 @@ def tpot_mean(found: Spread) -> Array:
 
 def tpot(found: Spread, statistic: str) -> Array:
     """Return a percentile of TPOT within each class, seconds, (C, N). statistic: a key of `workload.RANKS`."""
-    outputs, time = _several(found), found.latency
-    slow = _mixture(lambda rank: _tpot(found, outputs, rank), statistic)
-    # none is slower than one whose every gap is as long as prompts make it
-    return np.minimum(slow, np.maximum(time.tpot, time.step + found.tokens.settling_most))
+    outputs = _several(found)
+    return np.minimum(_mixture(lambda rank: _tpot(found, outputs, rank), statistic), _slowest(found))
 
 
 def e2e(found: Spread, statistic: str) -> Array:
     """Return a percentile of end-to-end latency within each class, seconds, (C, N).
 
-    Waits and times per token are taken to be independent: what both are above their means adds up as deviations do.
-    statistic: a key of `workload.RANKS`.
+    Waits and times per token are taken to be independent: what both are above their means adds up as deviations do. But
+    where all requests queue at the start, a prompt that is computed later is delayed by fewer behind it, and decodes
+    while the batch empties: what is lost after the first token was won before it. statistic: a key of `workload.RANKS`.
     """
     outputs = _outputs(found)
     later = np.maximum(outputs - 1.0, 0.0)
     means = _means(found, outputs)
+    queued = found.waits.uniform_share == 1.0
+    won, drawn = np.where(queued, found.tokens.settling, 0.0), np.where(queued, 0.0, 1.0)
 
     def at(rank: str) -> Array:
         with np.errstate(invalid="ignore"):
-            parts = found.quantile("ttft", rank) - found.latency.ttft, later * (_tpot(found, outputs, rank) - means)
+            first = found.quantile("ttft", rank) - found.latency.ttft
+            parts = first - np.minimum(won, np.maximum(first, 0.0)), later * (_tpot(found, outputs, rank, drawn) - means)
             squares = sum(part * np.abs(part) for part in parts)
             whole = found.latency.ttft + later * means + np.sign(squares) * np.sqrt(np.abs(squares))
         return np.where(np.isfinite(found.latency.ttft), whole, found.latency.ttft)
@@ -189,7 +191,14 @@ def _means(found: Spread, outputs: Array) -> Array:
     """Return the mean TPOT of requests of so many output tokens, seconds, (J, C, N)."""
     time = found.latency
     usual = np.minimum(_settling(found, found.classes.output[None])[0], np.maximum(time.tpot - time.step, 0.0))
-    return np.asarray((time.tpot - usual) * _pace(found, outputs) + _settling(found, outputs)[0])
+    mean = (time.tpot - usual) * _pace(found, outputs) + _settling(found, outputs)[0]
+    return np.asarray(np.minimum(mean, _slowest(found)))
+
+
+def _slowest(found: Spread) -> Array:
+    """Return the time per token of a request whose every gap is as long as prompts make it, seconds, (C, N)."""
+    time = found.latency
+    return np.asarray(np.maximum(time.tpot, time.step + found.tokens.settling_most))
 
 
 def _pace(found: Spread, outputs: Array) -> Array:
@@ -208,8 +217,11 @@ def _pace(found: Spread, outputs: Array) -> Array:
     return np.where(steady, 1.0, own / usual)
 
 
-def _tpot(found: Spread, outputs: Array, statistic: str) -> Array:
-    """Return a percentile of TPOT of requests of so many output tokens, seconds, (J, C, N)."""
+def _tpot(found: Spread, outputs: Array, statistic: str, drawn: Array | float = 1.0) -> Array:
+    """Return a percentile of TPOT of requests of so many output tokens, seconds, (J, C, N).
+
+    drawn: part of the deviations of the single delay and by drift that counts, (N,).
+    """
     time, shape = found.latency, found.tokens
     mean, later = _means(found, outputs), np.maximum(outputs - 1.0, 1.0)
     # a gap lies between steps, each of which may bring several tokens at once
@@ -219,8 +231,8 @@ def _tpot(found: Spread, outputs: Array, statistic: str) -> Array:
     uneven = percentiles.unevenness(time.interference, found.mean)
     longer = np.maximum(time.itl_tail - usual, 0.0) / time.tokens_per_step
     met = shape.gain * percentiles.tpot_deviation(interrupted, longer, steps=steps, unevenness=uneven)
-    once = _settling(found, outputs)[1]
-    deviation = np.sqrt(np.square(met) + np.square(once) + np.square(shape.drift * time.tpot))
+    once = _settling(found, outputs)[1] * drawn
+    deviation = np.sqrt(np.square(met) + np.square(once) + np.square(shape.drift * time.tpot * drawn))
     # a Poisson number of delays has the skewness 1 / sqrt(mean number)
     skew = np.minimum(uneven / np.sqrt(np.maximum(interrupted * steps, TINY)), _MOST_SKEW)
     skew = skew * (met / np.maximum(deviation, TINY)) ** 3

@@ -243,7 +243,7 @@ class _Run:
         spread = np.minimum(fresh * batch.gap / np.maximum(lasting, _TINY_SECONDS), 1.0)
         late = spread * clipped(came - waiting, 0.0, fresh) / np.maximum(came, SAME)
         full = (left > free + SAME * batch.max_running) & (cell > 0)
-        early = np.where(full | (over >= 1.0), 0.0, 1.0 - late)
+        early = np.where(full, 0.0, 1.0 - late)
         parts = (np.where(full, 1.0, share) for share in (np.maximum(over, late), over))
         return came, *parts, early, per_step, able - came
 

@@ -98,20 +98,23 @@ def _batch(
 
 
 def _places(steps: StepModel, load: Load, max_running: Array) -> Places:
-    """Return what sequences hold of a KV cache that limits their number, where the engine lets them grow.
+    """Return what sequences hold of a KV cache that limits their number, where those that begin hold less.
 
-    Derived: `max_running` sequences of mean length fit, but while a run begins all are young, and an engine that
-    allocates blocks as sequences grow admits as many prompts as fit. What lacks later is taken from the newest, who
-    pause (PagedAttention, arXiv:2309.06180, section 4.5). Engines that keep room for what running sequences have yet to
-    write (`Engine.admission_headroom`) hardly preempt: there each counts at its mean length.
+    Derived: `max_running` sequences of mean length fit, but while a run begins all are young. An engine that allocates
+    blocks as sequences grow admits as many prompts as fit; what lacks later is taken from the newest, who pause
+    (PagedAttention, arXiv:2309.06180, section 4.5). One that reserves the whole length admits answers as they come,
+    while those that run are long ones, the longer the older: their mean is taken to rise evenly with age, to what
+    running ones hold at their mean age. Engines that keep room for what running sequences have yet to write
+    (`Engine.admission_headroom`) hardly preempt: there each counts at its mean length.
     """
     limit = np.minimum(steps.max_num_seqs, MAX_RUNNING)
-    if steps.engine.admission != "grow" or steps.engine.admission_headroom > 0.0:
+    if steps.engine.admission not in ("grow", "reserve") or steps.engine.admission_headroom > 0.0:
         return Places(most=max_running)
-    held = load.held(0.5)
-    begun, mean, later = (
-        sequence_bytes(steps.sharding, tokens) for tokens in (load.mean(load.input), held, held + load.accepted)
-    )
+    young, held, rise = load.mean(load.input), load.held(0.5), load.accepted
+    if steps.engine.admission == "reserve":
+        young, held, age = young + load.mean(load.output), load.held(1.0), (load.held(1.0) - load.held(0.0)) / 2.0
+        rise = load.accepted * np.maximum(held - young, 0.0) / np.maximum(age, TINY_COUNT)
+    begun, mean, later = (sequence_bytes(steps.sharding, tokens) for tokens in (young, held, held + rise))
     grows = (max_running < limit) & (later > mean)  # states and full windows have their size from the start
     mean = np.where(grows, mean, 1.0)
     return Places(
