@@ -43,9 +43,9 @@ class Settings:
 
     mode: (R,) arrival mode. pooled: (R,) True for disaggregated rows (prefill and decode pools). longest_output: (R,)
     tokens at which outputs are cut, infinite where nothing cuts them. prompt_tail: (R,) 90th percentile of prompts
-    over their mean, output_cv: (R,) coefficient of variation of outputs; NaN where the data set does not tell. spread: (R,) kind of length
-    spread. classes: length classes of the data set that a row names in place of lengths; rows without have index -1.
-    adapters: LoRA adapters of each row, None for rows without.
+    over their mean, output_cv: (R,) coefficient of variation of outputs; NaN where the data set does not tell. spread:
+    (R,) kind of length spread. classes: length classes of the data set that a row names in place of lengths; rows
+    without have index -1. adapters: LoRA adapters of each row, None for rows without.
     """
 
     cases: Cases

@@ -103,7 +103,7 @@ def tpot_mean(found: Spread) -> Array:
 def tpot(found: Spread, statistic: str) -> Array:
     """Return a percentile of TPOT within each class, seconds, (C, N). statistic: a key of `workload.RANKS`."""
     outputs = _several(found)
-    return np.minimum(_mixture(lambda rank: _tpot(found, outputs, rank), statistic), _slowest(found))
+    return np.minimum(_mixture(lambda rank: _tpot(found, outputs, rank), statistic, normal=True), _slowest(found))
 
 
 def e2e(found: Spread, statistic: str) -> Array:
@@ -122,7 +122,8 @@ def e2e(found: Spread, statistic: str) -> Array:
     def at(rank: str) -> Array:
         with np.errstate(invalid="ignore"):
             first = found.quantile("ttft", rank) - found.latency.ttft
-            parts = first - np.minimum(won, np.maximum(first, 0.0)), later * (_tpot(found, outputs, rank, drawn) - means)
+            first = first - np.minimum(won, np.maximum(first, 0.0))
+            parts = first, later * (_tpot(found, outputs, rank, drawn) - means)
             squares = sum(part * np.abs(part) for part in parts)
             whole = found.latency.ttft + later * means + np.sign(squares) * np.sqrt(np.abs(squares))
         return np.where(np.isfinite(found.latency.ttft), whole, found.latency.ttft)
@@ -173,9 +174,9 @@ def _longer(found: Spread, least: float, below: Array | float) -> Array:
 def _settling(found: Spread, outputs: Array) -> tuple[Array, Array]:
     """Return mean and deviation of what a single delay after the first token adds to requests, seconds per output token.
 
-    Derived: the delay of a share s of the requests is uniform from 0 to 2 / s times its mean over all. Per token of an
-    answer that is a uniform number up to a, of which `settling_most`, a share t of a, is the most that counts: its mean
-    is t a (1 - t / 2), that of its square (t a)^2 (1 - 2 t / 3). (J, C, N) each.
+    (J, C, N) each. Derived: the delay of a share s of the requests is uniform from 0 to 2 / s times its mean over all.
+    Per token of an answer that is a uniform number up to a, of which `settling_most`, a share t of a, is the most that
+    counts: its mean is t a (1 - t / 2), that of its square (t a)^2 (1 - 2 t / 3).
     """
     shape = found.tokens
     share = np.clip(shape.settling_share, _LEAST_SHARE, 1.0)
@@ -240,8 +241,11 @@ def _tpot(found: Spread, outputs: Array, statistic: str, drawn: Array | float = 
     return np.maximum(percentiles.skewed_percentile(mean, deviation, skew, statistic), np.minimum(mean, time.step))
 
 
-def _mixture(at: Callable[[str], Array], statistic: str) -> Array:
-    """Return a percentile of each class, (C, N), from those of its parts. at: the latter by statistic, (J, C, N)."""
+def _mixture(at: Callable[[str], Array], statistic: str, *, normal: bool = False) -> Array:
+    """Return a percentile of each class, (C, N), from those of its parts.
+
+    at: the latter by statistic, (J, C, N). normal: whether the parts are distributed as a normal law is.
+    """
     own = at(statistic)
     if len(own) == 1:
         return np.asarray(own[0])
@@ -252,5 +256,6 @@ def _mixture(at: Callable[[str], Array], statistic: str) -> Array:
     if mixed.any():
         parts = [own if rank == statistic else at(rank) for rank in RANKS]
         own, *known = (np.compress(mixed.ravel(), p.reshape(len(p), -1), axis=1) for p in (own, *parts))
-        out[mixed] = percentiles.mixed(known, _WEIGHTS[:, None], own, RANKS[statistic], _HALVINGS)
+        kind = {"below": percentiles.NORMAL_BELOW_MEDIAN} if normal else {}
+        out[mixed] = percentiles.mixed(known, _WEIGHTS[:, None], own, RANKS[statistic], halvings=_HALVINGS, **kind)
     return out

@@ -59,13 +59,14 @@ class Drained:
     """Report how an offline batch went on N candidates, for C request classes.
 
     first: mean seconds until a prompt is prefilled, (N,). makespan: seconds until the last output ends, (N,). tpot:
-    mean seconds of the decode steps of all requests, (C, N). running: mean sequences in a decode step, weighted by the tokens
-    that it makes, (N,). step: mean seconds of a decode step, weighted alike, (N,). entry: seconds until each of the Q
-    shares `workload.RANKS` of all prompts is prefilled, (Q, N). settling: mean seconds that a request loses, once, to
-    prompts that were admitted together with its own, part of tpot, (N,). together: share of such requests, (N,). drift:
-    standard deviation over mean of tpot by when a request was admitted, (N,). pace: mean seconds per decode step, but
-    for settling, of requests with `PACE_AT` times the mean number of them, over that of all steps, (K, N). full: share
-    of the requests that find a replica as full as it gets, or a queue, by chance where there is none on average, (N,).
+    mean seconds of the decode steps of all requests, (C, N). running: mean sequences in a decode step, weighted by the
+    tokens that it makes, (N,). step: mean seconds of a decode step, weighted alike, (N,). entry: seconds until each of
+    the Q shares `workload.RANKS` of all prompts is prefilled, (Q, N). settling: mean seconds that a request loses,
+    once, to prompts that were admitted together with its own, part of tpot, (N,). together: share of such requests,
+    (N,). drift: standard deviation over mean of tpot by when a request was admitted, (N,). pace: mean seconds per
+    decode step, but for settling, of requests with `PACE_AT` times the mean number of them, over that of all steps,
+    (K, N). full: share of the requests that find a replica as full as it gets, or a queue, by chance where there is
+    none on average, (N,).
     """
 
     first: Array
@@ -224,9 +225,9 @@ class _Run:
         self.together = self.together + early
         self.delays[:cell] += halves[1:] * (met + prompts)
 
-    def _admitted(self, cell: int, older: Array, lasting: Array) -> tuple[Array, Array, Array, Array, Array]:
+    def _admitted(self, cell: int, older: Array, lasting: Array) -> tuple[Array, ...]:
         """Return (requests admitted in a cell, share of the cell over which they come, the same if all were there,
-        prompts per step, requests that would be admitted if slots were free), (N,) each.
+        `Work.early`, prompts per step, requests that would be admitted if slots were free), (N,) each.
 
         They come at once where slots are free, else as other sequences end. `older` is the number of running sequences
         that were admitted in earlier cells, (N,). lasting: seconds of the cell, (N,).
