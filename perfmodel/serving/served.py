@@ -46,7 +46,8 @@ class WaitShape:
     `workload.RANKS`, from the backlog of a run of known length, seconds, (Q, N), else NaN; it includes the uniform
     part. most_by_rank: upper bound at those ranks, seconds, (Q, N), NaN for a run without end. queued: mean wait for
     admission, seconds, (N,). queued_by_rank: the wait for admission at those ranks, (Q, N). crowded: share of the
-    requests that queue for admission, and so wait for no planned step, (N,).
+    requests that queue for admission, and so wait for no planned step, (N,). end: seconds from the start of a run to
+    its last token, where all requests queue at the start, (N,), else NaN.
 
     The wait for a step: shares `short_shares` of the requests wait uniformly between 0 and `short_longest` seconds,
     (N,) each. A share `long_share` waits by a Weibull law with coefficient of variation `long_cv`, (N,) each, whose
@@ -59,6 +60,7 @@ class WaitShape:
     queued: Array | float = 0.0
     queued_by_rank: Array | float = 0.0
     crowded: Array | float = 0.0
+    end: Array | float = np.nan
     short_shares: tuple[Array, ...] = ()
     short_longest: tuple[Array, ...] = ()
     long_share: Array | float = 1.0

@@ -142,6 +142,14 @@ def skewed_percentile(mean: Array, deviation: Array, skew: Array | float, statis
     return np.asarray(mean + (normal + skew * (normal**2 - 1.0) / 6.0) * deviation)
 
 
+def normal_part(deviation: Array, statistic: str) -> Array:
+    """Return what a normal quantity is above its mean at a rank, in the shape of its standard deviation.
+
+    statistic: a key of `workload.RANKS`.
+    """
+    return np.asarray(_NORMAL_DEVIATE[statistic] * deviation)
+
+
 class ByClass(Protocol):
     """Declare what percentiles need of an estimate (C classes, N candidates); `perfmodel.Estimates` provides it."""
 

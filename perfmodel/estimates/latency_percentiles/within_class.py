@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from perfmodel import equations as eq
-from perfmodel.arrays import Array, Interpolation
+from perfmodel.arrays import Array, Interpolation, Mask
 from perfmodel.estimates.columns.groups import Latency, RequestClasses, TokenShape, WaitShape
 from perfmodel.estimates.latency_percentiles import percentiles
 from perfmodel.serving import PACE_AT, TINY
@@ -111,24 +111,31 @@ def e2e(found: Spread, statistic: str) -> Array:
 
     Waits and times per token are taken to be independent: what both are above their means adds up as deviations do. But
     where all requests queue at the start, a prompt that is computed later is delayed by fewer behind it, and decodes
-    while the batch empties: what is lost after the first token was won before it. statistic: a key of `workload.RANKS`.
+    while the batch empties: what is lost after the first token was won before it, and none ends after the last.
+    statistic: a key of `workload.RANKS`.
     """
     outputs = _outputs(found)
     later = np.maximum(outputs - 1.0, 0.0)
     means = _means(found, outputs)
-    queued = found.waits.uniform_share == 1.0
-    won, drawn = np.where(queued, found.tokens.settling, 0.0), np.where(queued, 0.0, 1.0)
+    queued = _all_at_start(found)
+    won, drawn = np.where(queued, later * _settling(found, outputs)[0], 0.0), np.where(queued, 0.0, 1.0)
+    apart = np.where(queued, means * _within_parts(found), 0.0)  # what else differs between them is small
 
     def at(rank: str) -> Array:
         with np.errstate(invalid="ignore"):
             first = found.quantile("ttft", rank) - found.latency.ttft
             first = first - np.minimum(won, np.maximum(first, 0.0))
-            parts = first, later * (_tpot(found, outputs, rank, drawn) - means)
+            parts = first, later * (_tpot(found, outputs, rank, drawn) - means), percentiles.normal_part(apart, rank)
             squares = sum(part * np.abs(part) for part in parts)
             whole = found.latency.ttft + later * means + np.sign(squares) * np.sqrt(np.abs(squares))
         return np.where(np.isfinite(found.latency.ttft), whole, found.latency.ttft)
 
-    return _mixture(at, statistic)
+    return np.fmin(_mixture(at, statistic), np.where(queued, found.waits.end, np.nan))
+
+
+def _all_at_start(found: Spread) -> Mask:
+    """Return whether all requests of the run queue at its start, (N,): then the wait for that backlog is all."""
+    return np.asarray(found.waits.uniform_share == 1.0)
 
 
 def output_tokens(classes: RequestClasses, statistic: str) -> Array:
@@ -146,6 +153,19 @@ def _varies(found: Spread) -> bool:
 def _outputs(found: Spread) -> Array:
     """Return the output tokens of each part of a class, (J, C, N); one part, the mean, where lengths are equal."""
     return _longer(found, 1.0, 0.0)
+
+
+def _within_parts(found: Spread) -> Array:
+    """Return the standard deviation of the output tokens within each part of a class, (J, C, N).
+
+    Derived: lengths are even between two edges, whose distance is that from middle to middle.
+    """
+    outputs = _outputs(found)
+    if len(outputs) == 1:
+        return np.zeros_like(outputs)
+    steps = np.diff(outputs, axis=0)
+    width = np.concatenate([steps[:1], (steps[1:] + steps[:-1]) / 2.0, steps[-1:]])
+    return np.asarray(width / np.sqrt(12.0))
 
 
 def _several(found: Spread) -> Array:
@@ -172,7 +192,7 @@ def _longer(found: Spread, least: float, below: Array | float) -> Array:
 
 
 def _settling(found: Spread, outputs: Array) -> tuple[Array, Array]:
-    """Return mean and deviation of what a single delay after the first token adds to requests, seconds per output token.
+    """Return mean and deviation of what a single delay after the first token adds to requests, seconds per token.
 
     (J, C, N) each. Derived: the delay of a share s of the requests is uniform from 0 to 2 / s times its mean over all.
     Per token of an answer that is a uniform number up to a, of which `settling_most`, a share t of a, is the most that
@@ -226,7 +246,8 @@ def _tpot(found: Spread, outputs: Array, statistic: str, drawn: Array | float = 
     time, shape = found.latency, found.tokens
     mean, later = _means(found, outputs), np.maximum(outputs - 1.0, 1.0)
     # a gap lies between steps, each of which may bring several tokens at once
-    gap, usual = time.tpot * time.tokens_per_step, time.step * time.tokens_per_step
+    lost = np.where(_all_at_start(found), _settling(found, found.classes.output[None])[0][0], 0.0)  # counted once
+    gap, usual = (time.tpot - lost) * time.tokens_per_step, time.step * time.tokens_per_step
     interrupted = percentiles.interrupted_share(gap, usual, time.itl_tail)
     steps = np.maximum(later / time.tokens_per_step, 1.0)
     uneven = percentiles.unevenness(time.interference, found.mean)

@@ -259,6 +259,7 @@ def _converted(
     """Convert a simulated batch into a `Served`. decode: a step of the sequences that run in it on average."""
     (single, grouped), count = prefills, np.maximum(load.n_requests, TINY_COUNT)
     own, mean_own = single.shared, load.mean(single.shared)
+    end = drained.makespan + load.mean(steps.request_time(load.input))
     wait = np.maximum(drained.first - mean_own, 0.0)
     zero = np.zeros_like(own)
     return Served(
@@ -278,9 +279,9 @@ def _converted(
             prompts=single.planned,
         ),
         running=drained.running,
-        rate=count / (drained.makespan + load.mean(steps.request_time(load.input))),
+        rate=count / end,
         saturated=np.zeros(len(count), bool),
-        waits=WaitShape(uniform_share=1.0, by_rank=np.maximum(drained.entry - mean_own, 0.0)),
+        waits=WaitShape(uniform_share=1.0, by_rank=np.maximum(drained.entry - mean_own, 0.0), end=end),
         tokens=TokenShape(
             settling=drained.settling,
             settling_share=drained.together,
