@@ -11,7 +11,7 @@ import numpy as np
 from hwdb import Hwdb, InputError
 from perfmodel.arrays import Array, Index, Mask
 from perfmodel.cases.protocols import with_kept_limits
-from perfmodel.cases.publications import with_published_versions
+from perfmodel.cases.publications import server_publications, with_published_versions
 from perfmodel.cases.read import Cases, Texts
 from perfmodel.cases.resolve import Named, Resolved, resolve, resolve_names
 from perfmodel.cases.table import POOL_COLUMNS
@@ -31,6 +31,8 @@ from perfmodel.workload import Histogram, histogram, spread_kind
 IMPLIED_MODE = {"request_rate_rps": "open", "concurrency": "closed", "batch": "static", "n_requests": "offline"}
 #: Mode -> number column that it cannot do without.
 NEEDED = {"open": "request_rate_rps", "closed": "concurrency", "static": "batch"}
+#: Modes in which an engine takes its defaults for use without a server.
+BATCHES = ("static", "offline", "single")
 #: Bytes per weight from which a checkpoint counts as unquantised (bf16 and fp16 have 2).
 UNQUANTISED_BYTES = 2.0
 #: Numbers that describe adapters; the columns have `lora_` before these names.
@@ -76,7 +78,8 @@ def settle(cases: Cases, database: Hwdb) -> Settings:
     check_degrees(cases, pooled)
     check_experts_spread(cases, pooled)
     check_power_limits(cases, names.devices.values, names.devices.index)
-    names = replace(names, engines=_engines_in_pools(names.engines, pooled))
+    served = np.isin(cases.text["dataset"], server_publications()) & np.isin(mode, BATCHES)
+    names = replace(names, engines=_engines_at_servers(_engines_in_pools(names.engines, pooled), served))
     tuned = ~pooled & (cases.text["recipe"] != "default")
     names = replace(names, weight=_weights(names, mode, tuned))
     longest = _statistic(names, "output_max")
@@ -169,6 +172,17 @@ def _engines_in_pools(engines: Named[Engine], pooled: Mask) -> Named[Engine]:
         rows = (index == number) & pooled
         if one.pooled_as and rows.any():
             values.append(engine_of(one.pooled_as))
+            index = np.where(rows, len(values) - 1, index)
+    return Named(values=tuple(values), index=index)
+
+
+def _engines_at_servers(engines: Named[Engine], served: Mask) -> Named[Engine]:
+    """Return the engine of each row; batches that were sent to a server, `served` (R,), have a server's defaults."""
+    values, index = list(engines.values), engines.index
+    for number, one in enumerate(engines.values):
+        rows = (index == number) & served
+        if rows.any():
+            values.append(one.behind_server())
             index = np.where(rows, len(values) - 1, index)
     return Named(values=tuple(values), index=index)
 
