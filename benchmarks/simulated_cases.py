@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import csv
 import hashlib
-import math
 import os
 import time
 from collections import defaultdict
@@ -36,12 +35,9 @@ from perfmodel.cases import Group, Settings, aggregated, cases_of, group_load, g
 from perfmodel.costs import default
 from perfmodel.deployment import Deployments
 from perfmodel.simulator import Pool, StepTable, Traffic
-from perfmodel.workload import OUTPUT_LENGTH_CV, Load
+from perfmodel.workload import Load, output_quantile
 
 ROOT = Path(__file__).resolve().parents[1]
-#: Standard deviation of the logarithm of natural prompt lengths (ShareGPT prompts 1.2, outputs 0.8; Azure conversations
-#: 0.9 and 0.8).
-NATURAL = 0.8
 MOST_REQUESTS = 3000
 METRICS = (
     "ttft_ms",
@@ -93,8 +89,8 @@ _SOURCES = (
 )
 
 
-def lengths(mean: float, count: int, how: str, generator: np.random.Generator) -> np.ndarray:
-    """`count` lengths of the given mean; `how` is a cell of `isl_dist`."""
+def lengths(mean: float, spread: float, count: int, how: str, generator: np.random.Generator) -> np.ndarray:
+    """`count` lengths of the given mean; `how` is a cell of `isl_dist`. spread: `Load.prompt_spread`."""
     kind, _, bounds = how.partition(":")
     if kind == "uniform" and bounds:
         low, high = (float(b) for b in bounds.split("-"))
@@ -102,18 +98,19 @@ def lengths(mean: float, count: int, how: str, generator: np.random.Generator) -
     elif kind in ("", "fixed"):
         values = np.full(count, mean)
     else:
-        values = generator.lognormal(np.log(mean) - 0.5 * NATURAL**2, NATURAL, count)
+        values = generator.lognormal(np.log(mean) - 0.5 * spread**2, spread, count)
     return np.maximum(np.round(values), 1)
 
 
-def answer_lengths(mean: float, most: float, count: int, how: str, generator: np.random.Generator) -> np.ndarray:
+def answer_lengths(
+    mean: float, cv: float, most: float, count: int, how: str, generator: np.random.Generator
+) -> np.ndarray:
     """`count` output lengths of the given mean. Natural ones follow the Weibull law of `perfmodel.workload`, cut at
-    `most` tokens; `how` is a cell of `isl_dist`."""
+    `most` tokens; `how` is a cell of `isl_dist`. cv: `Load.length_cv`."""
     if how.partition(":")[0] in ("", "fixed", "uniform"):
-        return lengths(mean, count, how, generator)
-    shape = OUTPUT_LENGTH_CV["trace"] ** -1.086
-    drawn = np.minimum(generator.weibull(shape, count) / math.gamma(1.0 + 1.0 / shape), most / mean)
-    return np.clip(np.round(drawn * mean / max(float(drawn.mean()), 1e-9)), 1, most)
+        return lengths(mean, 0.0, count, how, generator)
+    drawn = output_quantile(np.array(mean), np.array(cv), generator.random(count), np.array(most))
+    return np.clip(np.round(drawn * mean / float(drawn.mean())), 1, most)
 
 
 def traffic(mode: str, demand: Load, j: int, how: str, replicas: float) -> Traffic:
@@ -126,8 +123,10 @@ def traffic(mode: str, demand: Load, j: int, how: str, replicas: float) -> Traff
         asked = float(demand.n_requests[j])
         count = int(min(asked if np.isfinite(asked) else MOST_REQUESTS * replicas, 50_000))
     columns = [
-        lengths(float(demand.input[0, j]), count, how, generator),
-        answer_lengths(float(demand.output[0, j]), float(demand.longest[j]), count, how, generator),
+        lengths(float(demand.input[0, j]), float(demand.prompt_spread[j]), count, how, generator),
+        answer_lengths(
+            float(demand.output[0, j]), float(demand.length_cv[j]), float(demand.longest[j]), count, how, generator
+        ),
     ]
     if mode == "open":
         return simulator.traffic(*columns, arrival=simulator.arrivals(float(demand.rate[j]), count, seed=0))

@@ -90,9 +90,21 @@ def test_tokens_in_and_out_add_up(found: pd.DataFrame) -> None:
 
 @pytest.mark.parametrize("how", ["fixed", "uniform:0.8-1.0", "trace"])
 def test_lengths_have_the_mean_that_the_case_gives(how: str) -> None:
-    drawn = simulated_cases.lengths(700.0, 20_000, how, np.random.default_rng(1))
+    drawn = simulated_cases.lengths(700.0, 0.6, 20_000, how, np.random.default_rng(1))
     assert drawn.mean() == pytest.approx(700.0, rel=0.02)
     assert (how == "fixed") == (drawn.std() == 0)
+
+
+def test_natural_lengths_spread_as_the_estimate_takes_them_to() -> None:
+    generator = np.random.default_rng(1)
+    prompts = simulated_cases.lengths(700.0, 0.6, 20_000, "trace", generator)
+    assert np.log(prompts).std() == pytest.approx(0.6, rel=0.03)
+    answers = simulated_cases.answer_lengths(300.0, 1.1, np.inf, 20_000, "trace", generator)
+    assert answers.mean() == pytest.approx(300.0, rel=0.02)
+    assert answers.std() / answers.mean() == pytest.approx(1.1, rel=0.04)
+    cut = simulated_cases.answer_lengths(300.0, 1.1, 500.0, 20_000, "trace", generator)
+    assert cut.max() == 500
+    assert simulated_cases.answer_lengths(300.0, 1.1, np.inf, 9, "fixed", generator).tolist() == [300.0] * 9
 
 
 def test_layouts_come_whole_and_shuffled_the_same_way(cases: pd.DataFrame) -> None:

@@ -568,6 +568,19 @@ def test_a_publication_gives_the_version_that_its_rows_leave_out() -> None:
     assert named.tpot_ms > 1.3 * stated.tpot_ms
 
 
+def test_a_burst_that_was_sent_to_a_server_runs_with_the_limits_of_one() -> None:
+    """vLLM on an H100: steps of 8,192 tokens behind a server, of 16,384 as a library; a stated limit comes first."""
+    burst = {"engine": "vllm", "mode": "offline", "n_requests": 300, "isl": 2000, "osl": 100, "tp": 1}
+    served, alone = only(**burst, dataset="gpustack_perf_lab"), only(**burst)
+    assert served.tpot_ms_p99 == only(**burst, max_num_batched_tokens=8192).tpot_ms_p99
+    assert alone.tpot_ms_p99 == only(**burst, max_num_batched_tokens=16384).tpot_ms_p99
+    assert served.itl_ms_p99 < 0.7 * alone.itl_ms_p99
+    stated = {**burst, "max_num_batched_tokens": 4096}
+    assert only(**stated, dataset="gpustack_perf_lab").tpot_ms_p99 == only(**stated).tpot_ms_p99
+    closed = {"engine": "vllm", "concurrency": 16}
+    assert only(**closed, dataset="gpustack_perf_lab").tpot_ms == only(**closed).tpot_ms
+
+
 # -------------------------------------------------------------------------------- start-up of a benchmark
 
 

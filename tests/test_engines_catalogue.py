@@ -105,6 +105,7 @@ def test_vllm_budget_follows_the_device_as_documented() -> None:
     v1 = engine("vllm")
     assert v1.limits(card("h100-sxm", 80)).max_num_batched_tokens == 8192
     assert v1.limits(card("h100-sxm", 80), offline=True).max_num_batched_tokens == 16384
+    assert v1.behind_server().limits(card("h100-sxm", 80), offline=True).max_num_batched_tokens == 8192
     assert v1.limits(card("h100-sxm", 80)).max_num_seqs == 1024
     assert v1.limits(card("a100-sxm-80gb", 80)).max_num_batched_tokens == 2048
     assert v1.limits(card("rtx-4090", 24)).max_num_seqs == 256

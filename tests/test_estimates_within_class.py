@@ -12,6 +12,7 @@ import hwdb
 import perfmodel as pm
 from perfmodel.estimates.columns.groups import WaitShape
 from perfmodel.estimates.latency_percentiles import percentiles, within_class
+from perfmodel.serving.served import PACE_AT
 from perfmodel.serving.step_times.token_spread import drift_of
 from perfmodel.workload import RANKS, output_quantile, prompt_spread
 from perfmodel.workload.output_lengths import cv_of_tail
@@ -34,6 +35,7 @@ def waits(mean: float, **fields: Any) -> tuple[np.ndarray, WaitShape]:
         "uniform_share": zero,
         "planned": zero,
         "crowded": zero,
+        "end": np.full(1, np.nan),
         "by_rank": np.full((len(RANKS), 1), np.nan),
         "most_by_rank": np.full((len(RANKS), 1), np.nan),
         "queued": zero,
@@ -133,6 +135,64 @@ def test_percentiles_rise_and_the_mean_tpot_counts_short_answers(kind: str) -> N
     tokens = output_quantile(np.array(200.0), found.classes.output_cv[0], drawn, np.array(np.inf))
     mean = np.mean(within_class._means(found, np.maximum(tokens, 1.0)[:, None, None])[:, 0, 0])
     assert float(found.quantile("tpot", "mean")[0, 0]) == pytest.approx(mean, rel=0.03)
+
+
+@pytest.mark.parametrize("share", [1.0, 0.4])
+@pytest.mark.parametrize("most", [np.inf, 0.1, 0.02])
+def test_a_single_delay_is_shared_by_the_tokens_of_an_answer(share: float, most: float) -> None:
+    """Draw the delay of each request, and count no more of it per token than the longest gap holds."""
+    rng, one = np.random.default_rng(4), estimates()
+    shape = {"settling": 3.0, "settling_share": share, "settling_most": most}
+    found = replace(one, tokens=replace(one.tokens, **{k: np.full(1, v) for k, v in shape.items()}))
+    delay = np.where(rng.random(DRAWS) < share, rng.uniform(0.0, 2.0 * 3.0 / share, DRAWS), 0.0)
+    for tokens in (2.0, 20.0, 400.0):
+        drawn = np.minimum(delay / (tokens - 1.0), most)
+        mean, deviation = within_class._settling(found, np.full((1, 1, 1), tokens))
+        assert float(mean[0, 0, 0]) == pytest.approx(drawn.mean(), rel=0.01)
+        assert float(deviation[0, 0, 0]) == pytest.approx(drawn.std(), rel=0.01, abs=1e-6)
+
+
+def test_a_pace_by_length_leaves_the_time_of_all_tokens_as_it_is() -> None:
+    one = estimates()
+    pace = np.linspace(2.0, 0.5, len(PACE_AT))[:, None]
+    found = replace(one, tokens=replace(one.tokens, settling=np.zeros(1), pace=pace))
+    outputs = within_class._outputs(found)
+    later = np.maximum(outputs - 1.0, 0.0)[:, 0, 0] * within_class._WEIGHTS
+    means = within_class._means(found, outputs)[:, 0, 0]
+    assert float(later @ means / later.sum()) == pytest.approx(float(found.latency.tpot[0, 0]))
+    assert (np.diff(means) < 0.0).all()
+    # twice all paces are the same paces
+    twice = replace(found, tokens=replace(found.tokens, pace=2.0 * pace))
+    assert within_class._means(twice, outputs)[:, 0, 0].tolist() == pytest.approx(means.tolist())
+    fixed = replace(found, classes=replace(found.classes, output_cv=np.zeros(1)))
+    assert float(within_class.tpot_mean(fixed)[0, 0]) == pytest.approx(float(found.latency.tpot[0, 0]))
+
+
+@pytest.mark.parametrize("output", [3.0, 10.0, 200.0])
+def test_an_answer_of_one_token_has_no_time_per_token(output: float) -> None:
+    """Round drawn lengths to whole tokens; those of one token are left out, as benchmarks do."""
+    one = estimates()
+    cv, zero = np.array([1.1]), np.zeros(1)
+    found = replace(
+        one,
+        classes=replace(one.classes, output=np.full((1, 1), output), output_cv=cv),
+        tokens=replace(one.tokens, settling=np.array([2.0]), settling_most=np.array([np.inf])),
+        latency=replace(one.latency, tpot=np.full((1, 1), 0.02), step=np.full((1, 1), 0.02)),
+    )
+    drawn = output_quantile(np.array(output), cv[0], (np.arange(DRAWS) + 0.5) / DRAWS, np.array(np.inf))
+    tokens = np.round(drawn)
+    tokens = tokens[tokens > 1]
+    exact = 0.02 + (2.0 / (tokens - 1.0)).mean() + zero
+    assert float(within_class.tpot_mean(found)[0, 0]) == pytest.approx(float(exact[0]), rel=0.12)
+
+
+def test_what_one_waits_less_at_the_start_of_a_burst_one_loses_after_the_first_token() -> None:
+    """Prompts first, then decodes of equal pace: all requests of equal length end together, however they queued."""
+    found = estimates(arrival="offline", n_requests=300, rate=float("nan"), isl_dist="fixed")
+    spread = float(found.quantile("ttft", "p99")[0, 0] - found.quantile("ttft", "p50")[0, 0])
+    apart = float(found.quantile("e2e", "p99")[0, 0] - found.quantile("e2e", "p50")[0, 0])
+    assert spread > 1.0
+    assert apart < 0.35 * spread
 
 
 @pytest.mark.parametrize("requests", [1, 10, 100, 3000])

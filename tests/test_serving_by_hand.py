@@ -25,14 +25,8 @@ from perfmodel.serving.closed_form import serve
 from perfmodel.serving.fixed_concurrency.static import batch_wait
 from perfmodel.serving.offline_batches.drain_cell import any_running, prefill_steps
 from perfmodel.serving.offline_batches.offline import prefill_line
-from perfmodel.serving.offline_batches.output_ages import (
-    OutputLengths,
-    ended_by_cell,
-    lockstep,
-    longer_than,
-    running_shares,
-    total,
-)
+from perfmodel.serving.offline_batches.output_ages import OutputLengths, lockstep, longer_than, running_shares, total
+from perfmodel.serving.offline_batches.paces import mean_seconds, pace, seconds_by_age
 from perfmodel.serving.prefill_pool import prompt_pool
 from perfmodel.serving.queues.admission import (
     admission_wait,
@@ -57,7 +51,7 @@ from perfmodel.serving.queues.queueing import (
     step_residual,
 )
 from perfmodel.serving.queues.variation import Variation
-from perfmodel.serving.served import Served
+from perfmodel.serving.served import PACE_AT, Served
 from perfmodel.serving.step_times.curve import DecodeCurve, decode_curve
 from perfmodel.serving.step_times.mixed_steps import MixedSteps, mixed_steps
 from perfmodel.serving.step_times.planned_step import (
@@ -1135,20 +1129,50 @@ def test_shares_still_running_are_those_of_starts_and_lengths() -> None:
     assert one(half[0]) == pytest.approx(0.5 * (1.0 + longer(np.array([10.0]))[0]) / 2.0)
 
 
-def test_answers_end_in_some_cell() -> None:
-    for limit in (np.inf, 130.0):
-        for kind, mean in enumerate((40.0, 120.0)):
-            ended = ended_by_cell(outputs(limit=limit), kind, col(20.0), 15)
-            assert ended.sum() == pytest.approx(1.0)
-            assert (ended >= 0).all()
-            first = 1.0 - float(survival(np.array(mean), np.array(0.5), np.array(20.0)))
-            assert ended[0, 0] == pytest.approx(first)
-            if np.isfinite(limit):
-                assert ended[7:].sum() == 0.0  # none beyond 130 steps, in the seventh cell
+def test_no_answer_is_beyond_the_longest() -> None:
     cut = longer_than(outputs(limit=100.0), 0, col(99.0, 103.0))
     assert cut[0] > 0.0
     assert cut[1] == 0.0
     assert longer_than(outputs(limit=50.0), 1, col(119.0))[0] > 0.0  # a limit below the mean is none
+
+
+def test_steps_of_an_age_are_shared_by_those_that_are_followed_so_far() -> None:
+    # three cells: 4 requests at the start of the first, 2 evenly over the second, half of whose last cell is followed
+    instant, gradual, width = np.array([[4.0], [0.0], [0.0]]), np.array([[0.0], [2.0], [0.0]]), col(10.0)
+    delays = np.array([[(4.0 + 2.0) * 5.0], [(4.0 + 1.0) * 4.0], [4.0 * 3.0]])
+    assert seconds_by_age(delays, instant, gradual, width)[:, 0].tolist() == pytest.approx([0.5, 0.4, 0.3])
+
+
+@pytest.mark.parametrize("cv", [0.0, 0.5, 1.0])
+def test_a_step_that_always_takes_as_long_gives_every_answer_one_pace(cv: float) -> None:
+    made = OutputLengths(np.array([[40.0], [120.0]]), col(cv), col(np.inf), np.array([[0.7], [0.3]]))
+    by_age = np.full((60, 1), 0.02)
+    mean = mean_seconds(made, col(20.0), by_age)
+    assert mean.ravel().tolist() == pytest.approx([0.02, 0.02])
+    assert pace(made, col(20.0), by_age, mean).ravel().tolist() == pytest.approx([1.0] * len(PACE_AT))
+
+
+def test_paces_are_means_over_the_ages_that_answers_reach() -> None:
+    """Steps that get shorter with age, weighed by the exponential law of the answers, are summed by hand."""
+    width, long = 5.0, 100.0
+    made = OutputLengths(np.array([[long]]), col(1.0), col(np.inf), np.ones((1, 1)))
+    ages = np.arange(400) * width
+    by_age = (0.05 - 0.02 * np.minimum(ages / 1000.0, 1.0))[:, None]
+    mean = mean_seconds(made, col(width), by_age)
+    steps = np.arange(1, 200_000) * 0.01
+    left = np.exp(-steps / long)
+    exact = (left * (0.05 - 0.02 * np.minimum((steps - width / 2.0) / 1000.0, 1.0))).sum() / left.sum()
+    assert float(mean[0, 0]) == pytest.approx(exact, rel=2e-3)
+    found = pace(made, col(width), by_age, mean)[:, 0] * float(mean[0, 0])
+    by_hand = [by_age[: max(int(part * long / width), 1), 0].mean() for part in PACE_AT]
+    assert found.tolist() == pytest.approx(by_hand, rel=1e-9)
+    assert (np.diff(found) <= 1e-12).all()
+
+
+def test_equal_answers_take_the_steps_of_their_own_ages() -> None:
+    made = OutputLengths(np.array([[40.0], [80.0]]), col(0.0), col(np.inf), np.array([[0.5], [0.5]]))
+    by_age = np.arange(8.0, 0.0, -1.0)[:, None]
+    assert mean_seconds(made, col(20.0), by_age).ravel().tolist() == pytest.approx([7.5, 6.5], rel=0.05)
 
 
 def test_equal_answers_end_together() -> None:

@@ -17,6 +17,9 @@ from hwdb.tomlfile import read_toml
 from perfmodel.workload.datasets import TABLE, histogram, lengths
 from perfmodel.workload.histograms import FOLDER, Histogram, read_histogram
 from perfmodel.workload.length_spread import prompt_spread
+from perfmodel.workload.load import load_of
+from perfmodel.workload.output_lengths import cv_of_tail
+from perfmodel.workload.output_lengths import quantile as output_quantile
 from perfmodel.workload.slo import Objective, Slo
 from perfmodel.workload.traces import READERS, Content, Parsed, Reader, Trace, formats, read_trace
 from perfmodel.workload.workload import Workload
@@ -354,6 +357,22 @@ def test_prompts_that_are_cut_spread_as_their_variation_says() -> None:
     plain = lengths("sharegpt-llama2")  # of which no variation is known
     assert plain.prompt_tail == plain.input_p90 / plain.input_mean
     assert np.isnan(lengths("alpaca").prompt_tail)
+
+
+def test_data_sets_that_state_how_answers_spread_are_drawn_so() -> None:
+    """ShareGPT as vLLM's benchmark samples it: its Weibull law has the quartiles of its answers within a third."""
+    stats = lengths("sharegpt")
+    work = Workload.from_histogram(histogram("sharegpt"), n_requests=1000)
+    assert work.output_cv == stats.output_cv
+    load = load_of(work, 1)
+    assert float(load.length_cv[0]) == stats.output_cv
+    middle = output_quantile(np.array(stats.output_mean), load.length_cv, np.array(0.5), load.longest)
+    assert float(middle[0]) == pytest.approx(stats.output_median, rel=1 / 3)
+    longest = output_quantile(np.array(stats.output_mean), load.length_cv, np.array(0.999), load.longest)
+    assert float(longest[0]) == stats.output_max
+    known = lengths("openorca")
+    assert known.output_cv == pytest.approx(float(cv_of_tail(np.array([known.output_p99 / known.output_mean]))[0]))
+    assert np.isnan(lengths("humaneval").output_cv)
 
 
 def test_unknown_data_set_offers_the_nearest() -> None:

@@ -121,7 +121,7 @@ def _load(settings: Settings, group: Group) -> Load:
         cv=cv,
         requests_per_client=per_client,
         synchronised=synchronised(spread),
-        length_cv=length_cv(spread, number["osl"] / longest, settings.output_tail[rows]),
+        length_cv=length_cv(spread, number["osl"] / longest, settings.output_cv[rows]),
         longest=np.where(np.isfinite(longest), longest, np.inf),
         drafts=np.zeros(len(rows)),
         accepted=one,

@@ -42,10 +42,10 @@ class Settings:
     """Holds R rows of cases with all blanks filled in; rows that cannot be answered have their reason in `cases.error`.
 
     mode: (R,) arrival mode. pooled: (R,) True for disaggregated rows (prefill and decode pools). longest_output: (R,)
-    tokens at which outputs are cut, infinite where nothing cuts them. prompt_tail, output_tail: (R,) 90th percentile of
-    prompts and 99th of outputs over their means, NaN where the data set does not tell. spread: (R,) kind of length
-    spread. classes: length classes of the data set that a row names in place of lengths; rows without have index -1.
-    adapters: LoRA adapters of each row, None for rows without.
+    tokens at which outputs are cut, infinite where nothing cuts them. prompt_tail: (R,) 90th percentile of prompts
+    over their mean, output_cv: (R,) coefficient of variation of outputs; NaN where the data set does not tell. spread:
+    (R,) kind of length spread. classes: length classes of the data set that a row names in place of lengths; rows
+    without have index -1. adapters: LoRA adapters of each row, None for rows without.
     """
 
     cases: Cases
@@ -54,7 +54,7 @@ class Settings:
     pooled: Mask
     longest_output: Array
     prompt_tail: Array
-    output_tail: Array
+    output_cv: Array
     spread: Texts
     classes: Named[Histogram]
     adapters: Named[Adapters | None]
@@ -81,8 +81,6 @@ def settle(cases: Cases, database: Hwdb) -> Settings:
     tuned = ~pooled & (cases.text["recipe"] != "default")
     names = replace(names, weight=_weights(names, mode, tuned))
     longest = _statistic(names, "output_max")
-    with np.errstate(invalid="ignore"):
-        output_tail = _statistic(names, "output_p99") / _statistic(names, "output_mean")
     settings = Settings(
         cases=cases,
         names=names,
@@ -91,7 +89,7 @@ def settle(cases: Cases, database: Hwdb) -> Settings:
         longest_output=np.where(np.isfinite(longest), longest, np.inf),
         spread=spread,
         prompt_tail=_statistic(names, "prompt_tail"),
-        output_tail=output_tail,
+        output_cv=_statistic(names, "output_cv"),
         classes=classes,
         adapters=_adapters(cases),
     )

@@ -94,6 +94,10 @@ class Tier:
         """Return this tier without values for the limits named in `limits`, neither for servers nor for offline use."""
         return replace(self, values=tuple((k, v) for k, v in self.values if k.removesuffix("_offline") not in limits))
 
+    def of_servers(self) -> Tier:
+        """Return this tier without values for use without a server."""
+        return replace(self, values=tuple((k, v) for k, v in self.values if not k.endswith("_offline")))
+
 
 @dataclass(frozen=True)
 class Engine:
@@ -333,6 +337,10 @@ class Engine:
             gpu_memory_utilization=pick("gpu_memory_utilization"),
             graph_seqs=pick("graph_seqs"),
         )
+
+    def behind_server(self) -> Engine:
+        """Return this engine as a server runs it, also where a batch of requests is sent to it at once."""
+        return replace(self, tiers=tuple(tier.of_servers() for tier in self.tiers))
 
     def changed(self, **settings: Any) -> Engine:
         """Return this engine with the settings that a user states; `UnknownName` for a name that is no field.

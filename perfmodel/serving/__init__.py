@@ -26,6 +26,7 @@ from perfmodel.serving.queues.queueing import eased, opening_share, queue_variab
 from perfmodel.serving.queues.run_waits import with_backlog
 from perfmodel.serving.served import (
     MOST_GAIN,
+    PACE_AT,
     SHORT_WAITS,
     Gains,
     RequestTimes,
@@ -44,6 +45,7 @@ __all__ = [
     "MAX_RUNNING",
     "MAX_UTILISATION",
     "MOST_GAIN",
+    "PACE_AT",
     "SATURATED_SHARE",
     "SHORT_WAITS",
     "TINY",

@@ -46,7 +46,8 @@ class WaitShape:
     `workload.RANKS`, from the backlog of a run of known length, seconds, (Q, N), else NaN; it includes the uniform
     part. most_by_rank: upper bound at those ranks, seconds, (Q, N), NaN for a run without end. queued: mean wait for
     admission, seconds, (N,). queued_by_rank: the wait for admission at those ranks, (Q, N). crowded: share of the
-    requests that queue for admission, and so wait for no planned step, (N,).
+    requests that queue for admission, and so wait for no planned step, (N,). end: seconds from the start of a run to
+    its last token, where all requests queue at the start, (N,), else NaN.
 
     The wait for a step: shares `short_shares` of the requests wait uniformly between 0 and `short_longest` seconds,
     (N,) each. A share `long_share` waits by a Weibull law with coefficient of variation `long_cv`, (N,) each, whose
@@ -59,10 +60,16 @@ class WaitShape:
     queued: Array | float = 0.0
     queued_by_rank: Array | float = 0.0
     crowded: Array | float = 0.0
+    end: Array | float = np.nan
     short_shares: tuple[Array, ...] = ()
     short_longest: tuple[Array, ...] = ()
     long_share: Array | float = 1.0
     long_cv: Array | float = 1.0
+
+
+#: Lengths of answers, over the mean one, that `TokenShape.pace` is given at. Chosen: answers of recorded traffic reach
+#: 6 times their mean.
+PACE_AT = (0.0, 0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 
 
 @dataclass(frozen=True)
@@ -74,6 +81,8 @@ class TokenShape:
     0 to twice its mean. settling_most: upper bound of this delay in seconds per output token. drift: coefficient of
     variation of the time per token, because the number of running sequences varies around its mean. gain: factor by
     which further prompts, which arrive during a delay, lengthen it; 1 if the number of requests in flight is fixed.
+    pace: time per output token, without settling, of answers of `PACE_AT` times the mean length, over that of all
+    tokens, (K, N); 1 where the load is steady.
     """
 
     settling: Array | float = 0.0
@@ -81,6 +90,7 @@ class TokenShape:
     settling_most: Array | float = np.inf
     drift: Array | float = 0.0
     gain: Array | float = 1.0
+    pace: Array | float = 1.0
 
 
 @dataclass(frozen=True)

@@ -18,21 +18,25 @@ from hwdb.tomlfile import Table, read_toml
 from perfmodel.arrays import NAN
 from perfmodel.workload.histograms import FOLDER, Histogram, read_histogram
 from perfmodel.workload.length_spread import NINETY
+from perfmodel.workload.output_lengths import cv_of_tail
 
 TABLE = Path(__file__).with_name("datasets.toml")
 #: How a number was obtained: see the head of `datasets.toml`.
 KINDS = ("published", "computed", "observed", "inferred")
 #: Numbers that a data set may leave out.
-OPTIONAL = ("input_median", "input_p90", "input_cv", "output_median", "output_p90", "output_p99", "output_max")
-#: What each of them is at least: tokens, but for a ratio.
-_LEAST = {"input_cv": 0.0}
+OPTIONAL = (
+    *("input_median", "input_p90", "input_cv", "output_median", "output_p90", "output_p99", "output_max", "output_cv"),
+)
+#: What each of them is at least: tokens, but for ratios.
+_LEAST = {"input_cv": 0.0, "output_cv": 0.0}
 
 
 @dataclass(frozen=True)
 class LengthStats:
     """Prompt and output lengths of a data set, in tokens per request; NaN where unknown.
 
-    title: what reports call it. input_cv: coefficient of variation of prompts. output_max: longest output that the
+    title: what reports call it. input_cv, output_cv: coefficient of variation of prompts and outputs; that of outputs
+    by the Weibull law of greatest likelihood, else by the 99th percentile. output_max: longest output that the
     benchmark allows. kind: how the numbers were obtained, one of `KINDS`. source: where they are from. aliases: other
     names of the data set.
     """
@@ -48,6 +52,7 @@ class LengthStats:
     output_p90: float
     output_p99: float
     output_max: float
+    output_cv: float
     kind: str
     source: str
     aliases: tuple[str, ...] = ()
@@ -66,15 +71,18 @@ class LengthStats:
 
 def _stats(name: str, table: Table) -> LengthStats:
     """Read the data set `name` from its table in `datasets.toml`."""
+    known = {key: table.number(key, NAN, least=_LEAST.get(key, 1.0)) for key in OPTIONAL}
+    mean = table.number("output_mean", least=1)
+    by_tail = float(cv_of_tail(np.array([known["output_p99"] / mean]))[0])
     stats = LengthStats(
         name=name,
         title=table.text("title"),
         input_mean=table.number("input_mean", least=1),
-        output_mean=table.number("output_mean", least=1),
+        output_mean=mean,
         kind=table.text("kind", choices=KINDS),
         source=table.text("source"),
         aliases=table.texts("aliases", ()),
-        **{key: table.number(key, NAN, least=_LEAST.get(key, 1.0)) for key in OPTIONAL},
+        **{**known, "output_cv": by_tail if np.isnan(known["output_cv"]) else known["output_cv"]},
     )
     table.done()
     return stats
@@ -123,6 +131,6 @@ def histogram(name: str) -> Histogram:
         source=stats.source,
         isl_dist="trace",
         output_max=np.inf if np.isnan(stats.output_max) else stats.output_max,
-        output_tail=stats.output_p99 / stats.output_mean,
+        output_cv=stats.output_cv,
         prompt_tail=stats.prompt_tail,
     )

@@ -51,7 +51,7 @@ class Histogram:
     requests: how many requests the histogram was made from. rate: their mean arrival rate in requests/s, NaN where
     unknown. peak: the busiest time of the load, None where it is steady or not known. name, source, licence: what it
     is called and where its data came from. isl_dist: how lengths spread within a class, as in `Workload`. output_max:
-    tokens at which outputs are cut, infinite where nothing cuts them. output_tail, prompt_tail: as in `Workload`.
+    tokens at which outputs are cut, infinite where nothing cuts them. output_cv, prompt_tail: as in `Workload`.
     """
 
     input_tokens: Array
@@ -65,7 +65,7 @@ class Histogram:
     licence: str = ""
     isl_dist: str = ""
     output_max: float = math.inf
-    output_tail: float = NAN
+    output_cv: float = NAN
     prompt_tail: float = NAN
     peak: Peak | None = None
 

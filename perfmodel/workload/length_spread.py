@@ -18,7 +18,7 @@ import numpy as np
 
 from hwdb import InputError
 from perfmodel.arrays import Array
-from perfmodel.workload.output_lengths import OUTPUT_LENGTH_CV, cv_of_tail, truncated_cv
+from perfmodel.workload.output_lengths import OUTPUT_LENGTH_CV, truncated_cv
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -77,17 +77,16 @@ def synchronised(kinds: Sequence[str]) -> Array:
     return np.array([SYNCHRONISED[k] for k in kinds], dtype=float)
 
 
-def length_cv(kinds: Sequence[str], fullness: Array, tail: Array | float = np.nan) -> Array:
+def length_cv(kinds: Sequence[str], fullness: Array, stated: Array | float = np.nan) -> Array:
     """Return the coefficient of variation of output lengths within a class, (N,).
 
     kinds: N keys of `SYNCHRONISED`. fullness: (N,) mean output over the longest output allowed, NaN or 0 without one.
-    tail: 99th percentile of outputs over their mean, which recorded traffic is then taken to have, (N,); NaN: unknown.
+    stated: coefficient of variation that recorded traffic is known to have, (N,); NaN: unknown.
     """
     names: NDArray[np.str_] = np.array(kinds, dtype=str)
     cut = np.where(fullness > 0.0, fullness, np.nan)
     usual = np.select([names == k for k in OUTPUT_LENGTH_CV], [truncated_cv(k, cut) for k in OUTPUT_LENGTH_CV], 0.0)
-    known = (names == "trace") & np.isfinite(tail)
-    return np.where(known, cv_of_tail(np.where(known, tail, 1.0)), usual)
+    return np.where((names == "trace") & np.isfinite(stated), stated, usual)
 
 
 def prompt_spread(kinds: Sequence[str], tail: Array | float = np.nan) -> Array:

@@ -147,7 +147,7 @@ def load_of(workload: Workload, candidates: int, requests_per_client: float = DE
     concurrency = 1.0 if workload.arrival == "single" else workload.concurrency
     stated = workload.n_requests / concurrency if workload.arrival == "closed" else np.nan
     fullness = float(workload.mean_output) / workload.output_max
-    together, cv, prompts = _spread_of(workload.isl_dist, fullness, workload.output_tail, workload.prompt_tail)
+    together, cv, prompts = _spread_of(workload.isl_dist, fullness, workload.output_cv, workload.prompt_tail)
     return Load(
         arrival=workload.arrival,
         input=classes(workload.input_tokens),
@@ -171,11 +171,11 @@ def load_of(workload: Workload, candidates: int, requests_per_client: float = DE
 
 
 @lru_cache(maxsize=1024)
-def _spread_of(isl_dist: str, fullness: float, output_tail: float, prompt_tail: float) -> tuple[float, float, float]:
+def _spread_of(isl_dist: str, fullness: float, output_cv: float, prompt_tail: float) -> tuple[float, float, float]:
     """Return how lengths spread: (how far bursts stay together, `Load.length_cv`, `Load.prompt_spread`).
 
-    fullness: mean output over the longest output allowed. The tails are those of `Workload`.
+    fullness: mean output over the longest output allowed. Others: as in `Workload`.
     """
     kinds = [spread_kind(isl_dist)]
-    each = synchronised(kinds), length_cv(kinds, np.array([fullness]), output_tail), prompt_spread(kinds, prompt_tail)
+    each = synchronised(kinds), length_cv(kinds, np.array([fullness]), output_cv), prompt_spread(kinds, prompt_tail)
     return float(each[0][0]), float(each[1][0]), float(each[2][0])

@@ -28,7 +28,7 @@ SHARE_TOLERANCE = 1e-6
 
 
 #: Fields that say how lengths spread within a class.
-_OF_LENGTHS = ("isl_dist", "output_max", "output_tail", "prompt_tail")
+_OF_LENGTHS = ("isl_dist", "output_max", "output_cv", "prompt_tail")
 
 
 class Arrivals(TypedDict, total=False):
@@ -42,7 +42,7 @@ class Arrivals(TypedDict, total=False):
     cv: float
     isl_dist: str
     output_max: float
-    output_tail: float
+    output_cv: float
     prompt_tail: float
 
 
@@ -59,8 +59,8 @@ class Workload:
     cv: coefficient of variation of the gaps between arrivals (1: Poisson arrivals).
     isl_dist: how lengths spread within a class: blank (only means are known), `fixed`, `uniform:LOW-HIGH` or `trace`.
     output_max: tokens at which outputs are cut, infinite where nothing cuts them.
-    output_tail, prompt_tail: 99th percentile of outputs and 90th of prompts over their means, of a class whose lengths
-    spread as in recorded traffic; NaN where unknown.
+    output_cv, prompt_tail: coefficient of variation of outputs, and 90th percentile of prompts over their mean, of a
+    class whose lengths spread as in recorded traffic; NaN where unknown.
     name, source: what reports call the workload, and where its lengths came from.
 
     Scalars and lists are accepted for arrays. Raises `InputError` for impossible values: negative or infinite numbers,
@@ -78,7 +78,7 @@ class Workload:
     cv: float = POISSON_CV
     isl_dist: str = ""
     output_max: float = math.inf
-    output_tail: float = NAN
+    output_cv: float = NAN
     prompt_tail: float = NAN
     name: str = ""
     source: str = ""
@@ -250,7 +250,7 @@ def _with_spread(histogram: Histogram, arrivals: Arrivals) -> Arrivals:
     own: Arrivals = {
         "isl_dist": histogram.isl_dist,
         "output_max": histogram.output_max,
-        "output_tail": histogram.output_tail,
+        "output_cv": histogram.output_cv,
         "prompt_tail": histogram.prompt_tail,
     }
     return {**own, **arrivals}

@@ -91,8 +91,8 @@ class Latency(ColumnGroup):
 class WaitShape(ColumnGroup):
     """Describe how waits are distributed over the requests of a run, as `perfmodel.serving.WaitShape` does.
 
-    uniform_share, planned, crowded, queued, long_share, long_cv: (N,); planned: mean wait for a planned step, seconds
-    (`perfmodel.serving.RequestTimes`). by_rank, most_by_rank, queued_by_rank: (Q, N), at the ranks
+    uniform_share, planned, crowded, end, queued, long_share, long_cv: (N,); planned: mean wait for a planned step,
+    seconds (`perfmodel.serving.RequestTimes`). by_rank, most_by_rank, queued_by_rank: (Q, N), at the ranks
     `workload.RANKS`.
     short_shares, short_longest: (U, N), with `SHORT_WAITS` rows.
     """
@@ -100,6 +100,7 @@ class WaitShape(ColumnGroup):
     uniform_share: Array
     planned: Array
     crowded: Array
+    end: Array
     by_rank: Array
     most_by_rank: Array
     queued: Array
@@ -112,8 +113,9 @@ class WaitShape(ColumnGroup):
 
 @dataclass(frozen=True)
 class TokenShape(ColumnGroup):
-    """Describe how times per output token differ between the requests of a run, (N,), as `perfmodel.serving.TokenShape`
-    does.
+    """Describe how times per output token differ between the requests of a run, as `perfmodel.serving.TokenShape` does.
+
+    pace: (K, N), at the lengths of `perfmodel.serving.PACE_AT`; others: (N,).
     """
 
     settling: Array
@@ -121,6 +123,7 @@ class TokenShape(ColumnGroup):
     settling_most: Array
     drift: Array
     gain: Array
+    pace: Array
 
 
 @dataclass(frozen=True)

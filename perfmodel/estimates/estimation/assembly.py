@@ -24,7 +24,7 @@ from perfmodel.estimates.ranges.intervals import DEVIATE_80
 from perfmodel.lazy_fields import LazyValue, lazy_value
 from perfmodel.memory import Memory
 from perfmodel.power import Activity, energy_per_token, use_of
-from perfmodel.serving import SHORT_WAITS, TINY, Served, StepModel, longest_gap
+from perfmodel.serving import PACE_AT, SHORT_WAITS, TINY, Served, StepModel, longest_gap
 from perfmodel.workload import RANKS, Load
 
 
@@ -73,7 +73,7 @@ def _basis(served: Served) -> Codes:
 def _waits(served: Served, count: int) -> WaitShape:
     """Collect how waits are distributed as columns of `count` deployments."""
     shape = served.waits
-    single = ("uniform_share", "crowded", "queued", "long_share", "long_cv")
+    single = ("uniform_share", "crowded", "end", "queued", "long_share", "long_cv")
     columns = {n: np.broadcast_to(getattr(shape, n), count) for n in single}
     columns["planned"] = np.broadcast_to(served.times.planned, count)
     by_rank = ("by_rank", "most_by_rank", "queued_by_rank")
@@ -88,7 +88,9 @@ def _waits(served: Served, count: int) -> WaitShape:
 
 def _tokens(served: Served, count: int) -> TokenShape:
     """Collect how times per output token differ between requests as columns of `count` deployments."""
-    return TokenShape(**{f.name: np.broadcast_to(getattr(served.tokens, f.name), count) for f in fields(TokenShape)})
+    shapes = {"pace": (len(PACE_AT), count)}
+    names = [f.name for f in fields(TokenShape)]
+    return TokenShape(**{n: np.broadcast_to(getattr(served.tokens, n), shapes.get(n, count)) for n in names})
 
 
 def drafts_doubt(deployments: Deployments) -> Array:

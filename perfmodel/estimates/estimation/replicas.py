@@ -132,9 +132,8 @@ def _mean_waits(one: WaitShape, other: WaitShape, share: Array) -> WaitShape:
     seconds = [shape.short_shares * shape.short_longest for shape in (one, other)]
     total = np.where(share > 0, seconds[0] + share * (seconds[1] - seconds[0]), seconds[0])
     some = mean.short_shares > 0.0
-    return replace(
-        mean, short_longest=np.where(some, total / np.where(some, mean.short_shares, 1.0), mean.short_longest)
-    )
+    longest = np.where(some, total / np.where(some, mean.short_shares, 1.0), mean.short_longest)
+    return replace(mean, short_longest=longest, end=np.fmax(one.end, other.end))
 
 
 def _with_idle(busy: Estimates, deployments: Deployments, hardware: Hardware) -> Estimates:

@@ -177,6 +177,14 @@ def skewed_percentile(mean: Array, deviation: Array, skew: Array | float, statis
     return np.asarray(mean + (normal + skew * (normal**2 - 1.0) / 6.0) * deviation)
 
 
+def normal_part(deviation: Array, statistic: str) -> Array:
+    """Return what a normal quantity is above its mean at a rank, in the shape of its standard deviation.
+
+    statistic: a key of `workload.RANKS`.
+    """
+    return np.asarray(_NORMAL_DEVIATE[statistic] * deviation)
+
+
 class ByClass(Protocol):
     """Declare what percentiles need of an estimate (C classes, N candidates); `perfmodel.Estimates` provides it."""
 
@@ -200,20 +208,32 @@ _KNOTS = np.array([0.0, *(_survival(r) for r in RANKS.values())])
 #: Distance from the median of a class down to its lowest value, in units of p90 - p50. Exact for a constant plus an
 #: exponential wait; for a normal distribution it is half a standard deviation below the median.
 _BELOW_MEDIAN = _survival(0.5) / (_survival(0.9) - _survival(0.5))
+#: The same of a normal distribution, so that the lower half has its mean: 0.798 standard deviations below the median,
+#: on a line of which 0.557 lie above the mean; its 90th percentile lies 1.2816 above.
+NORMAL_BELOW_MEDIAN = 0.798 / 0.557 / 1.2816
 #: Bisection steps: they narrow the gap between the slowest and the fastest class by 2^-40.
 _BISECTIONS = 40
 
 
-def values_at_knots(known: list[Array]) -> Array:
+def values_at_knots(known: list[Array], below: float = _BELOW_MEDIAN) -> Array:
     """Return latencies at the K ranks of `_KNOTS`, made non-decreasing, seconds, (K, C, ...).
 
-    known: latencies at `workload.RANKS`, seconds, (C, ...) each.
+    known: latencies at `workload.RANKS`, seconds, (C, ...) each. below: distance from the median down to the lowest
+    value, in units of p90 - p50.
     """
-    lowest = np.maximum(known[0] - _BELOW_MEDIAN * (known[1] - known[0]), 0.0)
+    lowest = np.maximum(known[0] - below * (known[1] - known[0]), 0.0)
     return np.asarray(np.maximum.accumulate(np.stack([np.minimum(lowest, known[0]), *known]), axis=0))
 
 
-def mixed(known: list[Array], share: Array, own: Array, rank: float, halvings: int = _BISECTIONS) -> Array:
+def mixed(
+    known: list[Array],
+    share: Array,
+    own: Array,
+    rank: float,
+    *,
+    halvings: int = _BISECTIONS,
+    below: float = _BELOW_MEDIAN,
+) -> Array:
     """Return a percentile of a mixture, seconds, by bisection between the lowest and the highest of its parts.
 
     Args:
@@ -222,10 +242,11 @@ def mixed(known: list[Array], share: Array, own: Array, rank: float, halvings: i
         own: latencies of the parts at the rank that is asked for, seconds, (C, ...).
         rank: that rank, 0 to 1.
         halvings: of the bracket.
+        below: as in `values_at_knots`.
     """
     asked = share > 0
     with np.errstate(divide="ignore", invalid="ignore"):
-        values = values_at_knots(known)
+        values = values_at_knots(known, below)
         pieces = _pieces(values)
         low = np.where(asked, own, np.inf).min(axis=0)
         high = np.where(asked, own, -np.inf).max(axis=0)

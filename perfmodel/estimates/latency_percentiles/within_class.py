@@ -13,11 +13,11 @@ from typing import Protocol
 import numpy as np
 
 from perfmodel import equations as eq
-from perfmodel.arrays import Array
+from perfmodel.arrays import Array, Interpolation, Mask
 from perfmodel.estimates.columns.groups import Latency, RequestClasses, TokenShape, WaitShape
 from perfmodel.estimates.latency_percentiles import percentiles
-from perfmodel.serving import TINY
-from perfmodel.workload import RANKS, output_quantile
+from perfmodel.serving import PACE_AT, TINY
+from perfmodel.workload import RANKS, output_quantile, survival
 
 #: Shares of requests, by rising length, between which the parts of a class lie. Chosen: narrow at both ends, since
 #: short answers rule the 99th percentile of TPOT and long ones that of end-to-end latency; twice as many parts move no
@@ -31,6 +31,12 @@ _MIDDLES = (_EDGES[1:] + _EDGES[:-1]) / 2.0
 _HALVINGS = 24
 #: Most skewness of the delays by prompts. Chosen: that of a Poisson number of mean 1/4.
 _MOST_SKEW = 2.0
+#: Answers have whole tokens: those of fewer than this many have one, and no time per token after the first.
+_ONE_TOKEN = 1.5
+#: Least share of requests that are delayed once.
+_LEAST_SHARE = 0.01
+#: Most requests of a class whose answers have one token. Chosen: so that some are left to have a time per token.
+_MOST_OF_ONE = 0.999
 
 
 class Spread(Protocol):
@@ -90,36 +96,46 @@ def tpot_mean(found: Spread) -> Array:
     if not _varies(found):
         return found.latency.tpot
     usual = found.latency.tpot
-    mean = usual + np.sum(_WEIGHTS[:, None, None] * (_means(found, _outputs(found)) - usual), axis=0)
+    mean = usual + np.sum(_WEIGHTS[:, None, None] * (_means(found, _several(found)) - usual), axis=0)
     return np.where(found.classes.output_cv > 0.0, mean, usual)
 
 
 def tpot(found: Spread, statistic: str) -> Array:
     """Return a percentile of TPOT within each class, seconds, (C, N). statistic: a key of `workload.RANKS`."""
-    outputs, time = _outputs(found), found.latency
-    slow = _mixture(lambda rank: _tpot(found, outputs, rank), statistic)
-    # none is slower than one whose every gap is as long as prompts make it
-    return np.minimum(slow, np.maximum(time.tpot, time.step + found.tokens.settling_most))
+    outputs = _several(found)
+    return np.minimum(_mixture(lambda rank: _tpot(found, outputs, rank), statistic, normal=True), _slowest(found))
 
 
 def e2e(found: Spread, statistic: str) -> Array:
     """Return a percentile of end-to-end latency within each class, seconds, (C, N).
 
-    Waits and times per token are taken to be independent: what both are above their means adds up as deviations do.
+    Waits and times per token are taken to be independent: what both are above their means adds up as deviations do. But
+    where all requests queue at the start, a prompt that is computed later is delayed by fewer behind it, and decodes
+    while the batch empties: what is lost after the first token was won before it, and none ends after the last.
     statistic: a key of `workload.RANKS`.
     """
     outputs = _outputs(found)
     later = np.maximum(outputs - 1.0, 0.0)
     means = _means(found, outputs)
+    queued = _all_at_start(found)
+    won, drawn = np.where(queued, later * _settling(found, outputs)[0], 0.0), np.where(queued, 0.0, 1.0)
+    apart = np.where(queued, means * _within_parts(found), 0.0)  # what else differs between them is small
 
     def at(rank: str) -> Array:
         with np.errstate(invalid="ignore"):
-            parts = found.quantile("ttft", rank) - found.latency.ttft, later * (_tpot(found, outputs, rank) - means)
+            first = found.quantile("ttft", rank) - found.latency.ttft
+            first = first - np.minimum(won, np.maximum(first, 0.0))
+            parts = first, later * (_tpot(found, outputs, rank, drawn) - means), percentiles.normal_part(apart, rank)
             squares = sum(part * np.abs(part) for part in parts)
             whole = found.latency.ttft + later * means + np.sign(squares) * np.sqrt(np.abs(squares))
         return np.where(np.isfinite(found.latency.ttft), whole, found.latency.ttft)
 
-    return _mixture(at, statistic)
+    return np.fmin(_mixture(at, statistic), np.where(queued, found.waits.end, np.nan))
+
+
+def _all_at_start(found: Spread) -> Mask:
+    """Return whether all requests of the run queue at its start, (N,): then the wait for that backlog is all."""
+    return np.asarray(found.waits.uniform_share == 1.0)
 
 
 def itl(found: Spread, statistic: str) -> Array:
@@ -156,42 +172,109 @@ def _varies(found: Spread) -> bool:
 
 def _outputs(found: Spread) -> Array:
     """Return the output tokens of each part of a class, (J, C, N); one part, the mean, where lengths are equal."""
+    return _longer(found, 1.0, 0.0)
+
+
+def _within_parts(found: Spread) -> Array:
+    """Return the standard deviation of the output tokens within each part of a class, (J, C, N).
+
+    Derived: lengths are even between two edges, whose distance is that from middle to middle.
+    """
+    outputs = _outputs(found)
+    if len(outputs) == 1:
+        return np.zeros_like(outputs)
+    steps = np.diff(outputs, axis=0)
+    width = np.concatenate([steps[:1], (steps[1:] + steps[:-1]) / 2.0, steps[-1:]])
+    return np.asarray(width / np.sqrt(12.0))
+
+
+def _several(found: Spread) -> Array:
+    """Return what `_outputs` does, of the requests whose answers have more than one token."""
+    if not _varies(found):
+        return _longer(found, 2.0, 0.0)
+    classes = found.classes
+    none = 1.0 - survival(classes.output, classes.output_cv, np.array(_ONE_TOKEN))
+    return _longer(found, 2.0, np.minimum(none, _MOST_OF_ONE))
+
+
+def _longer(found: Spread, least: float, below: Array | float) -> Array:
+    """Return the output tokens of each part of the requests that are above a share `below` of all, (J, C, N).
+
+    least: fewest tokens of these.
+    """
     classes = found.classes
     mean = classes.output[None]
     if not _varies(found):
         return mean
-    ranks = _MIDDLES[:, None, None]
+    ranks = below + (1.0 - below) * _MIDDLES[:, None, None]
     tokens = output_quantile(mean, classes.output_cv, ranks, classes.output_max)
-    return np.where(classes.output_cv > 0.0, np.maximum(tokens, 1.0), mean)
+    return np.where(classes.output_cv > 0.0, np.maximum(tokens, least), mean)
 
 
-def _settling(found: Spread, outputs: Array) -> Array:
-    """Return the seconds per output token that a single delay after the first token adds to requests, (J, C, N)."""
+def _settling(found: Spread, outputs: Array) -> tuple[Array, Array]:
+    """Return mean and deviation of what a single delay after the first token adds to requests, seconds per token.
+
+    (J, C, N) each. Derived: the delay of a share s of the requests is uniform from 0 to 2 / s times its mean over all.
+    Per token of an answer that is a uniform number up to a, of which `settling_most`, a share t of a, is the most that
+    counts: its mean is t a (1 - t / 2), that of its square (t a)^2 (1 - 2 t / 3).
+    """
     shape = found.tokens
-    return np.asarray(np.minimum(shape.settling / np.maximum(outputs - 1.0, 1.0), shape.settling_most))
+    share = np.clip(shape.settling_share, _LEAST_SHARE, 1.0)
+    most = 2.0 * shape.settling / share / np.maximum(outputs - 1.0, 1.0)
+    counted = np.minimum(most, shape.settling_most)
+    part = counted / np.maximum(most, TINY)
+    mean = share * counted * (1.0 - part / 2.0)
+    square = share * np.square(counted) * (1.0 - 2.0 * part / 3.0)
+    return mean, np.sqrt(np.maximum(square - np.square(mean), 0.0))
 
 
 def _means(found: Spread, outputs: Array) -> Array:
     """Return the mean TPOT of requests of so many output tokens, seconds, (J, C, N)."""
     time = found.latency
-    usual = np.minimum(_settling(found, found.classes.output[None]), np.maximum(time.tpot - time.step, 0.0))
-    return np.asarray(time.tpot + _settling(found, outputs) - usual)
+    usual = np.minimum(_settling(found, found.classes.output[None])[0], np.maximum(time.tpot - time.step, 0.0))
+    mean = (time.tpot - usual) * _pace(found, outputs) + _settling(found, outputs)[0]
+    return np.asarray(np.minimum(mean, _slowest(found)))
 
 
-def _tpot(found: Spread, outputs: Array, statistic: str) -> Array:
-    """Return a percentile of TPOT of requests of so many output tokens, seconds, (J, C, N)."""
+def _slowest(found: Spread) -> Array:
+    """Return the time per token of a request whose every gap is as long as prompts make it, seconds, (C, N)."""
+    time = found.latency
+    return np.asarray(np.maximum(time.tpot, time.step + found.tokens.settling_most))
+
+
+def _pace(found: Spread, outputs: Array) -> Array:
+    """Return the time per token of requests of so many output tokens over that of all tokens of their class, (J, C, N).
+
+    Without settling. 1 where a class has one length, or the load is steady.
+    """
+    knots = np.array(PACE_AT)[:, None]
+    mean = np.maximum(found.mean(np.maximum(found.classes.output - 1.0, 0.0)), 1.0)
+    curve = Interpolation(knots, found.tokens.pace)
+    lengths = _outputs(found) - 1.0
+    (own,), (every,) = curve.at(np.maximum(outputs - 1.0, 0.0) / mean), curve.at(np.maximum(lengths, 0.0) / mean)
+    weights = (_WEIGHTS[:, None, None] if len(lengths) > 1 else 1.0) * np.maximum(lengths, TINY)
+    usual = np.sum(weights * every, axis=0) / np.sum(weights, axis=0)
+    steady = np.all(found.tokens.pace == 1.0, axis=0) | (found.classes.output_cv == 0.0)
+    return np.where(steady, 1.0, own / usual)
+
+
+def _tpot(found: Spread, outputs: Array, statistic: str, drawn: Array | float = 1.0) -> Array:
+    """Return a percentile of TPOT of requests of so many output tokens, seconds, (J, C, N).
+
+    drawn: part of the deviations of the single delay and by drift that counts, (N,).
+    """
     time, shape = found.latency, found.tokens
     mean, later = _means(found, outputs), np.maximum(outputs - 1.0, 1.0)
     # a gap lies between steps, each of which may bring several tokens at once
-    gap, usual = time.tpot * time.tokens_per_step, time.step * time.tokens_per_step
+    lost = np.where(_all_at_start(found), _settling(found, found.classes.output[None])[0][0], 0.0)  # counted once
+    gap, usual = (time.tpot - lost) * time.tokens_per_step, time.step * time.tokens_per_step
     interrupted = percentiles.interrupted_share(gap, usual, time.itl_tail)
     steps = np.maximum(later / time.tokens_per_step, 1.0)
     uneven = percentiles.unevenness(time.interference, found.mean)
     longer = np.maximum(time.itl_tail - usual, 0.0) / time.tokens_per_step
     met = shape.gain * percentiles.tpot_deviation(interrupted, longer, steps=steps, unevenness=uneven)
-    # uniform from none to twice the mean over a share s of the requests: its variance is (4 / (3 s) - 1) mean^2
-    once = _settling(found, outputs) * np.sqrt(4.0 / (3.0 * np.clip(shape.settling_share, 0.01, 1.0)) - 1.0)
-    deviation = np.sqrt(np.square(met) + np.square(once) + np.square(shape.drift * time.tpot))
+    once = _settling(found, outputs)[1] * drawn
+    deviation = np.sqrt(np.square(met) + np.square(once) + np.square(shape.drift * time.tpot * drawn))
     # a Poisson number of delays has the skewness 1 / sqrt(mean number)
     skew = np.minimum(uneven / np.sqrt(np.maximum(interrupted * steps, TINY)), _MOST_SKEW)
     skew = skew * (met / np.maximum(deviation, TINY)) ** 3
@@ -199,8 +282,11 @@ def _tpot(found: Spread, outputs: Array, statistic: str) -> Array:
     return np.maximum(percentiles.skewed_percentile(mean, deviation, skew, statistic), np.minimum(mean, time.step))
 
 
-def _mixture(at: Callable[[str], Array], statistic: str) -> Array:
-    """Return a percentile of each class, (C, N), from those of its parts. at: the latter by statistic, (J, C, N)."""
+def _mixture(at: Callable[[str], Array], statistic: str, *, normal: bool = False) -> Array:
+    """Return a percentile of each class, (C, N), from those of its parts.
+
+    at: the latter by statistic, (J, C, N). normal: whether the parts are distributed as a normal law is.
+    """
     own = at(statistic)
     if len(own) == 1:
         return np.asarray(own[0])
@@ -211,5 +297,6 @@ def _mixture(at: Callable[[str], Array], statistic: str) -> Array:
     if mixed.any():
         parts = [own if rank == statistic else at(rank) for rank in RANKS]
         own, *known = (np.compress(mixed.ravel(), p.reshape(len(p), -1), axis=1) for p in (own, *parts))
-        out[mixed] = percentiles.mixed(known, _WEIGHTS[:, None], own, RANKS[statistic], _HALVINGS)
+        kind = {"below": percentiles.NORMAL_BELOW_MEDIAN} if normal else {}
+        out[mixed] = percentiles.mixed(known, _WEIGHTS[:, None], own, RANKS[statistic], halvings=_HALVINGS, **kind)
     return out

@@ -24,7 +24,8 @@ from perfmodel.serving.offline_batches.drain_cell import (
     prompts_between,
 )
 from perfmodel.serving.offline_batches.offline_batch import OfflineBatch
-from perfmodel.serving.offline_batches.output_ages import OutputLengths, ended_by_cell, lockstep, running_shares, total
+from perfmodel.serving.offline_batches.output_ages import lockstep, running_shares, total
+from perfmodel.serving.offline_batches.paces import mean_seconds, pace, seconds_by_age
 from perfmodel.serving.step_times.planned_step import prefill_budget
 from perfmodel.workload import RANKS, longest
 
@@ -58,12 +59,14 @@ class Drained:
     """Report how an offline batch went on N candidates, for C request classes.
 
     first: mean seconds until a prompt is prefilled, (N,). makespan: seconds until the last output ends, (N,). tpot:
-    mean seconds per decode step of a request, (C, N). running: mean sequences in a decode step, weighted by the tokens
-    that it makes, (N,). step: mean seconds of a decode step, weighted alike, (N,). entry: seconds until each of the Q
-    shares `workload.RANKS` of all prompts is prefilled, (Q, N). settling: mean seconds that a request loses, once, to
-    prompts that were admitted together with its own, part of tpot, (N,). together: share of such requests, (N,). drift:
-    standard deviation over mean of tpot by when a request was admitted, (N,). full: share of the requests that find a
-    replica as full as it gets, or a queue, by chance where there is none on average, (N,).
+    mean seconds of the decode steps of all requests, (C, N). running: mean sequences in a decode step, weighted by the
+    tokens that it makes, (N,). step: mean seconds of a decode step, weighted alike, (N,). entry: seconds until each of
+    the Q shares `workload.RANKS` of all prompts is prefilled, (Q, N). settling: mean seconds that a request loses,
+    once, to prompts that were admitted together with its own, part of tpot, (N,). together: share of such requests,
+    (N,). drift: standard deviation over mean of tpot by when a request was admitted, (N,). pace: mean seconds per
+    decode step, but for settling, of requests with `PACE_AT` times the mean number of them, over that of all steps,
+    (K, N). full: share of the requests that find a replica as full as it gets, or a queue, by chance where there is
+    none on average, (N,).
     """
 
     first: Array
@@ -75,6 +78,7 @@ class Drained:
     settling: Array
     together: Array
     drift: Array
+    pace: Array
     full: Array
 
 
@@ -113,7 +117,7 @@ class _Run:
     at its start and evenly over it. delays: seconds per cell that admitted requests meet at each age, summed over them.
     clock: seconds elapsed. entered: requests admitted. first: sum of their times to prefill. made, squares, spent: sums
     over cells of running sequences, of their squares, and of sequences x step time. settled: seconds that requests lose
-    to prompts admitted with theirs, summed over them. clocks: seconds elapsed when the first
+    to prompts admitted with theirs, summed over them; together: their number. clocks: seconds elapsed when the first
     and the last group of prompts of each cell is done; counts: requests admitted before and in the cell, in the same
     order. lasted: seconds of each cell to a request that runs all of it. crowded: requests of each cell, and the chance
     that they find the replica full. used: what earlier requests hold of the KV cache, in sequences of mean length.
@@ -126,7 +130,8 @@ class _Run:
         self.lockstep, self.spread = lockstep(batch.outputs), batch.spread
         self.instant, self.gradual, self.delays = (np.zeros((CELLS, len(played))) for _ in range(3))
         self.clock, self.entered, self.first = (np.zeros_like(self.width) for _ in range(3))
-        self.made, self.squares, self.spent, self.settled = (np.zeros_like(self.width) for _ in range(4))
+        self.made, self.squares, self.spent = (np.zeros_like(self.width) for _ in range(3))
+        self.settled, self.together = (np.zeros_like(self.width) for _ in range(2))
         self.clocks: list[Array] = []
         self.counts: list[Array] = []
         self.lasted: list[Array] = []
@@ -169,9 +174,9 @@ class _Run:
             work = self._work(older, self._admitted(cell, older, lasting))
         return work
 
-    def _work(self, older: Array, admitted: tuple[Array, Array, Array, Array, Array]) -> Work:
+    def _work(self, older: Array, admitted: tuple[Array, ...]) -> Work:
         """Return what a cell does in which `admitted` requests come (see `_admitted`) beside `older` ones, (N,)."""
-        batch, prefill, (came, over, packed, per_step, beyond) = self.batch, self.batch.prefill, admitted
+        batch, prefill, (came, over, packed, early, per_step, beyond) = self.batch, self.batch.prefill, admitted
         running = older + came * ((1.0 - over) * self.whole[0] + over * self.half[0])
         held, stretch = batch.places.crowding(batch.max_running, running - older, self.used)
         met = self.width * batch.curve.at(running / stretch) * stretch  # by a request that runs: then the replica does
@@ -193,7 +198,7 @@ class _Run:
         filling = (prompts + beside + group) / 2.0
         return Work(
             *(came, over, running, met, decoding, prompts, beside + np.zeros_like(prompts), group, filling, beyond),
-            *(held, stretch),
+            *(held, stretch, early, np.maximum(per_step, 1.0)),
         )
 
     def _used(self, cell: int) -> Array:
@@ -208,19 +213,21 @@ class _Run:
 
         Derived: steps of age j cells are in cell j after their own where requests were admitted at the start of a cell,
         and half of them in the next one where they were admitted evenly over it. No request is delayed by its own
-        prompt. Those admitted at the start of this cell meet on average half of its other prompts, all before they
-        decode far: however short their answer is.
+        prompt. Those whose prompts are computed at the start of this cell meet on average half of the other groups of
+        prompts, all before they decode far: however short their answer is.
         """
-        met, prompts, others = work.met, work.prompts, 1.0 - 1.0 / np.maximum(work.came, 1.0)
+        met, prompts, came = work.met, work.prompts, np.maximum(work.came, 1.0)
         whole, halves = self.instant[: cell + 1][::-1], self.gradual[: cell + 1][::-1] / 2.0
         self.delays[: cell + 1] += (whole + halves) * (met + prompts)
-        self.delays[0] -= (whole[0] + halves[0] * (1.0 - others)) * prompts
-        self.settled = self.settled + whole[0] * prompts * others / 2.0
+        self.delays[0] -= (whole[0] + halves[0] * (work.early + (1.0 - work.early) / came)) * prompts
+        early = whole[0] + self.gradual[cell] * work.early
+        self.settled = self.settled + early * prompts * np.maximum(1.0 - work.abreast / came, 0.0) / 2.0
+        self.together = self.together + early
         self.delays[:cell] += halves[1:] * (met + prompts)
 
-    def _admitted(self, cell: int, older: Array, lasting: Array) -> tuple[Array, Array, Array, Array, Array]:
+    def _admitted(self, cell: int, older: Array, lasting: Array) -> tuple[Array, ...]:
         """Return (requests admitted in a cell, share of the cell over which they come, the same if all were there,
-        prompts per step, requests that would be admitted if slots were free), (N,) each.
+        `Work.early`, prompts per step, requests that would be admitted if slots were free), (N,) each.
 
         They come at once where slots are free, else as other sequences end. `older` is the number of running sequences
         that were admitted in earlier cells, (N,). lasting: seconds of the cell, (N,).
@@ -235,9 +242,11 @@ class _Run:
         over = np.zeros_like(came) if prefill.separate else np.minimum(came / (per_step * self.width), 1.0)
         # those that arrive during the cell come for as long as they arrive
         spread = np.minimum(fresh * batch.gap / np.maximum(lasting, _TINY_SECONDS), 1.0)
-        longer = np.maximum(over, spread * clipped(came - waiting, 0.0, fresh) / np.maximum(came, SAME))
+        late = spread * clipped(came - waiting, 0.0, fresh) / np.maximum(came, SAME)
         full = (left > free + SAME * batch.max_running) & (cell > 0)
-        return came, np.where(full, 1.0, longer), np.where(full, 1.0, over), per_step, able - came
+        early = np.where(full, 0.0, 1.0 - late)
+        parts = (np.where(full, 1.0, share) for share in (np.maximum(over, late), over))
+        return came, *parts, early, per_step, able - came
 
     def _chance_of_full(self, work: Work) -> Array:
         """Return the chance that the requests of a cell find the replica full, (N,).
@@ -295,7 +304,9 @@ def _extrapolated(run: _Run) -> Drained:
     late = np.maximum(ranked - counts[-1], 0.0) * gap
     entry = np.stack([interpolate(counts, clocks, np.minimum(r, end)) for r in ranked]) + late
     settling = run.settled / run.entered
-    tpot = _tpot(batch.outputs, run.width, run.delays / (run.entered * run.width)) + settling / batch.outputs.mean
+    by_age = seconds_by_age(run.delays, run.instant, run.gradual, run.width)
+    decode = mean_seconds(batch.outputs, run.width, by_age)
+    tpot = decode + settling / batch.outputs.mean
     return Drained(
         first=(1.0 - part) * (run.first / run.played) + part * (last + rest * gap / 2.0),
         makespan=run.clock + rest * gap,
@@ -304,8 +315,9 @@ def _extrapolated(run: _Run) -> Drained:
         step=(1.0 - full) * (run.spent / made) + full * batch.steady.step,
         entry=entry,
         settling=(1.0 - part) * settling,
-        together=(1.0 - part) * run.instant.sum(axis=0) / run.entered,
+        together=(1.0 - part) * run.together / run.entered,
         drift=(1.0 - part) * _EVEN * _drift(run),
+        pace=(1.0 - part) * pace(batch.outputs, run.width, by_age, decode) + part,
         full=(1.0 - part) * found_full + part * ends_full,
     )
 
@@ -344,22 +356,3 @@ def _drift(run: _Run) -> Array:
         found.append(taken / np.maximum(end - begin, SAME))
     each = np.stack(found)
     return np.asarray(each.std(axis=0) / np.maximum(each.mean(axis=0), _TINY_SECONDS))
-
-
-def _tpot(outputs: OutputLengths, width: Array, delays: Array) -> Array:
-    """Return the mean seconds per decode step of each request class, (C, N).
-
-    A request that lasts k cells spends an equal part of its steps in each of them.
-
-    Args:
-        outputs: output lengths.
-        width: decode steps per cell, (N,).
-        delays: seconds per decode step that a request meets at each age in cells, (CELLS, N).
-    """
-    out = np.zeros_like(outputs.mean * width)
-    cells = np.arange(1.0, CELLS + 1.0)[:, None]
-    for kind in range(len(out)):
-        ended = ended_by_cell(outputs, kind, width, CELLS)
-        spent = np.cumsum((ended / cells)[::-1], axis=0)[::-1]
-        out[kind] = total(spent, delays)
-    return out

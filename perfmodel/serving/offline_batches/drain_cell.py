@@ -28,6 +28,8 @@ class Work:
     carry prompts, seconds. group: seconds until the first group of prompts is done; filling: mean seconds until a
     prompt is. beyond: requests that would be admitted if slots were free. held: what all hold of the KV cache, in
     sequences of mean length. stretch: seconds that a token takes over those of a step, above 1 where that is too much.
+    early: share of the requests that come over a part of the cell whose prompts are all computed at its start. abreast:
+    prompts that are done together.
     """
 
     came: Array
@@ -42,6 +44,8 @@ class Work:
     beyond: Array
     held: Array
     stretch: Array
+    early: Array
+    abreast: Array
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,11 @@ class FirstCell:
         group = prompts / np.maximum(fresh / between.prompts + steps, 1.0)
         zero = np.zeros_like(prompts)
         filling = (prompts + group) / 2.0
-        return Work(came, over, running, met, decoding, prompts, zero, group, filling, able - came, held, stretch)
+        most = np.maximum(first.most, 1.0) + zero
+        return Work(
+            *(came, over, running, met, decoding, prompts, zero, group, filling, able - came, held, stretch),
+            *(zero, most),
+        )
 
 
 def prompts_between(batch: OfflineBatch, step: Array) -> Array | float:

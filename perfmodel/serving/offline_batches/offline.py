@@ -74,7 +74,8 @@ def _batch(
     outputs = _output_lengths(load)
     running = np.minimum(count, max_running)
     places = _places(steps, load, max_running)
-    knots = planned_curve(steps, load, np.minimum(count, np.minimum(max_running / places.young, places.most)))
+    young = np.minimum(count, np.minimum(max_running / places.young, places.most))
+    knots = planned_curve(steps, load, running, beyond=young)
     crowd = np.minimum(running, most_decoding(steps, load, load.mean(outputs.mean)))
     least, most = steps.min_prompts_per_step(crowd), _whole_group(steps, load, crowd)
     entering = prompts_per_step(crowd, load.mean(load.output), least, largest_group(steps, load, running))
@@ -98,20 +99,23 @@ def _batch(
 
 
 def _places(steps: StepModel, load: Load, max_running: Array) -> Places:
-    """Return what sequences hold of a KV cache that limits their number, where the engine lets them grow.
+    """Return what sequences hold of a KV cache that limits their number, where those that begin hold less.
 
-    Derived: `max_running` sequences of mean length fit, but while a run begins all are young, and an engine that
-    allocates blocks as sequences grow admits as many prompts as fit. What lacks later is taken from the newest, who
-    pause (PagedAttention, arXiv:2309.06180, section 4.5). Engines that keep room for what running sequences have yet to
-    write (`Engine.admission_headroom`) hardly preempt: there each counts at its mean length.
+    Derived: `max_running` sequences of mean length fit, but while a run begins all are young. An engine that allocates
+    blocks as sequences grow admits as many prompts as fit; what lacks later is taken from the newest, who pause
+    (PagedAttention, arXiv:2309.06180, section 4.5). One that reserves the whole length admits answers as they come,
+    while those that run are long ones, the longer the older: their mean is taken to rise evenly with age, to what
+    running ones hold at their mean age. Engines that keep room for what running sequences have yet to write
+    (`Engine.admission_headroom`) hardly preempt: there each counts at its mean length.
     """
     limit = np.minimum(steps.max_num_seqs, MAX_RUNNING)
-    if steps.engine.admission != "grow" or steps.engine.admission_headroom > 0.0:
+    if steps.engine.admission not in ("grow", "reserve") or steps.engine.admission_headroom > 0.0:
         return Places(most=max_running)
-    held = load.held(0.5)
-    begun, mean, later = (
-        sequence_bytes(steps.sharding, tokens) for tokens in (load.mean(load.input), held, held + load.accepted)
-    )
+    young, held, rise = load.mean(load.input), load.held(0.5), load.accepted
+    if steps.engine.admission == "reserve":
+        young, held, age = young + load.mean(load.output), load.held(1.0), (load.held(1.0) - load.held(0.0)) / 2.0
+        rise = load.accepted * np.maximum(held - young, 0.0) / np.maximum(age, TINY_COUNT)
+    begun, mean, later = (sequence_bytes(steps.sharding, tokens) for tokens in (young, held, held + rise))
     grows = (max_running < limit) & (later > mean)  # states and full windows have their size from the start
     mean = np.where(grows, mean, 1.0)
     return Places(
@@ -255,6 +259,7 @@ def _converted(
     """Convert a simulated batch into a `Served`. decode: a step of the sequences that run in it on average."""
     (single, grouped), count = prefills, np.maximum(load.n_requests, TINY_COUNT)
     own, mean_own = single.shared, load.mean(single.shared)
+    end = drained.makespan + load.mean(steps.request_time(load.input))
     wait = np.maximum(drained.first - mean_own, 0.0)
     zero = np.zeros_like(own)
     return Served(
@@ -274,13 +279,14 @@ def _converted(
             prompts=single.planned,
         ),
         running=drained.running,
-        rate=count / (drained.makespan + load.mean(steps.request_time(load.input))),
+        rate=count / end,
         saturated=np.zeros(len(count), bool),
-        waits=WaitShape(uniform_share=1.0, by_rank=np.maximum(drained.entry - mean_own, 0.0)),
+        waits=WaitShape(uniform_share=1.0, by_rank=np.maximum(drained.entry - mean_own, 0.0), end=end),
         tokens=TokenShape(
             settling=drained.settling,
             settling_share=drained.together,
             settling_most=longest_delay(steps, load, drained.step, grouped),
             drift=drained.drift,
+            pace=drained.pace,
         ),
     )

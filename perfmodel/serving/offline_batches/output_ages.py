@@ -61,16 +61,6 @@ def running_shares(outputs: OutputLengths, width: Array, cells: int) -> tuple[Ar
     return whole, half
 
 
-def ended_by_cell(outputs: OutputLengths, kind: int, width: Array, cells: int) -> Array:
-    """Return the share of the outputs of class `kind` that end in each cell, (cells, N); the last cell takes the rest.
-
-    `width` is the decode steps per cell, (N,).
-    """
-    edges = longer_than(outputs, kind, np.arange(cells)[:, None] * width)
-    edges[0] = 1.0
-    return np.asarray(edges - np.concatenate([edges[1:], np.zeros_like(edges[:1])]))
-
-
 def total(counts: Array, shares: Array) -> Array:
     """Sum counts x shares over cells: two arrays (cells, N) in, one (N,) out."""
     return np.asarray(np.einsum("gn,gn->n", counts, shares))

@@ -76,10 +76,19 @@ class PlannedCurve(NamedTuple):
         return DecodeCurve(running=self.knots, time=step.wall)
 
 
-def planned_curve(steps: StepModel, load: Load, most: Array, count: int = KNOTS) -> PlannedCurve:
-    """Plan the steps of `decode_curve`, to be priced beside others; two more where graphs end (`_with_jump`)."""
+def planned_curve(
+    steps: StepModel, load: Load, most: Array, count: int = KNOTS, *, beyond: Array | None = None
+) -> PlannedCurve:
+    """Plan the steps of `decode_curve`, to be priced beside others; two more where graphs end (`_with_jump`).
+
+    beyond: sequences that run for a while, more than `most`, which take one step more, (N,).
+    """
     most = np.maximum(most, 1.0)
-    knots = _with_jump(np.exp(np.linspace(0.0, 1.0, count)[:, None] * np.log(most)), steps.most_captured, most)
+    knots = np.exp(np.linspace(0.0, 1.0, count)[:, None] * np.log(most))
+    if beyond is not None and np.any(beyond > most):
+        most = np.maximum(beyond, most)
+        knots = np.concatenate([knots, most[None]])
+    knots = _with_jump(knots, steps.most_captured, most)
     return PlannedCurve(knots, steps.decode_step(knots, load.decode_context, load.drafts))
 
 
