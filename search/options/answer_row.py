@@ -112,7 +112,7 @@ def estimate_row(asked: Colocated, hwdb: Hwdb, slo: Slo, site: SiteOptions) -> d
         "running": float(found.running[0]),
         **{name: values[0] for name, values in found.columns().items()},
         "memory_capacity_gb": float(found.memory_use.capacity[0]) / 1e9,
-        "kv_pool_tokens": float(found.memory_use.kv_tokens[0]),
+        "kv_pool_tokens": float(np.floor(found.memory_use.kv_tokens[0])),
         "max_running": float(found.memory_use.max_running[0]),
         "reason": found.reason(0),
         **{name: float(value[0]) for name, value in asked.start().columns().items()},
