@@ -82,6 +82,8 @@ def test_explain_knows_the_words_of_other_tools() -> None:
     ("setting", "here"),
     [
         ("workload.qps=4", "here it is 'request_rate_rps'"),
+        ("workload.isl=2000", "here it is 'input_tokens'"),
+        ("workload.osl=200", "here it is 'output_tokens'"),
         ("workload.max_concurrency=4", "'concurrency'"),
         ("slo.p99_ttft=900", "'ttft_ms_p99'"),
         ("hardware.gpus=l40s", "here it is 'devices'"),

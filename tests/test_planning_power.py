@@ -154,6 +154,13 @@ def test_an_estimate_says_whether_its_power_has_a_host(
     assert f"Rated power kW {rated}" in said
 
 
+def test_a_node_that_holds_other_devices_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["estimate", "meta-llama/Llama-3.1-8B", "--device", "h100-sxm", "--node", "dgx-a100-80gb"]
+    assert cli.main(words) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "--node dgx-a100-80gb holds a100-sxm-80gb, and h100-sxm is in use; nodes with h100-sxm: dgx-h100" in said
+
+
 def test_a_search_tries_power_limits_and_provisions_for_them() -> None:
     text = TEXT.format(
         hardware=BY_DEVICE, limits="", pue=1.0, load="request_rate_rps = 40", modes="power_cap_w = [400, 900]"
