@@ -225,7 +225,9 @@ def bill(hwdb: Hwdb, asked: Colocated, found: Estimates, site: SiteOptions) -> d
     names = tuple(dict.fromkeys(name for name, _, _ in pools))
     own, money = site.own_prices(names, hwdb), site.money(hwdb, names)
     refuse_free_power("--own-usd-per-device", money, at.usd_per_kwh, way_out="--usd-per-kwh")
-    offer = tariff(hwdb, names, site.nodes(names, hwdb), site.prices, own, way_out=OWN_PRICE, supply=at.psu, money=money)
+    offer = tariff(
+        hwdb, names, site.nodes(names, hwdb), site.prices, own, way_out=OWN_PRICE, supply=at.psu, money=money
+    )
     held = [(np.array([names.index(name)]), np.array([size]), np.array([count])) for name, size, count in pools]
     due = offer.bill(*held, caps=asked.power_caps())
     power = power_columns(found, offer, due, at, money.utilisation)

@@ -60,5 +60,11 @@ def meant_by(flag: str, has: Collection[str]) -> str:
     engines = (f"--engine-setting {e.name}=VALUE" for e in entries if "[engine]" in e.places)
     settings = engines if "--engine-setting" in has else ()
     whole = (_OF_TABLE[e.name] for e in entries if e.name in _OF_TABLE and "--set" in has)
-    found = (*(_WRITTEN.get(f, f) for f in own if f in has), *instead, *(f"--set {key}=VALUE" for key in keys), *settings, *whole)
+    found = (
+        *(_WRITTEN.get(f, f) for f in own if f in has),
+        *instead,
+        *(f"--set {key}=VALUE" for key in keys),
+        *settings,
+        *whole,
+    )
     return next(iter(found), "")
