@@ -424,7 +424,7 @@ def test_sequences_with_one_prompt_in_common_are_refused(tmp_path: Path) -> None
     "text",
     [
         "total duration: 4.2s\nprompt eval count: 512 token(s)\nprompt eval duration: 130ms\n"
-        "prompt eval rate: 3938.46 tokens/s\neval count: 298 token(s)\neval duration: 4.0s\neval rate: 74.50 tokens/s\n",
+        "prompt eval rate: 3938.46 tokens/s\neval count: 298 token(s)\neval duration: 4s\neval rate: 74.50 tokens/s\n",
         "prompt eval time = 130.00 ms / 512 tokens ( 0.25 ms per token, 3938.46 tokens per second)\n"
         "       eval time = 4000.00 ms / 298 tokens ( 13.42 ms per token, 74.50 tokens per second)\n",
     ],
