@@ -171,7 +171,7 @@ class Spellings:
     def near(self, text: str, most: int = 3) -> list[str]:
         """Return devices that a name may mean which means none: the same in another size, with a word in common.
 
-        Of a word of the name with a digit first ("Core Ultra 7 258V"), then of the first word of a family ("EPYC 7763").
+        Words with a digit count first ("Core Ultra 7 258V"), then the first word of a family ("EPYC 7763").
         """
         if len(text) > _LONGEST:
             return []

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -330,7 +331,8 @@ def test_what_runs_is_compared_with_the_plan(capsys: pytest.CaptureFixture[str])
     assert cli.main(["estimate", "--from", text, "--device", "h100-sxm", *load[:6], "--json"]) == 0
     alone = json.loads(capsys.readouterr().out)[0]["plan_comparison"]
     assert "serves the same load on half the devices, " in alone
-    assert alone.endswith(" in 100.")
+    assert re.search(r" in 100, at a mean TTFT of [\d.]+ ms and TPOT of [\d.]+ ms: bound them to keep yours\.$", alone)
+    assert "bound them" not in row["plan_comparison"]
     assert cli.main(["estimate", L70, "--from", text, "--device", "h100-sxm"]) == 2
     assert "MODEL and --from exclude each other" in capsys.readouterr().err
     assert cli.main(["estimate", "--from", text]) == 2
