@@ -273,3 +273,4 @@ def test_a_closed_loop_is_checked_with_its_clients_and_not_at_a_rate(tmp_path: P
         words = " ".join(export(launch_of_row(row), "vllm").text.split())
         assert told in words
         assert ("--request-rate" in words) is ("rate" in load)
+        assert ("Autoscaling: " in words) is ("rate" in load)  # an autoscaler follows a rate

@@ -130,7 +130,7 @@ def _launch(row: Mapping[str, Any], version: str) -> Launch:
     pools = _pools(row)
     replicas, rate = pools[-1].replicas, row.get("request_rate_rps")
     used, clients = _known(row.get("utilisation")), _known(row.get("concurrency"))  # clients: of a closed loop
-    least, most = _bounds(row, replicas, used)
+    least, most = _bounds(row, replicas, used if clients is None else None)
     bounds = {k: float(row[f"{k}_limit"]) for k in SLO_KEYS if _known(row.get(f"{k}_limit")) is not None}
     check = Check(
         input_tokens=_number(row, "input_tokens"),
