@@ -86,8 +86,12 @@ def cases_of(frame: pd.DataFrame, path: str = "table") -> Cases:
     """Turn a frame whose cells are all text into cases; `path` is what messages call it. See `read_cases`."""
     missing = [c for c in ("model", "device") if c not in frame.columns]
     if missing:
+        from perfmodel.cases.other_names import unread_columns
+
         shown = ", ".join(map(str, frame.columns[:SHOWN_COLUMNS]))
-        raise InputError(f"{path}: lacks the column {' and '.join(missing)}; it has {shown}")
+        meant = [f"{old!r} is called {new} here" for old, new in unread_columns(frame.columns).items() if new in missing]
+        way_out = f"; {', '.join(meant)}" if meant else ""
+        raise InputError(f"{path}: lacks the column {' and '.join(missing)}; it has {shown}{way_out}")
     twice = frame.columns[frame.columns.duplicated()]
     if len(twice):
         raise InputError(f"{path}: the column {twice[0]!r} appears twice; remove or rename one")
