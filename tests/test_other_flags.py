@@ -100,3 +100,23 @@ def test_every_bound_is_found_from_its_parts_in_any_order() -> None:
         metric, _, statistic = key.partition("_ms")
         for said in (key, f"{statistic.strip('_')}-{metric}", f"{metric}{statistic}".upper()):
             assert key in slo_keys_like(said), said
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--isl", "0"], "--isl 0 is impossible; give 1 or more"),
+        (["--osl", "-3"], "--osl -3 is impossible; give 1 or more"),
+        (["--concurrency", "0"], "--concurrency 0 is impossible; give 1 or more"),
+        (["--batch", "0.5"], "--batch 0.5 is impossible; give 1 or more"),
+        (["--n-requests", "nan"], "--n-requests nan is impossible; give 1 or more"),
+        (["--request-rate-rps", "0"], "--request-rate-rps 0 is impossible; give more than 0"),
+        (["--request-rate-rps", "1", "--cv", "-1"], "--cv -1 is impossible; give more than 0"),
+        (["--prefix-hit", "80"], "--prefix-hit 80 is no share; give 0 to 1 (0.8 for 80 %)"),
+    ],
+)
+def test_impossible_numbers_are_named_by_their_flag(
+    words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["estimate", "Qwen/Qwen3-8B", "--device", "h100-sxm", *words]) == 2
+    assert told in " ".join(capsys.readouterr().err.split())
