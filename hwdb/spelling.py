@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from hwdb.errors import InputError, SeveralDevices
+from hwdb.errors import InputError, SeveralDevices, nearest
 from hwdb.tomlfile import Table, read_toml
 
 _TABLE = Path(__file__).parent / "names" / "spellings.toml"
@@ -30,6 +30,8 @@ _OF_CORES = ("v4", "v5p")
 _COMPUTERS = re.compile(r"^(?:apple[ -]?)?(?:macbook[ -]?(?:pro|air)|mac[ -]?(?:mini|studio|pro)|imac)[ -]+(?=m\d)")
 #: A size of memory without its unit, at the end: "A100-80".
 _BARE_SIZE = re.compile(r"(.*[a-z].*)[-_ ](\d{2,3})")
+#: Characters from which on a word of a name tells a device, or a family.
+_TELLS = 4
 #: Characters of the longest text that is compared with names of devices; searches take more than its length.
 _LONGEST = 200
 
@@ -165,6 +167,21 @@ class Spellings:
             return fitting[0]
         sized = _BARE_SIZE.fullmatch(text.strip().lower())
         return (self.find(f"{sized.group(1)} {sized.group(2)}gb") if sized else "") or self._of_several(text)
+
+    def near(self, text: str, most: int = 3) -> list[str]:
+        """Return devices that a name may mean which means none: the same in another size, with a word in common.
+
+        Words with a digit count first ("Core Ultra 7 258V"), then the first word of a family ("EPYC 7763").
+        """
+        if len(text) > _LONGEST:
+            return []
+        asked = taken_apart(text)
+        found = [name for name, own in self._known.items() if asked.core and asked.core in _cores(own.core)]
+        words = [w for w in _SEPARATORS.split(text.lower()) if len(w) >= _TELLS and not _MEMORY.fullmatch(w)]
+        telling = [w for w in words if any(c.isdigit() for c in w)]
+        ends = [n for w in telling for n, own in self._known.items() if own.core.startswith(w) or own.core.endswith(w)]
+        kin = [name for w in words if w.isalpha() for name in self._known if name.startswith(f"{w}-")]
+        return nearest(text, found or ends or kin, most) or list(dict.fromkeys(found or ends or kin))[:most]
 
     def _of_several(self, text: str) -> str:
         """Return ""; raise `SeveralDevices` where a name says how many devices there are: "8x H100", "H100 x8"."""

@@ -87,7 +87,7 @@ class Hwdb:
             instance = instance_of_family(name)
             meant = instance.device if instance else ""
         if not meant or meant not in self._files["device"]:
-            raise UnknownName("device", name, self._files["device"], OWN_HARDWARE)
+            raise UnknownName("device", name, self._files["device"], OWN_HARDWARE, self._spellings().near(name))
         held = f"{instance.count} x " if instance else ""
         return replace(self.device(meant), reading=f"{name}: {held}{meant}")
 

@@ -18,9 +18,10 @@ COMPUTE_CODE = {name: code for code, name in enumerate(COMPUTE)}
 COMPUTE_BYTES = np.array([4.0, 4.0, 2.0, 2.0, 1.0, 1.0, 0.5, 0.5])
 
 #: Compute types that a device uses when it has no rate for one, best first. Weights are up-converted on load, so the
-#: next wider type works (vLLM's Marlin kernels run fp8 and int4 weights in 16 bit on devices without those rates).
+#: next wider type works (vLLM's Marlin kernels run fp8 and int4 weights in 16 bit on devices without those rates, and
+#: NVFP4 weights too where there is an fp8 rate: vllm marlin_utils_fp4.py, "weight-only FP4 compression will be used").
 FALLBACK = {
-    "fp4": ("fp8", "bf16", "fp16", "fp32"),
+    "fp4": ("bf16", "fp16", "fp32"),
     "int4": ("int8", "bf16", "fp16", "fp32"),
     "fp8": ("bf16", "fp16", "fp32"),
     "int8": ("bf16", "fp16", "fp32"),

@@ -107,6 +107,8 @@ def test_a_frame_keeps_its_types_and_its_index() -> None:
         (b"\xff\xfe\x00\x01\x02", "byte 0 is not UTF-8"),
         (b"model,isl\nx,5\n", "lacks the column device; it has model, isl"),
         (b"a,b\n1,2\n", "lacks the column model and device"),
+        (b"Model,GPU\nx,y\n", "it has Model, GPU; 'Model' is called model here, 'GPU' is called device here"),
+        (b"model,accelerator\nx,y\n", "'accelerator' is called device here"),
         (b'model,device\n"never closed,x\n', "not a CSV table"),
     ],
 )

@@ -313,7 +313,8 @@ def test_a_device_without_a_rate_multiplies_in_the_next_wider_type() -> None:
     a100, h100 = columns("a100-sxm-80gb").peak[0], columns("h100-sxm").peak[0]
     assert a100[COMPUTE_CODE["fp8"]] == a100[BF16]
     assert h100[COMPUTE_CODE["fp8"]] == hwdb.device("h100-sxm").peak("fp8") > h100[BF16]
-    assert h100[COMPUTE_CODE["fp4"]] == h100[COMPUTE_CODE["fp8"]]
+    # vLLM's marlin_utils_fp4.py: without FP4 units the weights are expanded to 16 bits, whatever the rate for fp8 is
+    assert h100[COMPUTE_CODE["fp4"]] == h100[BF16]
 
 
 @pytest.mark.parametrize(

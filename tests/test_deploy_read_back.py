@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -330,8 +331,40 @@ def test_what_runs_is_compared_with_the_plan(capsys: pytest.CaptureFixture[str])
     assert cli.main(["estimate", "--from", text, "--device", "h100-sxm", *load[:6], "--json"]) == 0
     alone = json.loads(capsys.readouterr().out)[0]["plan_comparison"]
     assert "serves the same load on half the devices, " in alone
-    assert alone.endswith(" in 100.")
+    assert re.search(r" in 100, at a mean TTFT of [\d.]+ ms and TPOT of [\d.]+ ms: bound them to keep yours\.$", alone)
+    assert "bound them" not in row["plan_comparison"]
     assert cli.main(["estimate", L70, "--from", text, "--device", "h100-sxm"]) == 2
     assert "MODEL and --from exclude each other" in capsys.readouterr().err
     assert cli.main(["estimate", "--from", text]) == 2
     assert "add --device NAME" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        ("-ngl 20", "--n-gpu-layers 20 (of 36 layers: say it with --host-weights 0.44)"),
+        ("--gpu-layers 9", "--n-gpu-layers 9 (of 36 layers: say it with --host-weights 0.75)"),
+        ("-ngl 99", ""),
+        ("--n-gpu-layers all", ""),
+        ("-nkvo", "--no-kv-offload (say it with --host-kv 1)"),
+        ("--kv-offload", ""),
+        ("-md draft.gguf", "--model-draft (drafts make tokens faster where they are accepted)"),
+    ],
+)
+def test_what_llama_cpp_keeps_on_the_host_is_said_under_every_name_of_the_flag(flags: str, told: str) -> None:
+    read = read_back(f"llama-server -m /models/Qwen3-8B-Q4_K_M.gguf {flags}", device="rtx-4090")
+    assert read.uncounted == ((told,) if told else ())
+
+
+@pytest.mark.parametrize(
+    ("command", "tp", "dp", "replicas"),
+    [
+        ("vllm serve Qwen/Qwen3-32B -tp 4 -dp 2", 4, 1, 2),  # every rank is a model of its own
+        ("vllm serve Qwen/Qwen3-30B-A3B -tp 4 -dp 2", 4, 2, 1),  # the ranks share the experts
+    ],
+)
+def test_data_parallel_ranks_of_a_model_without_experts_are_replicas(
+    command: str, tp: int, dp: int, replicas: int
+) -> None:
+    pool = read_back(command, device="h100-sxm").launch.main
+    assert (pool.tp, pool.dp, pool.replicas) == (tp, dp, replicas)

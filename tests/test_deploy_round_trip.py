@@ -261,3 +261,16 @@ def test_a_scenario_is_planned_for_an_engine_that_the_target_runs(
 def test_targets_have_other_names(name: str, target: str, planned: Plan) -> None:
     launch = launch_of(planned)
     assert export(launch, name).text == export(launch, target).text
+
+
+def test_a_closed_loop_is_checked_with_its_clients_and_not_at_a_rate(tmp_path: Path) -> None:
+    """Requests at the rate of a full closed loop would queue without end."""
+    for load, told in (("concurrency = 8", "--max-concurrency 8"), ("request_rate_rps = 4", "--request-rate 4")):
+        path = tmp_path / "chat.toml"
+        path.write_text(SCENARIO.replace("request_rate_rps = 12", load))
+        found = plan(load_scenario(path))
+        row = with_launches(found, found.rows(1))[0]
+        words = " ".join(export(launch_of_row(row), "vllm").text.split())
+        assert told in words
+        assert ("--request-rate" in words) is ("rate" in load)
+        assert ("Autoscaling: " in words) is ("rate" in load)  # an autoscaler follows a rate

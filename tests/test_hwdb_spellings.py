@@ -329,3 +329,34 @@ def test_no_device_or_a_part_of_one_is_refused(text: str, device: str) -> None:
 )
 def test_families_of_azure_tell_the_memory_of_their_devices(family: str, device: str) -> None:
     assert hwdb.device(family).name == hwdb.node(family).device == device
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("B200 192GB", ["b200-sxm"]),  # of another size
+        ("4090 48GB", ["rtx-4090"]),
+        ("MLU370", ["mlu370-x8"]),  # the word with a digit
+        ("13th Gen Intel(R) Core(TM) i9-14900K", ["core-i9-14900k"]),
+        ("Intel(R) Xeon(R) Platinum 8380 CPU @ 2.30GHz", ["xeon-8380"]),
+    ],
+)
+def test_a_name_of_no_device_is_offered_those_with_its_telling_words(typed: str, offered: list[str]) -> None:
+    with pytest.raises(UnknownName) as told:
+        hwdb.device(typed)
+    assert told.value.nearest == offered
+
+
+def test_a_family_without_a_known_number_is_offered_its_own_members() -> None:
+    with pytest.raises(UnknownName) as told:
+        hwdb.device("EPYC Turin")
+    assert told.value.nearest
+    assert all(name.startswith("epyc-") for name in told.value.nearest)
+
+
+@pytest.mark.parametrize(
+    ("typed", "device"),
+    [("Moore Threads S4000", "mtt-s4000"), ("Biren BR100", "br100"), ("AMD EPYC 7763 64-Core Processor", "epyc-7763")],
+)
+def test_makers_go_without_saying(typed: str, device: str) -> None:
+    assert hwdb.device(typed).name == device

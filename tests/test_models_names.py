@@ -510,6 +510,18 @@ def test_models_that_are_no_decoders_are_refused_as_what_they_are(name: str, tol
         model(name)
 
 
+@pytest.mark.parametrize("name", ["llama3:8b-8b", "llama3:8b-8b-8b", "qwen3:8b-q4_k_m-8b"])
+def test_a_tag_that_says_a_thing_twice_is_no_tag(name: str) -> None:
+    assert model(name.partition("-")[0]).layers
+    with pytest.raises(UnknownName):
+        model(name)
+
+
+def test_a_text_longer_than_any_name_is_refused_at_once() -> None:
+    with pytest.raises(InputError, match="has 3000009 characters; give a name of at most 500"):
+        model("llama3:8b" + "-8b" * 1_000_000)
+
+
 @pytest.mark.parametrize(
     ("written", "stored"),
     [

@@ -15,6 +15,15 @@ from perfmodel.workload import SLO_KEYS, slo_keys_like
         (["estimate", "Qwen/Qwen3-8B", "--qps", "4"], "--request-rate-rps"),
         (["estimate", "Qwen/Qwen3-8B", "--tensor-parallel-size=2"], "--tp"),
         (["estimate", "Qwen/Qwen3-8B", "--kv-cache-dtype", "fp8"], "--kv"),
+        (["estimate", "Qwen/Qwen3-8B", "--model", "x"], "MODEL, without a flag"),
+        (["estimate", "Qwen/Qwen3-8B", "--max-model-len", "8192"], "--isl and --osl"),
+        (["estimate", "Qwen/Qwen3-8B", "--num-gpus", "8"], "--tp times --pp times --replicas"),
+        (["estimate", "Qwen/Qwen3-8B", "-o", "answer.csv"], "--csv > FILE"),
+        (["predict", "cases.csv", "--out", "answer.csv"], "--output"),
+        (["estimate", "Qwen/Qwen3-8B", "--data-parallel-size", "2"], "--dp-attention (copies of the attention layers"),
+        (["estimate", "Qwen/Qwen3-8B", "-dp", "2"], "--dp-attention (copies of the attention layers alone) or --repl"),
+        (["estimate", "Qwen/Qwen3-8B", "--enforce-eager"], "--engine-setting graph_capture=VALUE"),
+        (["estimate", "Qwen/Qwen3-8B", "--n-gpu-layers", "20"], "--host-weights"),
         (["plan", "Qwen/Qwen3-8B", "--device", "h100-sxm"], "--on"),
         (["plan", "Qwen/Qwen3-8B", "--gpus", "4"], "--on DEVICE=N (on hand, of one device) or --set limits.devices=N"),
         (["plan", "Qwen/Qwen3-8B", "--calibration", "m.toml"], "--set calibration.file=FILE.toml"),
@@ -26,6 +35,31 @@ from perfmodel.workload import SLO_KEYS, slo_keys_like
 def test_flags_of_other_tools_are_told(words: list[str], here: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 2
     assert f"Here it is {here}" in " ".join(capsys.readouterr().err.split())
+
+
+def test_short_spellings_of_other_tools_are_read(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["estimate", "Qwen/Qwen3-8B", "--device", "h100-sxm", "-tp", "2", "--csv"]) == 0
+    short = capsys.readouterr().out
+    assert main(["estimate", "Qwen/Qwen3-8B", "--device", "h100-sxm", "--tp", "2", "--csv"]) == 0
+    assert capsys.readouterr().out == short
+    for words in (["-h"], ["estimate", "-h"], ["hw", "-h"]):
+        assert main(words) == 0
+        assert "Usage: perfmodel" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        ("128k", "write 128000, or 131072 where k stands for 1,024"),
+        ("2,048", "write 2048 without a comma"),
+        ("1,2,4", "one number is taken here"),
+    ],
+)
+def test_numbers_in_other_spellings_are_refused_with_what_to_write(
+    typed: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["estimate", "Qwen/Qwen3-8B", "--device", "h100-sxm", "--isl", typed]) == 2
+    assert told in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_slip_of_the_keyboard_still_names_the_nearest_flags(capsys: pytest.CaptureFixture[str]) -> None:
@@ -48,6 +82,8 @@ def test_explain_knows_the_words_of_other_tools() -> None:
     ("setting", "here"),
     [
         ("workload.qps=4", "here it is 'request_rate_rps'"),
+        ("workload.isl=2000", "here it is 'input_tokens'"),
+        ("workload.osl=200", "here it is 'output_tokens'"),
         ("workload.max_concurrency=4", "'concurrency'"),
         ("slo.p99_ttft=900", "'ttft_ms_p99'"),
         ("hardware.gpus=l40s", "here it is 'devices'"),
@@ -64,3 +100,23 @@ def test_every_bound_is_found_from_its_parts_in_any_order() -> None:
         metric, _, statistic = key.partition("_ms")
         for said in (key, f"{statistic.strip('_')}-{metric}", f"{metric}{statistic}".upper()):
             assert key in slo_keys_like(said), said
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--isl", "0"], "--isl 0 is impossible; give 1 or more"),
+        (["--osl", "-3"], "--osl -3 is impossible; give 1 or more"),
+        (["--concurrency", "0"], "--concurrency 0 is impossible; give 1 or more"),
+        (["--batch", "0.5"], "--batch 0.5 is impossible; give 1 or more"),
+        (["--n-requests", "nan"], "--n-requests nan is impossible; give 1 or more"),
+        (["--request-rate-rps", "0"], "--request-rate-rps 0 is impossible; give more than 0"),
+        (["--request-rate-rps", "1", "--cv", "-1"], "--cv -1 is impossible; give more than 0"),
+        (["--prefix-hit", "80"], "--prefix-hit 80 is no share; give 0 to 1 (0.8 for 80 %)"),
+    ],
+)
+def test_impossible_numbers_are_named_by_their_flag(
+    words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["estimate", "Qwen/Qwen3-8B", "--device", "h100-sxm", *words]) == 2
+    assert told in " ".join(capsys.readouterr().err.split())

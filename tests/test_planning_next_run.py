@@ -65,6 +65,13 @@ def test_value_of_knowing_a_device_is_the_sum_by_hand(monkeypatch: pytest.Monkey
     assert (by_device["a"].pays, by_device["b"].pays) == (True, False)
 
 
+def test_a_device_without_a_rival_gains_nothing_and_not_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mean of costs times 0.1 is not their mean times 0.1 to the last bit."""
+    for costs in ([0.1, 0.2, 0.30000000000000004], [0.7, 0.1, 0.2], [1.1, 2.3, 5.7]):
+        (run,) = worth(monkeypatch, {(("a",), "vllm"): costs}, told=0.3).runs
+        assert 0.0 <= run.gain_usd_per_month < 1e-9
+
+
 def test_a_run_that_tells_a_quarter_of_the_variance_saves_less(monkeypatch: pytest.MonkeyPatch) -> None:
     """a costs 2 or 8, b 6. A quarter of the variance is half the way: 3.5 or 6.5, so that 6 is chosen in the second."""
     found = worth(monkeypatch, {(("a",), "vllm"): [2.0, 8.0], (("b",), "vllm"): [6.0, 6.0]}, told=0.25)

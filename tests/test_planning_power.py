@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import tomllib
 from functools import cache
@@ -65,7 +66,8 @@ def test_rated_power_is_that_of_all_devices_and_of_the_hosts_that_are_counted(ha
     for row in found.rows():
         rated = row["devices_billed"] * hwdb.device("h100-sxm").tdp + row["nodes"] * host  # idle ones of a node too
         assert row["rated_power_kw"] == pytest.approx(1.25 * rated / 1e3)
-        assert row["host_power_kw"] == pytest.approx(1.25 * row["nodes"] * host / 1e3)
+        hosts = 1.25 * row["nodes"] * host / 1e3 if host else math.nan  # no host is counted: unknown, not 0
+        assert row["host_power_kw"] == pytest.approx(hosts, nan_ok=True)
         assert row["rated_power_kw"] >= row["power_w"] / 1e3 * 0.999
 
 
@@ -150,6 +152,13 @@ def test_an_estimate_says_whether_its_power_has_a_host(
     said = " ".join(capsys.readouterr().out.split())
     assert ("--node NAME adds their host" in said) is (not flags)
     assert f"Rated power kW {rated}" in said
+
+
+def test_a_node_that_holds_other_devices_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["estimate", "meta-llama/Llama-3.1-8B", "--device", "h100-sxm", "--node", "dgx-a100-80gb"]
+    assert cli.main(words) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "--node dgx-a100-80gb holds a100-sxm-80gb, and h100-sxm is in use; nodes with h100-sxm: dgx-h100" in said
 
 
 def test_a_search_tries_power_limits_and_provisions_for_them() -> None:

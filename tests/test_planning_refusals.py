@@ -303,3 +303,11 @@ def test_simulated_and_estimated_slots_agree() -> None:
     placed = deployments([hwdb.device("a100-sxm-80gb")], adapters=Adapters(16, 100, 8))
     found = simulate(spec, placed, load)
     assert summary(found)["output_tok_s"] == pytest.approx(float(estimate(spec, load, placed).output_rate[0]), rel=0.25)
+
+
+def test_expert_parallelism_of_a_model_without_experts_is_said() -> None:
+    placed = deployments([hwdb.device("h100-sxm")], tp=[8, 8], ep=[1, 8])
+    dense = configuration_remarks(model("meta-llama/Llama-3.1-8B"), placed, engine("vllm"), 1000.0)
+    assert ["EP changes nothing" in text for text in dense] == [False, True]
+    mixture = configuration_remarks(model("Qwen/Qwen3-30B-A3B"), placed, engine("vllm"), 1000.0)
+    assert not any("EP changes nothing" in text for text in mixture)

@@ -482,3 +482,38 @@ def test_former_spellings_of_rankings_are_still_read(tmp_path: Path, former: str
     s = read(tmp_path, FORMER.replace('"usd_per_hour"', f'"{former}"'))
     assert s.minimise == FORMER_RANKINGS[former]
     assert s.minimise in RANKINGS
+
+
+FLEET_WITHOUT_OPTIONS = """
+[hardware]
+{offer}
+[[fleet.class]]
+name = "chat"
+model = "meta-llama/Llama-3.1-8B"
+input_tokens = 1000
+output_tokens = 200
+request_rate_rps = 2
+slo = {{ ttft_ms = 500 }}
+"""
+
+
+@pytest.mark.parametrize(
+    ("offer", "devices"),
+    [
+        ('devices = ["l40s", "H100"]', ["l40s", "h100-sxm"]),
+        ("stock = { h100-sxm = 8, a100-sxm-80gb = 16 }", ["h100-sxm", "a100-sxm-80gb"]),
+        ('nodes = ["dgx-h100"]', ["h100-sxm"]),
+        ('devices = ["h100-sxm"]\nstock = { h100-sxm = 8 }', ["h100-sxm"]),
+    ],
+)
+def test_a_fleet_without_options_may_use_what_is_offered(tmp_path: Path, offer: str, devices: list[str]) -> None:
+    path = tmp_path / "fleet.toml"
+    path.write_text(FLEET_WITHOUT_OPTIONS.format(offer=offer), encoding="utf-8")
+    found = load_scenario(path).fleet
+    assert found is not None
+    assert [option.name for option in found.options] == devices
+    path.write_text(FLEET_WITHOUT_OPTIONS.format(offer=""), encoding="utf-8")
+    with pytest.raises(
+        InputError, match=r"nothing may serve; offer devices in \[hardware\], or give \[\[fleet.option\]"
+    ):
+        load_scenario(path)

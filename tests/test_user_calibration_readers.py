@@ -274,3 +274,164 @@ def test_what_cannot_be_read_is_refused_with_its_field(tmp_path: Path, value: An
 
 def test_each_format_has_a_name_of_its_own() -> None:
     assert len({reader.name for reader in READERS}) == len(READERS)
+
+
+#: What vLLM (0.11) prints, and SGLang.
+PRINTED = """$ vllm bench serve --model meta-llama/Llama-3.1-8B-Instruct --max-concurrency 16
+============ Serving Benchmark Result ============
+Successful requests:                     198
+Failed requests:                         2
+Maximum request concurrency:             16
+Benchmark duration (s):                  40.00
+Total input tokens:                      198000
+Total generated tokens:                  49500
+Request throughput (req/s):              4.95
+Output token throughput (tok/s):         1237.50
+Peak output token throughput (tok/s):    1400.00
+Total Token throughput (tok/s):          6187.50
+---------------Time to First Token----------------
+Mean TTFT (ms):                          80.00
+Median TTFT (ms):                        75.00
+P99 TTFT (ms):                           190.00
+-----Time per Output Token (excl. 1st token)------
+Mean TPOT (ms):                          12.00
+P90 TPOT (ms):                           12.50
+==================================================
+"""
+PRINTED_BY_SGLANG = """============ Serving Benchmark Result ============
+Backend:                                 sglang-oai
+Traffic request rate:                    8.0
+Max request concurrency:                 not set
+Successful requests:                     100
+Benchmark duration (s):                  13.10
+Total input tokens:                      102400
+Total generated tokens:                  25600
+Request throughput (req/s):              7.63
+Output token throughput (tok/s):         1954.20
+----------------End-to-End Latency----------------
+Mean E2E Latency (ms):                   3000.00
+Mean TTFT (ms):                          90.00
+Mean ITL (ms):                           11.00
+P99 ITL (ms):                            35.00
+==================================================
+"""
+
+
+def test_what_a_benchmark_prints_is_read_as_its_json(tmp_path: Path) -> None:
+    (run,) = read_results(written(tmp_path, PRINTED, "log.txt"))
+    assert run.given["model"] == "meta-llama/Llama-3.1-8B-Instruct"
+    assert (run.given["mode"], run.given["concurrency"], run.given["isl"], run.given["osl"]) == (
+        "closed",
+        "16",
+        "1000",
+        "250",
+    )
+    assert (run.measured["ttft_ms_p99"], run.measured["tpot_ms_p90"], run.measured["total_tok_s"]) == (
+        190,
+        12.5,
+        6187.5,
+    )
+    assert "2 of 200 requests failed" in run.remarks[0]
+    (run,) = read_results(written(tmp_path, PRINTED_BY_SGLANG, "log.txt"))
+    assert (run.given["engine"], run.given["mode"], run.given["request_rate_rps"]) == ("sglang", "open", "8")
+    assert (run.measured["e2e_ms"], run.measured["itl_ms_p99"]) == (3000.0, 35.0)
+
+
+def test_several_printed_blocks_are_several_runs_each_with_its_load(tmp_path: Path) -> None:
+    plain = "\n".join(line for line in PRINTED.splitlines() if "Failed" not in line and "Maximum" not in line)
+    log = f"Maximum request concurrency: 4\n{plain}\nMaximum request concurrency: 8\n{plain}\n"
+    first, second = read_results(written(tmp_path, log, "log.txt"))
+    assert (first.given["concurrency"], second.given["concurrency"]) == ("4", "8")
+    assert second.place != first.place
+    with pytest.raises(InputError, match="the load is not printed; put 'Traffic request rate: inf'"):
+        read_results(written(tmp_path, plain, "log.txt"))
+
+
+def test_reports_of_trtllm_bench(tmp_path: Path) -> None:
+    report: dict[str, Any] = {
+        "engine": {"model": "meta-llama/Llama-3.1-8B", "quantization": "FP8", "kv_cache_dtype": "FP8"},
+        "world_info": {"tp_size": 2, "pp_size": 1, "world_size": 2},
+        "request_info": {
+            "num_requests": 1000,
+            "avg_num_concurrent_requests": 31.7,
+            "avg_input_length": 1024.0,
+            "avg_output_length": 256.0,
+        },
+        "performance": {"request_throughput_req_s": 9.0, "system_output_throughput_tok_s": 2304.0},
+        "streaming_metrics": {"avg_ttft_ms": 60.0, "avg_tpot_ms": 13.0},
+    }
+    (run,) = read_results(written(tmp_path, report))
+    told = {k: run.given[k] for k in ("engine", "weight_dtype", "kv_dtype", "tp", "mode", "concurrency")}
+    assert told == {
+        "engine": "trtllm",
+        "weight_dtype": "fp8",
+        "kv_dtype": "fp8",
+        "tp": "2",
+        "mode": "closed",
+        "concurrency": "32",
+    }
+    assert run.measured == {"req_s": 9.0, "output_tok_s": 2304.0, "ttft_ms": 60.0, "tpot_ms": 13.0}
+    report["request_info"]["avg_num_concurrent_requests"] = 600.0
+    assert read_results(written(tmp_path, report))[0].given["mode"] == "offline"
+
+
+@pytest.mark.parametrize(
+    ("record", "given", "measured"),
+    [
+        (
+            {"avg_latency": 2.5, "latencies": [2.5], "percentiles": {"50": 2.5, "99": 2.6}},
+            {"mode": "static", "engine": "vllm"},
+            {"e2e_ms": 2500.0, "e2e_ms_p99": 2600.0},
+        ),
+        (
+            {"elapsed_time": 60.0, "num_requests": 900, "requests_per_second": 15.0, "tokens_per_second": 19200.0},
+            {"mode": "offline", "n_requests": "900"},
+            {"req_s": 15.0, "total_tok_s": 19200.0},
+        ),
+        (
+            {
+                "batch_size": 16,
+                "input_len": 1024,
+                "output_len": 16,
+                "prefill_latency": 0.5,
+                "median_decode_latency": 0.02,
+            },
+            {"mode": "static", "engine": "sglang", "batch": "16", "isl": "1024", "osl": "16"},
+            {"ttft_ms": 500.0, "tpot_ms": 20.0},
+        ),
+        (
+            {"n_kv_max": 2048, "pp": 128, "tg": 64, "pl": 4, "t_pp": 0.2, "speed_pp": 2560.0, "t_tg": 1.6},
+            {"mode": "static", "engine": "llamacpp", "batch": "4", "isl": "128", "osl": "64"},
+            {"tpot_ms": 25.0},
+        ),
+    ],
+)
+def test_benchmarks_of_batches(
+    tmp_path: Path, record: dict[str, Any], given: dict[str, str], measured: dict[str, float]
+) -> None:
+    (run,) = read_results(written(tmp_path, record))
+    assert {key: run.given[key] for key in given} == given
+    assert run.measured == pytest.approx(measured)
+
+
+def test_sequences_with_one_prompt_in_common_are_refused(tmp_path: Path) -> None:
+    line = {"n_kv_max": 2048, "is_pp_shared": 1, "pp": 128, "tg": 64, "pl": 4, "t_tg": 1.6}
+    with pytest.raises(InputError, match="the sequences share one prompt"):
+        read_results(written(tmp_path, line))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "total duration: 4.2s\nprompt eval count: 512 token(s)\nprompt eval duration: 130ms\n"
+        "prompt eval rate: 3938.46 tokens/s\neval count: 298 token(s)\neval duration: 4s\neval rate: 74.50 tokens/s\n",
+        "prompt eval time = 130.00 ms / 512 tokens ( 0.25 ms per token, 3938.46 tokens per second)\n"
+        "       eval time = 4000.00 ms / 298 tokens ( 13.42 ms per token, 74.50 tokens per second)\n",
+    ],
+)
+def test_timings_of_one_request_are_a_prompt_and_a_stream(tmp_path: Path, text: str) -> None:
+    prompt, stream = read_results(written(tmp_path, text, "log.txt"))
+    assert (prompt.given["isl"], prompt.given["osl"], prompt.measured) == ("512", "1", {"prefill_tok_s": 3938.46})
+    assert (stream.given["isl"], stream.given["osl"], stream.measured) == ("512", "298", {"decode_tok_s": 74.5})
+    (alone,) = read_results(written(tmp_path, text.replace("512", "20"), "log.txt"))
+    assert "decode_tok_s" in alone.measured  # 20 tokens are too few for a rate

@@ -16,6 +16,7 @@ from hwdb.csvfile import check_fields
 from hwdb.tomlfile import Table
 from perfmodel.arrays import Array, Mask
 from perfmodel.cases.table import EMPTY, NUMBER_COLUMNS, RECIPES, SHARE_COLUMNS, TEXT_COLUMNS, Column
+from perfmodel.glossary import elsewhere, plain
 from perfmodel.vocabulary import FORMER_NAMES
 from perfmodel.workload import ARRIVALS
 
@@ -87,7 +88,9 @@ def cases_of(frame: pd.DataFrame, path: str = "table") -> Cases:
     missing = [c for c in ("model", "device") if c not in frame.columns]
     if missing:
         shown = ", ".join(map(str, frame.columns[:SHOWN_COLUMNS]))
-        raise InputError(f"{path}: lacks the column {' and '.join(missing)}; it has {shown}")
+        meant = [f"{old!r} is called {new} here" for old in map(str, frame.columns) for new in _meant(old, missing)]
+        way_out = f"; {', '.join(meant)}" if meant else ""
+        raise InputError(f"{path}: lacks the column {' and '.join(missing)}; it has {shown}{way_out}")
     twice = frame.columns[frame.columns.duplicated()]
     if len(twice):
         raise InputError(f"{path}: the column {twice[0]!r} appears twice; remove or rename one")
@@ -102,6 +105,12 @@ def cases_of(frame: pd.DataFrame, path: str = "table") -> Cases:
     _check_choices(cases)
     _check_ranges(cases)
     return cases
+
+
+def _meant(name: str, missing: Iterable[str]) -> list[str]:
+    """Return the one of the missing columns that a column of another name means, in a list; [] for none."""
+    others = {entry.name for entry in elsewhere().get(plain(name), ())}
+    return [column for column in missing if column == plain(name) or column in others]
 
 
 def _check_choices(cases: Cases) -> None:

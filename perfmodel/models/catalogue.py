@@ -28,6 +28,11 @@ from perfmodel.models.spec import UNQUANTISED, ModelSpec
 
 FOLDER = Path(__file__).parent / "catalogue"
 _ALIASES = "aliases.toml"
+#: Characters of the longest text that is read as a name; reading takes more than its length. Chosen: above a path into
+#: the cache of Hugging Face's hub, whose owners and names have 96 characters at most.
+_LONGEST = 500
+#: Characters of such a text that a message shows.
+_SHOWN = 40
 #: Letter behind a printed parameter count -> factor.
 _UNITS = {"K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 
@@ -65,6 +70,8 @@ def model(name: str) -> ModelSpec:
         return read_file(path)
     if path.suffix == ".json" or _has_config(path):
         return read_config(path)
+    if len(name) > _LONGEST:
+        raise InputError(f"model {name[:_SHOWN]!r}... has {len(name)} characters; give a name of at most {_LONGEST}")
     return _typed(name.strip())
 
 

@@ -29,6 +29,8 @@ def tagged(name: str, billions: Callable[[str], float]) -> Reading | None:
     if tag:  # a copy of some user: "huihui_ai/qwen3-abliterated:32b"
         family = _RETRAINED.sub("", family.rpartition("/")[2])
     words = [word for word in re.split(r"[-_]", _joined(tag)) if word and word != "latest"]
+    if len(words) > len(set(words)):  # no tag says a thing twice ("llama3:8b-8b")
+        return None
     for length in range(len(words), -1, -1):
         known = TAGS.get(":".join([family, "-".join(words[:length])]) if length else family)
         if known and _explained(words[length:], known, billions):

@@ -97,4 +97,5 @@ def _print(row: dict[str, Any], output: EstimateOutput) -> None:
     if output.form != "table":
         print_rows([row], output.form)
         return
-    print_sheet(row, SHEET, notes=NOTES if row["host_power_kw"] else (NO_HOST, *NOTES), wide=output.wide)
+    hosted = row["host_power_kw"] == row["host_power_kw"]  # NaN: no host is counted
+    print_sheet(row, SHEET, notes=NOTES if hosted else (NO_HOST, *NOTES), wide=output.wide)

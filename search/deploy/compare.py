@@ -173,4 +173,10 @@ def _sentence(launch: Launch, row: dict[str, Any], chances: tuple[float, float],
         more = "" if best == mine else f"; with {kept} it takes {other} ({best} devices{plan_sure})"
         return f"You run {runs}{sure}; the plan serves the same load on no fewer devices{more}."
     share = FRACTIONS.get(best / mine, f"{counted(best, 'device')} in place of {mine}")
-    return f"You run {runs}{sure}; {other} serves the same load{keeps} on {share}{plan_sure}."
+    return f"You run {runs}{sure}; {other} serves the same load{keeps} on {share}{plan_sure}{_unbounded(row, bounded)}."
+
+
+def _unbounded(row: dict[str, Any], bounded: bool) -> str:
+    """Return the latencies of a plan that nothing bounds, which may be far longer; "" where there is an SLO."""
+    known = [f"{metric.upper()} of {row[key]:.3g} ms" for metric in ("ttft", "tpot") if row.get(key := f"{metric}_ms")]
+    return f", at a mean {' and '.join(known)}: bound them to keep yours" if known and not bounded else ""

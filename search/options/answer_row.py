@@ -112,7 +112,7 @@ def estimate_row(asked: Colocated, hwdb: Hwdb, slo: Slo, site: SiteOptions) -> d
         "running": float(found.running[0]),
         **{name: values[0] for name, values in found.columns().items()},
         "memory_capacity_gb": float(found.memory_use.capacity[0]) / 1e9,
-        "kv_pool_tokens": float(found.memory_use.kv_tokens[0]),
+        "kv_pool_tokens": float(np.floor(found.memory_use.kv_tokens[0])),
         "max_running": float(found.memory_use.max_running[0]),
         "reason": found.reason(0),
         **{name: float(value[0]) for name, value in asked.start().columns().items()},
@@ -225,7 +225,9 @@ def bill(hwdb: Hwdb, asked: Colocated, found: Estimates, site: SiteOptions) -> d
     names = tuple(dict.fromkeys(name for name, _, _ in pools))
     own, money = site.own_prices(names, hwdb), site.money(hwdb, names)
     refuse_free_power("--own-usd-per-device", money, at.usd_per_kwh, way_out="--usd-per-kwh")
-    offer = tariff(hwdb, names, site.nodes(), site.prices, own, way_out=OWN_PRICE, supply=at.psu, money=money)
+    offer = tariff(
+        hwdb, names, site.nodes(names, hwdb), site.prices, own, way_out=OWN_PRICE, supply=at.psu, money=money
+    )
     held = [(np.array([names.index(name)]), np.array([size]), np.array([count])) for name, size, count in pools]
     due = offer.bill(*held, caps=asked.power_caps())
     power = power_columns(found, offer, due, at, money.utilisation)

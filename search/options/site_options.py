@@ -64,8 +64,18 @@ class SiteOptions(MoneyOptions):
         float | None, _option(metavar="KG", help="CO2e of making one device, spread over --life-years.")
     ] = None
 
-    def nodes(self) -> tuple[str, ...]:
-        """Return the names of the nodes that hold the devices; () where devices are rented one by one."""
+    def nodes(self, devices: Sequence[str], hwdb: Hwdb) -> tuple[str, ...]:
+        """Return the names of the nodes that hold the devices; () where devices are rented one by one.
+
+        devices: names of those in use. Raises `InputError` for a node that holds none of them.
+        """
+        for name in self.node or ():
+            held = hwdb.node(name).device
+            if held not in devices:
+                in_use = " and ".join(devices)
+                own = [node.name for one in devices for node in hwdb.nodes(one)]
+                known = f"nodes with {in_use}: {', '.join(own)}" if own else f"no node with {in_use} is known"
+                raise InputError(f"--node {name} holds {held}, and {in_use} is in use; {known} (hw list --nodes)")
         return tuple(self.node or ())
 
     def own_prices(self, devices: Sequence[str], hwdb: Hwdb) -> dict[str, float]:

@@ -71,6 +71,7 @@ class WorkloadOptions:
 
     def workload(self) -> Workload:
         """Return the workload; raises `InputError` for two loads, and for impossible numbers."""
+        self._check()
         loads = {
             "concurrency": self.concurrency,
             "request-rate-rps": self.request_rate_rps,
@@ -93,6 +94,21 @@ class WorkloadOptions:
         if self.concurrency is not None:
             return requests.at(arrival="closed", concurrency=self.concurrency)
         return requests.at(arrival="single", concurrency=1.0)
+
+    def _check(self) -> None:
+        """Raise `InputError`, in the words of the flags, for a number that no request and no load has."""
+        least = {"isl": 1.0, "osl": 1.0, "concurrency": 1.0, "batch": 1.0, "n_requests": 1.0}
+        for name, fewest in least.items():
+            value = getattr(self, name)
+            if value is not None and not value >= fewest:
+                raise InputError(f"--{name.replace('_', '-')} {value:g} is impossible; give {fewest:g} or more")
+        for name, value in (("request-rate-rps", self.request_rate_rps), ("cv", self.cv)):
+            if value is not None and not value > 0.0:
+                raise InputError(f"--{name} {value:g} is impossible; give more than 0")
+        share = self.prefix_hit
+        if share is not None and not 0.0 <= share <= 1.0:
+            percent = f" ({share / 100.0:g} for {share:g} %)" if 1.0 < share <= 100.0 else ""
+            raise InputError(f"--prefix-hit {share:g} is no share; give 0 to 1{percent}")
 
     def _requests(self) -> Workload:
         """Return the requests, without a load; raises `InputError` where lengths are given twice."""

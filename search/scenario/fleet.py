@@ -64,6 +64,8 @@ def read_fleet(top: Table, defaults: Defaults) -> FleetSpec | None:
         raise table.error("hours", f"{len(hours)} periods are too many; give at most {MOST_PERIODS}")
     if min(hours) <= 0:
         raise table.error("hours", f"{min(hours):g} h is no period; give hours above 0")
+    if "option" not in table:
+        table.values = {**table.values, "option": _offered(top, table, defaults.database)}
     tables, named = table.tables("class"), [str(t.values.get("device", "")) for t in table.tables("option")]
     regions = read_regions(table, defaults.folder, defaults.database, named)
     places = [region.name for region in regions]
@@ -82,6 +84,20 @@ def read_fleet(top: Table, defaults: Defaults) -> FleetSpec | None:
     spec = FleetSpec(classes=classes, options=options, hours=hours, elastic=elastic, scaled=scaled, terms=terms)
     check_fleet(table, spec)
     return spec
+
+
+def _offered(top: Table, table: Table, database: Hwdb) -> list[dict[str, str]]:
+    """Return an option for each device that `[hardware]` of the scenario `top` offers, in any layout.
+
+    Raises `InputError` of the `[fleet]` in `table` where nothing is offered.
+    """
+    hardware = top.table("hardware", {})
+    named = [*hardware.texts("devices", ()), *hardware.table("stock", {}).values]
+    named += [database.node(name).device for name in hardware.texts("nodes", ())]
+    found = dict.fromkeys(database.device(name).name for name in named)
+    if not found:
+        raise table.error("", "nothing may serve; offer devices in [hardware], or give [[fleet.option]]")
+    return [{"name": name, "device": name} for name in found]
 
 
 def _check_unique(table: Table, what: str, names: Sequence[str]) -> None:

@@ -50,6 +50,7 @@ def configuration_remarks(
     texts = (uneven, positions, contexts, eager[deployments.device], name, formats[deployments.weight], capped, watts)
     each = zip(
         _elsewhere(model, deployments, engine),
+        _experts_of_none(model, deployments),
         *texts,
         _unlikely_drafter(model, deployments),
         _assumed_acceptance(deployments),
@@ -73,6 +74,12 @@ def _foreign_format(engine: Engine, name: str) -> str:
     if engine.family not in NO_GGUF or not FORMATS[name].whole:
         return ""
     return f"{name} is a format of GGUF files, which engine {LOCAL_ENGINE} serves (Ollama, LM Studio)"
+
+
+def _experts_of_none(model: ModelSpec, deployments: Deployments) -> NDArray[Any]:
+    """Say that expert parallelism changes nothing of a model without routed experts, (N,) texts; "" elsewhere."""
+    text = "" if model.experts else f"EP changes nothing: {model.name} has no routed experts to spread"
+    return np.where(deployments.ep > 1, text, "").astype(object)
 
 
 def _unlikely_drafter(model: ModelSpec, deployments: Deployments) -> NDArray[Any]:

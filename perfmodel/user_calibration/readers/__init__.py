@@ -10,14 +10,18 @@ from hwdb.csvfile import check_separator
 from perfmodel.user_calibration.readers import (
     aiconfigurator,
     aiperf,
+    bench_batches,
     bench_serving,
     guidellm,
     inference_perf,
     inferencex,
     llama_bench,
+    llama_timings,
     mlperf,
     plain_csv,
+    printed_result,
     prometheus,
+    trtllm_bench,
 )
 from perfmodel.user_calibration.readers.reader import ResultReader
 from perfmodel.user_calibration.run import MeasuredRun
@@ -26,10 +30,14 @@ from perfmodel.workload.traces import Content, content_of
 #: Formats, in the order in which a file is tried.
 READERS: tuple[ResultReader, ...] = (
     bench_serving.READER,
+    printed_result.READER,
+    bench_batches.READER,
+    trtllm_bench.READER,
     aiperf.READER,
     guidellm.READER,
     inference_perf.READER,
     llama_bench.READER,
+    llama_timings.READER,
     inferencex.READER,
     mlperf.READER,
     aiconfigurator.READER,

@@ -45,11 +45,11 @@ _SUMMARY = ("total_input_tokens", "total_output_tokens", "request_throughput", "
 
 def read_bench_serving(content: Content) -> Sequence[MeasuredRun]:
     """Read one run per object of the file."""
-    return [_run(record, f"{content.path}, {content.word} {n}") for n, record in content.records()]
+    return [run_of(record, f"{content.path}, {content.word} {n}") for n, record in content.records()]
 
 
-def _run(record: Mapping[str, Any], place: str) -> MeasuredRun:
-    """Read one run."""
+def run_of(record: Mapping[str, Any], place: str) -> MeasuredRun:
+    """Return the run of one result; raises `InputError` where a key is missing or no number. place: of messages."""
     missing = [key for key in _SUMMARY if key not in record]
     if missing:
         raise InputError(f"{place}: {missing[0]} is missing; give the whole result that the benchmark wrote")

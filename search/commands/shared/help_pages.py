@@ -24,6 +24,8 @@ FORMER_OPTIONS = {
     "--rate-rps": "--request-rate-rps",
     "--sp": "--cp",
 }
+#: Short spellings of other tools -> options; "-dp" leads to the message about "--dp".
+SHORT_OPTIONS = {"-h": "--help", "-tp": "--tp", "-pp": "--pp", "-ep": "--ep", "-cp": "--cp", "-dp": "--dp"}
 #: Widest column of option names, characters; the text of a longer name begins on the next line (chosen: all but one of
 #: our options are shorter).
 NAME_WIDTH = 25
@@ -31,13 +33,13 @@ Rows = list[tuple[str, str]]
 
 
 def current_spelling(argument: str) -> str:
-    """Return a command-line argument with a former option name replaced by the current one.
+    """Return a command-line argument with a former or short option name replaced by the current one.
 
-    >>> current_spelling("--max-seqs=8"), current_spelling("--tp")
-    ('--max-num-seqs=8', '--tp')
+    >>> current_spelling("--max-seqs=8"), current_spelling("--tp"), current_spelling("-tp")
+    ('--max-num-seqs=8', '--tp', '--tp')
     """
     name, equals, value = argument.partition("=")
-    return FORMER_OPTIONS.get(name, name) + equals + value
+    return FORMER_OPTIONS.get(name, SHORT_OPTIONS.get(name, name)) + equals + value
 
 
 class SectionedCommand(TyperCommand):
@@ -48,7 +50,7 @@ class SectionedCommand(TyperCommand):
         return without_pydantic(super().get_params(ctx))
 
     def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
-        """Parse the arguments; former spellings of options count as the current ones.
+        """Parse the arguments; former and short spellings of options count as the current ones.
 
         An unknown option that is the word of other tools is refused with its name here.
         """
@@ -78,6 +80,11 @@ class SectionedGroup(TyperGroup):
     def get_params(self, ctx: Context) -> list[Any]:
         """Return the options, which convert plain values without pydantic."""
         return without_pydantic(super().get_params(ctx))
+
+    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
+        """Parse the arguments in front of a command; "-h" asks for help there too."""
+        first = [current_spelling(args[0])] if args and args[0] == "-h" else args[:1]
+        return super().parse_args(ctx, [*first, *args[1:]])
 
     def format_options(self, ctx: Context, formatter: HelpFormatter) -> None:
         """Write the commands, one section per kind, then the options of the group."""

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, get_args, get_origin
 
+import typer
+
 #: Spellings of numbers that Python and pydantic read alike.
 _SPELLINGS = {
     int: re.compile(r"-?(0|[1-9][0-9]{0,14})"),
@@ -18,6 +20,12 @@ _SPELLINGS = {
 }
 #: Stands for a value that is left to Typer.
 OTHER = object()
+#: A number with a letter for its thousands or millions ("128k"), and digits in groups of three ("128,000").
+_WITH_LETTER, _IN_GROUPS = re.compile(r"(\d{1,6}(?:\.\d{1,6})?) ?([kKmM])"), re.compile(r"[1-9]\d{0,2}(?:,\d{3}){1,4}")
+#: Several numbers, where one is asked for.
+_LIST = re.compile(r"[\d.]+(?:[,;] ?[\d.]+)+")
+#: Letter -> powers of 1,000, or of 1,024, that it stands for.
+_POWERS = {"k": 1, "m": 2}
 
 
 def converted(kind: Any, value: Any, info: Any) -> Any:
@@ -42,6 +50,26 @@ def converted(kind: Any, value: Any, info: Any) -> Any:
     return value if allowed else OTHER
 
 
+def meant_number(text: str) -> str:
+    """Return what to write in place of a number in another spelling; "" where nothing better is known.
+
+    >>> meant_number("128k"), meant_number("4.5k"), meant_number("2,048")
+    ('write 128000, or 131072 where k stands for 1,024', 'write 4500', 'write 2048 without a comma')
+    >>> meant_number("1,2,4")
+    'one number is taken here; a table of cases (perfmodel predict) and search.sweep in Python take several'
+    """
+    lettered = _WITH_LETTER.fullmatch(text.strip())
+    if lettered:
+        power = _POWERS[letter := lettered[2].lower()]
+        thousands, binary = (float(lettered[1]) * base**power for base in (1000, 1024))
+        other = f", or {binary:.0f} where {letter} stands for {1024**power:,}" if "." not in lettered[1] else ""
+        return f"write {thousands:.10g}{other}"
+    if _IN_GROUPS.fullmatch(text.strip()):
+        return f"write {text.strip().replace(',', '')} without a comma"
+    several = "one number is taken here; a table of cases (perfmodel predict) and search.sweep in Python take several"
+    return several if _LIST.fullmatch(text.strip()) else ""
+
+
 class _Conversion:
     """Converts the values of one option; in place of Typer's own, which is made where it is needed."""
 
@@ -55,6 +83,9 @@ class _Conversion:
         if value is None:
             return () if several else None
         found = OTHER if several and isinstance(value, str) else converted(self._kind, value, self._info)
+        better = meant_number(value) if found is OTHER and self._kind in _SPELLINGS and isinstance(value, str) else ""
+        if better:
+            raise typer.BadParameter(f"{value!r} is no number in the usual spelling; {better}", ctx=ctx, param=param)
         return self._made().coerce(value, param=param, ctx=ctx) if found is OTHER else found
 
 

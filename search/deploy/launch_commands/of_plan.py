@@ -129,13 +129,13 @@ def _launch(row: Mapping[str, Any], version: str) -> Launch:
             )
     pools = _pools(row)
     replicas, rate = pools[-1].replicas, row.get("request_rate_rps")
-    used = _known(row.get("utilisation"))
-    least, most = _bounds(row, replicas, used)
+    used, clients = _known(row.get("utilisation")), _known(row.get("concurrency"))  # clients: of a closed loop
+    least, most = _bounds(row, replicas, used if clients is None else None)
     bounds = {k: float(row[f"{k}_limit"]) for k in SLO_KEYS if _known(row.get(f"{k}_limit")) is not None}
     check = Check(
         input_tokens=_number(row, "input_tokens"),
         output_tokens=_number(row, "output_tokens"),
-        rate=_known(rate) if used is not None else None,
+        rate=_known(rate) if used is not None and clients is None else None,
         concurrency=_known(row.get("concurrency_per_replica")),
         bounds=bounds,
         expected={key: value for key in bounds if (value := _known(row.get(key))) is not None},

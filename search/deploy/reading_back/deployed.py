@@ -22,7 +22,7 @@ from search.deploy.engine_settings.templates import Template, template
 from search.deploy.launch import DECODE, PREFILL, SERVE, SWITCHES, Launch, Pool
 from search.deploy.reading_back.documents import documents_of, engine_words, givens, repeated
 from search.deploy.reading_back.files import read_keys
-from search.deploy.reading_back.reading import Understood, read_words, variables
+from search.deploy.reading_back.reading import Understood, on_host, read_words, variables
 from search.deploy.reading_back.recognised import recognised
 from search.deploy.reading_back.shell import Given, commands
 
@@ -134,6 +134,7 @@ def _one(engine: str, given: Given, folder: Path, device: str, version: str) -> 
     spec = _spec(name, served)
     if spec.weight_format not in UNQUANTISED:  # then --quantization only says how the weights are loaded
         found.values.pop("online", None)
+    found.uncounted += on_host(engine, known, found.given, spec.layers)
     model = _model(spec, served or given.marks.get("model", ""))
     weight = given.marks.get("weight") or spec.weight_format
     runs = engine_of(engine, known.version if known and engine != "llamacpp" else "")
@@ -151,6 +152,9 @@ def _one(engine: str, given: Given, folder: Path, device: str, version: str) -> 
     except (TypeError, ValueError, ZeroDivisionError):
         raise InputError(f"--from: {engine}: the degrees of parallelism are no numbers of 1 or more") from None
     pool = replace(pool, **_drafting(engine, found))
+    if engine == "vllm" and not spec.experts:
+        # without experts to share, each rank of vLLM's data parallelism is a model of its own (its docs)
+        pool = replace(pool, dp=1, replicas=pool.replicas * pool.dp)
     version = known.version if known else given.marks.get("version", "unknown")
     launch = Launch(model, engine, version, (pool,), length)
     held = _whole(given.marks.get("devices", "0"))

@@ -16,8 +16,6 @@ from search.deploy.engine_settings.templates import Template, engines, template
 _SUFFIX = {"k": 1000, "K": 1024, "m": 10**6, "M": 1024**2, "g": 10**9, "G": 1024**3}
 #: Dashes that word processors put in place of hyphens.
 DASHES = ("\u2010", "\u2011", "\u2012", "\u2013", "\u2014", "\u2212")
-#: Layers from which --n-gpu-layers means all; chosen: people write 99 or 999.
-ALL_LAYERS = 90
 #: Settings that engines count in their own way -> the same of other engines.
 ALIKE = {"total_tp": "tp", "tp": "total_tp", "total_batched_tokens": "max_num_batched_tokens"}
 #: Settings of `templates.toml` that are switches.
@@ -146,7 +144,8 @@ def _set(found: Understood, flag: Flag, name: str, values: list[str], keys: str)
     """Note the value of one flag; a contradiction with what stood before, or a value that is none, is a conflict."""
     spelt = plain(name)
     if flag.kind == "switch":
-        negated = spelt.startswith("--no-") and f"--{spelt[5:]}" in map(plain, flag.spellings)
+        meant = f"--{spelt[5:]}" if spelt.startswith("--no-") else f"-{name[2:]}" if name[:2] == "-n" else ""  # -nkvo
+        negated = bool(meant) and meant in map(plain, flag.spellings)
         value: Any = not negated if not values else values[0].lower() not in ("false", "0", "no")
     elif not values:
         found.conflicts.append(f"{name} has no value")
@@ -253,9 +252,10 @@ def _settings(found: Understood, how: Template, release: Release) -> None:
             _json_keys(found, release, name, value, flag.keys)
     written = (how.model_flag, "--model", *how.fixed, how.file, *_pool_flags(how))
     known = {flag.name for word in written if word.startswith("-") and (flag := release.find(word))}
-    told = {n: why for n, why in how.uncounted.items() if n in found.given and found.given[n] is not False}
-    found.uncounted = [f"{name} ({why})" for name, why in told.items()]
-    found.uncounted += _on_host(how, found.given)
+    told = {
+        flag.name: (n, why) for n, why in how.uncounted.items() if (flag := release.find(n)) and _counts(found, flag, n)
+    }
+    found.uncounted = [f"{name} ({why})" for name, why in told.values()]
     found.unused = [n for n in found.given if n not in used and n not in known and n not in told]
 
 
@@ -267,12 +267,23 @@ def _open_settings(found: Understood, how: Template, release: Release) -> None:
             found.unknown.append(f"{name} is {text}, which is not known here: the default is taken; give its value")
 
 
-def _on_host(how: Template, given: Mapping[str, Any]) -> list[str]:
-    """Return what is said of layers that llama.cpp keeps in host memory; [] where all are on the device."""
-    layers = str(given.get("--n-gpu-layers", "all"))
-    if how.engine != "llamacpp" or not layers.isdigit() or int(layers) >= ALL_LAYERS:
+def _counts(found: Understood, flag: Flag, written: str) -> bool:
+    """Return whether a flag is given, under any of its names, and says what it says as `written`."""
+    off = written.startswith("--no-") and f"--{written[5:]}" in flag.spellings
+    return flag.name in found.given and (found.given[flag.name] is False) == off
+
+
+def on_host(engine: str, release: Release | None, given: Mapping[str, Any], layers: int) -> list[str]:
+    """Return what is said of layers that llama.cpp keeps in host memory; [] where all are on the device.
+
+    layers: of the model. llama.cpp counts the output as one more, which is on the device once all layers are.
+    """
+    flag = release.find("--n-gpu-layers") if engine == "llamacpp" and release is not None else None
+    held = str(given.get(flag.name, "all")) if flag is not None else "all"
+    if not held.isdigit() or int(held) >= layers:
         return []
-    return [f"--n-gpu-layers {layers} (say it with --host-weights SHARE where the model has more layers)"]
+    share = 1.0 - int(held) / layers
+    return [f"--n-gpu-layers {held} (of {layers} layers: say it with --host-weights {share:.2g})"]
 
 
 def _says(entry: Mapping[str, Any], state: str, flag: Flag) -> bool:

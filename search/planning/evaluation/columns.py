@@ -148,12 +148,14 @@ def rated_columns(bill: Mapping[str, Array], site: Site) -> dict[str, Array]:
     """Return the rated power of the site and the part of the hosts, in kW: what power has to be provisioned for.
 
     The rated power is that of all devices, idle ones of whole nodes too, at their power limits, and of the hosts that
-    are counted at their most, at the meter of the site. bill: (N,) `rated_w` and `host_w` of the whole deployment.
-    site: for its PUE.
+    are counted at their most, at the meter of the site. The part of the hosts is NaN where none is counted, because
+    devices are offered without their node. bill: (N,) `rated_w` and `host_w` of the whole deployment. site: for its
+    PUE.
     """
+    hosts = np.where(bill["host_w"] > 0, bill["host_w"], np.nan)
     return {
         "rated_power_kw": site_power(bill["rated_w"], 1.0, bill["host_w"], site.pue) / WATTS_PER_KW,
-        "host_power_kw": np.asarray(bill["host_w"]) * site.pue / WATTS_PER_KW,
+        "host_power_kw": hosts * site.pue / WATTS_PER_KW,
     }
 
 

@@ -22,6 +22,8 @@ from search.planning.ranking.unqualified_devices import left_out
 
 #: Devices whose best candidate is shown whatever its rank. Chosen: as many more rows as a reader compares.
 DEVICES_SHOWN = 5
+#: Arrivals whose load is a number of requests in flight.
+CLIENTS = ("closed", "static", "single")
 
 if TYPE_CHECKING:
     from search.scenario import Scenario
@@ -175,14 +177,17 @@ class Plan(Candidates):
         return self._flat(list(alike), [None] * len(alike), alike)
 
     def _load_columns(self) -> dict[str, Any]:
-        """Return how the trace was read, and the mean and the peak of a load that changes over the day, in requests/s.
+        """Return how the trace was read, the clients of a closed loop, and mean and peak of a load that changes.
 
-        Neither where nothing was assumed of a trace, or the load is steady.
+        Each is left out where nothing was assumed of a trace, requests arrive at a rate, or the load is steady. Mean
+        and peak are in requests/s.
         """
         request = self.scenario.request
         if request is None:
             return {}
-        read = {"trace_remark": "; ".join(request.remarks)} if request.remarks else {}
+        read: dict[str, Any] = {"trace_remark": "; ".join(request.remarks)} if request.remarks else {}
+        if request.workload.arrival in CLIENTS and np.isfinite(request.workload.concurrency):
+            read["concurrency"] = request.workload.concurrency
         if request.peak is None:
             return read
         return read | {"mean_request_rate_rps": request.peak.mean, "peak_request_rate_rps": request.peak.rate}

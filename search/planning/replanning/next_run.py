@@ -218,7 +218,7 @@ def _gain(table: Array, touched: Mask, told: float) -> float:
     """
     mean = table.mean(axis=1)
     known = mean[:, None] + np.where(touched[:, None], np.sqrt(told), 0.0) * (table - mean[:, None])
-    return float(mean.min() - known.min(axis=0).mean())
+    return max(0.0, float(mean.min() - known.min(axis=0).mean()))  # a mean of least costs exceeds none but by rounding
 
 
 def _rows(found: Plan) -> dict[tuple[str, str], tuple[Plan, list[Mapping[str, Any]]]]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hwdb import counted
 from perfmodel.money import HOURS_PER_MONTH
 from search.output import heading, is_sure_enough, money, number, percent
 from search.report.page_parts.html_page import Answer, Section, Table
@@ -141,12 +142,20 @@ def _sure(plan: Plan, what_ifs: Sequence[Mapping[str, Any]]) -> list[str]:
     if price == price:
         what = "the pair of pools" if plan.disaggregated(plan.best) else "one replica"
         said.append(
-            f"To be sure by measuring, benchmark {what} at {number(row['request_rate_rps_per_replica'])} requests "
-            f"per second before you sign: {MINUTES:.0f} minutes of it, {_billed_as(plan)}, cost "
+            f"To be sure by measuring, benchmark {what} {_load_to_try(plan, row)} "
+            f"before you sign: {MINUTES:.0f} minutes of it, {_billed_as(plan)}, cost "
             f"about ${money(price * MINUTES / 60.0)}. The run shows whether the SLOs are kept; perfmodel calibrate "
             f"reads it and gives the new chance of every candidate, perfmodel next says which run is worth its price."
         )
     return said or ["No SLO and no price was given, so there is nothing to be sure of."]
+
+
+def _load_to_try(plan: Plan, row: Mapping[str, Any]) -> str:
+    """Return the load of one replica in words: requests in flight of a closed loop, else requests per second."""
+    request = plan.scenario.request
+    if request is not None and request.workload.arrival == "closed" and np.isfinite(request.workload.concurrency):
+        return f"with {counted(number(row['concurrency_per_replica']), 'request in flight')}"
+    return f"at {number(row['request_rate_rps_per_replica'])} requests per second"
 
 
 def _cheaper_steps(plan: Plan, most_usd: float) -> list[str]:
