@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from perfmodel.arrays import Array, Index, Mask
+from perfmodel.arrays import Array, Index, Mask, widened
 from perfmodel.profiles import compiled
 
 #: Weight of a cell that was filled rather than measured. Chosen: small, so that measured cells decide.
@@ -24,8 +24,9 @@ ROUNDS = 3
 class Bounds:
     """Give the bound that utilisation is relative to, so that a table can be read as times.
 
-    here: ln(seconds) of the bound at the coordinates that are read; broadcasts against them. at: (ln sites (R, d), ln
-    axes (R, a)) -> ln(seconds) of the bound there, (R,). The bound grows in proportion to the first of two axes.
+    here: ln(seconds) of the bound at the coordinates that are read; broadcasts against them. at: (ln sites (..., d), ln
+    axes (..., a)) -> ln(seconds) of the bound there, which broadcasts to (...). The bound grows in proportion to the
+    first of two axes.
     formats: what `at` depends on besides its arguments.
     """
 
@@ -35,9 +36,9 @@ class Bounds:
 
     def at_nodes(self, queries: Array, axes: tuple[Array, ...]) -> Array:
         """Return ln(seconds) of the bound on the grid of each of U sites, (U, A1[, A2]); queries: (U, d) logarithms."""
-        points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(axes))
-        found = self.at(np.repeat(queries, len(points), axis=0), np.tile(points, (len(queries), 1)))
-        return found.reshape(len(queries), *(len(a) for a in axes))
+        points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
+        found = self.at(queries.reshape(len(queries), *(1 for _ in axes), -1), points)
+        return widened(found, (len(queries), *points.shape[:-1]))
 
     def rows(self, rows: Index, shape: tuple[int, ...]) -> Bounds:
         """Return the bounds of some rows of the coordinates, which have the shape `shape`."""
