@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hwdb import infile
-from hwdb.devicefile import CEILINGS, Device, make_of, read_device, varied
+from hwdb.devicefile import CEILINGS, Device, arch_in, make_of, read_device, varied
 from hwdb.errors import InputError, UnknownName
 from hwdb.figures import FigureTable, read_hardware_file
 from hwdb.nodefile import Node, read_node
 from hwdb.pricefile import Price, read_prices
+from hwdb.tomlfile import read_text
 
 if TYPE_CHECKING:  # what reads other names than those of files is imported where there is one
     from hwdb.instances import Instance
@@ -127,8 +128,9 @@ class Hwdb:
     def _make(self, name: str) -> str:
         """Return `Device.make` of the device called `name`, from its file alone: the device need not be built."""
         if name not in self._makes:
-            file = self._complete("device", read_hardware_file(self._path("device", name)), ())
-            self._makes[name] = make_of(file.text("arch"))
+            path = self._path("device", name)
+            arch = arch_in(read_text(path, "hardware file"))
+            self._makes[name] = make_of(arch or self._complete("device", read_hardware_file(path), ()).text("arch"))
         return self._makes[name]
 
     def node(self, name: str) -> Node:
