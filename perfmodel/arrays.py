@@ -109,6 +109,18 @@ def stack(values: Sequence[Any], shape: tuple[int, ...]) -> Array:
     return out
 
 
+def row_keys(table: Array) -> list[bytes]:
+    """Return each row of a table (M, K) as bytes, which are equal where the rows are, to the bit.
+
+    >>> keys = row_keys(np.array([[1.0, 2.0], [3.0, 4.0], [1.0, 2.0]]))
+    >>> keys[0] == keys[2], keys[0] == keys[1]
+    (True, False)
+    """
+    rows = np.ascontiguousarray(table)
+    found: list[bytes] = rows.view(np.dtype((np.void, rows.shape[1] * rows.itemsize))).reshape(-1).tolist()
+    return found
+
+
 def widened(values: Any, shape: tuple[int, ...]) -> Array:
     """Return what `np.broadcast_to` does, at once where the shape is that already.
 
