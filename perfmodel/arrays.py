@@ -7,7 +7,7 @@ of the time.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,8 +117,8 @@ def row_keys(table: Array) -> list[bytes]:
     (True, False)
     """
     rows = np.ascontiguousarray(table)
-    found: list[bytes] = rows.view(np.dtype((np.void, rows.shape[1] * rows.itemsize))).reshape(-1).tolist()
-    return found
+    whole = rows.view(np.dtype((np.void, rows.shape[1] * rows.itemsize)))
+    return cast("list[bytes]", whole.reshape(-1).tolist())
 
 
 def widened(values: Any, shape: tuple[int, ...]) -> Array:
@@ -144,7 +144,7 @@ def as_slice(rows: Mask) -> Mask | slice:
     return run if rows[run].all() else rows
 
 
-def different(values: Array) -> tuple[Index, Index]:
+def different(values: Array | Index) -> tuple[Index, Index]:
     """Return the place of the first of each different number in ascending order, (U,), and which each is, (M,).
 
     As `np.unique` gives them, for numbers none of which is NaN.

@@ -87,7 +87,7 @@ class Transfer:
         """
         busy, workers = self._ends
         utilisation = clipped(rate * busy / workers, 0.0, MAX_UTILISATION)
-        return np.max(np.minimum(eq.queue_wait(utilisation, busy), others * busy / workers), axis=0)
+        return np.asarray(np.max(np.minimum(eq.queue_wait(utilisation, busy), others * busy / workers), axis=0))
 
 
 def transfer(
