@@ -356,7 +356,8 @@ def held_past_the_edge(values: Cells, known: Mask) -> Cells:
     out = np.array(values)
     for axis in range(1, values.ndim):
         place = np.arange(values.shape[axis]).reshape(-1, *([1] * (values.ndim - 1 - axis)))
-        last = np.max(np.where(known, place, -1), axis=axis, keepdims=True)
+        from_end = np.flip(known, axis).argmax(axis=axis, keepdims=True)
+        last = np.where(known.any(axis=axis, keepdims=True), values.shape[axis] - 1 - from_end, -1)
         edge = np.take_along_axis(values, np.maximum(last, 0), axis=axis)
         past = (last >= 0) & (place > last)
         out = np.where(past, np.maximum(out, edge), out)

@@ -190,6 +190,7 @@ def _same_make(device: Device, other: Device) -> bool:
     return device.vendor == other.vendor and architecture(device) == architecture(other)
 
 
+@lru_cache(maxsize=16384)
 def _same_chip(device: Device, other: Device) -> bool:
     """Return whether two devices are one chip with other memory or links: equal rates in all types that both have.
 
