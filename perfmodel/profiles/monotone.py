@@ -67,8 +67,7 @@ def _made_rising(log_time: Array, weight: Array) -> Array:
         if not _falls(out).any():
             return out
         for axis in range(1, log_time.ndim):
-            moved = _isotonic(np.moveaxis(out, axis, -1), np.moveaxis(weight, axis, -1))
-            out = np.moveaxis(moved, -1, axis)
+            out = _isotonic(out.swapaxes(axis, -1), weight.swapaxes(axis, -1)).swapaxes(axis, -1)
     above, below = out, out  # what is left: the middle of the grids that never fall above and below it
     for axis in range(1, log_time.ndim):
         above = np.maximum.accumulate(above, axis=axis)
@@ -78,8 +77,15 @@ def _made_rising(log_time: Array, weight: Array) -> Array:
 
 def _falls(grids: Array) -> Mask:
     """Return where a grid of (U, A1[, A2]) falls along an axis, (U,)."""
-    falls = [(np.diff(grids, axis=axis) < 0).reshape(len(grids), -1).any(axis=1) for axis in range(1, grids.ndim)]
-    return np.asarray(np.logical_or.reduce(falls))
+    falls = _next_is_less(grids).reshape(len(grids), -1).any(axis=1)
+    if grids.ndim > 2:
+        falls = falls | _next_is_less(grids.swapaxes(1, -1)).reshape(len(grids), -1).any(axis=1)
+    return np.asarray(falls)
+
+
+def _next_is_less(values: Array) -> Mask:
+    """Return where the next value along the last axis is less, (..., A - 1)."""
+    return np.asarray(values[..., 1:] < values[..., :-1])
 
 
 def _isotonic(values: Array, weight: Array) -> Array:
@@ -87,7 +93,7 @@ def _isotonic(values: Array, weight: Array) -> Array:
 
     It is the max-min formula: the value at i is the largest over j <= i of the least over k >= i of the mean of j to k.
     """
-    falls = np.any(np.diff(values, axis=-1) < 0, axis=-1)
+    falls = _next_is_less(values).any(axis=-1)
     if not falls.any():
         return values
     out = np.array(values)

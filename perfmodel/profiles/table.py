@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from perfmodel.arrays import Array, Codes, Index, Mask, common_shape, different, widened
+from perfmodel.arrays import Array, Codes, Index, Mask, common_shape, different, row_keys, widened
 from perfmodel.profiles.grid import EDGE_TOLERANCE, LEAST_OCTAVES, OCTAVE, Cells, line_in_bound, on_grid
 from perfmodel.profiles.monotone import Bounds, rising
 from perfmodel.vocabulary import BASIS_CODE
@@ -279,7 +279,8 @@ class Table:
 
     def _by_site(self, queries: Array, power: Array, bound: Bounds) -> _Rising:
         """Do as `_risen`, only for sites that were not read before: layouts of a model share most of theirs."""
-        keys = [(bound.formats, query.tobytes(), power.tobytes()) for query in queries]
+        powers = power.tobytes()
+        keys = [(bound.formats, query, powers) for query in row_keys(queries)]
         rows = [self.kept_sites.get(key) for key in keys]
         new = [place for place, row in enumerate(rows) if row is None]
         if not new:
