@@ -12,15 +12,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hwdb import infile
-from hwdb.devicefile import CEILINGS, Device, make_of, read_device, varied
+from hwdb.devicefile import CEILINGS, Device, arch_in, make_of, read_device, varied
 from hwdb.errors import InputError, UnknownName
 from hwdb.figures import FigureTable, read_hardware_file
-from hwdb.instances import Instance, instance_called, instance_of_family
 from hwdb.nodefile import Node, read_node
 from hwdb.pricefile import Price, read_prices
-from hwdb.spelling import Spellings, same_name, taken_apart
+from hwdb.tomlfile import read_text
+
+if TYPE_CHECKING:  # what reads other names than those of files is imported where there is one
+    from hwdb.instances import Instance
+    from hwdb.spelling import Spellings
 
 _BUILT_IN = Path(__file__).parent
 #: `type` of a file -> folder of such files
@@ -60,7 +64,11 @@ class Hwdb:
 
     def node_called(self, name: str) -> str:
         """Return the name of the node that `name` means, in any spelling ("GB200 NVL72"); "" where it means none."""
-        return name if name in self._files["node"] else same_name(name, self.node_names())
+        if name in self._files["node"]:
+            return name
+        from hwdb.spelling import same_name
+
+        return same_name(name, self.node_names())
 
     def device(self, name: str) -> Device:
         """Return the device called `name`, in any spelling that means one device ("RTX 4090", "p5.48xlarge").
@@ -77,6 +85,8 @@ class Hwdb:
 
     def _spelled(self, name: str) -> Device:
         """Return the device that another spelling means: of the device, or of an instance or node that holds it."""
+        from hwdb.instances import instance_called, instance_of_family
+
         instance = instance_called(name)
         node = "" if instance else self.node_called(name)
         if node:
@@ -94,11 +104,15 @@ class Hwdb:
     def _spellings(self) -> Spellings:
         """Return what finds devices by other spellings, built when first needed."""
         if self._by_spelling is None:
+            from hwdb.spelling import Spellings
+
             self._by_spelling = Spellings(self._files["device"], self._printed_memory)
         return self._by_spelling
 
     def _printed_memory(self, name: str) -> tuple[frozenset[int], str]:
         """Return the sizes of memory that are printed for a device, in GB, and its type of memory."""
+        from hwdb.spelling import taken_apart
+
         device = self.device(name)
         record = device.records["memory.capacity"]
         gb = [round(r.number) for r in (record, *record.alternatives) if r.unit in ("GB", "GiB")]
@@ -114,8 +128,9 @@ class Hwdb:
     def _make(self, name: str) -> str:
         """Return `Device.make` of the device called `name`, from its file alone: the device need not be built."""
         if name not in self._makes:
-            file = self._complete("device", read_hardware_file(self._path("device", name)), ())
-            self._makes[name] = make_of(file.text("arch"))
+            path = self._path("device", name)
+            arch = arch_in(read_text(path, "hardware file"))
+            self._makes[name] = make_of(arch or self._complete("device", read_hardware_file(path), ()).text("arch"))
         return self._makes[name]
 
     def node(self, name: str) -> Node:
@@ -123,6 +138,8 @@ class Hwdb:
 
         Raises `UnknownName` with the nearest names, and `InputError` for a malformed file.
         """
+        from hwdb.instances import instance_called, instance_of_family
+
         instance = instance_called(name) if name not in self._files["node"] else None
         known = self.node_called(name)
         instance = instance if instance or known else instance_of_family(name)

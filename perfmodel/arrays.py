@@ -7,7 +7,7 @@ of the time.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,6 +109,18 @@ def stack(values: Sequence[Any], shape: tuple[int, ...]) -> Array:
     return out
 
 
+def row_keys(table: Array) -> list[bytes]:
+    """Return each row of a table (M, K) as bytes, which are equal where the rows are, to the bit.
+
+    >>> keys = row_keys(np.array([[1.0, 2.0], [3.0, 4.0], [1.0, 2.0]]))
+    >>> keys[0] == keys[2], keys[0] == keys[1]
+    (True, False)
+    """
+    rows = np.ascontiguousarray(table)
+    whole = rows.view(np.dtype((np.void, rows.shape[1] * rows.itemsize)))
+    return cast("list[bytes]", whole.reshape(-1).tolist())
+
+
 def widened(values: Any, shape: tuple[int, ...]) -> Array:
     """Return what `np.broadcast_to` does, at once where the shape is that already.
 
@@ -132,7 +144,7 @@ def as_slice(rows: Mask) -> Mask | slice:
     return run if rows[run].all() else rows
 
 
-def different(values: Array) -> tuple[Index, Index]:
+def different(values: Array | Index) -> tuple[Index, Index]:
     """Return the place of the first of each different number in ascending order, (U,), and which each is, (M,).
 
     As `np.unique` gives them, for numbers none of which is NaN.

@@ -7,6 +7,7 @@ are stored, scales included, and which compute type they call for.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -176,6 +177,7 @@ FORMAT_COMPUTE = np.array([-1 if f.compute is None else COMPUTE_CODE[f.compute] 
 COMMON = "(common: bf16, fp8, int8, int4, nvfp4, mxfp4; of GGUF: q8_0, q6_k, q5_k_m, q4_k_m; not modelled: EXL2, HQQ)"
 
 
+@lru_cache(maxsize=1024)
 def storage(name: str) -> Format:
     """Return the storage format called `name`, in any spelling; raises `UnknownName`.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from perfmodel.arrays import Interpolation, codes_in, common_shape, different, interpolate
+from perfmodel.arrays import Interpolation, codes_in, common_shape, different, interpolate, row_keys
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 64, 65, 500])
@@ -40,3 +40,12 @@ def test_curves_over_the_same_knots_are_each_read_as_alone() -> None:
             for row in np.atleast_2d(np.stack([at, found])[:, ..., :].reshape(2, -1, 6).transpose(1, 0, 2)):
                 each = [np.interp(row[0, n], knots[:, n], curve[:, n]) for n in range(6)]
                 np.testing.assert_allclose(row[1], each, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(0, 3), (1, 1), (7, 2), (300, 5)])
+def test_keys_of_rows_are_equal_where_rows_are(rows: int, columns: int) -> None:
+    """Also of a table whose columns lie apart in memory."""
+    table = np.random.default_rng(rows).integers(0, 3, (columns, rows)).astype(float).T
+    keys = row_keys(table)
+    assert keys == [row.tobytes() for row in table]
+    assert len(set(keys)) == len(np.unique(table, axis=0))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -91,3 +92,40 @@ def test_the_conversion_replaces_typers() -> None:
     context = made.make_context("plan", ["x.toml", "--top", "3"])
     assert context.params["top"] == 3
     assert all("get_runtime_param" in vars(parameter) for parameter in made.params)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{}, {"exists": True}, {"dir_okay": False}, {"file_okay": False}, {"resolve_path": True}, {"writable": True}],
+)
+def test_converted_paths_are_those_of_typer(more: dict[str, Any], tmp_path: Path) -> None:
+    info = OptionInfo(**more)
+    adapter = try_build_adapter(Path, info)
+    assert adapter is not None
+    there = tmp_path / "there.csv"
+    there.write_text("x")
+    values = [
+        "",
+        "a b.csv",
+        "-",
+        "./x/../y.toml",
+        str(tmp_path),
+        str(there),
+        str(tmp_path / "absent"),
+        "x" * 5000,
+        "a\0b",
+        3,
+    ]
+    found = [converted(Path, value, info) for value in values]
+    plain = [value for value, path in zip(values, found, strict=True) if path is not OTHER]
+    assert plain == ([] if more else values[:-2])
+    for value, path in zip(values, found, strict=True):
+        assert path is OTHER or path == adapter.validate_python(value, context={})
+
+
+def test_a_file_that_may_not_be_read_is_left_to_typer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text("x")
+    monkeypatch.setattr("os.access", lambda *_: False)
+    assert converted(Path, str(path), OptionInfo()) is OTHER
+    assert converted(Path, str(path), OptionInfo(readable=False)) == path

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cache
 
 import numpy as np
@@ -81,6 +81,31 @@ def test_a_step_whose_demands_are_handed_on_costs_the_same(seed: int) -> None:
     same(step_cost(sharding, hardware, Deferred(costs, ask), step), step_cost(sharding, hardware, costs, step))
     assert len(asked) == 1
     assert asked[0] > 1
+
+
+@dataclass
+class Counted:
+    """Roofline that counts its calls."""
+
+    calls: int = 0
+
+    def cost(self, demand: Demand, hardware: Hardware) -> Cost:
+        """Price as the roofline does."""
+        self.calls += 1
+        return Roofline().cost(demand, hardware)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_demands_are_priced_together_whatever_the_order_of_their_coordinates(seed: int) -> None:
+    """A demand that several are stacked into lists its formats first, a single one last."""
+    costs = Counted()
+    _, sharding, hardware, step = drawn(seed)
+    demand = next(d for d in operators(sharding, step) if d.family == "gemm")
+    turned = replace(demand, shape=dict(reversed(demand.shape.items())))
+    found = prices([Question(costs, each, hardware) for each in (demand, turned)])
+    assert costs.calls == 1
+    for cost in found:
+        same(cost, Roofline().cost(demand, hardware))
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ import hwdb
 from perfmodel.costs import Calibrated, Fallback, Profiled, Roofline
 from perfmodel.costs.cost import Cost, CostModel
 from perfmodel.costs.cost_model_choice.defaults import default
-from perfmodel.costs.measured_tables import lookup
+from perfmodel.costs.measured_tables import lookup, shortest_calls
 from perfmodel.costs.measured_tables.intervals import calibrated_spread, spreads
+from perfmodel.costs.measured_tables.shortest_calls import shortest
 from perfmodel.costs.related_devices.calibrated import UNRELATED_DEVICE, donors
 from perfmodel.costs.related_devices.distance import ceilings, device_distance
 from perfmodel.costs.related_devices.donor_tables import Donor, carried
@@ -137,7 +138,7 @@ def test_a_measured_point_comes_back_as_measured() -> None:
     n, k = np.exp(item.table.sites[pick[:, 0]]).T
     m = np.exp(item.table.axes[0][pick[:, 1]])
     least, _ = bound(FAMILY["gemm"], {"m": m, "n": n, "k": k}, item.variant, item.reference)
-    measured = np.maximum(least * np.exp(-item.table.values[tuple(pick.T)]), lookup.least_time(item, "gemm"))
+    measured = np.maximum(least * np.exp(-item.table.values[tuple(pick.T)]), shortest(item, "gemm").least)
     cost = Profiled("vllm").cost(gemm(m, n, k), on("h100-sxm", len(m)))  # type: ignore[arg-type]
     assert cost.time == pytest.approx(measured, rel=5e-3)
     assert (cost.basis == BASIS_CODE["measured"]).all()
@@ -423,6 +424,6 @@ def test_what_short_calls_take_beyond_their_bound_is_a_median(count: int, monkey
     draw = np.random.default_rng(count)
     time = np.append(draw.uniform(1.0, 1.001, count), 100.0)  # one is no short call
     least = draw.uniform(0.0, 1.1, count + 1)
-    monkeypatch.setattr(lookup, "_cells", lambda *_: (time, least))
+    monkeypatch.setattr(shortest_calls, "_cells", lambda *_: (time, least))
     table = store.Measured(Variant("bf16", "bf16"), Reference(1.0, 1.0, 1.0), cast("Any", None))
-    assert lookup.overhead(table, "gemm") == np.median(np.maximum(time - least, 0.0)[:count])
+    assert shortest(table, "gemm").overhead == np.median(np.maximum(time - least, 0.0)[:count])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import importlib
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,7 +23,8 @@ def typed_names(package: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "package", ["perfmodel", "search", "search.planning", "search.output", "search.scenario", "search.space"]
+    "package",
+    ["perfmodel", "search", "search.planning", "search.output", "search.scenario", "search.space", "search.options"],
 )
 def test_type_checkers_and_first_use_see_the_same_names(package: str) -> None:
     module = importlib.import_module(package)
@@ -41,3 +44,21 @@ def test_an_unknown_name_is_an_attribute_error(package: str) -> None:
 @pytest.mark.parametrize("package", ["perfmodel", "hwdb", "search"])
 def test_packages_say_that_they_carry_types(package: str) -> None:
     assert (ROOT / package / "py.typed").exists()
+
+
+#: Loaded where a load, an engine, a name or a site asks for it, which the plan below does not.
+ELSEWHERE = {
+    *("perfmodel.serving.open_loops.open_loop", "perfmodel.serving.offline_batches.offline"),
+    *("perfmodel.costs.engine_effects.engine_kernels", "perfmodel.estimates.disaggregation.pool_parts"),
+    *("hwdb.spelling", "hwdb.instances", "hwdb.gridfile", "search.options.deployment_options"),
+    *("search.searchers.optuna_searcher", "pandas", "numba", "optuna", "pydantic", "rich"),
+}
+
+
+def test_a_plan_of_a_closed_loop_loads_no_part_that_it_does_not_run() -> None:
+    code = (
+        "import sys, cli; cli.main(['plan', 'Qwen/Qwen3-8B', '--on', 'h100-sxm=2', '--concurrency', '8']); "
+        f"print(sorted(set(sys.modules) & {ELSEWHERE!r}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"

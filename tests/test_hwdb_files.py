@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pytest
 import rooms
 
 import hwdb
-from hwdb.devicefile import FIGURES
+from hwdb.devicefile import FIGURES, arch_in
 from hwdb.tomlfile import parse_toml
 from hwdb.tomllines import line_of
 
@@ -315,3 +316,24 @@ def test_devices_of_a_chip_family_are_those_of_all_with_that_name(tmp_path: Path
     assert found == {make: [d.name for d in every if d.make == make] for make in found}
     assert "my-h100" in found["Hopper"]
     assert found["Mine"] == ["my-card"]
+
+
+def test_the_architecture_of_every_shipped_file_is_found_in_its_text() -> None:
+    """That of a file that takes it from another is not stated there; no other text is taken for it."""
+    for path in sorted((Path(hwdb.__file__).parent / "devices").glob("*.toml")):
+        text = path.read_text(encoding="utf-8")
+        assert arch_in(text) == tomllib.loads(text).get("arch", ""), path.name
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[memory]\narch = "Hopper"\n',
+        'notes = """\narch = "Hopper"\n"""\n',
+        "notes = '''\narch = \"Hopper\"\n'''\n",
+        'arch = "Hop\\u0070er"\n',
+        '# arch = "Hopper"\n',
+    ],
+)
+def test_no_other_text_is_taken_for_the_architecture(text: str) -> None:
+    assert arch_in(text) == ""

@@ -748,3 +748,12 @@ def test_variants_of_phi_3_with_long_contexts_keep_all_tokens(name: str, values:
     spec = model(name)
     assert spec.max_context == 131_072
     assert spec.kv_bytes(100_000) == pytest.approx(100_000 * values * BF16)
+
+
+def test_a_model_in_a_format_is_made_once_and_its_weights_are_counted_for_each_caller() -> None:
+    spec = model("meta-llama/Llama-3.1-8B")
+    assert spec.with_weights("fp8") is spec.with_weights("fp8")
+    assert spec.with_weights("FP8") == spec.with_weights("fp8") != spec.with_weights("int4")
+    held = spec.weight_bytes()
+    held["mlp"] = 0.0
+    assert spec.weight_bytes()["mlp"] > 0.0

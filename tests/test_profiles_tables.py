@@ -197,6 +197,20 @@ def test_coordinates_lead_back_to_a_shape_of_the_same_place_and_bound(name: str)
     )
 
 
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_bound_on_a_grid_is_that_of_each_of_its_points(name: str) -> None:
+    """Sites and points of axes broadcast: every pair of them has the bound that it has alone, to the last bit."""
+    family = FAMILY[name]
+    site, axis = (
+        np.stack([np.broadcast_to(a, (6,)) for a in part], axis=1) for part in family.locate(random_shape(name))
+    )
+    grid = shape_at(family, site[:, None], axis[None, :4])
+    found = np.broadcast_to(families.bound(family, grid, PLAIN, CONSTANTS)[0], (6, 4))
+    for place, row in enumerate(site):
+        alone = shape_at(family, np.tile(row, (4, 1)), axis[:4])
+        np.testing.assert_array_equal(found[place], families.bound(family, alone, PLAIN, CONSTANTS)[0])
+
+
 def test_bound_of_a_gemm_is_the_roofline_of_williams() -> None:
     shape = {"m": np.array([1.0, 8192.0]), "n": np.array(4096.0), "k": np.array(4096.0)}
     seconds, what = families.bound(FAMILY["gemm"], shape, PLAIN, CONSTANTS)

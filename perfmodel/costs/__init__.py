@@ -14,6 +14,9 @@ tests/test_architecture.py checks it, and each docstring says what its sub-packa
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from hwdb.lazy import lazy_names
 from perfmodel.costs.cost import Cost, CostModel
 from perfmodel.costs.cost_model_choice.defaults import default, unfitted
 from perfmodel.costs.cost_model_choice.fallback import Fallback
@@ -31,7 +34,6 @@ from perfmodel.costs.engine_effects.engine_factors import (
     place_factors,
     shared_factors,
 )
-from perfmodel.costs.engine_effects.engine_kernels import EngineKernels
 from perfmodel.costs.engine_effects.launch_floor import LaunchFloor
 from perfmodel.costs.measured_tables.device_remarks import REMARK, remark_column, remarks, remarks_of
 from perfmodel.costs.measured_tables.intervals import TWIN_DISTANCE, UNRELATED_DEVICE
@@ -45,6 +47,9 @@ from perfmodel.costs.step_costs.overlap import cheaper, overlapped, streams_of
 from perfmodel.costs.step_costs.step_cache import StepCache
 from perfmodel.costs.step_costs.steps import StepCost, mean_cost, priced, step_cost, summed
 from perfmodel.vocabulary import BOUNDS
+
+if TYPE_CHECKING:
+    from perfmodel.costs.engine_effects.engine_kernels import EngineKernels
 
 __all__ = [
     "BOUNDS",
@@ -95,3 +100,6 @@ __all__ = [
     "unfitted",
     "with_drafting",
 ]
+
+#: The kernels of engines that bring their own are loaded where one is priced.
+__getattr__ = lazy_names(__name__, {"engine_effects.engine_kernels": ["EngineKernels"]})

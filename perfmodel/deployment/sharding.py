@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from perfmodel.arrays import Array, Index, Mask
+from perfmodel.arrays import Array, Index, Mask, different
 from perfmodel.deployment.columns import Deployments
 from perfmodel.deployment.offload import Hosted, check_experts, hosted
 from perfmodel.deployment.routing import ExpertRouting
@@ -71,6 +71,7 @@ class Sharding:
     drafter: Sharding | None = None
     draft_method: str = ""
     _formats: dict[tuple[str, str], Index] = field(default_factory=dict, repr=False, compare=False)
+    _computes: dict[tuple[str, str], Index] = field(default_factory=dict, repr=False, compare=False)
     _columns: dict[str, Array] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -115,7 +116,8 @@ class Sharding:
     @cached_property
     def _stored(self) -> tuple[list[ModelSpec], Index]:
         """Return the model in each format that is asked for, and which of these each candidate has, (N,)."""
-        codes, where = np.unique(self.asked, return_inverse=True)
+        first, where = different(self.asked)
+        codes = self.asked[first].tolist()
         return [self.model if c < 0 else self.model.with_weights(FORMAT_NAMES[c]) for c in codes], where
 
     def weight(self, part: str, gemm: str = "") -> Index:
@@ -142,9 +144,12 @@ class Sharding:
 
     def compute(self, part: str, gemm: str = "") -> Index:
         """Return the compute-type codes of the GEMMs with weights of `part`. (N,)"""
-        weight = self.weight(part, gemm)
-        act = np.where(self.narrow & (weight == _MXFP4) & (self.act < 0), _EIGHT, self.act)
-        return _compute(weight, act)
+        key = (part, gemm)
+        if key not in self._computes:
+            weight = self.weight(part, gemm)
+            act = np.where(self.narrow & (weight == _MXFP4) & (self.act < 0), _EIGHT, self.act)
+            self._computes[key] = _compute(weight, act)
+        return self._computes[key]
 
     @property
     def sixteen(self) -> Index:
@@ -158,7 +163,7 @@ class Sharding:
 
 def _unknown() -> dict[str, Any]:
     """Return the fields of a sharding of which nothing was computed yet."""
-    return {"_formats": {}, "_columns": {}}
+    return {"_formats": {}, "_computes": {}, "_columns": {}}
 
 
 def shard(model: ModelSpec, deployments: Deployments, library: bool = False, gguf: bool = False) -> Sharding:

@@ -18,6 +18,9 @@ says what its part holds:
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from hwdb.lazy import lazy_names
 from perfmodel.estimates.columns.deployment_columns import placed
 from perfmodel.estimates.columns.groups import (
     Latency,
@@ -41,7 +44,6 @@ from perfmodel.estimates.disaggregation.kv_transfer import (
     least_group,
     link_between,
 )
-from perfmodel.estimates.disaggregation.pool_parts import DecodeParts, Doubts, PrefillParts, link_ends, pool_parts
 from perfmodel.estimates.engine_refusals.context import beyond_context, check_context, check_lengths
 from perfmodel.estimates.engine_refusals.remarks import configuration_remarks
 from perfmodel.estimates.estimates import Estimates
@@ -76,6 +78,9 @@ from perfmodel.estimates.ranges.intervals import (
 from perfmodel.estimates.slo_chances.chance import chance, chances, excess, keeps, overall, slo_ratio
 from perfmodel.estimates.slo_chances.joint import Drawn, Place, correlations, drawn, joint_chance
 from perfmodel.estimates.start_up import StartUp, start_up
+
+if TYPE_CHECKING:
+    from perfmodel.estimates.disaggregation.pool_parts import DecodeParts, Doubts, PrefillParts, link_ends, pool_parts
 
 __all__ = [
     "BEYOND",
@@ -150,3 +155,8 @@ __all__ = [
     "uncertainty",
     "watts_half_width",
 ]
+
+#: What is owed to each of two pools is loaded where a report shows it.
+__getattr__ = lazy_names(
+    __name__, {"disaggregation.pool_parts": ["DecodeParts", "Doubts", "PrefillParts", "link_ends", "pool_parts"]}
+)

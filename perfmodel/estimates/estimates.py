@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hwdb import InputError
-from perfmodel.arrays import Array, Codes, Mask
+from perfmodel.arrays import Array, Codes, Mask, widened
 from perfmodel.estimates.columns.deployment_columns import DeploymentColumns
 from perfmodel.estimates.columns.groups import (
     ColumnGroup,
@@ -224,7 +224,7 @@ class Estimates(LazyFields, ColumnGroup):
 
         A class without requests adds nothing, not even where its value is infinite or unknown.
         """
-        shared = np.where(self.share > 0.0, np.broadcast_to(values, self.ttft.shape), 0.0) * self.share
+        shared = np.where(self.share > 0.0, widened(values, self.ttft.shape), 0.0) * self.share
         return np.asarray(shared[0] if len(shared) == 1 else shared.sum(axis=0))
 
     def quantile(self, metric: str, statistic: str) -> Array:

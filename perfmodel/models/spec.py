@@ -155,6 +155,11 @@ class ModelSpec:
         Tied embeddings count once, under `embedding`. `encoders` (vision, audio, projectors) stay in 16 bit, as public
         checkpoints leave them.
         """
+        return dict(self._weight_bytes)
+
+    @cached_property
+    def _weight_bytes(self) -> dict[str, float]:
+        """Return what `weight_bytes` does, counted once."""
         out = {"embedding": self.vocab * self.hidden * self.format_of("embedding").bytes}
         if not self.tied:
             out["lm_head"] = self.vocab * self.hidden * self.format_of("lm_head").bytes
@@ -219,7 +224,17 @@ class ModelSpec:
         - nvfp4 leaves latent attention in 16 bit (nvidia/DeepSeek-R1-NVFP4).
         - fp8 of a mixture of experts has a scale per block (Qwen3-235B-A22B-FP8, MiniMax-M2, DeepSeek-V3).
         """
-        wanted = storage(weight_format)
+        if weight_format not in self._in_formats:
+            self._in_formats[weight_format] = self._with_weights(storage(weight_format))
+        return self._in_formats[weight_format]
+
+    @cached_property
+    def _in_formats(self) -> dict[str, ModelSpec]:
+        """Keep what `with_weights` has returned: every group of deployments asks for the same few formats."""
+        return {}
+
+    def _with_weights(self, wanted: Format) -> ModelSpec:
+        """Return what `with_weights` does, anew."""
         if any(_alike(wanted, storage(f)) for f in self.formats.values() if f not in UNQUANTISED):
             return self
         kept = [part for part in self.keep if not (wanted.whole and part in ("embedding", "lm_head"))]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, reduce
 from typing import Any
 
@@ -177,17 +177,22 @@ def _by_time(
     *first, last = places
     left, right = nodes.reshape(-1)[cells[0]], nodes.reshape(-1)[cells[len(cells) // 2]]
     along = here - sum(((v - a[p.left]) for v, a, p in zip(x, axes, first, strict=False)), np.zeros(()))
-    held = np.clip(along, left, right)
-    step = np.diff(axes[-1], append=axes[-1][-1])[last.left]
+    held = clipped(along, left, right)
+    step = _widths(axes[-1])[last.left]
     part = (held - left + _BY_COORDINATE * last.fraction * step) / np.maximum(
         right - left + _BY_COORDINATE * step, _TINY
     )
-    used = [*first, replace(last, fraction=np.where(last.inside, part, last.fraction))]
+    used = [*first, _AxisPlace(last.left, np.where(last.inside, part, last.fraction), last.beyond)]
     log_time = _mean(times, cells, _weights(used))
-    across = sum(
-        (p.fraction * np.diff(a, append=a[-1])[p.left] for a, p in zip(axes, first, strict=False)), np.zeros(())
-    )
+    across = sum((p.fraction * _widths(a)[p.left] for a, p in zip(axes, first, strict=False)), np.zeros(()))
     return used, held + across - log_time, np.where(last.beyond != 0.0, along - held, 0.0)
+
+
+def _widths(axis: Array) -> Array:
+    """Return the distance from each point of an axis to the next one; 0 from the last."""
+    out = np.zeros(len(axis))
+    np.subtract(axis[1:], axis[:-1], out=out[:-1])
+    return out
 
 
 def _cells(shape: tuple[int, ...], which: Index, places: list[_AxisPlace]) -> list[Index]:

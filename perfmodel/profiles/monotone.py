@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from perfmodel.arrays import Array, Index, Mask
+from perfmodel.arrays import Array, Index, Mask, widened
 from perfmodel.profiles import compiled
 
 #: Weight of a cell that was filled rather than measured. Chosen: small, so that measured cells decide.
@@ -24,8 +24,9 @@ ROUNDS = 3
 class Bounds:
     """Give the bound that utilisation is relative to, so that a table can be read as times.
 
-    here: ln(seconds) of the bound at the coordinates that are read; broadcasts against them. at: (ln sites (R, d), ln
-    axes (R, a)) -> ln(seconds) of the bound there, (R,). The bound grows in proportion to the first of two axes.
+    here: ln(seconds) of the bound at the coordinates that are read; broadcasts against them. at: (ln sites (..., d), ln
+    axes (..., a)) -> ln(seconds) of the bound there, which broadcasts to (...). The bound grows in proportion to the
+    first of two axes.
     formats: what `at` depends on besides its arguments.
     """
 
@@ -35,9 +36,9 @@ class Bounds:
 
     def at_nodes(self, queries: Array, axes: tuple[Array, ...]) -> Array:
         """Return ln(seconds) of the bound on the grid of each of U sites, (U, A1[, A2]); queries: (U, d) logarithms."""
-        points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(axes))
-        found = self.at(np.repeat(queries, len(points), axis=0), np.tile(points, (len(queries), 1)))
-        return found.reshape(len(queries), *(len(a) for a in axes))
+        points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
+        found = self.at(queries.reshape(len(queries), *(1 for _ in axes), -1), points)
+        return widened(found, (len(queries), *points.shape[:-1]))
 
     def rows(self, rows: Index, shape: tuple[int, ...]) -> Bounds:
         """Return the bounds of some rows of the coordinates, which have the shape `shape`."""
@@ -66,8 +67,7 @@ def _made_rising(log_time: Array, weight: Array) -> Array:
         if not _falls(out).any():
             return out
         for axis in range(1, log_time.ndim):
-            moved = _isotonic(np.moveaxis(out, axis, -1), np.moveaxis(weight, axis, -1))
-            out = np.moveaxis(moved, -1, axis)
+            out = _isotonic(out.swapaxes(axis, -1), weight.swapaxes(axis, -1)).swapaxes(axis, -1)
     above, below = out, out  # what is left: the middle of the grids that never fall above and below it
     for axis in range(1, log_time.ndim):
         above = np.maximum.accumulate(above, axis=axis)
@@ -77,8 +77,15 @@ def _made_rising(log_time: Array, weight: Array) -> Array:
 
 def _falls(grids: Array) -> Mask:
     """Return where a grid of (U, A1[, A2]) falls along an axis, (U,)."""
-    falls = [(np.diff(grids, axis=axis) < 0).reshape(len(grids), -1).any(axis=1) for axis in range(1, grids.ndim)]
-    return np.asarray(np.logical_or.reduce(falls))
+    falls = _next_is_less(grids).reshape(len(grids), -1).any(axis=1)
+    if grids.ndim > 2:
+        falls = falls | _next_is_less(grids.swapaxes(1, -1)).reshape(len(grids), -1).any(axis=1)
+    return np.asarray(falls)
+
+
+def _next_is_less(values: Array) -> Mask:
+    """Return where the next value along the last axis is less, (..., A - 1)."""
+    return np.asarray(values[..., 1:] < values[..., :-1])
 
 
 def _isotonic(values: Array, weight: Array) -> Array:
@@ -86,7 +93,7 @@ def _isotonic(values: Array, weight: Array) -> Array:
 
     It is the max-min formula: the value at i is the largest over j <= i of the least over k >= i of the mean of j to k.
     """
-    falls = np.any(np.diff(values, axis=-1) < 0, axis=-1)
+    falls = _next_is_less(values).any(axis=-1)
     if not falls.any():
         return values
     out = np.array(values)

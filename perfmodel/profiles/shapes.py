@@ -25,11 +25,12 @@ def held_in_length(shape: Shape, longest: float) -> Shape:
 def shape_at(family: Family, site: Array, axis: Array) -> dict[str, Array]:
     """Return a shape that lies at the given table coordinates of `family` (a right inverse of `locate`).
 
-    site: (R, d) and axis: (R, a), logarithms of d site and a axis coordinates. Several shapes may have the same
-    coordinates; the result, shape key -> (R,), is one of them.
+    site: (..., d) and axis: (..., a), logarithms of d site and a axis coordinates, whose leading axes broadcast against
+    each other. Several shapes may have the same coordinates; the result, by shape key, is one of them.
     """
-    named = dict(zip((*family.site, *family.axis), np.exp(np.concatenate([site, axis], axis=1)).T, strict=True))
-    one = np.ones(len(site))
+    columns = (*np.moveaxis(np.exp(site), -1, 0), *np.moveaxis(np.exp(axis), -1, 0))
+    named = dict(zip((*family.site, *family.axis), columns, strict=True))
+    one = np.ones(site.shape[:-1])
     if family.name == "grouped_gemm":
         return {**named, "inter": named["inter_local"], "tp": one}
     if family.name.startswith("attention"):
@@ -42,7 +43,7 @@ def shape_at(family: Family, site: Array, axis: Array) -> dict[str, Array]:
 
 
 def _stretch(family: Family, named: dict[str, Array]) -> dict[str, Array]:
-    """Return query and context (R,) of an attention shape, from its coordinates by name; nothing is cached before a
+    """Return query and context of an attention shape, from its coordinates by name; nothing is cached before a
     prefill."""
     if family.name.endswith("decode"):
         return {"context": named["context"]}

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from perfmodel.arrays import Array, Codes, Index, Mask, common_shape, different, widened
+from perfmodel.arrays import Array, Codes, Index, Mask, common_shape, different, row_keys, widened
 from perfmodel.profiles.grid import EDGE_TOLERANCE, LEAST_OCTAVES, OCTAVE, Cells, line_in_bound, on_grid
 from perfmodel.profiles.monotone import Bounds, rising
 from perfmodel.vocabulary import BASIS_CODE
@@ -279,7 +279,8 @@ class Table:
 
     def _by_site(self, queries: Array, power: Array, bound: Bounds) -> _Rising:
         """Do as `_risen`, only for sites that were not read before: layouts of a model share most of theirs."""
-        keys = [(bound.formats, query.tobytes(), power.tobytes()) for query in queries]
+        powers = power.tobytes()
+        keys = [(bound.formats, query, powers) for query in row_keys(queries)]
         rows = [self.kept_sites.get(key) for key in keys]
         new = [place for place, row in enumerate(rows) if row is None]
         if not new:
@@ -356,7 +357,8 @@ def held_past_the_edge(values: Cells, known: Mask) -> Cells:
     out = np.array(values)
     for axis in range(1, values.ndim):
         place = np.arange(values.shape[axis]).reshape(-1, *([1] * (values.ndim - 1 - axis)))
-        last = np.max(np.where(known, place, -1), axis=axis, keepdims=True)
+        from_end = np.flip(known, axis).argmax(axis=axis, keepdims=True)
+        last = np.where(known.any(axis=axis, keepdims=True), values.shape[axis] - 1 - from_end, -1)
         edge = np.take_along_axis(values, np.maximum(last, 0), axis=axis)
         past = (last >= 0) & (place > last)
         out = np.where(past, np.maximum(out, edge), out)

@@ -12,21 +12,17 @@ import numpy as np
 
 from perfmodel.arrays import Array
 from perfmodel.serving.adapter_slots import slots_limit, through_slots
-from perfmodel.serving.fixed_concurrency.closed_loop import closed_loop
-from perfmodel.serving.fixed_concurrency.static import static
 from perfmodel.serving.limits import MAX_RUNNING
-from perfmodel.serving.offline_batches.offline import offline
-from perfmodel.serving.open_loops.open_loop import open_loop
 from perfmodel.serving.queues.admission import prefills_per_request
 from perfmodel.serving.served import Served
 from perfmodel.serving.step_times.steps import StepModel
 from perfmodel.workload import Load
 
-_ESTIMATORS = {"open": open_loop, "offline": offline}
-
 
 def serve(steps: StepModel, load: Load, kv_capacity: Array) -> Served:
     """Compute the equilibrium of one replica under its load: latencies, throughput and the number of running sequences.
+
+    Only the estimate of this kind of load is imported: a short run takes most of its time to start.
 
     Args:
         steps: computes cost and time of steps of the N candidates.
@@ -35,9 +31,20 @@ def serve(steps: StepModel, load: Load, kv_capacity: Array) -> Served:
     """
     adapters = steps.sharding.adapters
     if load.arrival in ("static", "single"):
+        from perfmodel.serving.fixed_concurrency.static import static
+
         return through_slots(adapters, load, lambda inside: static(steps, inside, np.maximum(kv_capacity, 1.0)))
     max_running = np.maximum(np.minimum(kv_capacity, np.minimum(steps.max_num_seqs, MAX_RUNNING)), 1.0)
     prefills = prefills_per_request(steps.engine, load, kv_capacity, max_running)
     if load.arrival == "closed":
+        from perfmodel.serving.fixed_concurrency.closed_loop import closed_loop
+
         return through_slots(adapters, load, lambda inside: closed_loop(steps, inside, max_running, prefills))
-    return _ESTIMATORS[load.arrival](steps, load, slots_limit(adapters, load, max_running), prefills)
+    running = slots_limit(adapters, load, max_running)
+    if load.arrival == "open":
+        from perfmodel.serving.open_loops.open_loop import open_loop
+
+        return open_loop(steps, load, running, prefills)
+    from perfmodel.serving.offline_batches.offline import offline
+
+    return offline(steps, load, running, prefills)

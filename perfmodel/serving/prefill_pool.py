@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 
 from perfmodel import equations as eq
-from perfmodel.arrays import Array, interpolate
+from perfmodel.arrays import Array, Interpolation, clipped
 from perfmodel.costs import StepCost
 from perfmodel.serving.limits import MAX_UTILISATION
 from perfmodel.serving.step_times.steps import StepModel
@@ -50,6 +50,16 @@ class PromptPool:
         return np.maximum.accumulate(self.workers * self.groups / self.times, axis=0)
 
     @cached_property
+    def _sizes(self) -> Interpolation:
+        """Return the prompts of a group over the rate of the pool, to be read at several rates."""
+        return Interpolation(self.rates, self.groups)
+
+    @cached_property
+    def _seconds(self) -> Interpolation:
+        """Return the seconds of a group over its prompts, to be read at several sizes."""
+        return Interpolation(self.groups, self.times)
+
+    @cached_property
     def max_rate(self) -> Array:
         """Return the highest prompts/s of the pool, with all workers computing full groups. (N,)"""
         return np.asarray(self.workers * np.max(self.groups / self.times, axis=0))
@@ -63,8 +73,8 @@ class PromptPool:
         b = rate T(b) / workers, at least one and at most the largest group.
         """
         # b / T(b) rises along the groups, so the fixed point is a look-up of the rate among theirs
-        group = np.clip(interpolate(self.rates, self.groups, rate), self.groups[0], self.groups[-1])
-        return group, interpolate(self.groups, self.times, group)
+        group = clipped(self._sizes.at(rate)[0], self.groups[0], self.groups[-1])
+        return group, self._seconds.at(group)[0]
 
     def own(self, rate: Array) -> Array:
         """Return the part of the time of its group that is one prompt's at `rate` prompts/s, seconds, (C, N)."""
@@ -76,7 +86,7 @@ class PromptPool:
 
         The arguments are those of `group_of`.
         """
-        return interpolate(self.groups, self.times, self.group_of(rate, wait))
+        return self._seconds.at(self.group_of(rate, wait))[0]
 
     def group_of(self, rate: Array, wait: Array) -> Array:
         """Return the prompts that a worker computes together with one that waited, itself included. (N,)
@@ -85,7 +95,7 @@ class PromptPool:
         computed together with those that arrived meanwhile, up to the token budget.
         """
         group, _ = self.group_at(rate)
-        return np.asarray(np.clip(1.0 + rate * wait, group, self.groups[-1]))
+        return clipped(1.0 + rate * wait, group, self.groups[-1])
 
     def wait(self, rate: Array, others: Array | float = np.inf, arrival_cv: Array | float = 1.0) -> Array:
         """Return the mean seconds until a worker starts on a prompt. (N,)

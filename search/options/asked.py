@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 from typer.models import ParameterInfo
 
 from hwdb import Hwdb, InputError
-from hwdb.tomlfile import Table
 from search.options.deployment_options import DeploymentOptions, EngineOptions, PoolOptions
 from search.options.expert_options import ExpertOptions
 from search.options.memory_options import HostOptions, LoraOptions
+from search.options.number_range import check_number
 from search.options.site_options import SiteOptions
 from search.options.speculation_options import SpeculationOptions
 from search.options.workload_options import SloOptions, WorkloadOptions
@@ -29,8 +29,6 @@ GROUPS: tuple[type[Any], ...] = (
 )
 #: Options that are read from what runs on a machine, and so are no inputs by name.
 READ = ("from_",)
-#: Characters of a number that a message shows.
-LONGEST_SHOWN = 24
 
 
 @dataclass(frozen=True)
@@ -76,13 +74,6 @@ def _input(name: str, annotation: Any, default: Any) -> Input:
     if get_args(plain):
         return Input(name, get_args(plain)[0], meaning, default, several=True)
     return Input(name, plain, meaning, default)
-
-
-def check_number(name: str, value: object) -> None:
-    """Raise `InputError` for a number that is too large to compute with. name: of the option."""
-    if isinstance(value, int | float) and (value > Table.largest or value < -Table.largest):
-        shown = repr(value) if len(repr(value)) < LONGEST_SHOWN else f"{repr(value)[:LONGEST_SHOWN]}..."
-        raise InputError(f"--{name.replace('_', '-')} {shown} is out of range; give at most {Table.largest:g}")
 
 
 def answered(given: Mapping[str, Any], hwdb: Hwdb) -> Answered:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from hwdb import InputError, grid, read_grid_hours
+from hwdb import InputError
 from hwdb.tomlfile import Table
 from perfmodel.power import SUPPLIES
 from perfmodel.unit_factors import WATTS_PER_KW
@@ -116,11 +116,15 @@ def carbon_of(stated: float, place: str, hours: str) -> tuple[float, tuple[float
     if not math.isnan(stated) and (place or hours):
         raise InputError("gco2_per_kwh is given too; give one of gco2_per_kwh, electricity_grid and gco2_by_hour")
     if hours:
+        from hwdb import read_grid_hours
+
         by_hour = read_grid_hours(hours, place)
         mean = math.fsum(by_hour) / len(by_hour)
         where = f"{Path(hours).name}{place and f', {place}'}"
         return mean, by_hour, f"{mean:.4g} gCO2e per kWh, {min(by_hour):.4g} to {max(by_hour):.4g} by hour ({where})"
     if place:
+        from hwdb import grid
+
         known = grid(place)
         return known.gco2_per_kwh, (), known.words
     return stated, (), "" if math.isnan(stated) else f"{stated:g} gCO2e per kWh, given by the user"

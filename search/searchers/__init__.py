@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from hwdb.lazy import lazy_names
 from search.scenario import RANKINGS
 from search.searchers.exhaustive import Exhaustive
 from search.searchers.front import pareto, ranked
-from search.searchers.optuna_searcher import OptunaSearcher
 from search.searchers.protocol import SCORE, Found, Progress, Score, Searcher
+
+if TYPE_CHECKING:
+    from search.searchers.optuna_searcher import OptunaSearcher
 
 __all__ = [
     "RANKINGS",
@@ -20,3 +25,5 @@ __all__ = [
     "pareto",
     "ranked",
 ]
+
+__getattr__ = lazy_names(__name__, {"optuna_searcher": ["OptunaSearcher"]})

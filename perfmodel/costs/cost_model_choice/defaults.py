@@ -7,7 +7,6 @@ from functools import cache
 from perfmodel.costs.cost import CostModel
 from perfmodel.costs.cost_model_choice.fallback import Fallback
 from perfmodel.costs.engine_effects.engine_factors import EngineFactors
-from perfmodel.costs.engine_effects.engine_kernels import Between, EngineKernels
 from perfmodel.costs.engine_effects.expert_exchange import ExpertExchange
 from perfmodel.costs.engine_effects.launch_floor import LaunchFloor
 from perfmodel.costs.measured_tables.profiled import Profiled
@@ -50,6 +49,8 @@ def _stand_alone(engine: Engine | None, framework: str) -> CostModel:
     if engine is None:
         return _timed(framework, foreign=True, shared=defaults().library_kernels)
     if engine.kernel_source == "own":
+        from perfmodel.costs.engine_effects.engine_kernels import Between, EngineKernels
+
         era = engine.name if shipped(engine.name) else engine.family  # a user's own file runs the newest kernels
         return LaunchFloor(ExpertExchange(Between(Fallback((EngineKernels(era), Roofline())), era)), engine)
     foreign = engine.kernel_source != "vendor"

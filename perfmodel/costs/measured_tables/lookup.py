@@ -10,20 +10,10 @@ import numpy as np
 
 from hwdb import Device
 from perfmodel.arrays import Array, Codes, Index, Mask, codes_in, widened
+from perfmodel.costs.measured_tables.shortest_calls import shortest
 from perfmodel.dtypes import COMPUTE, FALLBACK, FORMAT_NAMES, FORMATS
 from perfmodel.operators import Demand
-from perfmodel.profiles import (
-    FAMILY,
-    Bounds,
-    Family,
-    Measured,
-    Profile,
-    ShapeBatch,
-    Variant,
-    bound,
-    causal_length,
-    shape_at,
-)
+from perfmodel.profiles import Bounds, Family, Measured, Profile, ShapeBatch, Variant, bound, causal_length, shape_at
 from perfmodel.vocabulary import BASIS_CODE, EVEN, EVEN_MASKED, LAUNCH_BOUND, LAYOUTS, RANK_ALONE
 
 # Distances between a table's formats and those asked for are in log2 of bits per value, plus the following. All are
@@ -46,14 +36,6 @@ MAX_NARROW_KV_BYTES = 1.5
 #: A kernel counts as launch-bound when its physical bound is less than this share of its time, and its time less than
 #: so many seconds. Chosen: launches take a few microseconds, and 0.15 is far below what large kernels reach.
 LAUNCH_SHARE, LAUNCH_TIME = 0.15, 20e-6
-#: Quantile of a table's times that stands for the shortest (chosen over the minimum, which one outlier decides).
-SHORTEST_QUANTILE = 0.01
-#: Calls of up to this multiple of the shortest time count as short (chosen: time there hardly depends on size).
-SHORT_CALL = 1.2
-#: Seconds that any kernel takes. Measured: empty kernels of captured graphs take 1.1 to 2.6 us on accelerators.
-SHORTEST_LAUNCH = 2e-6
-#: Cells of a table that are read for its overhead (chosen: enough for a quantile of 1 %).
-MAX_CELLS = 20_000
 #: New tokens whose prefill attention bounds that of fewer behind the same context. Chosen: a factor 2 to 4 apart, from
 #: the tile of a kernel up to where tables hold again behind a context of several times as many tokens.
 MORE_QUERIES = (16.0, 32.0, 64.0, 256.0, 1024.0)
@@ -260,53 +242,6 @@ def take(shape: Mapping[str, Array | float], rows: Mask | slice, count: int) -> 
     return out
 
 
-@lru_cache(maxsize=1024)
-def least_time(measured: Measured, family: str) -> float:
-    """Return the shortest time of a call in a table, in seconds: what a launch takes, whatever the size."""
-    time = _cells(measured, family)[0]
-    place = SHORTEST_QUANTILE * (len(time) - 1)
-    left, right, part = int(place), min(int(place) + 1, len(time) - 1), place % 1.0
-    below, above = np.partition(time, (left, right))[[left, right]]  # np.quantile does the same, and loads numpy.ma
-    return float(below + (above - below) * part if part < 0.5 else above - (above - below) * (1.0 - part))
-
-
-@lru_cache(maxsize=1024)
-def overhead(measured: Measured, family: str) -> float:
-    """Return the seconds that the shortest calls of a table take beyond their physical bound.
-
-    That is what would be left of them on a device without limits, also where the table holds large shapes only.
-    """
-    time, least = _cells(measured, family)
-    short = time <= SHORT_CALL * least_time(measured, family)
-    beyond = np.sort(np.maximum(time - least, 0.0)[short])
-    middle = beyond[(len(beyond) - 1) // 2 : len(beyond) // 2 + 1]  # np.median does the same, and loads numpy.ma
-    return float(middle.sum() / len(middle))
-
-
-@lru_cache(maxsize=1024)
-def launch_time(measured: Measured, family: str) -> float:
-    """Return the seconds that a call of a table takes which has nothing to do: at most those of its shortest calls.
-
-    Tables of large shapes only do not show it; nothing takes less than `SHORTEST_LAUNCH`.
-    """
-    return min(least_time(measured, family), max(overhead(measured, family), SHORTEST_LAUNCH))
-
-
-def _cells(measured: Measured, family: str) -> tuple[Array, Array]:
-    """Return (seconds, seconds by the physical bound) of C measured cells of a table, (C,) each.
-
-    C is about `MAX_CELLS` at most.
-    """
-    table = measured.table
-    cells = np.argwhere(table.known)
-    if len(cells) > MAX_CELLS:
-        cells = cells[:: len(cells) // MAX_CELLS]
-    axis = np.stack([a[cells[:, 1 + i]] for i, a in enumerate(table.axes)], axis=1)
-    shape = shape_at(FAMILY[family], table.sites[cells[:, 0]], axis)
-    least, _ = bound(FAMILY[family], shape, measured.variant, measured.reference)
-    return least * np.exp(-table.values[tuple(cells.T)]), np.asarray(least)
-
-
 def price(choice: Choice, asked: ShapeBatch) -> TablePrice:
     """Read the time of N shapes of the table's operator family from the chosen table."""
     if choice.measured.variant.routing not in (EVEN, EVEN_MASKED):
@@ -390,9 +325,8 @@ def _read(choice: Choice, asked: ShapeBatch) -> TablePrice:
     value, basis = _log_utilisation(choice, asked, least)
     time = least * np.exp(-value)
     # utilisation is held constant outside the table and blended inside it: a tiny shape would take no time at all
-    time = np.maximum(
-        time, np.minimum(least_time(item, asked.family.name), launch_time(item, asked.family.name) + least)
-    )
+    calls = shortest(item, asked.family.name)
+    time = np.maximum(time, np.minimum(calls.least, calls.launch + least))
     basis = np.maximum(basis, np.int8(max(choice.worst, _INTERPOLATED if item.fitted else 0)))
     small = (least < LAUNCH_SHARE * time) & (time < LAUNCH_TIME)
     return TablePrice(time=time, basis=basis, bound=np.where(small, np.int8(LAUNCH_BOUND), limit), least=least)

@@ -23,6 +23,7 @@ from perfmodel.costs.cost import Cost
 from perfmodel.costs.measured_tables import lookup, table_validity
 from perfmodel.costs.measured_tables.intervals import UNRELATED_DEVICE, calibrated_spread
 from perfmodel.costs.measured_tables.profiled import ROUTING, demand_shape, empty, formats
+from perfmodel.costs.measured_tables.shortest_calls import shortest
 from perfmodel.costs.related_devices.distance import PLAIN, architecture, ceilings_beside, device_distance, order_of
 from perfmodel.costs.related_devices.donor_tables import Donor, DonorRows, by_device, settle
 from perfmodel.hardware import Hardware
@@ -121,7 +122,7 @@ def donors(model: Calibrated, device: Device, family: str, want: Variant) -> tup
         shared = model.shared if prefills or _same_chip(device, donor) else ()
         choices = lookup.fitting(profile, family, want, model.framework, shared)
         for choice in choices or _substitute(profile, family, want, model):
-            floor = lookup.least_time(choice.measured, family)
+            floor = shortest(choice.measured, family).least
             found.append(Donor(device=donor, choice=choice, distance=distance, floor=floor))
     return tuple(found)
 
@@ -168,7 +169,7 @@ def itself(model: Calibrated, device: Device, family: str, want: Variant) -> tup
         distance = device_distance(device, before, FAMILY[family].link)
         if not distance < UNRELATED_DEVICE:
             return ()
-        floors = (lookup.overhead(c.measured, family) for c in choices)
+        floors = (shortest(c.measured, family).overhead for c in choices)
         return tuple(Donor(before, c, distance, floor, own=True) for c, floor in zip(choices, floors, strict=True))
     return ()
 
@@ -189,6 +190,7 @@ def _same_make(device: Device, other: Device) -> bool:
     return device.vendor == other.vendor and architecture(device) == architecture(other)
 
 
+@lru_cache(maxsize=16384)
 def _same_chip(device: Device, other: Device) -> bool:
     """Return whether two devices are one chip with other memory or links: equal rates in all types that both have.
 

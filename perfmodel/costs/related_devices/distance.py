@@ -73,22 +73,28 @@ def _shares(device: Device, act: str) -> tuple[float, float]:
     """Return the shares of its peak in `act` and of its bandwidth that a device reaches that was not measured."""
     home = device.lineage[-1]
 
-    def compute(d: Device) -> float:
-        used = lookup.effective(act, d)
-        shares = (*(_measured_share(near, used) for near in (d, *siblings(d))), stated_efficiency(d).gemm)
-        return d.peak(used) * next(s for s in shares if np.isfinite(s))
-
-    def memory(d: Device) -> float:
-        shares = (*(_streamed_share(near) for near in (d, *siblings(d))), stated_efficiency(d).memory)
-        return d.bandwidth * next(s for s in shares if np.isfinite(s))
-
     def known(share: Callable[[Device], float]) -> Callable[[Device], bool]:
         return lambda d: d.name in donors or bool(np.isfinite(share(d)))
 
     donors = store.names()  # what tables are rescaled from stays: devices unlike them borrow from it too
-    computed = kept_in_order(home, compute, known(lambda d: _measured_share(d, act)))
-    streamed = kept_in_order(home, memory, known(_streamed_share))
+    computed = kept_in_order(home, lambda d: _computed(d, act), known(lambda d: _measured_share(d, act)))
+    streamed = kept_in_order(home, _streamed, known(_streamed_share))
     return computed / home.peak(lookup.effective(act, home)), streamed / home.bandwidth
+
+
+@lru_cache(maxsize=4096)
+def _computed(device: Device, act: str) -> float:
+    """Return the FLOP/s in `act` that a device reaches, whatever others do: as measured on it, else on a sibling."""
+    used = lookup.effective(act, device)
+    shares = (*(_measured_share(near, used) for near in (device, *siblings(device))), stated_efficiency(device).gemm)
+    return device.peak(used) * next(s for s in shares if np.isfinite(s))
+
+
+@lru_cache(maxsize=4096)
+def _streamed(device: Device) -> float:
+    """Return the B/s of memory that a device reaches, whatever others do: as measured on it, else on a sibling."""
+    shares = (*(_streamed_share(near) for near in (device, *siblings(device))), stated_efficiency(device).memory)
+    return device.bandwidth * next(s for s in shares if np.isfinite(s))
 
 
 @lru_cache(maxsize=16384)

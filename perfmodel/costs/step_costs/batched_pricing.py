@@ -72,11 +72,11 @@ def prices(questions: Sequence[Question]) -> list[Cost | PerfmodelError]:
 
 
 def _kind(question: Question) -> tuple[object, ...]:
-    """Return what agrees between questions that are priced in one call."""
+    """Return what agrees between questions that are priced in one call; the order of coordinates may differ."""
     demand = question.demand
     whole = (np.asarray(demand.shape[k]).tobytes() for k in _OF_ALL if k in demand.shape)
     kernels, _ = _parts_of(question.model)
-    return (id(kernels), demand.family, demand.name.startswith(PICKING), *demand.shape, *whole)
+    return (id(kernels), demand.family, demand.name.startswith(PICKING), *sorted(demand.shape), *whole)
 
 
 def _parts_of(model: CostModel) -> tuple[CostModel, list[Adjusted]]:

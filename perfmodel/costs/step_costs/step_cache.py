@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from hwdb import Device
-from perfmodel.arrays import Array, stack
+from perfmodel.arrays import Array, row_keys, stack
 from perfmodel.costs.cost import CostModel
 from perfmodel.costs.step_costs.distinct_steps import layout_columns
 from perfmodel.costs.step_costs.steps import COST_FIELDS, LEADING, Launches, StepCost, step_cost
@@ -66,7 +66,7 @@ class StepCache:
         number = self.numbered(sharding, hardware) if number is None else number
         columns = [number, *step.columns()]
         table = stack(columns, shape).reshape(len(columns), -1).T + 0.0  # of -0.0 it makes 0.0
-        keys = _keys(table)
+        keys = row_keys(table)
         places = list(map(self._places.get, keys))
         if None in places:
             new: dict[bytes, int] = {}
@@ -87,7 +87,7 @@ class StepCache:
         numbers = [self._devices.setdefault(id(d), (d, len(self._devices)))[1] for d in hardware.devices]
         columns = [np.array(numbers)[hardware.index], *layout_columns(sharding)]
         table = stack(columns, sharding.tp.shape).T
-        return np.array([self._layouts.setdefault(key, len(self._layouts)) for key in _keys(table)], float)
+        return np.array([self._layouts.setdefault(key, len(self._layouts)) for key in row_keys(table)], float)
 
     def _keep(self, new: dict[bytes, int], priced: StepCost) -> None:
         """Remember the costs of the steps `new`, in their order."""
@@ -99,14 +99,6 @@ class StepCache:
             self._costs = room
         self._costs[:, start:stop] = packed
         self._places.update({key: start + i for i, key in enumerate(new)})
-
-
-def _keys(table: Array) -> list[bytes]:
-    """Return each row of a table (M, K) as bytes."""
-    rows = np.ascontiguousarray(table)
-    width = rows.shape[1] * rows.itemsize
-    whole = rows.tobytes()
-    return [whole[at : at + width] for at in range(0, len(whole), width)]
 
 
 def _unpacked(packed: Array, shape: tuple[int, ...]) -> StepCost:

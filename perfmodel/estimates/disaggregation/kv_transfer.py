@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from perfmodel import equations as eq
-from perfmodel.arrays import Array, Mask
+from perfmodel.arrays import Array, Mask, clipped
 from perfmodel.deployment import Deployments, HandOver
 from perfmodel.estimates.estimation.estimator import Prepared
 from perfmodel.hardware import Hardware, efficiency_of, group_link
@@ -69,6 +70,11 @@ class Transfer:
             ends = self.workers[0] / self.sending, self.workers[1] / self.receiving
         return np.asarray(MAX_UTILISATION * np.minimum(*ends))
 
+    @cached_property
+    def _ends(self) -> tuple[Array, Array]:
+        """Return (mean seconds per request that a worker is busy with it, workers) of both pools, (2, N) each."""
+        return np.stack([self.sending, self.receiving]), np.stack(self.workers)
+
     def wait(self, rate: Array, others: Array | float = np.inf) -> Array:
         """Return the mean seconds that a transfer waits for others on the link of either worker. (N,)
 
@@ -79,11 +85,9 @@ class Transfer:
             rate: requests/s over both pools, (N,).
             others: other requests in the system: no transfer waits for more than these, (N,).
         """
-        waits = []
-        for busy, workers in zip((self.sending, self.receiving), self.workers, strict=True):
-            utilisation = np.clip(rate * busy / workers, 0.0, MAX_UTILISATION)
-            waits.append(np.minimum(eq.queue_wait(utilisation, busy), others * busy / workers))
-        return np.maximum(*waits)
+        busy, workers = self._ends
+        utilisation = clipped(rate * busy / workers, 0.0, MAX_UTILISATION)
+        return np.asarray(np.max(np.minimum(eq.queue_wait(utilisation, busy), others * busy / workers), axis=0))
 
 
 def transfer(

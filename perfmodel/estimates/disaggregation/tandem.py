@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from perfmodel import equations as eq
-from perfmodel.arrays import Array, Mask
+from perfmodel.arrays import Array, Mask, clipped
 from perfmodel.estimates.disaggregation.kv_transfer import Transfer
 from perfmodel.estimates.estimation.estimator import Prepared
 from perfmodel.serving import (
@@ -79,7 +79,7 @@ class Tandem:
         It solves Little's law, running = rate x later tokens x token time(running).
         """
         found = self.curve.sequences(rate * self.later_tokens, self.max_running)
-        return np.asarray(np.clip(found, _LEAST_RUNNING, self.max_running))
+        return clipped(found, _LEAST_RUNNING, self.max_running)
 
 
 def serve_tandem(front: Prepared, back: Prepared, demand: Load, prompts: PromptPool, transfer: Transfer) -> Served:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hwdb import Device
-from perfmodel.arrays import Array
+from perfmodel.arrays import Array, Index, codes_in
 from perfmodel.deployment import Deployments, uneven_shards
 from perfmodel.dtypes import FORMAT_NAMES, FORMATS
 from perfmodel.engines import LOCAL_ENGINE, Engine, instead_of
@@ -42,12 +43,12 @@ def configuration_remarks(
     distinct, where = np.unique(longest, return_inverse=True)
     contexts = np.array([context_remark(model, float(t)) for t in distinct] + [""], dtype=object)[where.ravel()]
     eager = np.array([_eager(engine, d.name) if engine.eager_launch(d) else "" for d in deployments.devices] + [""])
-    formats = np.array([*(_stated_format(model, name) for name in FORMAT_NAMES), ""], dtype=object)
+    formats = _of_formats(deployments.weight, lambda name: _stated_format(model, name), "")
     positions = _split_positions(model, deployments, engine)
     name = np.full(len(deployments), model.reading if model.base else "", dtype=object)
     capped = _power_limits(deployments)
     watts = np.array([_watts_rest_on(d) for d in deployments.devices] + [""], dtype=object)[deployments.device]
-    texts = (uneven, positions, contexts, eager[deployments.device], name, formats[deployments.weight], capped, watts)
+    texts = (uneven, positions, contexts, eager[deployments.device], name, formats, capped, watts)
     each = zip(
         _elsewhere(model, deployments, engine),
         _experts_of_none(model, deployments),
@@ -64,9 +65,18 @@ def _elsewhere(model: ModelSpec, deployments: Deployments, engine: Engine) -> ND
     others = [(device.name, instead_of(engine.family, device.vendor)) for device in deployments.devices]
     texts = [f"{engine.family} is not known to run on {name}; engine {one} is" if one else "" for name, one in others]
     own = _foreign_format(engine, model.named_format or "bf16")
-    foreign = np.array([*(_foreign_format(engine, name) for name in FORMAT_NAMES), own], dtype=object)
+    foreign = _of_formats(deployments.weight, lambda name: _foreign_format(engine, name), own)
     absent = np.array([*texts, ""], dtype=object)[deployments.device]
-    return np.where(absent != "", absent, foreign[deployments.weight])
+    return np.where(absent != "", absent, foreign)
+
+
+def _of_formats(weight: Index, say: Callable[[str], str], own: str) -> NDArray[Any]:
+    """Return what `say` says of the format of each deployment, (N,) texts; own: of the model's own format.
+
+    weight: codes of formats, -1 for the model's own, (N,).
+    """
+    texts = {code: say(FORMAT_NAMES[code]) if code >= 0 else own for code in codes_in(weight)}
+    return np.array([*(texts[code] for code in weight.tolist()), ""], dtype=object)[:-1]
 
 
 def _foreign_format(engine: Engine, name: str) -> str:

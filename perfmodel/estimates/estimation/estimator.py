@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from hwdb import InputError
-from perfmodel.arrays import Array, Index, codes_in
+from perfmodel.arrays import Array, Index, codes_in, different
 from perfmodel.costs import CostModel, StepCache, default
 from perfmodel.deployment import Deployments, Sharding, shard
 from perfmodel.engines import Engine
@@ -154,8 +154,9 @@ def _default_limits(engine: Engine, deployments: Deployments, *, offline: bool) 
     """Return token budget, sequences, share of memory and largest graph that the engine sets by default, (N, 4)."""
     count = len(deployments.devices)
     together = (deployments.tp * deployments.dp * deployments.cp).astype(np.intp)
-    kinds, row = np.unique(together * count + deployments.device, return_inverse=True)
-    sizes_and_devices = [divmod(int(kind), count) for kind in kinds]
+    kinds = together * count + deployments.device
+    first, row = different(kinds)
+    sizes_and_devices = [divmod(kind, count) for kind in kinds[first].tolist()]
     found = [engine.limits(deployments.devices[d], offline=offline, devices=n) for n, d in sizes_and_devices]
     rows = [(x.max_num_batched_tokens, x.max_num_seqs, x.gpu_memory_utilization, x.graph_seqs) for x in found]
     return np.array(rows)[row]

@@ -1,14 +1,16 @@
 """Convert plain values of options without pydantic, which Typer loads for any value: that takes a tenth of a second.
 
-Texts, switches, and numbers in their usual spelling are converted here, to what Typer makes of them. Everything else,
-also every value that is refused, goes to Typer.
+Texts, switches, paths, and numbers in their usual spelling are converted here, to what Typer makes of them. Everything
+else, also every value that is refused, goes to Typer.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any, get_args, get_origin
 
 import typer
@@ -40,6 +42,8 @@ def converted(kind: Any, value: Any, info: Any) -> Any:
         return OTHER if any(one is OTHER for one in found) else found
     if kind in (str, bool):
         return value if type(value) is kind else OTHER
+    if kind is Path:
+        return _path(value, info)
     if kind not in _SPELLINGS:
         return OTHER
     if isinstance(value, str) and _SPELLINGS[kind].fullmatch(value):
@@ -68,6 +72,16 @@ def meant_number(text: str) -> str:
         return f"write {text.strip().replace(',', '')} without a comma"
     several = "one number is taken here; a table of cases (perfmodel predict) and search.sweep in Python take several"
     return several if _LIST.fullmatch(text.strip()) else ""
+
+
+def _path(value: Any, info: Any) -> Any:
+    """Return a text as a path, or `OTHER` where Typer would change, check or refuse it."""
+    changed = info.resolve_path or info.allow_dash or info.path_type is not None
+    checked = info.exists or info.writable or not (info.file_okay and info.dir_okay)
+    if changed or checked or type(value) is not str or "\0" in value:
+        return OTHER
+    unreadable = info.readable and os.path.exists(value) and not os.access(value, os.R_OK)
+    return OTHER if unreadable else Path(value)
 
 
 class _Conversion:

@@ -26,7 +26,7 @@ from search.planning.money.prices import Tariff, tariff
 from search.planning.operating_point.sizing import Target
 from search.planning.plan_making.ranked_plan import Plan
 from search.scenario import AUTO_FORMATS
-from search.searchers import SCORE, Exhaustive, Found, OptunaSearcher, Progress, Searcher
+from search.searchers import SCORE, Exhaustive, Found, Progress, Searcher
 from search.space import OWN_DP, PART_GROUPS, WHOLE_GROUP, SearchSpace
 
 if TYPE_CHECKING:
@@ -169,6 +169,8 @@ def searcher_of(scenario: Scenario) -> Searcher:
     """Build the searcher that the scenario names: Optuna, else the exhaustive one."""
     choices = scenario.choices
     if choices.searcher == "optuna":
+        from search.searchers import OptunaSearcher
+
         return OptunaSearcher(trials=choices.trials, seed=choices.seed)
     return Exhaustive()
 

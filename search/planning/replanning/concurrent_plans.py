@@ -19,7 +19,7 @@ import numpy as np
 
 from hwdb import PerfmodelError
 from perfmodel import Deployments, Estimates
-from perfmodel.arrays import Index
+from perfmodel.arrays import Index, row_keys
 from perfmodel.cooperative_tasks import Asking, checked, run_cooperatively
 from perfmodel.workload import Load
 from search.planning.operating_point.sizing import Asks, Question
@@ -119,9 +119,9 @@ def _distinct(question: Question) -> tuple[Index, Index]:
         for v in (*(v for part in (*question.pools, question.load) for v in vars(part).values()), *question.workers)
         if isinstance(v, np.ndarray)
     ]
-    rows = np.ascontiguousarray(np.concatenate([np.asarray(c, dtype=float) for c in columns]).T)
     first: dict[bytes, int] = {}
-    place = np.array([first.setdefault(row.tobytes(), len(first)) for row in rows], dtype=np.intp)
+    rows = row_keys(np.concatenate([np.asarray(c, dtype=float) for c in columns]).T)
+    place = np.array([first.setdefault(row, len(first)) for row in rows], dtype=np.intp)
     return np.unique(place, return_index=True)[1], place
 
 
