@@ -3,35 +3,63 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from hwdb.tomlfile import read_toml
-from perfmodel.cases.read import Cases
+from perfmodel.arrays import Mask
+from perfmodel.cases.read import Cases, Texts
 
 TABLE = Path(__file__).with_name("publications.toml")
+#: Modes in which a program that runs an engine in its own process streams from it; the others are batch use.
+STREAMED = ("open", "closed", "single")
+
+
+@dataclass(frozen=True)
+class Published:
+    """Hold what is known of the runs of a publication on one engine.
+
+    version: of the engine, "" where rows state it. in_process: whether the load generator ran the engine in its own
+    process (`Engine.embedded`).
+    """
+
+    version: str = ""
+    in_process: bool = False
 
 
 @cache
-def published_versions() -> Mapping[tuple[str, str], str]:
-    """Return (publication, engine) -> version of the engine that it ran; the file gives the source of each."""
+def published() -> Mapping[tuple[str, str], Published]:
+    """Return (publication, engine) -> what is known of its runs; the file gives the source of each."""
     top = read_toml(TABLE, "table of publications")
     out = {}
     for name in top.keys():  # noqa: SIM118 - no mapping
         entry = top.table(name)
         entry.text("source")
-        out[name, entry.text("engine")] = entry.text("engine_version")
+        out[name, entry.text("engine")] = Published(entry.text("engine_version", ""), entry.flag("in_process", False))
         entry.done()
     return out
 
 
 def with_published_versions(cases: Cases) -> Cases:
     """Fill the version of the engine where a row leaves it out and its publication is known to have run one."""
-    known, text = published_versions(), cases.text
-    keys = zip(text["dataset"], text["engine"], strict=True)
-    published = np.array([known.get((d, e), "") for d, e in keys], dtype=object)
+    known, text = published(), cases.text
     stated = text["engine_version"]
-    return replace(cases, text={**text, "engine_version": np.where(stated == "", published, stated).astype(object)})
+    versions = np.array([known.get(key, Published()).version for key in _keys(cases)], dtype=object)
+    return replace(cases, text={**text, "engine_version": np.where(stated == "", versions, stated).astype(object)})
+
+
+def in_process(cases: Cases, mode: Texts) -> Mask:
+    """Return True for rows of publications that streamed from an engine in their own process, (R,).
+
+    mode: (R,) arrival mode.
+    """
+    known = published()
+    return np.array([known.get(key, Published()).in_process for key in _keys(cases)], bool) & np.isin(mode, STREAMED)
+
+
+def _keys(cases: Cases) -> list[tuple[str, str]]:
+    """Return (publication, engine) of each row."""
+    return [*zip(cases.text["dataset"], cases.text["engine"], strict=True)]

@@ -11,7 +11,7 @@ import numpy as np
 from hwdb import Hwdb, InputError
 from perfmodel.arrays import Array, Index, Mask
 from perfmodel.cases.protocols import with_kept_limits
-from perfmodel.cases.publications import with_published_versions
+from perfmodel.cases.publications import in_process, with_published_versions
 from perfmodel.cases.read import Cases, Texts
 from perfmodel.cases.resolve import Named, Resolved, resolve, resolve_names
 from perfmodel.cases.table import POOL_COLUMNS
@@ -79,6 +79,7 @@ def settle(cases: Cases, database: Hwdb) -> Settings:
     check_experts_spread(cases, pooled)
     check_power_limits(cases, names.devices.values, names.devices.index)
     names = replace(names, engines=_engines_in_pools(names.engines, pooled))
+    names = replace(names, engines=_engines_in_programs(names.engines, in_process(cases, mode)))
     tuned = ~pooled & (cases.text["recipe"] != "default")
     names = replace(names, weight=_weights(names, mode, tuned))
     longest = _statistic(names, "output_max")
@@ -174,6 +175,17 @@ def _engines_in_pools(engines: Named[Engine], pooled: Mask) -> Named[Engine]:
         if one.pooled_as and rows.any():
             values.append(engine_of(one.pooled_as))
             index = np.where(rows, len(values) - 1, index)
+    return Named(values=tuple(values), index=index)
+
+
+def _engines_in_programs(engines: Named[Engine], rows: Mask) -> Named[Engine]:
+    """Return the engine of each row, in `rows` (R,) as it is in the process of a program (`Engine.embedded`)."""
+    values, index = list(engines.values), engines.index.copy()
+    for number, one in enumerate(engines.values):
+        mine = (engines.index == number) & rows
+        if one.in_process and mine.any():
+            index[mine] = len(values)
+            values.append(one.embedded())
     return Named(values=tuple(values), index=index)
 
 

@@ -181,7 +181,8 @@ class Engine:
     Names: since: first release; since_month: its (year, month); aliases: other names of the engine; builds: how
     versions of its images are called that give no number; fork_of: family
         that tables list a fork under; own_words: (name in the engine's own command line, setting), see
-        `perfmodel.engines.own_words`.
+        `perfmodel.engines.own_words`. in_process: (field, value) of settings that differ where a program runs the
+        engine in its own process, see `embedded`.
     """
 
     name: str
@@ -248,6 +249,7 @@ class Engine:
     builds: tuple[str, ...] = ()
     fork_of: str = ""
     own_words: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    in_process: tuple[tuple[str, Any], ...] = field(default=(), repr=False)
     seqs_stated: bool = False
     tiers: tuple[Tier, ...] = field(default=(), repr=False)
     adjustments: tuple[Adjustment, ...] = ()
@@ -351,6 +353,13 @@ class Engine:
         if "prefix_cache" in settings:
             implied["hybrid_prefix_cache"] = settings["prefix_cache"]
         return replace(self, **{**implied, **settings})
+
+    def embedded(self) -> Engine:
+        """Return this engine as it is where a program runs it in its own process and streams from it, without a server.
+
+        Defaults that servers set are lacking then, and what the program does with tokens may hold up the engine.
+        """
+        return replace(self.changed(**dict(self.in_process)), seqs_stated=self.seqs_stated) if self.in_process else self
 
     def configured(self, **settings: Any) -> Engine:
         """Do as `changed`, with settings from a user's file or command line."""
