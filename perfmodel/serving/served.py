@@ -88,7 +88,7 @@ class StepTimes:
     """Hold the wall times of steps, in seconds.
 
     decode: a decode step, (N,). mixed: one that carries a prompt, (N,). interference: what one prefill adds to the
-    decode of the others, (C, N).
+    decode of the others, (C, N); where a sequence runs alone, what its prompt takes longer than a decode step.
     """
 
     decode: Array

@@ -81,9 +81,11 @@ def _served(
 
     prefill, first, tpot, step = (mean(attrgetter(n)) for n in ("prefill", "first", "tpot", "decode.wall"))
     zero = np.zeros_like(first)
+    # prompts of a batch are computed together; a lone one of another length takes as much longer as it adds to a step
+    added = np.where(batch <= 1.0, np.maximum(prefill - step, 0.0), 0.0)
     return Served(
         times=RequestTimes(ttft=first + queued, tpot=zero + tpot, wait=zero + queued, burst=zero, prefill=prefill),
-        steps=StepTimes(decode=step, mixed=step, interference=zero),
+        steps=StepTimes(decode=step, mixed=step, interference=zero + added),
         costs=StepCosts(
             decode=full.decode.cost,
             prefill=full.prompts.cost,
