@@ -71,7 +71,7 @@ from perfmodel.serving.step_times.planned_step import (
 from perfmodel.serving.step_times.prefills import largest_group, prefill_times
 from perfmodel.serving.step_times.steps import StepModel
 from perfmodel.workload.load import Load, load_of
-from perfmodel.workload.output_lengths import survival
+from perfmodel.workload.output_lengths import survival, uncut
 from perfmodel.workload.slo import RANKS
 from perfmodel.workload.workload import Workload
 
@@ -1076,7 +1076,8 @@ def test_answers_end_in_some_cell() -> None:
             ended = ended_by_cell(outputs(limit=limit), kind, col(20.0), 15)
             assert ended.sum() == pytest.approx(1.0)
             assert (ended >= 0).all()
-            first = 1.0 - float(survival(np.array(mean), np.array(0.5), np.array(20.0)))
+            before, spread = uncut(np.array(mean), np.array(0.5), np.array(limit))
+            first = 1.0 - float(survival(before, spread, np.array(20.0)))
             assert ended[0, 0] == pytest.approx(first)
             if np.isfinite(limit):
                 assert ended[7:].sum() == 0.0  # none beyond 130 steps, in the seventh cell

@@ -26,7 +26,7 @@ from perfmodel.serving.offline_batches.drain_cell import (
 from perfmodel.serving.offline_batches.offline_batch import OfflineBatch
 from perfmodel.serving.offline_batches.output_ages import OutputLengths, ended_by_cell, lockstep, running_shares, total
 from perfmodel.serving.step_times.planned_step import prefill_budget
-from perfmodel.workload import RANKS, longest
+from perfmodel.workload import RANKS, longest, uncut
 
 #: Cells of the clock; more of them change the makespan by less than 1 %.
 CELLS = 40
@@ -96,7 +96,8 @@ def decode_steps(batch: OfflineBatch, played: Array) -> Array:
     outputs, prefill = batch.outputs, batch.prefill
     mean = np.sum(outputs.mean * outputs.share, axis=0)
     concurrent = np.minimum(played, batch.max_running)
-    tail = np.max(longest(outputs.mean, outputs.cv, np.maximum(concurrent, 1.0) * _TAIL_SAMPLES), axis=0)
+    before, spread = uncut(outputs.mean, outputs.cv, outputs.longest)
+    tail = np.max(longest(before, spread, np.maximum(concurrent, 1.0) * _TAIL_SAMPLES), axis=0)
     tail = np.minimum(tail * _TAIL_MARGIN, np.maximum(outputs.longest, mean)) + 1.0
     filling = 0.0 if prefill.separate else played * prefill.prompt / prefill_budget(prefill.budget, concurrent)
     refills = np.ceil(played / batch.max_running - SAME) - 1.0

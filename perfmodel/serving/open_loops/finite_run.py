@@ -16,7 +16,7 @@ from perfmodel.serving.limits import TINY
 from perfmodel.serving.queues.run_waits import with_backlog
 from perfmodel.serving.served import MOST_GAIN, Gains, RequestTimes, Served, StepTimes, TokenShape, WaitShape
 from perfmodel.serving.step_times.steps import StepModel
-from perfmodel.workload import RANKS, Load, longest
+from perfmodel.workload import RANKS, Load, longest, uncut
 
 
 def finite_run(steady: Served, steps: StepModel, load: Load, runs: tuple[Served, Served], filling: Array) -> Served:
@@ -90,8 +90,9 @@ def _last_answer(steady: Served, load: Load, count: Array, tpot: Array) -> Array
 
     tpot: seconds per output token, (C, N).
     """
-    tokens = longest(load.mean(load.output), load.length_cv, np.minimum(steady.running, count))
-    return np.asarray(np.minimum(tokens, np.maximum(load.longest, load.mean(load.output))) * load.mean(tpot))
+    mean, most = load.mean(load.output), np.maximum(load.longest, load.mean(load.output))
+    tokens = longest(*uncut(mean, load.length_cv, most), np.minimum(steady.running, count))
+    return np.asarray(np.minimum(tokens, most) * load.mean(tpot))
 
 
 def _longest_backlog(steady: Served, batch: Served, load: Load, count: Array) -> Array:
