@@ -137,6 +137,7 @@ class Engine:
     where a replica has more than one device; hidden behind the device where overlap_scheduling is on.
         front_end_token: further host seconds per token that is streamed to a client, where the server shares the
             process of the engine's scheduler; batch use without a server (`OFFLINE` loads) does not take it.
+        step_host_per_prompt: further host seconds per prompt in a step, where that process takes in the requests too.
         draft_host_times: (method of speculative decoding, host seconds per pass of its drafter), which the device waits
             for; methods not listed take no time that was measured apart from their kernels.
         launch_time: host seconds per kernel launched outside a captured graph; a step takes at least its launches.
@@ -205,6 +206,7 @@ class Engine:
     request_time: float
     batching: str
     front_end_token: float = 0.0
+    step_host_per_prompt: float = 0.0
     tokenize_time: float = 0.0
     admission: str = "grow"
     memory_rule: str = "total"
