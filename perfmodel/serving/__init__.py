@@ -26,6 +26,8 @@ from perfmodel.serving.queues.queueing import eased, opening_share, queue_variab
 from perfmodel.serving.queues.run_waits import with_backlog
 from perfmodel.serving.served import (
     MOST_GAIN,
+    PACE_LENGTHS,
+    PACE_STARTS,
     SHORT_WAITS,
     Gains,
     RequestTimes,
@@ -43,6 +45,8 @@ __all__ = [
     "MAX_RUNNING",
     "MAX_UTILISATION",
     "MOST_GAIN",
+    "PACE_LENGTHS",
+    "PACE_STARTS",
     "SATURATED_SHARE",
     "SHORT_WAITS",
     "TINY",

@@ -30,6 +30,12 @@ class RequestTimes:
     planned: Array | float = 0.0
 
 
+#: Shares of the requests of a run that began before those that `TokenShape.pace` describes, and how long their answers
+#: are, in mean answers. Chosen: in the middle of equal parts of the run, and as short as some in a hundred are.
+PACE_STARTS = (np.arange(8) + 0.5) / 8
+PACE_LENGTHS = np.array([0.03, 0.1, 0.3, 0.6, 1.0, 1.5, 3.0])
+
+
 #: Most entries of `WaitShape.short_shares`: waits for the running step, in an opening burst, in groups of clients that
 #: stay in step.
 SHORT_WAITS = 3
@@ -74,6 +80,8 @@ class TokenShape:
     0 to twice its mean. settling_most: upper bound of this delay in seconds per output token. drift: coefficient of
     variation of the time per token, because the number of running sequences varies around its mean. gain: factor by
     which further prompts, which arrive during a delay, lengthen it; 1 if the number of requests in flight is fixed.
+    pace: mean time per token of requests by when they began in a run (`PACE_STARTS`) and how long their answers are
+    (`PACE_LENGTHS`), over that of all requests, (S, L, N); 1 where that makes no difference.
     """
 
     settling: Array | float = 0.0
@@ -81,6 +89,7 @@ class TokenShape:
     settling_most: Array | float = np.inf
     drift: Array | float = 0.0
     gain: Array | float = 1.0
+    pace: Array | float = 1.0
 
 
 @dataclass(frozen=True)

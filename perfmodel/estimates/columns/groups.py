@@ -111,7 +111,7 @@ class WaitShape(ColumnGroup):
 @dataclass(frozen=True)
 class TokenShape(ColumnGroup):
     """Describe how times per output token differ between the requests of a run, (N,), as `perfmodel.serving.TokenShape`
-    does.
+    does; pace: (S, L, N).
     """
 
     settling: Array
@@ -119,6 +119,7 @@ class TokenShape(ColumnGroup):
     settling_most: Array
     drift: Array
     gain: Array
+    pace: Array
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from perfmodel.estimates.ranges.intervals import DEVIATE_80
 from perfmodel.lazy_fields import LazyValue, lazy_value
 from perfmodel.memory import Memory
 from perfmodel.power import Activity, energy_per_token, use_of
-from perfmodel.serving import SHORT_WAITS, TINY, Served, StepModel
+from perfmodel.serving import PACE_LENGTHS, PACE_STARTS, SHORT_WAITS, TINY, Served, StepModel
 from perfmodel.workload import RANKS, Load
 
 
@@ -87,7 +87,8 @@ def _waits(served: Served, count: int) -> WaitShape:
 
 def _tokens(served: Served, count: int) -> TokenShape:
     """Collect how times per output token differ between requests as columns of `count` deployments."""
-    return TokenShape(**{f.name: np.broadcast_to(getattr(served.tokens, f.name), count) for f in fields(TokenShape)})
+    shapes = {f.name: (count,) for f in fields(TokenShape)} | {"pace": (len(PACE_STARTS), len(PACE_LENGTHS), count)}
+    return TokenShape(**{name: np.broadcast_to(getattr(served.tokens, name), shape) for name, shape in shapes.items()})
 
 
 def drafts_doubt(deployments: Deployments) -> Array:

@@ -16,7 +16,7 @@ from perfmodel import equations as eq
 from perfmodel.arrays import Array
 from perfmodel.estimates.columns.groups import Latency, RequestClasses, TokenShape, WaitShape
 from perfmodel.estimates.latency_percentiles import percentiles
-from perfmodel.serving import TINY
+from perfmodel.serving import PACE_LENGTHS, PACE_STARTS, TINY
 from perfmodel.workload import RANKS, output_quantile
 
 #: Shares of requests, by rising length, between which the parts of a class lie. Chosen: narrow at both ends, since
@@ -98,6 +98,11 @@ def tpot(found: Spread, statistic: str) -> Array:
     """Return a percentile of TPOT within each class, seconds, (C, N). statistic: a key of `workload.RANKS`."""
     outputs, time = _outputs(found), found.latency
     slow = _mixture(lambda rank: _tpot(found, outputs, rank), statistic)
+    paced = np.any(found.tokens.pace != 1.0, axis=(0, 1))
+    if paced.any():
+        weights = (_WEIGHTS if len(outputs) > 1 else np.ones(1)) / len(PACE_STARTS)
+        by_start = _mixture(lambda rank: _paced(found, outputs, rank), statistic, np.tile(weights, len(PACE_STARTS)))
+        slow = np.where(paced, by_start, slow)
     # none is slower than one whose every gap is as long as prompts make it
     return np.minimum(slow, np.maximum(time.tpot, time.step + found.tokens.settling_most))
 
@@ -158,10 +163,33 @@ def _means(found: Spread, outputs: Array) -> Array:
     return np.asarray(time.tpot + _settling(found, outputs) - usual)
 
 
-def _tpot(found: Spread, outputs: Array, statistic: str) -> Array:
-    """Return a percentile of TPOT of requests of so many output tokens, seconds, (J, C, N)."""
+def _paced(found: Spread, outputs: Array, statistic: str) -> Array:
+    """Return a percentile of TPOT of requests by when they began and of so many output tokens, seconds, (S J, C, N).
+
+    A short answer has the time per token of the part of the run that it falls into, a long one the mean of many. What
+    is left of the drift of all is that within such a part.
+    """
+    shape, lengths = found.tokens, np.log(PACE_LENGTHS)
+    place = np.log(np.maximum(outputs, 1.0) / np.maximum(found.mean(found.classes.output), 1.0))
+    left = np.clip(np.searchsorted(lengths, place) - 1, 0, len(lengths) - 2)
+    part = np.clip((place - lengths[left]) / (lengths[left + 1] - lengths[left]), 0.0, 1.0)
+    rows = np.arange(outputs.shape[-1])
+    usual = shape.pace[:, int(np.argmin(np.abs(lengths)))]  # those of mean answers
+    started = usual.std(axis=0) / np.maximum(usual.mean(axis=0), TINY)
+    drift = np.sqrt(np.maximum(np.square(shape.drift) - np.square(started), 0.0))
+    paces = [one[left, rows] * (1.0 - part) + one[left + 1, rows] * part for one in shape.pace]
+    return np.concatenate([_tpot(found, outputs, statistic, pace, drift) for pace in paces])
+
+
+def _tpot(
+    found: Spread, outputs: Array, statistic: str, pace: Array | float = 1.0, drift: Array | None = None
+) -> Array:
+    """Return a percentile of TPOT of requests of so many output tokens, seconds, (J, C, N).
+
+    pace: their mean time per token over that of all, (J, C, N). drift: in place of `TokenShape.drift`, (N,).
+    """
     time, shape = found.latency, found.tokens
-    mean, later = _means(found, outputs), np.maximum(outputs - 1.0, 1.0)
+    mean, later = _means(found, outputs) * pace, np.maximum(outputs - 1.0, 1.0)
     # a gap lies between steps, each of which may bring several tokens at once
     gap, usual = time.tpot * time.tokens_per_step, time.step * time.tokens_per_step
     interrupted = percentiles.interrupted_share(gap, usual, time.itl_tail)
@@ -171,7 +199,9 @@ def _tpot(found: Spread, outputs: Array, statistic: str) -> Array:
     met = shape.gain * percentiles.tpot_deviation(interrupted, longer, steps=steps, unevenness=uneven)
     # uniform from none to twice the mean over a share s of the requests: its variance is (4 / (3 s) - 1) mean^2
     once = _settling(found, outputs) * np.sqrt(4.0 / (3.0 * np.clip(shape.settling_share, 0.01, 1.0)) - 1.0)
-    deviation = np.sqrt(np.square(met) + np.square(once) + np.square(shape.drift * time.tpot))
+    deviation = np.sqrt(
+        np.square(met) + np.square(once) + np.square((shape.drift if drift is None else drift) * time.tpot)
+    )
     # a Poisson number of delays has the skewness 1 / sqrt(mean number)
     skew = np.minimum(uneven / np.sqrt(np.maximum(interrupted * steps, TINY)), _MOST_SKEW)
     skew = skew * (met / np.maximum(deviation, TINY)) ** 3
@@ -179,8 +209,11 @@ def _tpot(found: Spread, outputs: Array, statistic: str) -> Array:
     return np.maximum(percentiles.skewed_percentile(mean, deviation, skew, statistic), np.minimum(mean, time.step))
 
 
-def _mixture(at: Callable[[str], Array], statistic: str) -> Array:
-    """Return a percentile of each class, (C, N), from those of its parts. at: the latter by statistic, (J, C, N)."""
+def _mixture(at: Callable[[str], Array], statistic: str, weights: Array = _WEIGHTS) -> Array:
+    """Return a percentile of each class, (C, N), from those of its parts.
+
+    at: the latter by statistic, (J, C, N). weights: shares of the parts, (J,).
+    """
     own = at(statistic)
     if len(own) == 1:
         return np.asarray(own[0])
@@ -191,5 +224,5 @@ def _mixture(at: Callable[[str], Array], statistic: str) -> Array:
     if mixed.any():
         parts = [own if rank == statistic else at(rank) for rank in RANKS]
         own, *known = (np.compress(mixed.ravel(), p.reshape(len(p), -1), axis=1) for p in (own, *parts))
-        out[mixed] = percentiles.mixed(known, _WEIGHTS[:, None], own, RANKS[statistic], _HALVINGS)
+        out[mixed] = percentiles.mixed(known, weights[:, None], own, RANKS[statistic], _HALVINGS)
     return out

@@ -25,15 +25,14 @@ from perfmodel.serving.offline_batches.drain_cell import (
 )
 from perfmodel.serving.offline_batches.offline_batch import OfflineBatch
 from perfmodel.serving.offline_batches.output_ages import OutputLengths, ended_by_cell, lockstep, running_shares, total
+from perfmodel.serving.served import PACE_LENGTHS, PACE_STARTS
 from perfmodel.serving.step_times.planned_step import prefill_budget
 from perfmodel.workload import RANKS, longest, uncut
 
 #: Cells of the clock; more of them change the makespan by less than 1 %.
 CELLS = 40
 #: The clock runs until the longest of this many times the concurrent outputs would be done: hardly any ends later.
-_TAIL_SAMPLES = 20.0
-#: Moments at which requests begin that the drift of a batch is taken over. Chosen: twice as many change it by 2 %.
-_STARTS = 8
+_TAIL_SAMPLES = 20.08
 #: A batch has a slowest time per token: its deviations are those of a law whose 99th percentile is that of a uniform
 #: one, 1.70 instead of 2.33 standard deviations above the mean.
 _EVEN = 1.70 / 2.33
@@ -63,7 +62,8 @@ class Drained:
     shares `workload.RANKS` of all prompts is prefilled, (Q, N). settling: mean seconds that a request loses, once, to
     prompts that were admitted together with its own, part of tpot, (N,). together: share of such requests, (N,). drift:
     standard deviation over mean of tpot by when a request was admitted, (N,). full: share of the requests that find a
-    replica as full as it gets, or a queue, by chance where there is none on average, (N,).
+    replica as full as it gets, or a queue, by chance where there is none on average, (N,). pace: as in `TokenShape`,
+    where requests arrive one after another; 1 where all are there at the start.
     """
 
     first: Array
@@ -76,6 +76,7 @@ class Drained:
     together: Array
     drift: Array
     full: Array
+    pace: Array
 
 
 def drain(batch: OfflineBatch) -> Drained:
@@ -296,7 +297,8 @@ def _extrapolated(run: _Run) -> Drained:
     late = np.maximum(ranked - counts[-1], 0.0) * gap
     entry = np.stack([interpolate(counts, clocks, np.minimum(r, end)) for r in ranked]) + late
     settling = run.settled / run.entered
-    tpot = _tpot(batch.outputs, run.width, run.delays / (run.entered * run.width)) + settling / batch.outputs.mean
+    usual = _tpot(batch.outputs, run.width, run.delays / (run.entered * run.width))
+    tpot = usual + settling / batch.outputs.mean
     return Drained(
         first=(1.0 - part) * (run.first / run.played) + part * (last + rest * gap / 2.0),
         makespan=run.clock + rest * gap,
@@ -308,6 +310,7 @@ def _extrapolated(run: _Run) -> Drained:
         together=(1.0 - part) * run.instant.sum(axis=0) / run.entered,
         drift=(1.0 - part) * _EVEN * _drift(run),
         full=(1.0 - part) * found_full + part * ends_full,
+        pace=1.0 + (1.0 - part) * (_pace(run, np.sum(usual * batch.outputs.share, axis=0)) - 1.0),
     )
 
 
@@ -332,19 +335,39 @@ def _drift(run: _Run) -> Array:
     step of the cells that it runs in. The first cell is left out of that of those that began at its start, who lose
     different parts of it (`settling`).
     """
+    each = _by_start(run, np.ones(1))[:, 0]
+    return np.asarray(each.std(axis=0) / np.maximum(each.mean(axis=0), _TINY_SECONDS))
+
+
+def _pace(run: _Run, usual: Array) -> Array:
+    """Return the seconds per decode step of requests by when they began and how long they are, over `usual`, (S, L, N).
+
+    1 where all requests are there at the start, and where steps carry prompts: there no answer meets more than one step
+    in a row makes of them. usual: mean seconds per decode step of all requests, (N,).
+    """
+    if run.batch.first is None:
+        return np.ones((len(PACE_STARTS), len(PACE_LENGTHS), len(run.width)))
+    return _by_start(run, PACE_LENGTHS) / np.maximum(usual, _TINY_SECONDS)
+
+
+def _by_start(run: _Run, lengths: Array) -> Array:
+    """Return the mean seconds per decode step of requests that begin at `PACE_STARTS`, (S, L, N).
+
+    lengths: decode steps that they run, in means, (L,).
+    """
     outputs, width = run.batch.outputs, run.width
     steps = np.arange(CELLS + 1)[:, None] * width
     passed = np.concatenate([np.zeros((1, len(width))), np.cumsum(np.stack(run.lasted), axis=0)])
     admitted = np.concatenate([np.zeros((1, len(width))), np.stack(run.counts)[1::2]])
     long = np.sum(outputs.mean * outputs.share, axis=0)
-    found = []
-    for part in (np.arange(_STARTS) + 0.5) / _STARTS:
+    found = np.empty((len(PACE_STARTS), len(lengths), len(width)))
+    for s, part in enumerate(PACE_STARTS):
         begin = interpolate(admitted, steps, part * admitted[-1])
-        end = np.minimum(begin + long, steps[-1])
-        taken = interpolate(steps, passed, end) - interpolate(steps, passed, begin)
-        found.append(taken / np.maximum(end - begin, SAME))
-    each = np.stack(found)
-    return np.asarray(each.std(axis=0) / np.maximum(each.mean(axis=0), _TINY_SECONDS))
+        for k, length in enumerate(lengths):
+            end = np.minimum(begin + length * long, steps[-1])
+            taken = interpolate(steps, passed, end) - interpolate(steps, passed, begin)
+            found[s, k] = taken / np.maximum(end - begin, SAME)
+    return found
 
 
 def _tpot(outputs: OutputLengths, width: Array, delays: Array) -> Array:

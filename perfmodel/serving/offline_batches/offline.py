@@ -282,5 +282,6 @@ def _converted(
             settling_share=drained.together,
             settling_most=longest_delay(steps, load, drained.step, grouped),
             drift=drained.drift,
+            pace=drained.pace,
         ),
     )
