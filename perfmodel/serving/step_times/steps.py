@@ -160,7 +160,7 @@ class StepModel:
         several = np.where(self.sharding.is_parallel, engine.step_host_parallel, 0.0)
         own = np.maximum(seqs / self.sharding.dp, np.minimum(seqs, 1.0))
         per_seq = engine.step_host_per_seq + (engine.front_end_token if self.streams else 0.0)
-        taken_in = engine.step_host_per_prompt * np.asarray(prompts) / self.sharding.dp if self.streams else 0.0
+        taken_in = engine.step_host_per_prompt * np.asarray(prompts) / self.sharding.dp
         host = (engine.step_host_time + per_seq * own + taken_in + several) * self.own_factor("host")
         device = np.maximum(cost.time, np.where(captured, 0.0, self._launches(cost)))
         return np.maximum(device, host) if engine.overlap_scheduling else device + host
