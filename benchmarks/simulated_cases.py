@@ -130,7 +130,8 @@ def traffic(mode: str, demand: Load, j: int, how: str, replicas: float) -> Traff
         answer_lengths(float(demand.output[0, j]), float(demand.longest[j]), count, how, generator),
     ]
     if mode == "open":
-        return simulator.traffic(*columns, arrival=simulator.arrivals(float(demand.rate[j]), count, seed=0))
+        gaps = simulator.arrivals(float(demand.rate[j]), count, seed=0, cv=float(demand.cv[j]))
+        return simulator.traffic(*columns, arrival=gaps)
     return simulator.traffic(*columns, concurrency=users if mode in ("closed", "single") else 0)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from hwdb.tomlfile import read_toml
-from perfmodel.arrays import Mask
+from perfmodel.arrays import NAN, Mask
 from perfmodel.cases.read import Cases, Texts
 
 TABLE = Path(__file__).with_name("publications.toml")
@@ -23,11 +24,13 @@ class Published:
     """Hold what is known of the runs of a publication on one engine.
 
     version: of the engine, "" where rows state it. in_process: whether the load generator ran the engine in its own
-    process (`Engine.embedded`).
+    process (`Engine.embedded`). cv: coefficient of variation of the gaps between arrivals at a rate, NaN where it is
+    not known.
     """
 
     version: str = ""
     in_process: bool = False
+    cv: float = NAN
 
 
 @cache
@@ -38,17 +41,27 @@ def published() -> Mapping[tuple[str, str], Published]:
     for name in top.keys():  # noqa: SIM118 - no mapping
         entry = top.table(name)
         entry.text("source")
-        out[name, entry.text("engine")] = Published(entry.text("engine_version", ""), entry.flag("in_process", False))
+        engine = entry.text("engine")
+        out[name, engine] = Published(
+            version=entry.text("engine_version", ""),
+            in_process=entry.flag("in_process", False),
+            cv=1.0 / math.sqrt(entry.number("burstiness", above=0)) if "burstiness" in entry else NAN,
+        )
         entry.done()
     return out
 
 
-def with_published_versions(cases: Cases) -> Cases:
-    """Fill the version of the engine where a row leaves it out and its publication is known to have run one."""
-    known, text = published(), cases.text
-    stated = text["engine_version"]
-    versions = np.array([known.get(key, Published()).version for key in _keys(cases)], dtype=object)
-    return replace(cases, text={**text, "engine_version": np.where(stated == "", versions, stated).astype(object)})
+def with_published_settings(cases: Cases) -> Cases:
+    """Fill the version of the engine and the spread of arrivals where rows leave out what their publication ran."""
+    text, number = cases.text, cases.number
+    found = [published().get(key, Published()) for key in _keys(cases)]
+    stated, versions = text["engine_version"], np.array([one.version for one in found], dtype=object)
+    spread = np.where(np.isfinite(number["request_rate_rps"]), np.array([one.cv for one in found], float), np.nan)
+    return replace(
+        cases,
+        text={**text, "engine_version": np.where(stated == "", versions, stated).astype(object)},
+        number={**number, "cv": np.where(np.isfinite(number["cv"]), number["cv"], spread)},
+    )
 
 
 def in_process(cases: Cases, mode: Texts) -> Mask:

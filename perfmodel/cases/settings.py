@@ -11,7 +11,7 @@ import numpy as np
 from hwdb import Hwdb, InputError
 from perfmodel.arrays import Array, Index, Mask
 from perfmodel.cases.protocols import with_kept_limits
-from perfmodel.cases.publications import in_process, with_published_versions
+from perfmodel.cases.publications import in_process, with_published_settings
 from perfmodel.cases.read import Cases, Texts
 from perfmodel.cases.resolve import Named, Resolved, resolve, resolve_names
 from perfmodel.cases.table import POOL_COLUMNS
@@ -67,7 +67,7 @@ def settle(cases: Cases, database: Hwdb) -> Settings:
 
     database: where devices are looked up.
     """
-    cases = with_kept_limits(with_published_versions(cases))
+    cases = with_kept_limits(with_published_settings(cases))
     names = resolve(cases, database)
     classes = _classes(cases, names)
     cases = _with_lengths(cases, names)

@@ -53,7 +53,9 @@ def finite_run(steady: Served, steps: StepModel, load: Load, runs: tuple[Served,
     weight = np.where(finite, np.maximum(filling, beyond), 0.0)
     slowest = np.minimum(_slowest(steps, load, batch, spread), steady.times.tpot / (1.0 - beyond))
     tpot = _mixed(weight, np.minimum(clock.times.tpot, slowest), steady.times.tpot)
-    makespan = np.maximum(count / clock.rate, spread + load.mean(prefill) + _last_answer((steady, clock), load, count, tpot))
+    makespan = np.maximum(
+        count / clock.rate, spread + load.mean(prefill) + _last_answer((steady, clock), load, count, tpot)
+    )
     # a backlog is the small difference of two times, of which only the batch's is in error
     gain = np.clip(clock.times.wait.mean(axis=0) / np.maximum(backlog, TINY).mean(axis=0), 1.0, MOST_GAIN)
     return replace(
