@@ -97,12 +97,14 @@ class StepTimes:
     """Hold the wall times of steps, in seconds.
 
     decode: a decode step, (N,). mixed: one that carries a prompt, (N,). interference: what one prefill adds to the
-    decode of the others, (C, N); where a sequence runs alone, what its prompt takes longer than a decode step.
+    decode of the others, (C, N); where a sequence runs alone, what its prompt takes longer than a decode step. growth:
+    share of that which grows with the prompt, (N,): the weights of experts are read whatever its length.
     """
 
     decode: Array
     mixed: Array
     interference: Array
+    growth: Array | float = 1.0
 
 
 @dataclass(frozen=True)

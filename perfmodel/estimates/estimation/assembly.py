@@ -120,6 +120,7 @@ def _by_class(steps: StepModel, load: Load, served: Served) -> tuple[Latency, Re
         "step": served.steps.decode / load.accepted,
         "itl_tail": served.steps.mixed,
         "interference": served.steps.interference,
+        "growth": served.steps.growth,
         "tokens_per_step": load.accepted,
     }
     classes = {"input": load.input, "output": load.output, "share": load.share}

@@ -66,14 +66,16 @@ _SAME = 1e-12
 def ttft(found: Spread, statistic: str) -> Array:
     """Return a percentile of TTFT within each class, seconds, (C, N). statistic: a key of `workload.RANKS`.
 
-    Derived: a prompt of x times the mean length takes (x - 1) times longer by what one prompt adds to a step.
+    Derived: a prompt of x times the mean length takes (x - 1) times longer by what one prompt adds to a step, as far as
+    that grows with its tokens.
     """
     time, classes = found.latency, found.classes
     parts = [time.prefill]
     if np.any(classes.prompt_spread > 0.0):
         lengths = np.exp(eq.normal_deviate(_MIDDLES)[:, None] * classes.prompt_spread)
         lengths = lengths / np.sum(_WEIGHTS[:, None] * lengths, axis=0)
-        parts = [time.prefill + (x - 1.0) * np.minimum(time.interference, time.prefill) for x in lengths]
+        grows = time.growth * np.minimum(time.interference, time.prefill)
+        parts = [time.prefill + (x - 1.0) * grows for x in lengths]
     own = np.stack(parts) + time.front_end
 
     def at(rank: str) -> Array:

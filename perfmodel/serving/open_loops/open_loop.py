@@ -301,6 +301,17 @@ def _fullest_step(replica: Replica) -> Array:
     return np.asarray((step + added / several) / replica.load.accepted)
 
 
+def _step_times(replica: Replica, point: Point) -> StepTimes:
+    """Return the times of steps with and without prompts. A longer prompt takes longer as a further one does."""
+    prefill, (_, each) = point.prefill, replica.mixed.at(point.seen)
+    return StepTimes(
+        decode=point.step,
+        mixed=prefill.mixed_step,
+        interference=prefill.interference_by_class,
+        growth=np.clip(each / np.maximum(prefill.interference, TINY), 0.0, 1.0),
+    )
+
+
 def _elasticity(replica: Replica, point: Point, rise: Array | float = _RISE) -> Array:
     """Return d ln(seconds per output token) / d ln(running sequences), 0 to 1, (N,), over a `rise` of their number."""
     slower = _token_at(replica, point.running * (1.0 + rise))
@@ -370,7 +381,7 @@ def _served(replica: Replica, point: Point, throughput: Throughput, max_running:
             prefill.shared + wait + endless + replica.steps.request_time(replica.load.input),
             *(zero + tpot, zero + wait + endless, zero, prefill.shared, planned),
         ),
-        steps=StepTimes(decode=point.step, mixed=prefill.mixed_step, interference=prefill.interference_by_class),
+        steps=_step_times(replica, point),
         costs=StepCosts(
             decode=point.decode.cost,
             prefill=lazy_value(lambda: prefill.cost),
