@@ -98,7 +98,8 @@ class StepTimes:
 
     decode: a decode step, (N,). mixed: one that carries a prompt, (N,). interference: what one prefill adds to the
     decode of the others, (C, N); where a sequence runs alone, what its prompt takes longer than a decode step. growth:
-    share of that which grows with the prompt, (N,): the weights of experts are read whatever its length.
+    what a prompt twice as long takes longer, over that, (N,): less than 1 where weights of experts are read for any
+    prompt, more where a short one takes as long as they are read.
     """
 
     decode: Array

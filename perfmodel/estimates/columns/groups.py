@@ -69,8 +69,8 @@ class Latency(ColumnGroup):
     included. e2e: ttft + (output - 1) tpot. prefill: computing the prompt (and handing it over between pools). wait:
     queues before that, the opening burst of a benchmark included. front_end: HTTP and tokenisation. step: decode
     step per output token, without interference. itl_tail: a gap between tokens in which a prompt is prefilled.
-    interference: what one prefill adds to the decode of the others; growth: share of it that grows with the prompt's
-    length. tokens_per_step: tokens that arrive together, more than 1 with speculative decoding.
+    interference: what one prefill adds to the decode of the others; growth: what one twice as long takes longer, over
+    that. tokens_per_step: tokens that arrive together, more than 1 with speculative decoding.
     """
 
     ttft: Array

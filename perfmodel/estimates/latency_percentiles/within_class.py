@@ -25,6 +25,11 @@ from perfmodel.workload import RANKS, output_quantile
 _EDGES = np.array([0.0, 0.004, 0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.96, 0.985, 0.995, 1.0])
 _WEIGHTS = np.diff(_EDGES)
 _MIDDLES = (_EDGES[1:] + _EDGES[:-1]) / 2.0
+#: The same by rising length of prompts. Chosen: each of the ranks is in the middle of a part, whose requests may all
+#: have the same time.
+_PROMPT_EDGES = np.array([0.0, 0.05, 0.15, 0.27, 0.4, 0.6, 0.72, 0.8, 0.87, 0.93, 0.97, 0.985, 0.995, 1.0])
+_PROMPT_WEIGHTS = np.diff(_PROMPT_EDGES)
+_PROMPT_MIDDLES = (_PROMPT_EDGES[1:] + _PROMPT_EDGES[:-1]) / 2.0
 
 
 #: Halvings of the bracket of a percentile within a class: its parts differ by a factor of 100, and it ends within 1e-5.
@@ -66,22 +71,22 @@ _SAME = 1e-12
 def ttft(found: Spread, statistic: str) -> Array:
     """Return a percentile of TTFT within each class, seconds, (C, N). statistic: a key of `workload.RANKS`.
 
-    Derived: a prompt of x times the mean length takes (x - 1) times longer by what one prompt adds to a step, as far as
-    that grows with its tokens.
+    Derived: a prompt of x times the mean length takes (x - 1) times longer by what as many more tokens take, and none
+    less than a decode step.
     """
     time, classes = found.latency, found.classes
     parts = [time.prefill]
     if np.any(classes.prompt_spread > 0.0):
-        lengths = np.exp(eq.normal_deviate(_MIDDLES)[:, None] * classes.prompt_spread)
-        lengths = lengths / np.sum(_WEIGHTS[:, None] * lengths, axis=0)
-        grows = time.growth * np.minimum(time.interference, time.prefill)
-        parts = [time.prefill + (x - 1.0) * grows for x in lengths]
+        lengths = np.exp(eq.normal_deviate(_PROMPT_MIDDLES)[:, None] * classes.prompt_spread)
+        lengths = lengths / np.sum(_PROMPT_WEIGHTS[:, None] * lengths, axis=0)
+        grows, least = time.growth * np.minimum(time.interference, time.prefill), np.minimum(time.step, time.prefill)
+        parts = [np.maximum(time.prefill + (x - 1.0) * grows, least) for x in lengths]
     own = np.stack(parts) + time.front_end
 
     def at(rank: str) -> Array:
         return np.asarray(own + percentiles.wait_percentile(time.wait, found.waits, rank))
 
-    return _mixture(at, statistic)
+    return _mixture(at, statistic, _PROMPT_WEIGHTS)
 
 
 def tpot_mean(found: Spread) -> Array:

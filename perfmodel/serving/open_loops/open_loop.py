@@ -308,7 +308,7 @@ def _step_times(replica: Replica, point: Point) -> StepTimes:
         decode=point.step,
         mixed=prefill.mixed_step,
         interference=prefill.interference_by_class,
-        growth=np.clip(each / np.maximum(prefill.interference, TINY), 0.0, 1.0),
+        growth=np.maximum(each, 0.0) / np.maximum(prefill.interference, TINY),
     )
 
 
