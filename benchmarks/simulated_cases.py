@@ -129,15 +129,21 @@ def traffic(mode: str, demand: Load, j: int, how: str, replicas: float) -> Traff
         ),
     ]
     if mode == "open":
-        return simulator.traffic(*columns, arrival=simulator.arrivals(float(demand.rate[j]), count, seed=0))
+        gaps = simulator.arrivals(float(demand.rate[j]), count, seed=0, cv=float(demand.cv[j]))
+        return simulator.traffic(*columns, arrival=gaps)
     return simulator.traffic(*columns, concurrency=users if mode in ("closed", "single") else 0)
 
 
 def together(parts: Iterable[Traffic]) -> Traffic:
-    """All requests as one traffic, which a step table for all of them must cover."""
+    """All requests as one traffic that arrives as its parts do, which a step table for all of them must cover.
+
+    How they arrive matters to steps: an engine whose server shares its process streams no tokens in batch use.
+    """
     kept = [*parts]
     columns = (np.concatenate([getattr(p, f) for p in kept]) for f in ("input_tokens", "output_tokens"))
-    return simulator.traffic(*columns)
+    users = max(p.concurrency for p in kept)
+    arrival = None if users else np.sort(np.concatenate([p.arrival for p in kept]))
+    return simulator.traffic(*columns, arrival=arrival, concurrency=users)
 
 
 def stages(settings: Settings, group: Group, load: Load) -> list[tuple[str, Deployments]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -24,7 +25,7 @@ from perfmodel.serving.queues.admission import admission_wait, evictions_per_req
 from perfmodel.serving.served import PACE_AT
 from perfmodel.serving.step_times.curve import DecodeCurve
 from perfmodel.workload.load import load_of
-from perfmodel.workload.output_lengths import OUTPUT_LENGTH_CV, longest, quantile, survival, truncated_cv
+from perfmodel.workload.output_lengths import OUTPUT_LENGTH_CV, longest, quantile, survival, truncated_cv, uncut
 from perfmodel.workload.slo import RANKS
 from perfmodel.workload.workload import Workload
 
@@ -39,6 +40,38 @@ def one(values: object) -> float:
 
 
 # -------------------------------------------------------------------------------- how answers spread
+
+
+@pytest.mark.parametrize("fullness", [0.1, 0.5, 0.7, 0.9, 0.97])
+def test_outputs_that_are_cut_have_the_short_ones_of_the_law_before_the_cut(fullness: float) -> None:
+    shape = OUTPUT_LENGTH_CV["trace"] ** -1.086
+    drawn = np.sort(np.random.default_rng(1).weibull(shape, 400_000))
+    most = bracketed(lambda cut: np.minimum(drawn, cut).mean() / cut - fullness)
+    kept = np.minimum(drawn, most)
+    mean, cv = np.array(kept.mean()), np.array(kept.std() / kept.mean())
+    before, spread = uncut(mean, cv, np.array(most))
+    assert one(before) == pytest.approx(drawn.mean(), rel=0.02)
+    assert one(spread) == pytest.approx(drawn.std() / drawn.mean(), rel=0.02)
+    for rank in (0.01, 0.1, 0.5, 0.99):
+        assert one(quantile(mean, cv, np.array(rank), np.array(most))) == pytest.approx(
+            np.quantile(kept, rank), rel=0.04
+        )
+
+
+def bracketed(rises: Callable[[float], float]) -> float:
+    """The cut at which a falling function is nought."""
+    low, high = 1e-4, 50.0
+    for _ in range(60):
+        middle = float(np.sqrt(low * high))
+        low, high = (middle, high) if rises(middle) > 0 else (low, middle)
+    return high
+
+
+def test_outputs_that_nothing_cuts_stay_as_they_are() -> None:
+    mean, cv = np.array([100.0, 100.0, 100.0]), np.array([0.75, 0.0, 0.75])
+    before, spread = uncut(mean, cv, np.array([np.inf, 120.0, 90.0]))
+    np.testing.assert_array_equal(before, mean)
+    np.testing.assert_array_equal(spread, cv)
 
 
 @pytest.mark.parametrize("spread", [0.0, 0.064, 0.4, 0.75, 1.0])

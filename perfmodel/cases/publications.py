@@ -131,7 +131,9 @@ def with_published_engines(cases: Cases, mode: Texts, names: Resolved) -> Resolv
         if setup.server:
             engines = _changed(engines, mine & batches, lambda engine: engine.behind_server())
         if setup.in_process:
-            engines = _changed(engines, mine & streamed, lambda engine: engine.embedded())
+            engines = _changed(
+                engines, mine & streamed, lambda engine: engine.embedded() if engine.in_process else engine
+            )
         for model, kind in setup.kv_dtype.items():
             kv = np.where(mine & (kv < 0) & (cases.text["model"] == model), FORMAT_CODE[kind], kv)
     return replace(names, engines=engines, kv=kv)

@@ -77,10 +77,11 @@ def load_engine(path: str | Path) -> Engine:
         builds=table.texts("builds", ()),
         tiers=tuple(_tier(t) for t in table.tables("tier", ())),
         own_words=tuple(stated.own_words.items()),
+        in_process=_in_process(table),
         facts=stated.facts,
         **stated.settings,
     )
-    table.done(also=(*_KEYS, "own_words"))
+    table.done(also=(*_KEYS, "own_words", "in_process"))
     _check_shares(table, made)
     return made if Path(path).parent == FOLDER else _over_shipped_tiers(made)
 
@@ -163,6 +164,23 @@ def _stated(table: Table, *, inherited_only: bool) -> Stated:
         found.settings[setting.field] = setting.read(table, setting.key, entry)
         entry.done()
     return found
+
+
+def _in_process(table: Table) -> tuple[tuple[str, Any], ...]:
+    """Read the settings in `[in_process]`, each with kind and source, as (field of `Engine`, value); () without any."""
+    if "in_process" not in table:
+        return ()
+    inner = table.table("in_process")
+    found = []
+    for setting in (one for one in SETTINGS if one.key in inner):
+        entry = inner.table(setting.key)
+        entry.text("kind", choices=KINDS)
+        entry.text("source")
+        entry.text("note", "")
+        found.append((setting.field, setting.read(inner, setting.key, entry)))
+        entry.done()
+    inner.done()
+    return tuple(found)
 
 
 def _tier(table: Table) -> Tier:

@@ -141,6 +141,7 @@ class Engine:
     where a replica has more than one device; hidden behind the device where overlap_scheduling is on.
         front_end_token: further host seconds per token that is streamed to a client, where the server shares the
             process of the engine's scheduler; batch use without a server (`OFFLINE` loads) does not take it.
+        step_host_per_prompt: further host seconds per prompt in a step, where that process takes in the requests too.
         draft_host_times: (method of speculative decoding, host seconds per pass of its drafter), which the device waits
             for; methods not listed take no time that was measured apart from their kernels.
         launch_time: host seconds per kernel launched outside a captured graph; a step takes at least its launches.
@@ -185,7 +186,8 @@ class Engine:
     Names: since: first release; since_month: its (year, month); aliases: other names of the engine; builds: how
     versions of its images are called that give no number; fork_of: family
         that tables list a fork under; own_words: (name in the engine's own command line, setting), see
-        `perfmodel.engines.own_words`.
+        `perfmodel.engines.own_words`. in_process: (field, value) of settings that differ where a program runs the
+        engine in its own process, see `embedded`.
     """
 
     name: str
@@ -208,6 +210,7 @@ class Engine:
     request_time: float
     batching: str
     front_end_token: float = 0.0
+    step_host_per_prompt: float = 0.0
     tokenize_time: float = 0.0
     admission: str = "grow"
     memory_rule: str = "total"
@@ -252,6 +255,7 @@ class Engine:
     builds: tuple[str, ...] = ()
     fork_of: str = ""
     own_words: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    in_process: tuple[tuple[str, Any], ...] = field(default=(), repr=False)
     seqs_stated: bool = False
     tiers: tuple[Tier, ...] = field(default=(), repr=False)
     adjustments: tuple[Adjustment, ...] = ()
@@ -359,6 +363,13 @@ class Engine:
         if "prefix_cache" in settings:
             implied["hybrid_prefix_cache"] = settings["prefix_cache"]
         return replace(self, **{**implied, **settings})
+
+    def embedded(self) -> Engine:
+        """Return this engine as it is where a program runs it in its own process and streams from it, without a server.
+
+        Defaults that servers set are lacking then, and what the program does with tokens may hold up the engine.
+        """
+        return replace(self.changed(**dict(self.in_process)), seqs_stated=self.seqs_stated) if self.in_process else self
 
     def configured(self, **settings: Any) -> Engine:
         """Do as `changed`, with settings from a user's file or command line."""

@@ -27,6 +27,8 @@ from perfmodel.serving.queues.run_waits import with_backlog
 from perfmodel.serving.served import (
     MOST_GAIN,
     PACE_AT,
+    PACE_LENGTHS,
+    PACE_STARTS,
     SHORT_WAITS,
     Gains,
     RequestTimes,
@@ -46,6 +48,8 @@ __all__ = [
     "MAX_UTILISATION",
     "MOST_GAIN",
     "PACE_AT",
+    "PACE_LENGTHS",
+    "PACE_STARTS",
     "SATURATED_SHARE",
     "SHORT_WAITS",
     "TINY",

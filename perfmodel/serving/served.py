@@ -30,6 +30,12 @@ class RequestTimes:
     planned: Array | float = 0.0
 
 
+#: Shares of the requests of a run that began before those that `TokenShape.pace_by_start` describes, and how long their
+#: answers are, in mean answers. Chosen: in the middle of equal parts of the run, and as short as some in a hundred are.
+PACE_STARTS = (np.arange(8) + 0.5) / 8
+PACE_LENGTHS = np.array([0.03, 0.1, 0.3, 0.6, 1.0, 1.5, 3.0])
+
+
 #: Most entries of `WaitShape.short_shares`: waits for the running step, in an opening burst, in groups of clients that
 #: stay in step.
 SHORT_WAITS = 3
@@ -82,7 +88,9 @@ class TokenShape:
     variation of the time per token, because the number of running sequences varies around its mean. gain: factor by
     which further prompts, which arrive during a delay, lengthen it; 1 if the number of requests in flight is fixed.
     pace: time per output token, without settling, of answers of `PACE_AT` times the mean length, over that of all
-    tokens, (K, N); 1 where the load is steady.
+    tokens, (K, N); 1 where the load is steady. pace_by_start: mean time per token of requests by when they began in a
+    run (`PACE_STARTS`) and how long their answers are (`PACE_LENGTHS`), over that of all requests, (S, L, N); 1 where
+    that makes no difference.
     """
 
     settling: Array | float = 0.0
@@ -91,6 +99,7 @@ class TokenShape:
     drift: Array | float = 0.0
     gain: Array | float = 1.0
     pace: Array | float = 1.0
+    pace_by_start: Array | float = 1.0
 
 
 @dataclass(frozen=True)
@@ -98,12 +107,15 @@ class StepTimes:
     """Hold the wall times of steps, in seconds.
 
     decode: a decode step, (N,). mixed: one that carries a prompt, (N,). interference: what one prefill adds to the
-    decode of the others, (C, N).
+    decode of the others, (C, N); where a sequence runs alone, what its prompt takes longer than a decode step. growth:
+    what a prompt twice as long takes longer, over that, (N,): less than 1 where weights of experts are read for any
+    prompt, more where a short one takes as long as they are read.
     """
 
     decode: Array
     mixed: Array
     interference: Array
+    growth: Array | float = 1.0
 
 
 @dataclass(frozen=True)

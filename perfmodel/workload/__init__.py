@@ -30,6 +30,7 @@ from perfmodel.workload.output_lengths import (
     shorter_of_two,
     survival,
     truncated_cv,
+    uncut,
 )
 from perfmodel.workload.output_lengths import quantile as output_quantile
 from perfmodel.workload.slo import METRICS, RANKS, SLO_KEYS, STATISTICS, Objective, Slo, slo_keys_like
@@ -84,6 +85,7 @@ __all__ = [
     "survival",
     "synchronised",
     "truncated_cv",
+    "uncut",
     "uniform_shares",
 ]
 

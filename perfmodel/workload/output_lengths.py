@@ -22,6 +22,10 @@ _LARGEST = 0.56
 _SHAPE_EXPONENT = -1.086
 #: Grid of output lengths, in means, that cut laws are integrated on: to 12 means in steps of 0.001.
 _GRID_END, _GRID_POINTS = 12.0, 12001
+#: Coefficients of variation before a cut that `uncut` looks between, and fullnesses of its grid.
+_BASES, _FULLNESSES = np.geomspace(LEAST_LENGTH_CV, 3.0, 40), 401
+#: Least divisor.
+TINY = 1e-12
 #: Coefficients of variation that `cv_of_tail` looks between.
 _TAILED = np.geomspace(LEAST_LENGTH_CV, 3.0, 200)
 
@@ -30,6 +34,7 @@ def survival(outputs: Array, cv: Array, ages: Array) -> Array:
     """Return the share of outputs that are longer than `ages` tokens. All arguments broadcast together.
 
     outputs: mean tokens per output. cv: coefficient of variation of output lengths (1: exponential law). ages: tokens.
+    Of outputs that a run cuts, both are those of the law before the cut (`uncut`).
 
     >>> survival(np.array(100.0), np.array(1.0), np.array([0.0, 100.0])).round(3).tolist()
     [1.0, 0.368]
@@ -42,14 +47,60 @@ def survival(outputs: Array, cv: Array, ages: Array) -> Array:
 def quantile(outputs: Array, cv: Array, ranks: Array, most: Array) -> Array:
     """Return the tokens that a share `ranks` (0 to 1) of outputs does not exceed, cut at `most` tokens.
 
-    Other arguments as in `survival`; all broadcast together.
+    outputs, cv: mean tokens and coefficient of variation after the cut. All arguments broadcast together.
 
-    >>> quantile(np.array(100.0), np.array(1.0), np.array([0.5, 0.99]), np.array(400.0)).round(1).tolist()
-    [69.3, 400.0]
+    >>> quantile(np.array(100.0), np.array(1.0), np.array([0.5, 0.99]), np.array(np.inf)).round(1).tolist()
+    [69.3, 460.5]
+    >>> quantile(np.array(350.0), np.array(0.46), np.array([0.01, 0.9]), np.array(512.0)).round(0).tolist()
+    [20.0, 512.0]
     """
-    shape = _shape(cv)
-    tokens = outputs / _gamma(1.0 + 1.0 / shape) * np.power(-np.log1p(-ranks), 1.0 / shape)
+    before, spread = uncut(outputs, cv, most)
+    shape = _shape(spread)
+    tokens = before / _gamma(1.0 + 1.0 / shape) * np.power(-np.log1p(-ranks), 1.0 / shape)
     return np.asarray(np.minimum(tokens, np.maximum(most, outputs)))
+
+
+def uncut(outputs: Array, cv: Array, most: Array) -> tuple[Array, Array]:
+    """Return mean tokens and coefficient of variation of outputs before a run cuts them at `most` tokens.
+
+    Derived: the Weibull law X whose min(X, most) has the mean `outputs` and the coefficient of variation `cv`. An
+    output as short as one in a hundred is then far shorter than the cut law's own moments would make it. All arguments
+    broadcast together; outputs that nothing cuts stay as they are.
+    """
+    outputs, cv, most = np.broadcast_arrays(outputs, cv, most)
+    cut = (cv > LEAST_LENGTH_CV) & (most > outputs) & (most < _GRID_END * outputs)
+    if not cut.any():
+        return outputs, cv
+    bases, spreads, means = _cuts()
+    place = np.clip(np.where(cut, outputs / np.where(cut, most, 1.0), 0.0), 0.0, 1.0) * (_FULLNESSES - 1)
+    left = np.minimum(place.astype(int), _FULLNESSES - 2)
+    part = place - left
+    at_base, shares = (table[:, left] * (1.0 - part) + table[:, left + 1] * part for table in (spreads, means))
+    row = np.clip(np.sum(at_base < cv, axis=0) - 1, 0, len(bases) - 2)
+    low, high = (np.take_along_axis(at_base, row[None] + k, axis=0)[0] for k in (0, 1))
+    along = np.clip((cv - low) / np.maximum(high - low, TINY), 0.0, 1.0)
+    share = np.take_along_axis(shares, row[None], axis=0)[0] * (1.0 - along)
+    share = share + np.take_along_axis(shares, row[None] + 1, axis=0)[0] * along
+    found = bases[row] * (1.0 - along) + bases[row + 1] * along
+    cut &= cv <= at_base[-1]  # no cut law varies more
+    return np.where(cut, outputs / share, outputs), np.where(cut, found, cv)
+
+
+@cache
+def _cuts() -> tuple[Array, Array, Array]:
+    """Return (J coefficients of variation before a cut; the one after it; the mean after it over that before it).
+
+    The latter two are (J, F), at F fullnesses (mean output over the longest allowed) evenly from 0 to 1.
+    """
+    even = np.linspace(0.0, 1.0, _FULLNESSES)
+    columns = []
+    for cv in _BASES.tolist():
+        shares, cvs = _cut(cv)
+        means = shares * np.linspace(_GRID_END, _GRID_END / (_GRID_POINTS - 1), _GRID_POINTS - 1)
+        columns.append((np.interp(even, shares, cvs), np.interp(even, shares, means)))
+    spreads, means = (np.array(table) for table in zip(*columns, strict=True))
+    # far laws that are cut near nought leave the grid
+    return _BASES, np.maximum.accumulate(spreads, axis=0), np.maximum(means, TINY)
 
 
 def cv_of_tail(tail: Array) -> Array:

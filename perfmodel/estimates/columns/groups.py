@@ -69,8 +69,8 @@ class Latency(ColumnGroup):
     included. e2e: ttft + (output - 1) tpot. prefill: computing the prompt (and handing it over between pools). wait:
     queues before that, the opening burst of a benchmark included. front_end: HTTP and tokenisation. step: decode
     step per output token, without interference. itl_tail: a gap between tokens in which prompts are prefilled, as many
-    as there usually are then; itl_most: the longest gap.
-    interference: what one prefill adds to the decode of the others. tokens_per_step: tokens that arrive together, more
+    as there usually are then; itl_most: the longest gap. interference: what one prefill adds to the decode of the
+    others; growth: what one twice as long takes longer, over that. tokens_per_step: tokens that arrive together, more
     than 1 with speculative decoding.
     """
 
@@ -84,6 +84,7 @@ class Latency(ColumnGroup):
     itl_tail: Array
     itl_most: Array
     interference: Array
+    growth: Array
     tokens_per_step: Array
 
 
@@ -115,7 +116,8 @@ class WaitShape(ColumnGroup):
 class TokenShape(ColumnGroup):
     """Describe how times per output token differ between the requests of a run, as `perfmodel.serving.TokenShape` does.
 
-    pace: (K, N), at the lengths of `perfmodel.serving.PACE_AT`; others: (N,).
+    pace: (K, N), at the lengths of `perfmodel.serving.PACE_AT`; pace_by_start: (S, L, N), at its `PACE_STARTS` and
+    `PACE_LENGTHS`; others: (N,).
     """
 
     settling: Array
@@ -124,6 +126,7 @@ class TokenShape(ColumnGroup):
     drift: Array
     gain: Array
     pace: Array
+    pace_by_start: Array
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from perfmodel.estimates.ranges.intervals import DEVIATE_80
 from perfmodel.lazy_fields import LazyValue, lazy_value
 from perfmodel.memory import Memory
 from perfmodel.power import Activity, energy_per_token, use_of
-from perfmodel.serving import PACE_AT, SHORT_WAITS, TINY, Served, StepModel, longest_gap
+from perfmodel.serving import PACE_AT, PACE_LENGTHS, PACE_STARTS, SHORT_WAITS, TINY, Served, StepModel, longest_gap
 from perfmodel.workload import RANKS, Load
 
 
@@ -88,7 +88,7 @@ def _waits(served: Served, count: int) -> WaitShape:
 
 def _tokens(served: Served, count: int) -> TokenShape:
     """Collect how times per output token differ between requests as columns of `count` deployments."""
-    shapes = {"pace": (len(PACE_AT), count)}
+    shapes = {"pace": (len(PACE_AT), count), "pace_by_start": (len(PACE_STARTS), len(PACE_LENGTHS), count)}
     names = [f.name for f in fields(TokenShape)]
     return TokenShape(**{n: np.broadcast_to(getattr(served.tokens, n), shapes.get(n, count)) for n in names})
 
@@ -123,6 +123,7 @@ def _by_class(steps: StepModel, load: Load, served: Served) -> tuple[Latency, Re
         "itl_tail": mixed,
         "itl_most": longest_gap(steps, load, served.running, (decode, mixed, load.mean(interference))),
         "interference": interference,
+        "growth": served.steps.growth,
         "tokens_per_step": load.accepted,
     }
     classes = {"input": load.input, "output": load.output, "share": load.share}

@@ -16,7 +16,7 @@ from perfmodel import equations as eq
 from perfmodel.arrays import Array, Interpolation, Mask
 from perfmodel.estimates.columns.groups import Latency, RequestClasses, TokenShape, WaitShape
 from perfmodel.estimates.latency_percentiles import percentiles
-from perfmodel.serving import PACE_AT, TINY
+from perfmodel.serving import PACE_AT, PACE_LENGTHS, PACE_STARTS, TINY
 from perfmodel.workload import RANKS, output_quantile, survival
 
 #: Shares of requests, by rising length, between which the parts of a class lie. Chosen: narrow at both ends, since
@@ -25,6 +25,11 @@ from perfmodel.workload import RANKS, output_quantile, survival
 _EDGES = np.array([0.0, 0.004, 0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.96, 0.985, 0.995, 1.0])
 _WEIGHTS = np.diff(_EDGES)
 _MIDDLES = (_EDGES[1:] + _EDGES[:-1]) / 2.0
+#: The same by rising length of prompts. Chosen: each of the ranks is in the middle of a part, whose requests may all
+#: have the same time.
+_PROMPT_EDGES = np.array([0.0, 0.05, 0.15, 0.27, 0.4, 0.6, 0.72, 0.8, 0.87, 0.93, 0.97, 0.985, 0.995, 1.0])
+_PROMPT_WEIGHTS = np.diff(_PROMPT_EDGES)
+_PROMPT_MIDDLES = (_PROMPT_EDGES[1:] + _PROMPT_EDGES[:-1]) / 2.0
 
 
 #: Halvings of the bracket of a percentile within a class: its parts differ by a factor of 100, and it ends within 1e-5.
@@ -72,20 +77,22 @@ _SAME = 1e-12
 def ttft(found: Spread, statistic: str) -> Array:
     """Return a percentile of TTFT within each class, seconds, (C, N). statistic: a key of `workload.RANKS`.
 
-    Derived: a prompt of x times the mean length takes (x - 1) times longer by what one prompt adds to a step.
+    Derived: a prompt of x times the mean length takes (x - 1) times longer by what as many more tokens take, and none
+    less than a decode step.
     """
     time, classes = found.latency, found.classes
     parts = [time.prefill]
     if np.any(classes.prompt_spread > 0.0):
-        lengths = np.exp(eq.normal_deviate(_MIDDLES)[:, None] * classes.prompt_spread)
-        lengths = lengths / np.sum(_WEIGHTS[:, None] * lengths, axis=0)
-        parts = [time.prefill + (x - 1.0) * np.minimum(time.interference, time.prefill) for x in lengths]
+        lengths = np.exp(eq.normal_deviate(_PROMPT_MIDDLES)[:, None] * classes.prompt_spread)
+        lengths = lengths / np.sum(_PROMPT_WEIGHTS[:, None] * lengths, axis=0)
+        grows, least = time.growth * np.minimum(time.interference, time.prefill), np.minimum(time.step, time.prefill)
+        parts = [np.maximum(time.prefill + (x - 1.0) * grows, least) for x in lengths]
     own = np.stack(parts) + time.front_end
 
     def at(rank: str) -> Array:
         return np.asarray(own + percentiles.wait_percentile(time.wait, found.waits, rank))
 
-    return _mixture(at, statistic)
+    return _mixture(at, statistic, _PROMPT_WEIGHTS)
 
 
 def tpot_mean(found: Spread) -> Array:
@@ -103,7 +110,14 @@ def tpot_mean(found: Spread) -> Array:
 def tpot(found: Spread, statistic: str) -> Array:
     """Return a percentile of TPOT within each class, seconds, (C, N). statistic: a key of `workload.RANKS`."""
     outputs = _several(found)
-    return np.minimum(_mixture(lambda rank: _tpot(found, outputs, rank), statistic, normal=True), _slowest(found))
+    slow = _mixture(lambda rank: _tpot(found, outputs, rank), statistic, normal=True)
+    paced = np.any(found.tokens.pace_by_start != 1.0, axis=(0, 1))
+    if paced.any():
+        weights = (_WEIGHTS if len(outputs) > 1 else np.ones(1)) / len(PACE_STARTS)
+        several = np.tile(weights, len(PACE_STARTS))
+        by_start = _mixture(lambda rank: _paced(found, outputs, rank), statistic, several, normal=True)
+        slow = np.where(paced, by_start, slow)
+    return np.minimum(slow, _slowest(found))
 
 
 def e2e(found: Spread, statistic: str) -> Array:
@@ -258,13 +272,40 @@ def _pace(found: Spread, outputs: Array) -> Array:
     return np.where(steady, 1.0, own / usual)
 
 
-def _tpot(found: Spread, outputs: Array, statistic: str, drawn: Array | float = 1.0) -> Array:
+def _paced(found: Spread, outputs: Array, statistic: str) -> Array:
+    """Return a percentile of TPOT of requests by when they began and of so many output tokens, seconds, (S J, C, N).
+
+    A short answer has the time per token of the part of the run that it falls into, a long one the mean of many. What
+    is left of the drift of all is that within such a part.
+    """
+    shape, lengths = found.tokens, np.log(PACE_LENGTHS)
+    place = np.log(np.maximum(outputs, 1.0) / np.maximum(found.mean(found.classes.output), 1.0))
+    left = np.clip(np.searchsorted(lengths, place) - 1, 0, len(lengths) - 2)
+    part = np.clip((place - lengths[left]) / (lengths[left + 1] - lengths[left]), 0.0, 1.0)
+    rows = np.arange(outputs.shape[-1])
+    usual = shape.pace_by_start[:, int(np.argmin(np.abs(lengths)))]  # those of mean answers
+    started = usual.std(axis=0) / np.maximum(usual.mean(axis=0), TINY)
+    drift = np.sqrt(np.maximum(np.square(shape.drift) - np.square(started), 0.0))
+    paces = [one[left, rows] * (1.0 - part) + one[left + 1, rows] * part for one in shape.pace_by_start]
+    return np.concatenate([_tpot(found, outputs, statistic, pace=pace, drift=drift) for pace in paces])
+
+
+def _tpot(
+    found: Spread,
+    outputs: Array,
+    statistic: str,
+    drawn: Array | float = 1.0,
+    *,
+    pace: Array | float = 1.0,
+    drift: Array | None = None,
+) -> Array:
     """Return a percentile of TPOT of requests of so many output tokens, seconds, (J, C, N).
 
-    drawn: part of the deviations of the single delay and by drift that counts, (N,).
+    drawn: part of the deviations of the single delay and by drift that counts, (N,). pace: their mean time per token
+    over that of all, (J, C, N). drift: in place of `TokenShape.drift`, (N,).
     """
     time, shape = found.latency, found.tokens
-    mean, later = _means(found, outputs), np.maximum(outputs - 1.0, 1.0)
+    mean, later = _means(found, outputs) * pace, np.maximum(outputs - 1.0, 1.0)
     # a gap lies between steps, each of which may bring several tokens at once
     lost = np.where(_all_at_start(found), _settling(found, found.classes.output[None])[0][0], 0.0)  # counted once
     gap, usual = (time.tpot - lost) * time.tokens_per_step, time.step * time.tokens_per_step
@@ -274,7 +315,8 @@ def _tpot(found: Spread, outputs: Array, statistic: str, drawn: Array | float = 
     longer = np.maximum(time.itl_tail - usual, 0.0) / time.tokens_per_step
     met = shape.gain * percentiles.tpot_deviation(interrupted, longer, steps=steps, unevenness=uneven)
     once = _settling(found, outputs)[1] * drawn
-    deviation = np.sqrt(np.square(met) + np.square(once) + np.square(shape.drift * time.tpot * drawn))
+    drift = (shape.drift if drift is None else drift) * time.tpot * drawn
+    deviation = np.sqrt(np.square(met) + np.square(once) + np.square(drift))
     # a Poisson number of delays has the skewness 1 / sqrt(mean number)
     skew = np.minimum(uneven / np.sqrt(np.maximum(interrupted * steps, TINY)), _MOST_SKEW)
     skew = skew * (met / np.maximum(deviation, TINY)) ** 3
@@ -282,10 +324,11 @@ def _tpot(found: Spread, outputs: Array, statistic: str, drawn: Array | float = 
     return np.maximum(percentiles.skewed_percentile(mean, deviation, skew, statistic), np.minimum(mean, time.step))
 
 
-def _mixture(at: Callable[[str], Array], statistic: str, *, normal: bool = False) -> Array:
+def _mixture(at: Callable[[str], Array], statistic: str, weights: Array = _WEIGHTS, *, normal: bool = False) -> Array:
     """Return a percentile of each class, (C, N), from those of its parts.
 
-    at: the latter by statistic, (J, C, N). normal: whether the parts are distributed as a normal law is.
+    at: the latter by statistic, (J, C, N). weights: shares of the parts, (J,). normal: whether the parts are
+    distributed as a normal law is.
     """
     own = at(statistic)
     if len(own) == 1:
@@ -298,5 +341,5 @@ def _mixture(at: Callable[[str], Array], statistic: str, *, normal: bool = False
         parts = [own if rank == statistic else at(rank) for rank in RANKS]
         own, *known = (np.compress(mixed.ravel(), p.reshape(len(p), -1), axis=1) for p in (own, *parts))
         kind = {"below": percentiles.NORMAL_BELOW_MEDIAN} if normal else {}
-        out[mixed] = percentiles.mixed(known, _WEIGHTS[:, None], own, RANKS[statistic], halvings=_HALVINGS, **kind)
+        out[mixed] = percentiles.mixed(known, weights[:, None], own, RANKS[statistic], halvings=_HALVINGS, **kind)
     return out

@@ -9,6 +9,7 @@ from operator import attrgetter
 import numpy as np
 
 from perfmodel.arrays import Array
+from perfmodel.serving.limits import TINY
 from perfmodel.serving.served import RequestTimes, Served, StepCosts, StepTimes
 from perfmodel.serving.step_times.planned_step import PricedPrompts, PricedStep
 from perfmodel.serving.step_times.steps import StepModel
@@ -42,29 +43,33 @@ def static(steps: StepModel, load: Load, kv_capacity: Array) -> Served:
 class _Run:
     """Describe one batch of a static replica.
 
-    decode, prompts: its steps, priced. prefill, first: seconds of the prefill and until the first token, (C, N). tpot:
-    seconds per output token, (N,). duration: mean seconds of the batch, (N,).
+    decode, prompts: its steps, priced. prefill, first: seconds of the prefill and until the first token, (C, N). more:
+    what prompts twice as long take longer, (C, N); 0 where prompts are equal. tpot: seconds per output token, (N,).
+    duration: mean seconds of the batch, (N,).
     """
 
     decode: PricedStep
     prompts: PricedPrompts
     prefill: Array
     first: Array
+    more: Array
     tpot: Array
     duration: Array
 
 
 def _run(steps: StepModel, load: Load, batch: Array) -> _Run:
     """Price a batch of `batch` sequences, (N,)."""
-    (decode,), (prompts,) = steps.run_prompts(
-        steps.prefill_steps(load.new, load.cached, batch),
+    lengths = (1.0, 2.0) if np.any(load.prompt_spread > 0.0) else (1.0,)
+    (decode,), (prompts, *longer) = steps.run_prompts(
+        *(steps.prefill_steps(load.new * x, load.cached, batch) for x in lengths),
         decodes=[steps.decode_step(batch, load.decode_context, load.drafts)],
     )
     prefill = prompts.pipelined(steps.sharding.pp)
+    more = longer[0].pipelined(steps.sharding.pp) - prefill if longer else np.zeros_like(prefill)
     tpot = decode.wall / load.accepted
     first = prefill + steps.request_time(load.input)
     duration = load.mean(first + np.maximum(load.output - 1.0, 0.0) * tpot)
-    return _Run(decode=decode, prompts=prompts, prefill=prefill, first=first, tpot=tpot, duration=duration)
+    return _Run(decode=decode, prompts=prompts, prefill=prefill, first=first, more=more, tpot=tpot, duration=duration)
 
 
 def _served(
@@ -81,9 +86,12 @@ def _served(
 
     prefill, first, tpot, step = (mean(attrgetter(n)) for n in ("prefill", "first", "tpot", "decode.wall"))
     zero = np.zeros_like(first)
+    # prompts of a batch are computed together
+    alone = np.where(batch <= 1.0, np.maximum(prefill - step, 0.0), 0.0)
+    growth = np.max(np.maximum(full.more, 0.0) / np.maximum(alone, TINY), axis=0, where=alone > 0.0, initial=0.0)
     return Served(
         times=RequestTimes(ttft=first + queued, tpot=zero + tpot, wait=zero + queued, burst=zero, prefill=prefill),
-        steps=StepTimes(decode=step, mixed=step, interference=zero),
+        steps=StepTimes(decode=step, mixed=step, interference=zero + alone, growth=growth),
         costs=StepCosts(
             decode=full.decode.cost,
             prefill=full.prompts.cost,

@@ -26,15 +26,14 @@ from perfmodel.serving.offline_batches.drain_cell import (
 from perfmodel.serving.offline_batches.offline_batch import OfflineBatch
 from perfmodel.serving.offline_batches.output_ages import lockstep, running_shares, total
 from perfmodel.serving.offline_batches.paces import mean_seconds, pace, seconds_by_age
+from perfmodel.serving.served import PACE_LENGTHS, PACE_STARTS
 from perfmodel.serving.step_times.planned_step import prefill_budget
-from perfmodel.workload import RANKS, longest
+from perfmodel.workload import RANKS, longest, uncut
 
 #: Cells of the clock; more of them change the makespan by less than 1 %.
 CELLS = 40
 #: The clock runs until the longest of this many times the concurrent outputs would be done: hardly any ends later.
-_TAIL_SAMPLES = 20.0
-#: Moments at which requests begin that the drift of a batch is taken over. Chosen: twice as many change it by 2 %.
-_STARTS = 8
+_TAIL_SAMPLES = 20.08
 #: A batch has a slowest time per token: its deviations are those of a law whose 99th percentile is that of a uniform
 #: one, 1.70 instead of 2.33 standard deviations above the mean.
 _EVEN = 1.70 / 2.33
@@ -65,8 +64,9 @@ class Drained:
     once, to prompts that were admitted together with its own, part of tpot, (N,). together: share of such requests,
     (N,). drift: standard deviation over mean of tpot by when a request was admitted, (N,). pace: mean seconds per
     decode step, but for settling, of requests with `PACE_AT` times the mean number of them, over that of all steps,
-    (K, N). full: share of the requests that find a replica as full as it gets, or a queue, by chance where there is
-    none on average, (N,).
+    (K, N). pace_by_start: as in `TokenShape`, where prompts that arrive one after another go first; 1 where `pace` is
+    not. full: share of the requests that find a replica as full as it gets, or a queue, by chance where there
+    is none on average, (N,).
     """
 
     first: Array
@@ -80,6 +80,7 @@ class Drained:
     drift: Array
     pace: Array
     full: Array
+    pace_by_start: Array
 
 
 def drain(batch: OfflineBatch) -> Drained:
@@ -100,7 +101,8 @@ def decode_steps(batch: OfflineBatch, played: Array) -> Array:
     outputs, prefill = batch.outputs, batch.prefill
     mean = np.sum(outputs.mean * outputs.share, axis=0)
     concurrent = np.minimum(played, batch.max_running)
-    tail = np.max(longest(outputs.mean, outputs.cv, np.maximum(concurrent, 1.0) * _TAIL_SAMPLES), axis=0)
+    before, spread = uncut(outputs.mean, outputs.cv, outputs.longest)
+    tail = np.max(longest(before, spread, np.maximum(concurrent, 1.0) * _TAIL_SAMPLES), axis=0)
     tail = np.minimum(tail * _TAIL_MARGIN, np.maximum(outputs.longest, mean)) + 1.0
     filling = 0.0 if prefill.separate else played * prefill.prompt / prefill_budget(prefill.budget, concurrent)
     refills = np.ceil(played / batch.max_running - SAME) - 1.0
@@ -307,6 +309,9 @@ def _extrapolated(run: _Run) -> Drained:
     by_age = seconds_by_age(run.delays, run.instant, run.gradual, run.width)
     decode = mean_seconds(batch.outputs, run.width, by_age)
     tpot = decode + settling / batch.outputs.mean
+    paces = pace(batch.outputs, run.width, by_age, decode)
+    weight = batch.outputs.mean * batch.outputs.share
+    usual = np.sum(weight * decode, axis=0) / np.sum(weight, axis=0)
     return Drained(
         first=(1.0 - part) * (run.first / run.played) + part * (last + rest * gap / 2.0),
         makespan=run.clock + rest * gap,
@@ -317,8 +322,9 @@ def _extrapolated(run: _Run) -> Drained:
         settling=(1.0 - part) * settling,
         together=(1.0 - part) * run.together / run.entered,
         drift=(1.0 - part) * _EVEN * _drift(run),
-        pace=(1.0 - part) * pace(batch.outputs, run.width, by_age, decode) + part,
+        pace=np.ones_like(paces) if batch.first is not None else (1.0 - part) * paces + part,
         full=(1.0 - part) * found_full + part * ends_full,
+        pace_by_start=1.0 + (1.0 - part) * (_pace_by_start(run, usual) - 1.0),
     )
 
 
@@ -343,16 +349,36 @@ def _drift(run: _Run) -> Array:
     step of the cells that it runs in. The first cell is left out of that of those that began at its start, who lose
     different parts of it (`settling`).
     """
+    each = _by_start(run, np.ones(1))[:, 0]
+    return np.asarray(each.std(axis=0) / np.maximum(each.mean(axis=0), _TINY_SECONDS))
+
+
+def _pace_by_start(run: _Run, usual: Array) -> Array:
+    """Return the seconds per decode step of requests by when they began and how long they are, over `usual`, (S, L, N).
+
+    1 where all requests are there at the start, and where steps carry prompts: there no answer meets more than one step
+    in a row makes of them. usual: mean seconds per decode step of all requests, (N,).
+    """
+    if run.batch.first is None:
+        return np.ones((len(PACE_STARTS), len(PACE_LENGTHS), len(run.width)))
+    return _by_start(run, PACE_LENGTHS) / np.maximum(usual, _TINY_SECONDS)
+
+
+def _by_start(run: _Run, lengths: Array) -> Array:
+    """Return the mean seconds per decode step of requests that begin at `PACE_STARTS`, (S, L, N).
+
+    lengths: decode steps that they run, in means, (L,).
+    """
     outputs, width = run.batch.outputs, run.width
     steps = np.arange(CELLS + 1)[:, None] * width
     passed = np.concatenate([np.zeros((1, len(width))), np.cumsum(np.stack(run.lasted), axis=0)])
     admitted = np.concatenate([np.zeros((1, len(width))), np.stack(run.counts)[1::2]])
     long = np.sum(outputs.mean * outputs.share, axis=0)
-    found = []
-    for part in (np.arange(_STARTS) + 0.5) / _STARTS:
+    found = np.empty((len(PACE_STARTS), len(lengths), len(width)))
+    for s, part in enumerate(PACE_STARTS):
         begin = interpolate(admitted, steps, part * admitted[-1])
-        end = np.minimum(begin + long, steps[-1])
-        taken = interpolate(steps, passed, end) - interpolate(steps, passed, begin)
-        found.append(taken / np.maximum(end - begin, SAME))
-    each = np.stack(found)
-    return np.asarray(each.std(axis=0) / np.maximum(each.mean(axis=0), _TINY_SECONDS))
+        for k, length in enumerate(lengths):
+            end = np.minimum(begin + length * long, steps[-1])
+            taken = interpolate(steps, passed, end) - interpolate(steps, passed, begin)
+            found[s, k] = taken / np.maximum(end - begin, SAME)
+    return found

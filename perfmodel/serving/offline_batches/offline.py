@@ -288,5 +288,6 @@ def _converted(
             settling_most=longest_delay(steps, load, drained.step, grouped),
             drift=drained.drift,
             pace=drained.pace,
+            pace_by_start=drained.pace_by_start,
         ),
     )

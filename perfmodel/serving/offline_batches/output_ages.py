@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from perfmodel.arrays import Array, Mask
-from perfmodel.workload import LEAST_LENGTH_CV, survival
+from perfmodel.workload import LEAST_LENGTH_CV, survival, uncut
 
 
 @dataclass(frozen=True)
 class OutputLengths:
     """Describe the distribution of output lengths, in decode steps, for C request classes.
 
-    mean: by class, (C, N). cv: coefficient of variation within a class, (N,). longest: a length that none exceeds,
+    mean: by class, (C, N). cv: coefficient of variation within a class, (N,). longest: a length that all are cut at,
     (N,). share: share of requests of each class, (C, N).
     """
 
@@ -34,7 +34,7 @@ def longer_than(outputs: OutputLengths, kind: int, ages: Array) -> Array:
     """Return the share of outputs of class `kind` that are longer than `ages` decode steps; 0 beyond the longest."""
     mean = outputs.mean[kind]
     allowed = ages < np.maximum(outputs.longest, mean) * (1.0 + LEAST_LENGTH_CV)
-    return np.asarray(survival(mean, outputs.cv, ages) * allowed)
+    return np.asarray(survival(*uncut(mean, outputs.cv, outputs.longest), ages) * allowed)
 
 
 def running_shares(outputs: OutputLengths, width: Array, cells: int) -> tuple[Array, Array]:

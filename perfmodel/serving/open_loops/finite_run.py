@@ -11,12 +11,22 @@ from dataclasses import fields, replace
 
 import numpy as np
 
-from perfmodel.arrays import Array
+from perfmodel.arrays import Array, interpolate
 from perfmodel.serving.limits import TINY
 from perfmodel.serving.queues.run_waits import with_backlog
-from perfmodel.serving.served import MOST_GAIN, Gains, RequestTimes, Served, StepTimes, TokenShape, WaitShape
+from perfmodel.serving.served import (
+    MOST_GAIN,
+    PACE_LENGTHS,
+    PACE_STARTS,
+    Gains,
+    RequestTimes,
+    Served,
+    StepTimes,
+    TokenShape,
+    WaitShape,
+)
 from perfmodel.serving.step_times.steps import StepModel
-from perfmodel.workload import RANKS, Load, longest
+from perfmodel.workload import RANKS, Load, longest, uncut
 
 
 def finite_run(steady: Served, steps: StepModel, load: Load, runs: tuple[Served, Served], filling: Array) -> Served:
@@ -43,7 +53,9 @@ def finite_run(steady: Served, steps: StepModel, load: Load, runs: tuple[Served,
     weight = np.where(finite, np.maximum(filling, beyond), 0.0)
     slowest = np.minimum(_slowest(steps, load, batch, spread), steady.times.tpot / (1.0 - beyond))
     tpot = _mixed(weight, np.minimum(clock.times.tpot, slowest), steady.times.tpot)
-    makespan = np.maximum(count / clock.rate, spread + load.mean(prefill) + _last_answer(steady, load, count, tpot))
+    makespan = np.maximum(
+        count / clock.rate, spread + load.mean(prefill) + _last_answer((steady, clock), load, count, tpot)
+    )
     # a backlog is the small difference of two times, of which only the batch's is in error
     gain = np.clip(clock.times.wait.mean(axis=0) / np.maximum(backlog, TINY).mean(axis=0), 1.0, MOST_GAIN)
     return replace(
@@ -85,13 +97,20 @@ def _times(steady: Served, load: Load, limits: tuple[Array, Array], front: Array
     return waited, load.mean(np.clip(late, 0.0, 1.0))
 
 
-def _last_answer(steady: Served, load: Load, count: Array, tpot: Array) -> Array:
+def _last_answer(found: tuple[Served, Served], load: Load, count: Array, tpot: Array) -> Array:
     """Return the seconds of the longest answer of those that run at once at the end of a run of `count` requests, (N,).
 
+    They have the time per token of requests that begin last. found: the steady state, and requests that arrive evenly.
     tpot: seconds per output token, (C, N).
     """
-    tokens = longest(load.mean(load.output), load.length_cv, np.minimum(steady.running, count))
-    return np.asarray(np.minimum(tokens, np.maximum(load.longest, load.mean(load.output))) * load.mean(tpot))
+    steady, clock = found
+    mean, most = load.mean(load.output), np.maximum(load.longest, load.mean(load.output))
+    tokens = longest(*uncut(mean, load.length_cv, most), np.minimum(steady.running, count))
+    tokens = np.minimum(tokens, most)
+    shape = (len(PACE_LENGTHS), len(tokens))
+    late = np.broadcast_to(np.asarray(clock.tokens.pace_by_start), (len(PACE_STARTS), *shape))[-1]
+    pace = interpolate(np.broadcast_to(PACE_LENGTHS[:, None], shape), late, tokens / np.maximum(mean, 1.0))
+    return np.asarray(tokens * load.mean(tpot) * pace)
 
 
 def _longest_backlog(steady: Served, batch: Served, load: Load, count: Array) -> Array:

@@ -38,7 +38,7 @@ from perfmodel.serving.step_times.mixed_steps import MixedSteps, curve_and_mixed
 from perfmodel.serving.step_times.planned_step import prefill_budget
 from perfmodel.serving.step_times.prefills import prefill_times_beside
 from perfmodel.serving.step_times.steps import StepModel
-from perfmodel.serving.step_times.token_spread import drift_of, longest_delay
+from perfmodel.serving.step_times.token_spread import drift_of, longest_delay, spread_of
 from perfmodel.workload import Load
 
 #: Fewest mean running sequences that the fixed point is searched from.
@@ -257,7 +257,7 @@ def _tpot(
     def shape() -> TokenShape:
         """Return how the time per token differs between requests."""
         longest = longest_delay(replica.steps, replica.load, point.decode.wall, point.prefill)
-        drift = drift_of(elastic(), point.running, replica.variation.peakedness(point.running))
+        drift = _drift(replica, point, elastic())
         return TokenShape(
             settling=met * tokens,
             settling_share=settling_share(queued_behind, rest),
@@ -301,11 +301,34 @@ def _fullest_step(replica: Replica) -> Array:
     return np.asarray((step + added / several) / replica.load.accepted)
 
 
-def _elasticity(replica: Replica, point: Point) -> Array:
-    """Return d ln(seconds per output token) / d ln(running sequences), 0 to 1, (N,)."""
-    slower = _token_at(replica, point.running * (1.0 + _RISE))
+def _step_times(replica: Replica, point: Point) -> StepTimes:
+    """Return the times of steps with and without prompts. A longer prompt takes longer as a further one does."""
+    prefill, (_, each) = point.prefill, replica.mixed.at(point.seen)
+    return StepTimes(
+        decode=point.step,
+        mixed=prefill.mixed_step,
+        interference=prefill.interference_by_class,
+        growth=np.maximum(each, 0.0) / np.maximum(prefill.interference, TINY),
+    )
+
+
+def _elasticity(replica: Replica, point: Point, rise: Array | float = _RISE) -> Array:
+    """Return d ln(seconds per output token) / d ln(running sequences), 0 to 1, (N,), over a `rise` of their number."""
+    slower = _token_at(replica, point.running * (1.0 + rise))
     usual = np.maximum(_token_at(replica, point.running), TINY)
-    return np.asarray(np.clip(np.log(slower / usual) / np.log1p(_RISE), 0.0, 1.0))
+    return np.asarray(np.clip(np.log(slower / usual) / np.log1p(rise), 0.0, 1.0))
+
+
+def _drift(replica: Replica, point: Point, elastic: Array) -> Array:
+    """Return the coefficient of variation of the time per token as the number running drifts (`drift_of`), (N,).
+
+    The elasticity is that over as far as the number drifts, so that no request has a longer time than the steps with
+    most sequences that it meets: steps of experts hardly grow any more once all of them are read. elastic: that near
+    the mean number, (N,).
+    """
+    peak = replica.variation.peakedness(point.running)
+    far = _FAR * np.sqrt(spread_of(elastic, point.running, peak))
+    return drift_of(_elasticity(replica, point, np.maximum(np.expm1(far), _RISE)), point.running, peak)
 
 
 def _gains(
@@ -358,7 +381,7 @@ def _served(replica: Replica, point: Point, throughput: Throughput, max_running:
             prefill.shared + wait + endless + replica.steps.request_time(replica.load.input),
             *(zero + tpot, zero + wait + endless, zero, prefill.shared, planned),
         ),
-        steps=StepTimes(decode=point.step, mixed=prefill.mixed_step, interference=prefill.interference_by_class),
+        steps=_step_times(replica, point),
         costs=StepCosts(
             decode=point.decode.cost,
             prefill=lazy_value(lambda: prefill.cost),

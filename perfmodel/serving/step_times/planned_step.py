@@ -37,6 +37,11 @@ class PlannedStep(NamedTuple):
     captured: Mask
     n_steps: Array
 
+    @property
+    def prompts(self) -> Array:
+        """Return the sequences whose prompts the step computes, (N,) or (C, N); 0 for a decode step."""
+        return np.where(np.asarray(self.step.prefill_tokens) > 0.0, self.step.prefill_seqs, 0.0)
+
 
 class PricedStep(NamedTuple):
     """Hold the device cost and the wall time (seconds) of one step."""

@@ -141,7 +141,7 @@ class StepModel:
         pieces = np.maximum(step.prefill_tokens, step.decode_seqs / self.sharding.dp)
         return np.where(pieces >= cost.batches, np.maximum(cost.time, least), np.inf)
 
-    def wall(self, cost: StepCost, seqs: Array, *, captured: Mask) -> Array:
+    def wall(self, cost: StepCost, seqs: Array, *, captured: Mask, prompts: Array | float = 0.0) -> Array:
         """Compute the wall time of a step in seconds, (N,) or (C, N), from its device time and its host time.
 
         Host time adds to device time, or hides behind it where the engine overlaps scheduling.
@@ -154,12 +154,14 @@ class StepModel:
             cost: device cost of the step.
             seqs: sequences in the step, over the replica, (N,).
             captured: whether the step is replayed from a captured graph, (N,).
+            prompts: sequences whose prompts it computes, over the replica, (N,) or (C, N).
         """
         engine = self.engine
         several = np.where(self.sharding.is_parallel, engine.step_host_parallel, 0.0)
         own = np.maximum(seqs / self.sharding.dp, np.minimum(seqs, 1.0))
         per_seq = engine.step_host_per_seq + (engine.front_end_token if self.streams else 0.0)
-        host = (engine.step_host_time + per_seq * own + several) * self.own_factor("host")
+        taken_in = engine.step_host_per_prompt * np.asarray(prompts) / self.sharding.dp
+        host = (engine.step_host_time + per_seq * own + taken_in + several) * self.own_factor("host")
         device = np.maximum(cost.time, np.where(captured, 0.0, self._launches(cost)))
         return np.maximum(device, host) if engine.overlap_scheduling else device + host
 
@@ -181,14 +183,12 @@ class StepModel:
 
     def own_runs(self) -> Array:
         """Return how many own runs of the model were measured on the device of each row, (N,)."""
-        name = self.sharding.model.name
-        runs = [self.engine.own_runs(device, name) for device in self.hardware.devices]
+        runs = [self.engine.own_runs(device, self.sharding.model.name) for device in self.hardware.devices]
         return np.asarray(np.array(runs)[self.hardware.index])
 
     def own_spreads(self) -> Array:
         """Return the log standard deviations that own runs leave to `PARTS` on each row's device, (P, N); else NaN."""
-        table = np.array([self.engine.own_spreads(device) for device in self.hardware.devices])
-        return np.asarray(table[self.hardware.index].T)
+        return np.array([self.engine.own_spreads(device) for device in self.hardware.devices])[self.hardware.index].T
 
     def device_watts(self, activity: Activity) -> Array:
         """Return the mean watts of devices by what they do, (N,) or (..., N).
@@ -246,7 +246,7 @@ class StepModel:
             whole = self.price(below_each_other([p.step for p in planned], shapes, rows))
             costs = [whole.take(some, shape) for some, shape in zip(rows, shapes, strict=True)]
         return [
-            PricedStep(cost, self.wall(cost, p.seqs, captured=p.captured))
+            PricedStep(cost, self.wall(cost, p.seqs, captured=p.captured, prompts=p.prompts))
             for p, cost in zip(planned, costs, strict=True)
         ]
 

@@ -30,18 +30,24 @@ def longest_delay(steps: StepModel, load: Load, decode: Array, prefill: PrefillT
 def drift_of(elastic: Array, running: Array, peak: Array) -> Array:
     """Return the standard deviation over mean of the time per token as the number of running sequences drifts, (N,).
 
+    The time per token follows from the number (`spread_of`) by its elasticity; arguments as there.
+    """
+    return np.asarray(elastic * np.sqrt(spread_of(elastic, running, peak)))
+
+
+def spread_of(elastic: Array, running: Array, peak: Array) -> Array:
+    """Return the variance over squared mean of the running sequences that a request sees over its residence, (N,).
+
     Derived: the running sequences are a birth-death process with x = d ln(deaths) / d ln(number) = 1 - elastic.
     So its variance is `peak` times mean / x, and its autocorrelation decays at the rate x / residence. A request sees
-    the mean over its own residence, whose variance is 2 (x - 1 + exp(-x)) / x^2 of the variance at one moment. The time
-    per token follows from the number by its elasticity.
+    the mean over its own residence, whose variance is 2 (x - 1 + exp(-x)) / x^2 of the variance at one moment.
 
     elastic: d ln(seconds per token) / d ln(running sequences), 0 to below 1, (N,). running: mean number, (N,).
     peak: variance over mean of the number where all are served alike (`equations.peakedness`), (N,).
     """
     x = np.maximum(1.0 - elastic, _LEAST_DEATHS)
     seen = 2.0 * (x + np.expm1(-x)) / np.square(x)
-    variance = peak / (np.maximum(running, 1.0) * x)
-    return np.asarray(elastic * np.sqrt(seen * variance))
+    return np.asarray(seen * peak / (np.maximum(running, 1.0) * x))
 
 
 def longest_gap(steps: StepModel, load: Load, running: Array, times: tuple[Array, Array, Array]) -> Array:

@@ -204,7 +204,8 @@ def step_time(setup: Prepared) -> StepTime:
         if steps.engine.overlap_scheduling:
             return cost.time.reshape(prompt.shape)
         running = seqs.reshape(-1, 1) + prompts
-        return steps.wall(cost, running, captured=np.ones_like(running, bool)).reshape(prompt.shape)
+        captured = np.ones_like(running, bool)
+        return steps.wall(cost, running, captured=captured, prompts=prompts).reshape(prompt.shape)
 
     return time
 
@@ -287,7 +288,9 @@ def step_floor(setup: Prepared) -> Floor:
         cost = steps.price(Step(np.full_like(decoding, prompt), 0.0, 1.0, decoding, np.ones_like(decoding), each))
         captured = steps.captured(seqs).reshape(-1, 1) if prompt == 0 else np.zeros((len(seqs), 1), bool)
         idle = replace(cost, time=np.zeros_like(cost.time))
-        return steps.wall(idle, (seqs + prompts).reshape(-1, 1), captured=captured)[:, 0]
+        running = seqs + prompts
+        entering = (running - seqs).reshape(-1, 1)
+        return steps.wall(idle, running.reshape(-1, 1), captured=captured, prompts=entering)[:, 0]
 
     def crowd(tokens: Array, keys: Array) -> Array:
         prompts = _Prompts.of(setup, tokens, keys).prompts
