@@ -19,8 +19,11 @@ from perfmodel.costs.measured_tables.shortest_calls import shortest
 from perfmodel.costs.related_devices.calibrated import UNRELATED_DEVICE, donors
 from perfmodel.costs.related_devices.distance import ceilings, device_distance
 from perfmodel.costs.related_devices.donor_tables import Donor, carried
+from perfmodel.deployment import deployments, shard
 from perfmodel.dtypes import COMPUTE_CODE, FORMAT_BYTES, FORMAT_CODE
 from perfmodel.hardware.columns import hardware_of
+from perfmodel.models import model
+from perfmodel.operators import Step, operators
 from perfmodel.operators.demand import Demand
 from perfmodel.profiles import ShapeBatch, store
 from perfmodel.profiles.build.aiconfigurator import strangled
@@ -149,6 +152,22 @@ def test_what_was_not_measured_is_not_answered() -> None:
     outside = any_demand("all_reduce")
     outside = replace(outside, shape={"group": np.full(3, 64.0)})
     assert np.isnan(Profiled().cost(outside, on("h100-sxm")).time).all()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["h100-sxm", "b200-sxm", "rtx-4090"])
+@pytest.mark.parametrize("spec", ["Qwen/Qwen3-30B-A3B", "mistralai/Mixtral-8x7B-v0.1", "openai/gpt-oss-20b"])
+def test_popular_experts_take_no_less_time_for_more_tokens(name: str, spec: str) -> None:
+    """Also from one grid point to the next, and across each of them, where a place between points starts anew."""
+    beside = 2.0 ** np.arange(9)[:, None] * np.array([1.0 - 1e-6, 1.0, 1.0 + 1e-6])
+    tokens = np.unique(np.concatenate([beside.ravel(), np.geomspace(1.0, 300.0, 60)]))
+    sharding = shard(model(spec), deployments([hwdb.device(name)]))
+    step = Step(decode_seqs=tokens[:, None], decode_context=100.0)
+    demand = next(d for d in operators(sharding, step) if d.name == "experts")
+    assert (np.asarray(demand.shape["uneven"]) == 1.0).all()
+    time = default("vllm").cost(demand, on(name, 1)).time[:, 0]  # type: ignore[arg-type]
+    assert (np.diff(time) >= -1e-9 * time[1:]).all()
+    near = np.diff(tokens) < 1e-5 * tokens[1:]
+    np.testing.assert_allclose(time[1:][near], time[:-1][near], rtol=1e-3)
 
 
 def test_beyond_the_table_the_basis_says_so() -> None:

@@ -284,16 +284,22 @@ def _time_of_more(choice: Choice, family: Family, shape: Mapping[str, Array], be
     return out
 
 
-def _bounds(choice: Choice, family: Family, least: Array) -> Bounds:
-    """Return the bounds by which the chosen table is read as times; least: seconds of the bound of N shapes."""
+def _bounds(choice: Choice, asked: ShapeBatch, least: Array) -> Bounds:
+    """Return the bounds by which the chosen table is read as times; least: seconds of the bound of the shapes asked.
+
+    Those on the grid have experts as popular as those asked for: a bound that falls short of that of a grid point with
+    as many tokens would be read at another place between the points.
+    """
+    family = asked.family
+    alike = {"uneven": 1.0} if np.any(np.asarray(asked.shape.get("uneven", 0.0)) > 0.0) else {}
 
     def seconds(shape: Mapping[str, Array | float]) -> Array:
-        return bound(family, shape, choice.priced, choice.measured.reference)[0]
+        return bound(family, {**shape, **alike}, choice.priced, choice.measured.reference)[0]
 
     return Bounds(
         here=_log_seconds(least),
         at=lambda site, axis: _log_seconds(seconds(shape_at(family, site, axis))),
-        formats=choice.priced,
+        formats=(choice.priced, *alike),
     )
 
 
@@ -304,11 +310,11 @@ def _log_utilisation(choice: Choice, asked: ShapeBatch, least: Array) -> tuple[A
     """
     table, family = choice.measured.table, asked.family
     if family.name not in PREFILLS:
-        return table.read_sites(asked.sites, asked.place[1], family.growth, _bounds(choice, family, least))
+        return table.read_sites(asked.sites, asked.place[1], family.growth, _bounds(choice, asked, least))
     longest = float(np.exp(table.axes[-1][-1]))
     held = asked.held(longest)
     alike, _ = held.bound(choice.priced, choice.measured.reference)
-    value, basis = table.read_sites(held.sites, held.place[1], family.growth, _bounds(choice, family, alike))
+    value, basis = table.read_sites(held.sites, held.place[1], family.growth, _bounds(choice, held, alike))
     _, length = causal_length(asked.shape)
     return value, np.where(length > longest, _EXTRAPOLATED, basis).astype(np.int8)
 
