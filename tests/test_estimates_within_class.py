@@ -10,11 +10,13 @@ import pytest
 
 import hwdb
 import perfmodel as pm
+from perfmodel.engines import engine
 from perfmodel.estimates.columns.groups import WaitShape
+from perfmodel.estimates.estimation.estimator import estimate_load
 from perfmodel.estimates.latency_percentiles import percentiles, within_class
 from perfmodel.serving.served import PACE_AT
 from perfmodel.serving.step_times.token_spread import drift_of
-from perfmodel.workload import RANKS, output_quantile, prompt_spread
+from perfmodel.workload import RANKS, load_of, output_quantile, prompt_spread
 from perfmodel.workload.output_lengths import cv_of_tail
 
 SHAPE = np.array(0.75)
@@ -260,3 +262,31 @@ def test_the_batch_drifts_as_a_birth_death_process_does(elastic: float) -> None:
     window = np.convolve(at, np.ones(50) / 50, mode="valid")  # one residence
     seen = window.std() / window.mean()
     assert float(drift_of(np.array([elastic]), np.array([mean]), np.ones(1))[0]) == pytest.approx(seen, rel=0.12)
+
+
+@pytest.mark.parametrize("requests", [1.0, 2.0, 30.0])
+@pytest.mark.parametrize(("prompt", "answer"), [(5, 1), (1200, 12), (800, 200)])
+def test_no_request_of_a_burst_ends_before_its_first_token(requests: float, prompt: int, answer: int) -> None:
+    """Also a long prompt of a burst that ends, with prompts of mean length, sooner."""
+    asked = pm.Workload.from_lengths(prompt, answer, arrival="offline", n_requests=requests, isl_dist="trace")
+    place = pm.deployments([hwdb.device("h100-sxm")])
+    for name in ("vllm", "trtllm", "sglang"):
+        found = pm.estimate(pm.model("Qwen/Qwen3-0.6B"), asked, place, engine=name)
+        for rank in RANKS:
+            assert (found.quantile("e2e", rank) >= found.quantile("ttft", rank) * (1.0 - 1e-9)).all(), (name, rank)
+
+
+def test_answers_of_one_token_are_those_of_the_law_before_a_cut() -> None:
+    """Answers cut at 30 tokens: the drawn ones of several tokens have the lengths that TPOT is taken over."""
+    rng = np.random.default_rng(3)
+    drawn = np.minimum(rng.weibull(0.75**-1.086, DRAWS) * 30.0, 30.0)
+    load = replace(
+        load_of(pm.Workload.from_lengths(800, float(drawn.mean()), rate=1.0, isl_dist="trace", output_max=30.0), 1),
+        length_cv=np.full(1, drawn.std() / drawn.mean()),
+    )
+    place = pm.deployments([hwdb.device("h100-sxm")])
+    found = estimate_load(pm.model("Qwen/Qwen3-0.6B"), load, place, engine=engine("vllm"))
+    several = drawn[drawn >= 1.5]
+    shortest = within_class._several(found)[:3, 0, 0]
+    middles = within_class._MIDDLES[:3]
+    np.testing.assert_allclose(shortest, np.maximum(np.quantile(several, middles), 2.0), rtol=0.05)

@@ -17,7 +17,7 @@ from perfmodel.arrays import Array, Interpolation, Mask
 from perfmodel.estimates.columns.groups import Latency, RequestClasses, TokenShape, WaitShape
 from perfmodel.estimates.latency_percentiles import percentiles
 from perfmodel.serving import PACE_AT, PACE_LENGTHS, PACE_STARTS, TINY
-from perfmodel.workload import RANKS, output_quantile, survival
+from perfmodel.workload import RANKS, output_quantile, survival, uncut
 
 #: Shares of requests, by rising length, between which the parts of a class lie. Chosen: narrow at both ends, since
 #: short answers rule the 99th percentile of TPOT and long ones that of end-to-end latency; twice as many parts move no
@@ -144,7 +144,9 @@ def e2e(found: Spread, statistic: str) -> Array:
             whole = found.latency.ttft + later * means + np.sign(squares) * np.sqrt(np.abs(squares))
         return np.where(np.isfinite(found.latency.ttft), whole, found.latency.ttft)
 
-    return np.fmin(_mixture(at, statistic), np.where(queued, found.waits.end, np.nan))
+    # the end is that of prompts of mean length: a longer one ends no sooner than with its first token
+    end = np.fmax(found.waits.end, found.quantile("ttft", statistic))
+    return np.fmin(_mixture(at, statistic), np.where(queued, end, np.nan))
 
 
 def _all_at_start(found: Spread) -> Mask:
@@ -207,7 +209,8 @@ def _several(found: Spread) -> Array:
     if not _varies(found):
         return _longer(found, 2.0, 0.0)
     classes = found.classes
-    none = 1.0 - survival(classes.output, classes.output_cv, np.array(_ONE_TOKEN))
+    before, spread = uncut(classes.output, classes.output_cv, classes.output_max)
+    none = 1.0 - survival(before, spread, np.array(_ONE_TOKEN))
     return _longer(found, 2.0, np.minimum(none, _MOST_OF_ONE))
 
 
