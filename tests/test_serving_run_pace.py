@@ -50,7 +50,7 @@ def replayed(rate: float, by: str, seeds: int = 4) -> dict[str, float]:
         )
         pool = simulator.pool(LLAMA, deployments(H100), engine(by), requests, costs=Roofline())
         found.append(simulator.summary(simulator.run(requests, [pool])))
-    return {k: float(np.mean([f[k] for f in found])) for k in ("tpot_ms_p50", "tpot_ms_p99", "request_rate_rps")}
+    return {k: float(np.mean([f[k] for f in found])) for k in found[0]}
 
 
 @pytest.mark.parametrize("rate", [10.0, 20.0, 40.0])
@@ -59,6 +59,18 @@ def test_short_answers_have_the_time_per_token_of_their_part_of_the_run(rate: fl
     found, truth = run(rate, "vllm-v0"), replayed(rate, "vllm-v0")
     assert one(overall(found, "tpot", "p50")) * 1e3 == pytest.approx(truth["tpot_ms_p50"], rel=0.15)
     assert one(overall(found, "tpot", "p99")) * 1e3 == pytest.approx(truth["tpot_ms_p99"], rel=0.3)
+    assert one(found.request_rate) == pytest.approx(truth["request_rate_rps"], rel=0.15)
+
+
+@pytest.mark.parametrize("by", ["vllm-v0", "vllm"])
+@pytest.mark.parametrize("rate", [20.0, 40.0, 1e4])
+def test_long_answers_of_a_run_have_the_time_per_token_of_its_end(by: str, rate: float) -> None:
+    """A long answer gets on when no prompts come any more, and the longest one ends the run."""
+    found, truth = run(rate, by), replayed(rate, by, seeds=2)
+    assert one(overall(found, "tpot", "mean")) * 1e3 == pytest.approx(truth["tpot_ms"], rel=0.25)
+    assert one(overall(found, "e2e", "mean")) * 1e3 == pytest.approx(truth["e2e_ms"], rel=0.2)
+    for rank in ("p90", "p99"):
+        assert one(overall(found, "e2e", rank)) * 1e3 == pytest.approx(truth[f"e2e_ms_{rank}"], rel=0.2)
     assert one(found.request_rate) == pytest.approx(truth["request_rate_rps"], rel=0.15)
 
 

@@ -111,7 +111,7 @@ def tpot(found: Spread, statistic: str) -> Array:
     """Return a percentile of TPOT within each class, seconds, (C, N). statistic: a key of `workload.RANKS`."""
     outputs = _several(found)
     slow = _mixture(lambda rank: _tpot(found, outputs, rank), statistic, normal=True)
-    paced = np.any(found.tokens.pace_by_start != 1.0, axis=(0, 1))
+    paced = _differs_by_start(found)
     if paced.any():
         weights = (_WEIGHTS if len(outputs) > 1 else np.ones(1)) / len(PACE_STARTS)
         several = np.tile(weights, len(PACE_STARTS))
@@ -262,34 +262,52 @@ def _slowest(found: Spread) -> Array:
 def _pace(found: Spread, outputs: Array) -> Array:
     """Return the time per token of requests of so many output tokens over that of all tokens of their class, (J, C, N).
 
-    Without settling. 1 where a class has one length, or the load is steady.
+    Without settling; the mean over when they began. 1 where a class has one length, or the load is steady.
     """
-    knots = np.array(PACE_AT)[:, None]
+    shape = found.tokens
     mean = np.maximum(found.mean(np.maximum(found.classes.output - 1.0, 0.0)), 1.0)
-    curve = Interpolation(knots, found.tokens.pace)
-    lengths = _outputs(found) - 1.0
-    (own,), (every,) = curve.at(np.maximum(outputs - 1.0, 0.0) / mean), curve.at(np.maximum(lengths, 0.0) / mean)
-    weights = (_WEIGHTS[:, None, None] if len(lengths) > 1 else 1.0) * np.maximum(lengths, TINY)
+    curve = Interpolation(np.array(PACE_AT)[:, None], shape.pace)
+    lengths = _outputs(found)
+    own, every = (
+        curve.at(np.maximum(tokens - 1.0, 0.0) / mean)[0] * _by_start(found, tokens).mean(axis=0)
+        for tokens in (outputs, lengths)
+    )
+    weights = (_WEIGHTS[:, None, None] if len(lengths) > 1 else 1.0) * np.maximum(lengths - 1.0, TINY)
     usual = np.sum(weights * every, axis=0) / np.sum(weights, axis=0)
-    steady = np.all(found.tokens.pace == 1.0, axis=0) | (found.classes.output_cv == 0.0)
-    return np.where(steady, 1.0, own / usual)
+    steady = np.all(shape.pace == 1.0, axis=0) & ~_differs_by_start(found)
+    return np.where(steady | (found.classes.output_cv == 0.0), 1.0, own / usual)
+
+
+def _differs_by_start(found: Spread) -> Mask:
+    """Return where times per token differ by when a request began in the run, (N,)."""
+    return np.asarray(np.any(found.tokens.pace_by_start != 1.0, axis=(0, 1)))
+
+
+def _by_start(found: Spread, outputs: Array) -> Array:
+    """Return the time per token of requests of so many output tokens by when they began, over that of all, (S, J, C, N).
+
+    A short answer has the time per token of the part of the run that it falls into, a long one the mean of many.
+    """
+    lengths = np.log(PACE_LENGTHS)
+    place = np.log(np.maximum(outputs, 1.0) / np.maximum(found.mean(found.classes.output), 1.0))
+    left = np.clip(np.searchsorted(lengths, place) - 1, 0, len(lengths) - 2)
+    part = np.clip((place - lengths[left]) / (lengths[left + 1] - lengths[left]), 0.0, 1.0)
+    rows = np.arange(outputs.shape[-1])
+    paces = found.tokens.pace_by_start
+    return np.asarray(paces[:, left, rows] * (1.0 - part) + paces[:, left + 1, rows] * part)
 
 
 def _paced(found: Spread, outputs: Array, statistic: str) -> Array:
     """Return a percentile of TPOT of requests by when they began and of so many output tokens, seconds, (S J, C, N).
 
-    A short answer has the time per token of the part of the run that it falls into, a long one the mean of many. What
-    is left of the drift of all is that within such a part.
+    What is left of the drift of all is that within such a part.
     """
-    shape, lengths = found.tokens, np.log(PACE_LENGTHS)
-    place = np.log(np.maximum(outputs, 1.0) / np.maximum(found.mean(found.classes.output), 1.0))
-    left = np.clip(np.searchsorted(lengths, place) - 1, 0, len(lengths) - 2)
-    part = np.clip((place - lengths[left]) / (lengths[left + 1] - lengths[left]), 0.0, 1.0)
-    rows = np.arange(outputs.shape[-1])
-    usual = shape.pace_by_start[:, int(np.argmin(np.abs(lengths)))]  # those of mean answers
+    shape = found.tokens
+    usual = shape.pace_by_start[:, list(PACE_LENGTHS).index(1.0)]  # those of mean answers
     started = usual.std(axis=0) / np.maximum(usual.mean(axis=0), TINY)
     drift = np.sqrt(np.maximum(np.square(shape.drift) - np.square(started), 0.0))
-    paces = [one[left, rows] * (1.0 - part) + one[left + 1, rows] * part for one in shape.pace_by_start]
+    paces = _by_start(found, outputs)
+    paces = paces / np.maximum(paces.mean(axis=0), TINY)
     return np.concatenate([_tpot(found, outputs, statistic, pace=pace, drift=drift) for pace in paces])
 
 

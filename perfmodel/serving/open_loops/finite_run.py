@@ -16,6 +16,7 @@ from perfmodel.serving.limits import TINY
 from perfmodel.serving.queues.run_waits import with_backlog
 from perfmodel.serving.served import (
     MOST_GAIN,
+    PACE_AT,
     PACE_LENGTHS,
     PACE_STARTS,
     Gains,
@@ -100,16 +101,17 @@ def _times(steady: Served, load: Load, limits: tuple[Array, Array], front: Array
 def _last_answer(found: tuple[Served, Served], load: Load, count: Array, tpot: Array) -> Array:
     """Return the seconds of the longest answer of those that run at once at the end of a run of `count` requests, (N,).
 
-    They have the time per token of requests that begin last. found: the steady state, and requests that arrive evenly.
-    tpot: seconds per output token, (C, N).
+    They have the time per token of requests that begin last, or are as long. found: the steady state, and requests that
+    arrive evenly. tpot: seconds per output token, (C, N).
     """
     steady, clock = found
     mean, most = load.mean(load.output), np.maximum(load.longest, load.mean(load.output))
     tokens = longest(*uncut(mean, load.length_cv, most), np.minimum(steady.running, count))
     tokens = np.minimum(tokens, most)
-    shape = (len(PACE_LENGTHS), len(tokens))
+    means, shape = tokens / np.maximum(mean, 1.0), (len(PACE_LENGTHS), len(tokens))
     late = np.broadcast_to(np.asarray(clock.tokens.pace_by_start), (len(PACE_STARTS), *shape))[-1]
-    pace = interpolate(np.broadcast_to(PACE_LENGTHS[:, None], shape), late, tokens / np.maximum(mean, 1.0))
+    by_length = np.broadcast_to(np.asarray(clock.tokens.pace), (len(PACE_AT), len(tokens)))
+    pace = interpolate(PACE_LENGTHS[:, None], late, means) * interpolate(np.array(PACE_AT)[:, None], by_length, means)
     return np.asarray(tokens * load.mean(tpot) * pace)
 
 
