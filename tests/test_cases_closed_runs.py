@@ -122,11 +122,64 @@ def test_the_recipe_of_estimate_answers_for_the_middle_of_a_run() -> None:
 
 def test_no_more_requests_than_clients_are_a_batch() -> None:
     """All are sent at the start: their tokens meet no later prompts, and the clients that have none do not matter."""
+    limits = {"recipe": "published", "max_num_batched_tokens": 8192, "max_num_seqs": 1024}
+    batch = row(mode="offline", concurrency=None, n_requests=32, **limits)
     closed, wide, batch = asked(
-        row(n_requests=32), row(concurrency=64, n_requests=32), row(mode="offline", concurrency=None, n_requests=32)
+        row(n_requests=32, **limits), row(concurrency=64, n_requests=32, **limits), batch
     ).to_dict("records")
     for column in ("ttft_ms", "tpot_ms", "output_tok_s", "ttft_ms_p99"):
         assert closed[column] == wide[column] == batch[column]
+
+
+def test_clients_of_a_server_meet_its_limits_and_its_parallelism_also_where_they_send_once() -> None:
+    """vLLM's server takes 8,192 tokens per step on an H100, its `LLM` 16,384; loops share layers over devices."""
+    run = row(n_requests=32, isl=2048)
+    stated, once, timed, library = asked(
+        {**run, "max_num_batched_tokens": 8192},
+        run,
+        row(duration_s=0.1, isl=2048),
+        {**run, "mode": "offline", "concurrency": None},
+    )["ttft_ms"]
+    assert stated == once == timed < 0.95 * library
+    wide = asked(row(n_devices=8, n_requests=32), row(n_devices=8, n_requests=32, tp=8))["tpot_ms"]
+    assert wide[0] == wide[1]
+
+
+def test_requests_that_are_sent_at_a_lower_rate_than_clients_would_are_an_open_loop() -> None:
+    """`vllm bench serve --request-rate 2 --max-concurrency 32` never has 32 requests in flight where 4 are enough."""
+    clients = row(n_requests=3000)
+    full = asked(clients)["req_s"][0]
+    rates = [0.2 * full, 0.5 * full, 0.9 * full, 2 * full, 1e9]
+    found = asked(*(row(n_requests=3000, request_rate_rps=r) for r in rates))
+    open_loop = asked(
+        *(
+            row(mode="open", concurrency=None, n_requests=3000, request_rate_rps=r, recipe="published")
+            for r in rates[:3]
+        )
+    )
+    for column in ("ttft_ms", "tpot_ms", "req_s"):
+        assert found[column].tolist()[:3] == open_loop[column].tolist()
+    assert np.all(np.diff(found["tpot_ms"]) >= 0)
+    assert np.all(np.diff(found["ttft_ms"]) >= 0)
+    assert found["req_s"][1] == pytest.approx(rates[1], rel=0.02)
+    assert found["req_s"].iloc[-1] == pytest.approx(full)
+    few, alike = asked(
+        row(n_requests=32, request_rate_rps=rates[0]),
+        row(mode="open", concurrency=None, n_requests=32, request_rate_rps=rates[0], recipe="published"),
+    )["ttft_ms"]
+    assert few == alike
+    ramp = asked(row(n_requests=3000, request_rate_rps=rates[0], ramp_s=10))["req_s"][0]
+    assert ramp == pytest.approx(full, rel=0.01)  # how clients start is stated, and they go on without a rate
+
+
+def test_requests_before_a_stated_time_that_are_not_measured_are_left_out() -> None:
+    warm, measured = asked(row(duration_s=60, warmup_requests=32), row(duration_s=60))["ttft_ms"]
+    assert warm == asked(row(warmup_requests=32))["ttft_ms"][0] < measured
+
+
+@pytest.mark.parametrize("load", [{"mode": "closed"}, {"mode": "open", "request_rate_rps": 1}, {"mode": "offline"}])
+def test_a_run_of_no_request_is_refused(load: dict[str, object]) -> None:
+    assert "n_requests above 0" in predict(pd.DataFrame([row(n_requests=0, **load)]))["error"][0]
 
 
 def test_clients_that_go_on_for_a_time_start_as_many_requests_as_fit() -> None:
@@ -154,6 +207,18 @@ def test_a_stated_number_of_requests_comes_before_a_time() -> None:
 
 
 # -------------------------------------------------------------------------------- what publications state
+
+
+def test_a_rate_that_a_publication_states_leaves_the_kind_of_load_as_the_row_implies_it() -> None:
+    spark = row(dataset="spark_djangodevreng", device="gb10", concurrency=25, n_requests=300)
+    stated, implied = asked(spark, {**spark, "mode": ""})["ttft_ms_p99"]
+    assert stated == implied
+
+
+def test_the_recipe_of_estimate_knows_no_settings_of_publications() -> None:
+    many = row(concurrency=512, isl=160, osl=400, engine_version="0.5.4", recipe="default")
+    named, plain = asked({**many, "dataset": "mlenergy_v2_a100_h100"}, many)["ttft_ms"]
+    assert named == plain
 
 
 def test_scripts_of_publications_fill_what_their_rows_leave_out() -> None:

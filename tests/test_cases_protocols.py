@@ -76,6 +76,8 @@ def test_a_result_that_is_the_highest_rate_is_answered_at_its_limits(passed: pd.
     for row in passed.itertuples():
         limit = protocols()["mlperf-interactive" if "Interactive" in row.source else "mlperf-server"].limits[MODEL]
         nearest = max(row.ttft_ms_p99 / limit["ttft_ms"], row.tpot_ms_p99 / limit["tpot_ms"])
+        above = float(row.load_remark.split("up to ")[1].split(":")[0]) > row.request_rate_rps
+        assert above == ("requests/s and not above, the estimate" in row.load_remark)
         taken = float(row.load_remark.split("up to ")[1].split(":")[0]) / row.request_rate_rps
         assert nearest > 0.8 or taken == pytest.approx(MOST_SHARE, rel=0.01)
     # the rate of the run then says nothing of its latencies

@@ -16,11 +16,13 @@ from perfmodel.cases.evaluate import aggregated, costs_of, evaluate
 from perfmodel.cases.kept_limits import evaluate_kept
 from perfmodel.cases.settings import Settings
 from perfmodel.costs import CostModel
-from perfmodel.estimates import Estimates, prepare
-from perfmodel.workload import Load, longest
+from perfmodel.estimates import Estimates, overall, prepare
+from perfmodel.workload import Load, longest, measured_per_client
 
 #: Rates of a run that its end lowers.
 _RATES = ("requests", "output", "total")
+#: Columns that say how a run goes on and ends.
+_OF_A_RUN = ("duration_s", "n_requests", "warmup_requests", "ramp_s")
 
 
 def evaluate_run(settings: Settings, group: Group, costs: CostModel | None = None) -> tuple[Estimates, Array]:
@@ -32,36 +34,65 @@ def evaluate_run(settings: Settings, group: Group, costs: CostModel | None = Non
     if group.mode != "closed":
         return found, share
     load = group_load(settings, group)
-    number = {c: settings.cases.number[c][group.rows] for c in ("duration_s", "n_requests")}
+    number = {c: settings.cases.number[c][group.rows] for c in _OF_A_RUN}
+    measured = settings.cases.text["recipe"][group.rows] != "default"  # `estimate` answers for the middle of a run
+    once = measured & (number["n_requests"] <= load.concurrency)
     timed = np.isfinite(number["duration_s"]) & np.isnan(number["n_requests"])
-    once = np.zeros(len(timed), bool)
     if timed.any():
         cycle = load.concurrency / found.request_rate
-        once = timed & (number["duration_s"] < cycle) & ~settings.pooled[group.rows]
+        once |= measured & timed & (number["duration_s"] < cycle) & ~settings.pooled[group.rows]
         rounds = timed_rounds(number["duration_s"], cycle)
+        rounds = measured_per_client(rounds, load.concurrency, np.nan_to_num(number["warmup_requests"]))
         load = replace(load, requests_per_client=np.where(timed, rounds, load.requests_per_client))
         found = evaluate(settings, group, costs, load=load)
-    measured = settings.cases.text["recipe"][group.rows] != "default"  # `estimate` answers for the middle of a run
     idle = np.where(measured, idle_at_end(load, whole_rounds=np.isfinite(number["n_requests"])), 0.0)
     lasting = 1.0 + idle * _alone(settings, group, load, found, costs) / load.requests_per_client
     rates = {name: getattr(found.rates, name) / lasting for name in _RATES}
-    return _sent_once(settings, group, costs, replace(found, rates=replace(found.rates, **rates)), once), share
+    ended = replace(found, rates=replace(found.rates, **rates))
+    slow = measured & np.isnan(number["ramp_s"]) & (load.rate > 0) & (once | (load.rate < found.request_rate))
+    return _at_a_rate(settings, group, costs, _sent_once(settings, group, costs, ended, once), slow), share
 
 
 def _sent_once(settings: Settings, group: Group, costs: CostModel | None, found: Estimates, once: Mask) -> Estimates:
     """Return estimates of closed loops, those of the rows `once` (N,) as batches whose requests all come at the start.
 
-    Such a run ends before any client sends a second request.
+    Such a run ends before any client sends a second request. Its clients send to a server.
     """
     if not once.any():
         return found
-    some = replace(group, rows=group.rows[once])
+    some = replace(group, rows=group.rows[once], engine=group.engine.behind_server())
     load = group_load(settings, some)
-    load = replace(load, arrival="offline", n_requests=load.concurrency)
-    batch = evaluate(settings, some, costs, load=load)
-    order = np.arange(len(once))
-    order[once] = len(once) + np.arange(int(once.sum()))
-    return Estimates.concatenate([found, batch]).take(order)
+    requests = np.fmin(settings.cases.number["n_requests"][some.rows], load.concurrency)
+    return _with(
+        found, evaluate(settings, some, costs, load=replace(load, arrival="offline", n_requests=requests)), once
+    )
+
+
+def _at_a_rate(settings: Settings, group: Group, costs: CostModel | None, found: Estimates, slow: Mask) -> Estimates:
+    """Return estimates of closed loops, those of the rows `slow` (N,) as open loops where these leave clients idle.
+
+    Requests that are sent at a lower rate than the clients would send at never have all of these in flight.
+    """
+    if not slow.any():
+        return found
+    some = replace(group, rows=group.rows[slow])
+    load = group_load(settings, some)
+    number = settings.cases.number
+    sent = np.maximum(np.round(load.rate * number["duration_s"][some.rows]), 1.0)
+    requests = np.where(np.isnan(load.n_requests), sent, load.n_requests)
+    stream = evaluate(settings, some, costs, load=replace(load, arrival="open", n_requests=requests))
+    in_flight = np.minimum(load.rate * overall(stream, "e2e", "mean"), requests)
+    idle = (in_flight < load.concurrency) | (requests <= load.concurrency)
+    chosen = slow.copy()
+    chosen[slow] = idle
+    return _with(found, stream.take(np.flatnonzero(idle)), chosen) if idle.any() else found
+
+
+def _with(found: Estimates, others: Estimates, rows: Mask) -> Estimates:
+    """Return the estimates `found` (N,) with `others` in place of those of `rows` (N,)."""
+    order = np.arange(len(rows))
+    order[rows] = len(rows) + np.arange(int(rows.sum()))
+    return Estimates.concatenate([found, others]).take(order)
 
 
 def timed_rounds(duration: Array, cycle: Array) -> Array:

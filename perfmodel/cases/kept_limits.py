@@ -91,9 +91,9 @@ def load_remarks(settings: Settings, group: Group, found: Estimates, share: Arra
     rate = number["request_rate_rps"]
     for i in np.flatnonzero((share != 1.0) | found.saturated).tolist():
         if share[i] != 1.0:
-            least = "" if share[i] < 1.0 else "at most "
+            most = "" if share[i] < 1.0 else " and not above"
             remarks[i] = (
-                f"the run kept its limits at {least}{rate[i]:g} requests/s, the estimate up to "
+                f"the run kept its limits at {rate[i]:g} requests/s{most}, the estimate up to "
                 f"{rate[i] * share[i]:.3g}: its latencies are those of that rate"
             )
         elif np.isfinite(number["n_requests"][i]):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
+from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
@@ -52,12 +53,12 @@ class Setup:
     server: bool
     in_process: bool
 
-    def rows(self, cases: Cases) -> Mask:
-        """Return which rows of a table ran this setup, (R,)."""
+    def rows(self, cases: Cases, mode: Texts) -> Mask:
+        """Return which rows of a table ran this setup, (R,); mode: arrival mode of each, (R,)."""
         mine: Mask = np.char.startswith(cases.text["dataset"].astype(str), self.dataset)
-        for column, value in (("engine", self.engine), ("mode", self.mode)):
+        for found, value in ((cases.text["engine"], self.engine), (mode, self.mode)):
             if value:
-                mine = mine & (cases.text[column] == value)
+                mine = mine & (found == value)
         for column, number in self.where.items():
             mine = mine & (cases.number[column] == number)
         return mine
@@ -104,16 +105,20 @@ def _settings(table: Table) -> dict[str, Any]:
     return found
 
 
-def with_published_columns(cases: Cases) -> Cases:
-    """Fill the version of the engine, and number columns, where a row of a known publication leaves them out."""
+def with_published_columns(cases: Cases, mode: Texts) -> Cases:
+    """Fill the version of the engine, and number columns, where a row of a known publication leaves them out.
+
+    Rows of the recipe `default` get the version alone. mode: (R,) arrival mode.
+    """
     number, version = dict(cases.number), cases.text["engine_version"].copy()
+    own = cases.text["recipe"] != "default"
     for setup in setups():
-        mine = setup.rows(cases)
+        mine = setup.rows(cases, mode)
         if setup.version:
             version[mine & (version == "")] = setup.version
         for column, value in setup.columns.items():
             filled = cases.number[value] if isinstance(value, str) else value
-            number[column] = np.where(mine & np.isnan(number[column]), filled, number[column])
+            number[column] = np.where(mine & own & np.isnan(number[column]), filled, number[column])
     return replace(cases, text={**cases.text, "engine_version": version}, number=number)
 
 
@@ -125,15 +130,13 @@ def with_published_engines(cases: Cases, mode: Texts, names: Resolved) -> Resolv
     engines, kv = names.engines, names.kv
     batches, streamed = np.isin(mode, BATCHES), np.isin(mode, STREAMED)
     for setup in setups():
-        mine = setup.rows(cases) & (cases.text["recipe"] != "default")
+        mine = setup.rows(cases, mode) & (cases.text["recipe"] != "default")
         if setup.settings:
-            engines = _changed(engines, mine, lambda engine, setup=setup: engine.configured(**setup.settings))
+            engines = _changed(engines, mine, methodcaller("configured", **setup.settings))
         if setup.server:
-            engines = _changed(engines, mine & batches, lambda engine: engine.behind_server())
+            engines = _changed(engines, mine & batches, Engine.behind_server)
         if setup.in_process:
-            engines = _changed(
-                engines, mine & streamed, lambda engine: engine.embedded() if engine.in_process else engine
-            )
+            engines = _changed(engines, mine & streamed, Engine.embedded)
         for model, kind in setup.kv_dtype.items():
             kv = np.where(mine & (kv < 0) & (cases.text["model"] == model), FORMAT_CODE[kind], kv)
     return replace(names, engines=engines, kv=kv)

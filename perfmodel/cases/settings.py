@@ -65,14 +65,13 @@ def settle(cases: Cases, database: Hwdb) -> Settings:
 
     database: where devices are looked up.
     """
-    cases = with_kept_limits(with_published_columns(cases))
+    mode = _modes(cases)
+    cases = with_kept_limits(with_published_columns(cases, mode))
     names = resolve(cases, database)
     classes = _classes(cases, names)
     cases = _with_lengths(cases, names)
     spread = _spread(cases, names, classes)
-    mode = _modes(cases)
     cases = _with_requests(cases, mode)
-    mode = _at_once(cases, mode)
     pooled = np.any([np.isfinite(cases.number[c]) for c in POOL_COLUMNS], axis=0)
     check_degrees(cases, pooled)
     check_experts_spread(cases, pooled)
@@ -148,7 +147,8 @@ def _modes(cases: Cases) -> Texts:
     for name, column in NEEDED.items():
         absent = (mode == name) & ~(number[column] > 0)
         cases.refuse(absent, f"mode {name} needs {column}, a number above 0")
-    cases.refuse((mode == "offline") & (number["n_requests"] <= 0), "mode offline needs n_requests above 0")
+    for name in ("offline", "closed", "open"):
+        cases.refuse((mode == name) & (number["n_requests"] <= 0), f"mode {name} needs n_requests above 0")
     return mode
 
 
@@ -158,17 +158,6 @@ def _with_requests(cases: Cases, mode: Texts) -> Cases:
     arriving = np.maximum(np.round(number["request_rate_rps"] * number["duration_s"]), 1.0)
     fill = (mode == "open") & np.isnan(number["n_requests"])
     return replace(cases, number={**number, "n_requests": np.where(fill, arriving, number["n_requests"])})
-
-
-def _at_once(cases: Cases, mode: Texts) -> Texts:
-    """Return the arrival mode of each row, (R,), where a closed loop of no more requests than clients is a batch.
-
-    All its requests are sent at the start, and none follows. Not so for the recipe `default`, which answers as
-    `estimate` does.
-    """
-    number = cases.number
-    single = (mode == "closed") & (number["n_requests"] <= number["concurrency"]) & (cases.text["recipe"] != "default")
-    return np.where(single, "offline", mode).astype(object)
 
 
 def _engines_in_pools(engines: Named[Engine], pooled: Mask) -> Named[Engine]:
