@@ -250,9 +250,11 @@ def test_prompts_go_first_as_replayed_whatever_requests_and_launches_take(
     full = float(estimate(LLAMA, lengths(prompt, answer, concurrency=1024), placed, engine=by).request_rate[0])
     work = lengths(prompt, answer, rate=share * full, n_requests=2000, arrival="open")
     found = estimate(LLAMA, work, placed, engine=by)
-    played = simulator.summary(simulator.simulate(LLAMA, placed, work, engine=by, seed=0, count=2000))
-    assert float(found.tpot[0, 0]) * 1e3 == pytest.approx(played["tpot_ms"], rel=0.35)
-    assert float(found.ttft[0, 0]) * 1e3 == pytest.approx(played["ttft_ms"], rel=0.15)
+    # where prompts stop all decodes, one run differs from the next by a fifth
+    runs = [simulator.simulate(LLAMA, placed, work, engine=by, seed=seed, count=2000) for seed in range(3)]
+    tpot, ttft = np.mean([[simulator.summary(run)[key] for key in ("tpot_ms", "ttft_ms")] for run in runs], axis=0)
+    assert float(found.tpot[0, 0]) * 1e3 == pytest.approx(tpot, rel=0.35)
+    assert float(found.ttft[0, 0]) * 1e3 == pytest.approx(ttft, rel=0.15)
 
 
 @pytest.mark.parametrize("cv", [2.0, 5.0])

@@ -36,9 +36,9 @@ class LengthStats:
     """Prompt and output lengths of a data set, in tokens per request; NaN where unknown.
 
     title: what reports call it. input_cv, output_cv: coefficient of variation of prompts and outputs; that of outputs
-    by the Weibull law of greatest likelihood, else by the 99th percentile. output_max: longest output that the
-    benchmark allows. kind: how the numbers were obtained, one of `KINDS`. source: where they are from. aliases: other
-    names of the data set.
+    after the cut at output_max, by the Weibull law of greatest likelihood, else by the 99th percentile. output_max:
+    longest output that the benchmark allows. kind: how the numbers were obtained, one of `KINDS`. source: where they
+    are from. aliases: other names of the data set.
     """
 
     name: str

@@ -284,7 +284,7 @@ def _differs_by_start(found: Spread) -> Mask:
 
 
 def _by_start(found: Spread, outputs: Array) -> Array:
-    """Return the time per token of requests of so many output tokens by when they began, over that of all, (S, J, C, N).
+    """Return the time per token of requests of so many output tokens by when they began, over all, (S, J, C, N).
 
     A short answer has the time per token of the part of the run that it falls into, a long one the mean of many.
     """

@@ -310,8 +310,7 @@ def _extrapolated(run: _Run) -> Drained:
     decode = mean_seconds(batch.outputs, run.width, by_age)
     tpot = decode + settling / batch.outputs.mean
     paces = pace(batch.outputs, run.width, by_age, decode)
-    weight = batch.outputs.mean * batch.outputs.share
-    usual = np.sum(weight * decode, axis=0) / np.sum(weight, axis=0)
+    usual = np.average(decode, axis=0, weights=np.broadcast_to(batch.outputs.mean * batch.outputs.share, decode.shape))
     return Drained(
         first=(1.0 - part) * (run.first / run.played) + part * (last + rest * gap / 2.0),
         makespan=run.clock + rest * gap,
