@@ -151,7 +151,7 @@ def e2e(found: Spread, statistic: str) -> Array:
 
 def _all_at_start(found: Spread) -> Mask:
     """Return whether all requests of the run queue at its start, (N,): then the wait for that backlog is all."""
-    return np.asarray(found.waits.uniform_share == 1.0)
+    return np.isfinite(found.waits.end)
 
 
 def itl(found: Spread, statistic: str) -> Array:
@@ -284,9 +284,9 @@ def _differs_by_start(found: Spread) -> Mask:
 
 
 def _by_start(found: Spread, outputs: Array) -> Array:
-    """Return the time per token of requests of so many output tokens by when they began, over all, (S, J, C, N).
+    """Return the time per token of requests by when they began and of so many tokens, over that of all, (S, J, C, N).
 
-    A short answer has the time per token of the part of the run that it falls into, a long one the mean of many.
+    A short answer has the time of the part of the run that it falls into, a long one the mean of many.
     """
     lengths = np.log(PACE_LENGTHS)
     place = np.log(np.maximum(outputs, 1.0) / np.maximum(found.mean(found.classes.output), 1.0))

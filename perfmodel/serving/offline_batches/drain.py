@@ -33,7 +33,7 @@ from perfmodel.workload import RANKS, longest, uncut
 #: Cells of the clock; more of them change the makespan by less than 1 %.
 CELLS = 40
 #: The clock runs until the longest of this many times the concurrent outputs would be done: hardly any ends later.
-_TAIL_SAMPLES = 20.08
+_TAIL_SAMPLES = 20.0
 #: A batch has a slowest time per token: its deviations are those of a law whose 99th percentile is that of a uniform
 #: one, 1.70 instead of 2.33 standard deviations above the mean.
 _EVEN = 1.70 / 2.33

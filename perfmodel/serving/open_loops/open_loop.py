@@ -47,6 +47,9 @@ _LEAST_RUNNING = 1e-6
 _PASSES = 4
 #: Standard deviations within which times per token lie, for the bound on their drift.
 _FAR = 2.33
+#: Passes of the fixed point of the elasticity and of how far the number running drifts. Chosen: more of them move no
+#: drift by 2 %.
+_DRIFT_PASSES = 3
 #: Share by which the rate is raised for the gain of waits. Chosen: small against the distance of most loads to
 #: capacity, large against the tolerance of the fixed point.
 _RISE = 0.02
@@ -234,13 +237,13 @@ def _decoding(replica: Replica, knot: int) -> Array:
 
 
 def _tpot(
-    replica: Replica, point: Point, throughput: Throughput, waits: tuple[Array, Array], elastic: LazyValue[Array]
+    replica: Replica, point: Point, throughput: Throughput, waits: tuple[Array, Array]
 ) -> tuple[Array, LazyValue[TokenShape]]:
     """Return (mean seconds per output token, (N,), with delays by other prompts; how it differs between requests).
 
     It is at most that of a full replica. Prompts that arrived while a request waited and was prefilled are computed
-    after it, and delay its decode; so does the rest of its burst (`equations.peakedness`). elastic: as `_elasticity`
-    returns it, (N,). waits: mean seconds that a request waits for a step, and share of those that wait for room, (N,).
+    after it, and delay its decode; so does the rest of its burst (`equations.peakedness`). waits: mean seconds that a
+    request waits for a step, and share of those that wait for room, (N,).
     """
     for_step, crowded = waits
     token_time = point.step / replica.load.accepted
@@ -257,7 +260,7 @@ def _tpot(
     def shape() -> TokenShape:
         """Return how the time per token differs between requests."""
         longest = longest_delay(replica.steps, replica.load, point.decode.wall, point.prefill)
-        drift = _drift(replica, point, elastic())
+        drift = _drift(replica, point)
         return TokenShape(
             settling=met * tokens,
             settling_share=settling_share(queued_behind, rest),
@@ -283,7 +286,7 @@ def _slowest_token(replica: Replica, point: Point, throughput: Throughput, crowd
         together = crowded * replica.load.synchronised * replica.steps.engine.synchronised
         met = _met(replica, -1) * replica.prefills_per_request * (1.0 - together / 2.0)
         # prompts that follow each other as they arrive go on until the replica is full: half of that on average
-        met = np.maximum(met, (replica.max_running - 1.0) / replica.load.rate / 2.0)
+        met = np.maximum(met, (replica.max_running - 1.0) / throughput.rate / 2.0)
         return np.asarray(np.minimum(full, step + met / np.maximum(replica.later_tokens, 1.0)))
     return np.asarray(np.minimum(full, _fullest_step(replica)))
 
@@ -319,16 +322,19 @@ def _elasticity(replica: Replica, point: Point, rise: Array | float = _RISE) -> 
     return np.asarray(np.clip(np.log(slower / usual) / np.log1p(rise), 0.0, 1.0))
 
 
-def _drift(replica: Replica, point: Point, elastic: Array) -> Array:
+def _drift(replica: Replica, point: Point) -> Array:
     """Return the coefficient of variation of the time per token as the number running drifts (`drift_of`), (N,).
 
     The elasticity is that over as far as the number drifts, so that no request has a longer time than the steps with
-    most sequences that it meets: steps of experts hardly grow any more once all of them are read. elastic: that near
-    the mean number, (N,).
+    most sequences that it meets: steps of experts hardly grow any more once all of them are read. How far that is
+    follows from the elasticity over as far as it drifts where steps do not grow; that at the mean number jumps from one
+    line of the decode curve to the next.
     """
-    peak = replica.variation.peakedness(point.running)
-    far = _FAR * np.sqrt(spread_of(elastic, point.running, peak))
-    return drift_of(_elasticity(replica, point, np.maximum(np.expm1(far), _RISE)), point.running, peak)
+    peak, elastic = replica.variation.peakedness(point.running), np.zeros_like(point.running)
+    for _ in range(_DRIFT_PASSES):
+        far = _FAR * np.sqrt(spread_of(elastic, point.running, peak))
+        elastic = _elasticity(replica, point, np.maximum(np.expm1(far), _RISE))
+    return drift_of(elastic, point.running, peak)
 
 
 def _gains(
@@ -375,7 +381,8 @@ def _served(replica: Replica, point: Point, throughput: Throughput, max_running:
     prefill, uniform = point.prefill, np.isinf(endless) * 1.0
     zero = np.zeros_like(prefill.shared)
     elastic = LazyValue(lambda: _elasticity(replica, point))
-    tpot, tokens = _tpot(replica, point, throughput, (for_step, crowded), elastic)
+    elastic = LazyValue(lambda: _elasticity(replica, point))
+    tpot, tokens = _tpot(replica, point, throughput, (for_step, crowded))
     return Served(
         times=RequestTimes(
             prefill.shared + wait + endless + replica.steps.request_time(replica.load.input),
