@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from perfmodel import equations as eq
-from perfmodel.arrays import Array, Interpolation, Mask
+from perfmodel.arrays import Array, Index, Interpolation, Mask
 from perfmodel.estimates.columns.groups import Latency, RequestClasses, TokenShape, WaitShape
 from perfmodel.estimates.latency_percentiles import percentiles
 from perfmodel.serving import PACE_AT, PACE_LENGTHS, PACE_STARTS, TINY
@@ -63,6 +63,9 @@ class Spread(Protocol):
     def classes(self) -> RequestClasses:
         """Return the request classes."""
 
+    def take(self, rows: Index) -> Spread:
+        """Return those of some deployments, (R,)."""
+
     def mean(self, values: Array) -> Array:
         """Return the mean over classes of `values` (C, N), (N,)."""
 
@@ -111,12 +114,12 @@ def tpot(found: Spread, statistic: str) -> Array:
     """Return a percentile of TPOT within each class, seconds, (C, N). statistic: a key of `workload.RANKS`."""
     outputs = _several(found)
     slow = _mixture(lambda rank: _tpot(found, outputs, rank), statistic, normal=True)
-    paced = _differs_by_start(found)
-    if paced.any():
+    rows = np.flatnonzero(_differs_by_start(found))
+    if len(rows):
+        part = found.take(rows)
         weights = (_WEIGHTS if len(outputs) > 1 else np.ones(1)) / len(PACE_STARTS)
         several = np.tile(weights, len(PACE_STARTS))
-        by_start = _mixture(lambda rank: _paced(found, outputs, rank), statistic, several, normal=True)
-        slow = np.where(paced, by_start, slow)
+        slow[..., rows] = _mixture(lambda rank: _paced(part, outputs[..., rows], rank), statistic, several, normal=True)
     return np.minimum(slow, _slowest(found))
 
 
@@ -264,18 +267,21 @@ def _pace(found: Spread, outputs: Array) -> Array:
 
     Without settling; the mean over when they began. 1 where a class has one length, or the load is steady.
     """
-    shape = found.tokens
-    mean = np.maximum(found.mean(np.maximum(found.classes.output - 1.0, 0.0)), 1.0)
-    curve = Interpolation(np.array(PACE_AT)[:, None], shape.pace)
-    lengths = _outputs(found)
+    shape, out = found.tokens, np.ones_like(outputs)
+    rows = np.flatnonzero(np.any(shape.pace != 1.0, axis=0) | _differs_by_start(found))
+    if not len(rows):
+        return out
+    later = np.maximum(found.mean(np.maximum(found.classes.output - 1.0, 0.0)), 1.0)[rows]
+    curve, lengths = Interpolation(np.array(PACE_AT)[:, None], shape.pace[:, rows]), _outputs(found)[..., rows]
+    mean, paces = found.mean(found.classes.output)[rows], shape.pace_by_start[..., rows]
     own, every = (
-        curve.at(np.maximum(tokens - 1.0, 0.0) / mean)[0] * _by_start(found, tokens).mean(axis=0)
-        for tokens in (outputs, lengths)
+        curve.at(np.maximum(tokens - 1.0, 0.0) / later)[0] * _by_start(paces, tokens, mean).mean(axis=0)
+        for tokens in (outputs[..., rows], lengths)
     )
     weights = (_WEIGHTS[:, None, None] if len(lengths) > 1 else 1.0) * np.maximum(lengths - 1.0, TINY)
     usual = np.sum(weights * every, axis=0) / np.sum(weights, axis=0)
-    steady = np.all(shape.pace == 1.0, axis=0) & ~_differs_by_start(found)
-    return np.where(steady | (found.classes.output_cv == 0.0), 1.0, own / usual)
+    out[..., rows] = np.where(found.classes.output_cv[..., rows] == 0.0, 1.0, own / usual)
+    return out
 
 
 def _differs_by_start(found: Spread) -> Mask:
@@ -283,17 +289,17 @@ def _differs_by_start(found: Spread) -> Mask:
     return np.asarray(np.any(found.tokens.pace_by_start != 1.0, axis=(0, 1)))
 
 
-def _by_start(found: Spread, outputs: Array) -> Array:
+def _by_start(paces: Array, outputs: Array, mean: Array) -> Array:
     """Return the time per token of requests by when they began and of so many tokens, over that of all, (S, J, C, N).
 
-    A short answer has the time of the part of the run that it falls into, a long one the mean of many.
+    A short answer has the time of the part of the run that it falls into, a long one the mean of many. paces: as
+    `TokenShape.pace_by_start`, (S, L, N). outputs: tokens, (J, C, N); mean: those of all requests, (N,).
     """
     lengths = np.log(PACE_LENGTHS)
-    place = np.log(np.maximum(outputs, 1.0) / np.maximum(found.mean(found.classes.output), 1.0))
+    place = np.log(np.maximum(outputs, 1.0) / np.maximum(mean, 1.0))
     left = np.clip(np.searchsorted(lengths, place) - 1, 0, len(lengths) - 2)
     part = np.clip((place - lengths[left]) / (lengths[left + 1] - lengths[left]), 0.0, 1.0)
     rows = np.arange(outputs.shape[-1])
-    paces = found.tokens.pace_by_start
     return np.asarray(paces[:, left, rows] * (1.0 - part) + paces[:, left + 1, rows] * part)
 
 
@@ -306,7 +312,7 @@ def _paced(found: Spread, outputs: Array, statistic: str) -> Array:
     usual = shape.pace_by_start[:, list(PACE_LENGTHS).index(1.0)]  # those of mean answers
     started = usual.std(axis=0) / np.maximum(usual.mean(axis=0), TINY)
     drift = np.sqrt(np.maximum(np.square(shape.drift) - np.square(started), 0.0))
-    paces = _by_start(found, outputs)
+    paces = _by_start(shape.pace_by_start, outputs, found.mean(found.classes.output))
     paces = paces / np.maximum(paces.mean(axis=0), TINY)
     return np.concatenate([_tpot(found, outputs, statistic, pace=pace, drift=drift) for pace in paces])
 
