@@ -14,7 +14,6 @@ from perfmodel.costs import Roofline
 from perfmodel.deployment.columns import deployments
 from perfmodel.engines.catalogue import engine
 from perfmodel.estimates.estimation.estimator import prepare
-from perfmodel.lazy_fields import LazyValue
 from perfmodel.models import model
 from perfmodel.operators.step import Step
 from perfmodel.serving.fixed_concurrency import closed_loop
@@ -427,7 +426,7 @@ def test_a_prompt_of_a_burst_waits_for_those_before_it_and_half_of_those_beside_
 
 def test_tokens_of_an_open_loop_meet_prompts_that_came_before() -> None:
     rates, busy = open_loop._throughput(replica(), point()), replica(prefills_per_request=row(3.0))
-    found, spread = open_loop._tpot(busy, point(), rates, (row(0.6), row(0.0)), LazyValue(lambda: row(0.0)))
+    found, spread = open_loop._tpot(busy, point(), rates, (row(0.6), row(0.0)))
     shape = spread()
     # a third of a step of 0.3 s between two decode steps takes 40 % of the time; three more steps follow its own
     met = (3.0 - 1.0 / 3.0) * 0.3 / 9
@@ -441,12 +440,12 @@ def test_tokens_of_an_open_loop_meet_prompts_that_came_before() -> None:
     assert np.isinf(shape.settling_most).all()  # prompts go first: all that queue fall into one gap
     # no more than a full replica: eight tokens of 0.2 s, beside the prompts of 2.62 requests/s
     most = 0.2 / (1 - float(rates.drain[0]) * 0.2)
-    slow, spread = open_loop._tpot(busy, point(), rates, (row(60.0), row(0.0)), LazyValue(lambda: row(0.5)))
+    slow, spread = open_loop._tpot(busy, point(), rates, (row(60.0), row(0.0)))
     shape = spread()
     assert slow.tolist() == pytest.approx([most])
     assert np.asarray(shape.drift).tolist() == pytest.approx([0.0])  # nor does it drift beyond that
     lone = replica(later_tokens=row(0.0))
-    short, _ = open_loop._tpot(lone, point(), rates, (row(0.3), row(0.0)), LazyValue(lambda: row(0.0)))
+    short, _ = open_loop._tpot(lone, point(), rates, (row(0.3), row(0.0)))
     assert short.tolist() == pytest.approx([min(0.15 / 0.6 + 9 * met, most)])
 
 
@@ -470,14 +469,14 @@ def test_prompts_behind_take_no_less_than_in_full_steps_and_share_steps_with_dec
 def test_no_request_meets_more_prompts_than_there_are_other_places(crowded: float) -> None:
     quick = replica(load=loaded(1, rate=row(20.0)))
     rates = open_loop._throughput(quick, point())
-    slow, _ = open_loop._tpot(quick, point(), rates, (row(60.0), row(crowded)), LazyValue(lambda: row(0.0)))
+    slow, _ = open_loop._tpot(quick, point(), rates, (row(60.0), row(crowded)))
     # nine tokens of 0.2 s in a full replica, and 0.7 s of the prompts of others, one in four of them twice; of equal
     # requests that enter as others end, half are computed before one's own first token
     together = crowded * float(ONE.synchronised[0]) * APART.engine.synchronised
     assert slow.tolist() == pytest.approx([0.2 + 0.7 * 1.25 * (1.0 - together / 2.0) / 9.0])
     # where it takes eight requests longer to come, prompts that follow each other go on for as long
     few = replica(load=loaded(1, rate=row(5.0)))
-    slow, _ = open_loop._tpot(few, point(), rates, (row(60.0), row(crowded)), LazyValue(lambda: row(0.0)))
+    slow, _ = open_loop._tpot(few, point(), rates, (row(60.0), row(crowded)))
     lasting = max(0.7 * 1.25 * (1.0 - together / 2.0), 8.0 / 5.0 / 2.0)
     assert slow.tolist() == pytest.approx([0.2 + lasting / 9.0])
 
@@ -486,7 +485,7 @@ def test_a_step_that_prompts_share_with_decodes_brings_a_token_however_full_it_i
     full = mixed()
     full.separate, full.at = False, lambda _running: (row(0.2), row(0.04))
     rates = open_loop._throughput(replica(), point())
-    slow, _ = open_loop._tpot(replica(mixed=full), point(), rates, (row(60.0), row(1.0)), LazyValue(lambda: row(0.0)))
+    slow, _ = open_loop._tpot(replica(mixed=full), point(), rates, (row(60.0), row(1.0)))
     assert slow.tolist() == pytest.approx([0.2 + 2 * 0.04])
 
 
@@ -503,10 +502,10 @@ def test_a_burst_brings_others_that_run_beside_a_request_and_prompts_that_delay_
     assert [v.tolist() for v in open_loop._seen(calm, row(20.0))] == [[21.0], [20.0]]
     wide = point(step=row(0.05))
     rates = open_loop._throughput(replica(), wide)
-    waits, no = (row(0.1), row(0.0)), LazyValue(lambda: row(0.0))
+    waits = row(0.1), row(0.0)
     late = float(eq.peakedness(2 * (0.3 + 0.1) + 3.0 - 0.2, cv)) - 1.0  # more prompts than usual
     those.mixed.added = lambda _step, _entering, _seen: row(0.2)
-    times = [float(open_loop._tpot(r, wide, rates, waits, no)[0][0]) for r in (calm, those)]
+    times = [float(open_loop._tpot(r, wide, rates, waits)[0][0]) for r in (calm, those)]
     # beside decode steps of 50 ms, prompts take 0.1 s between two of them
     assert times[1] - times[0] == pytest.approx(late * 0.2 / 60 * (1.0 + 0.1 / 0.05))
 

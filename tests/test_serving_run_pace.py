@@ -23,8 +23,6 @@ from perfmodel.workload.output_lengths import OUTPUT_LENGTH_CV
 H100 = [hwdb.device("h100-sxm")]
 LLAMA, EXPERTS = model("llama-3.1-8b"), model("Qwen/Qwen3-30B-A3B")
 RUN = 300
-#: Requests/s around and beyond what one H100 serves of 500 tokens in and 100 out.
-RATES = (36.0, 40.0, 44.0, 46.0, 48.0, 60.0, 80.0, 120.0)
 
 
 def one(values: object) -> float:
@@ -101,16 +99,6 @@ def test_no_percentile_falls_as_the_load_grows(by: str, answer: int) -> None:
     for key, values in found.items():
         finite = np.array([v for v in values if np.isfinite(v)])
         assert (np.diff(finite) >= -2e-3 * finite[:-1]).all(), key
-
-
-@pytest.mark.parametrize("by", ["vllm-v0", "vllm"])
-def test_no_time_per_token_falls_beyond_the_capacity(by: str) -> None:
-    """A replica without an end of its queue is as full at twice its capacity as just beyond it."""
-    beyond = [estimate(LLAMA, Workload.from_lengths(500, 100, rate=r), deployments(H100), engine=by) for r in RATES]
-    served = np.array([one(each.request_rate) for each in beyond])
-    assert served[-1] < 0.9 * RATES[-1]
-    tpot = np.array([one(each.tpot) for each in beyond])
-    assert (np.diff(tpot) >= -1e-6 * tpot[:-1]).all()
 
 
 # -------------------------------------------------------------------------------- first tokens by prompt

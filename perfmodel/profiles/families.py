@@ -104,8 +104,8 @@ def _grouped_work(s: Shape, f: Formats) -> Work:
     """Return the work of the gated experts of one device, with tokens spread evenly over the expert-parallel (EP)
     group.
 
-    Where `uneven` is 1, some experts are more popular. Shapes of tables leave it out: their kernels were run on even
-    loads, or on loads whose unevenness the measured time holds.
+    Where `uneven` is 1, some experts are more popular. The bound that measured times of a table are divided by is that
+    of even loads, also in tables of skewed ones.
     """
     hidden, inner = np.asarray(s["hidden"], float), np.asarray(s["inter"], float) / s["tp"]
     pairs = np.asarray(s["tokens"], float) * s["top_k"] / s["ep"]

@@ -286,7 +286,7 @@ def _slowest_token(replica: Replica, point: Point, throughput: Throughput, crowd
         together = crowded * replica.load.synchronised * replica.steps.engine.synchronised
         met = _met(replica, -1) * replica.prefills_per_request * (1.0 - together / 2.0)
         # prompts that follow each other as they arrive go on until the replica is full: half of that on average
-        met = np.maximum(met, (replica.max_running - 1.0) / throughput.rate / 2.0)
+        met = np.maximum(met, (replica.max_running - 1.0) / replica.load.rate / 2.0)
         return np.asarray(np.minimum(full, step + met / np.maximum(replica.later_tokens, 1.0)))
     return np.asarray(np.minimum(full, _fullest_step(replica)))
 
