@@ -47,8 +47,7 @@ _LEAST_RUNNING = 1e-6
 _PASSES = 4
 #: Standard deviations within which times per token lie, for the bound on their drift.
 _FAR = 2.33
-#: Passes of the fixed point of the elasticity and of how far the number running drifts. Chosen: more of them move no
-#: drift by 2 %.
+#: Passes of the elasticity and of how far the number running drifts. Chosen: more of them move no drift by 2 %.
 _DRIFT_PASSES = 3
 #: Share by which the rate is raised for the gain of waits. Chosen: small against the distance of most loads to
 #: capacity, large against the tolerance of the fixed point.
@@ -260,12 +259,11 @@ def _tpot(
     def shape() -> TokenShape:
         """Return how the time per token differs between requests."""
         longest = longest_delay(replica.steps, replica.load, point.decode.wall, point.prefill)
-        drift = _drift(replica, point)
         return TokenShape(
             settling=met * tokens,
             settling_share=settling_share(queued_behind, rest),
             settling_most=np.maximum(longest, _fullest_step(replica) - token_time),
-            drift=np.minimum(drift, np.maximum(full / (usual + met) - 1.0, 0.0) / _FAR),
+            drift=np.minimum(_drift(replica, point), np.maximum(full / (usual + met) - 1.0, 0.0) / _FAR),
             gain=1.0 / (1.0 - np.minimum(prefill_share, MAX_UTILISATION)),
         )
 
@@ -326,9 +324,8 @@ def _drift(replica: Replica, point: Point) -> Array:
     """Return the coefficient of variation of the time per token as the number running drifts (`drift_of`), (N,).
 
     The elasticity is that over as far as the number drifts, so that no request has a longer time than the steps with
-    most sequences that it meets: steps of experts hardly grow any more once all of them are read. How far that is
-    follows from the elasticity over as far as it drifts where steps do not grow; that at the mean number jumps from one
-    line of the decode curve to the next.
+    most sequences that it meets: steps of experts hardly grow any more once all are read. That at the mean number jumps
+    from one line of the decode curve to the next.
     """
     peak, elastic = replica.variation.peakedness(point.running), np.zeros_like(point.running)
     for _ in range(_DRIFT_PASSES):
@@ -347,21 +344,18 @@ def _gains(
     of running sequences raise each other: its error grows by 1 / (1 - elastic), and by 1 / (1 - share of prompts).
     wait: mean seconds at the rate served, (N,). elastic: d ln(time per token) / d ln(running sequences), (N,).
     """
-    rise = np.log1p(_RISE)
     busier = replace(throughput, rate=throughput.rate * (1.0 + _RISE))
     queued = queued_in_run(replica, busier, max_running)[0]
     more = prefill_wait(replica, point, busier.rate) + beyond_prompts(replica, point, busier.rate, queued)
     prompts = np.minimum(throughput.rate * point.prefill.interference, MAX_UTILISATION)
     token = 1.0 / np.maximum((1.0 - elastic) * (1.0 - prompts), 1.0 / MOST_GAIN)
     with np.errstate(divide="ignore", invalid="ignore"):
-        waits = 1.0 + np.log(more / wait) / rise
+        waits = 1.0 + np.log(more / wait) / np.log1p(_RISE)
         load = replica.load.rate / throughput.drain
-    full = (
-        point.running >= replica.max_running * SATURATED_SHARE
-    )  # no more sequences fit: the time per token is bounded
-    return Gains(
-        token=np.where(full, 1.0, token), wait=np.clip(np.nan_to_num(waits, nan=MOST_GAIN), 1.0, MOST_GAIN), load=load
-    )
+    # where no more sequences fit, the time per token is bounded
+    full = point.running >= replica.max_running * SATURATED_SHARE
+    wait = np.clip(np.nan_to_num(waits, nan=MOST_GAIN), 1.0, MOST_GAIN)
+    return Gains(token=np.where(full, 1.0, token), wait=wait, load=load)
 
 
 def _served(replica: Replica, point: Point, throughput: Throughput, max_running: Array) -> Served:
