@@ -52,7 +52,7 @@ def quantile(outputs: Array, cv: Array, ranks: Array, most: Array) -> Array:
     >>> quantile(np.array(100.0), np.array(1.0), np.array([0.5, 0.99]), np.array(np.inf)).round(1).tolist()
     [69.3, 460.5]
     >>> quantile(np.array(350.0), np.array(0.46), np.array([0.01, 0.9]), np.array(512.0)).round(0).tolist()
-    [20.0, 512.0]
+    [22.0, 512.0]
     """
     before, spread = uncut(outputs, cv, most)
     shape = _shape(spread)
