@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -435,3 +436,23 @@ def test_timings_of_one_request_are_a_prompt_and_a_stream(tmp_path: Path, text: 
     assert (stream.given["isl"], stream.given["osl"], stream.measured) == ("512", "298", {"decode_tok_s": 74.5})
     (alone,) = read_results(written(tmp_path, text.replace("512", "20"), "log.txt"))
     assert "decode_tok_s" in alone.measured  # 20 tokens are too few for a rate
+
+
+@pytest.mark.parametrize("noise", ["=" * 60 + "\n", "\n"])
+def test_logs_of_many_lines_without_a_word_are_read_at_once(tmp_path: Path, noise: str) -> None:
+    """Patterns that ran over lines took a minute for 4,000 of them; a thousandth of it is enough."""
+    begin = time.process_time()
+    (run,) = read_results(written(tmp_path, PRINTED + noise * 6000, "log.txt"))
+    (after,) = read_results(written(tmp_path, "bench\n" + noise * 6000 + PRINTED, "log.txt"))
+    assert time.process_time() - begin < 5.0
+    assert run.measured == after.measured == read_results(written(tmp_path, PRINTED, "log.txt"))[0].measured
+
+
+def test_many_requests_that_end_early_are_searched_once(tmp_path: Path) -> None:
+    """Blocks without their last line are no requests, and do not make a long log take minutes."""
+    cut = "prompt eval count: 26 token(s)\nprompt eval rate: 204.81 tokens/s\neval count: 10 token(s)\n"
+    whole = cut.replace("26", "512") + "eval rate: 74.50 tokens/s\n"
+    begin = time.process_time()
+    runs = read_results(written(tmp_path, cut * 1000 + "-" * 300 + "\n" + whole, "log.txt"))
+    assert time.process_time() - begin < 5.0
+    assert [run.given["isl"] for run in runs] == ["512", "512"]

@@ -15,14 +15,15 @@ from perfmodel.user_calibration.readers.reader import ResultReader, text_of
 from perfmodel.user_calibration.run import MeasuredRun
 from perfmodel.workload.traces import Content
 
+# The lines of a request stand together: without the bound, a long log of other requests would be searched for each.
 _OLLAMA = re.compile(
-    r"prompt eval count:\s+(\d+) token.*?prompt eval rate:\s+([\d.]+) tokens/s.*?"
-    r"(?<!prompt )eval count:\s+(\d+) token.*?(?<!prompt )eval rate:\s+([\d.]+) tokens/s",
+    r"prompt eval count:\s+(\d+) token.{0,200}?prompt eval rate:\s+([\d.]+) tokens/s.{0,200}?"
+    r"(?<!prompt )eval count:\s+(\d+) token.{0,200}?(?<!prompt )eval rate:\s+([\d.]+) tokens/s",
     re.DOTALL,
 )
 _LLAMA = re.compile(
-    r"prompt eval time =\s+[\d.]+ ms /\s+(\d+) tokens \(.*?([\d.]+) tokens per second\).*?"
-    r"(?<!prompt )eval time =\s+[\d.]+ ms /\s+(\d+) (?:tokens|runs)\s*\(.*?([\d.]+) tokens per second\)",
+    r"prompt eval time =\s+[\d.]+ ms /\s+(\d+) tokens \([^()\n]*?([\d.]+) tokens per second\).{0,200}?"
+    r"(?<!prompt )eval time =\s+[\d.]+ ms /\s+(\d+) (?:tokens|runs)\s*\([^()\n]*?([\d.]+) tokens per second\)",
     re.DOTALL,
 )
 #: Tokens of a prompt from which on its rate is read. Chosen: what passes around a shorter one is longer than itself.

@@ -17,7 +17,8 @@ from perfmodel.user_calibration.run import MeasuredRun
 from perfmodel.workload.traces import Content
 
 TITLE = "Serving Benchmark Result"
-_LINE = re.compile(r"^\W*([A-Za-z][^:\n]*?):[ \t]+(.+?)[ \t]*$", re.MULTILINE)
+#: A line of a label and a value. Patterns stay within a line: across lines, a log of rules alone would take minutes.
+_LINE = re.compile(r"^[^\w\n]*([A-Za-z][^:\n]*):[ \t]+(\S.*)$", re.MULTILINE)
 #: Label in lower case -> key of the JSON.
 LABELS = {
     "backend": "backend",
@@ -34,7 +35,7 @@ LABELS = {
     "output token throughput (tok/s)": "output_throughput",
     "total token throughput (tok/s)": "total_token_throughput",
 }
-_END = re.compile(r"\n\W*={20,}")
+_END = re.compile(r"\n[^\w\n=]*={20,}")
 _LATENCY = re.compile(r"(mean|median|p\d+) (ttft|tpot|itl|e2el|e2e latency) \(ms\)")
 _MODEL = re.compile(r"--model[= ]['\"]?([^\s'\"\\]+)")
 #: Labels of releases that print a rate where there is one: without it all requests were sent at once.
@@ -65,8 +66,8 @@ def _model(text: str) -> str:
 def _record(text: str) -> dict[str, str]:
     """Return key of the JSON -> what is printed for it."""
     found: dict[str, str] = {}
-    for label, value in _LINE.findall(text):
-        name = label.strip().lower()
+    for label, text_behind in _LINE.findall(text):
+        name, value = label.strip().lower(), text_behind.rstrip()
         key, latency = LABELS.get(name, ""), _LATENCY.fullmatch(name)
         key = "_".join([*latency.groups(), "ms"]).replace(" ", "_") if latency else key
         if key:
