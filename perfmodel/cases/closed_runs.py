@@ -12,7 +12,7 @@ import numpy as np
 
 from perfmodel.arrays import Array, Mask
 from perfmodel.cases.case_groups import Group, group_load, group_pools
-from perfmodel.cases.evaluate import aggregated, costs_of, evaluate
+from perfmodel.cases.evaluate import aggregated, costs_of, evaluate, replaced
 from perfmodel.cases.kept_limits import evaluate_kept
 from perfmodel.cases.settings import Settings
 from perfmodel.costs import CostModel
@@ -63,9 +63,8 @@ def _sent_once(settings: Settings, group: Group, costs: CostModel | None, found:
     some = replace(group, rows=group.rows[once], engine=group.engine.behind_server())
     load = group_load(settings, some)
     requests = np.fmin(settings.cases.number["n_requests"][some.rows], load.concurrency)
-    return _with(
-        found, evaluate(settings, some, costs, load=replace(load, arrival="offline", n_requests=requests)), once
-    )
+    batches = evaluate(settings, some, costs, load=replace(load, arrival="offline", n_requests=requests))
+    return replaced(found, batches, once)
 
 
 def _at_a_rate(settings: Settings, group: Group, costs: CostModel | None, found: Estimates, slow: Mask) -> Estimates:
@@ -85,14 +84,7 @@ def _at_a_rate(settings: Settings, group: Group, costs: CostModel | None, found:
     idle = (in_flight < load.concurrency) | (requests <= load.concurrency)
     chosen = slow.copy()
     chosen[slow] = idle
-    return _with(found, stream.take(np.flatnonzero(idle)), chosen) if idle.any() else found
-
-
-def _with(found: Estimates, others: Estimates, rows: Mask) -> Estimates:
-    """Return the estimates `found` (N,) with `others` in place of those of `rows` (N,)."""
-    order = np.arange(len(rows))
-    order[rows] = len(rows) + np.arange(int(rows.sum()))
-    return Estimates.concatenate([found, others]).take(order)
+    return replaced(found, stream.take(np.flatnonzero(idle)), chosen) if idle.any() else found
 
 
 def timed_rounds(duration: Array, cycle: Array) -> Array:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from perfmodel.arrays import Array
+from perfmodel.arrays import Array, Mask
 from perfmodel.cases.case_groups import Group, group_deployments, group_load, group_pools
 from perfmodel.cases.settings import Settings
 from perfmodel.costs import CostModel, default
@@ -121,3 +121,10 @@ def _by_model_optimizer(spec: ModelSpec) -> bool:
 def costs_of(engine: Engine) -> CostModel:
     """Return the cost model of an engine, made once."""
     return default(engine)
+
+
+def replaced(found: Estimates, others: Estimates, rows: Mask) -> Estimates:
+    """Return the estimates `found` (N,) with `others` in place of those of `rows` (N,), in their order."""
+    order = np.arange(len(rows))
+    order[rows] = len(rows) + np.arange(int(rows.sum()))
+    return Estimates.concatenate([found, others]).take(order)

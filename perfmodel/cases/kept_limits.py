@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from perfmodel.arrays import Array, Index, Mask
 from perfmodel.cases.case_groups import Group
-from perfmodel.cases.evaluate import evaluate
+from perfmodel.cases.evaluate import evaluate, replaced
 from perfmodel.cases.protocols import KEPT, at_highest_rate
 from perfmodel.cases.settings import Settings
 from perfmodel.costs import CostModel
@@ -46,16 +46,14 @@ def evaluate_kept(settings: Settings, group: Group, costs: CostModel | None = No
     if group.mode != "open" or not limited.any():
         return found, share
     missed = _excess(found, limits) > 0.0
-    sought = np.flatnonzero(missed | (limited & at_highest_rate(settings.cases)[group.rows]))
-    if not len(sought):
+    sought = missed | (limited & at_highest_rate(settings.cases)[group.rows])
+    if not sought.any():
         return found, share
     each, lower = _at_limits(
         settings, replace(group, rows=group.rows[sought]), costs, limits[:, sought], missed[sought]
     )
     share[sought] = lower
-    order = np.arange(len(share))
-    order[sought] = len(share) + np.arange(len(sought))
-    return Estimates.concatenate([found, _served(each, lower)]).take(order), share
+    return replaced(found, _served(each, lower), sought), share
 
 
 def _at_limits(
