@@ -9,6 +9,7 @@ devices with different memory, it is refused with the few that it may mean.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -21,8 +22,11 @@ _TABLE = Path(__file__).parent / "names" / "spellings.toml"
 _SEPARATORS = re.compile(r"[^a-z0-9+.]+|\.(?!\d)")
 _MEMORY = re.compile(r"(\d+)(?:gb|gib|g)")
 _MEMORY_TYPE = re.compile(r"(?:hbm|gddr|lpddr)\d\w?")
-_CORES = re.compile(r"\d+-core\b")
+#: Cores, also in brackets, and what /proc/cpuinfo prints around the name of a processor: generation and clock.
+_CORES = re.compile(r"\(\d+-core[^)]*\)|\d+-core\b(?: cpu\b)?|\bcpu @ [\d.]+ ?ghz|\b\d+(?:st|nd|rd|th) gen\b")
 _COUNTED = re.compile(r"(\d{1,4}) ?[x*] ?(\D.+|\d{4}.*)|(.+?) ?(?:[x*]|(?<=\w):) ?(\d{1,4})")
+#: "HGX B200 8-GPU", "H100, 4 GPUs".
+_GPUS = re.compile(r"(.+?)[ ,-]+(\d{1,4})[ -]?(?:gpu|npu|card)s?")
 #: Slices of TPUs: chips, or for v4 and v5p two TensorCores a chip (Google Cloud TPU documentation).
 _SLICE = re.compile(r"(?:tpu[ -]?)?(v4|v5p|v5e|v5litepod|v6e|tpu7x)-(\d{1,5})")
 _OF_CORES = ("v4", "v5p")
@@ -107,6 +111,15 @@ def same_name(text: str, names: Iterable[str]) -> str:
     return next((name for name in names if _squashed(name) in asked), "")
 
 
+def plain_signs(text: str) -> str:
+    r"""Return a text with plain signs for letters and digits of full width, and "x" for the sign of multiplication.
+
+    >>> plain_signs("\uff34\uff14"), plain_signs("8\u00d7H100")
+    ('T4', '8xH100')
+    """
+    return unicodedata.normalize("NFKC", text).replace("\u00d7", "x")
+
+
 def taken_apart(text: str) -> Spelling:
     """Take the name of a device apart.
 
@@ -152,13 +165,11 @@ class Spellings:
         """
         if len(text) > _LONGEST:
             return ""
-        known = _words()
+        text = plain_signs(text)
         text = _COMPUTERS.sub("", text.strip().lower()) if _COMPUTERS.match(text.strip().lower()) else text
-        for form in _plain(text, known.noise):
-            if known.aliases.get(form) in self._known:
-                return known.aliases[form]
-            if form in known.several:
-                raise self._ambiguous(text, [name for name in known.several[form] if name in self._known])
+        alias = self._alias(text)
+        if alias:
+            return alias
         asked = taken_apart(text)
         fitting = [name for name, own in self._known.items() if self._fits(name, own, asked)]
         if len(fitting) > 1:
@@ -168,10 +179,25 @@ class Spellings:
         sized = _BARE_SIZE.fullmatch(text.strip().lower())
         return (self.find(f"{sized.group(1)} {sized.group(2)}gb") if sized else "") or self._of_several(text)
 
-    def near(self, text: str, most: int = 3) -> list[str]:
+    def _alias(self, text: str) -> str:
+        """Return the device of a name in `[aliases]`, "" where there is none; names in `[several]` are refused.
+
+        A size of memory may stand behind those of several devices ("RTX PRO 6000 96GB").
+        """
+        known = _words()
+        without_memory = " ".join(w for w in _SEPARATORS.split(text.lower()) if not _MEMORY.fullmatch(w))
+        for form in _plain(text, known.noise):
+            if known.aliases.get(form) in self._known:
+                return known.aliases[form]
+        for form in (*_plain(text, known.noise), *_plain(without_memory, known.noise)):
+            if form in known.several:
+                raise self._ambiguous(text, [name for name in known.several[form] if name in self._known])
+        return ""
+
+    def near(self, text: str, most: int = 4) -> list[str]:
         """Return devices that a name may mean which means none: the same in another size, with a word in common.
 
-        Words with a digit count first ("Core Ultra 7 258V"), then the first word of a family ("EPYC 7763").
+        Words with a digit count first ("Core Ultra 7 258V", "RTX 6000"), then words of names ("EPYC 7763", "Orin").
         """
         if len(text) > _LONGEST:
             return []
@@ -179,8 +205,8 @@ class Spellings:
         found = [name for name, own in self._known.items() if asked.core and asked.core in _cores(own.core)]
         words = [w for w in _SEPARATORS.split(text.lower()) if len(w) >= _TELLS and not _MEMORY.fullmatch(w)]
         telling = [w for w in words if any(c.isdigit() for c in w)]
-        ends = [n for w in telling for n, own in self._known.items() if own.core.startswith(w) or own.core.endswith(w)]
-        kin = [name for w in words if w.isalpha() for name in self._known if name.startswith(f"{w}-")]
+        ends = [n for w in telling for n, own in self._known.items() if _holds(own.core, w)]
+        kin = [name for w in words if w.isalpha() for name in self._known if w in name.split("-")]
         return nearest(text, found or ends or kin, most) or list(dict.fromkeys(found or ends or kin))[:most]
 
     def _of_several(self, text: str) -> str:
@@ -190,10 +216,14 @@ class Spellings:
             generation, number = part.group(1).removeprefix("tpu"), int(part.group(2))
             chips, rest = divmod(number, 2 if generation in _OF_CORES else 1)
             raise self._counted(text, self.find(f"tpu {generation.replace('v5litepod', 'v5e')}"), 0 if rest else chips)
-        counted = _COUNTED.fullmatch(text.strip().lower())
-        name = self.find(counted.group(2) or counted.group(3)) if counted else ""
-        if counted and name:
-            raise self._counted(text, name, int(counted.group(1) or counted.group(4)))
+        gpus = _GPUS.fullmatch(text.strip().lower())
+        counted = None if gpus else _COUNTED.fullmatch(text.strip().lower())
+        asked, count = gpus.groups() if gpus else ("", "")
+        if counted:
+            asked, count = counted.group(2) or counted.group(3), counted.group(1) or counted.group(4)
+        name = self.find(asked) if asked else ""
+        if name:
+            raise self._counted(text, name, int(count))
         return ""
 
     @staticmethod
@@ -234,6 +264,12 @@ class Spellings:
     def _ambiguous(text: str, fitting: list[str]) -> InputError:
         """Return the error for a name that fits several devices, to be raised by the caller."""
         return InputError(f"device {text!r} may mean {', '.join(sorted(fitting))}; give one of these names")
+
+
+def _holds(core: str, word: str) -> bool:
+    """Return whether a core begins or ends with a word, or has a number as a whole ("6000" in "rtx6000ada")."""
+    number = word.isdigit() and re.search(rf"(?<!\d){word}(?!\d)", core)
+    return bool(number) or core.startswith(word) or core.endswith(word)
 
 
 def _cores(core: str) -> set[str]:

@@ -18,6 +18,9 @@ from search.planning import plan
 from search.report.plan_page.sections import provenance_section
 from search.scenario import load_scenario
 
+#: "RTX 4090" as Chinese and Japanese keyboards write it.
+FULL_WIDTH = "".join(chr(ord(c) + 0xFEE0) if c != " " else "\u3000" for c in "RTX 4090")
+
 SPELLINGS = {
     "h100-sxm": ("H100", "h100sxm", "H100-SXM5-80GB", "H100 80GB HBM3", "NVIDIA H100 80GB HBM3"),
     "h100-pcie": ("NVIDIA H100 PCIe", "H100_PCIE", "h100 pcie 80gb"),
@@ -31,7 +34,7 @@ SPELLINGS = {
     "l4": ("NVIDIA L4",),
     "t4": ("Tesla T4", "NVIDIA T4"),
     "a10g": ("NVIDIA A10G", "A10G"),
-    "rtx-4090": ("4090", "rtx4090", "RTX 4090", "NVIDIA GeForce RTX 4090", "RTX_4090 24GB"),
+    "rtx-4090": ("4090", "rtx4090", "RTX 4090", "NVIDIA GeForce RTX 4090", "RTX_4090 24GB", FULL_WIDTH),
     "rtx-4090d": ("RTX 4090 D", "4090D"),
     "rtx-3090-ti": ("NVIDIA GeForce RTX 3090 Ti", "3090ti"),
     "rtx-a6000": ("NVIDIA RTX A6000", "A6000"),
@@ -69,6 +72,14 @@ SPELLINGS = {
     "m3": ("MacBook Air M3",),
     "rtx-4090-laptop": ("RTX 4090 Mobile",),
     "max-1550": ("Ponte Vecchio",),
+    "xeon-8380": ("Intel(R) Xeon(R) Platinum 8380 CPU @ 2.30GHz",),
+    "xeon-gold-6138": ("Intel(R) Xeon(R) Gold 6138 CPU @ 2.00GHz",),
+    "core-i9-14900k": ("13th Gen Intel(R) Core(TM) i9-14900K",),
+    "m1-max": ("M1 Max (10-core CPU, 32-core GPU)", "M1 Max 10-core CPU 32-core GPU"),
+    "mi355x": ("MI355", "AMD MI355 OAM"),
+    "mi325x": ("MI325",),
+    "jetson-agx-thor": ("NVIDIA Thor",),
+    "cloud-ai-100-ultra": ("Qualcomm AI100 Ultra",),
 }
 PAIRS = [(text, name) for name, texts in SPELLINGS.items() for text in texts]
 
@@ -103,6 +114,8 @@ def test_case_and_separators_do_not_matter(name: str) -> None:
         ("DGX GH200", "gh200-144gb, gh200-96gb"),
         ("Grace Blackwell", "gb200, gb300"),
         ("NVIDIA Grace", "gb200, gb300, gh200-144gb, gh200-96gb"),
+        ("RTX PRO 6000 Blackwell 96GB", "rtx-pro-6000-server, rtx-pro-6000-ws"),
+        ("MI300", "mi300a, mi300x"),
     ],
 )
 def test_a_name_of_several_devices_is_refused_with_them(text: str, several: str) -> None:
@@ -127,7 +140,20 @@ def test_a_name_is_taken_apart() -> None:
     assert (parts.core, parts.forms, parts.memory, parts.memory_type) == ("h100", {"pcie"}, 80, "hbm2e")
 
 
-@pytest.mark.parametrize("text", ["8x NVIDIA H100 80GB HBM3", "8xH100", "H100 x8", "8 x h100-sxm", "H100*8", "h100:8"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "8x NVIDIA H100 80GB HBM3",
+        "8xH100",
+        "H100 x8",
+        "8 x h100-sxm",
+        "H100*8",
+        "h100:8",
+        "8×H100",
+        "HGX H100 8-GPU",
+        "H100, 8 GPUs",
+    ],
+)
 def test_a_number_of_devices_is_told_apart_from_the_device(text: str) -> None:
     with pytest.raises(InputError, match="is 8 of h100-sxm; give h100-sxm"):
         hwdb.device(text)
@@ -337,8 +363,7 @@ def test_families_of_azure_tell_the_memory_of_their_devices(family: str, device:
         ("B200 192GB", ["b200-sxm"]),  # of another size
         ("4090 48GB", ["rtx-4090"]),
         ("MLU370", ["mlu370-x8"]),  # the word with a digit
-        ("13th Gen Intel(R) Core(TM) i9-14900K", ["core-i9-14900k"]),
-        ("Intel(R) Xeon(R) Platinum 8380 CPU @ 2.30GHz", ["xeon-8380"]),
+        ("RTX 6000", ["rtx-a6000", "rtx-6000-ada", "rtx-pro-6000-ws", "rtx-pro-6000-max-q"]),
     ],
 )
 def test_a_name_of_no_device_is_offered_those_with_its_telling_words(typed: str, offered: list[str]) -> None:

@@ -480,6 +480,7 @@ def test_bits_of_mlx_are_counted_as_the_nearest_format(bits: str, stored: str) -
         *(("gpt-4o", "OpenAI"), ("o3", "OpenAI"), ("o1-mini", "OpenAI"), ("openai/o4-mini", "OpenAI")),
         *(("anthropic/claude-3-5-sonnet", "Anthropic"), ("amazon.nova-pro-v1:0", "Amazon")),
         ("us.anthropic.claude-3-5-sonnet-20241022-v2:0", "Anthropic"),
+        *(("qwen3.8-max-0902", "Alibaba"), ("gpt-6-astra", "OpenAI"), ("meta/muse-spark-1.1", "Meta")),
     ],
 )
 def test_models_whose_weights_are_not_published_are_refused_as_such(name: str, maker: str) -> None:
@@ -503,11 +504,50 @@ def test_what_hubs_and_clouds_put_around_a_name_says_nothing(typed: str, known: 
         ("openai/whisper-large-v3", "an encoder-decoder for speech"),
         ("BAAI/bge-m3", "a text encoder"),
         ("black-forest-labs/FLUX.1-dev", "a diffusion model"),
+        ("Qwen/Qwen3-TTS-12Hz-1.7B-Base", "a model that makes speech"),  # not read as Qwen3-1.7B
     ],
 )
 def test_models_that_are_no_decoders_are_refused_as_what_they_are(name: str, told: str) -> None:
     with pytest.raises(InputError, match=f"is {told}; only models that write token after token"):
         model(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "RedHatAI/gpt-oss-120b-speculator.eagle3",
+        "nvidia/NVIDIA-Nemotron-3.5-Lightning-30B-A3B-NVFP4-DFlash",  # behind the format
+        "google/gemma-4-31B-it-assistant",
+        "yuhuili/EAGLE3-LLaMA3.1-Instruct-8B",
+        "lightseekorg/kimi-k2.6-eagle3-mla",
+    ],
+)
+def test_a_draft_model_is_refused_and_not_read_as_the_model_that_it_drafts_for(name: str) -> None:
+    with pytest.raises(
+        UnknownName, match="it is a draft model for speculative decoding: give the model that it drafts"
+    ):
+        model(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "stored", "told"),
+    [
+        ("google/gemma-3-27b-it-qat-q4_0-unquantized", "bf16", "bf16"),  # trained for q4_0
+        ("mradermacher/Qwen3-32B-i1-GGUF:Q4_K_M", "q4_k_m", "q4_k_m"),
+        ("mradermacher/Qwen3-32B-i1-GGUF", "bf16", "counted as bf16; state the weights"),
+        ("ggml-org/gpt-oss-120b-GGUF", "mxfp4", "mxfp4"),  # these files keep the format of the model
+    ],
+)
+def test_a_file_of_llama_cpp_is_in_the_format_of_its_name(name: str, stored: str, told: str) -> None:
+    found = model(name)
+    assert found.weight_format == stored
+    assert found.reading.endswith(told)
+
+
+def test_the_shape_of_qwen3_8_of_2_4t_is_its_own() -> None:
+    assert model("Inferact/Qwen3.8-2.4T-A95B-NVFP4").layers == 92
+    with pytest.raises(UnknownName):  # another model, not a copy of it
+        model("Qwen/Qwen3.8-Flash-Next")
 
 
 @pytest.mark.parametrize("name", ["llama3:8b-8b", "llama3:8b-8b-8b", "qwen3:8b-q4_k_m-8b"])

@@ -18,7 +18,7 @@ from hwdb import InputError, UnknownName
 from hwdb.tomlfile import Table, read_toml
 from perfmodel.arrays import NAN
 from perfmodel.dtypes import storage
-from perfmodel.models.checkpoint_name import unestimated
+from perfmodel.models.checkpoint_name import is_draft, no_decoder, unestimated
 from perfmodel.models.config import read_config, read_mapping
 from perfmodel.models.format_suffix import Suffix
 from perfmodel.models.layers import Block
@@ -33,6 +33,10 @@ _ALIASES = "aliases.toml"
 _LONGEST = 500
 #: Characters of such a text that a message shows.
 _SHOWN = 40
+_OF_DRAFTS = (
+    "(it is a draft model for speculative decoding: give the model that it drafts for, and --speculation or "
+    "[speculation] with the method)"
+)
 #: Letter behind a printed parameter count -> factor.
 _UNITS = {"K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 
@@ -92,14 +96,15 @@ def _typed(name: str) -> ModelSpec:
     known = _known(name.lower())
     if known is not None:
         return known
-    reading = _resolver().find(name)
+    why, draft = no_decoder(name), is_draft(name)
+    reading = None if why or draft else _resolver().find(name)
     if reading is None:
-        why = unestimated(name)
+        why = why or unestimated(name)
         if why:
             raise InputError(f"model {name!r}: {why}")
         near = _resolver().family(name)
         hint = "(perfmodel models list has all; or give the path to its config.json)"
-        raise UnknownName("model", name, near or names(), hint=hint)
+        raise UnknownName("model", name, near or names(), hint=_OF_DRAFTS if draft else hint)
     return _as_read(name, reading)
 
 
@@ -137,9 +142,8 @@ def _as_read(name: str, reading: Reading) -> ModelSpec:
     told += ["attention to all of them"] if wider else []
     lacking = reading.encoders or _lacks_encoders(reading.known)
     told += ["encoders not counted"] if lacking and not spec.encoder_parameters else []
-    told += (
-        ["GGUF of a type that the name does not say, counted as bf16; state the weights"] if stored.bare_gguf else []
-    )
+    if stored.bare_gguf and spec.weight_format != "mxfp4":  # files of models in MXFP4 (gpt-oss) keep it
+        told.append(f"GGUF of a type that the name does not say, counted as {spec.weight_format}; state the weights")
     return replace(
         changed,
         name=name if stored.weights and "/" in name.strip("/.~") else spec.name,

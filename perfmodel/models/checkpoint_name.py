@@ -18,8 +18,11 @@ from perfmodel.models.format_suffix import Suffix, gguf_type, is_format_word, su
 
 _WORDS = read_toml(Path(__file__).with_name("name_words.toml"), "words in names")
 #: Words that say nothing about the shape; those that say nothing where a size stands beside them; those that mean
-#: another shape (`name_words.toml`).
-HARMLESS, PURPOSE, SHAPES = (frozenset(_WORDS.texts(kind)) for kind in ("harmless", "purpose", "shapes"))
+#: another shape; those of draft models, which are such words too (`name_words.toml`).
+HARMLESS, PURPOSE, _SHAPES, DRAFTS = (
+    frozenset(_WORDS.texts(kind)) for kind in ("harmless", "purpose", "shapes", "drafts")
+)
+SHAPES = _SHAPES | DRAFTS
 #: Families of models that are no decoders -> what they are.
 OTHER = {name: _WORDS.table("other").text(name) for name in _WORDS.table("other").values}
 #: Families of decoders whose layers are not modelled -> what they are.
@@ -264,18 +267,40 @@ def of_later_generation(core: list[str], words: list[str]) -> bool:
     return any(_NUMBER.fullmatch(number) and float(number.split(".")[0]) >= 2 for number in behind)
 
 
+def is_draft(name: str) -> bool:
+    """Return whether a name is that of a draft model for speculative decoding.
+
+    >>> is_draft("RedHatAI/Qwen3-8B-speculator.eagle3"), is_draft("Qwen/Qwen3-8B")
+    (True, False)
+    """
+    return bool(DRAFTS & set(parts_of(leaf_and_publisher(name)[0]).core))
+
+
+def no_decoder(name: str) -> str:
+    """Return why a name is that of no decoder; "" elsewhere.
+
+    >>> no_decoder("openai/whisper-large-v3")
+    'whisper is an encoder-decoder for speech; only models that write token after token (decoders) are estimated'
+    """
+    leaf = leaf_and_publisher(name)[0]
+    other = next((family for family in OTHER if _of_family(family, leaf)), "")
+    return f"{other} is {OTHER[other]}{_DECODERS_ONLY}" if other else ""
+
+
 def unestimated(name: str) -> str:
     """Return why a model is not estimated where its name is that of a family that is not; "" elsewhere.
 
-    >>> unestimated("openai/whisper-large-v3")
-    'whisper is an encoder-decoder for speech; only models that write token after token (decoders) are estimated'
     >>> unestimated("NX-AI/xLSTM-7b"), unestimated("Qwen/Qwen3-8B")
     ('xlstm is a recurrent network whose cells are not modelled', '')
     """
     leaf, publisher, _ = leaf_and_publisher(name)
-    for families, told in ((OTHER, _DECODERS_ONLY), (UNMODELLED, "")):
-        for family, what in families.items():
-            if re.search(rf"(?<![a-z]){re.escape(family)}(?![a-z]{{2}})", leaf if told else f"{publisher} {leaf}"):
-                return f"{family} is {what}{told}"
+    family = next((family for family in UNMODELLED if _of_family(family, f"{publisher} {leaf}")), "")
+    if family:
+        return f"{family} is {UNMODELLED[family]}"
     served = next((maker for family, maker in CLOSED.items() if f"{without_publisher(leaf)}-".startswith(family)), "")
     return f"its weights are not published; {served} alone serves it, and its shape is not known" if served else ""
+
+
+def _of_family(family: str, text: str) -> bool:
+    """Return whether a text has the name of a family as a word, or with one letter or other signs behind it."""
+    return bool(re.search(rf"(?<![a-z]){re.escape(family)}(?![a-z]{{2}})", text))

@@ -59,7 +59,7 @@ _LOOKS = re.compile(r"[a-z]*(?:fp|int)\d+(?:[a-z]+\d*)*|[a-z]*\d+(?:\.\d+)?bits?
 _SCALES = {"dynamic": ("fp8", "per token"), "dyn": ("fp8", "per token"), "block": ("fp8_block", "per block")}
 #: Words that say how scales are laid out or computed, once the format is known.
 _DETAILS = (*_SCALES, "kv", "gguf", "quantized", "quantised", "static", "pertensor", "uint4", "uint8", "ud", "mlx")
-_DETAILS += ("amxfp4", "amxfp8", "afp8", "abf16", "afp16")
+_DETAILS += ("amxfp4", "amxfp8", "afp8", "abf16", "afp16", "i1", "imatrix")
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,12 @@ def suffix(words: list[str], quant: str = "") -> Suffix:
     'fp8 per token'
     >>> suffix(["awq", "4bit"]).weights
     'int4'
+    >>> suffix(["gemma", "qat", "unquantized"], "q4_0").weights
+    'bf16'
     """
     kv = "fp8" if "kv" in words or "kvfp8" in words else ""
+    if "unquantized" in words:  # trained for a format ("qat-q4_0-unquantized") and stored before it
+        return Suffix("bf16", words="bf16")
     if quant:
         return _of_gguf(quant)
     of_mlx = next((w for w in words if w in _MLX and "mlx" in words), "")
