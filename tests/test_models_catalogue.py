@@ -214,6 +214,7 @@ KV_BYTES = {
     "Qwen/Qwen3.5-27B": 16 * 4 * 512 * BF16,
     "Qwen/Qwen3.5-35B-A3B": 10 * 2 * 512 * BF16,
     "Qwen/Qwen3.5-397B-A17B": 15 * 2 * 512 * BF16,
+    "Qwen/Qwen3.8-2.4T-A95B": 23 * 2 * 1024 * BF16,
     "tencent/Hy3-preview": 80 * 8 * 256 * BF16,
     "tiiuae/falcon-180B": 80 * 8 * 128 * BF16,
     "XiaomiMiMo/MiMo-7B-Base": 36 * 8 * 256 * BF16,
