@@ -421,6 +421,15 @@ def test_builds_decide_the_era_of_llama_cpp_not_releases_of_what_runs_it(version
         ("llama.cpp-b2800", "llamacpp", "b2800"),
         ("TensorRT LLM", "trtllm", ""),
         ("tensorrt_llm 0.17", "trtllm", "0.17"),
+        ("vllm0.6.3", "vllm", "0.6.3"),
+        ("vLLM (v0.11)", "vllm", "0.11"),
+        ("vllm-rocm", "vllm", ""),
+        ("ROCm vLLM", "vllm", ""),
+        ("rocm/vllm:rocm6.4.1_vllm_0.6.3", "vllm", "0.6.3"),
+        ("vllm/vllm-openai", "vllm", "latest"),
+        ("nvcr.io/nvidia/tensorrt-llm/release:0.17.0", "trtllm", "0.17"),
+        ("ghcr.io/ggml-org/llama.cpp:server-cuda-b2800", "llamacpp", "b2800"),
+        ("sgl", "sglang", ""),
     ],
 )
 def test_an_engine_may_carry_its_version_in_its_name(written: str, name: str, version: str) -> None:

@@ -13,8 +13,17 @@ from perfmodel.engines.versions import YEAR_MONTH, numbers_in, release_on_tensor
 
 #: Name of the engine that is used where none is named.
 PLAIN = "generic"
-#: An engine with its version: "vllm==0.9.1", "lmsysorg/sglang:v0.5.2", "vLLM 0.11", "llama.cpp-b4384".
-_WITH_VERSION = re.compile(r"(?:[\w.-]+/)?([a-z][\w. -]*?)\s*(?:==|[:@ -])\s*((?:v?\d+\.\d|b\d{3}|latest|nightly).*)")
+#: An engine with its version: "vllm==0.9.1", "lmsysorg/sglang:v0.5.2", "vLLM 0.11", "vllm0.11", "llama.cpp-b4384".
+_WITH_VERSION = re.compile(
+    r"(?:[\w.-]+/)*([a-z][\w. -]*?)\s*(?:==|[:@ -]|(?<=[a-z]))\s*((?:v?\d+\.\d|b\d{3}|latest|nightly).*)"
+)
+#: An image whose tag has the version somewhere: "rocm/vllm:rocm6.4.1_vllm_0.10.1", "nvcr.io/nvidia/.../release:1.2.0".
+_IMAGE = re.compile(r"(?:[\w.-]+/)+([a-z][\w.-]*)(?::(.+))?")
+_RELEASE = re.compile(r"/release(?=:)")
+#: What the platform of a build is called, in front of the name of an engine or behind it ("vllm-rocm", "ROCm vLLM").
+_ON = r"(?:rocm|xpu|tpu|cuda|cpu|hpu|gaudi|npu)"
+_PLATFORM = re.compile(rf"^{_ON}[ _-](?=[a-z])|[ _-]{_ON}$")
+_BRACKETS = re.compile(r"[()\[\]]")
 #: How versions of unreleased builds begin; they belong to the newest era.
 _UNRELEASED = ("nightly", "main", "latest")
 
@@ -42,7 +51,8 @@ def _spelled(key: str, known: list[str]) -> str:
     known: names of the engine files.
     """
     found = {_plain(alias): name for alias, name in _aliases().items()} | {_plain(name): name for name in known}
-    return _aliases().get(key) or found.get(_plain(key), key)
+    plain = _PLATFORM.sub("", key)
+    return _aliases().get(key) or found.get(_plain(key)) or found.get(_plain(plain), key)
 
 
 def _plain(name: str) -> str:
@@ -95,13 +105,14 @@ def engine(name: str = PLAIN, version: str = "") -> Engine:
     """
     if name.endswith(".toml"):
         return load_engine(name)
-    key = name.strip().lower() or PLAIN
+    key = " ".join(_BRACKETS.sub(" ", name.lower()).split()) or PLAIN
     known = names()
     if key not in known:
         key = _spelled(key, known)
-    with_version = _WITH_VERSION.fullmatch(key) if key not in known else None
+    image = _RELEASE.sub("", key)
+    with_version = (_WITH_VERSION.fullmatch(image) or _IMAGE.fullmatch(image)) if key not in known else None
     if with_version:
-        return _of_both(name, with_version.group(1), with_version.group(2), version)
+        return _of_both(name, with_version.group(1), (with_version.group(2) or "latest").replace("_", " "), version)
     if key not in known:
         hint = f"(families: {', '.join(families())}; or give the path of an engine TOML file)"
         raise UnknownName("engine", name, [*known, *_aliases()], hint)
