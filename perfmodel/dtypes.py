@@ -6,6 +6,7 @@ are stored, scales included, and which compute type they call for.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -166,6 +167,9 @@ ALIASES = {
     "q4": "q4_k_m",
 }
 
+#: Formats by their names without separators ("q4km").
+_SQUASHED = {name.replace("_", ""): name for name in FORMATS}
+
 FORMAT_NAMES = tuple(FORMATS)
 FORMAT_CODE = {name: code for code, name in enumerate(FORMAT_NAMES)}
 FORMAT_BYTES = np.array([f.bytes for f in _FORMATS])
@@ -177,15 +181,35 @@ FORMAT_COMPUTE = np.array([-1 if f.compute is None else COMPUTE_CODE[f.compute] 
 COMMON = "(common: bf16, fp8, int8, int4, nvfp4, mxfp4; of GGUF: q8_0, q6_k, q5_k_m, q4_k_m; not modelled: EXL2, HQQ)"
 
 
+#: Wider variants of K-quants keep a few matrices in more bits (bartowski's _L, Unsloth's _XL); the plain type stands
+#: for them.
+_WIDER = re.compile(r"_(?:l|xl|xxl)$")
+
+
+def gguf_format(quant: str) -> str:
+    """Return the storage format that stands for a quantisation type of llama.cpp in lower case; "" where none does.
+
+    >>> gguf_format("q4_k_xl"), gguf_format("q8_k_xl"), gguf_format("iq9_z")
+    ('q4_k_m', 'q8_0', '')
+    """
+    plain = _WIDER.sub("", quant)
+    block = "q8_0" if plain == "q8_k" else ""  # what a dynamic 8-bit type keeps most of its weights in
+    return next((q for q in (quant, f"{plain}_m", plain, block) if q in FORMATS), "")
+
+
 @lru_cache(maxsize=1024)
 def storage(name: str) -> Format:
     """Return the storage format called `name`, in any spelling; raises `UnknownName`.
 
     >>> storage("w4a16").name, round(storage("nvfp4").bytes, 4), storage("FP8-dynamic").name
     ('int4', 0.5625, 'fp8')
+    >>> storage("UD-Q4_K_XL").name, storage("Q4KM").name
+    ('q4_k_m', 'q4_k_m')
     """
-    key = name.strip().lower().replace("-", "_").replace(" ", "_")
+    key = name.strip().lower().replace("-", "_").replace(" ", "_").removesuffix(".gguf")
     key = ALIASES.get(key, key)
+    if key not in FORMATS:  # "UD": dynamic types of Unsloth
+        key = gguf_format(key.removeprefix("ud_")) or _SQUASHED.get(key, key)
     if key not in FORMATS:
         raise UnknownName("number format", name, [*FORMATS, *ALIASES], COMMON)
     return FORMATS[key]

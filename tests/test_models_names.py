@@ -571,6 +571,10 @@ def test_a_text_longer_than_any_name_is_refused_at_once() -> None:
         ("nf4", "int4"),
         ("8-bit", "w8a16"),
         ("q8", "q8_0"),
+        ("UD-Q4_K_XL", "q4_k_m"),
+        ("Q4_K_L", "q4_k_m"),
+        ("q4km", "q4_k_m"),
+        ("IQ4XS", "iq4_xs"),
     ],
 )
 def test_formats_have_the_spellings_of_engines_and_hubs(written: str, stored: str) -> None:

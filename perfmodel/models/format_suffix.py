@@ -11,11 +11,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from perfmodel.dtypes import FORMATS
+from perfmodel.dtypes import gguf_format
 
-#: Wider variants of K-quants keep a few matrices in more bits (bartowski's _L, Unsloth's _XL); the plain type stands
-#: for them.
-_WIDER = re.compile(r"_(?:l|xl|xxl)$")
 #: A quantisation type of llama.cpp or ik_llama.cpp.
 _GGUF = re.compile(r"(?<![a-z0-9])(i?q\d(?:_[a-z0-9]{1,3})+)(?![a-z0-9])")
 #: Bits of weights, activations and, in Ascend's names, of the KV cache: w8a8, w4a16, w8a8c8, w8a8sc (sparse).
@@ -141,16 +138,10 @@ def _strange(word: str) -> bool:
 
 def _of_gguf(quant: str) -> Suffix:
     """Return the format of a quantisation type of llama.cpp."""
-    plain = _WIDER.sub("", quant)
-    known = next((q for q in (quant, f"{plain}_m", plain, _zero(plain)) if q in FORMATS), "")
+    known = gguf_format(quant)
     if not known:
         return Suffix(unknown=quant)
     return Suffix(known, words=known if known == quant else f"{quant} counted as {known}")
-
-
-def _zero(plain: str) -> str:
-    """Return the block type that a dynamic 8-bit type keeps most of its weights in (UD-Q8_K_XL: Q8_0)."""
-    return "q8_0" if plain == "q8_k" else ""
 
 
 def _of_bits(words: list[str]) -> Suffix | None:
