@@ -7,6 +7,7 @@ of the same run overwrites one of them.
 
 from __future__ import annotations
 
+import codecs
 import errno
 import io
 import os
@@ -146,7 +147,7 @@ def too_large(path: str | Path, what: str, most: int, how: str = "") -> InputErr
 def read_text(path: str | Path, what: str, remedy: str = GIVE_ANOTHER) -> str:
     """Return the text of a configuration (UTF-8, at most `MOST_CONFIG` bytes); errors as of `read_errors`."""
     with read_errors(path, what, remedy):
-        return read_bytes(path, what, MOST_CONFIG).decode("utf-8-sig")
+        return _decoded(read_bytes(path, what, MOST_CONFIG))
 
 
 def read_table_text(path: str | Path, what: str, remedy: str = GIVE_ANOTHER, most: int = MOST_TABLE) -> str:
@@ -158,7 +159,19 @@ def read_table_text(path: str | Path, what: str, remedy: str = GIVE_ANOTHER, mos
         raw = read_bytes(path, what, most)
         if raw.startswith(GZIP_MAGIC) or str(path).endswith(".gz"):
             raw = _unpacked(raw, path, what, most)
-        return raw.decode("utf-8-sig")
+        return _decoded(raw)
+
+
+def _decoded(raw: bytes) -> str:
+    """Return the text of a file: UTF-8, or UTF-16 where it begins with its mark (what PowerShell's ">" writes).
+
+    Bytes that only begin like UTF-16 are refused as no UTF-8: of configurations and tables most signs are ASCII.
+    """
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        text = raw.decode("utf-16", "replace")
+        if 2 * len(text.encode("ascii", "ignore").replace(b"\0", b"")) > len(text):
+            return text
+    return raw.decode("utf-8-sig")
 
 
 def _unpacked(raw: bytes, path: str | Path, what: str, most: int) -> bytes:

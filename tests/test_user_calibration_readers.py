@@ -79,6 +79,79 @@ def test_a_closed_run_of_vllm(tmp_path: Path) -> None:
     assert "e2e_ms" not in run.measured
 
 
+def test_a_sweep_of_vllm_is_a_table_of_its_results(tmp_path: Path) -> None:
+    rows = [VLLM, {**VLLM, "max_concurrency": 32}, {**VLLM, "max_concurrency": "", "request_rate": 4.0}]
+    lines = [",".join(VLLM), *(",".join(str(value) for value in row.values()) for row in rows)]
+    runs = read_results(written(tmp_path, "\n".join(lines), "summary.csv"))
+    assert [run.given.get("concurrency", "") for run in runs] == ["16", "32", ""]
+    assert runs[0].measured == read_results(written(tmp_path, VLLM))[0].measured
+    assert (runs[2].given["mode"], runs[2].given["request_rate_rps"], runs[2].given["cv"]) == ("open", "4", "1")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be"])
+def test_results_one_behind_the_other_in_any_encoding_of_windows(tmp_path: Path, encoding: str) -> None:
+    text = "\r\n".join(json.dumps(result, indent=2) for result in (VLLM, {**VLLM, "max_concurrency": 32}))
+    path = tmp_path / "result.json"
+    path.write_bytes((("\ufeff" if encoding == "utf-16-be" else "") + text).encode(encoding))
+    assert [run.given["concurrency"] for run in read_results(path)] == ["16", "32"]
+
+
+def test_a_summary_of_llmperf(tmp_path: Path) -> None:
+    summary = {
+        "model": "Qwen/Qwen3-8B",
+        "num_concurrent_requests": 16,
+        "results_inter_token_latency_s_mean": 0.0155,
+        "results_ttft_s_mean": 0.2,
+        "results_ttft_s_quantiles_p99": 0.5,
+        "results_end_to_end_latency_s_mean": 4.0,
+        "results_number_input_tokens_mean": 1024.0,
+        "results_number_output_tokens_mean": 251.0,
+        "results_number_errors": 3,
+        "results_mean_output_throughput_token_per_s": 1000.0,
+        "results_num_completed_requests": 160,
+        "results_num_completed_requests_per_min": 240.0,
+    }
+    (run,) = read_results(written(tmp_path, summary))
+    assert (run.given["mode"], run.given["concurrency"], run.given["isl"]) == ("closed", "16", "1024")
+    told = {"ttft_ms": 200.0, "ttft_ms_p99": 500.0, "e2e_ms": 4000.0, "output_tok_s": 1000.0, "req_s": 4.0}
+    # the gap between tokens that LLMPerf prints has the first token among its gaps; (4.0 - 0.2) s are 250 gaps
+    assert run.measured == pytest.approx(told | {"tpot_ms": 15.2})
+    assert run.remarks == ("3 requests failed and are left out",)
+
+
+def test_a_report_of_the_inference_benchmarker_of_hugging_face(tmp_path: Path) -> None:
+    times = {"p50": 20.0, "p90": 25.0, "p99": 30.0, "avg": 21.0}
+    result = {
+        "id": "throughput",
+        "executor_type": "ConstantVUs",
+        "config": {"max_vus": 128, "duration": 120, "rate": None},
+        "successful_requests": 1000,
+        "failed_requests": 2,
+        "total_tokens": 200_000,
+        "total_tokens_sent": 500_000,
+        "token_throughput_secs": 1666.0,
+        "request_rate": 8.33,
+        "time_to_first_token_ms": times,
+        "inter_token_latency_ms": times,
+        "e2e_latency_ms": times,
+    }
+    at_rate = {**result, "executor_type": "ConstantArrivalRate", "config": {"max_vus": 128, "rate": 4.0}}
+    report = {
+        "config": {"benchmark_kind": "Sweep", "model_name": "Qwen/Qwen3-8B"},
+        "results": [{**result, "id": "warmup"}, result, at_rate],
+    }
+    closed, opened = read_results(written(tmp_path, report))
+    assert (closed.given["mode"], closed.given["concurrency"]) == ("closed", "128")
+    assert (opened.given["mode"], opened.given["request_rate_rps"]) == ("open", "4")
+    assert (closed.given["isl"], closed.given["osl"], closed.given["model"]) == ("500", "200", "Qwen/Qwen3-8B")
+    assert closed.measured["ttft_ms"] == closed.measured["tpot_ms"] == 21.0
+    assert closed.measured["ttft_ms_p99"] == 30.0
+    assert closed.remarks == ("2 requests failed and are left out",)
+    for bad in ({**report, "results": 5}, {**report, "results": [{**result, "successful_requests": 0}]}):
+        with pytest.raises(InputError, match=r"results is no list|no request was served"):
+            read_results(written(tmp_path, bad))
+
+
 def test_an_open_run_of_older_vllm(tmp_path: Path) -> None:
     (run,) = read_results(written(tmp_path, OLD_VLLM))
     assert (run.given["engine"], run.given["mode"], run.given["request_rate_rps"]) == ("vllm", "open", "4")
@@ -405,6 +478,34 @@ def test_reports_of_trtllm_bench(tmp_path: Path) -> None:
             {"mode": "static", "engine": "llamacpp", "batch": "4", "isl": "128", "osl": "64"},
             {"tpot_ms": 25.0},
         ),
+        (
+            # of sglang.bench_one_batch_server; a public run of 33 sequences (R1, 8 devices)
+            {
+                "run_name": "default",
+                "batch_size": 33,
+                "input_len": 8192,
+                "output_len": 65536,
+                "latency": 3998.5722,
+                "output_throughput": 551.92,
+                "last_ttft": 80.1232,
+            },
+            {"mode": "static", "engine": "sglang", "batch": "33", "isl": "8192", "osl": "65536"},
+            {"ttft_ms": 80123.2, "e2e_ms": 3998572.2, "tpot_ms": (3998.5722 - 80.1232) / 65536 * 1e3},
+        ),
+        (
+            # of sglang.bench_offline_throughput
+            {
+                "successful_requests": 100,
+                "total_latency": 20.0,
+                "total_input_tokens": 102_400,
+                "total_output_tokens": 25_600,
+                "request_throughput": 5.0,
+                "output_throughput": 1280.0,
+                "total_throughput": 6400.0,
+            },
+            {"mode": "offline", "engine": "sglang", "n_requests": "100", "isl": "1024", "osl": "256"},
+            {"req_s": 5.0, "output_tok_s": 1280.0, "total_tok_s": 6400.0},
+        ),
     ],
 )
 def test_benchmarks_of_batches(
@@ -412,7 +513,7 @@ def test_benchmarks_of_batches(
 ) -> None:
     (run,) = read_results(written(tmp_path, record))
     assert {key: run.given[key] for key in given} == given
-    assert run.measured == pytest.approx(measured)
+    assert run.measured == pytest.approx(measured, rel=1e-4)
 
 
 def test_sequences_with_one_prompt_in_common_are_refused(tmp_path: Path) -> None:

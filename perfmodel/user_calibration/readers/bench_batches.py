@@ -5,7 +5,8 @@ None of them has clients: a batch starts together, or all requests wait at the s
 - vLLM's `--output-json` states seconds (`avg_latency`) or rates (`requests_per_second`), not the batch and the lengths,
   which `--column batch=8 --column isl=1024 --column osl=128` add (vllm-project/vllm, vllm/benchmarks/latency.py,
   throughput.py).
-- SGLang writes a line per batch (sgl-project/sglang, python/sglang/bench_one_batch.py), in seconds.
+- SGLang writes a line per batch (sgl-project/sglang, python/sglang/bench_one_batch.py; bench_one_batch_server.py for
+  a batch that is sent to a server), in seconds, and rates of an offline run (bench_offline_throughput.py).
 - `llama-batched-bench --output-format jsonl` writes a line per batch of `pl` sequences (ggml-org/llama.cpp,
   tools/batched-bench/README.md), in seconds and tokens per second.
 """
@@ -24,6 +25,8 @@ from perfmodel.workload.traces import Content
 #: Keys that tell each kind of result.
 LATENCY, THROUGHPUT = ("avg_latency", "latencies"), ("requests_per_second", "elapsed_time", "num_requests")
 ONE_BATCH = ("batch_size", "input_len", "output_len", "prefill_latency", "median_decode_latency")
+ONE_BATCH_SERVER = ("batch_size", "input_len", "output_len", "latency", "output_throughput")
+OFFLINE = ("successful_requests", "total_latency", "total_input_tokens", "total_output_tokens", "request_throughput")
 LLAMA = ("n_kv_max", "pp", "tg", "pl", "t_tg")
 
 
@@ -51,6 +54,32 @@ def _one_batch(record: Mapping[str, Any], place: str) -> MeasuredRun:
     )
 
 
+def _one_batch_server(record: Mapping[str, Any], place: str) -> MeasuredRun:
+    """Read a line of SGLang's bench_one_batch_server, whose rate of outputs is over the time after the first token."""
+    lengths = {"batch": "batch_size", "isl": "input_len", "osl": "output_len"}
+    given = {column: text_of(number(record, key, place)) for column, key in lengths.items()}
+    found = metrics(record, {"ttft_ms": "last_ttft", "e2e_ms": "latency"}, place, unit=MS_PER_S)
+    batch, rate = number(record, "batch_size", place), number(record, "output_throughput", place)
+    found |= {"tpot_ms": MS_PER_S * batch / rate} if batch > 0 and rate > 0 else {}
+    return MeasuredRun(place, {"engine": "sglang", "mode": "static", **given}, found)
+
+
+def _offline(record: Mapping[str, Any], place: str) -> MeasuredRun:
+    """Read a line of SGLang's bench_offline_throughput."""
+    served = number(record, "successful_requests", place)
+    if not served >= 1:
+        raise InputError(f"{place}: successful_requests is 0, no request was served; give a run that served some")
+    rates = {"req_s": "request_throughput", "output_tok_s": "output_throughput", "total_tok_s": "total_throughput"}
+    given = {
+        "engine": "sglang",
+        "mode": "offline",
+        "n_requests": text_of(served),
+        "isl": text_of(number(record, "total_input_tokens", place) / served),
+        "osl": text_of(number(record, "total_output_tokens", place) / served),
+    }
+    return MeasuredRun(place, given, metrics(record, rates, place))
+
+
 def _llama(record: Mapping[str, Any], place: str) -> MeasuredRun:
     """Read a line of llama-batched-bench; the rate of prompts counts for one sequence, which runs alone."""
     if number(record, "is_pp_shared", place) > 0:
@@ -69,6 +98,8 @@ KINDS: tuple[tuple[tuple[str, ...], Callable[[Mapping[str, Any], str], MeasuredR
     (LATENCY, _vllm_latency),
     (THROUGHPUT, _vllm_throughput),
     (ONE_BATCH, _one_batch),
+    (ONE_BATCH_SERVER, _one_batch_server),
+    (OFFLINE, _offline),
     (LLAMA, _llama),
 )
 

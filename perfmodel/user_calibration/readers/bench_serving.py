@@ -3,7 +3,7 @@
 vLLM writes a JSON object with `--save-result` (vllm-project/vllm, vllm/benchmarks/serve.py; until 2025
 benchmarks/benchmark_serving.py), SGLang one object per line (sgl-project/sglang, python/sglang/bench_serving.py). Both
 state the load (`request_rate`, "inf" for all at once; `max_concurrency`), the tokens of all requests that were served,
-and means and percentiles in milliseconds.
+and means and percentiles in milliseconds. `vllm bench sweep serve` writes the same figures as a CSV (`summary.csv`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from hwdb import InputError
-from perfmodel.user_calibration.readers.reader import ResultReader, metrics, number, text_of
+from perfmodel.user_calibration.readers.reader import ResultReader, metrics, number, table_rows, text_of
 from perfmodel.user_calibration.run import MeasuredRun
 from perfmodel.workload.traces import Content
 
@@ -44,7 +44,9 @@ _SUMMARY = ("total_input_tokens", "total_output_tokens", "request_throughput", "
 
 
 def read_bench_serving(content: Content) -> Sequence[MeasuredRun]:
-    """Read one run per object of the file."""
+    """Read one run per object, or row, of the file."""
+    if content.kind == "table":
+        return [run_of(row, place) for place, row in table_rows(content)]
     return [run_of(record, f"{content.path}, {content.word} {n}") for n, record in content.records()]
 
 
@@ -122,11 +124,11 @@ def _load(record: Mapping[str, Any], place: str, served: float) -> tuple[dict[st
         flight = rate * seconds / 1e3
         if flight >= clients:
             return _closed(clients), (f"the cap of {clients:g} requests in flight was reached: read as a closed loop",)
-        return _open(record, rate), ()
+        return _open(record, rate, place), ()
     if math.isfinite(clients):
         return _closed(clients), ()
     if math.isfinite(rate):
-        return _open(record, rate), ()
+        return _open(record, rate, place), ()
     return {"mode": "offline", "n_requests": text_of(served)}, ("all requests were sent at once",)
 
 
@@ -134,11 +136,10 @@ def _closed(clients: float) -> dict[str, str]:
     return {"mode": "closed", "concurrency": text_of(clients)}
 
 
-def _open(record: Mapping[str, Any], rate: float) -> dict[str, str]:
+def _open(record: Mapping[str, Any], rate: float, place: str) -> dict[str, str]:
     """Return the columns of an open loop; gaps have a coefficient of variation of burstiness^-0.5 (gamma)."""
-    burstiness = record.get("burstiness")
-    smooth = isinstance(burstiness, int | float) and not isinstance(burstiness, bool) and burstiness > 0
-    spread = text_of(float(burstiness) ** -0.5) if smooth and burstiness is not None else ""
+    burstiness = number(record, "burstiness", place)
+    spread = text_of(burstiness**-0.5) if burstiness > 0 else ""
     return {"mode": "open", "request_rate_rps": text_of(rate), "cv": spread}
 
 
@@ -152,6 +153,8 @@ def _stated(record: Mapping[str, Any], key: str, place: str) -> float:
 
 READER = ResultReader(
     name="vllm bench serve or sglang.bench_serving",
-    recognises=lambda c: c.kind != "table" and c.has("total_input_tokens", "total_output_tokens", "request_throughput"),
+    recognises=lambda c: (
+        c.has("total_input_tokens", "total_output_tokens", "request_throughput") and not c.has("successful_requests")
+    ),
     read=read_bench_serving,
 )

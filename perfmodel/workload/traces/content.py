@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,7 @@ LARGEST = 2**63
 SHOWN = 40
 #: Most names of columns that a message lists.
 MOST_NAMES = 20
+_BLANK = re.compile(r"\s*")
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,7 @@ def content_of(text: str, path: str) -> Content:
     document = first if single else None
     if first is None:
         document = _parsed(text)
+        document = _one_after_another(text) if document is None else document
     kind = "lines" if document is None else "document"
     return Content(text, path, head, kind, _fields(first if document is None else document), document)
 
@@ -96,6 +99,19 @@ def _parsed(text: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError):
         return None
+
+
+def _one_after_another(text: str) -> list[Any] | None:
+    """Return the JSON values of a text that holds one behind the other (`cat a.json b.json`); None for others."""
+    decoder, found, at, text = json.JSONDecoder(), [], 0, text.strip()
+    try:
+        while at < len(text):
+            value, at = decoder.raw_decode(text, at)
+            found.append(value)
+            at += len(_BLANK.match(text, at).group())  # type: ignore[union-attr]  # which matches anywhere
+    except (ValueError, RecursionError):
+        return None
+    return found
 
 
 def _fields(value: Any) -> tuple[str, ...]:
