@@ -52,6 +52,14 @@ def _one_what_if(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answer, "what_if", lambda plan, *_: [{**as_planned(plan), "what_if": "a | b"}])
 
 
+def test_what_can_only_be_done_on_screen_is_neither_in_text_nor_on_paper(plan: search.Plan) -> None:
+    page, text = search.render_report(plan), search.render_report(plan, form="md")
+    for words in ("Click a heading to sort.", "Move SLOs, load, prices"):
+        assert f'<span class="on-screen">{words}' in page
+        assert words not in text
+    assert ".on-screen { display: none; }" in page.partition("@media print {")[2].partition("</style>")[0]
+
+
 def test_markdown_has_what_the_page_has_and_its_marks_are_escaped(plan: search.Plan) -> None:
     text = search.render_report(plan, form="md")
     assert search.headline(plan).split(":")[0] in text

@@ -100,8 +100,9 @@ def live_section() -> Section:
         short="Change it",
         title="What if you change the question?",
         live=True,
-        lead="Move SLOs, load, prices, PUE or confidence, or leave devices out: ranking and cost follow at once, in "
-        "this page. Where an exact answer needs the tool, the page says so, with the command.",
+        lead="",
+        on_screen="Move SLOs, load, prices, PUE or confidence, or leave devices out: ranking and cost follow at once, "
+        "in this page. Where an exact answer needs the tool, the page says so, with the command.",
     )
 
 
@@ -224,7 +225,8 @@ def candidates_section(plan: Plan, rows: Sequence[dict[str, Any]]) -> Section:
         id="candidates",
         short="Candidates",
         title="Candidates",
-        lead=f"{listed}{near}. Rank 1 is the recommendation. Click a heading to sort.",
+        lead=f"{listed}{near}. Rank 1 is the recommendation.",
+        on_screen="Click a heading to sort.",
         tables=[Table(table, columns, sortable=True, wide=("reason",), chosen=("rank", 1), id="table")],
         notes=reading_notes(plan, table),
     )
