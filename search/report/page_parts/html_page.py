@@ -91,7 +91,8 @@ class Section:
     """A part of the page. Empty fields are not shown.
 
     id: of the HTML element. short: its name in the navigation (default: the title). lead: the sentence under the title.
-    on_screen: what follows it where the page can be worked with, and is left out on paper and in text. live: whether the controls stand here. answers: to questions.
+    on_screen: what follows it where the page can be worked with; left out on paper and in text.
+    live: whether the controls stand here. answers: to questions.
     goals: bars of objectives. charts: names of figures in `Page.charts`. terms: (name, value) pairs. command: shown as
     code.
     """
