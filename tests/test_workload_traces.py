@@ -419,3 +419,43 @@ def test_objectives_are_spelled_with_their_unit() -> None:
         Objective.from_key("ttft_ms_p85", 10)
     with pytest.raises(InputError, match="objective tpot_ms 0 s is impossible"):
         Objective.from_key("tpot_ms", 0)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"timestamp": "2026-11-01T10:00:0{n}Z", "model": "m", "usage": {"prompt_tokens": 100, "completion_tokens": 7}},
+        {  # a result of OpenAI's Batch API
+            "custom_id": "r{n}",
+            "response": {
+                "status_code": 200,
+                "body": {"created": 1762000000, "usage": {"prompt_tokens": 100, "completion_tokens": 7}},
+            },
+            "error": None,
+        },
+    ],
+)
+def test_lengths_within_the_usage_of_a_log_are_read(tmp_path: Path, record: dict[str, object]) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_text("\n".join(json.dumps(record).replace("{n}", str(n)) for n in range(3)), encoding="utf-8")
+    trace = read_trace(path)
+    assert list(trace.input) == [100, 100, 100]
+    assert list(trace.output) == [7, 7, 7]
+
+
+def test_the_names_of_splitwise_and_openrouter_are_known(tmp_path: Path) -> None:
+    for header in ("arrival_timestamp,prompt_size,token_size", "created_at,tokens_prompt,tokens_completion"):
+        path = tmp_path / "trace.csv"
+        path.write_text(f"{header}\n0.0,1000,30\n10.5,2000,40\n", encoding="utf-8")
+        trace = read_trace(path)
+        assert (list(trace.input), list(trace.output)) == ([1000, 2000], [30, 40])
+
+
+def test_conversations_of_wildchat_are_those_of_messages(tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "a" * 400}, {"role": "assistant", "content": "b" * 80}]
+    lengths = []
+    for key in ("messages", "conversation"):
+        path = tmp_path / f"{key}.jsonl"
+        path.write_text(json.dumps({key: turns, "turn": 1}), encoding="utf-8")
+        lengths.append((list(read_trace(path).input), list(read_trace(path).output)))
+    assert lengths == [([100], [20])] * 2

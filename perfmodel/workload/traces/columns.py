@@ -14,18 +14,29 @@ LENGTHS = {
         *("input_tokens", "ContextTokens", "num_prefill_tokens", "prompt_tokens", "Request tokens", "input_length"),
         *("prompt_length", "input_len", "prompt_len", "num_prompt_tokens", "num_input_tokens", "n_prompt_tokens"),
         *("n_input_tokens", "isl", "prefill_tokens", "input_sequence_length", "input_toks", "prompt_toks"),
+        *("prompt_size", "tokens_prompt", "prompt_token_count", "input_token_count"),
     ),
     "output": (
         *("output_tokens", "GeneratedTokens", "num_decode_tokens", "completion_tokens", "Response tokens"),
         *("output_length", "response_length", "output_len", "generated_tokens", "num_output_tokens"),
         *("num_completion_tokens", "num_generated_tokens", "n_output_tokens", "generation_tokens", "osl"),
         *("decode_tokens", "output_sequence_length", "completion_length", "generation_length", "output_toks"),
+        *("token_size", "tokens_completion", "candidates_token_count", "output_token_count", "completion_toks"),
     ),
 }
 #: Names of a column of times, without their unit.
 TIMES = (
     *("arrival", "TIMESTAMP", "arrival_time", "arrived_at", "arrival_timestamp", "time", "ts", "start", "start_time"),
-    *("request_time", "request_start_time", "request_timestamp", "sent_at", "created_at", "submit_time", "datetime"),
+    *(
+        "request_time",
+        "request_start_time",
+        "request_timestamp",
+        "sent_at",
+        "created_at",
+        "submit_time",
+        "datetime",
+        "created",
+    ),
 )
 #: Names of a column that holds input and output tokens together.
 TOTALS = ("total_tokens", "num_total_tokens")

@@ -1,6 +1,12 @@
-"""Read traces in JSON of no known format: objects with the names of columns that a CSV may have, one per request."""
+"""Read traces in JSON of no known format: objects with the names of columns that a CSV may have, one per request.
+
+The figures may stand in objects within: logs of gateways and results of the Batch API of OpenAI have them in `usage`.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +25,7 @@ KNOWN = (
 
 def read_json_rows(content: Content) -> Parsed:
     """Read objects whose keys name tokens and times as the columns of a CSV do."""
-    found = list(content.records())
+    found = [(number, _flat(record)) for number, record in content.records()]
     names = list(dict.fromkeys(key for _, record in found for key in record))
     try:
         roles = roles_of(names[:_MOST_KEYS], content.path, f"{content.word} 1")
@@ -35,6 +41,26 @@ def read_json_rows(content: Content) -> Parsed:
     return parsed_of(Table(cells, lines, content.path, content.word), roles, kind="JSON")
 
 
+def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the figures of a record, those of objects within it under their own keys; outer ones come first."""
+    if not any(isinstance(value, dict) for value in record.values()):
+        return dict(record)
+    out: dict[str, Any] = {}
+    for key, value in _within(record, _DEEPEST):
+        out.setdefault(key, value)
+    return out
+
+
+def _within(record: Mapping[str, Any], deep: int) -> Iterator[tuple[str, Any]]:
+    """Yield the keys and figures of a record, then those of the objects within it, so many levels deep."""
+    yield from ((key, value) for key, value in record.items() if not isinstance(value, dict))
+    for value in record.values():
+        if isinstance(value, dict) and deep:
+            yield from _within(value, deep - 1)
+
+
+#: Levels of objects that are looked into: `response.body.usage` of OpenAI's Batch API has three.
+_DEEPEST = 3
 #: Keys that are looked at. Chosen: far more than requests have.
 _MOST_KEYS = 200
 

@@ -1,5 +1,7 @@
 """Read conversations in ShareGPT's JSON (`conversations` of `from`, `value`), or as `messages` of `role`, `content`.
 
+WildChat and LMSYS-Chat call the latter `conversation`.
+
 Each answer is a request; its prompt is all that was said before. The files have texts, not tokens, and no times: the
 trace has estimated lengths only.
 """
@@ -22,7 +24,7 @@ from perfmodel.workload.traces.trace import Trace
 #: count them", help.openai.com, 2024); tokenizers work on bytes, so other scripts follow their bytes.
 BYTES_PER_TOKEN = 4.0
 #: Key of the list of messages -> (key of the speaker, key of the text).
-SHAPES = {"conversations": ("from", "value"), "messages": ("role", "content")}
+SHAPES = {"conversations": ("from", "value"), "messages": ("role", "content"), "conversation": ("role", "content")}
 #: Speakers whose messages a model has written.
 MODELS = ("gpt", "assistant", "model", "chatgpt", "bing", "bard", "bot")
 
