@@ -444,7 +444,7 @@ def test_lengths_within_the_usage_of_a_log_are_read(tmp_path: Path, record: dict
 
 
 def test_the_names_of_splitwise_and_openrouter_are_known(tmp_path: Path) -> None:
-    for header in ("arrival_timestamp,prompt_size,token_size", "created_at,tokens_prompt,tokens_completion"):
+    for header in ("arrival_time_s,prompt_size,token_size", "created_at_s,tokens_prompt,tokens_completion"):
         path = tmp_path / "trace.csv"
         path.write_text(f"{header}\n0.0,1000,30\n10.5,2000,40\n", encoding="utf-8")
         trace = read_trace(path)
