@@ -42,7 +42,7 @@ def read_json_rows(content: Content) -> Parsed:
 
 
 def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the figures of a record, those of objects within it under their own keys; outer ones come first."""
+    """Return a record with the keys of the objects within it beside its own, which come first."""
     if not any(isinstance(value, dict) for value in record.values()):
         return dict(record)
     out: dict[str, Any] = {}
@@ -52,8 +52,8 @@ def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _within(record: Mapping[str, Any], deep: int) -> Iterator[tuple[str, Any]]:
-    """Yield the keys and figures of a record, then those of the objects within it, so many levels deep."""
-    yield from ((key, value) for key, value in record.items() if not isinstance(value, dict))
+    """Yield the keys and values of a record, then those of the objects within it, so many levels deep."""
+    yield from record.items()
     for value in record.values():
         if isinstance(value, dict) and deep:
             yield from _within(value, deep - 1)
