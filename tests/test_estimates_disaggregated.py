@@ -80,6 +80,25 @@ def test_answers_in_the_making_are_rate_times_time(share: float) -> None:
     assert one(found.running) == pytest.approx(one(found.request_rate * 299 * found.tpot[0]), rel=0.02)
 
 
+@pytest.mark.parametrize(("name", "made_by", "tp"), [("qwen3-0.6b", "vllm", 1), ("llama-3.1-8b", "sglang", 2)])
+def test_more_clients_never_find_less_beside_them_where_a_captured_graph_is_full(
+    name: str, made_by: str, tp: int
+) -> None:
+    """Steps beyond the largest graph yield less: the rate stays, and what is left of the clients decodes."""
+    concurrency = np.geomspace(100.0, 1400.0, 40)
+    pools = pool(tp=np.full(40, tp))
+    load = load_of(lengths(300, 400, concurrency=1.0), 40)
+    found = estimate_pools(
+        model(name),
+        replace(load, concurrency=concurrency),
+        (pools, pools),
+        (np.full(40, 4.0), np.ones(40)),
+        engine=engine(made_by),
+    )
+    for values in (found.running, found.ttft[0], found.tpot[0]):
+        assert (np.diff(values) >= 0.0).all()
+
+
 def test_an_offline_batch_drains_its_queue() -> None:
     found = pair(lengths(2000, 300, n_requests=5000))
     assert one(found.latency.wait) == pytest.approx(5000 / one(found.request_rate) / 2, rel=0.05)

@@ -544,6 +544,22 @@ def test_a_rising_root_is_found_in_few_steps_whatever_bends_on_the_way() -> None
     assert len(calls) <= 20
 
 
+def test_a_root_at_a_jump_is_the_place_before_it() -> None:
+    """Jumps over 1 of both signs of distance and of very unequal sides, and a law beside them that does not jump."""
+    calls, place = [], np.array([0.3, 2.0, 4.0, 1.0])
+
+    def ratio(x: np.ndarray) -> np.ndarray:
+        calls.append(x)
+        jump = np.array([0.5, 0.006, 1e3, 0.0]) * (x >= place)
+        return np.array([0.9, 0.9999, 1e-3, 1.0]) * x / place + jump
+
+    found = rising_root(np.full(4, 1e-9), np.full(4, 4.9), ratio)
+    np.testing.assert_allclose(found, place, rtol=2e-7)
+    assert (found[:3] < place[:3]).all()
+    assert found[3] == pytest.approx(1.0, rel=1e-11)
+    assert len(calls) <= 36
+
+
 def test_sequences_at_a_rate_solve_littles_law() -> None:
     """Below the first knot, between knots, at the last one and beyond it; time rises ever faster along the knots."""
     knots, time = np.array([[1.0], [4.0], [16.0], [64.0]]), np.array([[0.01], [0.012], [0.02], [0.06]])

@@ -46,7 +46,7 @@ def evaluate_kept(settings: Settings, group: Group, costs: CostModel | None = No
     if group.mode != "open" or not limited.any():
         return found, share
     missed = _excess(found, limits) > 0.0
-    sought = missed | (limited & at_highest_rate(settings.cases)[group.rows])
+    sought = missed | (limited & at_highest_rate(settings.cases, group.rows))
     if not sought.any():
         return found, share
     each, lower = _at_limits(

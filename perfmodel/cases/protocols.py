@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from hwdb.tomlfile import read_toml
-from perfmodel.arrays import Mask
+from perfmodel.arrays import Index, Mask
 from perfmodel.cases.read import Cases, Texts
 
 TABLE = Path(__file__).with_name("protocols.toml")
@@ -53,8 +53,10 @@ def with_kept_limits(cases: Cases) -> Cases:
 
     Refuses rows whose `protocol` is unknown.
     """
-    names = _named(cases)
-    known, models = protocols(), cases.text["model"]
+    known, models, stated = protocols(), cases.text["model"], cases.text["protocol"]
+    unknown = (stated != "") & ~np.isin(stated, list(known))
+    cases.refuse(unknown, (f"protocol {s!r} is none of {', '.join(known)}" for s in stated))
+    names = _named(cases, slice(None))
     number = dict(cases.number)
     for key, column in KEPT.items():
         found = [
@@ -65,23 +67,22 @@ def with_kept_limits(cases: Cases) -> Cases:
     return replace(cases, number=number)
 
 
-def at_highest_rate(cases: Cases) -> Mask:
-    """Return True for rows that state the highest rate at which their benchmark's limits were kept, (R,)."""
-    highest = {name for name, one in protocols().items() if one.highest}
-    return np.array([name in highest for name in _named(cases)], bool)
+def at_highest_rate(cases: Cases, rows: Index) -> Mask:
+    """Return True where rows state the highest rate at which their benchmark's limits were kept, (N,) as `rows`."""
+    highest = [name for name, one in protocols().items() if one.highest]
+    return np.isin(_named(cases, rows), highest)
 
 
-def _named(cases: Cases) -> Texts:
-    """Return the protocol of each row, (R,); "" for none."""
-    text, known = cases.text, protocols()
-    stated = text["protocol"]
-    unknown = (stated != "") & ~np.isin(stated, list(known))
-    cases.refuse(unknown, (f"protocol {s!r} is none of {', '.join(known)}" for s in stated))
+def _named(cases: Cases, rows: Index | slice) -> Texts:
+    """Return the protocol of each of some rows, (N,); "" for none."""
+    known = protocols()
+    stated, datasets, sources = (cases.text[name][rows] for name in ("protocol", "dataset", "source"))
     names = stated.copy()
-    for row, (dataset, source) in enumerate(zip(text["dataset"], text["source"], strict=True)):
-        path = source.split(" @")[0].rstrip("/")  # a version of the repository may follow the path
+    for row in np.flatnonzero(stated == "").tolist():
+        published = [name for name, one in known.items() if datasets[row].startswith(one.publication)]
+        if not published:
+            continue
+        path = sources[row].split(" @")[0].rstrip("/")  # a version of the repository may follow the path
         scenario = path.rsplit("/", 1)[-1].lower()
-        for name, one in known.items():
-            if not names[row] and dataset.startswith(one.publication) and scenario == one.scenario:
-                names[row] = name
+        names[row] = next((name for name in published if known[name].scenario == scenario), "")
     return names

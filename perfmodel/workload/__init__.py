@@ -26,6 +26,7 @@ from perfmodel.workload.load import (
 from perfmodel.workload.output_lengths import (
     LEAST_LENGTH_CV,
     OUTPUT_LENGTH_CV,
+    Survival,
     longest,
     shorter_of_two,
     survival,
@@ -63,6 +64,7 @@ __all__ = [
     "Peak",
     "Period",
     "Slo",
+    "Survival",
     "Trace",
     "Workload",
     "histogram",

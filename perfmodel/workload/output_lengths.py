@@ -39,9 +39,22 @@ def survival(outputs: Array, cv: Array, ages: Array) -> Array:
     >>> survival(np.array(100.0), np.array(1.0), np.array([0.0, 100.0])).round(3).tolist()
     [1.0, 0.368]
     """
-    shape = _shape(cv)
-    with np.errstate(over="ignore", under="ignore"):
-        return np.exp(-np.power(np.maximum(ages, 0.0) * _gamma(1.0 + 1.0 / shape) / outputs, shape))
+    return Survival(outputs, cv).at(ages)
+
+
+class Survival:
+    """Give what `survival` returns, at one age after the other. outputs, cv: as there."""
+
+    def __init__(self, outputs: Array, cv: Array) -> None:
+        """Keep what does not depend on the age."""
+        self._outputs, self._shape = outputs, _shape(cv)
+        with np.errstate(over="ignore", under="ignore"):
+            self._scale = _gamma(1.0 + 1.0 / self._shape)
+
+    def at(self, ages: Array) -> Array:
+        """Return the share of outputs that are longer than `ages` tokens."""
+        with np.errstate(over="ignore", under="ignore"):
+            return np.exp(-np.power(np.maximum(ages, 0.0) * self._scale / self._outputs, self._shape))
 
 
 def quantile(outputs: Array, cv: Array, ranks: Array, most: Array) -> Array:

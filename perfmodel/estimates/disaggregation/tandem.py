@@ -41,6 +41,8 @@ from perfmodel.workload import RANKS, Load
 _KNOTS = 6
 #: Fewest sequences that run on average, and lowest rate (requests/s) that is searched from.
 _LEAST_RUNNING, _LEAST_RATE = 1e-6, 1e-9
+#: Least share of the requests that is left over where the rate stays at a limit. Chosen: above the error of a root.
+_LEAST_LEFT = 1e-6
 
 
 @dataclass(frozen=True)
@@ -93,11 +95,10 @@ def serve_tandem(front: Prepared, back: Prepared, demand: Load, prompts: PromptP
         prompts: the prefill pool.
         transfer: hand-over of requests to the decode pool.
     """
-    workers, request_time = transfer.workers[1], front.steps.request_time(demand.input)
+    request_time = front.steps.request_time(demand.input)
     handed_over = transfer.after(prompts.alone)
     tandem = _tandem(back, demand, prompts, transfer, demand.mean(handed_over + request_time))
-    rate, wait = _rate(tandem)
-    running = tandem.running(rate / workers)
+    rate, wait, running = _rate(tandem)
     decode = back.steps.decode(np.maximum(running, _LEAST_RUNNING), demand.decode_context, demand.drafts)
     population = np.where(np.isfinite(demand.concurrency), demand.concurrency, demand.n_requests)
     burst = _burst(demand, population, prompts, wait)
@@ -218,17 +219,21 @@ def _saturated(demand: Load, rate: Array) -> Mask:
     return np.asarray(rate < demand.rate * SATURATED_SHARE)
 
 
-def _rate(tandem: Tandem) -> tuple[Array, Array]:
-    """Return (requests/s, mean seconds of waiting for a prefill worker) in equilibrium. (N,) each"""
+def _rate(tandem: Tandem) -> tuple[Array, Array, Array]:
+    """Return (requests/s, mean seconds of waiting for a prefill worker, sequences on one decode worker), (N,) each.
+
+    In equilibrium.
+    """
     return _open_rate(tandem) if tandem.demand.arrival == "open" else _closed_rate(tandem)
 
 
-def _open_rate(tandem: Tandem) -> tuple[Array, Array]:
+def _open_rate(tandem: Tandem) -> tuple[Array, Array, Array]:
     """Do as `_rate`, for arrivals at a given rate: all of them are served, up to what the pools can do."""
     demand = tandem.demand
     rate = np.minimum(demand.rate, tandem.max_rate())
     wait = tandem.prompts.wait(rate, arrival_cv=demand.cv)
-    return rate, wait + np.where(_saturated(demand, rate), backlog_wait(demand, rate), 0.0)
+    wait = wait + np.where(_saturated(demand, rate), backlog_wait(demand, rate), 0.0)
+    return rate, wait, tandem.running(rate / tandem.workers)
 
 
 def backlog_wait(demand: Load, rate: Array) -> Array:
@@ -242,14 +247,15 @@ def backlog_wait(demand: Load, rate: Array) -> Array:
         return requests * (1.0 / rate - 1.0 / demand.rate) / 2.0
 
 
-def _closed_rate(tandem: Tandem) -> tuple[Array, Array]:
-    """Do as `_rate`, for a fixed number of requests in flight: solve Little's law over both pools."""
-    demand, prompts, before = tandem.demand, tandem.prompts, tandem.before
+def _closed_rate(tandem: Tandem) -> tuple[Array, Array, Array]:
+    """Do as `_rate`, for a fixed number of requests in flight: solve Little's law over both pools.
+
+    Where steps with more sequences than a captured graph holds yield less, the rate stays at what that graph yields
+    while the sequences grow: they are what is left of the requests.
+    """
+    demand, prompts, before, workers = tandem.demand, tandem.prompts, tandem.before, tandem.workers
     offline = demand.arrival == "offline"
     population = demand.n_requests if offline else demand.concurrency
-
-    def decoding(rate: Array) -> Array:
-        return tandem.workers * tandem.running(rate / tandem.workers)
 
     def handed_over(rate: Array) -> Array:
         return before + tandem.transfer.wait(rate, _others(demand, population))
@@ -258,16 +264,21 @@ def _closed_rate(tandem: Tandem) -> tuple[Array, Array]:
         """Return the requests that are somewhere in the pools at `rate`, over those in flight, (N,)."""
         wait = arrival_theorem_wait(prompts, rate, population)
         inside = rate * (handed_over(rate) + prompts.prefill_time(rate, wait) + wait)
-        return np.asarray((inside + decoding(rate)) / population)
+        return np.asarray((inside + workers * tandem.running(rate / workers)) / population)
 
     most = tandem.max_rate()
     root = rising_root(np.full_like(most, _LEAST_RATE), most, share_inside)
     # over a network of unknown bandwidth a hand-over takes an unknown time
     rate = np.where(np.isnan(before), np.nan, root)
+    queued = arrival_theorem_wait(prompts, root, population)
+    running, over = tandem.running(rate / workers), handed_over(rate)
+    prefill = prompts.prefill_time(rate, queued)
+    left = population - workers * running - rate * (over + prefill + queued)
+    held = root < most * (1.0 - _LEAST_LEFT)  # at the rate of a full graph, not of full pools
+    running = running + np.where(held & (left > _LEAST_LEFT * population), left, 0.0) / workers
     # requests that are neither decoded nor prefilled wait for a prefill worker; an offline queue runs dry: half of that
-    prefill = prompts.prefill_time(rate, arrival_theorem_wait(prompts, root, population))
-    wait = np.maximum((population - decoding(rate)) / rate - handed_over(rate) - prefill, 0.0)
-    return rate, wait / 2.0 if offline else wait
+    wait = np.maximum((population - workers * running) / rate - over - prefill, 0.0)
+    return rate, wait / 2.0 if offline else wait, running
 
 
 def arrival_theorem_wait(prompts: PromptPool, rate: Array, population: Array) -> Array:

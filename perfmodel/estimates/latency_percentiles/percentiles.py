@@ -19,7 +19,7 @@ from perfmodel import equations as eq
 from perfmodel.arrays import Array, Mask, clipped
 from perfmodel.estimates.columns.groups import WaitShape
 from perfmodel.serving import TINY, with_backlog
-from perfmodel.workload import RANKS, output_quantile, survival
+from perfmodel.workload import RANKS, Survival, output_quantile
 
 #: Halvings of the bracket of a wait: it ends within 1e-6 of its longest value.
 _WAIT_BISECTIONS = 20
@@ -77,10 +77,11 @@ def step_wait(mean: Array, shape: WaitShape, rank: float) -> Array:
     low = np.zeros(np.broadcast_shapes(mean.shape, long_mean.shape))
     last = output_quantile(long_mean, shape.long_cv, np.array(rank), np.array(np.inf))
     high = low + np.maximum(np.max(longest, axis=0), last)
+    longer_than = Survival(np.maximum(long_mean, TINY), shape.long_cv)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         for _ in range(_WAIT_BISECTIONS):
             middle = 0.5 * (low + high)
-            beyond = long_share * survival(np.maximum(long_mean, TINY), shape.long_cv, middle)
+            beyond = long_share * longer_than.at(middle)
             for share, most in zip(shares, longest, strict=True):
                 beyond = beyond + share * np.maximum(1.0 - middle / np.maximum(most, TINY), 0.0)
             later = beyond > 1.0 - rank

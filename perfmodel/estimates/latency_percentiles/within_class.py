@@ -8,7 +8,7 @@ request once, after its first token, is shared by few tokens.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -113,13 +113,16 @@ def tpot_mean(found: Spread) -> Array:
 def tpot(found: Spread, statistic: str) -> Array:
     """Return a percentile of TPOT within each class, seconds, (C, N). statistic: a key of `workload.RANKS`."""
     outputs = _several(found)
-    slow = _mixture(lambda rank: _tpot(found, outputs, rank), statistic, normal=True)
+    slow = _mixture(_tpot(found, outputs).at, statistic, normal=True)
     rows = np.flatnonzero(_differs_by_start(found))
     if len(rows):
         part = found.take(rows)
         weights = (_WEIGHTS if len(outputs) > 1 else np.ones(1)) / len(PACE_STARTS)
         several = np.tile(weights, len(PACE_STARTS))
-        slow[..., rows] = _mixture(lambda rank: _paced(part, outputs[..., rows], rank), statistic, several, normal=True)
+        laws = _paced(part, outputs[..., rows])
+        slow[..., rows] = _mixture(
+            lambda rank: np.concatenate([law.at(rank) for law in laws]), statistic, several, normal=True
+        )
     return np.minimum(slow, _slowest(found))
 
 
@@ -137,12 +140,13 @@ def e2e(found: Spread, statistic: str) -> Array:
     queued = _all_at_start(found)
     won, drawn = np.where(queued, later * _settling(found, outputs)[0], 0.0), np.where(queued, 0.0, 1.0)
     apart = np.where(queued, means * _within_parts(found), 0.0)  # what else differs between them is small
+    pace = _tpot(found, outputs, drawn)
 
     def at(rank: str) -> Array:
         with np.errstate(invalid="ignore"):
             first = found.quantile("ttft", rank) - found.latency.ttft
             first = first - np.minimum(won, np.maximum(first, 0.0))
-            parts = first, later * (_tpot(found, outputs, rank, drawn) - means), percentiles.normal_part(apart, rank)
+            parts = first, later * (pace.at(rank) - means), percentiles.normal_part(apart, rank)
             squares = sum(part * np.abs(part) for part in parts)
             whole = found.latency.ttft + later * means + np.sign(squares) * np.sqrt(np.abs(squares))
         return np.where(np.isfinite(found.latency.ttft), whole, found.latency.ttft)
@@ -303,8 +307,8 @@ def _by_start(paces: Array, outputs: Array, mean: Array) -> Array:
     return np.asarray(paces[:, left, rows] * (1.0 - part) + paces[:, left + 1, rows] * part)
 
 
-def _paced(found: Spread, outputs: Array, statistic: str) -> Array:
-    """Return a percentile of TPOT of requests by when they began and of so many output tokens, seconds, (S J, C, N).
+def _paced(found: Spread, outputs: Array) -> list[_Skewed]:
+    """Return how TPOT of requests of so many output tokens is distributed, by when they began, (J, C, N) each.
 
     What is left of the drift of all is that within such a part.
     """
@@ -314,19 +318,27 @@ def _paced(found: Spread, outputs: Array, statistic: str) -> Array:
     drift = np.sqrt(np.maximum(np.square(shape.drift) - np.square(started), 0.0))
     paces = _by_start(shape.pace_by_start, outputs, found.mean(found.classes.output))
     paces = paces / np.maximum(paces.mean(axis=0), TINY)
-    return np.concatenate([_tpot(found, outputs, statistic, pace=pace, drift=drift) for pace in paces])
+    return [_tpot(found, outputs, pace=pace, drift=drift) for pace in paces]
+
+
+class _Skewed(NamedTuple):
+    """How a quantity is distributed that is nearly normal: its mean, standard deviation, skewness, least value."""
+
+    mean: Array
+    deviation: Array
+    skew: Array
+    least: Array
+
+    def at(self, statistic: str) -> Array:
+        """Return a percentile, in the shape of the mean. statistic: a key of `workload.RANKS`."""
+        found = percentiles.skewed_percentile(self.mean, self.deviation, self.skew, statistic)
+        return np.asarray(np.maximum(found, self.least))
 
 
 def _tpot(
-    found: Spread,
-    outputs: Array,
-    statistic: str,
-    drawn: Array | float = 1.0,
-    *,
-    pace: Array | float = 1.0,
-    drift: Array | None = None,
-) -> Array:
-    """Return a percentile of TPOT of requests of so many output tokens, seconds, (J, C, N).
+    found: Spread, outputs: Array, drawn: Array | float = 1.0, *, pace: Array | float = 1.0, drift: Array | None = None
+) -> _Skewed:
+    """Return how TPOT of requests of so many output tokens is distributed, seconds, (J, C, N).
 
     drawn: part of the deviations of the single delay and by drift that counts, (N,). pace: their mean time per token
     over that of all, (J, C, N). drift: in place of `TokenShape.drift`, (N,).
@@ -348,7 +360,7 @@ def _tpot(
     skew = np.minimum(uneven / np.sqrt(np.maximum(interrupted * steps, TINY)), _MOST_SKEW)
     skew = skew * (met / np.maximum(deviation, TINY)) ** 3
     # no request is faster than one that meets no prompt
-    return np.maximum(percentiles.skewed_percentile(mean, deviation, skew, statistic), np.minimum(mean, time.step))
+    return _Skewed(mean, deviation, skew, np.minimum(mean, time.step))
 
 
 def _mixture(at: Callable[[str], Array], statistic: str, weights: Array = _WEIGHTS, *, normal: bool = False) -> Array:

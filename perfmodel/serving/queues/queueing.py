@@ -23,6 +23,9 @@ _HALVINGS = 8
 _STEPS_TO_ROOT = 40
 #: Relative error at which a root counts as found. Chosen: far below what any figure is rounded to.
 _ROOT_TOLERANCE = 1e-11
+#: Slope on logarithms from which a law is taken to jump, and relative width of the bracket at which a jump counts as
+#: found. Chosen: a queue rises by 1 / (1 - load), to `MAX_UTILISATION` of it; the width is far below a search's steps.
+_STEEPEST, _JUMP_TOLERANCE = 10.0 / (1.0 - MAX_UTILISATION), 1e-7
 #: Newton steps for the parameter of a Poisson law, known by the mean of its numbers above zero. Chosen: the error
 #: squares with each step.
 _NEWTON = 5
@@ -331,19 +334,22 @@ def bracketed_root(low: Array, high: Array, ratio: Callable[[Array], Array]) -> 
 def rising_root(low: Array, high: Array, ratio: Callable[[Array], Array]) -> Array:
     """Solve ratio(x) = 1 per candidate, (N,), for a finite `ratio` that rises with x from `low` to `high`, all above 0.
 
-    It is `high` where the ratio stays below 1, and `low` where it is above 1 already or unknown. The Illinois method
-    (Dowell & Jarratt, BIT 11, 1971) on logarithms, in which a law of queues is nearly a straight line: a few steps
-    where bisection takes forty.
+    It is `high` where the ratio stays below 1, and `low` where it is above 1 already or unknown; where the ratio jumps
+    over 1, it is the place before the jump. The Illinois method (Dowell & Jarratt, BIT 11, 1971) on logarithms, in
+    which a law of queues is nearly a straight line: a few steps where bisection takes forty. A jump is halved.
     """
     left, right = np.log(low), np.log(high)
     with np.errstate(divide="ignore"):
         below, above = np.log(ratio(low)), np.log(ratio(high))
     start, end, open_ = left, right, (below < 0.0) & (above > 0.0)
+    lowest, highest = below, above
     out, side = np.where(below < 0.0, end, start), np.zeros(len(start))
     for _ in range(_STEPS_TO_ROOT):
         if not open_.any():
             break
         tried = np.where(open_, left - below * (right - left) / np.where(open_, above - below, 1.0), out)
+        jumps = open_ & (highest - lowest > _STEEPEST * (right - left))
+        tried = np.where(jumps, (left + right) / 2.0, tried)
         found = np.log(ratio(np.exp(tried)))
         out, under = np.where(open_, tried, out), found < 0.0
         # an end that stays twice in a row counts half
@@ -351,6 +357,9 @@ def rising_root(low: Array, high: Array, ratio: Callable[[Array], Array]) -> Arr
             np.where(under, found, np.where(side > 0.0, below / 2.0, below)),
             np.where(under, np.where(side < 0.0, above / 2.0, above), found),
         )
+        lowest, highest = np.where(under, found, lowest), np.where(under, highest, found)
         left, right, side = np.where(under, tried, left), np.where(under, right, tried), np.where(under, -1.0, 1.0)
-        open_ = open_ & (np.abs(found) > _ROOT_TOLERANCE) & (right - left > _ROOT_TOLERANCE)
+        jumps &= right - left < _JUMP_TOLERANCE
+        out = np.where(jumps, left, out)
+        open_ = open_ & (np.abs(found) > _ROOT_TOLERANCE) & (right - left > _ROOT_TOLERANCE) & ~jumps
     return np.asarray(np.exp(out))

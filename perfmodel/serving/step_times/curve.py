@@ -47,10 +47,11 @@ class DecodeCurve:
         excess = self.running - rate * self.time
         enough = excess >= 0.0
         upper = np.argmax(enough, axis=0)
-        lower, column = np.maximum(upper - 1, 0), np.arange(excess.shape[1])
-        short, rise = excess[lower, column], excess[upper, column] - excess[lower, column]
+        count, column = excess.shape[1], np.arange(excess.shape[1])
+        ends = np.maximum(upper - 1, 0) * count + column, upper * count + column  # places among all knots
+        (short, over), (start, end) = ([v.ravel().take(at) for at in ends] for v in (excess, self.running))
+        rise = over - short
         part = -short / np.where(rise > 0.0, rise, 1.0)
-        start, end = self.running[lower, column], self.running[upper, column]
         between = np.where(upper > 0, start + part * (end - start), rate * self.time[0])
         return np.asarray(np.where(enough.any(axis=0), np.minimum(between, most), most))
 
