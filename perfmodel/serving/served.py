@@ -19,7 +19,8 @@ class RequestTimes:
     ttft: from arrival to the first token. tpot: per output token after the first. wait: part of ttft spent in queues
     before the prefill. burst: what the opening burst of a benchmark adds to ttft, averaged over all its requests.
     prefill: time to compute the prompt. planned: part of the wait that is for a step planned before the request came,
-    alike for all requests (`queueing.planned_wait`), (N,).
+    alike for all requests (`queueing.planned_wait`), (N,). handed_on: part of ttft after the prefill, until a client gets
+    the token (`queueing.handed_on`), (N,).
     """
 
     ttft: Array
@@ -28,6 +29,7 @@ class RequestTimes:
     burst: Array
     prefill: Array
     planned: Array | float = 0.0
+    handed_on: Array | float = 0.0
 
 
 #: Shares of the requests of a run that began before those that `TokenShape.pace_by_start` describes, and how long their

@@ -67,11 +67,11 @@ class Latency(ColumnGroup):
 
     ttft: time to first token, = prefill + wait + front_end. tpot: time per output token after the first, interference
     included. e2e: ttft + (output - 1) tpot. prefill: computing the prompt (and handing it over between pools). wait:
-    queues before that, the opening burst of a benchmark included. front_end: HTTP and tokenisation. step: decode
-    step per output token, without interference. itl_tail: a gap between tokens in which prompts are prefilled, as many
-    as there usually are then; itl_most: the longest gap. interference: what one prefill adds to the decode of the
-    others; growth: what one twice as long takes longer, over that. tokens_per_step: tokens that arrive together, more
-    than 1 with speculative decoding.
+    queues before that, the opening burst of a benchmark included. front_end: HTTP and tokenisation, and until a
+    token that is made is handed on. step: decode step per output token, without interference. itl_tail: a gap between
+    tokens in which prompts are prefilled, as many as there usually are then; itl_most: the longest gap. interference:
+    what one prefill adds to the decode of the others; growth: what one twice as long takes longer, over that.
+    tokens_per_step: tokens that arrive together, more than 1 with speculative decoding.
     """
 
     ttft: Array

@@ -118,7 +118,7 @@ def _by_class(steps: StepModel, load: Load, served: Served) -> tuple[Latency, Re
         "e2e": times.ttft + np.maximum(load.output - 1.0, 0.0) * times.tpot,
         "prefill": times.prefill,
         "wait": times.wait + times.burst,
-        "front_end": steps.request_time(load.input),
+        "front_end": steps.request_time(load.input) + times.handed_on,
         "step": decode / load.accepted,
         "itl_tail": mixed,
         "itl_most": longest_gap(steps, load, served.running, (decode, mixed, load.mean(interference))),

@@ -10,7 +10,7 @@ import numpy as np
 from perfmodel.arrays import Array, Mask
 from perfmodel.serving.limits import MAX_UTILISATION, TINY
 from perfmodel.serving.queues.admission import admission_wait, queued_by_rank, waiting_share
-from perfmodel.serving.queues.queueing import planned_wait, step_residual, wait_cv, wait_of_bursts
+from perfmodel.serving.queues.queueing import handed_on, planned_wait, step_residual, wait_cv, wait_of_bursts
 from perfmodel.serving.queues.run_waits import CV_WITHOUT_DRIFT, mean_in_run, run_noise
 from perfmodel.serving.queues.variation import Variation, variation_of
 from perfmodel.serving.served import WaitShape
@@ -127,6 +127,16 @@ def planned_in_run(replica: Replica, point: Point, rate: Array, crowded: Array) 
     step = 1.0 / (busy / longer + (1.0 - busy) / point.step)
     runs = -np.expm1(-point.running) * (1.0 - _crowded(replica, crowded))
     return planned_wait(runs, step, ahead=replica.steps.runs_ahead)
+
+
+def token_handed_on(replica: Replica, point: Point, rate: Array) -> Array:
+    """Return the mean seconds until a client gets the first token, once it is made (`handed_on`), (N,).
+
+    rate: requests/s, (N,).
+    """
+    prompts = replica.load.mean(point.prefill.shared)
+    behind = rate * prompts if replica.mixed.separate else np.zeros_like(rate)
+    return handed_on(behind, (point.step, prompts), late=replica.steps.hands_on_late)
 
 
 def _crowded(replica: Replica, chance: Array) -> Array:

@@ -222,6 +222,11 @@ class StepModel:
         return np.asarray(self.engine.overlap_scheduling & (self.sharding.pp == 1))
 
     @property
+    def hands_on_late(self) -> bool:
+        """Return whether clients get the tokens of a step when the next one ends (`Engine.embedded`: not in batch use)."""
+        return self.engine.hands_on_late
+
+    @property
     def most_captured(self) -> Array:
         """Return the most sequences of a decode step that is replayed from a captured graph, (N,); 0: none is."""
         captures = np.array([self.engine.captures(d) for d in self.hardware.devices])[self.hardware.index]
