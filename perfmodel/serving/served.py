@@ -59,7 +59,9 @@ class WaitShape:
 
     The wait for a step: shares `short_shares` of the requests wait uniformly between 0 and `short_longest` seconds,
     (N,) each. A share `long_share` waits by a Weibull law with coefficient of variation `long_cv`, (N,) each, whose
-    mean follows from the mean wait of all requests. The other requests do not wait for a step.
+    mean follows from the mean wait of all requests. The other requests do not wait for a step. beside: mean seconds of
+    the prefill that prompts of others in the same steps add, as far as their number varies, (N,): they are spread as a
+    part of this wait.
     """
 
     uniform_share: Array | float = 0.0
@@ -73,6 +75,7 @@ class WaitShape:
     short_longest: tuple[Array, ...] = ()
     long_share: Array | float = 1.0
     long_cv: Array | float = 1.0
+    beside: Array | float = 0.0
 
 
 #: Lengths of answers, over the mean one, that `TokenShape.pace` is given at. Chosen: answers of recorded traffic reach

@@ -92,8 +92,8 @@ class Latency(ColumnGroup):
 class WaitShape(ColumnGroup):
     """Describe how waits are distributed over the requests of a run, as `perfmodel.serving.WaitShape` does.
 
-    uniform_share, planned, crowded, end, queued, long_share, long_cv: (N,); planned: mean wait for a planned step,
-    seconds (`perfmodel.serving.RequestTimes`). by_rank, most_by_rank, queued_by_rank: (Q, N), at the ranks
+    uniform_share, planned, crowded, end, queued, long_share, long_cv, beside: (N,); planned: mean wait for a planned
+    step, seconds (`perfmodel.serving.RequestTimes`). by_rank, most_by_rank, queued_by_rank: (Q, N), at the ranks
     `workload.RANKS`.
     short_shares, short_longest: (U, N), with `SHORT_WAITS` rows.
     """
@@ -110,6 +110,7 @@ class WaitShape(ColumnGroup):
     short_longest: Array
     long_share: Array
     long_cv: Array
+    beside: Array
 
 
 @dataclass(frozen=True)
