@@ -196,7 +196,10 @@ def closed_loop(steps: StepModel, load: Load, max_running: Array, prefills_per_r
             *(ttft, zero + tpot, zero + wait, zero + burst, batch.prefill.shared, planned, batch.late)
         ),
         steps=StepTimes(
-            decode=batch.decode.wall, mixed=batch.prefill.mixed_step, interference=batch.prefill.interference_by_class
+            decode=batch.decode.wall,
+            mixed=batch.prefill.mixed_step,
+            interference=batch.prefill.interference_by_class,
+            growth=1.0 - np.minimum(steps.taken_in / np.maximum(batch.prefill.interference, TINY), 1.0),
         ),
         costs=_costs(batch),
         running=batch.running,

@@ -304,13 +304,13 @@ def _fullest_step(replica: Replica) -> Array:
 
 
 def _step_times(replica: Replica, point: Point) -> StepTimes:
-    """Return the times of steps with and without prompts. A longer prompt takes longer as a further one does."""
+    """Return the times of steps with and without prompts. A longer prompt takes longer as a further one does, but is taken in as one."""
     prefill, (_, each) = point.prefill, replica.mixed.at(point.seen)
     return StepTimes(
         decode=point.step,
         mixed=prefill.mixed_step,
         interference=prefill.interference_by_class,
-        growth=np.maximum(each, 0.0) / np.maximum(prefill.interference, TINY),
+        growth=np.maximum(each - replica.steps.taken_in, 0.0) / np.maximum(prefill.interference, TINY),
     )
 
 
