@@ -57,6 +57,7 @@ class Replica:
         self.end, self.step = INF, None
         self.link = self.front = self.began = self.seen = 0.0
         self.used_most = 0
+        self.late = []  # sequences whose first or last token was made just now, where clients get it a step later
 
     def most_seqs(self, count):
         limits = [self.policy.max_num_seqs, self.capacity, count]
@@ -178,14 +179,30 @@ class Reference:
             self.pending.sort()
             self.appear(self.sequences[self.pending.pop(0)[1]], time)
         self.plan(replica, time)
+        handed = replica.end if replica.step is not None else time
+        for sequence, which in replica.late:
+            setattr(sequence, which, handed)
+            if which == "finish":
+                self.ask_again(handed)
+        replica.late = []
 
     def leave(self, replica, sequence, time):
         replica.release(sequence)
         replica.running.remove(sequence)
         sequence.finish = time
+        if self.late(replica):
+            replica.late.append((sequence, "finish"))
+        else:
+            self.ask_again(time)
+
+    def ask_again(self, time):
         if self.next_user < len(self.sequences):
             self.pending.append((time + self.traffic.think, self.next_user))
             self.next_user += 1
+
+    @staticmethod
+    def late(replica):
+        return replica.policy.hands_on_late and replica.pool.role != "prefill"
 
     def end_step(self, replica, decoding, fresh, time):
         ending = []
@@ -209,6 +226,8 @@ class Reference:
             sequence.token_times.append(time)
             if math.isnan(sequence.first):
                 sequence.first, sequence.prefiller = time, replica.index
+                if self.late(replica):
+                    replica.late.append((sequence, "first"))
             if replica.prefix:
                 self.share(replica, sequence)
             if sequence.emitted == sequence.output:

@@ -46,6 +46,7 @@ def waits(mean: float, **fields: Any) -> tuple[np.ndarray, WaitShape]:
         "short_longest": np.zeros((2, 1)),
         "long_share": np.ones(1),
         "long_cv": np.ones(1),
+        "beside": zero,
     }
     return np.full((1, 1), mean), WaitShape(**{**usual, **fields})
 

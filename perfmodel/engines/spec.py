@@ -142,6 +142,7 @@ class Engine:
         front_end_token: further host seconds per token that is streamed to a client, where the server shares the
             process of the engine's scheduler; batch use without a server (`OFFLINE` loads) does not take it.
         step_host_per_prompt: further host seconds per prompt in a step, where that process takes in the requests too.
+        hands_on_late: the tokens of a step are processed while the next one runs, and clients get them when it ends.
         draft_host_times: (method of speculative decoding, host seconds per pass of its drafter), which the device waits
             for; methods not listed take no time that was measured apart from their kernels.
         launch_time: host seconds per kernel launched outside a captured graph; a step takes at least its launches.
@@ -211,6 +212,7 @@ class Engine:
     batching: str
     front_end_token: float = 0.0
     step_host_per_prompt: float = 0.0
+    hands_on_late: bool = False
     tokenize_time: float = 0.0
     admission: str = "grow"
     memory_rule: str = "total"

@@ -19,7 +19,8 @@ class RequestTimes:
     ttft: from arrival to the first token. tpot: per output token after the first. wait: part of ttft spent in queues
     before the prefill. burst: what the opening burst of a benchmark adds to ttft, averaged over all its requests.
     prefill: time to compute the prompt. planned: part of the wait that is for a step planned before the request came,
-    alike for all requests (`queueing.planned_wait`), (N,).
+    alike for all requests (`queueing.planned_wait`), (N,). handed_on: part of ttft after the prefill, until a client gets
+    the token (`queueing.handed_on`), (N,).
     """
 
     ttft: Array
@@ -28,6 +29,7 @@ class RequestTimes:
     burst: Array
     prefill: Array
     planned: Array | float = 0.0
+    handed_on: Array | float = 0.0
 
 
 #: Shares of the requests of a run that began before those that `TokenShape.pace_by_start` describes, and how long their
@@ -57,7 +59,9 @@ class WaitShape:
 
     The wait for a step: shares `short_shares` of the requests wait uniformly between 0 and `short_longest` seconds,
     (N,) each. A share `long_share` waits by a Weibull law with coefficient of variation `long_cv`, (N,) each, whose
-    mean follows from the mean wait of all requests. The other requests do not wait for a step.
+    mean follows from the mean wait of all requests. The other requests do not wait for a step. beside: mean seconds of
+    the prefill that prompts of others in the same steps add, as far as their number varies, (N,): they are spread as a
+    part of this wait.
     """
 
     uniform_share: Array | float = 0.0
@@ -71,6 +75,7 @@ class WaitShape:
     short_longest: tuple[Array, ...] = ()
     long_share: Array | float = 1.0
     long_cv: Array | float = 1.0
+    beside: Array | float = 0.0
 
 
 #: Lengths of answers, over the mean one, that `TokenShape.pace` is given at. Chosen: answers of recorded traffic reach

@@ -67,11 +67,11 @@ class Latency(ColumnGroup):
 
     ttft: time to first token, = prefill + wait + front_end. tpot: time per output token after the first, interference
     included. e2e: ttft + (output - 1) tpot. prefill: computing the prompt (and handing it over between pools). wait:
-    queues before that, the opening burst of a benchmark included. front_end: HTTP and tokenisation. step: decode
-    step per output token, without interference. itl_tail: a gap between tokens in which prompts are prefilled, as many
-    as there usually are then; itl_most: the longest gap. interference: what one prefill adds to the decode of the
-    others; growth: what one twice as long takes longer, over that. tokens_per_step: tokens that arrive together, more
-    than 1 with speculative decoding.
+    queues before that, the opening burst of a benchmark included. front_end: HTTP and tokenisation, and until a
+    token that is made is handed on. step: decode step per output token, without interference. itl_tail: a gap between
+    tokens in which prompts are prefilled, as many as there usually are then; itl_most: the longest gap. interference:
+    what one prefill adds to the decode of the others; growth: what one twice as long takes longer, over that.
+    tokens_per_step: tokens that arrive together, more than 1 with speculative decoding.
     """
 
     ttft: Array
@@ -92,8 +92,8 @@ class Latency(ColumnGroup):
 class WaitShape(ColumnGroup):
     """Describe how waits are distributed over the requests of a run, as `perfmodel.serving.WaitShape` does.
 
-    uniform_share, planned, crowded, end, queued, long_share, long_cv: (N,); planned: mean wait for a planned step,
-    seconds (`perfmodel.serving.RequestTimes`). by_rank, most_by_rank, queued_by_rank: (Q, N), at the ranks
+    uniform_share, planned, crowded, end, queued, long_share, long_cv, beside: (N,); planned: mean wait for a planned
+    step, seconds (`perfmodel.serving.RequestTimes`). by_rank, most_by_rank, queued_by_rank: (Q, N), at the ranks
     `workload.RANKS`.
     short_shares, short_longest: (U, N), with `SHORT_WAITS` rows.
     """
@@ -110,6 +110,7 @@ class WaitShape(ColumnGroup):
     short_longest: Array
     long_share: Array
     long_cv: Array
+    beside: Array
 
 
 @dataclass(frozen=True)

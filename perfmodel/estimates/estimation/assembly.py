@@ -73,7 +73,7 @@ def _basis(served: Served) -> Codes:
 def _waits(served: Served, count: int) -> WaitShape:
     """Collect how waits are distributed as columns of `count` deployments."""
     shape = served.waits
-    single = ("uniform_share", "crowded", "end", "queued", "long_share", "long_cv")
+    single = ("uniform_share", "crowded", "end", "queued", "long_share", "long_cv", "beside")
     columns = {n: np.broadcast_to(getattr(shape, n), count) for n in single}
     columns["planned"] = np.broadcast_to(served.times.planned, count)
     by_rank = ("by_rank", "most_by_rank", "queued_by_rank")
@@ -118,7 +118,7 @@ def _by_class(steps: StepModel, load: Load, served: Served) -> tuple[Latency, Re
         "e2e": times.ttft + np.maximum(load.output - 1.0, 0.0) * times.tpot,
         "prefill": times.prefill,
         "wait": times.wait + times.burst,
-        "front_end": steps.request_time(load.input),
+        "front_end": steps.request_time(load.input) + times.handed_on,
         "step": decode / load.accepted,
         "itl_tail": mixed,
         "itl_most": longest_gap(steps, load, served.running, (decode, mixed, load.mean(interference))),

@@ -36,7 +36,8 @@ def wait_percentile(wait: Array, shape: WaitShape, statistic: str) -> Array:
 
     The parts of a wait are taken to be long for the same requests, so that their percentiles add up: at rank q one that
     is uniform from 0 to twice its mean is 2 q times its mean. Where a backlog is followed on the clock, requests wait
-    for it and for a queue by chance (`perfmodel.serving.with_backlog`).
+    for it and for a queue by chance (`perfmodel.serving.with_backlog`). What prompts of others add to the prefill itself
+    spreads with the wait for a step, and counts beyond its mean: requests that meet none are computed sooner.
 
     Args:
         wait: mean wait, seconds, (C, N).
@@ -53,8 +54,10 @@ def wait_percentile(wait: Array, shape: WaitShape, statistic: str) -> Array:
     planned = planned / np.maximum(1.0 - shape.crowded, TINY)
     queued = shape.queued_by_rank[place]
     queued = np.where(shape.crowded > 0.0, np.maximum(queued - planned, 0.0), queued)
-    by_chance = queued + step_wait(np.maximum(rest, 0.0), shape, rank)
-    usual = np.where(np.isfinite(known), with_backlog(np.nan_to_num(known), by_chance), even * 2.0 * rank + by_chance)
+    by_chance = queued + step_wait(np.maximum(rest, 0.0) + shape.beside, shape, rank) - shape.beside
+    sooner = np.minimum(by_chance, 0.0)
+    late = with_backlog(np.nan_to_num(known), by_chance - sooner) + sooner
+    usual = np.where(np.isfinite(known), late, even * 2.0 * rank + by_chance)
     return np.asarray(planned + np.fmin(usual, shape.most_by_rank[place]))
 
 

@@ -199,7 +199,7 @@ def _first_token(found: Answered, statistic: str) -> Array:
     causes, time = found.causes, found.latency
     prompt, front = found.mean(time.prefill), found.mean(time.front_end)
     if statistic in RANKS:
-        wait = found.mean(percentiles.wait_percentile(time.wait, found.waits, statistic))
+        wait = np.maximum(found.mean(percentiles.wait_percentile(time.wait, found.waits, statistic)), 0.0)
     else:
         wait = found.mean(time.wait)
     whole = np.maximum(prompt + wait + front, TINY)

@@ -16,6 +16,7 @@ from perfmodel.serving.queues.queueing import (
     closed_prefill_wait,
     eased,
     equilibrium_rate,
+    handed_on,
     opening_burst,
     opening_share,
     planned_wait,
@@ -50,7 +51,8 @@ class _Batch:
     decode: the decode step. prefill: prefill times in equilibrium; apart, grouped: those of prompts that enter as
     answers end, and of full groups. repeats: prefills per request. token_time: seconds per output token without
     interference. later_tokens: output tokens after the first. planned: seconds that a request waits for a decode step
-    planned before it came. away: seconds that a client spends outside the batch between two requests, these among them.
+    planned before it came. late: seconds until a client gets a token that is made (`queueing.handed_on`). away: seconds
+    that a client spends outside the batch between two requests, both among them.
     """
 
     steps: StepModel
@@ -69,12 +71,21 @@ class _Batch:
     token_time: Array
     later_tokens: Array
     planned: Array
+    late: Array
     away: Array
 
     @cached_property
     def prompt(self) -> Array:
         """Return the mean seconds until a prompt is computed, (N,)."""
         return self.load.mean(self.prefill.shared)
+
+    @cached_property
+    def between_steps(self) -> Array:
+        """Return the share of requests that come while a step runs, (N,): 0 where answers are handed on when one ends
+        and nothing is left to do before the next one.
+        """
+        front = self.load.mean(self.steps.request_time(self.load.input))
+        return np.where(self.steps.hands_on_late & (front <= 0.0), 0.0, 1.0)
 
     @cached_property
     def prompt_cv(self) -> Array:
@@ -170,20 +181,25 @@ def closed_loop(steps: StepModel, load: Load, max_running: Array, prefills_per_r
     request_time = steps.request_time(load.input)
     tpot, inside, met = _batch_times(batch)
     residence = batch.prompt * batch.repeats + inside + batch.later_tokens * tpot
-    queue = place_queue(load, (batch.clients, batch.running), residence, load.mean(request_time))
+    queue = place_queue(load, (batch.clients, batch.running), residence, load.mean(request_time) + batch.late)
     planned = _planned_step(batch, batch.running / residence)
     opening = opening_burst(batch.running, batch.group, load.mean(batch.grouped.alone) / batch.group, batch.prompt)
     opening = eased(opening, load)
     burst = batch.opening_share * np.maximum(opening - batch.prompt - inside - planned, 0.0)
     wait = inside + queue.mean + planned
-    ttft = batch.prefill.shared + wait + burst + request_time
+    ttft = batch.prefill.shared + wait + burst + request_time + batch.late
     # Little's law over all that a client waits, as in the middle of a run
     cycle = load.mean(ttft) + queue.steady - queue.mean + batch.later_tokens * tpot
     zero = np.zeros_like(ttft)
     return Served(
-        times=RequestTimes(ttft, zero + tpot, zero + wait, zero + burst, batch.prefill.shared, planned),
+        times=RequestTimes(
+            *(ttft, zero + tpot, zero + wait, zero + burst, batch.prefill.shared, planned, batch.late)
+        ),
         steps=StepTimes(
-            decode=batch.decode.wall, mixed=batch.prefill.mixed_step, interference=batch.prefill.interference_by_class
+            decode=batch.decode.wall,
+            mixed=batch.prefill.mixed_step,
+            interference=batch.prefill.interference_by_class,
+            growth=1.0 - np.minimum(steps.taken_in / np.maximum(batch.prefill.interference, TINY), 1.0),
         ),
         costs=_costs(batch),
         running=batch.running,
@@ -282,6 +298,7 @@ def _batch(steps: StepModel, load: Load, max_running: Array, prefills_per_reques
     queued = np.maximum(clients - max_running, 0.0) * later * decode.wall / np.maximum(running, 1.0)
     planned = _planned(steps, running, group, decode.wall, synchronised)
     planned = np.maximum(planned - queued / QUEUED_LONG, 0.0)
+    late = handed_on(np.zeros_like(running), (decode.wall, decode.wall), late=steps.hands_on_late)
     return _Batch(
         steps=steps,
         load=load,
@@ -299,7 +316,8 @@ def _batch(steps: StepModel, load: Load, max_running: Array, prefills_per_reques
         token_time=decode.wall / load.accepted,
         later_tokens=later,
         planned=planned,
-        away=np.where(queue, 0.0, load.mean(steps.request_time(load.input)) + planned),
+        late=late,
+        away=np.where(queue, 0.0, load.mean(steps.request_time(load.input)) + planned + late),
     )
 
 
@@ -386,5 +404,5 @@ def _steady_times(rate: Array, batch: _Batch) -> tuple[Array, Array]:
         running=batch.running,
         entering=batch.entering,
     )
-    # a request that arrives also waits for the running step, if any other sequence runs
-    return tpot, queued * others + batch.decode.wall / 2.0 * batch.beside
+    # a request that arrives also waits for the running step, if any other sequence runs and it does not come with its end
+    return tpot, queued * others + batch.decode.wall / 2.0 * batch.beside * batch.between_steps

@@ -10,6 +10,7 @@ import numpy as np
 
 from perfmodel.arrays import Array
 from perfmodel.serving.limits import TINY
+from perfmodel.serving.queues.queueing import handed_on
 from perfmodel.serving.served import RequestTimes, Served, StepCosts, StepTimes
 from perfmodel.serving.step_times.planned_step import PricedPrompts, PricedStep
 from perfmodel.serving.step_times.steps import StepModel
@@ -43,8 +44,8 @@ def static(steps: StepModel, load: Load, kv_capacity: Array) -> Served:
 class _Run:
     """Describe one batch of a static replica.
 
-    decode, prompts: its steps, priced. prefill, first: seconds of the prefill and until the first token, (C, N). more:
-    what prompts twice as long take longer, (C, N); 0 where prompts are equal. tpot: seconds per output token, (N,).
+    decode, prompts: its steps, priced. prefill, first: seconds of the prefill and until the first token, (C, N). late:
+    those of the latter that the token is handed on in (`queueing.handed_on`), (N,). more: what prompts twice as long take longer, (C, N); 0 where prompts are equal. tpot: seconds per output token, (N,).
     duration: mean seconds of the batch, (N,).
     """
 
@@ -52,6 +53,7 @@ class _Run:
     prompts: PricedPrompts
     prefill: Array
     first: Array
+    late: Array
     more: Array
     tpot: Array
     duration: Array
@@ -67,9 +69,20 @@ def _run(steps: StepModel, load: Load, batch: Array) -> _Run:
     prefill = prompts.pipelined(steps.sharding.pp)
     more = longer[0].pipelined(steps.sharding.pp) - prefill if longer else np.zeros_like(prefill)
     tpot = decode.wall / load.accepted
-    first = prefill + steps.request_time(load.input)
-    duration = load.mean(first + np.maximum(load.output - 1.0, 0.0) * tpot)
-    return _Run(decode=decode, prompts=prompts, prefill=prefill, first=first, more=more, tpot=tpot, duration=duration)
+    made = prefill + steps.request_time(load.input)
+    duration = load.mean(made + np.maximum(load.output - 1.0, 0.0) * tpot)
+    # no step follows the last one of a batch, whose tokens are handed on at once
+    late = handed_on(np.zeros_like(batch), (decode.wall, decode.wall), late=steps.hands_on_late)
+    return _Run(
+        decode=decode,
+        prompts=prompts,
+        prefill=prefill,
+        first=made + late,
+        late=late,
+        more=more,
+        tpot=tpot,
+        duration=duration,
+    )
 
 
 def _served(
@@ -90,7 +103,14 @@ def _served(
     alone = np.where(batch <= 1.0, np.maximum(prefill - step, 0.0), 0.0)
     growth = np.max(np.maximum(full.more, 0.0) / np.maximum(alone, TINY), axis=0, where=alone > 0.0, initial=0.0)
     return Served(
-        times=RequestTimes(ttft=first + queued, tpot=zero + tpot, wait=zero + queued, burst=zero, prefill=prefill),
+        times=RequestTimes(
+            ttft=first + queued,
+            tpot=zero + tpot,
+            wait=zero + queued,
+            burst=zero,
+            prefill=prefill,
+            handed_on=mean(attrgetter("late")),
+        ),
         steps=StepTimes(decode=step, mixed=step, interference=zero + alone, growth=growth),
         costs=StepCosts(
             decode=full.decode.cost,

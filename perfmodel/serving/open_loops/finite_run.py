@@ -94,7 +94,8 @@ def _times(steady: Served, load: Load, limits: tuple[Array, Array], front: Array
     chance = np.where(finite, np.minimum(usual, most), usual)
     wait = np.where(finite, np.minimum(with_backlog(backlog, chance), most), usual)
     late = np.where(finite, 1.0 - np.where(finite, chance, 0.0) / np.maximum(wait, TINY), 0.0)
-    waited = replace(times, ttft=times.prefill + wait + planned + front, wait=wait + planned, planned=planned)
+    ttft = times.prefill + wait + planned + front + times.handed_on
+    waited = replace(times, ttft=ttft, wait=wait + planned, planned=planned)
     return waited, load.mean(np.clip(late, 0.0, 1.0))
 
 

@@ -21,6 +21,7 @@ from perfmodel.serving.open_loops.open_waits import (
     prefill_wait,
     queued_in_run,
     rate_like_run,
+    token_handed_on,
     wait_shape,
 )
 from perfmodel.serving.open_loops.prompt_delays import interrupted, rest_of_burst, settling_share
@@ -89,7 +90,7 @@ def open_loop(steps: StepModel, load: Load, max_running: Array, prefills_per_req
     # half of the final number, on average, while it fills
     emptier = _operating_point(replica, (1.0 - filling / 2.0) * running, rate_like_run(replica, point, throughput.rate))
     full, met = (_served(replica, p, throughput, max_running) for p in (point, emptier))
-    entering = {name: getattr(met.times, name) for name in ("ttft", "wait", "prefill", "planned")}
+    entering = {name: getattr(met.times, name) for name in ("ttft", "wait", "prefill", "planned", "handed_on")}
     times = replace(full.times, **entering)
     return finite_run(replace(full, times=times, waits=met.waits), steps, load, run[:2], filling)
 
@@ -303,13 +304,13 @@ def _fullest_step(replica: Replica) -> Array:
 
 
 def _step_times(replica: Replica, point: Point) -> StepTimes:
-    """Return the times of steps with and without prompts. A longer prompt takes longer as a further one does."""
+    """Return the times of steps with and without prompts. A longer prompt takes longer as a further one does, but is taken in as one."""
     prefill, (_, each) = point.prefill, replica.mixed.at(point.seen)
     return StepTimes(
         decode=point.step,
         mixed=prefill.mixed_step,
         interference=prefill.interference_by_class,
-        growth=np.maximum(each, 0.0) / np.maximum(prefill.interference, TINY),
+        growth=np.maximum(each - replica.steps.taken_in, 0.0) / np.maximum(prefill.interference, TINY),
     )
 
 
@@ -369,7 +370,7 @@ def _served(replica: Replica, point: Point, throughput: Throughput, max_running:
     crowded = waiting_share(queued[1], throughput.rate, throughput.drain, replica.variation)
     queue = for_step + beyond_prompts(replica, point, throughput.rate, queued[0])
     planned = planned_in_run(replica, point, throughput.rate, crowded)
-    wait = queue + planned
+    wait, late = queue + planned, token_handed_on(replica, point, throughput.rate)
     over = throughput.saturated & (replica.load.rate > throughput.rate)
     endless = np.where(over & np.isinf(replica.run_length), np.inf, 0.0)
     prefill, uniform = point.prefill, np.isinf(endless) * 1.0
@@ -379,8 +380,8 @@ def _served(replica: Replica, point: Point, throughput: Throughput, max_running:
     tpot, tokens = _tpot(replica, point, throughput, (for_step, crowded))
     return Served(
         times=RequestTimes(
-            prefill.shared + wait + endless + replica.steps.request_time(replica.load.input),
-            *(zero + tpot, zero + wait + endless, zero, prefill.shared, planned),
+            prefill.shared + wait + endless + late + replica.steps.request_time(replica.load.input),
+            *(zero + tpot, zero + wait + endless, zero, prefill.shared, planned, late),
         ),
         steps=_step_times(replica, point),
         costs=StepCosts(

@@ -10,7 +10,7 @@ import numpy as np
 from perfmodel.arrays import Array, Mask
 from perfmodel.serving.limits import MAX_UTILISATION, TINY
 from perfmodel.serving.queues.admission import admission_wait, queued_by_rank, waiting_share
-from perfmodel.serving.queues.queueing import planned_wait, step_residual, wait_cv, wait_of_bursts
+from perfmodel.serving.queues.queueing import handed_on, planned_wait, step_residual, wait_cv, wait_of_bursts
 from perfmodel.serving.queues.run_waits import CV_WITHOUT_DRIFT, mean_in_run, run_noise
 from perfmodel.serving.queues.variation import Variation, variation_of
 from perfmodel.serving.served import WaitShape
@@ -129,6 +129,16 @@ def planned_in_run(replica: Replica, point: Point, rate: Array, crowded: Array) 
     return planned_wait(runs, step, ahead=replica.steps.runs_ahead)
 
 
+def token_handed_on(replica: Replica, point: Point, rate: Array) -> Array:
+    """Return the mean seconds until a client gets the first token, once it is made (`handed_on`), (N,).
+
+    rate: requests/s, (N,).
+    """
+    prompts = replica.load.mean(point.prefill.shared)
+    behind = rate * prompts if replica.mixed.separate else np.zeros_like(rate)
+    return handed_on(behind, (point.step, prompts), late=replica.steps.hands_on_late)
+
+
 def _crowded(replica: Replica, chance: Array) -> Array:
     """Return the share of the requests that queue for admission, (N,). chance: of it in a run without end, (N,)."""
     return np.where(np.isfinite(replica.run_length), _later(replica, chance), chance)
@@ -171,8 +181,9 @@ def _utilisation(replica: Replica, point: Point, rate: Array) -> tuple[Array, Ar
 def wait_shape(replica: Replica, point: Point, throughput: Throughput, queued: tuple[Array, Array, Array]) -> WaitShape:
     """Return how the waits of an open loop are distributed.
 
-    Derived: a prompt that meets no other waits uniformly for the end of a decode step, if one runs. The others wait as
-    in an M/G/1 queue.
+    Derived: a prompt that meets no other waits uniformly for the end of a decode step, if one runs. So does one that
+    meets only prompts that come during the same decode step, and then it is computed with them. The others wait as in an
+    M/G/1 queue.
 
     queued: as `queued_in_run` returns it, (N,) each.
     """
@@ -181,16 +192,34 @@ def wait_shape(replica: Replica, point: Point, throughput: Throughput, queued: t
     share = waiting_share(steady, rate, throughput.drain, replica.variation)
     alone = 1.0 / np.maximum(np.square(replica.load.cv), 1.0)
     meets_none = (1.0 - busy) * alone
+    none_comes = np.exp(-rate * point.step)
+    beside = _beside(replica, point)
+    together = beside / np.maximum(1.0 - meets_none * none_comes, TINY)
+    runs = -np.expm1(-point.running)
     by_rank, ahead = queued_by_rank((steady, share), noise, _later(replica, 1.0)), _ahead_by_rank(replica, point, rate)
     return WaitShape(
         queued=beyond_prompts(replica, point, rate, queue),
         queued_by_rank=np.hypot(by_rank, ahead) - ahead,
         crowded=_crowded(replica, share),
-        short_shares=(meets_none * -np.expm1(-point.running),),
-        short_longest=(point.step,),
+        short_shares=(meets_none * none_comes * runs, meets_none * (1.0 - none_comes) * runs),
+        short_longest=(point.step, point.step + 2.0 * together),
         long_share=1.0 - meets_none,
         long_cv=1.0 + (_long_cv(replica, point, rate) - 1.0) * alone,
+        beside=beside,
     )
+
+
+def _beside(replica: Replica, point: Point) -> Array:
+    """Return the mean seconds that a varying number of other prompts in its steps adds to the prefill of one, (N,).
+
+    Derived: others are Poisson with the mean m. A number with the mean and the deviation of sqrt(m) is spread as a wait
+    is; the rest of m, if any, is there for every prompt.
+    """
+    mixed = replica.mixed
+    others = np.maximum(point.entering - mixed.fewest(point.seen), 0.0)
+    _, each = mixed.at(point.seen)
+    added = np.minimum(others, np.sqrt(others)) * np.maximum(each, 0.0)
+    return np.asarray(np.minimum(added, np.min(point.prefill.shared, axis=0)))
 
 
 def _long_cv(replica: Replica, point: Point, rate: Array) -> Array:

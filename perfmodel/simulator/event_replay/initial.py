@@ -152,6 +152,7 @@ def _rules(pool: Pool, index: int, traffic: Traffic, count: int) -> dict[str, fl
         "tokenize_time": policy.tokenize_time,
         "front_end_serial": policy.serial_front_end,
         "schedules_ahead": policy.schedules_ahead,
+        "hands_on_late": policy.hands_on_late and pool.role != "prefill",
         "link_latency": link.latency if link else 0.0,
         "link_time_per_token": pool.kv_bytes / link.bandwidth if link else 0.0,
     }

@@ -15,7 +15,9 @@ from perfmodel.simulator.kernel.kvcache import allocate, blocks_needed, publish_
 from perfmodel.simulator.kernel.lifecycle import (
     arrive,
     complete,
+    hand_on,
     hand_over_to_decode,
+    hold,
     log_stint,
     start_decoding,
     stop_decoding,
@@ -60,6 +62,8 @@ def _make_token_of_prefill(arrays: Arrays, i: int, r: int, time: float) -> None:
     replica.tokens_to_make -= 1
     if math.isnan(request.first):
         request.first, request.prefiller = time, i
+        if replica.hands_on_late:
+            hold(arrays, i, r)
     if replica.prefix_cache:
         publish_prefix(arrays, i, r)
     if request.emitted < request.output:
@@ -115,6 +119,8 @@ def _pass_boundary(arrays: Arrays, i: int) -> None:
     while loop.pending_events > 0 and arrays.events[0].time <= time:
         arrive(arrays, pop_event(arrays), time)
     plan_run(arrays, i, time)
+    if replica.held >= 0:
+        hand_on(arrays, i, time)
 
 
 @inner

@@ -84,9 +84,45 @@ def complete(arrays: Arrays, i: int, r: int, time: float) -> None:
     replica.outstanding -= 1
     replica.outstanding_tokens -= request.prompt
     loop.finished += 1
+    if replica.hands_on_late:
+        hold(arrays, i, r)
+    else:
+        _trigger_next(arrays, time)
+
+
+@inner
+def _trigger_next(arrays: Arrays, time: float) -> None:
+    """A user of a closed loop has got an answer at `time`, and asks again after thinking."""
+    loop = arrays.loop[0]
     if loop.next_closed_loop < len(arrays.requests):
         push_event(arrays, time + loop.think, loop.next_closed_loop)
         loop.next_closed_loop += 1
+
+
+@inner
+def hold(arrays: Arrays, i: int, r: int) -> None:
+    """Keep the first or last token of request r, which replica i has just made, until the next step ends."""
+    replica, request = arrays.replicas[i], arrays.requests[r]
+    if replica.held != r:  # a token that is the first and the last of a request is held once
+        request.next_held, replica.held = replica.held, r
+
+
+@inner
+def hand_on(arrays: Arrays, i: int, time: float) -> None:
+    """Let clients have the tokens that replica i made at `time` when the step that it begins now ends.
+
+    A replica that has nothing to do hands them on at once.
+    """
+    replica = arrays.replicas[i]
+    later = time + replica.step if replica.busy else time
+    while replica.held >= 0:
+        request = arrays.requests[replica.held]
+        replica.held = request.next_held
+        if request.emitted == 1:
+            request.first = later
+        if request.finish == time:
+            request.finish = later
+            _trigger_next(arrays, later)
 
 
 @inner

@@ -65,6 +65,7 @@ REQUEST = _record(
     next_waiting=_I,  # next request in its replica's waiting queue
     older=_I,
     newer=_I,  # neighbours in its replica's list of admitted requests, in order of admission
+    next_held=_I,  # next request in its replica's list of those whose first or last token is yet to be handed on
 )
 
 #: A replica.
@@ -93,6 +94,7 @@ REPLICA = _record(
     tokenize_time=_F,  # s per token of its prompt
     front_end_serial=_B,
     schedules_ahead=_B,  # the step after the running one is planned already
+    hands_on_late=_B,  # clients get the tokens of a step when the next one ends
     link_latency=_F,  # s per transfer to the decode pool
     link_time_per_token=_F,  # s per token of KV
     # the run under way
@@ -119,6 +121,7 @@ REPLICA = _record(
     newest=_I,  # ends of the list of admitted requests
     partial_prefill=_I,  # request whose prompt is partly computed, or -1
     ending_prefills=_I,  # number of requests whose prefill ends with the run under way
+    held=_I,  # first of the requests whose first or last token was made just now and is yet to be handed on, or -1
     free_blocks=_I,
     tokens_to_make=_I,  # output tokens that running requests have still to make
     last_decode_end=_F,  # end of the last step with decodes

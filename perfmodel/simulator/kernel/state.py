@@ -44,7 +44,7 @@ def requests(count: int) -> NDArray[np.void]:
     made = np.zeros(count, REQUEST)
     for field in ("issued", "ready", "admitted", "first", "finish", "last_token"):
         made[field] = np.nan
-    for field in ("replica", "prefiller", "next_waiting", "older", "newer"):
+    for field in ("replica", "prefiller", "next_waiting", "older", "newer", "next_held"):
         made[field] = -1
     return made
 
@@ -52,7 +52,7 @@ def requests(count: int) -> NDArray[np.void]:
 def replicas(count: int) -> NDArray[np.void]:
     """`count` idle replicas. The caller fills in the rules and `free_blocks`."""
     made = np.zeros(count, REPLICA)
-    for field in ("queue_head", "queue_tail", "oldest", "newest", "partial_prefill", "lru_first", "lru_last"):
+    for field in ("queue_head", "queue_tail", "oldest", "newest", "partial_prefill", "held", "lru_first", "lru_last"):
         made[field] = -1
     made["boundary"] = np.inf
     return made

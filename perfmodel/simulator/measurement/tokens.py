@@ -130,9 +130,12 @@ def gaps(simulation: Simulation) -> tuple[Array, Array, Array]:
 
 
 def token_times(simulation: Simulation, request: int) -> Array:
-    """Return when each token of one request was made, s. (output tokens,)"""
+    """Return when each token of one request was made, s. (output tokens,)
+
+    That of a lone token is when it was handed on.
+    """
     line = timeline(simulation)
-    times = [float(simulation.first[request])]
+    times = [float(_first_made(simulation, line)[request])]
     for k in range(line.begin[request], line.begin[request + 1]):
         if line.made[k] > len(times):
             times.append(float(line.time[k]))
@@ -143,6 +146,14 @@ def token_times(simulation: Simulation, request: int) -> Array:
             left -= len(steps)
             run += 1
     return np.array(times)
+
+
+def _first_made(simulation: Simulation, line: Timeline) -> Array:
+    """Return when the first token of each request was made, s, (R,); where no other follows, when it was handed on."""
+    follows = np.flatnonzero(line.begin[1:] > line.begin[:-1])
+    time, made = line.time[line.begin[follows]], simulation.first.copy()
+    made[follows] = np.where(np.isfinite(time), time, made[follows])
+    return made
 
 
 class Experience(NamedTuple):
@@ -165,7 +176,8 @@ def experience(simulation: Simulation, *, ttft: float, tpot: float) -> Experienc
     fluidity: fluidity index of Metron (arXiv:2407.07000, algorithm 1). Tokens before their deadline leave slack for
     later ones. A late token counts as all the deadlines that have passed, and later deadlines start anew from it.
     quality: QoE of Andes (arXiv:2404.16283). The reader digests at most one token every `tpot` s; tokens digested,
-    integrated over time until the last one, divided by the same integral of the expected curve, at most 1.
+    integrated over time until the last one, divided by the same integral of the expected curve, at most 1. Where tokens
+    are handed on late, all of a request are taken to be as late as its first.
     """
     from perfmodel.simulator.kernel import compiled, interpreted
 
@@ -173,5 +185,7 @@ def experience(simulation: Simulation, *, ttft: float, tpot: float) -> Experienc
     reader = (float(ttft), float(tpot))
     short = int(simulation.emitted.sum()) <= interpreted.MOST_TOKENS and not compiled.ready("walk")
     walk = interpreted.walk if short else compiled.token_walk()
-    walk(simulation.issued, simulation.first, timeline(simulation), reader, scores)
+    line = timeline(simulation)
+    made = _first_made(simulation, line)
+    walk(simulation.issued - (simulation.first - made), made, line, reader, scores)
     return Experience(fluidity=scores[0], quality=scores[1], longest=scores[2])

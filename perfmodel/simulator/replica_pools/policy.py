@@ -54,6 +54,8 @@ class Policy:
         serial_front_end: The front end takes requests one by one, as a single-process server does.
         schedules_ahead: The scheduler plans the next step while the device runs one, so that a request that arrives
             meanwhile is in the step after the next.
+        hands_on_late: Clients get the tokens of a step when the next one ends, during which they are processed; at once
+            where no step follows.
     """
 
     max_num_batched_tokens: float = 8192
@@ -72,6 +74,7 @@ class Policy:
     tokenize_time: float = 0.0
     serial_front_end: bool = False
     schedules_ahead: bool = False
+    hands_on_late: bool = False
 
     def changed(self, **settings: Any) -> Policy:
         """Return this policy with some settings replaced."""
@@ -122,6 +125,7 @@ def of_engine(engine: Engine, limits: Limits, *, max_model_len: float = math.nan
         request_time=_known(engine.request_time, 0.0),
         tokenize_time=engine.tokenize_time,
         schedules_ahead=engine.overlap_scheduling,
+        hands_on_late=engine.hands_on_late,
     )
 
 
