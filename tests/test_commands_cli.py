@@ -293,6 +293,23 @@ def test_overload_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     assert "exceeds" in row["remark"]
 
 
+def test_clients_stay_clients_where_their_requests_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["estimate", "Qwen/Qwen3-8B", "--device", "h100-sxm", "--isl", "1024", "--osl", "256", "--json"]
+    few, many, all_at_once = (
+        json.loads(run(capsys, *asked, *load))[0]
+        for load in (
+            ["--concurrency", "4", "--n-requests", "20"],
+            ["--concurrency", "4", "--n-requests", "20000"],
+            ["--n-requests", "20"],
+        )
+    )
+    assert few["load"] == many["load"] == "4 requests at once"
+    assert few["running"] == pytest.approx(4.0)
+    # the opening burst is a fifth of twenty requests and a drop in twenty thousand
+    assert few["ttft_ms"] > many["ttft_ms"]
+    assert all_at_once["running"] > 2 * few["running"]
+
+
 @pytest.mark.parametrize("load", [["--batch", "8"], ["--n-requests", "100"], ["--request-rate-rps", "2"], []])
 def test_every_kind_of_load_is_answered(capsys: pytest.CaptureFixture[str], load: list[str]) -> None:
     row = json.loads(run(capsys, "estimate", MODEL, *H100, *load, "--json"))[0]

@@ -14,6 +14,7 @@ from perfmodel.costs.engine_effects import engine_factors as module
 from perfmodel.costs.engine_effects.engine_factors import combined, factors, kernel
 from perfmodel.dtypes import COMPUTE_CODE, FORMAT_CODE
 from perfmodel.engines import engine
+from perfmodel.hardware import efficiency_of
 from perfmodel.hardware.columns import Hardware, hardware_of
 from perfmodel.operators.demand import Demand
 from perfmodel.vocabulary import FAMILIES
@@ -100,6 +101,40 @@ def test_no_factor_beats_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     there = h100()
     found = EngineFactors(Roofline(), replace(engine("vllm"), name="mine")).cost(gemm("bf16"), there)
     assert np.all(found.time >= 1e12 / hwdb.device("h100-sxm").peak("bf16") * (1 - 1e-12))
+
+
+def test_no_factor_brings_a_kernel_beyond_what_libraries_attain(monkeypatch: pytest.MonkeyPatch) -> None:
+    # 794.5 of 989 TFLOP/s is the most that any shape of a bf16 multiplication reaches on H100 (stas00/ml-engineering)
+    tiny = combined(np.array([1e-3 if name in BOUNDS else 1.0 for name in FACTORS]))
+    monkeypatch.setattr(module, "_table", lambda: {("mine", ""): tiny})
+    there, mine = h100(), replace(engine("vllm"), name="mine")
+    reached = 1e12 / EngineFactors(Roofline(), mine).cost(gemm("bf16"), there).time
+    assert reached == pytest.approx(794.5e12, rel=0.01)
+    faster = Roofline(replace(efficiency_of(there), gemm=np.full(2, 0.9)))
+    alone = faster.cost(gemm("bf16"), there).time
+    assert EngineFactors(faster, mine).cost(gemm("bf16"), there).time == pytest.approx(alone)
+
+
+@pytest.mark.parametrize(
+    ("device", "version", "weight", "slower"),
+    [
+        ("h100-sxm", "0.11.0", "mxfp4", True),
+        ("h200-sxm", "0.10.2", "int4", True),
+        ("h100-sxm", "0.11.0", "bf16", False),
+        ("h100-sxm", "0.14.0", "mxfp4", False),
+        ("a100-sxm-80gb", "0.11.0", "mxfp4", False),
+    ],
+)
+def test_experts_in_four_bits_ran_old_instructions_on_hopper(
+    device: str, version: str, weight: str, slower: bool
+) -> None:
+    there = hardware_of([hwdb.device(device)], np.zeros(2, np.intp))
+    asked = gemm(weight, family="grouped_gemm")
+    found = EngineFactors(Roofline(), engine("vllm", version)).cost(asked, there)
+    share = 1e12 / found.time / hwdb.device(device).peak("bf16")
+    assert np.all(share <= 0.18 * (1 + 1e-9)) == slower
+    one = EngineFactors(Roofline(), engine("vllm", version)).cost(gemm(weight), there)
+    assert np.all(1e12 / one.time / hwdb.device(device).peak("bf16") > 0.3)
 
 
 def test_a_device_without_factors_of_its_own_takes_those_of_its_kind_then_the_engines() -> None:

@@ -171,6 +171,7 @@ SETTINGS = (
     Setting("kernel_source", "kernel_source", _choice(KERNEL_SOURCES), optional=True, inherited=True),
     Setting("library_kernels", "library_kernels", _families, optional=True, inherited=True),
     Setting("kernel_launches", "kernel_launches", _by_family, optional=True, inherited=True),
+    Setting("weight_only_experts", "weight_only_experts", _by_name(), optional=True),
     Setting("draft_host_times", "draft_host_us", _by_name(MICROSECOND), optional=True),
     Setting("host_launches", "host_launch_us", _by_name(MICROSECOND), optional=True, inherited=True),
     Setting("no_graphs", "no_graphs", _names, optional=True),

@@ -162,7 +162,9 @@ class Engine:
         routing asks for other kernels.
 
     Kernels: kernel_source: see `KERNEL_SOURCES`. library_kernels: operator families whose kernels are libraries that
-        all frameworks can call, so that the fastest measured ones serve.
+        all frameworks can call, so that the fastest measured ones serve. weight_only_experts: (first word of an
+        architecture, share): most of the 16-bit peak that experts with weights of 4 bits reach on devices of that
+        architecture, where the release expands them with instructions of the architecture before.
 
     Pipelines: whole_batch_decode: all running sequences go through the stages together, one stage at work at a time;
         else they are cut into micro-batches that fill all stages.
@@ -242,6 +244,7 @@ class Engine:
     kernel_source: str = "framework"
     library_kernels: tuple[str, ...] = ()
     kernel_launches: tuple[tuple[str, float], ...] = ()
+    weight_only_experts: tuple[tuple[str, float], ...] = ()
     host_launches: tuple[tuple[str, float], ...] = ()
     draft_host_times: tuple[tuple[str, float], ...] = ()
     no_graphs: tuple[str, ...] = ()
@@ -275,6 +278,10 @@ class Engine:
     def host_launch(self, vendor: str) -> float:
         """Return the least seconds per operator on devices of `vendor` if the host launches each one there, else 0."""
         return dict(self.host_launches).get(vendor, 0.0)
+
+    def weight_only_share(self, arch: str) -> float:
+        """Return the share of `weight_only_experts` of devices of the architecture `arch` ("Hopper sm_90"), else 1."""
+        return dict(self.weight_only_experts).get(arch.partition(" ")[0], 1.0)
 
     def sampler_bytes(self, kind: str) -> float:
         """Return the bytes per row and vocabulary entry that warming up the sampler takes on devices of `kind`."""

@@ -60,7 +60,7 @@ class MemoisedSteps(StepModel):
         """Price a step kernel by kernel, without factors."""
         terms = list(priced(self.sharding, self.hardware, self.costs, step))
         whole = summed(terms, step_shape(step, self.sharding.tp), self.engine.kernel_launches)
-        calls = [calls_of(demand, self.hardware, cost) for demand, cost in terms]
+        calls = [calls_of(demand, self.hardware, cost, self.engine) for demand, cost in terms]
 
         shape = whole.time.shape
 
@@ -111,7 +111,7 @@ class TrialCosts:
         key = hash((whose, *(np.asarray(v).tobytes() for v in values)))
         if key not in self.memo:
             cost = self.model.cost(demand, hardware)
-            self.memo[key] = (cost, calls_of(demand, hardware, cost))
+            self.memo[key] = (cost, calls_of(demand, hardware, cost, self.engine))
         cost, calls = self.memo[key]
         time = factored(calls, self.factors.T[kernel(demand)], own=self.engine.kernel_source == "own")
         return replace(cost, time=time)

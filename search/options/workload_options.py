@@ -87,12 +87,12 @@ class WorkloadOptions:
             requests = requests.at(n_requests=self.n_requests)
         if self.request_rate_rps is not None:
             return requests.at(arrival="open", rate=self.request_rate_rps)
+        if self.concurrency is not None:
+            return requests.at(arrival="closed", concurrency=self.concurrency)
         if self.n_requests is not None:
             return requests.at(arrival="offline", n_requests=self.n_requests)
         if self.batch is not None:
             return requests.at(arrival="static", concurrency=self.batch)
-        if self.concurrency is not None:
-            return requests.at(arrival="closed", concurrency=self.concurrency)
         return requests.at(arrival="single", concurrency=1.0)
 
     def _check(self) -> None:

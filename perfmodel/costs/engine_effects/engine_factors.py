@@ -71,6 +71,10 @@ _FIRST_BY_BITS = {"gemm": KERNELS.index("gemm_16"), "grouped_gemm": KERNELS.inde
 _BYTES_16, _BYTES_8 = 1.5, 0.9
 #: (FORMATS,) whether weights of a format are floating-point numbers of less than 8 bits.
 _FLOATS = np.isin(FORMAT_NAMES, ("fp4", "mxfp4"))
+#: Share of the rated dense peak above which no factor brings a kernel that arithmetic limits. The best shapes of
+#: libraries reach 80.3 % on H100 and 77.6 % on B200 in bf16 (stas00/ml-engineering, compute/accelerator/README.md,
+#: maximum achievable matmul FLOPS, 2025); kernels that were measured faster alone (A100: 86.9 %) keep their own time.
+ATTAINED = 0.8
 #: Log ratio up to which two factors of the table are the same: it holds three digits.
 ROUNDED = 0.006
 #: (KERNELS,) kinds of kernel that nearly every set of runs has.
@@ -253,7 +257,7 @@ class EngineFactors(Adjusted):
         table: Array = np.array([find(d) for d in hardware.devices])
         if np.all(table == 1.0):
             return inner
-        calls = calls_of(demand, hardware, inner)
+        calls = calls_of(demand, hardware, inner, self.engine)
         return replace(
             inner,
             time=factored(calls, table[hardware.index, :, kernel(demand)], own=self.engine.kernel_source == "own"),
@@ -276,7 +280,7 @@ class Calls:
 
     time: seconds by the cost models. limit: what limits each call, codes of `BOUNDS`. linked: whether it runs over a
     link. compute, memory: least seconds by arithmetic and by memory traffic on the device that the factors were fitted
-    on. least: least seconds on the device itself, 0 for links.
+    on. least: least seconds on the device itself, whatever the factors say; 0 for links.
     """
 
     time: Array
@@ -287,14 +291,30 @@ class Calls:
     least: Array
 
 
-def calls_of(demand: Demand, hardware: Hardware, cost: Cost) -> Calls:
-    """Return the calls of a demand on each row of `hardware`; cost: of one call, before any factor."""
+def calls_of(demand: Demand, hardware: Hardware, cost: Cost, engine: Engine) -> Calls:
+    """Return the calls of a demand under `engine` on each row of `hardware`; cost: of one call, before any factor."""
     if demand.family in LINK_FAMILIES:
         none = np.zeros(())
         return Calls(cost.time, cost.bound, np.array(True), none, none, none)
     limits = bound(demand, hardware)
     fitted = _as_fitted(demand, hardware, limits)
-    return Calls(cost.time, cost.bound, np.array(False), fitted.compute, fitted.memory, limits.time)
+    compute = zero_if_unknown(limits.compute)
+    attained = np.fmin(cost.time, compute / ATTAINED)
+    least = np.fmax(np.fmax(limits.time, attained), compute / _weight_only(demand, hardware, engine))
+    return Calls(cost.time, cost.bound, np.array(False), fitted.compute, fitted.memory, least)
+
+
+def _weight_only(demand: Demand, hardware: Hardware, engine: Engine) -> Array:
+    """Return the share of the peak that experts reach whose weights of 4 bits the engine expands to 16, else 1; (N,).
+
+    See `Engine.weight_only_experts`.
+    """
+    if demand.family != "grouped_gemm" or not engine.weight_only_experts:
+        return np.ones(())
+    shares = np.array([engine.weight_only_share(device.arch) for device in hardware.devices])[hardware.index]
+    narrow = FORMAT_BYTES[np.asarray(demand.shape["weight"]).astype(int)] <= _BYTES_8
+    wide = FORMAT_BYTES[np.asarray(demand.compute).astype(int)] > _BYTES_16
+    return np.where(narrow & wide, shares, 1.0)
 
 
 def factored(calls: Calls, factor: Array, *, own: bool = False) -> Array:
