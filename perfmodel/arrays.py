@@ -144,6 +144,17 @@ def as_slice(rows: Mask) -> Mask | slice:
     return run if rows[run].all() else rows
 
 
+def as_run(rows: Index) -> Index | slice:
+    """Return the slice of row numbers (M,) where each is one above the number before it; else the numbers.
+
+    >>> as_run(np.array([1, 2, 3])), as_run(np.array([2, 1])).tolist()
+    (slice(1, 4, None), [2, 1])
+    """
+    first = int(rows[0]) if len(rows) else 0
+    run = len(rows) < 2 or (int(rows[-1]) == first + len(rows) - 1 and bool((rows[1:] - rows[:-1] == 1).all()))
+    return slice(first, first + len(rows)) if run else rows
+
+
 def different(values: Array | Index) -> tuple[Index, Index]:
     """Return the place of the first of each different number in ascending order, (U,), and which each is, (M,).
 

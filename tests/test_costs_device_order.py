@@ -115,7 +115,7 @@ def test_a_table_of_large_shapes_says_nothing_of_the_least_time() -> None:
     choice = lookup.choose(profile, "gemm", Variant("bf16", "bf16"), "vllm")
     assert choice is not None
     small = {"m": np.array([1.0]), "n": np.array([256.0]), "k": np.array([256.0])}
-    assert lookup.price(choice, ShapeBatch(FAMILY["gemm"], small)).time[0] < 15e-6
+    assert lookup.price([choice], ShapeBatch(FAMILY["gemm"], small)).time[0] < 15e-6
 
 
 @pytest.mark.parametrize(

@@ -225,7 +225,7 @@ def test_beyond_a_tray_the_kernels_that_reduce_over_the_rack_count(framework: st
     assert np.all(own[2:] < 10e-6)
     within = lookup.choose(store.load("gb300"), "all_reduce", Variant("", ""), framework)  # type: ignore[arg-type]
     batch = ShapeBatch(FAMILY["all_reduce"], {"group": groups, "message_bytes": message})
-    assert own[:2] == pytest.approx(lookup.price(within, batch).time[:2])  # type: ignore[arg-type]
+    assert own[:2] == pytest.approx(lookup.price([within], batch).time[:2])  # type: ignore[arg-type]
     assert np.isnan(eight[3])  # a server of eight: nothing is read beyond it
 
 
@@ -329,9 +329,9 @@ def test_a_hidden_device_is_predicted_from_its_relatives() -> None:
 
 def told_by(relative: Donor, device: hwdb.Device, shape: dict[str, np.ndarray]) -> float:
     """Seconds of a GEMM on `device`, carried over from one relative."""
-    top, plain = ceilings(device, "bf16"), Variant("bf16", "bf16")
+    top = ceilings(device, "bf16")
     return float(
-        carried(relative, Reference(top.compute, top.memory, top.link), plain, ShapeBatch(FAMILY["gemm"], shape))[0][0]
+        carried([relative], Reference(top.compute, top.memory, top.link), ShapeBatch(FAMILY["gemm"], shape))[0][0]
     )
 
 

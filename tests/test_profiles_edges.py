@@ -145,7 +145,7 @@ def test_prefills_longer_than_any_measured_have_the_utilisation_of_the_longest(d
     shape = {**heads, "batch": np.ones(20), "query": np.exp(draw.uniform(np.log(longest), np.log(1e7), 20))}
     shape["context"] = np.where(np.arange(20) % 2, draw.uniform(0, 1e6, 20), 0.0)
     choice = lookup.Choice(measured=item, wanted=item.variant, worst=0)
-    far, edge = (lookup.price(choice, ShapeBatch(family, s)) for s in (shape, held_in_length(shape, longest)))
+    far, edge = (lookup.price([choice], ShapeBatch(family, s)) for s in (shape, held_in_length(shape, longest)))
     np.testing.assert_allclose(far.least / far.time, edge.least / edge.time, rtol=1e-6)
 
 

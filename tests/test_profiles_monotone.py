@@ -76,7 +76,7 @@ def test_times_of_every_measured_device_never_fall(name: str) -> None:
             held[along] = np.tile(np.linspace(ends[along][0], ends[along][1] + 3.0, POINTS), SITES)
             shape = shape_at(family, site, np.stack(held, axis=1))
             choice = lookup.Choice(measured=item, wanted=item.variant, worst=0)
-            time = lookup.price(choice, ShapeBatch(family, shape)).time.reshape(SITES, POINTS)
+            time = lookup.price([choice], ShapeBatch(family, shape)).time.reshape(SITES, POINTS)
             fall = np.max(1.0 - time[:, 1:] / time[:, :-1])
             assert fall < 0.01, (family.name, family.axis[along], fall)
 

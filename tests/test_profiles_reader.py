@@ -28,14 +28,8 @@ def drawn(seed: int) -> tuple[Any, ...]:
         spread = draw.uniform(a[0] - 3, a[-1] + 3, count)
         x.append(np.where(draw.random(count) < 0.3, draw.choice(a, count), spread))
     x[0][:2] = np.nan, axes[0][0] - 0.01
-    return (
-        grids,
-        known,
-        axes,
-        draw.integers(0, sites, count),
-        x,
-        (nodes, nodes - grids, draw.uniform(-14.0, -6.0, count)),
-    )
+    held = grid.Grids.over(axes, grids, known, nodes, nodes - grids)
+    return held, draw.integers(0, sites, count), x, draw.uniform(-14.0, -6.0, count)
 
 
 def same(found: tuple[Any, ...], expected: tuple[Any, ...]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ import hwdb
 from hwdb import InputError
 from perfmodel.arrays import Array
 from perfmodel.costs.measured_tables import lookup
-from perfmodel.profiles import ShapeBatch, families, store
+from perfmodel.profiles import Bounds, ShapeBatch, families, joint_reads, store
 from perfmodel.profiles.build import __main__ as build
 from perfmodel.profiles.build import aiconfigurator, files, fit, heldout, package, smooth, spreads, tables
 from perfmodel.profiles.families import FAMILY, Reference, Variant
 from perfmodel.profiles.importers.rows import concat, rows_of
+from perfmodel.profiles.kept_grids import KEPT, KeptGrids, Part
 from perfmodel.profiles.shapes import shape_at
 from perfmodel.profiles.store import Measured
 from perfmodel.profiles.table import Table, stencil
@@ -128,29 +130,71 @@ def test_grids_of_a_site_are_kept_whatever_other_sites_it_is_asked_for_with(monk
     assert profile is not None
     choice = lookup.choose(profile, "gemm", Variant("bf16", "bf16"), "")
     assert choice is not None
-    table, made = choice.measured.table, []
-    risen = Table._risen
+    made: list[int] = []
+    rising = Table.rising
 
     def counted(self: Table, queries: Array, *given: Any) -> Any:
         made.append(len(queries))
-        return risen(self, queries, *given)
+        return rising(self, queries, *given)
 
     def seconds(widths: list[float]) -> list[float]:
         shape = {"m": np.full(len(widths), 77.0), "n": np.array(widths), "k": np.full(len(widths), 3000.0)}
-        return lookup.price(choice, ShapeBatch(FAMILY["gemm"], shape)).time.tolist()
+        return lookup.price([choice], ShapeBatch(FAMILY["gemm"], shape)).time.tolist()
 
-    def forget() -> None:
-        table.kept.clear()
-        table.kept_sites.clear()
-
-    monkeypatch.setattr(Table, "_risen", counted)
-    forget()
+    monkeypatch.setattr(Table, "rising", counted)
+    KEPT.forget()
     first = seconds([1234.0, 2345.0])
     both = seconds([3456.0, 2345.0, 1234.0])
     assert made == [2, 1]
     assert both[:0:-1] == first
-    forget()
+    KEPT.forget()
     assert seconds([3456.0]) == both[:1]
+
+
+@pytest.mark.parametrize("most", [1, 2000, 10**6])
+def test_tables_that_are_read_together_read_as_each_alone(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where there is room for the grids of a few sites only."""
+    monkeypatch.setattr(joint_reads, "KEPT", KeptGrids(most))
+    choices = []
+    for device in ("h100-sxm", "a100-sxm-80gb", "l40s", "b200-sxm"):
+        profile = store.load(device)
+        assert profile is not None
+        choices.append(lookup.choose(profile, "gemm", PLAIN, ""))
+    found = [choice for choice in choices if choice is not None]
+    assert len(found) > 1
+    draw = np.random.default_rng(0)
+    shape = {name: np.exp2(draw.integers(3, 15, 40)) for name in ("m", "n", "k")}
+    which = draw.integers(0, len(found), 40)
+    whole = lookup.price(found, ShapeBatch(FAMILY["gemm"], shape, which))
+    for number, choice in enumerate(found):
+        rows = which == number
+        alone = lookup.price([choice], ShapeBatch(FAMILY["gemm"], {k: v[rows] for k, v in shape.items()}))
+        for one, other in zip(
+            (whole.time, whole.basis, whole.bound), (alone.time, alone.basis, alone.bound), strict=True
+        ):
+            np.testing.assert_array_equal(one[rows], other)
+
+
+def test_threads_that_share_kept_grids_read_what_one_does() -> None:
+    """Each asks for other sites, and there is room for those of one or two threads only."""
+    table, bound = plane_table(), Bounds(at=lambda site, axis: site[..., 0] + axis[..., 0], formats=())
+    kept, wrong = KeptGrids(40), []
+
+    def ask(seed: int) -> None:
+        sites = np.random.default_rng(seed).uniform(0.0, 2.7, (3, 2))
+        expected = table.rising(sites, (), bound).grids
+        for _ in range(200):
+            found = kept.find([Part(table, bound, (), slice(0, 3))], sites)
+            cells = found.grids.start[found.place][:, None] + np.arange(expected.shape[1])
+            wrong.append(not np.array_equal(found.grids.cells[cells], expected))
+
+    threads = [threading.Thread(target=ask, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(wrong) == 800
+    assert not any(wrong)
 
 
 def test_weights_of_neighbours_sum_to_one() -> None:

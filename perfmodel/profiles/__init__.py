@@ -9,6 +9,7 @@ from perfmodel.profiles import store
 from perfmodel.profiles.compiled import expect_many_reads, numbering
 from perfmodel.profiles.equal_rows import MIX_1, MIX_2, SHIFT_1, SHIFT_2
 from perfmodel.profiles.families import FAMILY, Family, Reference, Variant, bound, causal_length, reference
+from perfmodel.profiles.joint_reads import read_jointly
 from perfmodel.profiles.monotone import Bounds
 from perfmodel.profiles.shape_batch import ShapeBatch
 from perfmodel.profiles.shapes import held_in_length, shape_at
@@ -35,6 +36,7 @@ __all__ = [
     "load",
     "names",
     "numbering",
+    "read_jointly",
     "reference",
     "shape_at",
     "store",

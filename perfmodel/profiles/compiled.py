@@ -31,7 +31,7 @@ FEW_ROWS, SECONDS_PER_FEW = 16, 2e-5
 #: Snoopy Caching, Algorithmica 3, 1988).
 LOAD_FROM, COMPILE_FROM = 1.0, 3.0
 #: Functions that `read_rows` calls.
-_INNER = ("_clip", "_place", "_back", "_mean", "_part", "_flags")
+_INNER = ("_axis", "_corners", "_clip", "_place", "_back", "_mean", "_part", "_flags")
 #: As numpy, so that a division by zero gives what arrays give.
 _OPTIONS: dict[str, Any] = {"error_model": "numpy"}
 
@@ -176,10 +176,10 @@ def _signature() -> Any:
     from numba import types
 
     t: Any = types
-    line, plane, box = t.float64[::1], t.float64[:, ::1], t.float64[:, :, ::1]
-    rows, out = t.Tuple((t.intp[::1], line, line, line)), t.Tuple((line, t.int8[::1], plane, plane))
-    known, axes = t.boolean[:, :, ::1], t.UniTuple(line, 2)
-    return t.void(t.UniTuple(box, 3), known, axes, rows, out, t.UniTuple(t.float64, reader.CONSTANTS))
+    line, plane, numbers = t.float64[::1], t.float64[:, ::1], t.intp[::1]
+    axes, rows = t.Tuple((line, numbers, numbers)), t.Tuple((numbers, line, line, line))
+    tables, out = t.Tuple((line, line, line, t.boolean[::1])), t.Tuple((line, t.int8[::1], plane, plane))
+    return t.void(tables, axes, t.UniTuple(numbers, 3), rows, out, t.UniTuple(t.float64, reader.CONSTANTS))
 
 
 def _compiled(made: Any) -> Callable[..., Any]:

@@ -39,10 +39,13 @@ _LEAST = 1e-9
 
 @dataclass(frozen=True)
 class Formats:
-    """Hold the bytes per value in a variant of a family: `stored` of weights or KV entries, `act` of activations."""
+    """Hold the bytes per value in a variant of a family: `stored` of weights or KV entries, `act` of activations.
 
-    stored: float
-    act: float
+    One of each for a table, or one per row.
+    """
+
+    stored: float | Array
+    act: float | Array
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from perfmodel.arrays import Array, Index, Mask, widened
+from perfmodel.arrays import Array, Mask, widened
 from perfmodel.profiles import compiled
 
 #: Weight of a cell that was filled rather than measured. Chosen: small, so that measured cells decide.
@@ -24,13 +24,10 @@ ROUNDS = 3
 class Bounds:
     """Give the bound that utilisation is relative to, so that a table can be read as times.
 
-    here: ln(seconds) of the bound at the coordinates that are read; broadcasts against them. at: (ln sites (..., d), ln
-    axes (..., a)) -> ln(seconds) of the bound there, which broadcasts to (...). The bound grows in proportion to the
-    first of two axes.
-    formats: what `at` depends on besides its arguments.
+    at: (ln sites (..., d), ln axes (..., a)) -> ln(seconds) of the bound there, which broadcasts to (...). The bound
+    grows in proportion to the first of two axes. formats: what `at` depends on besides its arguments.
     """
 
-    here: Array
     at: Callable[[Array, Array], Array]
     formats: Hashable
 
@@ -39,10 +36,6 @@ class Bounds:
         points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
         found = self.at(queries.reshape(len(queries), *(1 for _ in axes), -1), points)
         return widened(found, (len(queries), *points.shape[:-1]))
-
-    def rows(self, rows: Index, shape: tuple[int, ...]) -> Bounds:
-        """Return the bounds of some rows of the coordinates, which have the shape `shape`."""
-        return Bounds(np.broadcast_to(self.here, shape).ravel()[rows], self.at, self.formats)
 
 
 def rising(log_time: Array, known: Mask) -> Array:

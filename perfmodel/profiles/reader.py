@@ -8,39 +8,39 @@ from __future__ import annotations
 
 from typing import Any
 
-from perfmodel.arrays import Array
-
 #: Bits of a row's flags: inside the measured part; on a measured grid point; to be extrapolated along axis 1; axis 2.
 INSIDE, ON_POINT, BEYOND_FIRST, BEYOND_LAST = 1, 2, 4, 8
 #: Constants that `read_rows` takes.
 CONSTANTS = 7
 
 
-def read_rows(
-    tables: tuple[Any, ...], known: Any, axes: tuple[Array, Array], rows: tuple[Any, ...], out: tuple[Any, ...], c: Any
-) -> None:
-    """Read M rows of U grids over two axes by time; the second axis is the last.
+#: Arrays of several types, which compiled code takes together.
+Group = tuple[Any, ...]
+
+
+def read_rows(tables: Group, axes: Group, places: Group, rows: Group, out: Group, c: Any) -> None:
+    """Read M rows of U grids over two axes by time; the second axis is the last. The grids lie end to end.
 
     Args:
-        tables: (ln(utilisation), ln(bound), ln(time)) of each cell, (U, A1, A2).
-        known: whether each cell was measured, (U, A1, A2).
-        axes: ascending logarithms, (A1,) and (A2,).
+        tables: (ln(utilisation), ln(bound), ln(time), whether it was measured) of each cell, (C,) each.
+        axes: points of all axes end to end, ascending logarithms, (T,); the first point and the points of each, (A,).
+        places: first cell, first axis and last axis of each grid, (U,).
         rows: (grid of each row, its two coordinates, ln(bound) at it), (M,) each.
         out: (ln(utilisation), flags, changes and growths of the extrapolations (2, M) each), which are written.
         c: (EDGE_TOLERANCE, ON_POINT, CORNER_WEIGHT, BY_COORDINATE, TINY, OCTAVE, LEAST_OCTAVES) of `grid`.
     """
-    grids, nodes, times = tables
-    first, last = axes
+    grids, nodes, times, known = tables
     which, x1, x2, here = rows
     value, flags, change, growth = out
-    n1, n2 = len(first), len(last)
     for i in range(len(which)):
-        u, (l1, f1, b1), (l2, f2, b2) = which[i], _place(first, x1[i]), _place(last, x2[i])
-        cell = (u, l1, min(l1 + 1, n1 - 1), l2, min(l2 + 1, n2 - 1))
+        start, first, last = places[0][which[i]], _axis(axes, places[1][which[i]]), _axis(axes, places[2][which[i]])
+        n1, n2 = len(first), len(last)
+        (l1, f1, b1), (l2, f2, b2) = _place(first, x1[i]), _place(last, x2[i])
+        cell = _corners(start, n2, (l1, min(l1 + 1, n1 - 1)), (l2, min(l2 + 1, n2 - 1)))
         in1, in2 = abs(b1) <= c[0], abs(b2) <= c[0]
         along = here[i] - (x1[i] - first[l1])
-        held = _clip(along, nodes[u, l1, l2], nodes[u, l1, cell[4]])
-        part = _part(nodes, cell, held, f2, last, c) if in2 else f2
+        held = _clip(along, nodes[cell[0]], nodes[cell[2]])
+        part = _part(nodes, cell, held, f2, last[l2 + 1] - last[l2] if l2 + 1 < n2 else 0.0, c) if in2 else f2
         across = f1 * (first[l1 + 1] - first[l1]) if l1 + 1 < n1 else 0.0
         base = held + across - _mean(times, cell, f1, part)
         value[i] = base
@@ -48,40 +48,54 @@ def read_rows(
         if n1 > 1 and not in1:
             flags[i] |= BEYOND_FIRST
             m, mf, octaves = _back(first, b1, c)
-            moved = (u, m, min(m + 1, n1 - 1), l2, cell[4])
+            moved = _corners(start, n2, (m, min(m + 1, n1 - 1)), (l2, min(l2 + 1, n2 - 1)))
             change[0, i], growth[0, i] = (base - _mean(grids, moved, mf, part)) / octaves, b1
         if n2 > 1 and not in2:
             flags[i] |= BEYOND_LAST
             m, mf, octaves = _back(last, b2, c)
-            moved = (u, l1, cell[2], m, min(m + 1, n2 - 1))
+            moved = _corners(start, n2, (l1, min(l1 + 1, n1 - 1)), (m, min(m + 1, n2 - 1)))
             change[1, i], growth[1, i] = (base - _mean(grids, moved, f1, mf)) / octaves, along - held
 
 
-def _mean(table: Any, cell: tuple[int, ...], f1: float, f2: float) -> float:
+def _axis(axes: Group, number: int) -> Any:
+    """Return the points of an axis, (A,)."""
+    points, first, count = axes
+    return points[first[number] : first[number] + count[number]]
+
+
+def _corners(start: int, size: int, first: tuple[int, int], last: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Return the cells at the corners around a row: left on both axes, right on the first, on the last, on both.
+
+    start: first cell of the grid. size: points of its last axis. first, last: points left and right on each axis.
+    """
+    left, right = start + first[0] * size, start + first[1] * size
+    return left + last[0], right + last[0], left + last[1], right + last[1]
+
+
+def _mean(table: Any, cell: tuple[int, int, int, int], f1: float, f2: float) -> float:
     """Return the mean over the corners of a cell; f1, f2: fractions of the way across it."""
-    u, l1, r1, l2, r2 = cell
-    left = (1.0 - f1) * (1.0 - f2) * table[u, l1, l2] + f1 * (1.0 - f2) * table[u, r1, l2]
-    found: float = left + (1.0 - f1) * f2 * table[u, l1, r2] + f1 * f2 * table[u, r1, r2]
+    left = (1.0 - f1) * (1.0 - f2) * table[cell[0]] + f1 * (1.0 - f2) * table[cell[1]]
+    found: float = left + (1.0 - f1) * f2 * table[cell[2]] + f1 * f2 * table[cell[3]]
     return found
 
 
-def _part(nodes: Any, cell: tuple[int, ...], held: float, f2: float, last: Any, c: Any) -> float:
-    """Return the fraction of the way across a cell along the last axis by which time is read, as the bound goes."""
-    u, l1, _, l2, r2 = cell
-    left, right = nodes[u, l1, l2], nodes[u, l1, r2]
-    step = last[l2 + 1] - last[l2] if l2 + 1 < len(last) else 0.0
+def _part(nodes: Any, cell: tuple[int, int, int, int], held: float, f2: float, step: float, c: Any) -> float:
+    """Return the fraction of the way across a cell along the last axis by which time is read, as the bound goes.
+
+    step: length of the cell along that axis.
+    """
+    left, right = nodes[cell[0]], nodes[cell[2]]
     divisor = right - left + c[3] * step
     part: float = (held - left + c[3] * f2 * step) / (c[4] if divisor < c[4] else divisor)
     return part
 
 
-def _flags(known: Any, cell: tuple[int, ...], f1: float, f2: float, c: Any) -> int:
+def _flags(known: Any, cell: tuple[int, int, int, int], f1: float, f2: float, c: Any) -> int:
     """Return the flags of a row inside the axes: whether a corner that counts was measured, and it lies on a point."""
-    u, l1, r1, l2, r2 = cell
-    seen = known[u, l1, l2] and (1.0 - f1) * (1.0 - f2) > c[2]
-    seen = seen or (known[u, r1, l2] and f1 * (1.0 - f2) > c[2])
-    seen = seen or (known[u, l1, r2] and (1.0 - f1) * f2 > c[2])
-    seen = seen or (known[u, r1, r2] and f1 * f2 > c[2])
+    seen = known[cell[0]] and (1.0 - f1) * (1.0 - f2) > c[2]
+    seen = seen or (known[cell[1]] and f1 * (1.0 - f2) > c[2])
+    seen = seen or (known[cell[2]] and (1.0 - f1) * f2 > c[2])
+    seen = seen or (known[cell[3]] and f1 * f2 > c[2])
     if not seen:
         return 0
     on_point = min(f1, 1.0 - f1) < c[1] and min(f2, 1.0 - f2) < c[1]

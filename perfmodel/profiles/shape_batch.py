@@ -2,31 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
 
-from perfmodel.arrays import Array, Codes
-from perfmodel.profiles.families import Family, Formats, Reference, Variant, Work, bound_of, counted_formats, seconds_of
-from perfmodel.profiles.shapes import held_in_length
+import numpy as np
+
+from perfmodel.arrays import Array, Codes, Index
+from perfmodel.profiles.families import (
+    Family,
+    Formats,
+    Reference,
+    Shape,
+    Variant,
+    Work,
+    bound_of,
+    counted_formats,
+    seconds_of,
+)
 from perfmodel.profiles.table import Sites, unique_sites
+
+_ONE = np.zeros((), np.intp)
 
 
 @dataclass(frozen=True)
 class ShapeBatch:
-    """Hold N shapes of one operator family at which one or several tables are read.
+    """Hold N shapes of one operator family, each of which is read in one of several tables.
 
-    A device without tables of its own is priced from those of several others, which need the same coordinates and the
-    same work. Both are kept here, for as long as this object lives.
-
-    shape: coordinates of the family, (N,) or () each.
+    shape: coordinates of the family, (N,) or () each, or with leading axes. which: number of the table of each shape,
+    (N,); () where all are read in one.
     """
 
     family: Family
-    shape: Mapping[str, Array]
-    _works: dict[Formats, Work] = field(default_factory=dict, repr=False, compare=False)
-    _others: dict[Any, ShapeBatch] = field(default_factory=dict, repr=False, compare=False)
+    shape: Shape
+    which: Index = field(default_factory=lambda: _ONE)
+    _works: dict[tuple[Formats, ...], Work] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @cached_property
     def place(self) -> tuple[list[Array], list[Array]]:
@@ -38,28 +48,30 @@ class ShapeBatch:
         """Return the different sites among the shapes."""
         return unique_sites(self.place[0])
 
-    def bound(self, variant: Variant, reference: Reference) -> tuple[Array, Codes]:
-        """Return the bound in seconds, and what binds, (N,) each: see `perfmodel.profiles.families.bound`."""
-        return bound_of(self.family, self._work(variant), reference)
+    def each(self, values: Sequence[float]) -> Array:
+        """Return a figure of each shape, (N,) or (), from that of each table."""
+        return np.array(values)[self.which]
 
-    def seconds(self, variant: Variant, reference: Reference) -> Array:
+    def bound(self, variants: Sequence[Variant], reference: Reference) -> tuple[Array, Codes]:
+        """Return the bound in seconds, and what binds, (N,) each: see `perfmodel.profiles.families.bound`.
+
+        variants: formats that the bound of each table counts. reference: constants of each shape.
+        """
+        return bound_of(self.family, self._work(variants), reference)
+
+    def seconds(self, variants: Sequence[Variant], reference: Reference) -> Array:
         """Return the bound in seconds alone, (N,)."""
-        return seconds_of(self.family, self._work(variant), reference)
+        return seconds_of(self.family, self._work(variants), reference)
 
-    def _work(self, variant: Variant) -> Work:
-        """Return the work of the shapes in the formats that the bound of a table counts."""
-        formats = counted_formats(self.family, variant)
+    def _work(self, variants: Sequence[Variant]) -> Work:
+        """Return the work of the shapes in the formats that the bounds of their tables count."""
+        formats = tuple(counted_formats(self.family, variant) for variant in variants)
         if formats not in self._works:
-            self._works[formats] = self.family.work(self.shape, formats)
+            several = any(other != formats[0] for other in formats)
+            counted = Formats(*(self.each([getattr(f, n) for f in formats]) for n in ("stored", "act")))
+            self._works[formats] = self.family.work(self.shape, counted if several else formats[0])
         return self._works[formats]
 
-    def held(self, longest: float) -> ShapeBatch:
-        """Return the prefills within a table's `longest` length that stand for these: see `held_in_length`."""
-        return self.other(longest, lambda shape: held_in_length(shape, longest))
-
-    def other(self, name: Any, made: Callable[[Mapping[str, Array]], Mapping[str, Any]]) -> ShapeBatch:
-        """Return the shapes that `made` makes of these, made once for each `name`; themselves if it returns them."""
-        if name not in self._others:
-            shape = made(self.shape)
-            self._others[name] = self if shape is self.shape else ShapeBatch(self.family, shape)
-        return self._others[name]
+    def other(self, shape: Shape) -> ShapeBatch:
+        """Return other shapes that are read in the same tables."""
+        return replace(self, shape=shape)

@@ -8,7 +8,7 @@ from perfmodel.arrays import Array
 from perfmodel.profiles.families import Family, Shape, causal_length
 
 
-def held_in_length(shape: Shape, longest: float) -> Shape:
+def held_in_length(shape: Shape, longest: Array | float) -> Shape:
     """Return the prefill within a table's `longest` length whose utilisation stands for that of a longer prefill.
 
     Whole prompts keep their number and get shorter. New tokens behind cached ones count as part of a prompt

@@ -17,16 +17,14 @@ combination of fixed sizes (n and k of a GEMM; heads and head size of attention)
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from perfmodel.arrays import Array, Codes, Index, Mask, common_shape, different, row_keys, widened
-from perfmodel.profiles.grid import EDGE_TOLERANCE, LEAST_OCTAVES, OCTAVE, Cells, line_in_bound, on_grid
+from perfmodel.arrays import Array, Codes, Index, Mask, common_shape, different, widened
+from perfmodel.profiles.grid import EDGE_TOLERANCE, LEAST_OCTAVES, OCTAVE, Cells, Grids, line_in_bound, on_grid
 from perfmodel.profiles.monotone import Bounds, rising
 from perfmodel.vocabulary import BASIS_CODE
 
@@ -40,16 +38,12 @@ SAME_SITE = 1e-6
 NEIGHBOURS = 8
 #: With more queries than this, nearest sites are found by a k-d tree. Chosen for speed only.
 _TREE_QUERIES = 256
-#: Different sites read at a time. Chosen so that their blended grids fit into a processor's cache.
-_SITES_PER_BLOCK = 2048
 #: Local regression. Distance^3 that keeps the weight of a site at distance 0 finite; ridge penalty as a share of the
 #: mean squared distance, and the least such distance; sum of absolute weights above which the fit is unstable. Chosen.
 _ZERO_DISTANCE, _RIDGE, _LEAST_SPREAD, _UNSTABLE_WEIGHT = 1e-9, 1e-3, 1e-6, 3.0
 #: Factors that mix the coordinates of a site into one number, so that different sites differ. Chosen: the first is
 #: 1/p of the plastic number p (M. Roberts, R2 low-discrepancy sequence), irrational, so grid values do not collide.
 _MIX_LINEAR, _MIX_SQUARE = 0.7548776662466927, 0.01
-#: Most readings of a table that are kept, and most sites that are. Chosen: a search asks for fewer.
-_MOST_KEPT, _MOST_SITES_KEPT = 64, 256
 
 
 @dataclass(frozen=True)
@@ -155,8 +149,18 @@ class Sites(NamedTuple):
     queries: Array
 
 
-#: Sites to blend, grids of ln(utilisation), measured cells, grids of ln(bound) and of ln(time).
-_Rising = tuple[Stencil, Array, Mask, Array, Array]
+class Rising(NamedTuple):
+    """Hold grids of U sites, read as times that never fall along an axis.
+
+    near: the measured sites that each is blended from. grids: ln(utilisation), (U, A1[, A2]), and of the same shape:
+    known: whether the cell rests on a measurement; bound, time: ln(seconds) of the bound, and ln(time).
+    """
+
+    near: Stencil
+    grids: Array
+    known: Mask
+    bound: Array
+    time: Array
 
 
 @dataclass(frozen=True)
@@ -165,8 +169,7 @@ class Table:
 
     sites: (S, d) logarithms of d coordinates, in any order. scale: (d,) weight of each site coordinate in distances.
     axes: one or two ascending arrays of logarithms, of A1 and A2 grid points. values: (S, A1) or (S, A1, A2) float32,
-    every cell filled. known: same shape, True where the cell was measured. kept: grids that were read, by what was
-    asked; kept_sites: those of each site.
+    every cell filled. known: same shape, True where the cell was measured.
     """
 
     sites: Array
@@ -174,13 +177,11 @@ class Table:
     axes: tuple[Array, ...]
     values: Cells
     known: Mask
-    kept: dict[tuple[Hashable, bytes, bytes], _Rising] = field(default_factory=dict, repr=False, compare=False)
-    kept_sites: dict[tuple[Hashable, bytes, bytes], _Rising] = field(default_factory=dict, repr=False, compare=False)
 
-    def read(
-        self, site: list[Array], axis: list[Array], growth: tuple[float, ...] = (), bound: Bounds | None = None
-    ) -> tuple[Array, Codes]:
+    def read(self, site: list[Array], axis: list[Array], growth: tuple[float, ...] = ()) -> tuple[Array, Codes]:
         """Return ln(utilisation) and its basis code (measured, interpolated, extrapolated) at the given coordinates.
+
+        Cells are read as they are; `perfmodel.profiles.joint_reads` reads tables as times that never fall.
 
         Args:
             site: d arrays of logarithms, one per site coordinate.
@@ -188,58 +189,20 @@ class Table:
                 results have their common shape.
             growth: d exponents: the bound grows as coordinate^exponent. They extrapolate beyond the range of sites;
                 with () the value at the border is used there.
-            bound: with it, the time that follows never falls along an axis; without it, cells are read as they are.
         """
-        return self.read_sites(unique_sites(site), axis, growth, bound)
-
-    def read_sites(
-        self, sites: Sites, axis: list[Array], growth: tuple[float, ...] = (), bound: Bounds | None = None
-    ) -> tuple[Array, Codes]:
-        """Do as `read`, for sites whose different ones are found already."""
-        which, queries = sites
+        which, queries = unique_sites(site)
+        near, grids, known = self._extended(queries, growth)
+        found, inside, on_point = on_grid(Grids.over(self.axes, grids, known), which, axis)
         shape = common_shape(which.shape, *(a.shape for a in axis))
-        power = np.array(growth) if growth else np.zeros(queries.shape[1])
-        if len(queries) <= _SITES_PER_BLOCK:
-            found, codes = self._read_block(queries, which, axis, power, bound)
-            return _spread(found, shape), _spread(codes, shape)
-        value = np.empty(shape)
-        basis = np.empty(shape, np.int8)
-        which = np.broadcast_to(which, shape).ravel()
-        flat = [np.broadcast_to(a, shape).ravel() for a in axis]
-        order = np.argsort(which, kind="stable")
-        bounds = np.searchsorted(which[order], np.arange(0, len(queries) + _SITES_PER_BLOCK, _SITES_PER_BLOCK))
-        value_flat, basis_flat = value.reshape(-1), basis.reshape(-1)
-        for block, (start, stop) in enumerate(pairwise(bounds)):
-            rows, first = order[start:stop], block * _SITES_PER_BLOCK
-            part = self._read_block(
-                queries[first : first + _SITES_PER_BLOCK],
-                which[rows] - first,
-                [a[rows] for a in flat],
-                power,
-                bound and bound.rows(rows, shape),
-            )
-            value_flat[rows], basis_flat[rows] = part
-        return value_flat.reshape(shape), basis_flat.reshape(shape)
+        codes = basis_of(inside, on_point, near.exact[which], near.outside[which])
+        return _spread(found, shape), _spread(codes, shape)
 
-    def _read_block(
-        self, queries: Array, which: Index, axis: list[Array], power: Array, bound: Bounds | None
-    ) -> tuple[Array, Codes]:
-        """Do the work of `read` for U different sites: return ln(utilisation) and basis code of each row.
-
-        queries: (U, d) the different sites, logarithms. which: number in `queries` of each row's site. power: (d,)
-        `growth` of `read`, zeros for ().
-        """
-        if bound is None:
-            (near, grids, known), least = self._extended(queries, power), None
-        else:
-            near, grids, known, nodes, times = self._rising(queries, power, bound)
-            least = nodes, times, bound.here
-        value, inside, on_point = on_grid(grids, known, self.axes, which, axis, least)
-        if not near.exact.all():
-            on_point = on_point & near.exact[which]
-        if near.outside.any():
-            inside = inside & ~near.outside[which]
-        return value, np.where(inside, np.where(on_point, _MEASURED, _INTERPOLATED), _EXTRAPOLATED)
+    def rising(self, queries: Array, growth: tuple[float, ...], bound: Bounds) -> Rising:
+        """Return the grids of U sites, read as times that never fall; queries: (U, d). growth: as for `read`."""
+        near, grids, known = self._extended(queries, growth)
+        nodes = bound.at_nodes(queries, self.axes)
+        risen = nodes - rising(nodes - grids, known)
+        return Rising(near, risen, known, nodes, nodes - risen)
 
     def _blended(self, queries: Array) -> tuple[Stencil, Cells, Mask]:
         """Return, for each of U queried sites, its neighbours and weights, its blended grid, and where that grid rests
@@ -259,59 +222,19 @@ class Table:
             grids += weight[:, k] * self.values[near.index[:, k]]
         return near, grids, self.known[heavy]
 
-    def _rising(self, queries: Array, power: Array, bound: Bounds) -> _Rising:
-        """Return what `_extended` does, with times that never fall along an axis, and ln(bound) and ln(time)
-        on the grids.
-
-        The last results are kept: a search asks for the same few sites again and again.
-        """
-        key = (bound.formats, queries.tobytes(), power.tobytes())
-        kept = self.kept.get(key)
-        if kept is not None:
-            return kept
-        if len(queries) > _MOST_SITES_KEPT:
-            return self._risen(queries, power, bound)
-        found = self._by_site(queries, power, bound)
-        while len(self.kept) >= _MOST_KEPT:
-            self.kept.pop(next(iter(self.kept)))
-        self.kept[key] = found
-        return found
-
-    def _by_site(self, queries: Array, power: Array, bound: Bounds) -> _Rising:
-        """Do as `_risen`, only for sites that were not read before: layouts of a model share most of theirs."""
-        powers = power.tobytes()
-        keys = [(bound.formats, query, powers) for query in row_keys(queries)]
-        rows = [self.kept_sites.get(key) for key in keys]
-        new = [place for place, row in enumerate(rows) if row is None]
-        if not new:
-            return _joined(rows)
-        found = self._risen(queries[new], power, bound)
-        if len(self.kept_sites) + len(new) > _MOST_SITES_KEPT:
-            self.kept_sites.clear()
-        for turn, place in enumerate(new):
-            rows[place] = self.kept_sites[keys[place]] = _row_of(found, turn)
-        return found if len(new) == len(queries) else _joined(rows)
-
-    def _risen(self, queries: Array, power: Array, bound: Bounds) -> _Rising:
-        """Do what `_rising` does, without what is kept."""
-        near, grids, known = self._extended(queries, power)
-        nodes = bound.at_nodes(queries, self.axes)
-        risen = nodes - rising(nodes - grids, known)
-        return near, risen, known, nodes, nodes - risen
-
-    def _extended(self, queries: Array, power: Array) -> tuple[Stencil, Cells | Array, Mask]:
+    def _extended(self, queries: Array, growth: tuple[float, ...]) -> tuple[Stencil, Cells | Array, Mask]:
         """Return what `_blended` does, with the grids of sites outside the measured range extrapolated to them.
 
         The slope is that of the last octave (factor 2) before the border; the formula is that of `_beyond_axis`.
-        power: (d,) `growth` of `read`, zeros for ().
+        growth: as for `read`.
         """
         near, grids, known = self._blended(queries)
-        if not (near.outside.any() and power.any()):
+        if not (near.outside.any() and any(growth)):
             return near, grids, known
         low, high = self.sites.min(axis=0), self.sites.max(axis=0)
         held = np.clip(queries, low, high)
         # sites that count as inside keep their grid, whatever other sites are asked for
-        offset = np.where(near.outside[:, None], (queries - held) * power, 0.0)
+        offset = np.where(near.outside[:, None], (queries - held) * np.array(growth), 0.0)
         back = np.clip(held - np.sign(offset) * OCTAVE, low, high)
         octaves: Array = np.maximum(np.abs(held - back).sum(axis=1) / OCTAVE, LEAST_OCTAVES)
         _, earlier, _ = self._blended(back)
@@ -322,22 +245,14 @@ class Table:
         return near, grids + more, known
 
 
-def _row_of(found: _Rising, turn: int) -> _Rising:
-    """Return what was found for one site."""
-    near, risen, known, nodes, times = found
-    one = slice(turn, turn + 1)
-    alone = Stencil(near.index[one], near.weight[one], near.exact[one], near.outside[one])
-    return alone, risen[one], known[one], nodes[one], times[one]
+def basis_of(inside: Mask, on_point: Mask, exact: Mask, outside: Mask) -> Codes:
+    """Return the basis code of rows that were read.
 
-
-def _joined(rows: Sequence[_Rising | None]) -> _Rising:
-    """Return what was found for several sites, each by itself."""
-    whole = [row for row in rows if row is not None]
-    near = [row[0] for row in whole]
-    parts = ([getattr(n, name) for n in near] for name in ("index", "weight", "exact", "outside"))
-    risen, known = np.concatenate([row[1] for row in whole]), np.concatenate([row[2] for row in whole])
-    nodes, times = np.concatenate([row[3] for row in whole]), np.concatenate([row[4] for row in whole])
-    return Stencil(*map(np.concatenate, parts)), risen, known, nodes, times
+    inside, on_point: as `on_grid` returns them. exact, outside: whether each row's site was itself measured, and
+    whether it lies outside the range of measured sites.
+    """
+    within = np.where(on_point & exact, _MEASURED, _INTERPOLATED)
+    return np.where(inside & ~outside, within, _EXTRAPOLATED)
 
 
 def _spread(values: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:

@@ -1,10 +1,10 @@
-"""Look up a demand in measured tables: choose the table that prices it, and read its time there."""
+"""Look up demands in measured tables: choose the tables that price them, and read their times there."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -13,7 +13,20 @@ from perfmodel.arrays import Array, Codes, Index, Mask, codes_in, widened
 from perfmodel.costs.measured_tables.shortest_calls import shortest
 from perfmodel.dtypes import COMPUTE, FALLBACK, FORMAT_NAMES, FORMATS
 from perfmodel.operators import Demand
-from perfmodel.profiles import Bounds, Family, Measured, Profile, ShapeBatch, Variant, bound, causal_length, shape_at
+from perfmodel.profiles import (
+    Bounds,
+    Family,
+    Measured,
+    Profile,
+    Reference,
+    ShapeBatch,
+    Variant,
+    bound,
+    causal_length,
+    held_in_length,
+    read_jointly,
+    shape_at,
+)
 from perfmodel.vocabulary import BASIS_CODE, EVEN, EVEN_MASKED, LAUNCH_BOUND, LAYOUTS, RANK_ALONE
 
 # Distances between a table's formats and those asked for are in log2 of bits per value, plus the following. All are
@@ -71,7 +84,7 @@ class Choice:
     gap: float = 0.0
     beyond: float = 0.0
 
-    @property
+    @cached_property
     def priced(self) -> Variant:
         """The variant that the table's utilisation is applied to: the stored format asked for, the rest as measured."""
         own = self.measured.variant
@@ -80,7 +93,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class TablePrice:
-    """Holds what a table gives for N shapes.
+    """Holds what tables give for N shapes.
 
     time: seconds per call. basis: codes of `BASES`. bound: codes of `BOUNDS`. least: seconds by the physical bound.
     """
@@ -230,10 +243,10 @@ def coordinates(demand: Demand) -> Mapping[str, Array | float]:
     return demand.shape
 
 
-def take(shape: Mapping[str, Array | float], rows: Mask | slice, count: int) -> dict[str, Array]:
+def take(shape: Mapping[str, Array | float], rows: Mask | Index | slice, count: int) -> dict[str, Array]:
     """Select the coordinates of some candidates; coordinates that do not differ by candidate stay as they are.
 
-    rows: (N,) mask of the candidates, or their slice. count: N.
+    rows: (N,) mask of the candidates, their numbers or their slice. count: N.
     """
     out = {}
     for key, value in shape.items():
@@ -242,79 +255,82 @@ def take(shape: Mapping[str, Array | float], rows: Mask | slice, count: int) -> 
     return out
 
 
-def price(choice: Choice, asked: ShapeBatch) -> TablePrice:
-    """Read the time of N shapes of the table's operator family from the chosen table."""
-    if choice.measured.variant.routing not in (EVEN, EVEN_MASKED):
-        asked = asked.other(RANK_ALONE, _of_rank_alone)
-    found, shape = _read(choice, asked), asked.shape
+def price(choices: Sequence[Choice], asked: ShapeBatch) -> TablePrice:
+    """Read the time of N shapes of one operator family, each in the table among `choices` that `asked` names."""
+    found, shape = _read(choices, _by_rank(choices, asked)), asked.shape
     cached = np.asarray(shape.get("context", 0.0), float)
     if "query" not in shape or not asked.family.name.endswith("prefill") or not (cached > 0).any():
         return found
-    return replace(found, time=np.minimum(found.time, _time_of_more(choice, asked.family, shape, cached > 0)))
+    return replace(found, time=np.minimum(found.time, _time_of_more(choices, asked, cached > 0)))
 
 
-def _of_rank_alone(shape: Mapping[str, Array]) -> Mapping[str, Array]:
-    """Return the coordinates of a rank's own experts, where an even load is asked for of a table that has none."""
-    own = {k.removeprefix(RANK_ALONE): v for k, v in shape.items() if k.startswith(RANK_ALONE)}
-    return {**shape, **own} if own else shape
+def _by_rank(choices: Sequence[Choice], asked: ShapeBatch) -> ShapeBatch:
+    """Return the shapes with the coordinates of a rank's own experts where their table has no even loads."""
+    own = {k.removeprefix(RANK_ALONE): v for k, v in asked.shape.items() if k.startswith(RANK_ALONE)}
+    even = [choice.measured.variant.routing in (EVEN, EVEN_MASKED) for choice in choices]
+    if not own or all(even):
+        return asked
+    if any(even):
+        rows = np.array(even)[asked.which]
+        own = {k: np.where(rows, asked.shape[k], v) for k, v in own.items()}
+    return asked.other({**asked.shape, **own})
 
 
-def _time_of_more(choice: Choice, family: Family, shape: Mapping[str, Array], behind: Mask) -> Array:
+def _time_of_more(choices: Sequence[Choice], asked: ShapeBatch, behind: Mask) -> Array:
     """Return the least seconds that more prefill attention takes, an upper bound; inf where nothing is cached.
 
     More are the same new tokens if cached ones were computed too, and more new tokens (`MORE_QUERIES`) behind the same
     cached ones. Tables hold prompts without cached tokens; a few new tokens behind a long context lie far outside,
     where a straight line through the table falls as tokens are added.
 
-    shape: as for `price`. behind: whether tokens are cached, which broadcasts to the shape.
+    choices, asked: as for `price`. behind: whether tokens are cached, which broadcasts to the shapes.
     """
-    common = np.broadcast_shapes(*(np.shape(v) for v in shape.values()))
+    shape, which = asked.shape, asked.which
+    common = np.broadcast_shapes(which.shape, *(np.shape(v) for v in shape.values()))
     rows = np.broadcast_to(behind, common)
     part = {k: v if np.ndim(v) == 0 else widened(v, common)[rows] for k, v in shape.items()}
     query, cached = np.broadcast_arrays(np.atleast_1d(part["query"]), part["context"])
     more = np.array(MORE_QUERIES)[:, None]
-    asked = {
+    each = {
         "query": np.concatenate([(query + cached)[None], np.maximum(query, more)]),
         "context": np.stack([np.zeros_like(cached), *(cached for _ in MORE_QUERIES)]),
     }
-    time = _read(choice, ShapeBatch(family, {**part, **asked})).time
+    which = which if which.ndim == 0 else np.broadcast_to(which, common)[rows]
+    time = _read(choices, ShapeBatch(asked.family, {**part, **each}, which)).time
     time[1:][np.broadcast_to(query, time[1:].shape) >= more] = np.inf
     out = np.full(common, np.inf)
     out[rows] = time.min(axis=0)
     return out
 
 
-def _bounds(choice: Choice, asked: ShapeBatch, least: Array) -> Bounds:
-    """Return the bounds by which the chosen table is read as times; least: seconds of the bound of the shapes asked.
+def _bounds(choice: Choice, family: Family, alike: Mapping[str, float]) -> Bounds:
+    """Return the bound by which the chosen table is read as times.
 
-    Those on the grid have experts as popular as those asked for: a bound that falls short of that of a grid point with
-    as many tokens would be read at another place between the points.
+    alike: coordinates that grid points share with the shapes asked for. They have experts as popular as those: a bound
+    that falls short of that of a grid point with as many tokens would be read at another place between the points.
     """
-    family = asked.family
-    alike = {"uneven": 1.0} if np.any(np.asarray(asked.shape.get("uneven", 0.0)) > 0.0) else {}
 
-    def seconds(shape: Mapping[str, Array | float]) -> Array:
-        return bound(family, {**shape, **alike}, choice.priced, choice.measured.reference)[0]
+    def at(site: Array, axis: Array) -> Array:
+        shape: dict[str, Array | float] = {**shape_at(family, site, axis), **alike}
+        return _log_seconds(bound(family, shape, choice.priced, choice.measured.reference)[0])
 
-    return Bounds(
-        here=_log_seconds(least),
-        at=lambda site, axis: _log_seconds(seconds(shape_at(family, site, axis))),
-        formats=(choice.priced, *alike),
-    )
+    return Bounds(at=at, formats=(choice.priced, *alike))
 
 
-def _log_utilisation(choice: Choice, asked: ShapeBatch, least: Array) -> tuple[Array, Codes]:
-    """Return (ln(utilisation), basis code) of N shapes in the chosen table; least: seconds of their bound.
+def _log_utilisation(choices: Sequence[Choice], asked: ShapeBatch, least: Array) -> tuple[Array, Codes]:
+    """Return (ln(utilisation), basis code) of N shapes in the chosen tables; least: seconds of their bound.
 
     Prefills longer than any measured have the utilisation of the longest one with as many query rows.
     """
-    table, family = choice.measured.table, asked.family
+    tables, family = [choice.measured.table for choice in choices], asked.family
+    alike = {"uneven": 1.0} if np.any(np.asarray(asked.shape.get("uneven", 0.0)) > 0.0) else {}
+    bounds = [_bounds(choice, family, alike) for choice in choices]
     if family.name not in PREFILLS:
-        return table.read_sites(asked.sites, asked.place[1], family.growth, _bounds(choice, asked, least))
-    longest = float(np.exp(table.axes[-1][-1]))
-    held = asked.held(longest)
-    alike, _ = held.bound(choice.priced, choice.measured.reference)
-    value, basis = table.read_sites(held.sites, held.place[1], family.growth, _bounds(choice, held, alike))
+        return read_jointly(tables, bounds, asked, _log_seconds(least))
+    longest = asked.each([float(np.exp(table.axes[-1][-1])) for table in tables])
+    held = asked.other(held_in_length(asked.shape, longest))
+    alone, _ = held.bound([choice.priced for choice in choices], _reference(choices, asked))
+    value, basis = read_jointly(tables, bounds, held, _log_seconds(alone))
     _, length = causal_length(asked.shape)
     return value, np.where(length > longest, _EXTRAPOLATED, basis).astype(np.int8)
 
@@ -324,15 +340,22 @@ def _log_seconds(seconds: Array) -> Array:
     return np.asarray(np.log(np.maximum(seconds, LEAST_SECONDS)))
 
 
-def _read(choice: Choice, asked: ShapeBatch) -> TablePrice:
-    """Read the time of N shapes from the chosen table, each by itself."""
-    item = choice.measured
-    least, limit = asked.bound(choice.priced, item.reference)
-    value, basis = _log_utilisation(choice, asked, least)
+def _reference(choices: Sequence[Choice], asked: ShapeBatch) -> Reference:
+    """Return the constants that the table of each shape is relative to."""
+    every = [choice.measured.reference for choice in choices]
+    return Reference(*(asked.each([getattr(r, name) for r in every]) for name in ("peak", "bandwidth", "link")))
+
+
+def _read(choices: Sequence[Choice], asked: ShapeBatch) -> TablePrice:
+    """Read the time of N shapes from the chosen tables, each by itself."""
+    least, limit = asked.bound([choice.priced for choice in choices], _reference(choices, asked))
+    value, basis = _log_utilisation(choices, asked, least)
     time = least * np.exp(-value)
     # utilisation is held constant outside the table and blended inside it: a tiny shape would take no time at all
-    calls = shortest(item, asked.family.name)
-    time = np.maximum(time, np.minimum(calls.least, calls.launch + least))
-    basis = np.maximum(basis, np.int8(max(choice.worst, _INTERPOLATED if item.fitted else 0)))
+    calls = [shortest(choice.measured, asked.family.name) for choice in choices]
+    floor = np.minimum(asked.each([c.least for c in calls]), asked.each([c.launch for c in calls]) + least)
+    time = np.maximum(time, floor)
+    worst = [max(choice.worst, _INTERPOLATED if choice.measured.fitted else 0) for choice in choices]
+    basis = np.maximum(basis, np.array(worst, np.int8)[asked.which])
     small = (least < LAUNCH_SHARE * time) & (time < LAUNCH_TIME)
     return TablePrice(time=time, basis=basis, bound=np.where(small, np.int8(LAUNCH_BOUND), limit), least=least)

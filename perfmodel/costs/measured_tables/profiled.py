@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
 from hwdb import Device
-from perfmodel.arrays import Array, Mask, as_slice, common_shape
+from perfmodel.arrays import Array, Index, as_run, common_shape
 from perfmodel.costs.cost import Cost
 from perfmodel.costs.measured_tables import lookup, table_validity
 from perfmodel.costs.measured_tables.intervals import spread_of
@@ -50,19 +51,20 @@ class Profiled:
 
     def cost(self, demand: Demand, hardware: Hardware) -> Cost:
         """Return the time of one call on each row of `hardware`; arrays that broadcast to the demand's shape."""
-        count = len(hardware.index)
-        found = [(n, d, self._profiles(d, demand.family)) for n, d in enumerate(hardware.devices)]
-        total = empty(demand_shape(demand, hardware) if any(profiles for _, _, profiles in found) else ())
-        for number, device, profiles in found:
+        turns: dict[int, list[tuple[lookup.Choice, Index]]] = {}
+        for device, want, rows in variants_of(demand, hardware, self.routing):
+            profiles = self._profiles(device, demand.family)
             if not profiles:
                 continue
-            mine = hardware.index == number
-            for want, rows in formats(demand, mine, count, self.routing):
-                act = lookup.effective(want.act, device) if want.act else ""
-                wanted = Variant(want.stored, act, want.routing)
-                every = (self._choices(device, profile, demand.family, wanted) for profile in profiles)
-                for choice in next((choices for choices in every if choices), []):
-                    _fill(total, choice, demand, rows, hardware)
+            act = lookup.effective(want.act, device) if want.act else ""
+            wanted = Variant(want.stored, act, want.routing)
+            every = (self._choices(device, profile, demand.family, wanted) for profile in profiles)
+            for turn, choice in enumerate(next((choices for choices in every if choices), [])):
+                turns.setdefault(turn, []).append((choice, rows))
+        if not turns:
+            return empty(())
+        total = empty(demand_shape(demand, hardware))
+        _fill(total, list(turns.values()), demand, hardware)
         return total
 
     def _profiles(self, device: Device, family: str) -> list[store.Profile]:
@@ -103,54 +105,104 @@ def empty(shape: tuple[int, ...]) -> Cost:
     )
 
 
-def formats(demand: Demand, mine: Mask, count: int, routing: str) -> Iterator[tuple[Variant, Mask]]:
-    """Yield each variant (formats and routing) that rows of one device ask for, with the mask of those rows, (N,).
+def variants_of(demand: Demand, hardware: Hardware, routing: str) -> Iterator[tuple[Device, Variant, Index]]:
+    """Yield each device and variant (formats and routing) that candidates ask for, with the candidates' numbers.
 
-    mine: (N,) mask of the rows of the device. count: N. routing: see `Profiled`.
+    routing: see `Profiled`.
     """
     codes, names = lookup.wanted(demand, routing)
+    index, count = hardware.index, len(hardware.index)
     if codes.ndim == 0 or codes.shape[-1] != count:
-        if mine.any():
-            yield Variant(*names[int(codes.reshape(-1)[0])]), mine
-        return
+        codes = np.broadcast_to(codes.reshape(-1)[:1], count)
     codes = codes.reshape(-1, count)[0]
-    for code, name in names.items():
-        rows = mine & (codes == code)
-        if rows.any():
-            yield Variant(*name), rows
+    both = index * (max(names) + 1) + codes
+    order = np.argsort(both, kind="stable")
+    cuts = np.flatnonzero(np.diff(both[order])) + 1
+    for start, stop in pairwise([0, *cuts.tolist(), count]):
+        rows = order[start:stop]
+        if len(rows):
+            yield hardware.devices[index[rows[0]]], Variant(*names[int(codes[rows[0]])]), rows
 
 
-def _fill(total: Cost, choice: lookup.Choice, demand: Demand, rows: Mask, hardware: Hardware) -> None:
-    """Write the times by the table `choice` for `rows` (mask, (N,)) into `total`, where it has none or a longer one."""
-    family = FAMILY[demand.family]
-    some = as_slice(rows)
-    shape = lookup.take(lookup.coordinates(demand), some, len(rows))
-    priced = lookup.price(choice, ShapeBatch(family, shape))
+def one_after_another(parts: Sequence[Index]) -> tuple[Index | slice, Index]:
+    """Return the candidates of several parts one after another, and the number of the part of each, (M,).
+
+    The candidates are a slice where they are one run, and the number is () where there is one part.
+    """
+    if len(parts) == 1:
+        return as_run(parts[0]), np.zeros((), np.intp)
+    return as_run(np.concatenate(parts)), np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+
+
+def _fill(
+    total: Cost, turns: Sequence[Sequence[tuple[lookup.Choice, Index]]], demand: Demand, hardware: Hardware
+) -> None:
+    """Write the times by tables into `total`, of each candidate the shortest.
+
+    turns: (table, candidates that it prices) in several turns, in each of which a candidate occurs once at most. Where
+    two tables give equal times, that of the earlier turn counts.
+    """
+    parts = [part for turn in turns for part in turn]
+    choices = [choice for choice, _ in parts]
+    rows, which = one_after_another([some for _, some in parts])
+    shape = lookup.take(lookup.coordinates(demand), rows, len(hardware.index))
+    asked = ShapeBatch(FAMILY[demand.family], shape, which)
+    found = _within_device(lookup.price(choices, asked), choices, asked, demand, hardware, rows)
+    if len(turns) == 1:
+        _shorten(total, found, rows)
+        return
+    sizes = [sum(len(some) for _, some in turn) for turn in turns]
+    for stop, size in zip(np.cumsum(sizes).tolist(), sizes, strict=True):
+        mine = (..., slice(stop - size, stop))
+        part = Cost(found.time[mine], found.basis[mine], found.spread[mine], found.bound[mine])
+        _shorten(total, part, np.arange(len(hardware.index))[rows][mine])
+
+
+def _within_device(
+    priced: lookup.TablePrice,
+    choices: Sequence[lookup.Choice],
+    asked: ShapeBatch,
+    demand: Demand,
+    hardware: Hardware,
+    rows: Index | slice,
+) -> Cost:
+    """Return times by tables with NaN for collectives that a table does not hold for, and at least the arithmetic of
+    fused elementwise operators.
+
+    rows: the candidate that each time is for.
+    """
     time = priced.time
-    if family.link:
-        time = np.where(shape.get("span", shape["group"]) <= hardware.peers[some], time, np.nan)
-        time = np.where(np.asarray(shape["group"]) > choice.beyond, time, np.nan)
+    if asked.family.link:
+        group = np.asarray(asked.shape["group"])
+        inside = np.asarray(asked.shape.get("span", group)) <= hardware.peers[rows]
+        time = np.where(inside & (group > asked.each([choice.beyond for choice in choices])), time, np.nan)
     elif demand.family == "elementwise":
         time = np.maximum(time, arithmetic(demand, hardware, rows))
     basis = np.where(np.isnan(time), BASIS_CODE["unknown"], priced.basis).astype(np.int8)
-    target = (..., some)
-    better = np.isnan(total.time[target]) | (time < total.time[target])
-    found = Cost(time=time, basis=basis, spread=spread_of(demand.family, basis), bound=priced.bound)
+    return Cost(time=time, basis=basis, spread=spread_of(demand.family, basis), bound=priced.bound)
+
+
+def _shorten(total: Cost, found: Cost, rows: Index | slice) -> None:
+    """Write prices of the candidates `rows` into `total`, where it has none or a longer time."""
+    target = (..., rows)
+    held = total.time[target]
+    better = np.isnan(held) | (found.time < held)
     every_better = bool(better.all())
     for name in ("time", "basis", "spread", "bound"):
-        held, new = getattr(total, name), getattr(found, name)
-        held[target] = new if every_better else np.where(better, new, held[target])
+        old, new = getattr(total, name), getattr(found, name)
+        old[target] = new if every_better else np.where(better, new, old[target])
 
 
-def arithmetic(demand: Demand, hardware: Hardware, rows: Mask) -> Array:
+def arithmetic(demand: Demand, hardware: Hardware, rows: Index | slice) -> Array:
     """Return the least seconds per call that the arithmetic of a fused elementwise operator takes.
 
-    rows: (N,) mask of the candidates that the result is for; 0 where the operator has no arithmetic.
+    rows: the candidates that the result is for; 0 where the operator has no arithmetic.
     """
     flop = np.asarray(demand.flop, float)
     if not np.any(flop):
         return np.zeros(())
-    compute = np.broadcast_to(np.asarray(demand.compute), rows.shape)[rows]
+    count = len(hardware.index)
+    compute = np.broadcast_to(np.asarray(demand.compute), (count,))[rows]
     peak = hardware.peak[rows][np.arange(len(compute)), compute]
-    flop = flop if flop.ndim == 0 or flop.shape[-1] != len(rows) else flop[..., rows]
+    flop = flop if flop.ndim == 0 or flop.shape[-1] != count else flop[..., rows]
     return np.asarray(flop / (ELEMENTWISE_PEAK_SHARE * peak))

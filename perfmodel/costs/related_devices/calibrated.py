@@ -19,13 +19,14 @@ import numpy as np
 
 import hwdb
 from hwdb import Device
+from perfmodel.arrays import Index
 from perfmodel.costs.cost import Cost
 from perfmodel.costs.measured_tables import lookup, table_validity
 from perfmodel.costs.measured_tables.intervals import UNRELATED_DEVICE, calibrated_spread
-from perfmodel.costs.measured_tables.profiled import ROUTING, demand_shape, empty, formats
+from perfmodel.costs.measured_tables.profiled import ROUTING, demand_shape, empty, variants_of
 from perfmodel.costs.measured_tables.shortest_calls import shortest
 from perfmodel.costs.related_devices.distance import PLAIN, architecture, ceilings_beside, device_distance, order_of
-from perfmodel.costs.related_devices.donor_tables import Donor, DonorRows, by_device, settle
+from perfmodel.costs.related_devices.donor_tables import Donor, Loan, by_device, settle
 from perfmodel.hardware import Hardware
 from perfmodel.operators import Demand
 from perfmodel.profiles import FAMILY, Variant, store
@@ -67,31 +68,18 @@ class Calibrated:
 
     def cost(self, demand: Demand, hardware: Hardware) -> Cost:
         """Return the time of one call on each row of `hardware`; arrays that broadcast to the demand's shape."""
-        count = len(hardware.index)
         total = empty(demand_shape(demand, hardware))
         if demand.family not in FAMILY:
             return total  # no table of any device has it
-        loans: dict[tuple[object, ...], DonorRows] = {}
-        for number, device in enumerate(hardware.devices):
-            mine = hardware.index == number
-            if not mine.any():
-                continue
-            for want, rows in formats(demand, mine, count, self.routing):
-                act = lookup.effective(want.act, device) if want.act else ""
-                found = by_device(self._donors(device, demand.family, Variant(want.stored, act, want.routing)))
-                for rank, tables in enumerate(found):
-                    first = tables[0]
-                    weight = float(np.exp((found[0][0].distance - first.distance) / WEIGHT_LENGTH))
-                    key = (id(first.device), first.choice.wanted, *(id(t.choice.measured) for t in tables))
-                    if key not in loans:
-                        loans[key] = DonorRows(tables, count)
-                    act = first.variant.act or PLAIN
-                    tops = [ceilings_beside(d, first.device, act) for d in (device, device.lineage[-1])]
-                    order = order_of(device, first.device, FAMILY[demand.family].link)
-                    loans[key].add(rows, rank, weight, (tops[0], tops[1]), order)
-                if found:
-                    total.spread[..., rows] = calibrated_spread(demand.family, found[0][0].distance)
-        settle(total, list(loans.values()), demand, hardware)
+        loans: list[Loan] = []
+        for device, want, rows in variants_of(demand, hardware, self.routing):
+            act = lookup.effective(want.act, device) if want.act else ""
+            found = by_device(self._donors(device, demand.family, Variant(want.stored, act, want.routing)))
+            for rank, tables in enumerate(found):
+                loans.append(_loan(device, demand.family, tables, found[0][0], (rank, rows)))
+            if found:
+                total.spread[..., rows] = calibrated_spread(demand.family, found[0][0].distance)
+        settle(total, loans, demand, hardware)
         return total
 
     def _donors(self, device: Device, family: str, want: Variant) -> tuple[Donor, ...]:
@@ -101,6 +89,19 @@ class Calibrated:
         is a variant of.
         """
         return itself(self, device, family, want) or donors(self, device.lineage[-1], family, want)
+
+
+def _loan(device: Device, family: str, tables: tuple[Donor, ...], nearest: Donor, place: tuple[int, Index]) -> Loan:
+    """Return what candidates of a device borrow from the tables of one donor.
+
+    nearest: the nearest donor. place: how many donors are nearer than this one, and the candidates.
+    """
+    donor = tables[0]
+    act = donor.variant.act or PLAIN
+    top, home = (ceilings_beside(d, donor.device, act) for d in (device, device.lineage[-1]))
+    order = order_of(device, donor.device, FAMILY[family].link)
+    weight = float(np.exp((nearest.distance - donor.distance) / WEIGHT_LENGTH))
+    return Loan(tables, *place, weight, top, home, order)
 
 
 @lru_cache(maxsize=4096)
