@@ -69,6 +69,18 @@ def prompts_per_step(running: Array, output_tokens: Array, least: Array, most: A
     return np.clip(entering / np.maximum(-np.expm1(-entering), TINY), least, most)
 
 
+def drifting(answer: Array, step: Array) -> Array:
+    """Return the share of the requests of a group that drift apart while they decode, (N,).
+
+    Derived: requests that end during the same step with prompts enter the next such step together. So a group stays
+    together if its answers end within one such step. The ends of answers spread over about the time of an answer, so
+    that a request leaves its group with the probability 1 - exp(-answer / step).
+
+    answer: seconds of a request's decode steps, (N,). step: seconds of a step with a full group of prompts, (N,).
+    """
+    return np.asarray(-np.expm1(-answer / np.maximum(step, TINY)))
+
+
 def at_least(mean: Array, wanted: Array) -> tuple[Array, Array]:
     """Return (mean, variance) of max(g, wanted), (N,) each, where g is a Poisson number that is not zero.
 
