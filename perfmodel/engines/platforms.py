@@ -11,7 +11,7 @@ _WITHOUT = dict.fromkeys(("vllm", "sglang", "tgi"), ("Apple", "Raspberry Pi"))
 LOCAL_ENGINE = "llamacpp"
 
 #: Formats that an engine can keep its KV cache in; a family that is left out may have others. vLLM:
-#: `--kv-cache-dtype`, int8 and int4 by token and head (vllm-project/vllm pull 53299, 2026-08: the values of `CacheDType`).
+#: `--kv-cache-dtype`, int8 and int4 by token and head (vllm-project/vllm pull 53299, 2026-08: values of `CacheDType`).
 #: SGLang: docs, "Quantized KV Cache" (2026). TensorRT-LLM: docs, "Quantization" (1.3; int8 in its first backend).
 #: llama.cpp: `--cache-type-k`. TGI: `--kv-cache-dtype` (recalled, 2026).
 CACHE_FORMATS = {

@@ -71,7 +71,8 @@ def ranked(columns: Mapping[str, Array], by: str, qualifies: Mask | None = None)
 
     Rows that qualify ((N,) booleans, None for all) come first, and unknown values last among them. Ties go by cost,
     then by the chance to keep the SLO up to `SURE_ENOUGH`, then by devices in use, by how few bits formats save (as the
-    quality of answers is not modelled), power and the rest of the chance, then by the row number. Raises `UnknownName` for a ranking that does not exist.
+    quality of answers is not modelled), power and the rest of the chance, then by the row number.
+    Raises `UnknownName` for a ranking that does not exist.
     """
     if by not in RANKINGS:
         raise UnknownName("ranking", by, RANKINGS)
