@@ -282,8 +282,9 @@ def _batch(steps: StepModel, load: Load, max_running: Array, prefills_per_reques
     output = load.mean(load.output)
     decoding = np.minimum(running, most_decoding(steps, load, np.maximum(output - 1.0, 0.0) / load.accepted))
     ranks, longest = steps.min_prompts_per_step(running), steps.engine.rank_balance_steps
-    held = held_together(ranks, longest, decoding / np.maximum(output, 1.0))
-    entering = prompts_per_step(decoding, output, held, group)
+    answer = np.maximum(output / load.accepted, 1.0)  # steps that make it
+    held = held_together(ranks, longest, decoding / answer)
+    entering = prompts_per_step(decoding, answer, held, group)
     decode, (steady, grouped) = prefill_times(steps, load, decoding, (entering, group))
     later = np.maximum(output - 1.0, 0.0)
     apart = drifting(later * decode.wall / load.accepted, grouped.mean_step)

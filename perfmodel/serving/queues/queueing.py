@@ -59,13 +59,15 @@ def slowed_tpot(token_time: Array, prefill_share: Array) -> Array:
     return token_time / (1.0 - np.minimum(prefill_share, MAX_UTILISATION))
 
 
-def prompts_per_step(running: Array, output_tokens: Array, least: Array, most: Array) -> Array:
+def prompts_per_step(running: Array, answer: Array, least: Array, most: Array) -> Array:
     """Return the mean prompts of the steps of a full batch that have any, within `least` and `most`, (N,).
 
-    Derived: a sequence ends after as many steps as it has output tokens, and another prompt takes its place. So a
-    Poisson number m = `running` / `output_tokens` enters a step, and steps with prompts carry m / (1 - exp(-m)).
+    Derived: a sequence ends after as many steps as make its answer, and another prompt takes its place. So a Poisson
+    number m = `running` / `answer` enters a step, and steps with prompts carry m / (1 - exp(-m)).
+
+    answer: decode steps of a request, (N,): its output tokens, or fewer with drafts.
     """
-    entering = running / np.maximum(output_tokens, 1.0)
+    entering = running / np.maximum(answer, 1.0)
     return np.clip(entering / np.maximum(-np.expm1(-entering), TINY), least, most)
 
 
