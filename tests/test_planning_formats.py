@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,11 @@ import pytest
 import cli
 import hwdb
 from hwdb import InputError
-from perfmodel import engine, model
+from perfmodel import deployments, engine, model
 from perfmodel.costs import Roofline
 from perfmodel.dtypes import FORMAT_NAMES, storage
+from perfmodel.engines import keeps_cache_in
+from perfmodel.estimates import configuration_remarks
 from perfmodel.models import aliases
 from search import Plan, load_scenario, plan
 from search.planning import checkpoint_offer, format_offer, plan_and_narrower
@@ -229,3 +232,44 @@ def test_weights_are_called_by_the_format_of_most_of_them(
     assert json.loads(capsys.readouterr().out)[0]["weights"] == stored
     assert cli.main(["models", "show", name, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)[0]["weight_format"] == stored
+
+
+def test_where_a_narrower_format_saves_no_money_the_wider_one_comes_first(tmp_path: Path) -> None:
+    """One device of a kind serves the load in any format: equal cost, equally sure, and the own format answers best."""
+    listed = 'weight = ["bf16", "fp8", "int4"]\nkv = ["bf16", "fp8"]\n'
+    found = planned(tmp_path, listed)
+    rows = [row for row in found.rows() if row["qualifies"]]
+    bits = [storage(row["weight"]).bits + storage(row["kv"]).bits for row in rows]
+    alike: dict[tuple[object, ...], list[float]] = {}
+    for row, width in zip(rows, bits, strict=True):
+        if row["slo_chance"] >= 0.8:
+            alike.setdefault((row["usd_per_hour"], row["devices"]), []).append(width)
+    assert any(len(set(widths)) > 1 for widths in alike.values())
+    for widths in alike.values():
+        assert widths == sorted(widths, reverse=True)
+
+
+def test_a_cache_in_a_format_that_the_engine_does_not_have_is_refused(tmp_path: Path) -> None:
+    """vLLM has no llama.cpp formats, SGLang no int4: such candidates are left out, with the reason."""
+    found = planned(tmp_path, 'kv = ["bf16", "q4_0"]')
+    assert set().union(*tried(found, "kv").values()) == {"bf16"}
+    assert any(row["rule"] == "formats" and row["removed"] for row in found.removed)
+    with pytest.raises(InputError, match="int4 KV cache"):
+        planned(tmp_path, 'kv = ["int4"]', name="sglang")
+
+
+def test_estimates_say_that_an_engine_cannot_keep_its_cache_in_a_format() -> None:
+    row = deployments([hwdb.built_in().device("h100-sxm")], kv=["q4_0", "fp8", "int4"])
+    remarks = configuration_remarks(model("llama-3.1-8b"), row, engine("vllm"), 100.0)
+    assert "keeps no KV cache in q4_0" in remarks[0]
+    assert all("KV cache" not in text for text in remarks[1:])
+
+
+def test_what_export_writes_of_a_cache_the_engine_has() -> None:
+    text = (Path(cli.__file__).parent / "search/deploy/engine_settings/templates.toml").read_text(encoding="utf-8")
+    known = tomllib.loads(text)
+    for family in ("vllm", "sglang", "trtllm", "llamacpp"):
+        stated = known["engine"][family]["flags"]["kv"]
+        named = {*stated["values"], *stated.get("also", {}).values()} - {"own"}
+        assert named
+        assert all(keeps_cache_in(family, name) for name in named), family

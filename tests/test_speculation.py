@@ -345,3 +345,19 @@ def test_a_wrong_table_is_refused_in_one_sentence(tmp_path: Path, table: str, to
     path.write_text(f"{SCENARIO}[speculation]\n{table}\n")
     with pytest.raises(InputError, match=told):
         load_scenario(path)
+
+
+def test_prompts_enter_a_closed_loop_as_often_as_drafts_end_answers() -> None:
+    """An answer takes fewer steps with drafts, so that more prompts share a step: beside a replay in the same steps."""
+    llama = model("meta-llama/Llama-3.1-70B")
+    row = deployments(
+        [hwdb.built_in().device("h100-sxm")], tp=4, drafts=3, speculation=speculation("ngram", acceptance=0.7)
+    )
+    work = Workload.from_lengths([400, 600], [200, 400], concurrency=256)
+    found = estimate(llama, work, row)
+    run = simulator.simulate(llama, row, work, seed=1, count=1500)
+    middle = np.argsort(run.issued)[500:1000]
+    first = float(np.mean((run.first - run.issued)[middle]))
+    assert float(found.mean(found.ttft)[0]) < 2.5 * first
+    later = float(np.mean((run.finish - run.first)[middle])) / 299.0
+    assert float(found.mean(found.tpot)[0]) == pytest.approx(later, rel=0.1)

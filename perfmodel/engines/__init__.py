@@ -6,12 +6,13 @@ from perfmodel.engines.adjustment import OTHER_MODEL_SHARE, OTHER_MODEL_SPREAD, 
 from perfmodel.engines.catalogue import engine, families, shipped
 from perfmodel.engines.overlap import Overlap, overlap_of, ways
 from perfmodel.engines.own_words import spellings
-from perfmodel.engines.platforms import ENGINE_VENDORS, LOCAL_ENGINE, instead_of
+from perfmodel.engines.platforms import CACHE_FORMATS, ENGINE_VENDORS, LOCAL_ENGINE, instead_of, keeps_cache_in
 from perfmodel.engines.reader import FOLDER, defaults
 from perfmodel.engines.recipes import Recipe, assumed, instead, recipe
 from perfmodel.engines.spec import Engine, Limits
 
 __all__ = [
+    "CACHE_FORMATS",
     "ENGINE_VENDORS",
     "FOLDER",
     "LOCAL_ENGINE",
@@ -30,6 +31,7 @@ __all__ = [
     "families",
     "instead",
     "instead_of",
+    "keeps_cache_in",
     "overlap_of",
     "recipe",
     "shipped",

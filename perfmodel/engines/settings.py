@@ -148,6 +148,7 @@ SETTINGS = (
     Setting("prefix_cache", "prefix_cache", _flag),
     Setting("budget_is_model_length", "budget_is_model_length", _flag, optional=True),
     Setting("rank_balance", "rank_balance", _flag, optional=True),
+    Setting("rank_balance_steps", "rank_balance_steps", _number(), optional=True),
     Setting("narrow_cache", "narrow_cache", _flag, optional=True),
     Setting("sampler_warmup", "sampler_warmup_bytes", _by_name(), optional=True, inherited=True),
     Setting("kv_groups", "kv_groups", _flag, optional=True, inherited=True),

@@ -112,7 +112,8 @@ class Engine:
         chunked_prefill: a prompt may be spread over several steps.
         prefill_first: prompts run in steps of their own, before decodes; otherwise both share a step.
         batching: `continuous`, or `static` (a batch runs until its last sequence ends).
-        rank_balance: prompts wait until each rank of attention data parallelism has one.
+        rank_balance: prompts wait until each rank of attention data parallelism has one, for at most
+            `rank_balance_steps` steps (NaN: for as long as that takes).
         budget_split_over_ranks: a token budget and a number of sequences that the user gives are divided among the
             ranks of attention data parallelism; in other engines each rank has as many.
 
@@ -239,6 +240,7 @@ class Engine:
     budget_split_over_ranks: bool = False
     narrow_cache: bool = False
     rank_balance: bool = False
+    rank_balance_steps: float = NAN
     admission_watermark: float = 0.0
     admission_headroom: float = 0.0
     kernel_source: str = "framework"

@@ -22,6 +22,7 @@ CHANCE_DIGITS, SURE_ENOUGH = 2, 0.8
 TIE_BREAKS = (
     ("slo_chance", -1.0, RANKING_DIGITS, np.inf),
     ("power_w", 1.0, POWER_DIGITS, np.inf),
+    ("bits_saved", 1.0, RANKING_DIGITS, np.inf),
     ("devices", 1.0, RANKING_DIGITS, np.inf),
     ("slo_chance", -1.0, CHANCE_DIGITS, SURE_ENOUGH),
     ("usd_per_hour", 1.0, RANKING_DIGITS, np.inf),
@@ -69,8 +70,9 @@ def ranked(columns: Mapping[str, Array], by: str, qualifies: Mask | None = None)
     """Return row numbers (N,) from the best to the worst by column `by`, a key of `RANKINGS`.
 
     Rows that qualify ((N,) booleans, None for all) come first, and unknown values last among them. Ties go by cost,
-    then by the chance to keep the SLO up to `SURE_ENOUGH`, then by devices in use, power and the rest of the chance,
-    then by the row number. Raises `UnknownName` for a ranking that does not exist.
+    then by the chance to keep the SLO up to `SURE_ENOUGH`, then by devices in use, by how few bits formats save (as the
+    quality of answers is not modelled), power and the rest of the chance, then by the row number.
+    Raises `UnknownName` for a ranking that does not exist.
     """
     if by not in RANKINGS:
         raise UnknownName("ranking", by, RANKINGS)

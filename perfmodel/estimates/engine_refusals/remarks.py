@@ -12,7 +12,7 @@ from hwdb import Device
 from perfmodel.arrays import Array, Index, codes_in
 from perfmodel.deployment import Deployments, uneven_shards
 from perfmodel.dtypes import FORMAT_NAMES, FORMATS
-from perfmodel.engines import LOCAL_ENGINE, Engine, instead_of
+from perfmodel.engines import CACHE_FORMATS, LOCAL_ENGINE, Engine, instead_of, keeps_cache_in
 from perfmodel.estimates.engine_refusals.context import context_remark
 from perfmodel.hardware import hardware_of
 from perfmodel.models import UNQUANTISED, ModelSpec
@@ -49,8 +49,10 @@ def configuration_remarks(
     capped = _power_limits(deployments)
     watts = np.array([_watts_rest_on(d) for d in deployments.devices] + [""], dtype=object)[deployments.device]
     texts = (uneven, positions, contexts, eager[deployments.device], name, formats, capped, watts)
+    caches = _of_formats(deployments.kv, lambda name: _foreign_cache(engine, name), "")
     each = zip(
         _elsewhere(model, deployments, engine),
+        caches,
         _experts_of_none(model, deployments),
         *texts,
         _unlikely_drafter(model, deployments),
@@ -84,6 +86,13 @@ def _foreign_format(engine: Engine, name: str) -> str:
     if engine.family not in NO_GGUF or not FORMATS[name].whole:
         return ""
     return f"{name} is a format of GGUF files, which engine {LOCAL_ENGINE} serves (Ollama, LM Studio)"
+
+
+def _foreign_cache(engine: Engine, name: str) -> str:
+    """Say that an engine cannot keep its KV cache in a format, and in which it can; "" where it can."""
+    if keeps_cache_in(engine.family, name):
+        return ""
+    return f"{engine.title} keeps no KV cache in {name}, but in {', '.join(CACHE_FORMATS[engine.family])}"
 
 
 def _experts_of_none(model: ModelSpec, deployments: Deployments) -> NDArray[Any]:

@@ -14,6 +14,7 @@ from perfmodel.serving.fixed_concurrency.shared_steps import SharedSteps, shared
 from perfmodel.serving.limits import TINY, TINY_COUNT
 from perfmodel.serving.queues.queueing import (
     closed_prefill_wait,
+    drifting,
     eased,
     equilibrium_rate,
     handed_on,
@@ -27,6 +28,7 @@ from perfmodel.serving.queues.queueing import (
     spilled_group_wait,
     wait_cv,
 )
+from perfmodel.serving.queues.rank_balance import held_share, held_together, held_wait
 from perfmodel.serving.served import RequestTimes, Served, StepCosts, StepTimes, TokenShape, WaitShape
 from perfmodel.serving.step_times.planned_step import PricedStep
 from perfmodel.serving.step_times.prefills import PrefillTimes, blend, largest_group, most_decoding, prefill_times
@@ -48,6 +50,7 @@ class _Batch:
     steps: computes cost and time of steps. load: of one replica. clients: requests in flight; running: those in the
     batch; decoding: those that can decode at once. group: most prompts computed together; entering: prompts per step
     in equilibrium. synchronised: share of the loop that still moves in the groups of its opening burst, 0 to 1.
+    ranks: prompts that the engine holds back until so many enter together, 1 where it holds none.
     decode: the decode step. prefill: prefill times in equilibrium; apart, grouped: those of prompts that enter as
     answers end, and of full groups. repeats: prefills per request. token_time: seconds per output token without
     interference. later_tokens: output tokens after the first. planned: seconds that a request waits for a decode step
@@ -60,6 +63,7 @@ class _Batch:
     clients: Array
     running: Array
     decoding: Array
+    ranks: Array
     group: Array
     entering: Array
     synchronised: Array
@@ -117,6 +121,10 @@ class _Batch:
     def beside(self) -> Array:
         """Return the chance that a sequence outside a request's own group runs when the request comes, (N,)."""
         return np.clip(self.running - 1.0 - self.synchronised * (self.group - 1.0), 0.0, 1.0)
+
+    def held(self, rate: Array) -> Array:
+        """Return the mean seconds that a prompt is held back for those of other ranks at `rate` requests/s, (N,)."""
+        return self.others * held_wait(self.ranks, self.steps.engine.rank_balance_steps, self.decode.wall, rate)
 
     @cached_property
     def slowest_token(self) -> Array:
@@ -257,6 +265,8 @@ def _waits(batch: _Batch, means: tuple[Array, Array, Array], opening: Array, que
     grouped, apart = (1.0 - first) * batch.synchronised, (1.0 - first) * (1.0 - batch.synchronised)
     rate = batch.running / np.maximum(prefill + wait + batch.later_tokens * batch.token_time, TINY)
     busy, longest = _meets_prompts(batch, rate, wait)
+    held = held_share(batch.held(rate), wait)
+    grouped, apart = grouped + held * apart, (1.0 - held) * apart
     return WaitShape(
         queued=queue.mean,
         queued_by_rank=queue.by_rank if np.any(queue.steady > 0.0) else 0.0,
@@ -287,11 +297,14 @@ def _batch(steps: StepModel, load: Load, max_running: Array, prefills_per_reques
     group = largest_group(steps, load, running)
     output = load.mean(load.output)
     decoding = np.minimum(running, most_decoding(steps, load, np.maximum(output - 1.0, 0.0) / load.accepted))
-    entering = prompts_per_step(decoding, output, steps.min_prompts_per_step(running), group)
+    ranks, longest = steps.min_prompts_per_step(running), steps.engine.rank_balance_steps
+    answer = np.maximum(output / load.accepted, 1.0)  # steps that make it
+    held = held_together(ranks, longest, decoding / answer)
+    entering = prompts_per_step(decoding, answer, held, group)
     decode, (steady, grouped) = prefill_times(steps, load, decoding, (entering, group))
     later = np.maximum(output - 1.0, 0.0)
-    drifting = _drifting(later * decode.wall / load.accepted, grouped.mean_step)
-    synchronised = 1.0 - (1.0 - load.synchronised * steps.engine.synchronised) * drifting
+    apart = drifting(later * decode.wall / load.accepted, grouped.mean_step)
+    synchronised = 1.0 - (1.0 - load.synchronised * steps.engine.synchronised) * apart
     repeats = np.where(clients > max_running, prefills_per_request, 1.0)
     # where others queue for admission, one of them takes the place at once, and has come before a step was planned
     queue = clients > max_running
@@ -305,6 +318,7 @@ def _batch(steps: StepModel, load: Load, max_running: Array, prefills_per_reques
         clients=clients,
         running=running,
         decoding=decoding,
+        ranks=ranks,
         group=group,
         entering=entering,
         synchronised=synchronised,
@@ -331,18 +345,6 @@ def _planned(steps: StepModel, running: Array, group: Array, step: Array, synchr
     together = synchronised if steps.engine.prefill_first else np.zeros_like(running)
     beside = np.clip(running - 1.0 - synchronised * (group - 1.0), 0.0, 1.0)
     return planned_wait((1.0 - together) * beside, step, ahead=steps.runs_ahead)
-
-
-def _drifting(answer: Array, step: Array) -> Array:
-    """Return the share of the requests of a group that drift apart while they decode, (N,).
-
-    Derived: requests that end during the same step with prompts enter the next such step together. So a group stays
-    together if its answers end within one such step. The ends of answers spread over about the time of an answer, so
-    that a request leaves its group with the probability 1 - exp(-answer / step).
-
-    answer: seconds of a request's decode steps, (N,). step: seconds of a step with a full group of prompts, (N,).
-    """
-    return np.asarray(-np.expm1(-answer / np.maximum(step, TINY)))
 
 
 def _batch_times(batch: _Batch) -> tuple[Array, Array, Array]:
@@ -378,6 +380,7 @@ def _times_at(rate: Array, batch: _Batch) -> tuple[Array, Array, Array]:
         own_tpot, own_wait = batch.lockstep
         tpot = batch.synchronised * own_tpot + (1.0 - batch.synchronised) * tpot
         wait = batch.synchronised * own_wait + (1.0 - batch.synchronised) * wait
+    wait = wait + batch.held(rate)
     spent = batch.prompt * batch.repeats + wait + batch.later_tokens * tpot
     lacking, later = np.maximum(batch.least_residence - spent, 0.0), batch.later_tokens
     # prompts that arrived while a request waited are computed after its own, and delay its decode

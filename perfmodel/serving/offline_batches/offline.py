@@ -78,7 +78,8 @@ def _batch(
     knots = planned_curve(steps, load, running, beyond=young)
     crowd = np.minimum(running, most_decoding(steps, load, load.mean(outputs.mean)))
     least, most = steps.min_prompts_per_step(crowd), _whole_group(steps, load, crowd)
-    entering = prompts_per_step(crowd, load.mean(load.output), least, largest_group(steps, load, running))
+    answer = load.mean(load.output) / load.accepted
+    entering = prompts_per_step(crowd, answer, least, largest_group(steps, load, running))
     groups = (least, entering, most)
     _, (single, steady, grouped), (decoded,) = prefill_times_beside(steps, load, crowd, groups, (knots.step,))
     curve = knots.priced(decoded)

@@ -11,6 +11,7 @@ from perfmodel.arrays import Array, Mask
 from perfmodel.serving.limits import MAX_UTILISATION, TINY
 from perfmodel.serving.queues.admission import admission_wait, queued_by_rank, waiting_share
 from perfmodel.serving.queues.queueing import handed_on, planned_wait, step_residual, wait_cv, wait_of_bursts
+from perfmodel.serving.queues.rank_balance import held_share
 from perfmodel.serving.queues.run_waits import CV_WITHOUT_DRIFT, mean_in_run, run_noise
 from perfmodel.serving.queues.variation import Variation, variation_of
 from perfmodel.serving.served import WaitShape
@@ -109,8 +110,14 @@ def prefill_wait(replica: Replica, point: Point, rate: Array) -> Array:
     ahead, _ = _ahead(replica, point, rate)
     uneven = 1.0 + replica.mixed.cv_squared(point.entering, prefill, point.seen)
     wait = busy * variability / 2.0 * prefill * uneven + ahead + (1.0 - busy) * step_residual(point.running, point.step)
+    wait = wait + _held(replica, point, rate)
     # a run holds no more prompts
     return np.asarray(np.minimum(wait, replica.run_length * prefill / point.entering / 2.0))
+
+
+def _held(replica: Replica, point: Point, rate: Array) -> Array:
+    """Return the mean seconds that a prompt is held back until each rank has one, (N,); none where nothing decodes."""
+    return np.asarray(-np.expm1(-point.running) * replica.mixed.held(rate, point.step, point.seen))
 
 
 def planned_in_run(replica: Replica, point: Point, rate: Array, crowded: Array) -> Array:
@@ -196,14 +203,17 @@ def wait_shape(replica: Replica, point: Point, throughput: Throughput, queued: t
     beside = _beside(replica, point)
     together = beside / np.maximum(1.0 - meets_none * none_comes, TINY)
     runs = -np.expm1(-point.running)
+    wait = prefill_wait(replica, point, rate)
+    held = held_share(_held(replica, point, rate), wait)
+    free = (1.0 - held) * meets_none
     by_rank, ahead = queued_by_rank((steady, share), noise, _later(replica, 1.0)), _ahead_by_rank(replica, point, rate)
     return WaitShape(
         queued=beyond_prompts(replica, point, rate, queue),
         queued_by_rank=np.hypot(by_rank, ahead) - ahead,
         crowded=_crowded(replica, share),
-        short_shares=(meets_none * none_comes * runs, meets_none * (1.0 - none_comes) * runs),
-        short_longest=(point.step, point.step + 2.0 * together),
-        long_share=1.0 - meets_none,
+        short_shares=(free * none_comes * runs, free * (1.0 - none_comes) * runs, held),
+        short_longest=(point.step, point.step + 2.0 * together, 2.0 * wait),
+        long_share=(1.0 - held) * (1.0 - meets_none),
         long_cv=1.0 + (_long_cv(replica, point, rate) - 1.0) * alone,
         beside=beside,
     )

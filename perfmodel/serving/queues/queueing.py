@@ -62,14 +62,28 @@ def slowed_tpot(token_time: Array, prefill_share: Array) -> Array:
     return token_time / (1.0 - np.minimum(prefill_share, MAX_UTILISATION))
 
 
-def prompts_per_step(running: Array, output_tokens: Array, least: Array, most: Array) -> Array:
+def prompts_per_step(running: Array, answer: Array, least: Array, most: Array) -> Array:
     """Return the mean prompts of the steps of a full batch that have any, within `least` and `most`, (N,).
 
-    Derived: a sequence ends after as many steps as it has output tokens, and another prompt takes its place. So a
-    Poisson number m = `running` / `output_tokens` enters a step, and steps with prompts carry m / (1 - exp(-m)).
+    Derived: a sequence ends after as many steps as make its answer, and another prompt takes its place. So a Poisson
+    number m = `running` / `answer` enters a step, and steps with prompts carry m / (1 - exp(-m)).
+
+    answer: decode steps of a request, (N,): its output tokens, or fewer with drafts.
     """
-    entering = running / np.maximum(output_tokens, 1.0)
+    entering = running / np.maximum(answer, 1.0)
     return np.clip(entering / np.maximum(-np.expm1(-entering), TINY), least, most)
+
+
+def drifting(answer: Array, step: Array) -> Array:
+    """Return the share of the requests of a group that drift apart while they decode, (N,).
+
+    Derived: requests that end during the same step with prompts enter the next such step together. So a group stays
+    together if its answers end within one such step. The ends of answers spread over about the time of an answer, so
+    that a request leaves its group with the probability 1 - exp(-answer / step).
+
+    answer: seconds of a request's decode steps, (N,). step: seconds of a step with a full group of prompts, (N,).
+    """
+    return np.asarray(-np.expm1(-answer / np.maximum(step, TINY)))
 
 
 def at_least(mean: Array, wanted: Array) -> tuple[Array, Array]:

@@ -11,6 +11,7 @@ import numpy as np
 from perfmodel.arrays import Array, Interpolation, clipped
 from perfmodel.serving.limits import MAX_UTILISATION, TINY
 from perfmodel.serving.queues.queueing import MeanAtLeast, at_least
+from perfmodel.serving.queues.rank_balance import held_together, held_wait
 from perfmodel.serving.step_times.curve import DecodeCurve, planned_curve
 from perfmodel.serving.step_times.planned_step import PlannedPrompts, PricedPrompts
 from perfmodel.serving.step_times.prefills import largest_group
@@ -60,7 +61,8 @@ class MixedSteps:
     replays, and so it has no jump where graphs end. least: fewest prompts that enter a full batch together, most: most
     prompts of a step, abreast: prompts that take no more time than fewer, side by side in the micro-batches of a
     pipeline or while the host launches their kernels, (N,). separate: prompts are computed in steps of their own, which
-    hold no decodes; else base holds the decode step that they share.
+    hold no decodes; else base holds the decode step that they share. longest_hold: most decode steps for which a prompt
+    waits for others to enter with, NaN without a limit.
     """
 
     knots: Array
@@ -70,6 +72,7 @@ class MixedSteps:
     most: Array
     separate: bool
     abreast: Array = field(default_factory=lambda: np.ones(1))
+    longest_hold: float = np.nan
 
     def at(self, running: Array) -> tuple[Array, Array]:
         """Return (base, each) of steps in which `running` sequences decode, (N,) each."""
@@ -86,9 +89,19 @@ class MixedSteps:
         """Return what gives the mean of the prompts that set the time of a step."""
         return MeanAtLeast(self.abreast)
 
-    def fewest(self, running: Array) -> Array:
-        """Return the fewest prompts that enter together while `running` sequences decode, (N,)."""
-        return np.asarray(np.minimum(self.least, np.maximum(running, 1.0)))
+    def fewest(self, running: Array, coming: Array | float = np.inf) -> Array:
+        """Return the fewest prompts that enter together while `running` sequences decode, (N,).
+
+        coming: prompts that come per decode step, (N,).
+        """
+        return held_together(np.minimum(self.least, np.maximum(running, 1.0)), self.longest_hold, coming)
+
+    def held(self, rate: Array, step: Array, running: Array) -> Array:
+        """Return the mean seconds that a prompt is held back until others enter with it, (N,).
+
+        No step holds them back where nothing decodes. Arguments as in `entering`.
+        """
+        return held_wait(self.fewest(running), self.longest_hold, step, rate)
 
     def entering(self, rate: Array, step: Array, running: Array) -> Array:
         """Return the mean prompts of the steps that have any, from `fewest` to `most`, (N,).
@@ -116,7 +129,7 @@ class MixedSteps:
         any_after_decode, none_after_long = -np.expm1(-rate * step), np.exp(-rate * long)
         share = any_after_decode / np.maximum(none_after_long + any_after_decode, TINY)
         arriving = rate * ((1.0 - share) * step + share * long)
-        return np.asarray(clipped(arriving / np.maximum(share, TINY), self.fewest(running), self.most))
+        return np.asarray(clipped(arriving / np.maximum(share, TINY), self.fewest(running, rate * step), self.most))
 
     def between(self, rate: Array, step: Array, running: Array) -> Between:
         """Return what runs between two decode steps where prompts go first; arguments as in `entering`."""
@@ -128,7 +141,7 @@ class MixedSteps:
         Derived: a step carries the prompts that arrived during the step before it, be it one of prompts, or the decode
         step before the first of them.
         """
-        (base, each), fewest = line, self.fewest(running)
+        (base, each), fewest = line, self.fewest(running, rate * step)
         prompts = fewest + np.zeros_like(rate * step)
         seconds = base + each * self.fullest(prompts)
         for _ in range(_FIRST_PASSES):
@@ -138,7 +151,7 @@ class MixedSteps:
         # no fewer than full steps need: then prompts are left over, and queue
         full = np.minimum(rate * (base / self.most + each), 1.0 - _LEAST_CHANCE)
         steps = np.maximum(steps, full / (1.0 - full) * step / np.maximum(seconds, TINY))
-        return Between(prompts, seconds, steps, 1.0 / last - 1.0)
+        return _held(rate, step, fewest, Between(prompts, seconds, steps, 1.0 / last - 1.0))
 
     def _per_decode(self, rate: Array, step: Array, long: Array, line: tuple[Array, Array]) -> tuple[Array, Array]:
         """Return (steps of prompts per decode step, chance that the last step of prompts is the last), (N,) each.
@@ -233,7 +246,7 @@ class MixedSteps:
         running: sequences in the batch, (N,). step: seconds of a decode step, (N,). output_tokens: mean of a request.
         """
         ending = running / np.maximum(output_tokens, 1.0)
-        entering = clipped(ending / np.maximum(-np.expm1(-ending), TINY), self.fewest(running), self.most)
+        entering = clipped(ending / np.maximum(-np.expm1(-ending), TINY), self.fewest(running, ending), self.most)
         return np.asarray(np.maximum(running - entering, 0.0) * self.added(step, entering, running))
 
     def per_prompt(self, running: Array) -> Array:
@@ -275,7 +288,9 @@ class PlannedMixed(NamedTuple):
                 slopes[-1], level = _bent((few, alone), (np.sqrt(few * most), middle), (most, grouped), slopes[-1])
             abreast = np.maximum(abreast, level)
             bases.append((0.0 if separate else step) + alone - slopes[-1] * level)
-        return MixedSteps(self.knots, np.stack(bases), np.stack(slopes), self.fewest[-1], most, separate, abreast)
+        lines = (self.knots, np.stack(bases), np.stack(slopes))
+        hold = steps.engine.rank_balance_steps
+        return MixedSteps(*lines, self.fewest[-1], most, separate, abreast, hold)
 
     def _added(self, steps: StepModel, load: Load, prompts: PricedPrompts, decoding: Array) -> list[Array]:
         """Return the seconds that each group of prompts adds to the decode of the others, (N,) each."""
@@ -286,6 +301,25 @@ class PlannedMixed(NamedTuple):
         else:
             seconds = prompts.pipelined(stages)
         return [load.mean(by_class) for by_class in seconds]
+
+
+def _held(rate: Array, step: Array, fewest: Array, found: Between) -> Between:
+    """Return what runs between two decode steps where no fewer than `fewest` prompts, (N,), begin together.
+
+    Derived: prompts that are held back until so many wait are computed in fewer steps than there are arrivals: those of
+    a decode step and of the steps of prompts that follow it, rate (step + steps seconds), fill steps of `fewest`
+    prompts. Then a step of prompts follows another one only if so many came meanwhile. Other arguments as in
+    `MixedSteps.entering`.
+    """
+    if np.all(fewest <= 1.0):
+        return found
+    came = rate * found.seconds
+    left = np.maximum(found.prompts - came, TINY)
+    held = (fewest > 1.0) & (found.prompts <= fewest) & (came < found.prompts)
+    return found._replace(
+        steps=np.where(held, np.minimum(found.steps, rate * step / left), found.steps),
+        behind=np.where(held, np.minimum(found.behind, came / left), found.behind),
+    )
 
 
 def planned_mixed(steps: StepModel, load: Load, ends: Array) -> PlannedMixed:

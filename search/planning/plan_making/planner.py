@@ -15,7 +15,7 @@ from perfmodel.arrays import NAN, Array
 from perfmodel.costs import CostModel
 from perfmodel.deployment import CP_METHOD_CODE
 from perfmodel.dtypes import COMPUTE_CODE, FORMAT_CODE
-from perfmodel.engines import ENGINE_VENDORS
+from perfmodel.engines import ENGINE_VENDORS, keeps_cache_in
 from search.manifest import Manifest, manifest
 from search.planning.configuration.contexts import refuse_long_requests
 from search.planning.configuration.quantised import caches_on, in_order, weights_on
@@ -211,7 +211,8 @@ def space_of(scenario: Scenario, spec: ModelSpec, prices: Tariff) -> SearchSpace
 def _formats_run(scenario: Scenario, spec: ModelSpec, prices: Tariff) -> dict[str, tuple[frozenset[int], ...]]:
     """Return axis (weight, kv) -> codes of the formats to try on each device, for the axes that are `AUTO_FORMATS`.
 
-    Formats that the scenario lists besides are tried everywhere.
+    Formats that the scenario lists besides are tried everywhere. Of a cache in formats that the engine does not have,
+    those that it has are returned.
     """
     out = {}
     for axis, on in (("weight", weights_on), ("kv", caches_on)):
@@ -219,6 +220,9 @@ def _formats_run(scenario: Scenario, spec: ModelSpec, prices: Tariff) -> dict[st
         if AUTO_FORMATS in listed:
             named = frozenset(FORMAT_CODE[name] for name in listed if name != AUTO_FORMATS)
             out[axis] = tuple(on(spec, scenario.engine, device) | named for device in prices.devices)
+    kept = {FORMAT_CODE[k] for k in scenario.choices.kv if keeps_cache_in(scenario.engine.family, k)}
+    if "kv" not in out and len(kept) < len(set(scenario.choices.kv)):
+        out["kv"] = (frozenset(kept),) * len(prices.devices)
     return out
 
 
@@ -230,7 +234,7 @@ def _axes_of(scenario: Scenario, runs: Mapping[str, tuple[frozenset[int], ...]])
         "weight": in_order(runs["weight"]) if "weight" in runs else tuple(FORMAT_CODE[w] for w in c.weight),
         "act": tuple(COMPUTE_CODE[a] for a in c.act),
         "cp_method": tuple(CP_METHOD_CODE[m] for m in c.cp_method),
-        "kv": in_order(runs["kv"]) if "kv" in runs else tuple(FORMAT_CODE[k] for k in c.kv),
+        "kv": in_order(runs["kv"]) if AUTO_FORMATS in c.kv else tuple(FORMAT_CODE[k] for k in c.kv),
         **{axis: shares for axis, shares in scenario.offload.axes.items() if any(shares)},
         **scenario.drafting.axes,
     }

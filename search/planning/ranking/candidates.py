@@ -12,6 +12,7 @@ import numpy as np
 from hwdb import plain
 from perfmodel import Deployments, Estimates
 from perfmodel.arrays import Array, Index, Mask
+from perfmodel.dtypes import FORMAT_NAMES, storage
 from perfmodel.workload import Load
 from search.planning.configuration.names import deployment_words
 from search.planning.configuration.quantised import needs_checkpoint
@@ -27,6 +28,8 @@ SEVERITY = {"slo": 1, "unknown": 2, "memory": 3}
 #: Relative width of the classes in which misses count as equal, so that the cheapest comes first. Chosen: below the
 #: error of any estimate.
 EQUAL_MISS = 0.05
+#: Bits per value of each format, by its code.
+_BITS = np.array([storage(name).bits for name in FORMAT_NAMES])
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,8 @@ class Candidates:
         miss: those within stock and limits first, then by the kind of miss (`SEVERITY`), then by the ratio of what is
         needed to what is allowed, in classes of `EQUAL_MISS`, then by cost.
         """
-        by_rank = ranked(self.columns, self.scorer.rank_by, self.qualifies)
+        columns = {**self.columns, "bits_saved": self._bits_saved()}
+        by_rank = ranked(columns, self.scorer.rank_by, self.qualifies)
         count = int(self.qualifies.sum())
         missed = by_rank[count:]
         severity = np.array([SEVERITY.get(v, 0) for v in VERDICTS])[self.columns["verdict"][missed].astype(int)]
@@ -85,6 +89,21 @@ class Candidates:
             miss = np.floor(np.log(self.columns["excess"][missed]) / np.log1p(EQUAL_MISS))
         near = np.lexsort((self.columns["usd_per_hour"][missed], miss, severity, beyond))
         return np.concatenate([by_rank[:count], missed[near]])
+
+    def _bits_saved(self) -> Array:
+        """Return by how many bits weights and KV cache are narrower than the model's own, of all pools, (N,)."""
+        spec = self.scorer.target.model
+        own = {"weight": storage(spec.weight_format).bits, "kv": storage(spec.kv_format).bits}
+
+        def saved(rows: Deployments) -> Array:
+            """Return the bits of weights and cache together, (N,)."""
+            stored = [(bits, getattr(rows, axis)) for axis, bits in own.items()]
+            return sum(
+                (np.where(code >= 0, np.maximum(bits - _BITS[code], 0.0), 0.0) for bits, code in stored),
+                np.zeros(len(rows)),
+            )
+
+        return np.concatenate([saved(self.layouts), saved(self.pairs.prefill) + saved(self.pairs.decode)])
 
     @cached_property
     def front(self) -> Mask:
