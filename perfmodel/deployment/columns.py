@@ -152,6 +152,14 @@ def _column(name: str, given: object) -> Any:
     return column.astype(np.intp) if name in WHOLE else column
 
 
+def _check_devices(devices: Sequence[object]) -> None:
+    """Raise `InputError` where no device is given, or something else than devices of hwdb."""
+    strange = next((one for one in devices if not isinstance(one, Device)), None)
+    if strange is not None or not devices:
+        wrong = f"{repr(strange)[:40]} is no device" if devices else "no device is given"
+        raise InputError(f"deployments: {wrong}; give a list of hwdb.device(NAME)")
+
+
 def deployments(
     devices: tuple[Device, ...] | list[Device],
     *,
@@ -180,6 +188,7 @@ def deployments(
     unknown = set(columns) - set(DEFAULTS)
     if unknown:
         raise TypeError(f"unknown deployment columns: {', '.join(sorted(unknown))}")
+    _check_devices(devices)
     values = {c: _column(c, columns.get(c, d)) for c, d in DEFAULTS.items()}
     rows = max(len(v) for v in values.values())
     wrong = {c: len(v) for c, v in values.items() if len(v) not in (1, rows)}
