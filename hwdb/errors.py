@@ -64,6 +64,18 @@ class UnknownName(InputError):
         self.nearest = near
 
 
+def check_name(what: str, value: object) -> None:
+    """Raise `InputError` where a name is no text.
+
+    >>> check_name("device", None)
+    Traceback (most recent call last):
+    ...
+    hwdb.errors.InputError: device None is no name; give its name as text
+    """
+    if not isinstance(value, str):
+        raise InputError(f"{what} {repr(value)[:40]} is no name; give its name as text")
+
+
 class Infeasible(PerfmodelError):
     """Nothing meets the request; the message names what to relax."""
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from hwdb import infile
 from hwdb.devicefile import CEILINGS, Device, arch_in, make_of, read_device, varied
-from hwdb.errors import InputError, UnknownName
+from hwdb.errors import InputError, UnknownName, check_name
 from hwdb.figures import FigureTable, read_hardware_file
 from hwdb.nodefile import Node, read_node
 from hwdb.pricefile import Price, read_prices
@@ -76,6 +76,7 @@ class Hwdb:
         `Device.reading` says what another spelling was taken for. Raises `UnknownName` with the nearest names, and
         `InputError` for a malformed file and for a name that may mean several devices.
         """
+        check_name("device", name)
         if name not in self._devices:
             if name in self._files["device"]:
                 self._devices[name] = self._read_device(self._path("device", name), ())
@@ -140,6 +141,7 @@ class Hwdb:
         """
         from hwdb.instances import instance_called, instance_of_family
 
+        check_name("node", name)
         instance = instance_called(name) if name not in self._files["node"] else None
         known = self.node_called(name)
         instance = instance if instance or known else instance_of_family(name)

@@ -13,6 +13,7 @@ from functools import lru_cache
 import numpy as np
 
 from hwdb import UnknownName
+from hwdb.errors import check_name
 
 #: Compute types, in the order of their codes. A device's rates come from hwdb.
 COMPUTE = ("fp32", "tf32", "bf16", "fp16", "fp8", "int8", "fp4", "int4")
@@ -206,6 +207,7 @@ def storage(name: str) -> Format:
     >>> storage("UD-Q4_K_XL").name, storage("Q4KM").name
     ('q4_k_m', 'q4_k_m')
     """
+    check_name("number format", name)
     key = name.strip().lower().replace("-", "_").replace(" ", "_").removesuffix(".gguf")
     key = ALIASES.get(key, key)
     if key not in FORMATS:  # "UD": dynamic types of Unsloth

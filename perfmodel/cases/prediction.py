@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hwdb import Hwdb, PerfmodelError
+from hwdb import Hwdb, InputError, PerfmodelError
 from hwdb import load as load_hwdb
 from perfmodel.arrays import Index
 from perfmodel.cases.case_groups import Group, groups_of
@@ -49,6 +49,13 @@ MANY_CASES = 2000
 GROUPS_TOGETHER = 512
 #: Called with (rows done, rows) after each group.
 Progress = Callable[[int, int], None]
+
+
+def _as_text(cases: pd.DataFrame) -> pd.DataFrame:
+    """Return a frame of cases as text, unknown values as ""; `InputError` where it is no frame."""
+    if not hasattr(cases, "notna"):
+        raise InputError(f"predict: cases {repr(cases)[:40]} is no table; give the path of a CSV file, or a DataFrame")
+    return cases.astype(object).where(cases.notna(), "").astype(str)
 
 
 def predict(
@@ -86,7 +93,7 @@ def predict(
     database = hwdb or load_hwdb()
     if isinstance(cases, str | Path):
         return _predicted(read_cases(cases), database, costs, adjustments, progress, psu)
-    read = cases_of(cases.astype(object).where(cases.notna(), "").astype(str))
+    read = cases_of(_as_text(cases))
     answered = _predicted(read, database, costs, adjustments, progress, psu)
     kept = [c for c in cases.columns if c not in (*PREDICTED, REMARK, CONFIGURATION_REMARK, LOAD_REMARK)]
     answered[kept] = cases[kept]  # the caller's own types, which the text of a case does not keep

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
@@ -152,6 +152,15 @@ def _column(name: str, given: object) -> Any:
     return column.astype(np.intp) if name in WHOLE else column
 
 
+def _serving(devices: Sequence[Device], used: Iterable[int]) -> tuple[Device, ...]:
+    """Return the devices that serve a candidate; `InputError` where none is given, or something else than devices."""
+    strange = next((one for one in devices if not isinstance(one, Device)), None)
+    if strange is not None or not devices:
+        wrong = f"{repr(strange)[:40]} is no device" if devices else "no device is given"
+        raise InputError(f"deployments: {wrong}; give a list of hwdb.device(NAME)")
+    return tuple(devices[i] for i in used)
+
+
 def deployments(
     devices: tuple[Device, ...] | list[Device],
     *,
@@ -189,6 +198,6 @@ def deployments(
     typed: dict[str, Any] = {c: widened(v, (rows,)).copy() for c, v in values.items()}
     # keep only devices that serve a candidate: tables are loaded for each device that is named
     used, typed["device"] = np.unique(typed["device"], return_inverse=True)
-    shared: dict[str, Any] = {"host": host, "hand_over": hand_over, "routing": routing, "speculation": speculation}
-    given = {name: value for name, value in shared.items() if value is not None}
-    return Deployments(devices=tuple(devices[i] for i in used), adapters=adapters, **given, **typed)
+    shared = {"host": host, "hand_over": hand_over, "routing": routing, "speculation": speculation}
+    typed |= {name: value for name, value in shared.items() if value is not None}
+    return Deployments(devices=_serving(devices, used), adapters=adapters, **typed)

@@ -7,6 +7,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 
 from hwdb import InputError, UnknownName
+from hwdb.errors import check_name
 from perfmodel.engines.reader import FOLDER, load_engine
 from perfmodel.engines.spec import Engine
 from perfmodel.engines.versions import YEAR_MONTH, numbers_in, release_on_tensorrt
@@ -103,6 +104,7 @@ def engine(name: str = PLAIN, version: str = "") -> Engine:
     >>> engine("vllm", "0.6.3").name, engine("vllm==0.11").name, engine("other").name
     ('vllm-v0', 'vllm-v1', 'generic')
     """
+    check_name("engine", name)
     if name.endswith(".toml"):
         return load_engine(name)
     key = " ".join(_BRACKETS.sub(" ", name.lower()).split()) or PLAIN

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hwdb import InputError, UnknownName
+from hwdb.errors import check_name
 from hwdb.tomlfile import Table, read_toml
 from perfmodel.arrays import NAN
 from perfmodel.dtypes import storage
@@ -69,6 +70,7 @@ def model(name: str) -> ModelSpec:
     >>> model("RedHatAI/Qwen3-14B-FP8-dynamic").reading
     'RedHatAI/Qwen3-14B-FP8-dynamic: Qwen/Qwen3-14B, fp8 per token'
     """
+    check_name("model", name)
     path = Path(name)
     if path.suffix == ".toml":
         return read_file(path)

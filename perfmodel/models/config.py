@@ -35,6 +35,8 @@ def read_config(config: str | Path | Mapping[str, Any], name: str = "") -> Model
     """
     if isinstance(config, Mapping):
         values, place = config, name or str(config.get("_name_or_path") or "config")
+    elif not isinstance(config, str | Path):
+        raise InputError(f"config {repr(config)[:40]} is neither a path nor a mapping; give one of them")
     else:
         path = Path(config)
         path = path / "config.json" if path.is_dir() else path

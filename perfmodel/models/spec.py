@@ -12,6 +12,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike
 
+from hwdb import InputError
 from perfmodel.arrays import NAN, Array
 from perfmodel.dtypes import Format, storage
 from perfmodel.models.layers import Block
@@ -189,6 +190,8 @@ class ModelSpec:
         """
         width = storage(kv_format or self.kv_format).bytes
         tokens = np.asarray(context, dtype=np.float64)
+        if np.any(tokens < 0):
+            raise InputError(f"kv_bytes: context {float(tokens.min()):g} is below 0; give tokens of a sequence")
         total = np.zeros_like(tokens)
         for b in self.blocks:
             if b.mixer and not b.mixer.recurrent:

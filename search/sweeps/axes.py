@@ -83,6 +83,8 @@ def read_axes(given: Mapping[str, Any], most: int = MOST_ROWS) -> Axes:
 
     The last argument changes fastest. most: rows. Raises `InputError` that names the argument and the value.
     """
+    if given.get("device", "") is None:
+        raise InputError("sweep: device None is no device; give a name, as `hw list` prints it")
     names = {ALSO.get(name, name): values for name, values in given.items() if values is not None}
     for name in names:
         if name not in ARGUMENTS:
