@@ -608,7 +608,7 @@ def test_a_fitted_surface_never_claims_to_be_a_measurement() -> None:
     table = plane_table()
     item = Measured(PLAIN, CONSTANTS, table, fitted=True)
     shape = {"n": np.exp(table.sites[3, :1]), "k": np.exp(table.sites[3, 1:]), "m": np.exp(table.axes[0][[2]])}
-    priced = lookup.price(lookup.Choice(item, PLAIN, 0), ShapeBatch(FAMILY["gemm"], shape))
+    priced = lookup.price([lookup.Choice(item, PLAIN, 0)], ShapeBatch(FAMILY["gemm"], shape))
     assert priced.basis.tolist() == [INTERPOLATED]
 
 
