@@ -175,6 +175,20 @@ def test_tables_that_are_read_together_read_as_each_alone(most: int, monkeypatch
             np.testing.assert_array_equal(one[rows], other)
 
 
+def test_blocks_of_sites_of_several_tables_read_as_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    profiles = [store.load(device) for device in ("h100-sxm", "b200-sxm")]
+    choices = [lookup.choose(profile, "gemm", PLAIN, "") for profile in profiles if profile is not None]
+    found = [choice for choice in choices if choice is not None]
+    draw = np.random.default_rng(0)
+    shape = {name: np.exp2(draw.uniform(4, 14, 300)) for name in ("m", "n", "k")}
+    asked = ShapeBatch(FAMILY["gemm"], shape, draw.integers(0, len(found), 300))
+    whole = lookup.price(found, asked)
+    monkeypatch.setattr(joint_reads, "SITES_PER_BLOCK", 70)
+    parts = lookup.price(found, asked)
+    np.testing.assert_allclose(parts.time, whole.time, rtol=1e-12)
+    np.testing.assert_array_equal(parts.basis, whole.basis)
+
+
 def test_threads_that_share_kept_grids_read_what_one_does() -> None:
     """Each asks for other sites, and there is room for those of one or two threads only."""
     table, bound = plane_table(), Bounds(at=lambda site, axis: site[..., 0] + axis[..., 0], formats=())
@@ -608,7 +622,7 @@ def test_a_fitted_surface_never_claims_to_be_a_measurement() -> None:
     table = plane_table()
     item = Measured(PLAIN, CONSTANTS, table, fitted=True)
     shape = {"n": np.exp(table.sites[3, :1]), "k": np.exp(table.sites[3, 1:]), "m": np.exp(table.axes[0][[2]])}
-    priced = lookup.price(lookup.Choice(item, PLAIN, 0), ShapeBatch(FAMILY["gemm"], shape))
+    priced = lookup.price([lookup.Choice(item, PLAIN, 0)], ShapeBatch(FAMILY["gemm"], shape))
     assert priced.basis.tolist() == [INTERPOLATED]
 
 

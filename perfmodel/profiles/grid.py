@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, reduce
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,8 +64,11 @@ class Axes:
 ONE_POINT = np.zeros(1)
 
 
-@dataclass(frozen=True)
-class Grids:
+#: What stands for times that are not read.
+_NO_TIMES = np.zeros(())
+
+
+class Grids(NamedTuple):
     """Hold U grids end to end, each over one or two of some axes.
 
     cells: ln(utilisation) of each of C cells, (C,). known: whether each was measured, (C,). start: first cell of each
@@ -78,8 +81,8 @@ class Grids:
     start: Index
     axes: Axes
     axis: Index
-    bound: Array = field(default_factory=lambda: np.zeros(()))
-    time: Array = field(default_factory=lambda: np.zeros(()))
+    bound: Array = _NO_TIMES
+    time: Array = _NO_TIMES
 
     @classmethod
     def over(cls, axes: Sequence[Array], cells: Cells | Array, known: Mask, *times: Array) -> Grids:

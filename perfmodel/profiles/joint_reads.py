@@ -29,57 +29,53 @@ def read_jointly(
         asked: the shapes, and the number of the table of each.
         here: ln(seconds) of the bound of each shape, in its table.
     """
-    table, site, which = _different(asked.which, asked.sites)
-    shape = common_shape(which.shape, here.shape, *(a.shape for a in asked.place[1]))
-    if len(site) <= SITES_PER_BLOCK:
-        return _read(tables, bounds, asked, (table, site, which), asked.place[1], here)
-    which, here, *axis = (np.broadcast_to(v, shape).ravel() for v in (which, here, *asked.place[1]))
+    growth, sites, axis = asked.family.growth, asked.sites, asked.place[1]
+    if asked.which.ndim == 0:
+        number = int(asked.which)
+        parts = [Part(tables[number], bounds[number], growth, slice(0, len(sites.queries)))]
+    else:
+        table, sites = _different(asked.which, sites)
+        starts = np.searchsorted(table, np.arange(len(tables) + 1)).tolist()
+        parts = [Part(t, b, growth, slice(*ends)) for t, b, ends in zip(tables, bounds, pairwise(starts), strict=True)]
+    if len(sites.queries) <= SITES_PER_BLOCK:
+        return _read(parts, sites, axis, here)
+    return _by_blocks(parts, sites, axis, here)
+
+
+def _by_blocks(parts: Sequence[Part], sites: Sites, axis: list[Array], here: Array) -> tuple[Array, Codes]:
+    """Do what `_read` does, for some of the sites at a time."""
+    shape = common_shape(sites.which.shape, here.shape, *(a.shape for a in axis))
+    which, here, *axis = (np.broadcast_to(v, shape).ravel() for v in (sites.which, here, *axis))
     value, basis = np.empty(len(which)), np.empty(len(which), np.int8)
-    order = np.argsort(which, kind="stable")
-    starts = np.searchsorted(which[order], np.arange(0, len(site) + SITES_PER_BLOCK, SITES_PER_BLOCK))
+    order, count = np.argsort(which, kind="stable"), len(sites.queries)
+    starts = np.searchsorted(which[order], np.arange(0, count + SITES_PER_BLOCK, SITES_PER_BLOCK))
     for block, (start, stop) in enumerate(pairwise(starts)):
         rows, first = order[start:stop], block * SITES_PER_BLOCK
-        some = slice(first, first + SITES_PER_BLOCK)
-        sites = table[some], site[some], which[rows] - first
-        value[rows], basis[rows] = _read(tables, bounds, asked, sites, [a[rows] for a in axis], here[rows])
+        last = min(first + SITES_PER_BLOCK, count)
+        within = [(p, max(p.sites.start, first) - first, min(p.sites.stop, last) - first) for p in parts]
+        mine = [p._replace(sites=slice(begin, end)) for p, begin, end in within if begin < end]
+        some = Sites(which[rows] - first, sites.queries[first:last])
+        value[rows], basis[rows] = _read(mine, some, [a[rows] for a in axis], here[rows])
     return value.reshape(shape), basis.reshape(shape)
 
 
-def _different(table: Index, sites: Sites) -> tuple[Index, Index, Index]:
-    """Return (table, site, which) of the P different pairs of a table and a site among shapes, in order of the tables.
+def _different(table: Index, sites: Sites) -> tuple[Index, Sites]:
+    """Return the P different pairs of a table and a site among shapes, in order of the tables.
 
-    table, site: numbers of those of each pair, (P,). which: number of the pair of each shape. Argument `table` is the
-    number of the table of each shape.
+    They are the number of the table of each pair, (P,), and the sites. table: number of the table of each shape.
     """
     count = len(sites.queries)
-    if table.ndim == 0:
-        return np.full(count, table), np.arange(count), sites.which
     both = table * count + sites.which
     found = np.zeros(int(both.max(initial=0)) + 1, bool)
     found[both] = True
     pairs = np.flatnonzero(found)
     turn = np.empty(len(found), np.intp)
     turn[pairs] = np.arange(len(pairs))
-    return pairs // count, pairs % count, turn[both]
+    return pairs // count, Sites(turn[both], sites.queries[pairs % count])
 
 
-def _read(
-    tables: Sequence[Table],
-    bounds: Sequence[Bounds],
-    asked: ShapeBatch,
-    sites: tuple[Index, Index, Index],
-    axis: list[Array],
-    here: Array,
-) -> tuple[Array, Codes]:
-    """Do what `read_jointly` does for rows at the coordinates `axis`; sites: see `_different`."""
-    table, site, which = sites
-    starts = [0, *(np.flatnonzero(table[1:] != table[:-1]) + 1).tolist(), len(table)]
-    growth = asked.family.growth
-    parts = [
-        Part(tables[table[start]], bounds[table[start]], growth, slice(start, stop))
-        for start, stop in pairwise(starts)
-        if stop > start
-    ]
-    found = KEPT.find(parts, asked.sites.queries[site])
-    value, inside, on_point = on_grid(found.grids, found.place[which], axis, here)
-    return value, basis_of(inside, on_point, found.exact[which], found.outside[which])
+def _read(parts: Sequence[Part], sites: Sites, axis: list[Array], here: Array) -> tuple[Array, Codes]:
+    """Do what `read_jointly` does for rows at the coordinates `axis`; parts: which sites are asked of which table."""
+    found = KEPT.find(parts, sites.queries)
+    value, inside, on_point = on_grid(found.grids, found.place[sites.which], axis, here)
+    return value, basis_of(inside, on_point, found.exact, found.outside, sites.which)

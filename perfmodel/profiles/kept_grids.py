@@ -19,6 +19,8 @@ from perfmodel.profiles.table import Rising, Table
 
 #: Most cells that are kept. Chosen: they take some 100 MB; 12,000 measured cases of 60 devices ask for a tenth.
 MOST_CELLS = 4_000_000
+#: Answers of one table that are kept whole. Chosen: the steps of a deployment ask for fewer.
+_MOST_ASKED = 256
 #: Cells and grids for which there is room at first.
 _FIRST_CELLS, _FIRST_GRIDS = 4096, 64
 
@@ -60,6 +62,7 @@ class KeptGrids:
     def forget(self) -> None:
         """Forget all grids."""
         self._places: dict[tuple[Hashable, ...], dict[bytes, int]] = {}
+        self._asked: dict[tuple[Hashable, ...], Found] = {}  # what was asked of one table last
         self._tables: list[Table] = []  # held on to, since they are told apart as objects
         self._axes = Axes((ONE_POINT,))
         self._numbers: dict[bytes, int] = {ONE_POINT.tobytes(): 0}
@@ -74,31 +77,52 @@ class KeptGrids:
 
         queries: the sites, logarithms, (P, d); each part has some of them.
         """
-        keys = row_keys(queries)
         with self._lock:
-            place = np.empty(len(queries), np.intp)
-            new = [self._looked_up(part, keys, place) for part in parts]
-            if self._cells + _size(parts, new) > self._most and self._cells:
-                self.forget()
-                new = [self._looked_up(part, keys, place) for part in parts]
-            for part, missing in zip(parts, new, strict=True):
-                if len(missing):
-                    made = part.table.rising(queries[missing], part.growth, part.bound)
-                    place[missing] = self._keep(part, made, [keys[n] for n in missing.tolist()])
-            values, at = self._values, self._at
-            grids = Grids(values[0], self._known, at[0], self._axes, at[1:], values[1], values[2])
-            exact, outside = self._kinds[:, place]
-            return Found(grids, place, exact, outside)
+            if len(parts) > 1:
+                return self._found(parts, queries)
+            key = (*_of_table(parts[0]), queries.tobytes()) if parts else ()
+            found = self._asked.get(key)
+            if found is None:
+                found = self._found(parts, queries)
+                while len(self._asked) >= _MOST_ASKED:
+                    self._asked.pop(next(iter(self._asked)))
+                self._asked[key] = found
+            return found
 
-    def _looked_up(self, part: Part, keys: list[bytes], place: Index) -> Index:
-        """Write where the sites of a part are kept into `place`, and return the numbers of those that are not."""
-        kept = self._places.get(_of_table(part), {})
-        first = part.sites.start
-        found = [kept.get(key, -1) for key in keys[part.sites]]
-        place[part.sites] = found
-        return np.array([first + n for n, at in enumerate(found) if at < 0], np.intp)
+    def _found(self, parts: Sequence[Part], queries: Array) -> Found:
+        """Do what `find` does, for sites that are looked up one by one."""
+        keys = row_keys(queries)
+        place = self._looked_up(parts, keys)
+        if -1 in place:
+            self._make(parts, queries, keys, place)
+        values, at = self._values, self._at
+        grids = Grids(values[0], self._known, at[0], self._axes, at[1:], values[1], values[2])
+        where = np.array(place, np.intp)
+        exact, outside = self._kinds[:, where]
+        return Found(grids, where, exact, outside)
 
-    def _keep(self, part: Part, made: Rising, keys: list[bytes]) -> Index:
+    def _make(self, parts: Sequence[Part], queries: Array, keys: list[bytes], place: list[int]) -> None:
+        """Make the grids of the sites that are not kept, and write where they are into `place`."""
+        numbers = [range(*part.sites.indices(len(keys))) for part in parts]
+        new = [[n for n in mine if place[n] < 0] for mine in numbers]
+        if self._cells and self._cells + _size(parts, new) > self._most:
+            self.forget()
+            new = [list(mine) for mine in numbers]
+        for part, missing in zip(parts, new, strict=True):
+            if missing:
+                made = part.table.rising(queries[missing], part.growth, part.bound)
+                for n, at in zip(missing, self._keep(part, made, [keys[n] for n in missing]), strict=True):
+                    place[n] = at
+
+    def _looked_up(self, parts: Sequence[Part], keys: list[bytes]) -> list[int]:
+        """Return where each site of the parts is kept, -1 where it is not."""
+        place: list[int] = []
+        for part in parts:
+            kept = self._places.get(_of_table(part), {})
+            place += [kept.get(key, -1) for key in keys[part.sites]]
+        return place
+
+    def _keep(self, part: Part, made: Rising, keys: list[bytes]) -> list[int]:
         """Lay down the grids of some sites of a part; return where each is. keys: of the sites."""
         count, size = len(made.grids), made.grids[0].size
         stop, cells = self._grids + count, self._cells + count * size
@@ -113,8 +137,9 @@ class KeptGrids:
         self._kinds[:, place] = made.near.exact, made.near.outside
         self._cells, self._grids = cells, stop
         self._tables.append(part.table)
-        self._places.setdefault(_of_table(part), {}).update(zip(keys, place.tolist(), strict=True))
-        return place
+        places = place.tolist()
+        self._places.setdefault(_of_table(part), {}).update(zip(keys, places, strict=True))
+        return places
 
     def _axes_of(self, table: Table) -> tuple[int, int]:
         """Return the numbers of the first and the last axis of a table; the first is that of one point if it has one
@@ -132,7 +157,7 @@ def _of_table(part: Part) -> tuple[Hashable, ...]:
     return id(part.table), part.bound.formats, part.growth
 
 
-def _size(parts: Sequence[Part], new: Sequence[Index]) -> int:
+def _size(parts: Sequence[Part], new: Sequence[Sequence[int]]) -> int:
     """Return how many cells the grids of sites have that are not kept; new: numbers of those of each part."""
     return sum(len(missing) * part.table.values[0].size for part, missing in zip(parts, new, strict=True))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -48,9 +49,9 @@ class ShapeBatch:
         """Return the different sites among the shapes."""
         return unique_sites(self.place[0])
 
-    def each(self, values: Sequence[float]) -> Array:
-        """Return a figure of each shape, (N,) or (), from that of each table."""
-        return np.array(values)[self.which]
+    def each(self, values: Sequence[Any]) -> Any:
+        """Return a figure of each shape, (N,), from that of each table; one where all are read in one table."""
+        return np.array(values)[self.which] if self.which.ndim else values[int(self.which)]
 
     def bound(self, variants: Sequence[Variant], reference: Reference) -> tuple[Array, Codes]:
         """Return the bound in seconds, and what binds, (N,) each: see `perfmodel.profiles.families.bound`.
@@ -65,11 +66,12 @@ class ShapeBatch:
 
     def _work(self, variants: Sequence[Variant]) -> Work:
         """Return the work of the shapes in the formats that the bounds of their tables count."""
-        formats = tuple(counted_formats(self.family, variant) for variant in variants)
+        formats = tuple([counted_formats(self.family, variant) for variant in variants])
         if formats not in self._works:
-            several = any(other != formats[0] for other in formats)
-            counted = Formats(*(self.each([getattr(f, n) for f in formats]) for n in ("stored", "act")))
-            self._works[formats] = self.family.work(self.shape, counted if several else formats[0])
+            counted = formats[0]
+            if any(other != counted for other in formats):
+                counted = Formats(self.each([f.stored for f in formats]), self.each([f.act for f in formats]))
+            self._works[formats] = self.family.work(self.shape, counted)
         return self._works[formats]
 
     def other(self, shape: Shape) -> ShapeBatch:

@@ -194,7 +194,7 @@ class Table:
         near, grids, known = self._extended(queries, growth)
         found, inside, on_point = on_grid(Grids.over(self.axes, grids, known), which, axis)
         shape = common_shape(which.shape, *(a.shape for a in axis))
-        codes = basis_of(inside, on_point, near.exact[which], near.outside[which])
+        codes = basis_of(inside, on_point, near.exact, near.outside, which)
         return _spread(found, shape), _spread(codes, shape)
 
     def rising(self, queries: Array, growth: tuple[float, ...], bound: Bounds) -> Rising:
@@ -245,14 +245,17 @@ class Table:
         return near, grids + more, known
 
 
-def basis_of(inside: Mask, on_point: Mask, exact: Mask, outside: Mask) -> Codes:
+def basis_of(inside: Mask, on_point: Mask, exact: Mask, outside: Mask, which: Index) -> Codes:
     """Return the basis code of rows that were read.
 
-    inside, on_point: as `on_grid` returns them. exact, outside: whether each row's site was itself measured, and
-    whether it lies outside the range of measured sites.
+    inside, on_point: as `on_grid` returns them. exact, outside: whether each of U sites was itself measured, and
+    whether it lies outside the range of measured sites. which: number of the site of each row.
     """
-    within = np.where(on_point & exact, _MEASURED, _INTERPOLATED)
-    return np.where(inside & ~outside, within, _EXTRAPOLATED)
+    if not exact.all():
+        on_point = on_point & exact[which]
+    if outside.any():
+        inside = inside & ~outside[which]
+    return np.where(inside, np.where(on_point, _MEASURED, _INTERPOLATED), _EXTRAPOLATED)
 
 
 def _spread(values: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:

@@ -356,6 +356,6 @@ def _read(choices: Sequence[Choice], asked: ShapeBatch) -> TablePrice:
     floor = np.minimum(asked.each([c.least for c in calls]), asked.each([c.launch for c in calls]) + least)
     time = np.maximum(time, floor)
     worst = [max(choice.worst, _INTERPOLATED if choice.measured.fitted else 0) for choice in choices]
-    basis = np.maximum(basis, np.array(worst, np.int8)[asked.which])
+    basis = np.maximum(basis, np.asarray(asked.each(worst)).astype(np.int8))
     small = (least < LAUNCH_SHARE * time) & (time < LAUNCH_TIME)
     return TablePrice(time=time, basis=basis, bound=np.where(small, np.int8(LAUNCH_BOUND), limit), least=least)
