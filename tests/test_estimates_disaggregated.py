@@ -14,6 +14,7 @@ from hwdb import InputError
 from perfmodel.costs import Roofline
 from perfmodel.deployment.columns import Deployments, deployments
 from perfmodel.deployment.hand_over import HandOver
+from perfmodel.engines import Engine
 from perfmodel.engines.catalogue import engine
 from perfmodel.estimates.disaggregation.disaggregated import estimate_disaggregated, estimate_pools
 from perfmodel.estimates.disaggregation.kv_transfer import (
@@ -22,6 +23,7 @@ from perfmodel.estimates.disaggregation.kv_transfer import (
     NETWORK_SHARE,
     PORT_MOST,
     Transfer,
+    cut_bandwidth,
     transfer,
 )
 from perfmodel.estimates.estimates import Estimates
@@ -199,10 +201,11 @@ def between(
     tokens: float,
     spec: ModelSpec = LLAMA,
     workers: tuple[float, float] = (1.0, 1.0),
+    served: Engine | None = None,
 ) -> Transfer:
     """The hand-over of prompts of so many tokens from `workers[0]` prefill to `workers[1]` decode workers."""
     demand = load_of(lengths(tokens, 10, concurrency=1.0), 1)
-    chosen = engine("vllm")
+    chosen = served or engine("vllm")
     ends = prepare(spec, front, chosen, Roofline(), demand), prepare(spec, back, chosen, Roofline(), demand)
     return transfer(ends, (front, back), (np.full(1, workers[0]), np.full(1, workers[1])), demand)
 
@@ -224,6 +227,33 @@ def test_the_cache_leaves_over_all_devices_of_the_worker() -> None:
 def test_few_receivers_take_what_many_send() -> None:
     many_to_one = handed_over(pool(tp=8), pool(tp=1), 10_000.0)
     assert many_to_one == pytest.approx(handed_over(pool(tp=1), pool(tp=1), 10_000.0), rel=1e-3)
+
+
+@pytest.mark.parametrize(("first", "second"), [(1, 2), (1, 4), (2, 4), (4, 1)])
+def test_pages_that_are_cut_by_heads_cross_slowly(first: int, second: int) -> None:
+    # gpt-oss-120b, 10,000 tokens of 73.7 kB from one device to two: 0.32 s beyond what equal pools take (anyscale)
+    old = engine("vllm", "0.11.0")
+    front, back = pool(tp=first), replace(pool(tp=second), hand_over=HandOver(place="network"))
+    took = one(between(front, back, 10_000.0, served=old).seconds)
+    assert took * 73_728 / 327_680 == pytest.approx(0.32, rel=0.2)
+    stated = replace(back, hand_over=HandOver(place="network", bandwidth=1e11))
+    assert one(between(front, stated, 10_000.0, served=old).seconds) < took / 5
+    equal = replace(front, hand_over=HandOver(place="network"))
+    assert one(between(front, equal, 10_000.0, served=old).seconds) < took / 5
+
+
+def test_only_heads_are_cut_and_only_by_engines_that_do_not_arrange_pages() -> None:
+    two, four = np.array([2.0]), np.array([4.0])
+    gpt, latent, old = model("openai/gpt-oss-120b"), model("deepseek-v3"), engine("vllm", "0.11.0")
+    assert np.isfinite(cut_bandwidth(old, gpt, (two, four)))
+    for served, spec, ways in (
+        (engine("vllm"), gpt, (two, four)),
+        (engine("trtllm"), gpt, (two, four)),
+        (old, latent, (two, four)),
+        (old, gpt, (two, two)),
+        (old, gpt, (4 * two, 4 * four)),  # eight heads, and copies of them
+    ):
+        assert np.isinf(cut_bandwidth(served, spec, ways))
 
 
 def test_a_latent_cache_is_handed_over_sooner() -> None:

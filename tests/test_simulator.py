@@ -112,6 +112,15 @@ def test_disaggregated_pools_from_two_deployments():
     assert simulation.pools[0].kv_bytes == pytest.approx(131_072)
 
 
+@pytest.mark.parametrize(("version", "cut"), [("0.11.0", True), ("0.14.0", False)])
+def test_pages_that_are_cut_by_heads_cross_slowly_in_the_simulator_too(version, cut):
+    spec, work = perfmodel.model("llama-3.1-8b"), Workload.from_lengths(4000, 10, rate=0.1)
+    pools = {"prefill": deployment(), "engine": perfmodel.engine("vllm", version), "count": 5}
+    front = perfmodel.simulate(spec, deployment(tp=2), work, **pools).pools[0]
+    took = 4000 * front.kv_bytes / front.link.bandwidth
+    assert (took == pytest.approx(4000 * 131_072 / 2.7e9)) == cut
+
+
 def test_a_slow_link_between_pools_delays_as_in_the_closed_form():
     spec, work = perfmodel.model("llama-3.1-8b"), Workload.from_lengths(2000, 50, rate=4.0)
     back = dataclasses.replace(deployment(), hand_over=HandOver(bandwidth=2e9))  # 0.13 s a request, busy half the time

@@ -41,6 +41,7 @@ from perfmodel.estimates.disaggregation.kv_transfer import (
     HAND_OVER,
     HAND_OVER_IN_NODE,
     NODE_DEVICES,
+    cut_bandwidth,
     least_group,
     link_between,
 )
@@ -123,6 +124,7 @@ __all__ = [
     "check_lengths",
     "configuration_remarks",
     "correlations",
+    "cut_bandwidth",
     "drawn",
     "engine_limits",
     "estimate",

@@ -11,11 +11,12 @@ from typing import Unpack
 import numpy as np
 
 from hwdb import InputError
+from perfmodel.arrays import Array
 from perfmodel.costs import CostModel
 from perfmodel.deployment import Deployments
 from perfmodel.engines import Engine
 from perfmodel.engines import engine as engine_of
-from perfmodel.estimates import check_context, check_lengths, least_group, link_between
+from perfmodel.estimates import check_context, check_lengths, cut_bandwidth, least_group, link_between
 from perfmodel.hardware import hardware_of
 from perfmodel.models import ModelSpec
 from perfmodel.simulator.event_replay.replay import Progress, run
@@ -158,15 +159,17 @@ def pools_of(
         return (made(deployments=deployments, table=first),)
     front = made(deployments=prefill, role="prefill", table=first)
     back = made(deployments=deployments, role="decode", table=last)
-    return replace(front, link=_link(front, back, prefill, deployments)), back
+    ways = prefill.tp / prefill.kvp, deployments.tp / deployments.kvp
+    most = cut_bandwidth(chosen, model, ways)
+    return replace(front, link=_link(front, back, prefill, deployments, most)), back
 
 
-def _link(front: Pool, back: Pool, prefill: Deployments, decode: Deployments) -> Link:
+def _link(front: Pool, back: Pool, prefill: Deployments, decode: Deployments, most: Array) -> Link:
     """Return the link between a prefill and a decode pool, by the rule of the analytic estimate (`link_between`).
 
     The pool that holds more KV bytes per device sets the time, as each device receives or sends its own share. Each
     prefill replica sends one request after another, always after its prefill; a decode replica receives from several at
-    once.
+    once. most: B/s per device that its pages allow where nothing is stated (`cut_bandwidth`).
     """
     hardware = hardware_of(prefill.devices, prefill.device), hardware_of(decode.devices, decode.device)
     devices = prefill.devices_per_replica, decode.devices_per_replica
@@ -176,5 +179,7 @@ def _link(front: Pool, back: Pool, prefill: Deployments, decode: Deployments) ->
         raise InputError(
             f"{back.name}: the link to it is unknown, and KV has to cross it; state kv_link_gbs in [pools]"
         )
-    rate = float(bandwidth[0]) * front.kv_bytes / max(front.kv_bytes, back.kv_bytes)
+    stated = not math.isnan(decode.hand_over.bandwidth)
+    reached = float(bandwidth[0]) if stated else min(float(bandwidth[0]), float(most[0]))
+    rate = reached * front.kv_bytes / max(front.kv_bytes, back.kv_bytes)
     return Link(rate, float(latency[0] + delay[0]), f"link to {back.name}")
