@@ -35,6 +35,8 @@ from perfmodel.costs.engine_effects.engine_factors import (
     shared_factors,
 )
 from perfmodel.costs.engine_effects.launch_floor import LaunchFloor
+from perfmodel.costs.engine_effects.model_levels import TABLE as MODEL_LEVELS
+from perfmodel.costs.engine_effects.model_levels import chip_family, model_level, plain_architecture
 from perfmodel.costs.measured_tables.device_remarks import REMARK, remark_column, remarks, remarks_of
 from perfmodel.costs.measured_tables.intervals import TWIN_DISTANCE, UNRELATED_DEVICE
 from perfmodel.costs.measured_tables.profiled import Profiled
@@ -55,6 +57,7 @@ __all__ = [
     "BOUNDS",
     "FACTORS",
     "KERNELS",
+    "MODEL_LEVELS",
     "MULTIPLIERS",
     "REMARK",
     "TWIN_DISTANCE",
@@ -77,6 +80,7 @@ __all__ = [
     "bound",
     "calls_of",
     "cheaper",
+    "chip_family",
     "combined",
     "default",
     "device_class",
@@ -87,8 +91,10 @@ __all__ = [
     "kernel",
     "layouts",
     "mean_cost",
+    "model_level",
     "overlapped",
     "place_factors",
+    "plain_architecture",
     "priced",
     "remark_column",
     "remarks",

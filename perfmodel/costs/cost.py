@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from perfmodel.arrays import Array, Codes
@@ -44,6 +44,11 @@ class Adjusted:
     def over(self, inner: Cost, demand: Demand, hardware: Hardware) -> Cost:
         """Return the cost of `demand` on each row of `hardware`; inner: the same by `model`."""
         raise NotImplementedError
+
+    def for_architecture(self, name: str) -> CostModel:
+        """Return the same for a model of an architecture, whose level some engines have."""
+        inner = self.model
+        return replace(self, model=inner.for_architecture(name)) if isinstance(inner, Adjusted) else self
 
     def cost(self, demand: Demand, hardware: Hardware) -> Cost:
         """Return the time of one call on each row of `hardware`."""

@@ -1,6 +1,6 @@
 """Calibration on measured runs: fits of engine constants, of intervals and of transfer spreads, and scored decisions.
 
-`python -m perfmodel.fitting engines|devices|intervals|power|caps|kernels|transfer|decisions` runs each of them;
+`python -m perfmodel.fitting engines|devices|levels|intervals|power|caps|kernels|transfer|decisions` runs each of them;
 without `--write` a fit only prints what it finds. `perfmodel.fitting.measured` describes the tables they read.
 """
 
@@ -13,6 +13,7 @@ from perfmodel.fitting.interval_fit import spreads_of
 from perfmodel.fitting.interval_rows import answers, measured_rows
 from perfmodel.fitting.intervals import fit_intervals, intervals_text, write_intervals
 from perfmodel.fitting.measured import counted, joined, rows_of
+from perfmodel.fitting.model_levels import LevelFit, fit_levels, levels_of, write_levels
 from perfmodel.fitting.operator_cells import SAMPLE, error_quantile, one_device
 from perfmodel.fitting.power_caps import CapFit, fitted_caps
 from perfmodel.fitting.power_file import FittedPower, caps_text, fitted_power, power_text, write_caps, write_power
@@ -38,6 +39,7 @@ __all__ = [
     "FactorFit",
     "FittedPower",
     "KernelFit",
+    "LevelFit",
     "Part",
     "TooFew",
     "Transferred",
@@ -50,12 +52,14 @@ __all__ = [
     "fit_devices",
     "fit_engines",
     "fit_intervals",
+    "fit_levels",
     "fitted_caps",
     "fitted_kernels",
     "fitted_power",
     "intervals_text",
     "joined",
     "kernels_text",
+    "levels_of",
     "measured_devices",
     "measured_rows",
     "one_device",
@@ -73,6 +77,7 @@ __all__ = [
     "write_factors",
     "write_intervals",
     "write_kernels",
+    "write_levels",
     "write_power",
     "write_transfer_spreads",
 ]

@@ -4,6 +4,7 @@
                                          [--engine-pull 8] [--family-pull 4] [--device-pull 3]
                                          [--hold-constants]
     python -m perfmodel.fitting devices CASES.csv TRUTH.csv --device NAME ... [--engine NAME ...] [--write]
+    python -m perfmodel.fitting levels CASES.csv TRUTH.csv [--write]
     python -m perfmodel.fitting intervals CASES.csv TRUTH.csv [--keep FOLDER] [--write]
     python -m perfmodel.fitting power CASES.csv TRUTH.csv [--write]
     python -m perfmodel.fitting caps CASES.csv TRUTH.csv [--rates RATES.csv] [--write]
@@ -14,7 +15,9 @@
 `engines` fits host constants and kernel factors of all engines and devices at once, each device drawn to what its
 engine and its chip family share; the strength of the pull is judged on models that a fit left out (`--cross-validate`).
 With `--engine`, chip families are fitted on the runs of these engines alone. `devices` fits kernel factors
-of some devices, drawn to those of their class, while engines stay as they are. `intervals` fits the spreads behind 80 %
+of some devices, drawn to those of their class, while engines stay as they are. `levels` fits how
+much longer all kernels of an architecture take under an engine on a family of chips, while factors stay.
+`intervals` fits the spreads behind 80 %
 intervals of whole deployments (some minutes), `power` the constants of watts with their intervals, `caps` how power
 limits slow work, on sweeps of the limit among the runs and in a table (RATES.csv: device, op, tok_s, note). `kernels`
 makes the table of watts of single kernels from a folder of AIConfigurator's tables, `transfer` fits the spreads of
@@ -40,6 +43,7 @@ from perfmodel.fitting import (
     fit_devices,
     fit_engines,
     fit_intervals,
+    fit_levels,
     fitted_caps,
     fitted_kernels,
     fitted_power,
@@ -54,6 +58,7 @@ from perfmodel.fitting import (
     write_factors,
     write_intervals,
     write_kernels,
+    write_levels,
     write_power,
     write_transfer_spreads,
 )
@@ -87,6 +92,15 @@ def _devices(asked: argparse.Namespace) -> None:
         fits.append((engine, part))
     if asked.write:
         write_device_factors(fits)
+
+
+def _levels(asked: argparse.Namespace) -> None:
+    """Fit levels of models by engine and family of chips; kernel factors stay."""
+    fits = fit_levels(asked.cases, asked.truth, asked.engine)
+    for fit in fits:
+        print(f"{fit.engine}, {fit.chips}, {fit.architecture}: {fit.level} ({fit.values} values, {fit.groups} groups)")
+    if asked.write:
+        write_levels(fits)
 
 
 def _intervals(asked: argparse.Namespace) -> None:
@@ -147,7 +161,8 @@ def _decisions(asked: argparse.Namespace) -> None:
 
 def _add_fits(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the commands that fit on runs."""
-    runs = {"engines": _engines, "devices": _devices, "intervals": _intervals, "power": _power, "caps": _caps}
+    runs = {"engines": _engines, "devices": _devices, "levels": _levels}
+    runs |= {"intervals": _intervals, "power": _power, "caps": _caps}
     for name, run in runs.items():
         command = commands.add_parser(name, help=run.__doc__)
         command.set_defaults(run=run)
@@ -160,7 +175,7 @@ def _add_fits(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
             )
         if name == "devices":
             command.add_argument("--device", action="append", required=True, help="fit this device; repeatable")
-        if name in ("engines", "devices"):
+        if name in ("engines", "devices", "levels"):
             command.add_argument("--engine", action="append", default=[], help="fit only this engine; repeatable")
         if name == "caps":
             command.add_argument("--rates", type=Path, help="CSV with rates of a device under limits")

@@ -165,6 +165,19 @@ def fit_engines(
             yield TooFew(engine=name, values=int(runs.slopes.known().sum()))
 
 
+def engine_slopes(
+    cases: str | Path, truth: str | Path, engines: Collection[str] = ()
+) -> Iterator[tuple[Engine, Slopes]]:
+    """Yield each engine that the cases name, or of `engines`, with the slopes of its runs around its present factors.
+
+    cases, truth: as of `fit_engines`.
+    """
+    database, measured = load_hwdb(), _measured(cases, truth)
+    for name, members in run_groups(cases, database, pools=True).items():
+        if not engines or name in engines:
+            yield members[0][0], _runs(members[0][0], [g for _, g in members], measured, database, hold=True).slopes
+
+
 def _runs(
     engine: Engine, groups: Sequence[RunGroup | PoolGroup], truth: pd.DataFrame, database: Hwdb, *, hold: bool
 ) -> _Runs:

@@ -46,7 +46,7 @@ ROUNDS, LINEAR_ROUNDS = 10, 3
 #: Pulls of a family's and of a device's part that `errors_left_out` compares; inf: no part.
 FAMILY_PULLS, DEVICE_PULLS = (3.0, 4.0, 6.0, np.inf), (2.0, 3.0, 4.0)
 #: Factors that the level of a device moves together: of all that runs on it, not of links.
-_LEVEL = [n for n in range(len(BOUNDS)) if n != LINK_BOUND]
+LEVEL = [n for n in range(len(BOUNDS)) if n != LINK_BOUND]
 #: Factors that the level moves on a device that only ran mixtures of experts. With all factors, slow expert kernels
 #: would be taken for a slow device.
 _LEVEL_OF_EXPERTS = [n for n, name in enumerate(FACTORS) if name.startswith("experts")]
@@ -280,7 +280,7 @@ def pool(slopes: Mapping[str, Slopes], pulls: Pulls, among: Mapping[str, Mask] |
     pull = np.concatenate([*(o.pull for o in own.values()), np.full(alike.shape[1], pulls.family)])
     ratios = np.concatenate([s.ratios[keep[e]] for e, s in slopes.items()])
     weight = np.concatenate([s.weight[keep[e]] for e, s in slopes.items()])
-    point = _solved(sparse.csr_array(sparse.hstack([lone, alike])), ratios, weight, pull)
+    point = solved(sparse.csr_array(sparse.hstack([lone, alike])), ratios, weight, pull)
     *points, rest = np.split(point, np.cumsum([len(o.pull) for o in own.values()]))
     of_families = dict(zip(families, rest.reshape(-1, len(FACTORS)), strict=True))
     return {e: _pooled(slopes[e], own[e], p, of_families) for e, p in zip(slopes, points, strict=True)}
@@ -328,7 +328,7 @@ def _of_families(slopes: Slopes, families: Sequence[str]) -> Array:
 def _moved_by_level(factors: Array) -> list[int]:
     """Return the factors that the level of a class or device moves. factors: slopes of its values, (V, F)."""
     mixtures = bool((factors[:, _LEVEL_OF_EXPERTS] != 0.0).any(axis=1).all())
-    return _LEVEL_OF_EXPERTS if mixtures else _LEVEL
+    return _LEVEL_OF_EXPERTS if mixtures else LEVEL
 
 
 def _members(slopes: Slopes, pulls: Pulls) -> dict[str, Mask]:
@@ -340,7 +340,7 @@ def _members(slopes: Slopes, pulls: Pulls) -> dict[str, Mask]:
     return {**{k: kind == k for k in shared}, **{d: device == d for d in single}}
 
 
-def _solved(design: sparse.csr_array[Any], ratios: Array, weight: Array, pull: Array) -> Array:
+def solved(design: sparse.csr_array[Any], ratios: Array, weight: Array, pull: Array) -> Array:
     """Return the point of least loss, (P,): log ratios at a point are `ratios` + `design` @ point.
 
     The loss is that of Cauchy: squares of the weighted log ratios up to `SOFT_FROM`, the logarithm of squares beyond,

@@ -21,6 +21,7 @@ from hwdb import Device
 from hwdb.tomlfile import Table, read_toml
 from perfmodel.arrays import NAN, Array, Codes, Index, Mask, codes_in, zero_if_unknown
 from perfmodel.costs.cost import Adjusted, Cost
+from perfmodel.costs.engine_effects.model_levels import engines_with_levels, model_level
 from perfmodel.costs.measured_tables.lookup import LAUNCH_SHARE, LAUNCH_TIME
 from perfmodel.costs.related_devices.distance import PLAIN, SIBLING, ceilings, ceilings_beside, order_of, siblings
 from perfmodel.costs.rooflines.roofline import Bound, bound
@@ -245,10 +246,16 @@ def _places(device: Device) -> Iterator[str]:
 class EngineFactors(Adjusted):
     """Cost model that multiplies the times of `model` by the factors of `engine` on each device, and by the user's own.
 
-    An engine that runs kernels of its own has limits that `model` alone knows.
+    An engine that runs kernels of its own has limits that `model` alone knows. architecture: of the model that is
+    served, whose level (`model_levels`) joins the factors; "": none.
     """
 
     engine: Engine
+    architecture: str = ""
+
+    def for_architecture(self, name: str) -> EngineFactors:
+        """Return the cost model with the level of an architecture; itself where the engine has no levels."""
+        return replace(self, architecture=name) if self.engine.name in engines_with_levels() else self
 
     def over(self, inner: Cost, demand: Demand, hardware: Hardware) -> Cost:
         """Return the time of one call on each row of `hardware`; basis, spread and bound are those of `model`."""
@@ -266,6 +273,9 @@ class EngineFactors(Adjusted):
     def _factors(self, device: Device) -> Array:
         """Return the factors (BOUNDS, KERNELS) on `device`: those fitted on published runs times the user's own."""
         fitted = factors(self.engine.name, device)
+        level = model_level(self.engine.name, device, self.architecture)
+        if level != 1.0:
+            fitted = fitted * np.where(np.arange(len(BOUNDS)) == LINK_BOUND, 1.0, level)[:, None]
         return fitted * self._own(device) if self.engine.adjustments else fitted
 
     def _own(self, device: Device) -> Array:

@@ -9,7 +9,8 @@ kernels are priced in one call; what each engine changes of these prices (`Adjus
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -64,6 +65,19 @@ class Deferred:
     def costs(self, asked: Sequence[tuple[Demand, Hardware]]) -> Sequence[Cost]:
         """Return what `cost` does of several demands, each on hardware of its own."""
         return self.ask([Question(self.model, *each) for each in asked])
+
+
+def of_architecture(costs: CostModel, name: str) -> CostModel:
+    """Return a cost model for a model of an architecture; the same object for each question, to be priced at once."""
+    if isinstance(costs, Deferred):
+        return replace(costs, model=of_architecture(costs.model, name))
+    return _of_architecture(costs, name) if isinstance(costs, Adjusted) else costs
+
+
+@cache
+def _of_architecture(costs: Adjusted, name: str) -> CostModel:
+    """Do as `of_architecture`, once for each cost model."""
+    return costs.for_architecture(name)
 
 
 def prices(questions: Sequence[Question]) -> list[Cost | PerfmodelError]:

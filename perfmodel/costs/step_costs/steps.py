@@ -12,7 +12,7 @@ from perfmodel.arrays import Array, Codes, Index, Mask, codes_in, common_shape, 
 from perfmodel.costs.cost import Cost, CostModel
 from perfmodel.costs.cost_model_choice.fallback import merge, narrowed, taken
 from perfmodel.costs.measured_tables.profiled import demand_shape, empty
-from perfmodel.costs.step_costs.batched_pricing import Deferred
+from perfmodel.costs.step_costs.batched_pricing import Deferred, of_architecture
 from perfmodel.costs.step_costs.context_parallel import with_exchanges
 from perfmodel.costs.step_costs.host_waits import with_waits
 from perfmodel.costs.step_costs.unique_rows import MOSTLY_DISTINCT, find_unique_rows, ordered
@@ -85,7 +85,8 @@ _PLAIN = tuple(name for name in COST_FIELDS if name not in LEADING)
 
 def priced(sharding: Sharding, hardware: Hardware, costs: CostModel, step: Step) -> Iterator[tuple[Demand, Cost]]:
     """Yield every demand of a step with its cost per call, waits for data in host memory included."""
-    return with_waits(sharding, step, with_exchanges(sharding, _priced(sharding, hardware, costs, step)))
+    served = of_architecture(costs, sharding.model.architecture)
+    return with_waits(sharding, step, with_exchanges(sharding, _priced(sharding, hardware, served, step)))
 
 
 def _priced(sharding: Sharding, hardware: Hardware, costs: CostModel, step: Step) -> Iterator[tuple[Demand, Cost]]:
