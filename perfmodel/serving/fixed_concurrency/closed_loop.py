@@ -281,10 +281,8 @@ def _batch(steps: StepModel, load: Load, max_running: Array, prefills_per_reques
     group = largest_group(steps, load, running)
     output = load.mean(load.output)
     decoding = np.minimum(running, most_decoding(steps, load, np.maximum(output - 1.0, 0.0) / load.accepted))
-    ranks, longest = steps.min_prompts_per_step(running), steps.engine.rank_balance_steps
-    answer = np.maximum(output / load.accepted, 1.0)  # steps that make it
-    held = held_together(ranks, longest, decoding / answer)
-    entering = prompts_per_step(decoding, answer, held, group)
+    ranks = steps.min_prompts_per_step(running)
+    entering = _entering(steps, load, decoding, (ranks, group))
     decode, (steady, grouped) = prefill_times(steps, load, decoding, (entering, group))
     later = np.maximum(output - 1.0, 0.0)
     apart = drifting(later * decode.wall / load.accepted, grouped.mean_step)
@@ -315,6 +313,17 @@ def _batch(steps: StepModel, load: Load, max_running: Array, prefills_per_reques
         planned=planned,
         away=np.where(queue, 0.0, load.mean(steps.request_time(load.input)) + planned),
     )
+
+
+def _entering(steps: StepModel, load: Load, decoding: Array, bounds: tuple[Array, Array]) -> Array:
+    """Return the mean prompts of the steps that have any, while `decoding` sequences decode, (N,).
+
+    bounds: prompts that are held back for each other, and most prompts of a step, (N,) each.
+    """
+    ranks, group = bounds
+    answer = np.maximum(load.mean(load.output) / load.accepted, 1.0)  # decode steps of a request
+    held = held_together(ranks, steps.engine.rank_balance_steps, decoding / answer)
+    return prompts_per_step(decoding, answer, held, group)
 
 
 def _planned(steps: StepModel, running: Array, group: Array, step: Array, synchronised: Array) -> Array:
