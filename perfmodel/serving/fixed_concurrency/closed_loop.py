@@ -20,14 +20,13 @@ from perfmodel.serving.queues.queueing import (
     opening_burst,
     opening_share,
     planned_wait,
-    prompts_per_step,
     rising_root,
     share_of_others,
     slowed_tpot,
     spilled_group_wait,
     wait_cv,
 )
-from perfmodel.serving.queues.rank_balance import held_share, held_together, held_wait
+from perfmodel.serving.queues.rank_balance import entering_together, held_share, held_wait
 from perfmodel.serving.served import RequestTimes, Served, StepCosts, StepTimes, TokenShape, WaitShape
 from perfmodel.serving.step_times.planned_step import PricedStep
 from perfmodel.serving.step_times.prefills import PrefillTimes, blend, largest_group, most_decoding, prefill_times
@@ -282,7 +281,8 @@ def _batch(steps: StepModel, load: Load, max_running: Array, prefills_per_reques
     output = load.mean(load.output)
     decoding = np.minimum(running, most_decoding(steps, load, np.maximum(output - 1.0, 0.0) / load.accepted))
     ranks = steps.min_prompts_per_step(running)
-    entering = _entering(steps, load, decoding, (ranks, group))
+    answer = np.maximum(output / load.accepted, 1.0)  # steps that make it
+    entering = entering_together(decoding, answer, (ranks, steps.engine.rank_balance_steps), group)
     decode, (steady, grouped) = prefill_times(steps, load, decoding, (entering, group))
     later = np.maximum(output - 1.0, 0.0)
     apart = drifting(later * decode.wall / load.accepted, grouped.mean_step)
@@ -313,17 +313,6 @@ def _batch(steps: StepModel, load: Load, max_running: Array, prefills_per_reques
         planned=planned,
         away=np.where(queue, 0.0, load.mean(steps.request_time(load.input)) + planned),
     )
-
-
-def _entering(steps: StepModel, load: Load, decoding: Array, bounds: tuple[Array, Array]) -> Array:
-    """Return the mean prompts of the steps that have any, while `decoding` sequences decode, (N,).
-
-    bounds: prompts that are held back for each other, and most prompts of a step, (N,) each.
-    """
-    ranks, group = bounds
-    answer = np.maximum(load.mean(load.output) / load.accepted, 1.0)  # decode steps of a request
-    held = held_together(ranks, steps.engine.rank_balance_steps, decoding / answer)
-    return prompts_per_step(decoding, answer, held, group)
 
 
 def _planned(steps: StepModel, running: Array, group: Array, step: Array, synchronised: Array) -> Array:

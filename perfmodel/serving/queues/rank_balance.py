@@ -11,6 +11,7 @@ import numpy as np
 
 from perfmodel.arrays import Array
 from perfmodel.serving.limits import TINY
+from perfmodel.serving.queues.queueing import prompts_per_step
 
 
 def held_together(prompts: Array, longest: Array | float, coming: Array | float) -> Array:
@@ -20,6 +21,16 @@ def held_together(prompts: Array, longest: Array | float, coming: Array | float)
     more come.
     """
     return np.asarray(np.fmin(prompts, 1.0 + longest * coming))  # of a NaN and a number, the number
+
+
+def entering_together(decoding: Array, answer: Array, held: tuple[Array, Array | float], most: Array) -> Array:
+    """Return the mean prompts of the steps that have any, while `decoding` sequences decode, (N,).
+
+    answer: decode steps of a request, (N,). held: prompts that are held back for each other, and most steps that the
+    first of them waits. most: most prompts of a step, (N,).
+    """
+    least = held_together(*held, decoding / answer)
+    return prompts_per_step(decoding, answer, least, most)
 
 
 def held_wait(prompts: Array, longest: Array | float, step: Array, rate: Array) -> Array:
