@@ -216,6 +216,7 @@ def batch(steps: Any = None, **fields: object) -> Any:
         "token_time": row(0.1),
         "later_tokens": row(9.0),
         "planned": row(0.0),
+        "ranks": row(1.0),
         "away": row(0.0),
     }
     return closed_loop._Batch(**{**usual, **fields})
@@ -364,6 +365,7 @@ def mixed(interference: float = 0.1) -> Any:
         between=lambda _rate, _step, _seen: Between(row(2.0), row(0.3), row(1.0 / 3.0), row(3.0)),
         per_prompt=lambda _seen: row(0.25),
         cv_squared=lambda _entering, _seconds, _seen: row(0.2),
+        held=lambda _rate, _step, _seen: row(0.0),
         most=row(2.0),
         separate=True,
     )

@@ -21,14 +21,13 @@ from perfmodel.serving.queues.queueing import (
     opening_burst,
     opening_share,
     planned_wait,
-    prompts_per_step,
     rising_root,
     share_of_others,
     slowed_tpot,
     spilled_group_wait,
     wait_cv,
 )
-from perfmodel.serving.queues.rank_balance import held_share, held_together, held_wait
+from perfmodel.serving.queues.rank_balance import entering_together, held_share, held_wait
 from perfmodel.serving.served import RequestTimes, Served, StepCosts, StepTimes, TokenShape, WaitShape
 from perfmodel.serving.step_times.planned_step import PricedStep
 from perfmodel.serving.step_times.prefills import PrefillTimes, blend, largest_group, most_decoding, prefill_times
@@ -297,10 +296,9 @@ def _batch(steps: StepModel, load: Load, max_running: Array, prefills_per_reques
     group = largest_group(steps, load, running)
     output = load.mean(load.output)
     decoding = np.minimum(running, most_decoding(steps, load, np.maximum(output - 1.0, 0.0) / load.accepted))
-    ranks, longest = steps.min_prompts_per_step(running), steps.engine.rank_balance_steps
+    ranks = steps.min_prompts_per_step(running)
     answer = np.maximum(output / load.accepted, 1.0)  # steps that make it
-    held = held_together(ranks, longest, decoding / answer)
-    entering = prompts_per_step(decoding, answer, held, group)
+    entering = entering_together(decoding, answer, (ranks, steps.engine.rank_balance_steps), group)
     decode, (steady, grouped) = prefill_times(steps, load, decoding, (entering, group))
     later = np.maximum(output - 1.0, 0.0)
     apart = drifting(later * decode.wall / load.accepted, grouped.mean_step)

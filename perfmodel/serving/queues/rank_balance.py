@@ -11,20 +11,29 @@ import numpy as np
 
 from perfmodel.arrays import Array
 from perfmodel.serving.limits import TINY
+from perfmodel.serving.queues.queueing import prompts_per_step
 
 
-def held_together(prompts: Array, longest: float, coming: Array | float) -> Array:
+def held_together(prompts: Array, longest: Array | float, coming: Array | float) -> Array:
     """Return how many of `prompts`, (N,), begin together that an engine holds back until so many wait.
 
     Derived: the first of them waits for at most `longest` steps, NaN without a limit, in each of which `coming`, (N,),
     more come.
     """
-    if np.isnan(longest):
-        return np.asarray(prompts)
-    return np.asarray(np.minimum(prompts, 1.0 + longest * coming))
+    return np.asarray(np.fmin(prompts, 1.0 + longest * coming))  # of a NaN and a number, the number
 
 
-def held_wait(prompts: Array, longest: float, step: Array, rate: Array) -> Array:
+def entering_together(decoding: Array, answer: Array, held: tuple[Array, Array | float], most: Array) -> Array:
+    """Return the mean prompts of the steps that have any, while `decoding` sequences decode, (N,).
+
+    answer: decode steps of a request, (N,). held: prompts that are held back for each other, and most steps that the
+    first of them waits. most: most prompts of a step, (N,).
+    """
+    least = held_together(*held, decoding / answer)
+    return prompts_per_step(decoding, answer, least, most)
+
+
+def held_wait(prompts: Array, longest: Array | float, step: Array, rate: Array) -> Array:
     """Return the mean seconds that a prompt is held back until `prompts`, (N,), have come or the first waits too long.
 
     Derived: each of g prompts waits for those that come after it, (g - 1) / 2 on average. Or the first waits for D
@@ -33,11 +42,8 @@ def held_wait(prompts: Array, longest: float, step: Array, rate: Array) -> Array
     longest: steps that D lasts, NaN without a limit. step: seconds of each, (N,). rate: prompts/s, (N,).
     """
     rate = np.maximum(rate, TINY)
-    full = (prompts - 1.0) / 2.0 / rate
-    if np.isnan(longest):
-        return np.asarray(full)
-    seconds = longest * step
-    return np.asarray(np.minimum(full, seconds / 2.0 * (1.0 + 1.0 / (1.0 + rate * seconds))))
+    full, seconds = (prompts - 1.0) / 2.0 / rate, longest * step
+    return np.asarray(np.fmin(full, seconds / 2.0 * (1.0 + 1.0 / (1.0 + rate * seconds))))
 
 
 def held_share(held: Array, wait: Array) -> Array:

@@ -62,7 +62,7 @@ class MixedSteps:
     prompts of a step, abreast: prompts that take no more time than fewer, side by side in the micro-batches of a
     pipeline or while the host launches their kernels, (N,). separate: prompts are computed in steps of their own, which
     hold no decodes; else base holds the decode step that they share. longest_hold: most decode steps for which a prompt
-    waits for others to enter with, NaN without a limit.
+    waits for others to enter with, NaN without a limit, (N,).
     """
 
     knots: Array
@@ -72,7 +72,7 @@ class MixedSteps:
     most: Array
     separate: bool
     abreast: Array = field(default_factory=lambda: np.ones(1))
-    longest_hold: float = np.nan
+    longest_hold: Array = field(default_factory=lambda: np.full(1, np.nan))
 
     def at(self, running: Array) -> tuple[Array, Array]:
         """Return (base, each) of steps in which `running` sequences decode, (N,) each."""
@@ -289,7 +289,7 @@ class PlannedMixed(NamedTuple):
             abreast = np.maximum(abreast, level)
             bases.append((0.0 if separate else step) + alone - slopes[-1] * level)
         lines = (self.knots, np.stack(bases), np.stack(slopes))
-        hold = steps.engine.rank_balance_steps
+        hold = np.full_like(most, steps.engine.rank_balance_steps)
         return MixedSteps(*lines, self.fewest[-1], most, separate, abreast, hold)
 
     def _added(self, steps: StepModel, load: Load, prompts: PricedPrompts, decoding: Array) -> list[Array]:
