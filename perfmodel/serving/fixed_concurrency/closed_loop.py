@@ -199,9 +199,7 @@ def closed_loop(steps: StepModel, load: Load, max_running: Array, prefills_per_r
     cycle = load.mean(ttft) + queue.steady - queue.mean + batch.later_tokens * tpot
     zero = np.zeros_like(ttft)
     return Served(
-        times=RequestTimes(
-            *(ttft, zero + tpot, zero + wait, zero + burst, batch.prefill.shared, planned, batch.late)
-        ),
+        times=RequestTimes(*(ttft, zero + tpot, zero + wait, zero + burst, batch.prefill.shared, planned, batch.late)),
         steps=StepTimes(
             decode=batch.decode.wall,
             mixed=batch.prefill.mixed_step,
