@@ -216,6 +216,7 @@ def batch(steps: Any = None, **fields: object) -> Any:
         "token_time": row(0.1),
         "later_tokens": row(9.0),
         "planned": row(0.0),
+        "late": row(0.0),
         "away": row(0.0),
     }
     return closed_loop._Batch(**{**usual, **fields})
