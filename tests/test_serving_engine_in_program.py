@@ -103,7 +103,7 @@ SOON = LATE.changed(hands_on_late=False)
 
 
 @pytest.mark.parametrize(
-    "load", [{"rate": 0.1}, {"rate": 4.0}, {"concurrency": 1, "arrival": "single"}, {"concurrency": 24}]
+    "load", [{"rate": 0.1}, {"rate": 4.0}, {"concurrency": 1, "arrival": "single"}, {"concurrency": 1}]
 )
 def test_a_first_token_comes_a_step_later_in_both(load: dict[str, object]) -> None:
     work = Workload.from_lengths(500, 100, **load)
