@@ -51,6 +51,15 @@ def waits(mean: float, **fields: Any) -> tuple[np.ndarray, WaitShape]:
     return np.full((1, 1), mean), WaitShape(**{**usual, **fields})
 
 
+def test_prompts_of_others_in_the_same_steps_spread_the_first_token() -> None:
+    """Those that meet none are computed sooner than the mean; 30 % wait exponentially, whose mean makes up for that."""
+    mean, shape = waits(0.06, long_share=np.full(1, 0.3), beside=np.full(1, 0.03), short_shares=np.full((2, 1), 1e-9))
+    for name, rank in RANKS.items():
+        tail = 0.3 * np.log(0.3 / (1.0 - rank)) if rank > 0.7 else 0.0
+        found = float(percentiles.wait_percentile(mean, shape, name)[0, 0])
+        assert found == pytest.approx(tail - 0.03, abs=1e-4)
+
+
 def test_lengths_are_quantiles_of_the_law_and_their_tail_gives_it_back() -> None:
     rng = np.random.default_rng(0)
     shape = float(SHAPE) ** -1.086

@@ -44,8 +44,9 @@ def test_no_server_sets_the_limits(version: str) -> None:
 def test_one_process_takes_in_requests_and_streams_tokens() -> None:
     inside = PLAIN.embedded()
     assert inside.front_end_token > PLAIN.front_end_token == 0.0
-    # a lone request takes as long
-    assert inside.request_time + inside.step_host_per_prompt == pytest.approx(PLAIN.request_time)
+    # all that the process does for a request is within its steps
+    assert inside.request_time == inside.tokenize_time == 0.0
+    assert 0.0 < inside.step_host_per_prompt < PLAIN.request_time
 
 
 def test_an_engine_of_which_nothing_is_known_stays_as_it_is() -> None:
@@ -93,6 +94,37 @@ def test_the_simulator_takes_requests_in_alike(rate: float) -> None:
         truth.append(simulator.summary(found)["ttft_ms"] / 1e3)
     assert truth[1] - truth[0] >= 0.049
     assert longer[1] - longer[0] == pytest.approx(truth[1] - truth[0], rel=0.1)
+
+
+# -------------------------------------------------------------------------------- tokens handed on a step later
+
+LATE = TAKEN_IN.changed(hands_on_late=True, request_time=0.0, tokenize_time=0.0)
+SOON = LATE.changed(hands_on_late=False)
+
+
+@pytest.mark.parametrize(
+    "load", [{"rate": 0.1}, {"rate": 4.0}, {"concurrency": 1, "arrival": "single"}, {"concurrency": 1}]
+)
+def test_a_first_token_comes_a_step_later_in_both(load: dict[str, object]) -> None:
+    work = Workload.from_lengths(500, 100, **load)
+    found = {}
+    for late, runs in ((True, LATE), (False, SOON)):
+        found[late] = estimate(LLAMA, work, deployments(H100), engine=runs, costs=Roofline())
+    step = one(found[True].latency.step)
+    if "concurrency" not in load:  # prompts that came meanwhile are computed first
+        assert step <= one(found[True].ttft) - one(found[False].ttft) < one(found[True].latency.prefill)
+    played = simulator.simulate(LLAMA, deployments(H100), work, engine=LATE, count=1500, costs=Roofline())
+    assert one(found[True].ttft) == pytest.approx(simulator.summary(played)["ttft_ms"] / 1e3, rel=0.06)
+
+
+def test_a_longer_prompt_is_taken_in_as_one() -> None:
+    """What is done once per prompt spreads no percentile, however prompts vary in length."""
+    tail = []
+    for runs in (PLAIN, TAKEN_IN):
+        work = Workload.from_lengths(500, 100, rate=0.1, isl_dist="trace")
+        found = estimate(LLAMA, work, deployments(H100), engine=runs, costs=Roofline())
+        tail.append(one(found.quantile("ttft", "p99") - found.quantile("ttft", "p50")))
+    assert tail[1] == pytest.approx(tail[0], abs=0.005)
 
 
 # -------------------------------------------------------------------------------- published runs

@@ -217,6 +217,7 @@ def batch(steps: Any = None, **fields: object) -> Any:
         "later_tokens": row(9.0),
         "planned": row(0.0),
         "ranks": row(1.0),
+        "late": row(0.0),
         "away": row(0.0),
     }
     return closed_loop._Batch(**{**usual, **fields})

@@ -264,6 +264,26 @@ def test_a_scheduler_that_runs_ahead_admits_to_the_step_after_the_next():
     assert (first[True] - first[False]).tolist() == pytest.approx([0.0, 0.1, 0.1, 0.0], abs=1e-4)
 
 
+def test_tokens_that_are_processed_in_the_next_step_reach_clients_when_it_ends():
+    table = StepTable.affine(0.1, per_token=1e-9, most_tokens=1 << 14, most_seqs=64)
+    # the first decodes while the second comes and goes; the last two are alone, and one of them has one token only
+    requests = traffic([10] * 4, [30, 3, 3, 1], arrival=np.array([0.0, 0.55, 9.0, 19.0]))
+    at_once, late = (
+        run(requests, [Pool(table, Policy(hands_on_late=late), kv_tokens=10_000)]) for late in (False, True)
+    )
+    assert (late.first - at_once.first).tolist() == pytest.approx([0.1, 0.1, 0.1, 0.0], abs=1e-4)
+    assert (late.finish - at_once.finish).tolist() == pytest.approx([0.0, 0.1, 0.0, 0.0], abs=1e-4)
+    assert late.admitted.tolist() == at_once.admitted.tolist()
+
+
+def test_a_client_that_gets_its_answer_when_a_step_ends_is_in_the_next_step():
+    table = StepTable.affine(0.1, per_token=1e-9, most_tokens=1 << 14, most_seqs=64)
+    requests = traffic([10] * 30, [7, 4, 9] * 10, concurrency=3)
+    found = run(requests, [Pool(table, Policy(hands_on_late=True), kv_tokens=10_000)])
+    # the step with its prompt, and the one after that
+    assert ttft(found).tolist() == pytest.approx([0.2] * 30, abs=1e-4)
+
+
 def test_shorter_queues_beat_taking_turns():
     """Join-shortest-queue below power of two choices below random (Mitzenmacher, IEEE TPDS 12(10), 2001), and below
     round robin where sizes vary."""

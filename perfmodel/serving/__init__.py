@@ -6,12 +6,13 @@ says what its part holds:
 - `limits`: nothing
 - `queues`: `limits`
 - `step_times`: `limits`, `queues`
+- `own_process`: `step_times`
 - `prefill_pool`: `limits`, `step_times`
 - `served`: `step_times`
 - `adapter_slots`: `limits`, `served`
-- `fixed_concurrency`: `limits`, `queues`, `served`, `step_times`
+- `fixed_concurrency`: `limits`, `own_process`, `queues`, `served`, `step_times`
 - `offline_batches`: `limits`, `queues`, `served`, `step_times`
-- `open_loops`: `limits`, `offline_batches`, `queues`, `served`, `step_times`
+- `open_loops`: `limits`, `offline_batches`, `own_process`, `queues`, `served`, `step_times`
 - `closed_form`: `adapter_slots`, `fixed_concurrency`, `limits`, `offline_batches`, `open_loops`, `queues`, `served`,
   `step_times`
 """

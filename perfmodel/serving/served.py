@@ -19,8 +19,8 @@ class RequestTimes:
     ttft: from arrival to the first token. tpot: per output token after the first. wait: part of ttft spent in queues
     before the prefill. burst: what the opening burst of a benchmark adds to ttft, averaged over all its requests.
     prefill: time to compute the prompt. planned: part of the wait that is for a step planned before the request came,
-    alike for all requests (`queueing.planned_wait`), (N,). handed_on: part of ttft after the prefill, until a client gets
-    the token (`queueing.handed_on`), (N,).
+    alike for all requests (`queueing.planned_wait`), (N,). handed_on: part of ttft after the prefill, until a client
+    gets the token (`own_process.handed_on`), (N,).
     """
 
     ttft: Array

@@ -36,8 +36,8 @@ def wait_percentile(wait: Array, shape: WaitShape, statistic: str) -> Array:
 
     The parts of a wait are taken to be long for the same requests, so that their percentiles add up: at rank q one that
     is uniform from 0 to twice its mean is 2 q times its mean. Where a backlog is followed on the clock, requests wait
-    for it and for a queue by chance (`perfmodel.serving.with_backlog`). What prompts of others add to the prefill itself
-    spreads with the wait for a step, and counts beyond its mean: requests that meet none are computed sooner.
+    for it and for a queue by chance (`perfmodel.serving.with_backlog`). What prompts of others add to the prefill
+    itself spreads with the wait for a step, and counts beyond its mean: requests that meet none are computed sooner.
 
     Args:
         wait: mean wait, seconds, (C, N).

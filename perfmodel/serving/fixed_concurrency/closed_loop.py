@@ -12,12 +12,12 @@ from perfmodel.lazy_fields import lazy_value
 from perfmodel.serving.fixed_concurrency.closed_admission import PlaceQueue, place_queue
 from perfmodel.serving.fixed_concurrency.shared_steps import SharedSteps, shared_steps
 from perfmodel.serving.limits import TINY, TINY_COUNT
+from perfmodel.serving.own_process import between_steps, handed_on, taken_in
 from perfmodel.serving.queues.queueing import (
     closed_prefill_wait,
     drifting,
     eased,
     equilibrium_rate,
-    handed_on,
     opening_burst,
     opening_share,
     planned_wait,
@@ -53,8 +53,8 @@ class _Batch:
     decode: the decode step. prefill: prefill times in equilibrium; apart, grouped: those of prompts that enter as
     answers end, and of full groups. repeats: prefills per request. token_time: seconds per output token without
     interference. later_tokens: output tokens after the first. planned: seconds that a request waits for a decode step
-    planned before it came. late: seconds until a client gets a token that is made (`queueing.handed_on`). away: seconds
-    that a client spends outside the batch between two requests, both among them.
+    planned before it came. late: seconds until a client gets a token (`own_process.handed_on`). away: seconds that a
+    client spends outside the batch between two requests, both among them.
     """
 
     steps: StepModel
@@ -81,14 +81,6 @@ class _Batch:
     def prompt(self) -> Array:
         """Return the mean seconds until a prompt is computed, (N,)."""
         return self.load.mean(self.prefill.shared)
-
-    @cached_property
-    def between_steps(self) -> Array:
-        """Return the share of requests that come while a step runs, (N,): 0 where answers are handed on when one ends
-        and nothing is left to do before the next one.
-        """
-        front = self.load.mean(self.steps.request_time(self.load.input))
-        return np.where(self.steps.hands_on_late & (front <= 0.0), 0.0, 1.0)
 
     @cached_property
     def prompt_cv(self) -> Array:
@@ -199,12 +191,12 @@ def closed_loop(steps: StepModel, load: Load, max_running: Array, prefills_per_r
     cycle = load.mean(ttft) + queue.steady - queue.mean + batch.later_tokens * tpot
     zero = np.zeros_like(ttft)
     return Served(
-        times=RequestTimes(*(ttft, zero + tpot, zero + wait, zero + burst, batch.prefill.shared, planned, batch.late)),
+        times=RequestTimes(ttft, zero + tpot, zero + wait, zero + burst, batch.prefill.shared, planned, batch.late),
         steps=StepTimes(
             decode=batch.decode.wall,
             mixed=batch.prefill.mixed_step,
             interference=batch.prefill.interference_by_class,
-            growth=1.0 - np.minimum(steps.taken_in / np.maximum(batch.prefill.interference, TINY), 1.0),
+            growth=1.0 - np.minimum(taken_in(steps) / np.maximum(batch.prefill.interference, TINY), 1.0),
         ),
         costs=_costs(batch),
         running=batch.running,
@@ -307,7 +299,7 @@ def _batch(steps: StepModel, load: Load, max_running: Array, prefills_per_reques
     queued = np.maximum(clients - max_running, 0.0) * later * decode.wall / np.maximum(running, 1.0)
     planned = _planned(steps, running, group, decode.wall, synchronised)
     planned = np.maximum(planned - queued / QUEUED_LONG, 0.0)
-    late = handed_on(np.zeros_like(running), (decode.wall, decode.wall), late=steps.hands_on_late)
+    late = handed_on(np.zeros_like(running), (decode.wall, decode.wall), late=steps.engine.hands_on_late)
     return _Batch(
         steps=steps,
         load=load,
@@ -403,5 +395,6 @@ def _steady_times(rate: Array, batch: _Batch) -> tuple[Array, Array]:
         running=batch.running,
         entering=batch.entering,
     )
-    # a request that arrives also waits for the running step, if any other sequence runs and it does not come with its end
-    return tpot, queued * others + batch.decode.wall / 2.0 * batch.beside * batch.between_steps
+    # a request that arrives also waits for the running step, if any other sequence runs
+    step = batch.decode.wall / 2.0 * batch.beside * between_steps(batch.steps, batch.load)
+    return tpot, queued * others + step

@@ -10,7 +10,7 @@ import numpy as np
 
 from perfmodel.arrays import Array
 from perfmodel.serving.limits import TINY
-from perfmodel.serving.queues.queueing import handed_on
+from perfmodel.serving.own_process import handed_on
 from perfmodel.serving.served import RequestTimes, Served, StepCosts, StepTimes
 from perfmodel.serving.step_times.planned_step import PricedPrompts, PricedStep
 from perfmodel.serving.step_times.steps import StepModel
@@ -45,8 +45,8 @@ class _Run:
     """Describe one batch of a static replica.
 
     decode, prompts: its steps, priced. prefill, first: seconds of the prefill and until the first token, (C, N). late:
-    those of the latter that the token is handed on in (`queueing.handed_on`), (N,). more: what prompts twice as long take longer, (C, N); 0 where prompts are equal. tpot: seconds per output token, (N,).
-    duration: mean seconds of the batch, (N,).
+    those of the latter until it is handed on (`handed_on`), (N,). more: what prompts twice as long take longer, (C, N);
+    0 where prompts are equal. tpot: seconds per output token, (N,). duration: mean seconds of the batch, (N,).
     """
 
     decode: PricedStep
@@ -69,15 +69,15 @@ def _run(steps: StepModel, load: Load, batch: Array) -> _Run:
     prefill = prompts.pipelined(steps.sharding.pp)
     more = longer[0].pipelined(steps.sharding.pp) - prefill if longer else np.zeros_like(prefill)
     tpot = decode.wall / load.accepted
-    made = prefill + steps.request_time(load.input)
-    duration = load.mean(made + np.maximum(load.output - 1.0, 0.0) * tpot)
+    first = prefill + steps.request_time(load.input)
+    duration = load.mean(first + np.maximum(load.output - 1.0, 0.0) * tpot)
     # no step follows the last one of a batch, whose tokens are handed on at once
-    late = handed_on(np.zeros_like(batch), (decode.wall, decode.wall), late=steps.hands_on_late)
+    late = handed_on(np.zeros_like(batch), (decode.wall, decode.wall), late=steps.engine.hands_on_late)
     return _Run(
         decode=decode,
         prompts=prompts,
         prefill=prefill,
-        first=made + late,
+        first=first + late,
         late=late,
         more=more,
         tpot=tpot,

@@ -25,6 +25,7 @@ from perfmodel.serving.open_loops.open_waits import (
     wait_shape,
 )
 from perfmodel.serving.open_loops.prompt_delays import interrupted, rest_of_burst, settling_share
+from perfmodel.serving.own_process import taken_in
 from perfmodel.serving.queues.admission import waiting_share
 from perfmodel.serving.queues.queueing import (
     bracketed_root,
@@ -90,8 +91,7 @@ def open_loop(steps: StepModel, load: Load, max_running: Array, prefills_per_req
     # half of the final number, on average, while it fills
     emptier = _operating_point(replica, (1.0 - filling / 2.0) * running, rate_like_run(replica, point, throughput.rate))
     full, met = (_served(replica, p, throughput, max_running) for p in (point, emptier))
-    entering = {name: getattr(met.times, name) for name in ("ttft", "wait", "prefill", "planned", "handed_on")}
-    times = replace(full.times, **entering)
+    times = replace(met.times, tpot=full.times.tpot)
     return finite_run(replace(full, times=times, waits=met.waits), steps, load, run[:2], filling)
 
 
@@ -304,13 +304,13 @@ def _fullest_step(replica: Replica) -> Array:
 
 
 def _step_times(replica: Replica, point: Point) -> StepTimes:
-    """Return the times of steps with and without prompts. A longer prompt takes longer as a further one does, but is taken in as one."""
+    """Return the times of steps with and without prompts. A longer prompt is taken in as one."""
     prefill, (_, each) = point.prefill, replica.mixed.at(point.seen)
     return StepTimes(
         decode=point.step,
         mixed=prefill.mixed_step,
         interference=prefill.interference_by_class,
-        growth=np.maximum(each - replica.steps.taken_in, 0.0) / np.maximum(prefill.interference, TINY),
+        growth=np.maximum(each - taken_in(replica.steps), 0.0) / np.maximum(prefill.interference, TINY),
     )
 
 
@@ -375,7 +375,6 @@ def _served(replica: Replica, point: Point, throughput: Throughput, max_running:
     endless = np.where(over & np.isinf(replica.run_length), np.inf, 0.0)
     prefill, uniform = point.prefill, np.isinf(endless) * 1.0
     zero = np.zeros_like(prefill.shared)
-    elastic = LazyValue(lambda: _elasticity(replica, point))
     elastic = LazyValue(lambda: _elasticity(replica, point))
     tpot, tokens = _tpot(replica, point, throughput, (for_step, crowded))
     return Served(

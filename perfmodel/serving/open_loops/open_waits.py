@@ -9,8 +9,9 @@ import numpy as np
 
 from perfmodel.arrays import Array, Mask
 from perfmodel.serving.limits import MAX_UTILISATION, TINY
+from perfmodel.serving.own_process import handed_on
 from perfmodel.serving.queues.admission import admission_wait, queued_by_rank, waiting_share
-from perfmodel.serving.queues.queueing import handed_on, planned_wait, step_residual, wait_cv, wait_of_bursts
+from perfmodel.serving.queues.queueing import planned_wait, step_residual, wait_cv, wait_of_bursts
 from perfmodel.serving.queues.rank_balance import held_share
 from perfmodel.serving.queues.run_waits import CV_WITHOUT_DRIFT, mean_in_run, run_noise
 from perfmodel.serving.queues.variation import Variation, variation_of
@@ -143,7 +144,7 @@ def token_handed_on(replica: Replica, point: Point, rate: Array) -> Array:
     """
     prompts = replica.load.mean(point.prefill.shared)
     behind = rate * prompts if replica.mixed.separate else np.zeros_like(rate)
-    return handed_on(behind, (point.step, prompts), late=replica.steps.hands_on_late)
+    return handed_on(behind, (point.step, prompts), late=replica.steps.engine.hands_on_late)
 
 
 def _crowded(replica: Replica, chance: Array) -> Array:
@@ -189,8 +190,8 @@ def wait_shape(replica: Replica, point: Point, throughput: Throughput, queued: t
     """Return how the waits of an open loop are distributed.
 
     Derived: a prompt that meets no other waits uniformly for the end of a decode step, if one runs. So does one that
-    meets only prompts that come during the same decode step, and then it is computed with them. The others wait as in an
-    M/G/1 queue.
+    meets only prompts that come during the same decode step, and then it is computed with them. The others wait as in
+    an M/G/1 queue.
 
     queued: as `queued_in_run` returns it, (N,) each.
     """

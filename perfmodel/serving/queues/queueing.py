@@ -227,24 +227,6 @@ def planned_wait(busy: Array, step: Array, *, ahead: Mask) -> Array:
     return np.where(ahead, busy * step, 0.0)
 
 
-def handed_on(behind: Array, steps: tuple[Array, Array], *, late: bool) -> Array:
-    """Return the mean seconds from the step that makes a token until a client gets it, (N,).
-
-    Derived: an engine that processes the tokens of a step while the next one runs (vLLM pull request 7049, 2024-08, the
-    asynchronous output processor) gives them to clients of its own process when that step ends, for the process waits
-    for it. Where prompts are computed before decodes, the next step is of prompts if any came meanwhile.
-
-    Args:
-        behind: mean number of prompts that came while the token was made, (N,); 0 where prompts share steps.
-        steps: seconds of a step of decodes and of one of prompts, (N,) each.
-        late: whether the engine does so.
-    """
-    if not late:
-        return np.zeros_like(steps[0])
-    decode, prompts = steps
-    return np.asarray(prompts + np.exp(-behind) * (decode - prompts))
-
-
 def opening_burst(running: Array, group: Array, prefill_per_prompt: Array, prefill: Array) -> Array:
     """Return the mean TTFT (without front end) of the requests that a closed loop sends at once at its start. (N,)
 

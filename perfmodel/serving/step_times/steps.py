@@ -160,15 +160,10 @@ class StepModel:
         several = np.where(self.sharding.is_parallel, engine.step_host_parallel, 0.0)
         own = np.maximum(seqs / self.sharding.dp, np.minimum(seqs, 1.0))
         per_seq = engine.step_host_per_seq + (engine.front_end_token if self.streams else 0.0)
-        host = (engine.step_host_time + per_seq * own + several) * self.own_factor("host")
-        host = host + self.taken_in * np.asarray(prompts)
+        taken_in = engine.step_host_per_prompt * np.asarray(prompts) / self.sharding.dp
+        host = (engine.step_host_time + per_seq * own + taken_in + several) * self.own_factor("host")
         device = np.maximum(cost.time, np.where(captured, 0.0, self._launches(cost)))
         return np.maximum(device, host) if engine.overlap_scheduling else device + host
-
-    @property
-    def taken_in(self) -> Array:
-        """Return the host seconds of a step per prompt in it, however long that is, (N,)."""
-        return np.asarray(self.engine.step_host_per_prompt / self.sharding.dp * self.own_factor("host"))
 
     def _launches(self, cost: StepCost) -> Array:
         """Return the seconds that the host takes to launch a step that no captured graph replays; shape of the cost.
@@ -225,11 +220,6 @@ class StepModel:
     def runs_ahead(self) -> Mask:
         """Return where the scheduler plans a step while another runs, (N,); none does so for a pipeline."""
         return np.asarray(self.engine.overlap_scheduling & (self.sharding.pp == 1))
-
-    @property
-    def hands_on_late(self) -> bool:
-        """Return whether clients get the tokens of a step when the next one ends (`Engine.embedded`: not in batch use)."""
-        return self.engine.hands_on_late
 
     @property
     def most_captured(self) -> Array:

@@ -108,7 +108,6 @@ def _engine_policy(setup: Prepared, engine: Engine, deployments: Deployments, tr
         request_time=float(np.nan_to_num(setup.steps.request_time(0.0)[0])),
         tokenize_time=float(setup.steps.tokenize_time[0]),
         schedules_ahead=bool(setup.steps.runs_ahead[0]),
-        hands_on_late=setup.steps.hands_on_late,
         prefix_cache=engine.prefix_cache or stated,
     )
 
