@@ -1,7 +1,7 @@
 """Run several tasks cooperatively, so that their requests for estimates or prices are answered in common batches.
 
-Each task has a thread of its own, but only one thread runs at a time. A task runs until it makes a request, then the
-next task runs. When all tasks wait, one call answers all their requests. The order is fixed, so that tasks need no
+Each task is a greenlet: a function that can wait in the middle of its calls. A task runs until it makes a request, then
+the next task runs. When all tasks wait, one call answers all their requests. The order is fixed, so that tasks need no
 locks and results do not depend on timing.
 """
 
@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import contextvars
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from queue import SimpleQueue
 from typing import Any, Generic, Protocol, TypeVar
+
+from greenlet import getcurrent, greenlet
 
 from hwdb import PerfmodelError
 
@@ -52,50 +52,36 @@ def answer_alike(
     return [found[place] for place in range(len(questions))]
 
 
-class Stopped(PerfmodelError):
-    """Raised in a waiting task to end it, because its result is no longer wanted."""
-
-
 class _Turn(Generic[Question, Answer, Result]):
-    """One task with its thread, and the requests and answers that pass between it and the answering thread."""
+    """One task as a greenlet, and the requests and answers that pass between it and the answering one."""
 
     def __init__(self, task: Callable[[Asking[Question, Answer]], Result]) -> None:
-        """Keep the task; `start` runs it."""
+        """Keep the task; `start` runs it, with the context variables of the caller."""
         self.questions: Sequence[Question] | None = None
-        self._task = task
-        self._asked: SimpleQueue[Sequence[Question] | None] = SimpleQueue()
-        self._answers: SimpleQueue[Sequence[Answer | PerfmodelError]] = SimpleQueue()
-        self._pool, self._stopped = ThreadPoolExecutor(1), False
-        self._future: Future[Result] = Future()
+        self.result: Result
+        self._task, self._answering, self._asking = task, getcurrent(), greenlet(self._run)
+        self._asking.gr_context = contextvars.copy_context()
 
     def start(self) -> None:
-        """Run the task up to its first question. Raises `RuntimeError` where no thread can be started."""
-        self._future = self._pool.submit(contextvars.copy_context().run, self._task, self._ask)
-        self._future.add_done_callback(lambda _: self._asked.put(None))
-        self.questions = self._asked.get()
+        """Run the task up to its first question, or to its end; raise what it raises."""
+        self.questions = self._asking.switch()
 
     def go_on(self, answers: Sequence[Answer | PerfmodelError]) -> None:
         """Give the task its answers and run it up to its next questions; `questions` is None where it ends."""
-        self._answers.put(answers)
-        self.questions = self._asked.get()
-
-    def result(self) -> Result:
-        """Return what the task returned, or raise what it raised."""
-        return self._future.result()
+        self.questions = self._asking.switch(answers)
 
     def stop(self) -> None:
-        """End the task where it waits, and its thread."""
-        self._stopped = True
-        self._answers.put([])
-        self._pool.shutdown()
+        """End the task where it waits: `GreenletExit`, which is no `Exception`, is raised there."""
+        if not self._asking.dead:
+            self._asking.throw()
+
+    def _run(self) -> None:
+        """Keep the result of the task."""
+        self.result = self._task(self._ask)
 
     def _ask(self, questions: Sequence[Question]) -> Sequence[Answer]:
-        """Wait, in the thread of the task, for the answers; raise the first error among them."""
-        self._asked.put(questions)
-        answers = self._answers.get()
-        if self._stopped:
-            raise Stopped("another task failed")
-        return checked(answers)
+        """Let the answering greenlet run until it has the answers; raise the first error among them."""
+        return checked(self._answering.switch(questions))
 
 
 def checked(answers: Sequence[Answer | PerfmodelError]) -> list[Answer]:
@@ -114,28 +100,19 @@ def run_cooperatively(
 ) -> Iterator[tuple[int, Result]]:
     """Run all tasks to their end; yield (number, result) of each as it ends. An exception of a task is raised here.
 
-    If the system starts no more threads, the remaining tasks run one after the other.
-
     Args:
         tasks: each task gets a function that takes a list of questions and returns their answers.
         answer: answers the questions of all waiting tasks in one call. An error among the answers is raised in the task
             that asked the question.
     """
-    turns: list[_Turn[Question, Answer, Result]] = []
+    turns: list[_Turn[Question, Answer, Result]] = [_Turn(task) for task in tasks]
     try:
-        for task in tasks:
-            turns.append(_Turn(task))  # known before it starts: an interrupt may come at any time
-            try:
-                turns[-1].start()
-            except RuntimeError:  # the system has no more threads for us
-                turns.pop().stop()
-                break
+        for turn in turns:
+            turn.start()
         yield from _ended(turns, answer)
     finally:
         for turn in turns:
             turn.stop()
-    for number, task in enumerate(tasks[len(turns) :], start=len(turns)):
-        yield number, task(lambda questions: checked(answer(questions)))
 
 
 def _ended(
@@ -147,7 +124,7 @@ def _ended(
     while waiting:
         for number, turn in list(waiting.items()):
             if turn.questions is None:
-                yield number, waiting.pop(number).result()
+                yield number, waiting.pop(number).result
         if not waiting:
             return
         answers = answer([question for turn in waiting.values() for question in turn.questions or ()])

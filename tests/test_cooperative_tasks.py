@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -10,7 +9,6 @@ import numpy as np
 import pytest
 
 from hwdb import InputError, PerfmodelError
-from perfmodel import cooperative_tasks
 from perfmodel.cooperative_tasks import answer_each_kind, run_cooperatively
 
 Ask = Callable[[Sequence[int]], Sequence[int]]
@@ -63,7 +61,7 @@ def test_an_error_reaches_the_task_that_asked_and_no_other() -> None:
     }
 
 
-def test_an_error_of_a_task_ends_all_others_and_their_threads() -> None:
+def test_an_error_of_a_task_ends_all_others() -> None:
     ended: list[int] = []
 
     def asks_on(ask: Ask) -> int:
@@ -73,11 +71,9 @@ def test_an_error_of_a_task_ends_all_others_and_their_threads() -> None:
         finally:
             ended.append(1)
 
-    before = threading.active_count()
     with pytest.raises(InputError, match="unlucky"):
         list(run_cooperatively([asks_on, rounds(12, 1), asks_on], squares([])))
     assert ended == [1, 1]
-    assert threading.active_count() == before
 
 
 def test_only_one_task_runs_at_a_time_with_the_settings_of_the_caller() -> None:
@@ -95,33 +91,39 @@ def test_only_one_task_runs_at_a_time_with_the_settings_of_the_caller() -> None:
         assert all(found for _, found in run_cooperatively([alone] * 8, squares([])))
 
 
-@pytest.mark.parametrize("threads", [0, 1, 2])
-def test_where_no_more_threads_start_the_rest_runs_one_after_the_other(
-    threads: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    left = [1] * threads
-    start = cooperative_tasks.ThreadPoolExecutor.submit
+def test_an_interrupt_while_answering_ends_all_tasks() -> None:
+    ended: list[int] = []
 
-    def submit(pool: cooperative_tasks.ThreadPoolExecutor, *task: object) -> object:
-        if not left:
-            raise RuntimeError("can't start new thread")
-        left.pop()
-        return start(pool, *task)
-
-    monkeypatch.setattr(cooperative_tasks.ThreadPoolExecutor, "submit", submit)
-    found = dict(run_cooperatively([rounds(1, 2), rounds(12, 0), rounds(30, 1)], squares([])))
-    assert found == {0: [5, 13], 1: [], 2: [1861]}
-
-
-def test_an_interrupt_at_any_time_leaves_no_thread() -> None:
-    before = threading.active_count()
+    def asks_once(ask: Ask) -> None:
+        try:
+            ask([1])
+        finally:
+            ended.append(1)
 
     def interrupted(_: object) -> list[int]:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        list(run_cooperatively([rounds(1, 2), rounds(12, 3)], interrupted))
-    assert threading.active_count() == before
+        list(run_cooperatively([asks_once, asks_once], interrupted))
+    assert ended == [1, 1]
+
+
+def test_a_task_may_run_tasks_of_its_own() -> None:
+    """Their questions are answered by the task, which asks in turn."""
+
+    def outer(ask: Ask) -> list[list[int]]:
+        return [found for _, found in run_cooperatively([rounds(1, 1), rounds(2, 1)], ask)]
+
+    asked: list[list[int]] = []
+    assert dict(run_cooperatively([outer, rounds(7, 1)], squares(asked))) == {0: [[5], [13]], 1: [113]}
+    assert asked == [[1, 2, 2, 3, 7, 8]]
+
+
+def test_many_tasks_wait_beside_each_other() -> None:
+    """More than a system starts threads."""
+    asked: list[list[int]] = []
+    assert len(list(run_cooperatively([rounds(1, 1)] * 50_000, squares(asked)))) == 50_000
+    assert len(asked) == 1
 
 
 class Square(NamedTuple):

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 #: Cases from which tables are read by compiled code from the start. Chosen: some seconds of work.
 MANY_CASES = 2000
-#: Groups that are evaluated beside each other. Chosen: more share few table look-ups more, and each has a thread.
+#: Groups that are evaluated beside each other. Chosen: more share few table look-ups more, and each holds its arrays.
 GROUPS_TOGETHER = 512
 #: Called with (rows done, rows) after each group.
 Progress = Callable[[int, int], None]
