@@ -36,11 +36,13 @@ GUARDED = {
     "torch": ("perfmodel/profiler/",),
     "psutil": ("perfmodel/profiler/",),
     "numba": ("perfmodel/simulator/", "perfmodel/profiles/compiled.py"),
+    "greenlet": ("perfmodel/cooperative_tasks.py",),
     "aiconfigurator_core": ("perfmodel/profiles/build/",),
 }
 #: Decorators need theirs at module level; the modules that hold them are imported only when used.
 EAGER = {
     "numba": ("perfmodel/simulator/",),
+    "greenlet": ("perfmodel/cooperative_tasks.py",),
     **dict.fromkeys(("fastapi", "starlette", "pydantic", "mcp"), ("search/service/",)),
 }
 #: May be used anywhere in the packages, but only inside a function.
