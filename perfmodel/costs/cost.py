@@ -45,8 +45,13 @@ class Adjusted:
         """Return the cost of `demand` on each row of `hardware`; inner: the same by `model`."""
         raise NotImplementedError
 
-    def for_architecture(self, name: str) -> CostModel:
-        """Return the same for a model of an architecture, whose level some engines have."""
+    @property
+    def has_levels(self) -> bool:
+        """Whether prices depend on the architecture of the model."""
+        return isinstance(self.model, Adjusted) and self.model.has_levels
+
+    def for_architecture(self, name: str) -> Adjusted:
+        """Return the same for a model of an architecture."""
         inner = self.model
         return replace(self, model=inner.for_architecture(name)) if isinstance(inner, Adjusted) else self
 

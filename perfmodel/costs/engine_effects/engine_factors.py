@@ -253,9 +253,14 @@ class EngineFactors(Adjusted):
     engine: Engine
     architecture: str = ""
 
+    @property
+    def has_levels(self) -> bool:
+        """Whether some architecture has a level under the engine."""
+        return self.engine.name in engines_with_levels()
+
     def for_architecture(self, name: str) -> EngineFactors:
-        """Return the cost model with the level of an architecture; itself where the engine has no levels."""
-        return replace(self, architecture=name) if self.engine.name in engines_with_levels() else self
+        """Return the cost model with the level of an architecture."""
+        return replace(self, architecture=name)
 
     def over(self, inner: Cost, demand: Demand, hardware: Hardware) -> Cost:
         """Return the time of one call on each row of `hardware`; basis, spread and bound are those of `model`."""

@@ -71,7 +71,7 @@ def of_architecture(costs: CostModel, name: str) -> CostModel:
     """Return a cost model for a model of an architecture; the same object for each question, to be priced at once."""
     if isinstance(costs, Deferred):
         return replace(costs, model=of_architecture(costs.model, name))
-    return _of_architecture(costs, name) if isinstance(costs, Adjusted) else costs
+    return _of_architecture(costs, name) if isinstance(costs, Adjusted) and costs.has_levels else costs
 
 
 @cache
