@@ -117,6 +117,23 @@ def test_a_first_token_comes_a_step_later_in_both(load: dict[str, object]) -> No
     assert one(found[True].ttft) == pytest.approx(simulator.summary(played)["ttft_ms"] / 1e3, rel=0.06)
 
 
+@pytest.mark.parametrize("arrival", ["closed", "single", "static"])
+@pytest.mark.parametrize("tokens", [1, 2, 8])
+def test_a_lone_client_gets_the_last_token_at_once(tokens: int, arrival: str) -> None:
+    """No step follows it, so that the client asks again as early as one of any other engine does."""
+    work = Workload.from_lengths(500, tokens, concurrency=1, arrival=arrival)
+    found = {
+        late: estimate(LLAMA, work, deployments(H100), engine=LATE.changed(hands_on_late=late), costs=Roofline())
+        for late in (True, False)
+    }
+    assert one(found[True].request_rate) == pytest.approx(one(found[False].request_rate), rel=1e-3)
+    later = one(found[True].ttft) - one(found[False].ttft)
+    assert later == pytest.approx(0.0 if tokens == 1 else one(found[True].latency.step))
+    if arrival != "static":
+        played = simulator.simulate(LLAMA, deployments(H100), work, engine=LATE, count=200, costs=Roofline())
+        assert one(found[True].ttft) == pytest.approx(simulator.summary(played)["ttft_ms"] / 1e3, rel=0.02)
+
+
 def test_a_longer_prompt_is_taken_in_as_one() -> None:
     """What is done once per prompt spreads no percentile, however prompts vary in length."""
     tail = []

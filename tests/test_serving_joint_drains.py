@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields, replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,11 @@ from perfmodel.costs import Deferred, Roofline
 from perfmodel.serving.offline_batches import joint_drains
 from perfmodel.serving.offline_batches.drain import Drained, drain
 from perfmodel.serving.offline_batches.joint_drains import DrainQuestion, drained
+from perfmodel.serving.offline_batches.offline import _prompt_time
 from perfmodel.serving.offline_batches.offline_batch import OfflineBatch, Places
 from perfmodel.serving.queues.variation import Variation
 from perfmodel.serving.step_times.mixed_steps import MixedSteps
+from perfmodel.workload import Workload, load_of
 
 
 def same(found: Drained, expected: Drained) -> None:
@@ -79,3 +82,12 @@ def test_who_prices_beside_others_drains_beside_them() -> None:
     for one, other in zip(alone, beside, strict=True):
         same(one, other)
     assert [question.batch for question in asked] == batches
+
+
+def test_a_run_in_which_nothing_decodes_computes_prompts_only() -> None:
+    """No sequence of it runs beside another one: no division by zero, and all of its time is of prompts."""
+    load = load_of(Workload.from_lengths(100, 1, n_requests=4, arrival="offline"), 1)
+    nothing = SimpleNamespace(makespan=np.array([2.0]), step=np.zeros(1), running=np.zeros(1))
+    single, grouped = (SimpleNamespace(own=np.array([[seconds]])) for seconds in (0.9, 0.1))
+    found = _prompt_time(load, nothing, (single, grouped))  # type: ignore[arg-type]
+    assert found.item() == pytest.approx(2.0 / 4)

@@ -490,7 +490,20 @@ def test_reports_of_trtllm_bench(tmp_path: Path) -> None:
                 "last_ttft": 80.1232,
             },
             {"mode": "static", "engine": "sglang", "batch": "33", "isl": "8192", "osl": "65536"},
-            {"ttft_ms": 80123.2, "e2e_ms": 3998572.2, "tpot_ms": (3998.5722 - 80.1232) / 65536 * 1e3},
+            {"ttft_ms": 80123.2, "e2e_ms": 3998572.2, "tpot_ms": (3998.5722 - 80.1232) / 65535 * 1e3},
+        ),
+        (
+            # the same of the tool's own 16 tokens: 4 sequences, 15 tokens each in 0.15 s
+            {
+                "batch_size": 4,
+                "input_len": 1024,
+                "output_len": 16,
+                "latency": 0.25,
+                "output_throughput": 4 * 16 / 0.15,
+                "last_ttft": 0.1,
+            },
+            {"mode": "static", "engine": "sglang", "batch": "4", "isl": "1024", "osl": "16"},
+            {"ttft_ms": 100.0, "e2e_ms": 250.0, "tpot_ms": 10.0},
         ),
         (
             # of sglang.bench_offline_throughput

@@ -53,8 +53,7 @@ class _Batch:
     decode: the decode step. prefill: prefill times in equilibrium; apart, grouped: those of prompts that enter as
     answers end, and of full groups. repeats: prefills per request. token_time: seconds per output token without
     interference. later_tokens: output tokens after the first. planned: seconds that a request waits for a decode step
-    planned before it came. late: seconds until a client gets a token (`own_process.handed_on`). away: seconds that a
-    client spends outside the batch between two requests, both among them.
+    planned before it came.
     """
 
     steps: StepModel
@@ -74,8 +73,6 @@ class _Batch:
     token_time: Array
     later_tokens: Array
     planned: Array
-    late: Array
-    away: Array
 
     @cached_property
     def prompt(self) -> Array:
@@ -112,6 +109,28 @@ class _Batch:
     def beside(self) -> Array:
         """Return the chance that a sequence outside a request's own group runs when the request comes, (N,)."""
         return np.clip(self.running - 1.0 - self.synchronised * (self.group - 1.0), 0.0, 1.0)
+
+    @cached_property
+    def late(self) -> Array:
+        """Return the seconds until a client gets the first token, once it is made (`own_process.handed_on`), (N,)."""
+        return np.where(self.later_tokens > 0.0, self._handed_on, self.last)
+
+    @cached_property
+    def last(self) -> Array:
+        """Return the seconds until a client gets the last token, (N,): none where no other sequence has a step."""
+        return self._handed_on * np.clip(self.running - 1.0, 0.0, 1.0)
+
+    @cached_property
+    def _handed_on(self) -> Array:
+        """Return the seconds until a client gets a token that another step follows, (N,)."""
+        step = self.decode.wall
+        return handed_on(np.zeros_like(step), (step, step), late=self.steps.engine.hands_on_late)
+
+    @cached_property
+    def away(self) -> Array:
+        """Return the seconds that a client spends outside the batch between two requests, (N,)."""
+        outside = self.load.mean(self.steps.request_time(self.load.input)) + self.planned + self.last
+        return np.where(self.clients > self.running, 0.0, outside)
 
     def held(self, rate: Array) -> Array:
         """Return the mean seconds that a prompt is held back for those of other ranks at `rate` requests/s, (N,)."""
@@ -180,7 +199,7 @@ def closed_loop(steps: StepModel, load: Load, max_running: Array, prefills_per_r
     request_time = steps.request_time(load.input)
     tpot, inside, met = _batch_times(batch)
     residence = batch.prompt * batch.repeats + inside + batch.later_tokens * tpot
-    queue = place_queue(load, (batch.clients, batch.running), residence, load.mean(request_time) + batch.late)
+    queue = place_queue(load, (batch.clients, batch.running), residence, load.mean(request_time) + batch.last)
     planned = _planned_step(batch, batch.running / residence)
     opening = opening_burst(batch.running, batch.group, load.mean(batch.grouped.alone) / batch.group, batch.prompt)
     opening = eased(opening, load)
@@ -188,7 +207,7 @@ def closed_loop(steps: StepModel, load: Load, max_running: Array, prefills_per_r
     wait = inside + queue.mean + planned
     ttft = batch.prefill.shared + wait + burst + request_time + batch.late
     # Little's law over all that a client waits, as in the middle of a run
-    cycle = load.mean(ttft) + queue.steady - queue.mean + batch.later_tokens * tpot
+    cycle = load.mean(ttft) + queue.steady - queue.mean + batch.later_tokens * tpot + batch.last - batch.late
     zero = np.zeros_like(ttft)
     return Served(
         times=RequestTimes(ttft, zero + tpot, zero + wait, zero + burst, batch.prefill.shared, planned, batch.late),
@@ -293,13 +312,10 @@ def _batch(steps: StepModel, load: Load, max_running: Array, prefills_per_reques
     later = np.maximum(output - 1.0, 0.0)
     apart = drifting(later * decode.wall / load.accepted, grouped.mean_step)
     synchronised = 1.0 - (1.0 - load.synchronised * steps.engine.synchronised) * apart
-    repeats = np.where(clients > max_running, prefills_per_request, 1.0)
+    repeats = np.where(clients > running, prefills_per_request, 1.0)
     # where others queue for admission, one of them takes the place at once, and has come before a step was planned
-    queue = clients > max_running
-    queued = np.maximum(clients - max_running, 0.0) * later * decode.wall / np.maximum(running, 1.0)
-    planned = _planned(steps, running, group, decode.wall, synchronised)
-    planned = np.maximum(planned - queued / QUEUED_LONG, 0.0)
-    late = handed_on(np.zeros_like(running), (decode.wall, decode.wall), late=steps.engine.hands_on_late)
+    queued = (clients - running) * later * decode.wall / np.maximum(running, 1.0)
+    planned = np.maximum(_planned(steps, running, group, decode.wall, synchronised) - queued / QUEUED_LONG, 0.0)
     return _Batch(
         steps=steps,
         load=load,
@@ -318,8 +334,6 @@ def _batch(steps: StepModel, load: Load, max_running: Array, prefills_per_reques
         token_time=decode.wall / load.accepted,
         later_tokens=later,
         planned=planned,
-        late=late,
-        away=np.where(queue, 0.0, load.mean(steps.request_time(load.input)) + planned + late),
     )
 
 

@@ -71,8 +71,9 @@ def _run(steps: StepModel, load: Load, batch: Array) -> _Run:
     tpot = decode.wall / load.accepted
     first = prefill + steps.request_time(load.input)
     duration = load.mean(first + np.maximum(load.output - 1.0, 0.0) * tpot)
-    # no step follows the last one of a batch, whose tokens are handed on at once
+    # no step follows the last one of a batch, whose tokens are handed on at once, the only ones of a request included
     late = handed_on(np.zeros_like(batch), (decode.wall, decode.wall), late=steps.engine.hands_on_late)
+    late = np.where(load.mean(load.output) > 1.0, late, 0.0)
     return _Run(
         decode=decode,
         prompts=prompts,

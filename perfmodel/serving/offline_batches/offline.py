@@ -239,7 +239,8 @@ def _prompt_time(load: Load, drained: Drained, prefills: tuple[PrefillTimes, Pre
     """
     single, grouped = (p.own for p in prefills)
     decode_steps = load.mean(np.maximum(load.output - 1.0, 0.0)) / load.accepted
-    left = drained.makespan / np.maximum(load.n_requests, TINY_COUNT) - decode_steps * drained.step / drained.running
+    decoding = decode_steps * drained.step / np.maximum(drained.running, TINY_COUNT)  # of a run that decodes nothing, 0
+    left = drained.makespan / np.maximum(load.n_requests, TINY_COUNT) - decoding
     return np.clip(single * left / load.mean(single), np.minimum(grouped, single), single)
 
 

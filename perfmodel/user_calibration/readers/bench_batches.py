@@ -55,12 +55,16 @@ def _one_batch(record: Mapping[str, Any], place: str) -> MeasuredRun:
 
 
 def _one_batch_server(record: Mapping[str, Any], place: str) -> MeasuredRun:
-    """Read a line of SGLang's bench_one_batch_server, whose rate of outputs is over the time after the first token."""
+    """Read a line of SGLang's bench_one_batch_server.
+
+    Its rate of outputs counts all of them over the time after the first token, in which the others are made.
+    """
     lengths = {"batch": "batch_size", "isl": "input_len", "osl": "output_len"}
     given = {column: text_of(number(record, key, place)) for column, key in lengths.items()}
     found = metrics(record, {"ttft_ms": "last_ttft", "e2e_ms": "latency"}, place, unit=MS_PER_S)
-    batch, rate = number(record, "batch_size", place), number(record, "output_throughput", place)
-    found |= {"tpot_ms": MS_PER_S * batch / rate} if batch > 0 and rate > 0 else {}
+    batch, output, rate = (number(record, key, place) for key in ("batch_size", "output_len", "output_throughput"))
+    if batch > 0 and output > 1 and rate > 0:
+        found["tpot_ms"] = MS_PER_S * batch / rate * output / (output - 1.0)
     return MeasuredRun(place, {"engine": "sglang", "mode": "static", **given}, found)
 
 
