@@ -160,8 +160,8 @@ class Plan(Candidates):
     def misses(self, most: int = 5) -> list[dict[str, Any]]:
         """Return flat rows of the `most` candidates that miss by the least, nearest first, each with its `reason`.
 
-        Each is shown with no more replicas than stock and limits allow. Candidates of which one replica exceeds them are
-        listed only where there are no others, and those that do not fit in memory where nothing else does. Where
+        Each is shown with no more replicas than stock and limits allow. Candidates of which one replica exceeds these
+        are listed only where there are no others, and those that do not fit in memory where nothing else does. Where
         something qualifies, those that cost more than `NEAR_COST` times the best are left out. `rank` is None.
         """
         return told_apart(self._missed(self._nearest(most)))
