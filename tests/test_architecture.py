@@ -67,7 +67,7 @@ MAY_IMPORT = {
         "estimates": "costs deployment engines hardware memory models operators power serving",
         "cases": "costs deployment engines estimates hardware memory models operators power profiles serving",
         "user_calibration": "cases engines estimates models",
-        "fitting": "cases costs deployment engines estimates hardware operators power profiles serving",
+        "fitting": "cases costs deployment engines estimates hardware models operators power profiles serving",
         "simulator": "costs deployment engines estimates hardware memory models operators power serving",
     },
     "search": {

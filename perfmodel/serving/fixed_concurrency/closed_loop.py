@@ -295,10 +295,8 @@ def _batch(steps: StepModel, load: Load, max_running: Array, prefills_per_reques
     synchronised = 1.0 - (1.0 - load.synchronised * steps.engine.synchronised) * apart
     repeats = np.where(clients > max_running, prefills_per_request, 1.0)
     # where others queue for admission, one of them takes the place at once, and has come before a step was planned
-    queue = clients > max_running
     queued = np.maximum(clients - max_running, 0.0) * later * decode.wall / np.maximum(running, 1.0)
-    planned = _planned(steps, running, group, decode.wall, synchronised)
-    planned = np.maximum(planned - queued / QUEUED_LONG, 0.0)
+    planned = np.maximum(_planned(steps, running, group, decode.wall, synchronised) - queued / QUEUED_LONG, 0.0)
     late = handed_on(np.zeros_like(running), (decode.wall, decode.wall), late=steps.engine.hands_on_late)
     return _Batch(
         steps=steps,
@@ -319,7 +317,7 @@ def _batch(steps: StepModel, load: Load, max_running: Array, prefills_per_reques
         later_tokens=later,
         planned=planned,
         late=late,
-        away=np.where(queue, 0.0, load.mean(steps.request_time(load.input)) + planned + late),
+        away=np.where(clients > max_running, 0.0, load.mean(steps.request_time(load.input)) + planned + late),
     )
 
 
