@@ -171,7 +171,7 @@ def test_the_most_traffic_on_a_node_counts_the_whole_node(tmp_path: Path) -> Non
     )
     row = found.rows(1)[0]
     assert row["candidate"] == "8 x 1 b200-sxm"
-    assert row["request_rate_rps"] == pytest.approx(180, rel=0.1)
+    assert row["request_rate_rps"] == pytest.approx(150, rel=0.1)
     assert row["request_rate_rps_per_replica"] == pytest.approx(row["request_rate_rps"] / 8)
 
 
@@ -453,3 +453,13 @@ def test_latency_at_the_least_load_holds_for_any_request(tmp_path: Path, seed: i
 def test_a_ranking_by_latency_within_an_slo_still_loads_replicas(tmp_path: Path) -> None:
     found = answered(tmp_path, rank_by="ttft_ms", slo="tpot_ms_p95 = 25")
     assert found.row(found.best)["concurrency_per_replica"] > 1
+
+
+def test_what_costs_many_times_as_much_is_no_near_miss(tmp_path: Path) -> None:
+    """An SLO that one kind of device misses by little with hundreds of replicas is no reason to rent these."""
+    prices = "usd_per_hour = {{ h100-sxm = 2.5, l40s = {usd} }}"
+    hardware = 'devices = ["h100-sxm", "l40s"]\n'
+    asked = {"load": "request_rate_rps = 5", "slo": "ttft_ms_p95 = 500\ntpot_ms_p95 = 13", "rank_by": "usd_per_hour"}
+    dear, cheap = (answered(tmp_path, hardware=hardware + prices.format(usd=usd), **asked) for usd in (900, 0.1))
+    assert dear.misses() == []
+    assert [row for row in cheap.misses() if "l40s" in row["candidate"]]

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
+import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -94,6 +97,27 @@ def test_the_page_answers_as_the_tool_or_says_that_it_does_not(
     assert all(one.equal or one.doubted for one in found), [a for a in found if not a.equal]
     assert sum(one.equal and one.doubted for one in found) <= 2  # marks are for answers that are wrong
     assert sum(bool(one.changes) for one in found) >= 6
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="runs the script of the page with Node.js")
+def test_as_planned_the_page_has_the_replicas_of_the_plan(tmp_path: Path) -> None:
+    """What is counted again from the table may differ where a latency hardly rises with the load."""
+    plan = planned(written(tmp_path))
+    data = live_data(plan)
+    expected = {}
+    for layout in data["layouts"]:
+        layout["planned"]["replicas"] += 3  # no number that the table leads to
+        if layout["planned"]["qualifies"]:
+            expected[layout["name"]] = layout["planned"]["replicas"]
+    script = Path(search.__file__).parent / "report/templates/live_model.js"
+    code = (
+        f"const page = require({json.dumps(str(script))}), data = {json.dumps(data).replace('NaN', 'null')};"
+        "const found = page.solve(data, page.plannedState(data)).rows;"
+        "console.log(JSON.stringify(found.map((row) => [data.layouts[row.layout].name, row.replicas])));"
+    )
+    done = subprocess.run(["node", "-"], input=code, capture_output=True, text=True, check=True)
+    assert len(expected) > 1
+    assert dict(json.loads(done.stdout)) == expected
 
 
 @pytest.mark.browser

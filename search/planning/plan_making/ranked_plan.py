@@ -22,6 +22,9 @@ from search.planning.ranking.unqualified_devices import left_out
 
 #: Devices whose best candidate is shown whatever its rank. Chosen: as many more rows as a reader compares.
 DEVICES_SHOWN = 5
+#: Times the cost of the best candidate up to which one that misses is near. Chosen: prices of one device differ by as
+#: much between providers; nobody relaxes an SLO to pay more than that.
+NEAR_COST = 2.0
 #: Arrivals whose load is a number of requests in flight.
 CLIENTS = ("closed", "static", "single")
 
@@ -157,15 +160,18 @@ class Plan(Candidates):
     def misses(self, most: int = 5) -> list[dict[str, Any]]:
         """Return flat rows of the `most` candidates that miss by the least, nearest first, each with its `reason`.
 
-        Each is shown with no more replicas than stock and limits allow. Candidates of which one replica exceeds them,
-        is listed only where there are no others, and those that do not fit in memory where nothing else does. `rank` is
-        None.
+        Each is shown with no more replicas than stock and limits allow. Candidates of which one replica exceeds these
+        are listed only where there are no others, and those that do not fit in memory where nothing else does. Where
+        something qualifies, those that cost more than `NEAR_COST` times the best are left out. `rank` is None.
         """
         return told_apart(self._missed(self._nearest(most)))
 
     def _nearest(self, most: int) -> dict[int, list[int]]:
         """Return the candidates of `misses`, each with all that it stands for."""
         missed = self.order[int(self.qualifies.sum()) :]
+        if self.feasible:  # an unknown cost is not far from any
+            cost = self.columns["usd_per_hour"]
+            missed = missed[~(cost[missed] > NEAR_COST * cost[self.best])]
         fits, inside = self.columns["fits"][missed] > 0, self.columns["within_limits"][missed] > 0
         nearest = next((missed[kind] for kind in (fits & inside, fits) if kind.any()), missed[:0])
         if not len(nearest) and not self.feasible:

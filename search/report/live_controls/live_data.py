@@ -153,6 +153,7 @@ def _layouts(plan: Plan, rows: Index) -> list[dict[str, Any]]:
                 **{column: float(c[column][n]) for column in AS_PLANNED},
                 "bounds": [float(c[o.key][n]) for o in plan.scenario.slo.objectives],
                 "load": float(loaded[n]),
+                "qualifies": bool(plan.qualifies[n]),
             },
         }
         for n, name, label in zip(rows.tolist(), names, _labels(plan, rows.tolist(), names), strict=True)

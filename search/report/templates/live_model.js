@@ -63,6 +63,7 @@ function plannedState(given) {
 function opened(data) {
   if (data.arrays) return data;
   data.arrays = {};
+  data.planned_use = data.kind === "open" ? data.utilisation : 1;
   if (data.layouts.length) {
     const load = Float64Array.from(data.table.greatest.flatMap((most) => data.table.shares.map((share) => most * share)));
     data.tables = data.table.columns.map((columns) =>
@@ -183,11 +184,13 @@ function sized(data, state, i, greatest, used) {
   const layout = data.layouts[i], device = data.devices[layout.device], size = layout.size, known = layout.planned;
   if (!state.offered[layout.device]) return null;
   const bounded = asPlanned(data, state, "limits", "confidence"), filled = data.kind === "fill";
+  // What the plan has counted is not counted again from the table, where a nearly flat latency would move it by much.
+  const counted = !filled && known.qualifies && used === data.planned_use && bounded && asPlanned(data, state, "load");
   if (filled && bounded && known.load > 0) greatest = known.load;
-  if (!(greatest > 0)) return null;
+  if (!counted && !(greatest > 0)) return null;
   const spare = data.spare_nodes * placed(device, size, 1).failing;
   let replicas = filled ? mostReplicas(data, state, i, greatest, spare)
-    : Math.max(1, Math.ceil((state.load / used / greatest) * (1 - 1e-9))) + spare;
+    : counted ? known.replicas : Math.max(1, Math.ceil((state.load / used / greatest) * (1 - 1e-9))) + spare;
   if (data.kind === "closed" && replicas - spare > state.load) return null;
   const { nodes, billed } = placed(device, size, replicas);
   const bill = { replicas, nodes, billed, devices: size * replicas };
@@ -340,7 +343,7 @@ function solve(given, state) {
     shareBursts(data, state.load);
     return most;
   };
-  let used = data.kind === "open" ? data.utilisation : 1, found = greatest(used);
+  let used = data.planned_use, found = greatest(used);
   let rows = rankedAt(data, state, found, 0, used);
   if (!rows.length && data.kind === "open" && !data.utilisation_stated) {
     used = 1;
