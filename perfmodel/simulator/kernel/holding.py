@@ -39,7 +39,7 @@ def holds_prompts(arrays: Arrays, i: int) -> bool:
 
 @inner
 def enough_ready(arrays: Arrays, i: int) -> float:
-    """When as many prompts are ready as replica i holds back for each other; inf: too few wait, or too few have room."""
+    """When as many prompts are ready as replica i holds back for each other; inf: too few wait or have room."""
     replica = arrays.replicas[i]
     if replica.waiting < replica.prompts_together or replica.max_num_seqs - replica.running < replica.prompts_together:
         return math.inf

@@ -52,8 +52,9 @@ def requests(count: int) -> NDArray[np.void]:
 def replicas(count: int) -> NDArray[np.void]:
     """`count` idle replicas. The caller fills in the rules and `free_blocks`."""
     made = np.zeros(count, REPLICA)
-    for field in ("queue_head", "queue_tail", "oldest", "newest", "partial_prefill", "hold_end", "held", "lru_first", "lru_last"):
+    for field in ("queue_head", "queue_tail", "oldest", "newest", "partial_prefill", "held", "lru_first", "lru_last"):
         made[field] = -1
+    made["hold_end"] = -1
     made["boundary"] = np.inf
     return made
 

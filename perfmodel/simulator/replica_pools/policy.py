@@ -54,8 +54,8 @@ class Policy:
         serial_front_end: The front end takes requests one by one, as a single-process server does.
         schedules_ahead: The scheduler plans the next step while the device runs one, so that a request that arrives
             meanwhile is in the step after the next.
-        prompts_together: Prompts that have to wait before the first of them begins, while sequences decode: one per rank
-            of attention data parallelism where the engine balances ranks.
+        prompts_together: Prompts that have to wait before the first of them begins, while sequences decode: one per
+            rank of attention data parallelism where the engine balances ranks.
         hold_steps: Decode steps that the first of them waits for the others at most; NaN: no limit.
         hands_on_late: Clients get the tokens of a step when the next one ends, during which they are processed; at once
             where no step follows.
