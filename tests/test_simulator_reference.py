@@ -161,9 +161,9 @@ def test_random_cases_hold_prompts_back():
 
 
 def test_prompts_wait_for_as_many_as_begin_together_or_for_so_many_steps():
-    """By hand: one sequence decodes in steps of 10 ms; three prompts come at 15, 31 and 52 ms, a fourth at 200 ms."""
+    """By hand: one sequence decodes in steps of 10 ms; three prompts come at 15, 31 and 52 ms, a fourth at 195 ms."""
     table = StepTable.affine(0.01, most_tokens=1024, most_seqs=64)
-    at = [0.0, 0.015, 0.031, 0.052, 0.2]
+    at = [0.0, 0.015, 0.031, 0.052, 0.195]
     requests = traffic(np.full(5, 10), np.array([100, 60, 60, 60, 2]), arrival=np.array(at))
     for longest, begins in ((np.nan, [0.0, 0.06, 0.06, 0.06]), (3.0, [0.0, 0.05, 0.05, 0.09])):
         policy = Policy(prompts_together=3, hold_steps=longest)
