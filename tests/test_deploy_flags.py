@@ -94,7 +94,7 @@ def test_a_version_gets_the_newest_known_release_that_is_not_newer(asked: str, t
 
 
 def test_balance_of_ranks_that_a_plan_counts_on_is_in_the_command() -> None:
-    """The engines leave it off by default, so that a plan with it says so; a decode pool has no prompts to hold back."""
+    """The engines leave it off by default, so that a plan with it says so; decode pools have no prompts to hold."""
     row = {"device": "h200-sxm", "weight": "fp8_block", "dp": 8, "ep": 8}
     made = {
         (name, pool.role): command(Launch("deepseek-ai/DeepSeek-V3", name, releases(name)[0].version, (pool,)), pool)
