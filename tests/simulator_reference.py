@@ -6,6 +6,7 @@ function of (prompt tokens, mean keys, sequences, mean context).
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
@@ -57,6 +58,7 @@ class Replica:
         self.end, self.step = INF, None
         self.link = self.front = self.began = self.seen = 0.0
         self.used_most = 0
+        self.held_steps = -1  # decode steps since prompts are held back for more, -1: none is
         self.late = []  # sequences whose first or last token was made just now, where clients get it a step later
 
     def most_seqs(self, count):
@@ -206,6 +208,8 @@ class Reference:
 
     def end_step(self, replica, decoding, fresh, time):
         ending = []
+        if decoding and replica.held_steps >= 0:
+            replica.held_steps += 1
         for sequence in decoding:
             sequence.emitted += 1
             sequence.token_times.append(time)
@@ -271,7 +275,7 @@ class Reference:
             halted, more = self.make_room(replica)
             extra += more
             decoding = [s for s in replica.running if s.decoding]
-        if not halted:
+        if not halted and not self.waits_for_more(replica):
             prompt = self.prefill(
                 replica, time, int(min(policy.max_num_batched_tokens, 1 << 40)) - (len(decoding) if mix else 0)
             )
@@ -282,6 +286,23 @@ class Reference:
             extra += more
             decoding = [s for s in replica.running if s.decoding]
         return self.begin(replica, time, prompt, decoding, extra)
+
+    def waits_for_more(self, replica):
+        """Whether prompts that could begin are held back until as many wait as shall begin together."""
+        policy = replica.policy
+        decoding = any(s.decoding for s in replica.running)
+        if policy.prompts_together == 1 or replica.pool.role != "both" or not decoding:
+            return False
+        if any(s.todo > 0 for s in replica.running):
+            return False
+        could = list(itertools.takewhile(lambda s: s.ready <= replica.seen and not s.at_hand, replica.waiting))
+        could = could[: replica.most_seqs(len(self.sequences)) - len(replica.running)]
+        if not could:
+            replica.held_steps = -1
+            return False
+        replica.held_steps = max(replica.held_steps, 0)
+        timed_out = replica.held_steps >= policy.hold_steps  # never where there is no limit, NaN
+        return len(could) < policy.prompts_together and not timed_out
 
     def begin(self, replica, time, prompt, decoding, extra, slots=None, context=None):
         if not prompt and not decoding:
@@ -296,6 +317,8 @@ class Reference:
         context = sum(s.stored for s in decoding) if context is None else context
         step = self.step_time(tokens, keys / max(tokens, 1), slots, context / max(slots, 1))
         fresh = [s for s, _, _ in prompt if s.todo == 0]
+        if prompt:
+            replica.held_steps = -1
         replica.step, replica.began, replica.end = (decoding, fresh), time, time + extra + float(step)
         self.steps += 1
 

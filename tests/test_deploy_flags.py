@@ -11,6 +11,7 @@ from search.deploy.cluster_manifests.custom_resources import TRTLLM_KEYS
 from search.deploy.engine_settings.parsers import FOLDER, Release, plain, read_release, release, releases
 from search.deploy.engine_settings.templates import engines, template
 from search.deploy.launch import Check
+from search.deploy.launch_commands.arguments import command
 from search.deploy.launch_commands.benchmark import benchmark
 
 #: Engines whose parser could not be had: MindIE reads a file, and its package is not public.
@@ -90,3 +91,20 @@ def test_a_version_gets_the_newest_known_release_that_is_not_newer(asked: str, t
     found = release("vllm", asked)
     assert found is not None
     assert found.version == taken
+
+
+def test_balance_of_ranks_that_a_plan_counts_on_is_in_the_command() -> None:
+    """The engines leave it off by default, so that a plan with it says so; decode pools have no prompts to hold."""
+    row = {"device": "h200-sxm", "weight": "fp8_block", "dp": 8, "ep": 8}
+    made = {
+        (name, pool.role): command(Launch("deepseek-ai/DeepSeek-V3", name, releases(name)[0].version, (pool,)), pool)
+        for name in ("sglang", "trtllm")
+        for pool in (Pool(**row), Pool(**row, role="decode"))
+    }
+    assert "--enable-prefill-delayer" in made["sglang", "serve"].words
+    assert "--enable-prefill-delayer" not in made["sglang", "decode"].words
+    (text,) = made["trtllm", "serve"].files.values()
+    steps = int(engine("trtllm").rank_balance_steps)
+    for line in ("enable_balance: true", f"timeout_iters: {steps}", "batching_wait_iters: 0"):
+        assert line in text
+    assert "balance" not in "".join(made["trtllm", "decode"].files.values())

@@ -10,6 +10,7 @@ from perfmodel import deployments, engine, estimate, model
 from perfmodel.costs import Roofline
 from perfmodel.serving.queues.rank_balance import held_together, held_wait
 from perfmodel.serving.step_times.mixed_steps import MixedSteps
+from perfmodel.simulator import simulate
 from perfmodel.workload import Workload
 
 H200 = hwdb.built_in().device("h200-sxm")
@@ -70,3 +71,37 @@ def test_a_closed_loop_with_balanced_ranks_counts_the_wait_for_other_ranks() -> 
     )
     more = float((held.mean(held.ttft) - apart.mean(apart.ttft))[0])
     assert more == pytest.approx(3.5 / float(held.request_rate[0]), rel=0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "dp", "tp", "share"), [("sglang", 4, 2, 0.3), ("sglang", 16, 1, 0.6), ("trtllm", 8, 1, 0.6)]
+)
+def test_open_loops_of_balanced_ranks_agree_with_the_simulator(name: str, dp: int, tp: int, share: float) -> None:
+    """Both hold prompts back in the same way: for a prompt per rank, or for as many steps as the engine waits."""
+    row = deployments([H200], tp=tp, dp=dp, ep=dp * tp)
+    lengths = ([1000, 2000, 4000], [100, 200, 400])
+    options = {"costs": Roofline(), "engine": name}
+    most = estimate(DEEPSEEK, Workload.from_lengths(*lengths, concurrency=16.0 * dp), row, **options).request_rate
+    work = Workload.from_lengths(*lengths, rate=share * float(most[0]))
+    found = estimate(DEEPSEEK, work, row, **options)
+    played = simulate(DEEPSEEK, row, work, count=1500, **options)
+    part = slice(300, 1300)
+    ttft = (played.first - played.issued)[part].mean()
+    tpot = ((played.finish - played.first) / (played.traffic.output_tokens - 1))[part].mean()
+    assert float(found.mean(found.ttft)[0]) == pytest.approx(ttft, rel=0.15)
+    assert float(found.mean(found.tpot)[0]) == pytest.approx(tpot, rel=0.12)
+    prompts = played.runs["prompt"].sum() / np.mean(lengths[0]) / (played.runs["prompt"] > 0).sum()
+    assert prompts > 1.5
+
+
+def test_prompts_that_come_while_others_are_computed_begin_with_the_next() -> None:
+    """Played: a step of prompts lasts as long as 40 decode steps; what comes meanwhile waits for others after it."""
+    step, long, ranks, longest, rate = 0.02, 0.8, 64, 30.0, 12.0
+    times, at, now, sizes = np.cumsum(np.random.default_rng(5).exponential(1.0 / rate, 40_000)), 0, 0.0, []
+    while at < len(times) - ranks:
+        end = min(times[at + ranks - 1], max(times[at], now) + longest * step)
+        last = int(np.searchsorted(times, end, side="right"))
+        sizes.append(last - at)
+        at, now = last, end + long
+    found = held_together(col(ranks), longest, col(rate * step), col(rate * long))
+    assert float(found[0]) == pytest.approx(np.mean(sizes), rel=0.03)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -33,6 +34,8 @@ def random_policy(draw, block: int, hashed: bool, static: bool) -> Policy:
         serial_front_end=bool(draw.random() < 0.5),
         schedules_ahead=bool(draw.random() < 0.5),
         hands_on_late=bool(draw.random() < 0.5) and not static,
+        prompts_together=int(draw.choice([1, 2, 4])),
+        hold_steps=float(draw.choice([3, 30, np.nan])),
     )
     return policy.changed(tokenize_time=policy.request_time / 100.0)
 
@@ -143,6 +146,31 @@ def test_agrees_to_the_last_bit_where_arithmetic_is_exact():
     assert simulation.preempted.sum() > 0
     for field in TIMES:
         np.testing.assert_array_equal(getattr(simulation, field), of(reference, field))
+
+
+def test_random_cases_hold_prompts_back():
+    """In the cases above prompts are held back for others, or the two loops could agree on that by ignoring it."""
+    moved = 0
+    for seed in range(50):
+        requests, pools, router, _ = random_case(seed)
+        if np.any(rejection_reasons(requests, tuple(pools), reserved_tokens(requests, pools[0].policy)) != ""):
+            continue
+        alone = [replace(p, policy=p.policy.changed(prompts_together=1)) for p in pools]
+        moved += np.any(run(requests, pools, router=router).first != run(requests, alone, router=router).first)
+    assert moved >= 5
+
+
+def test_prompts_wait_for_as_many_as_begin_together_or_for_so_many_steps():
+    """By hand: one sequence decodes in steps of 10 ms; three prompts come at 15, 31 and 52 ms, a fourth at 195 ms."""
+    table = StepTable.affine(0.01, most_tokens=1024, most_seqs=64)
+    at = [0.0, 0.015, 0.031, 0.052, 0.195]
+    requests = traffic(np.full(5, 10), np.array([100, 60, 60, 60, 2]), arrival=np.array(at))
+    for longest, begins in ((np.nan, [0.0, 0.06, 0.06, 0.06]), (3.0, [0.0, 0.05, 0.05, 0.09])):
+        policy = Policy(prompts_together=3, hold_steps=longest)
+        found = run(requests, Pool(table, policy, kv_tokens=10_000))
+        np.testing.assert_allclose(found.admitted[:4], begins)
+    # the fourth alone: for the three steps of the limit, from the boundary at which it is seen
+    np.testing.assert_allclose(found.admitted[4], 0.23)
 
 
 def test_token_times_gaps_and_the_longest_wait_agree_with_the_plain_loop():

@@ -14,13 +14,15 @@ from perfmodel.serving.limits import TINY
 from perfmodel.serving.queues.queueing import prompts_per_step
 
 
-def held_together(prompts: Array, longest: Array | float, coming: Array | float) -> Array:
+def held_together(prompts: Array, longest: Array | float, coming: Array | float, during: Array | float = 0.0) -> Array:
     """Return how many of `prompts`, (N,), begin together that an engine holds back until so many wait.
 
     Derived: the first of them waits for at most `longest` steps, NaN without a limit, in each of which `coming`, (N,),
-    more come.
+    more come. Before that `during`, (N,), have come on average while the prompts before them were computed; where none
+    has, with the chance exp(-during), the first comes later.
     """
-    return np.asarray(np.fmin(prompts, 1.0 + longest * coming))  # of a NaN and a number, the number
+    most = longest * coming + during + np.exp(-np.asarray(during))
+    return np.asarray(np.fmin(prompts, most))  # of a NaN and a number, the number
 
 
 def entering_together(decoding: Array, answer: Array, held: tuple[Array, Array | float], most: Array) -> Array:

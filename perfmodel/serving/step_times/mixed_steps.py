@@ -89,12 +89,12 @@ class MixedSteps:
         """Return what gives the mean of the prompts that set the time of a step."""
         return MeanAtLeast(self.abreast)
 
-    def fewest(self, running: Array, coming: Array | float = np.inf) -> Array:
+    def fewest(self, running: Array, coming: Array | float = np.inf, during: Array | float = 0.0) -> Array:
         """Return the fewest prompts that enter together while `running` sequences decode, (N,).
 
-        coming: prompts that come per decode step, (N,).
+        coming: prompts that come per decode step, during: and per step of prompts, (N,) each.
         """
-        return held_together(np.minimum(self.least, np.maximum(running, 1.0)), self.longest_hold, coming)
+        return held_together(np.minimum(self.least, np.maximum(running, 1.0)), self.longest_hold, coming, during)
 
     def held(self, rate: Array, step: Array, running: Array) -> Array:
         """Return the mean seconds that a prompt is held back until others enter with it, (N,).
@@ -129,7 +129,15 @@ class MixedSteps:
         any_after_decode, none_after_long = -np.expm1(-rate * step), np.exp(-rate * long)
         share = any_after_decode / np.maximum(none_after_long + any_after_decode, TINY)
         arriving = rate * ((1.0 - share) * step + share * long)
-        return np.asarray(clipped(arriving / np.maximum(share, TINY), self.fewest(running, rate * step), self.most))
+        fewest = self._fewest_in_steps(rate, step, running, line) if np.any(self.least > 1.0) else 1.0
+        return np.asarray(clipped(arriving / np.maximum(share, TINY), fewest, self.most))
+
+    def _fewest_in_steps(self, rate: Array, step: Array, running: Array, line: tuple[Array, Array]) -> Array:
+        """Return `fewest` at `rate`, with those that come while as many prompts are computed; as in `_entering`."""
+        (base, each), found = line, self.fewest(running, rate * step)
+        for _ in range(_PASSES):
+            found = self.fewest(running, rate * step, rate * (base + each * self.fullest(found)))
+        return found
 
     def between(self, rate: Array, step: Array, running: Array) -> Between:
         """Return what runs between two decode steps where prompts go first; arguments as in `entering`."""
@@ -141,17 +149,20 @@ class MixedSteps:
         Derived: a step carries the prompts that arrived during the step before it, be it one of prompts, or the decode
         step before the first of them.
         """
-        (base, each), fewest = line, self.fewest(running, rate * step)
-        prompts = fewest + np.zeros_like(rate * step)
+        (base, each), coming, fewest = line, rate * step, self.fewest(running, rate * step)
+        prompts = fewest + np.zeros_like(coming)
         seconds = base + each * self.fullest(prompts)
         for _ in range(_FIRST_PASSES):
             steps, last = self._per_decode(rate, step, seconds, line)
+            if np.any(self.least > 1.0):
+                fewest = self.fewest(running, coming, rate * seconds)
             prompts = np.clip(rate * (step / np.maximum(steps, TINY) + seconds), fewest, self.most)
             seconds = base + each * self.fullest(prompts)
         # no fewer than full steps need: then prompts are left over, and queue
         full = np.minimum(rate * (base / self.most + each), 1.0 - _LEAST_CHANCE)
         steps = np.maximum(steps, full / (1.0 - full) * step / np.maximum(seconds, TINY))
-        return _held(rate, step, fewest, Between(prompts, seconds, steps, 1.0 / last - 1.0))
+        found = Between(prompts, seconds, steps, 1.0 / last - 1.0)
+        return _held(coming, rate * seconds, (fewest, self.fewest(running)), found)
 
     def _per_decode(self, rate: Array, step: Array, long: Array, line: tuple[Array, Array]) -> tuple[Array, Array]:
         """Return (steps of prompts per decode step, chance that the last step of prompts is the last), (N,) each.
@@ -303,22 +314,24 @@ class PlannedMixed(NamedTuple):
         return [load.mean(by_class) for by_class in seconds]
 
 
-def _held(rate: Array, step: Array, fewest: Array, found: Between) -> Between:
-    """Return what runs between two decode steps where no fewer than `fewest` prompts, (N,), begin together.
+def _held(coming: Array, came: Array, together: tuple[Array, Array], found: Between) -> Between:
+    """Return what runs between two decode steps where no fewer than `fewest` prompts begin together.
 
     Derived: prompts that are held back until so many wait are computed in fewer steps than there are arrivals: those of
-    a decode step and of the steps of prompts that follow it, rate (step + steps seconds), fill steps of `fewest`
-    prompts. Then a step of prompts follows another one only if so many came meanwhile. Other arguments as in
-    `MixedSteps.entering`.
+    a decode step and of the steps of prompts that follow it, coming + steps x came, fill steps of `fewest` prompts.
+    Then a step of prompts follows another one only if one for each rank came meanwhile.
+
+    coming, came: prompts that come during a decode step and during a step of prompts, (N,) each. together: `fewest` and
+    the prompts of all ranks, (N,) each.
     """
-    if np.all(fewest <= 1.0):
+    fewest, all_ranks = together
+    if np.all(all_ranks <= 1.0):
         return found
-    came = rate * found.seconds
-    left = np.maximum(found.prompts - came, TINY)
+    left, left_of_ranks = (np.maximum(prompts - came, TINY) for prompts in (found.prompts, all_ranks))
     held = (fewest > 1.0) & (found.prompts <= fewest) & (came < found.prompts)
     return found._replace(
-        steps=np.where(held, np.minimum(found.steps, rate * step / left), found.steps),
-        behind=np.where(held, np.minimum(found.behind, came / left), found.behind),
+        steps=np.where(held, np.minimum(found.steps, coming / left), found.steps),
+        behind=np.where(held, np.minimum(found.behind, came / left_of_ranks), found.behind),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from hwdb import InputError
 from perfmodel.simulator.kernel import records, state
+from perfmodel.simulator.kernel.steptime import UNBOUNDED_STEPS
 from perfmodel.simulator.replica_pools.policy import MAX_SEQS, Affinity, Policy, Pool
 from perfmodel.simulator.replica_pools.table import stacked
 from perfmodel.simulator.request_traffic.requests import Traffic, Whole
@@ -151,10 +153,20 @@ def _rules(pool: Pool, index: int, traffic: Traffic, count: int) -> dict[str, fl
         "front_end_time": policy.request_time,
         "tokenize_time": policy.tokenize_time,
         "front_end_serial": policy.serial_front_end,
+        **_hold(pool),
         "schedules_ahead": policy.schedules_ahead,
         "hands_on_late": policy.hands_on_late and pool.role != "prefill",
         "link_latency": link.latency if link else 0.0,
         "link_time_per_token": pool.kv_bytes / link.bandwidth if link else 0.0,
+    }
+
+
+def _hold(pool: Pool) -> dict[str, int]:
+    """Return the fields of a replica's record that say how long prompts are held back for others."""
+    policy = pool.policy
+    return {
+        "prompts_together": policy.prompts_together if pool.role == "both" else 1,
+        "hold_steps": UNBOUNDED_STEPS if math.isnan(policy.hold_steps) else int(policy.hold_steps),
     }
 
 

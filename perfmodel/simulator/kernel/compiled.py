@@ -21,6 +21,7 @@ SOURCES = (
     "core",
     "planning",
     "admission",
+    "holding",
     "lifecycle",
     "queues",
     "kvcache",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+from perfmodel.simulator.kernel.holding import enough_ready
 from perfmodel.simulator.kernel.jit import inner
 from perfmodel.simulator.kernel.kvcache import kv_tokens, release, steps_of_room
 from perfmodel.simulator.kernel.queues import (
@@ -40,11 +41,13 @@ def arrive(arrays: Arrays, r: int, time: float) -> None:
     enqueue(arrays, i, r)
     replica = arrays.replicas[i]
     if replica.queue_head != r:
-        return
+        if replica.hold_end <= replica.decode_steps or replica.waiting != replica.prompts_together:
+            return
+        ready = enough_ready(arrays, i)
     if not replica.busy:
         replica.boundary = ready
     elif replica.steps > 1 and not replica.static_batching and replica.running < replica.max_num_seqs:
-        # the run under way ends at the first step boundary at which the request can be admitted
+        # the run under way ends at the first step boundary at which the request, or those it held back, can be admitted
         replica.steps = steps_until_seen(
             replica.schedules_ahead, replica.start, replica.step, replica.slope, replica.steps, ready
         )

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 
 from perfmodel.simulator.kernel.admission import admit_with_kv, allocate_decode_step, fill_prefill, fill_static_batch
+from perfmodel.simulator.kernel.holding import enough_ready, holds_prompts
 from perfmodel.simulator.kernel.jit import inner
 from perfmodel.simulator.kernel.kvcache import available_blocks, steps_that_fit
 from perfmodel.simulator.kernel.state import Arrays
@@ -31,9 +32,11 @@ def plan_run(arrays: Arrays, i: int, time: float) -> None:
         if replica.mixed_steps and replica.active_seqs > 0:
             preempted, seconds = allocate_decode_step(arrays, i)
             swap_time += seconds
-        if not preempted:
+        if not preempted and not holds_prompts(arrays, i):
             left = replica.token_budget - (replica.active_seqs * replica.step_tokens if replica.mixed_steps else 0)
             tokens, keys = fill_prefill(arrays, i, time, left)
+            if tokens > 0:
+                replica.hold_end = -1
         decoding = replica.active_seqs > 0 and (replica.mixed_steps or tokens == 0)
         if decoding and not replica.mixed_steps:
             preempted, seconds = allocate_decode_step(arrays, i)
@@ -87,7 +90,20 @@ def _plan_decode_run(arrays: Arrays, i: int, time: float, swap_time: float, pree
         r = replica.queue_head
         if r >= 0 and arrays.requests[r].ready > replica.seen and replica.running < replica.max_num_seqs:
             steps = steps_until_seen(replica.schedules_ahead, time, step, slope, steps, arrays.requests[r].ready)
+        if replica.hold_end > replica.decode_steps:
+            steps = _steps_of_hold(arrays, i, time, steps)
     replica.steps = steps
+
+
+@inner
+def _steps_of_hold(arrays: Arrays, i: int, time: float, most: int) -> int:
+    """Fewest decode steps, 1 to `most`, after which replica i holds the waiting prompts back no longer."""
+    replica = arrays.replicas[i]
+    steps: int = min(most, replica.hold_end - replica.decode_steps)
+    enough = enough_ready(arrays, i)
+    if enough > replica.seen:
+        steps = steps_until_seen(replica.schedules_ahead, time, replica.step, replica.slope, steps, enough)
+    return steps
 
 
 @inner

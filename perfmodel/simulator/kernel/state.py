@@ -54,6 +54,7 @@ def replicas(count: int) -> NDArray[np.void]:
     made = np.zeros(count, REPLICA)
     for field in ("queue_head", "queue_tail", "oldest", "newest", "partial_prefill", "held", "lru_first", "lru_last"):
         made[field] = -1
+    made["hold_end"] = -1
     made["boundary"] = np.inf
     return made
 

@@ -108,6 +108,7 @@ def _engine_policy(setup: Prepared, engine: Engine, deployments: Deployments, tr
         request_time=float(np.nan_to_num(setup.steps.request_time(0.0)[0])),
         tokenize_time=float(setup.steps.tokenize_time[0]),
         schedules_ahead=bool(setup.steps.runs_ahead[0]),
+        prompts_together=int(setup.steps.min_prompts_per_step(np.array([np.inf]))[0]),
         prefix_cache=engine.prefix_cache or stated,
     )
 

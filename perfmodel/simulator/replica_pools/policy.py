@@ -54,6 +54,9 @@ class Policy:
         serial_front_end: The front end takes requests one by one, as a single-process server does.
         schedules_ahead: The scheduler plans the next step while the device runs one, so that a request that arrives
             meanwhile is in the step after the next.
+        prompts_together: Prompts that have to wait before the first of them begins, while sequences decode: one per
+            rank of attention data parallelism where the engine balances ranks.
+        hold_steps: Decode steps that the first of them waits for the others at most; NaN: no limit.
         hands_on_late: Clients get the tokens of a step when the next one ends, during which they are processed; at once
             where no step follows.
     """
@@ -74,6 +77,8 @@ class Policy:
     tokenize_time: float = 0.0
     serial_front_end: bool = False
     schedules_ahead: bool = False
+    prompts_together: int = 1
+    hold_steps: float = math.nan
     hands_on_late: bool = False
 
     def changed(self, **settings: Any) -> Policy:
@@ -125,6 +130,7 @@ def of_engine(engine: Engine, limits: Limits, *, max_model_len: float = math.nan
         request_time=_known(engine.request_time, 0.0),
         tokenize_time=engine.tokenize_time,
         schedules_ahead=engine.overlap_scheduling,
+        hold_steps=engine.rank_balance_steps,
         hands_on_late=engine.hands_on_late,
     )
 

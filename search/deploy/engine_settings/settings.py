@@ -6,13 +6,15 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from hwdb import InputError
-from search.deploy.launch import Launch, Pool
+from perfmodel import engine as engine_of
+from search.deploy.launch import SERVE, Launch, Pool
 
 #: Our names of formats that GGUF files have.
 GGUF_FORMATS = re.compile(r"i?q\d\w*|tq\d\w*|bf16|fp16|fp32|mxfp4")
@@ -53,6 +55,7 @@ def to_engine(launch: Launch, pool: Pool, *, own_weight: str, own_kv: str) -> di
         "kv": None if pool.kv == own_kv else pool.kv,
         "kv_values": None if pool.kv == own_kv else pool.kv,
     }
+    values |= _balance(launch, pool)
     if launch.engine == "llamacpp":
         values |= _llamacpp(launch, pool)
     return values
@@ -74,6 +77,20 @@ def _check(engine: str, pool: Pool, spread: int) -> None:
             f"export: llama.cpp reads GGUF files, which have no weights in {pool.weight}; name a format such as q8_0 "
             "or q4_k_m under weight in [search]"
         )
+
+
+def _balance(launch: Launch, pool: Pool) -> dict[str, Any]:
+    """Return the settings that hold prompts back for those of other ranks, as the plan counts on; off by default.
+
+    Nothing more is waited for once each rank has a prompt (`rank_balance_more`).
+    """
+    if launch.engine not in ("sglang", "trtllm"):
+        return {}
+    rules = engine_of(launch.engine)
+    on = rules.rank_balance and pool.dp > 1 and pool.role == SERVE
+    steps = rules.rank_balance_steps
+    longest = int(steps) if on and not math.isnan(steps) else None
+    return {"rank_balance": on, "rank_balance_steps": longest, "rank_balance_more": 0 if on else None}
 
 
 def _llamacpp(launch: Launch, pool: Pool) -> dict[str, Any]:
