@@ -174,7 +174,7 @@ def launch(engine: str, version: str = "", **pool: object) -> Launch:
         (launch("llamacpp", "0c1e57098"), "llamacpp", "no weights in fp8_block"),
         (launch("sglang", "0.5.9", tp=8), "kserve", "kserve runs vLLM"),
         (launch("llamacpp", "0c1e57098", tp=8), "dynamo", "dynamo runs vllm, sglang, trtllm"),
-        (launch("vllm", "0.33.0", tp=8, kv="int4"), "vllm", "has no --kv-cache-dtype for int4"),
+        (launch("vllm", "0.33.0", tp=8, kv="q4_0"), "vllm", "has no --kv-cache-dtype for q4_0"),
     ],
 )
 def test_what_a_target_cannot_hold_is_said(asked: Launch, target: str, told: str) -> None:

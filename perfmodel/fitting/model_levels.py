@@ -75,15 +75,23 @@ def levels_of(engine: str, slopes: Slopes, chips: Mapping[str, str]) -> list[Lev
     names = {m: plain_architecture(model(m).architecture) for m in rows.model.unique()}
     rows = rows.assign(chips=rows.device.map(chips), architecture=rows.model.map(names))
     which = rows.groupby(["chips", "architecture"])
-    number: Array = which.ngroup().to_numpy()
+    number = np.asarray(which.ngroup(), np.intp)
     if not len(rows):
         return []
-    design = sparse.csr_array((_level_slopes(slopes)[known], (np.arange(len(rows)), number)))
-    pull = np.full(design.shape[1], PULL)
+    values = _level_slopes(slopes)[known]
+    design = sparse.csr_array((values, (np.arange(len(rows)), number)), shape=(len(rows), number.max() + 1))
+    pull = np.full(number.max() + 1, PULL)
     logs = solved(design, _ratios(slopes)[known], slopes.weight[known], pull)
     return [
-        LevelFit(engine, *key, level=float(f"{np.exp(log):.3g}"), values=len(part), groups=part.group.nunique())
-        for log, (key, part) in zip(logs, which, strict=True)
+        LevelFit(
+            engine=engine,
+            chips=str(part.chips.iloc[0]),
+            architecture=str(part.architecture.iloc[0]),
+            level=float(f"{np.exp(log):.3g}"),
+            values=len(part),
+            groups=part.group.nunique(),
+        )
+        for log, (_, part) in zip(logs, which, strict=True)
         if part.group.nunique() >= MIN_GROUPS
     ]
 
