@@ -16,7 +16,7 @@ from perfmodel.engines.catalogue import engine
 from perfmodel.estimates.estimation.estimator import prepare
 from perfmodel.models import model
 from perfmodel.operators.step import Step
-from perfmodel.serving.fixed_concurrency import closed_loop
+from perfmodel.serving.fixed_concurrency import client_batch, closed_loop
 from perfmodel.serving.fixed_concurrency.closed_admission import place_queue
 from perfmodel.serving.offline_batches import offline
 from perfmodel.serving.open_loops import finite_run, open_loop, open_waits, prompt_delays
@@ -217,10 +217,8 @@ def batch(steps: Any = None, **fields: object) -> Any:
         "later_tokens": row(9.0),
         "planned": row(0.0),
         "ranks": row(1.0),
-        "late": row(0.0),
-        "away": row(0.0),
     }
-    return closed_loop._Batch(**{**usual, **fields})
+    return client_batch.Batch(**{**usual, **fields})
 
 
 def steps_of(**changes: object) -> Any:
@@ -290,7 +288,7 @@ def test_no_token_of_a_loop_takes_longer_than_in_steps_that_all_carry_prompts() 
 @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
 def test_a_loop_waits_in_part_as_in_groups(share: float, monkeypatch: pytest.MonkeyPatch) -> None:
     # which only bounds the sum of both
-    monkeypatch.setattr(closed_loop._Batch, "least_residence", property(lambda _: row(0.0)))
+    monkeypatch.setattr(client_batch.Batch, "least_residence", property(lambda _: row(0.0)))
     those = batch(MIXING, synchronised=row(share))
     plain, waits = closed_loop._steady_times(row(0.1), those)
     tpot, wait, _ = closed_loop._times_at(row(0.1), those)

@@ -45,13 +45,8 @@ def plan_run(arrays: Arrays, i: int, time: float) -> None:
     if not replica.busy:
         _stay_idle(arrays, i, time)
         return
-    replica.start, replica.prompt_tokens, replica.decoding, replica.steps, replica.slope = (
-        time,
-        tokens,
-        decoding,
-        1,
-        0.0,
-    )
+    replica.start, replica.prompt_tokens, replica.decoding = time, tokens, decoding
+    replica.steps, replica.slope = 1, 0.0
     if tokens > 0:
         seqs = replica.batch_seqs if decoding else 0
         replica.step = swap_time + step_time(
