@@ -298,8 +298,8 @@ def test_a_stored_value_takes_its_bits_and_its_share_of_scales(name: str, bits: 
 
 
 def test_an_unknown_format_offers_the_nearest() -> None:
-    with pytest.raises(UnknownName, match=r"number format 'q4_k_l'.*'q4_k_s'"):
-        storage("q4_k_l")
+    with pytest.raises(UnknownName, match=r"number format 'q4_k_y'.*'q4_k_s'"):
+        storage("q4_k_y")
 
 
 def test_every_alias_and_fallback_points_to_something() -> None:
