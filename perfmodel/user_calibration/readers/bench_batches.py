@@ -18,7 +18,7 @@ from typing import Any
 
 from hwdb import InputError
 from perfmodel.unit_factors import MS_PER_S
-from perfmodel.user_calibration.readers.reader import ResultReader, inner, metrics, number, text_of
+from perfmodel.user_calibration.readers.reader import ResultReader, inner, metrics, number, served_requests, text_of
 from perfmodel.user_calibration.run import MeasuredRun
 from perfmodel.workload.traces import Content
 
@@ -70,9 +70,7 @@ def _one_batch_server(record: Mapping[str, Any], place: str) -> MeasuredRun:
 
 def _offline(record: Mapping[str, Any], place: str) -> MeasuredRun:
     """Read a line of SGLang's bench_offline_throughput."""
-    served = number(record, "successful_requests", place)
-    if not served >= 1:
-        raise InputError(f"{place}: successful_requests is 0, no request was served; give a run that served some")
+    served = served_requests(record, "successful_requests", place)
     rates = {"req_s": "request_throughput", "output_tok_s": "output_throughput", "total_tok_s": "total_throughput"}
     given = {
         "engine": "sglang",

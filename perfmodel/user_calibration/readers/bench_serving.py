@@ -14,7 +14,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 from hwdb import InputError
-from perfmodel.user_calibration.readers.reader import ResultReader, metrics, number, table_rows, text_of
+from perfmodel.user_calibration.readers.reader import (
+    ResultReader,
+    failed_remarks,
+    metrics,
+    number,
+    served_requests,
+    table_rows,
+    text_of,
+)
 from perfmodel.user_calibration.run import MeasuredRun
 from perfmodel.workload.traces import Content
 
@@ -55,9 +63,7 @@ def run_of(record: Mapping[str, Any], place: str) -> MeasuredRun:
     missing = [key for key in _SUMMARY if key not in record]
     if missing:
         raise InputError(f"{place}: {missing[0]} is missing; give the whole result that the benchmark wrote")
-    served = number(record, "completed", place)
-    if not served >= 1:
-        raise InputError(f"{place}: completed is 0, no request was served; give a run that served some")
+    served = served_requests(record, "completed", place)
     isl = number(record, "total_input_tokens", place) / served
     osl = number(record, "total_output_tokens", place) / served
     load, remarks = _load(record, place, served)
@@ -78,8 +84,8 @@ def run_of(record: Mapping[str, Any], place: str) -> MeasuredRun:
         **load,
     }
     lost = number(record, "num_prompts", place) - served
-    failed = (f"{lost:.0f} of {lost + served:.0f} requests failed and are left out",) if lost > 0 else ()
-    return MeasuredRun(place, given, found, remarks + failed, _span(record, place))
+    remarks += failed_remarks(lost, lost + served)
+    return MeasuredRun(place, given, found, remarks, _span(record, place))
 
 
 def _degrees(server: Mapping[str, Any], place: str) -> dict[str, str]:

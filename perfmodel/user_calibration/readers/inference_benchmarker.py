@@ -10,7 +10,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hwdb import InputError
-from perfmodel.user_calibration.readers.reader import ResultReader, inner, metrics, number, text_of
+from perfmodel.user_calibration.readers.reader import (
+    ResultReader,
+    failed_remarks,
+    inner,
+    metrics,
+    number,
+    served_requests,
+    text_of,
+)
 from perfmodel.user_calibration.run import MeasuredRun
 from perfmodel.workload.traces import Content
 
@@ -36,9 +44,7 @@ def read_inference_benchmarker(content: Content) -> Sequence[MeasuredRun]:
 
 def _run(result: Mapping[str, Any], model: str, place: str) -> MeasuredRun:
     """Read one result."""
-    served = number(result, "successful_requests", place)
-    if not served >= 1:
-        raise InputError(f"{place}: successful_requests is 0, no request was served; give a run that served some")
+    served = served_requests(result, "successful_requests", place)
     found: dict[str, float] = {}
     for metric, (key, statistics) in TIMES.items():
         names = {f"{metric}{end}": statistic for end, statistic in statistics.items()}
@@ -55,8 +61,7 @@ def _run(result: Mapping[str, Any], model: str, place: str) -> MeasuredRun:
         "n_requests": text_of(served),
     }
     lost = number(result, "failed_requests", place)
-    remarks = (f"{lost:.0f} requests failed and are left out",) if lost > 0 else ()
-    return MeasuredRun(place, given | load, found | metrics(result, RATES, place), remarks)
+    return MeasuredRun(place, given | load, found | metrics(result, RATES, place), failed_remarks(lost))
 
 
 READER = ResultReader(

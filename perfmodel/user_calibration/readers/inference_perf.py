@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from perfmodel.unit_factors import MS_PER_S
-from perfmodel.user_calibration.readers.reader import ResultReader, inner, metrics, number, text_of
+from perfmodel.user_calibration.readers.reader import ResultReader, failed_remarks, inner, metrics, number, text_of
 from perfmodel.user_calibration.run import MeasuredRun
 from perfmodel.workload.traces import Content
 
@@ -47,9 +47,8 @@ def _run(record: Mapping[str, Any], place: str) -> MeasuredRun:
     rate = number(inner(record, "load_summary", place), "requested_rate", place)
     load = {"mode": "open", "request_rate_rps": text_of(rate)} if rate > 0 else {}
     lost = number(inner(record, "failures", place), "count", place)
-    remarks = (f"{lost:.0f} requests failed and are left out",) if lost > 0 else ()
     given = {"isl": text_of(lengths[0]), "osl": text_of(lengths[1]), **load}
-    return MeasuredRun(place=place, given=given, measured=found, remarks=remarks)
+    return MeasuredRun(place=place, given=given, measured=found, remarks=failed_remarks(lost))
 
 
 def _length(served: Mapping[str, Any], names: Sequence[str], place: str) -> float:

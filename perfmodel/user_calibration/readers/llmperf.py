@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from perfmodel.unit_factors import MS_PER_S
-from perfmodel.user_calibration.readers.reader import ResultReader, metrics, number, text_of
+from perfmodel.unit_factors import MS_PER_S, SECONDS_PER_MINUTE
+from perfmodel.user_calibration.readers.reader import ResultReader, failed_remarks, metrics, number, text_of
 from perfmodel.user_calibration.run import MeasuredRun
 from perfmodel.workload.traces import Content
 
@@ -25,7 +25,6 @@ TIMES = {
     "e2e_ms_p99": f"{_E2E}_quantiles_p99",
 }
 RATES = {"output_tok_s": "results_mean_output_throughput_token_per_s"}
-SECONDS_PER_MINUTE = 60.0
 
 
 def read_llmperf(content: Content) -> Sequence[MeasuredRun]:
@@ -42,7 +41,6 @@ def _run(record: Mapping[str, Any], place: str) -> MeasuredRun:
     if osl > 1 and found.get("e2e_ms", 0.0) > found.get("ttft_ms", 0.0) > 0:
         found["tpot_ms"] = (found["e2e_ms"] - found["ttft_ms"]) / (osl - 1.0)
     lost = number(record, "results_number_errors", place)
-    remarks = (f"{lost:.0f} requests failed and are left out",) if lost > 0 else ()
     given = {
         "model": str(record.get("model") or ""),
         "isl": text_of(isl),
@@ -51,7 +49,7 @@ def _run(record: Mapping[str, Any], place: str) -> MeasuredRun:
         "mode": "closed",
         "concurrency": text_of(number(record, "num_concurrent_requests", place)),
     }
-    return MeasuredRun(place, given, found, remarks)
+    return MeasuredRun(place, given, found, failed_remarks(lost))
 
 
 READER = ResultReader(

@@ -55,6 +55,20 @@ def metrics(record: Mapping[str, Any], names: Mapping[str, str], place: str, *, 
     return {metric: value for metric, value in found.items() if value > 0}
 
 
+def served_requests(record: Mapping[str, Any], key: str, place: str) -> float:
+    """Return how many requests a run served, under `key`; `InputError` where it served none, or does not say."""
+    served = number(record, key, place)
+    if not served >= 1:
+        raise InputError(f"{place}: {key} is 0, no request was served; give a run that served some")
+    return served
+
+
+def failed_remarks(lost: float, sent: float = math.nan) -> tuple[str, ...]:
+    """Return what a run says of requests that failed: () where none did. sent: requests in all, NaN if unknown."""
+    of_all = f" of {sent:.0f}" if math.isfinite(sent) else ""
+    return (f"{lost:.0f}{of_all} requests failed and are left out",) if lost > 0 else ()
+
+
 def table_rows(content: Content) -> Iterator[tuple[str, dict[str, str]]]:
     """Yield (place, row) of each row of a CSV table."""
     rows = csv.DictReader(io.StringIO(content.text), skipinitialspace=True)

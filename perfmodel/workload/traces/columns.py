@@ -27,16 +27,8 @@ LENGTHS = {
 #: Names of a column of times, without their unit.
 TIMES = (
     *("arrival", "TIMESTAMP", "arrival_time", "arrived_at", "arrival_timestamp", "time", "ts", "start", "start_time"),
-    *(
-        "request_time",
-        "request_start_time",
-        "request_timestamp",
-        "sent_at",
-        "created_at",
-        "submit_time",
-        "datetime",
-        "created",
-    ),
+    *("request_time", "request_start_time", "request_timestamp", "sent_at", "created_at", "submit_time", "datetime"),
+    "created",
 )
 #: Names of a column that holds input and output tokens together.
 TOTALS = ("total_tokens", "num_total_tokens")
