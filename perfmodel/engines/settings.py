@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from hwdb.tomlfile import Table
 from perfmodel.engines.overlap import ways
 from perfmodel.engines.spec import GIB, KERNEL_SOURCES
+from perfmodel.unit_factors import GB
 from perfmodel.vocabulary import FAMILIES
 
 #: Reads the value of one setting: (the file's table, key, the setting's own inline table) -> value in SI units.
@@ -173,6 +174,7 @@ SETTINGS = (
     Setting("library_kernels", "library_kernels", _families, optional=True, inherited=True),
     Setting("kernel_launches", "kernel_launches", _by_family, optional=True, inherited=True),
     Setting("weight_only_experts", "weight_only_experts", _by_name(), optional=True),
+    Setting("cut_pages", "cut_pages_gbs", _number(GB), optional=True),
     Setting("draft_host_times", "draft_host_us", _by_name(MICROSECOND), optional=True),
     Setting("host_launches", "host_launch_us", _by_name(MICROSECOND), optional=True, inherited=True),
     Setting("no_graphs", "no_graphs", _names, optional=True),

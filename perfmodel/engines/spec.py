@@ -167,6 +167,9 @@ class Engine:
         architecture, share): most of the 16-bit peak that experts with weights of 4 bits reach on devices of that
         architecture, where the release expands them with instructions of the architecture before.
 
+    Pools: cut_pages: most B/s of KV cache per request where prefill and decode workers split its heads over different
+        numbers of devices, so that pages cross in pieces of a few kB; infinite where the engine arranges them anew.
+
     Pipelines: whole_batch_decode: all running sequences go through the stages together, one stage at work at a time;
         else they are cut into micro-batches that fill all stages.
 
@@ -247,6 +250,7 @@ class Engine:
     library_kernels: tuple[str, ...] = ()
     kernel_launches: tuple[tuple[str, float], ...] = ()
     weight_only_experts: tuple[tuple[str, float], ...] = ()
+    cut_pages: float = math.inf
     host_launches: tuple[tuple[str, float], ...] = ()
     draft_host_times: tuple[tuple[str, float], ...] = ()
     no_graphs: tuple[str, ...] = ()

@@ -25,7 +25,7 @@ from perfmodel.estimates.latency_percentiles import percentiles, within_class
 from perfmodel.estimates.ranges import intervals, weight_read_bound
 from perfmodel.estimates.ranges.causes import LOADS, Causes
 from perfmodel.lazy_fields import LazyFields
-from perfmodel.memory import GB
+from perfmodel.unit_factors import GB
 from perfmodel.vocabulary import BASES
 from perfmodel.workload import METRICS, RANKS, STATISTICS
 

@@ -14,10 +14,9 @@
 
 `engines` fits host constants and kernel factors of all engines and devices at once, each device drawn to what its
 engine and its chip family share; the strength of the pull is judged on models that a fit left out (`--cross-validate`).
-With `--engine`, chip families are fitted on the runs of these engines alone. `devices` fits kernel factors
-of some devices, drawn to those of their class, while engines stay as they are. `levels` fits how
-much longer all kernels of an architecture take under an engine on a family of chips, while factors stay.
-`intervals` fits the spreads behind 80 %
+With `--engine`, chip families are fitted on the runs of these engines alone. `devices` fits kernel factors of some
+devices, drawn to those of their class, while engines stay as they are. `levels` fits how much longer all kernels of an
+architecture take under an engine on a family of chips, while factors stay. `intervals` fits the spreads behind 80 %
 intervals of whole deployments (some minutes), `power` the constants of watts with their intervals, `caps` how power
 limits slow work, on sweeps of the limit among the runs and in a table (RATES.csv: device, op, tok_s, note). `kernels`
 makes the table of watts of single kernels from a folder of AIConfigurator's tables, `transfer` fits the spreads of

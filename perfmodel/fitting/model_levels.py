@@ -22,12 +22,17 @@ from perfmodel.models import model
 
 #: Weight of the residual that draws the logarithm of a level to 0. Chosen on the train split, factors fitted without
 #: the part that is left out, four parts, two ways to deal each: groups of runs, and whole pairs of model and device.
-#: Median group's error of TPOT and of throughput, without levels: 11.3, 11.7 % and 11.3, 11.5 % (groups); 12.5, 12.6 %
-#: and 11.7, 12.4 % (pairs). Drawn by 1.5: 10.5, 11.4 and 10.9, 11.2; 12.1, 11.9 and 11.4, 11.9. By 2: 10.7, 11.4 and
-#: 10.9, 11.4; 12.0, 11.8 and 11.5, 12.0. By 3: 10.8, 11.4 and 11.4, 11.3; 12.0, 12.0 and 11.5, 12.1. TTFT: 20.5 to
-#: 21.1, 20.9 % (groups), 20.4 to 20.7, 19.1 to 19.2 % (pairs) by 2. Dropped, with families by the model's name: a level
-#: under an engine on all chips (TPOT 11.3 to 11.9 where it was 11.3 to 11.7), under all engines (12.0 to 12.2), of one
-#: device (11.3), of formats, degrees of parallelism, modes of arrival, pools or engine versions (11.3 to 12.1).
+#: Error of the median group in percent, before `MIN_GROUPS`; two figures are the two ways to deal:
+#:
+#:     weight   | TPOT, groups | tok/s, groups | TPOT, pairs | tok/s, pairs
+#:     no level | 11.3, 11.7   | 11.3, 11.5    | 12.5, 12.6  | 11.7, 12.4
+#:     1.5      | 10.5, 11.4   | 10.9, 11.2    | 12.1, 11.9  | 11.4, 11.9
+#:     2        | 10.7, 11.4   | 10.9, 11.4    | 12.0, 11.8  | 11.5, 12.0
+#:     3        | 10.8, 11.4   | 11.4, 11.3    | 12.0, 12.0  | 11.5, 12.1
+#:
+#: TTFT with 2: 20.5 to 21.1 and 20.5 to 20.9 (groups), 20.4 to 20.7 and 19.1 to 19.2 (pairs). Dropped, as TPOT gained
+#: less or lost: a level under an engine on all chips, under all engines, of one device, of formats, degrees of
+#: parallelism, modes of arrival, pools or engine versions.
 PULL = 2.0
 #: Fewest groups of runs that show a level of their own. Chosen: one alone says as much of its source as of the model
 #: (MI325X under vLLM with Kimi-K2.5: 1.65), and TTFT of left-out groups stays at 20.3 and 20.5 % with two.

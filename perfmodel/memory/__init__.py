@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from perfmodel.memory.budget import GB, Memory, memory_budget
+from perfmodel.memory.budget import Memory, memory_budget
 from perfmodel.memory.kv_cache import sequence_bytes
 from perfmodel.memory.pages import paged_bytes
 from perfmodel.memory.remarks import held_back

@@ -13,6 +13,7 @@ from perfmodel.hardware import Hardware
 from perfmodel.memory.kv_cache import sequence_bytes
 from perfmodel.memory.pages import paged_bytes
 from perfmodel.memory.weights import adapters_held, weights_in_host, weights_per_device
+from perfmodel.unit_factors import GB
 
 #: Bytes of activations per token and value of the widest layer: input, normed input, both up-projections and product in
 #: 16 bit, of which half live at once.
@@ -21,7 +22,6 @@ _ACTIVATION_BYTES = 5.0
 _LOGIT_BYTES = 4.0
 #: Sequences whose logits exist at once in a step of engines that do not warm up their sampler; assumed.
 _LOGIT_ROWS = 256.0
-GB = 1e9
 
 
 @dataclass(frozen=True)

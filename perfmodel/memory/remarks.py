@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from perfmodel.engines import Engine
-from perfmodel.memory.budget import GB
 from perfmodel.models import ModelSpec
+from perfmodel.unit_factors import GB
 
 #: Share of the device from which what the sampler holds back is worth a remark; chosen.
 _WORTH_A_REMARK = 0.02

@@ -20,6 +20,7 @@ TABLE = Path(__file__).with_name("model_levels.toml")
 _BESIDE = re.compile(r"For(CausalLM|ConditionalGeneration)$|[^a-z0-9]", re.IGNORECASE)
 
 
+@cache
 def plain_architecture(name: str) -> str:
     """Return the name of an architecture as the table of levels spells it, from a class or a `model_type`.
 

@@ -31,14 +31,6 @@ NODE_DEVICES = 16.0
 #: Share of a network's rate that KV transfers reach, and most B/s of one network port. Measured: 87 GB/s over 4 ports
 #: of 200 Gb/s, 190 GB/s over 8 of 400 Gb/s (kvcache-ai/Mooncake README.md, transfer engine, 2025).
 NETWORK_SHARE, PORT_MOST = 0.87, 24e9
-#: Most B/s of KV cache per request where the workers split its heads over different numbers of devices, so that pages
-#: are cut into pieces of a few kB. Measured: NIXL under vLLM 0.11, gpt-oss-120b on H100, one request per second or 4 to
-#: 8 users: 737 MB from TP1 to TP2 0.32 s, 369 MB from TP1 to TP4 0.13 s and from TP2 to TP4 0.14 s more than prompts of
-#: the same pools and a hand-over between equal ones take (anyscale/ray-serve-llm-perf-examples, 2025-10).
-CUT_PAGES = 2.7e9
-#: Engines, as catalogue files name them, whose connector does so. Published pools of later vLLM (InferenceX, MiniMax
-#: M2.5 and M3 with more devices per decode worker) show no such wait; TensorRT-LLM arranges the pages anew first.
-_CUTTING = ("vllm-v1",)
 #: Devices at the two ends of one transfer: each device sends its share to one other.
 _PAIR = 2.0
 
@@ -136,11 +128,10 @@ def cut_bandwidth(engine: Engine, model: ModelSpec, ways: tuple[Array, Array]) -
     """Return the most B/s per device at which pages cross that are cut by heads, (N,); infinite where none are.
 
     ways: devices that split the heads of a prefill worker and of a decode worker, (N,) each. The devices of either end
-    that holds more of a request's cache share `CUT_PAGES`.
+    that holds more of a request's cache share `Engine.cut_pages`.
     """
     shards = [np.minimum(n, model.kv_heads) for n in ways]
-    cut = (shards[0] != shards[1]) & (engine.name in _CUTTING)
-    return np.where(cut, CUT_PAGES / np.minimum(*shards), np.inf)
+    return np.where(shards[0] != shards[1], engine.cut_pages / np.minimum(*shards), np.inf)
 
 
 def least_group(devices: tuple[Array, Array], workers: tuple[Array, Array]) -> Array:

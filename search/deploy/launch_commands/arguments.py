@@ -19,8 +19,10 @@ from search.deploy.engine_settings.templates import NODE_DEVICES, Template, node
 from search.deploy.launch import DECODE, SERVE, Launch, Pool
 
 #: Settings whose default needs no flag, with that default; others are always written.
-PLAIN = {"tp": 1, "total_tp": 1, "pp": 1, "dp": 1, "cp": 1, "kvp": 1, "ep": 1, "attention_dp": False, "experts": False}
-PLAIN |= {"rank_balance": False}
+PLAIN = {
+    **dict.fromkeys(("tp", "total_tp", "pp", "dp", "cp", "kvp", "ep"), 1),
+    **dict.fromkeys(("attention_dp", "experts", "rank_balance"), False),
+}
 #: Lines of a command are broken before a flag from this length on.
 WIDTH = 100
 

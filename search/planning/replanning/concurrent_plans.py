@@ -1,10 +1,9 @@
 """Make several plans at once, whose estimates are computed in common batches; that takes little longer than one plan.
 
-A small plan spends most of its time on calls of the estimator for few candidates. Here the plans run
-in turn, in a fixed order (`perfmodel.cooperative_tasks`). A plan that needs estimates waits until all
-others need some or are done; one call then answers all of them. A candidate has the same figures alone and in a batch,
-so that the plans are the same as if they were made one after the other. Questions after the end of a job are answered
-at once.
+A small plan spends most of its time on calls of the estimator for few candidates. Here the plans run in turn, in a
+fixed order (`perfmodel.cooperative_tasks`). A plan that needs estimates waits until all others need some or are done;
+one call then answers all of them. A candidate has the same figures alone and in a batch, so that the plans are the same
+as if they were made one after the other. Questions after the end of a job are answered at once.
 """
 
 from __future__ import annotations
