@@ -475,9 +475,28 @@ KV_BYTES = {
     "distilbert/distilgpt2": 6 * 12 * 128 * BF16,
     "openbmb/MiniCPM-2B-sft-bf16": 40 * 36 * 128 * BF16,
     "openbmb/MiniCPM4-0.5B": 24 * 2 * 128 * BF16,
+    "LiquidAI/LFM2.5-8B-A1B": 6 * 8 * 128 * BF16,  # the other 18 layers are convolutions
+    "baidu/ERNIE-4.5-VL-28B-A3B-PT": 28 * 4 * 256 * BF16,
+    "baidu/ERNIE-4.5-VL-424B-A47B-PT": 54 * 8 * 256 * BF16,
+    "kakaocorp/kanana-2-30b-a3b-instruct": 48 * MLA * BF16,
+    "skt/A.X-K1": 61 * MLA * BF16,
+    "openbmb/MiniCPM5-1B": 24 * 2 * 256 * BF16,
+    "openbmb/MiniCPM5-2B": 42 * 2 * 256 * BF16,
     "microsoft/bitnet-b1.58-2B-4T": 30 * 5 * 256 * BF16,
     "ai21labs/AI21-Jamba-Reasoning-3B": 2 * 1 * 256 * BF16,
 }
+
+
+@pytest.mark.parametrize(
+    ("seen", "text"),
+    [
+        ("baidu/ERNIE-4.5-VL-28B-A3B-PT", "baidu/ERNIE-4.5-21B-A3B-PT"),
+        ("baidu/ERNIE-4.5-VL-424B-A47B-PT", "baidu/ERNIE-4.5-300B-A47B-PT"),
+    ],
+)
+def test_experts_for_images_lie_in_memory_and_no_token_of_text_uses_them(seen: str, text: str) -> None:
+    assert model(seen).parameters(active=True) == model(text).parameters(active=True)
+    assert model(seen).parameters() > 1.2 * model(text).parameters()
 
 
 def test_every_base_has_its_kv_bytes_derived_by_hand() -> None:

@@ -82,7 +82,8 @@ class Block:
 
     Attributes:
         norms: norm vectors of the model's width per layer.
-        extra_parameters: further parameters per layer (biases of norms).
+        extra_parameters: further parameters per layer (biases of norms, experts for images).
+        idle_parameters: those of `extra_parameters` that a token of text does not use (experts for images).
         joined: whether these are parts of the layers of another block and do not count as layers (Falcon-H1, whose
             layers have attention beside Mamba; LongCat-Flash, whose layers have attention twice).
     """
@@ -92,6 +93,7 @@ class Block:
     mlp: Mlp | None
     norms: int = 2
     extra_parameters: int = 0
+    idle_parameters: int = 0
     joined: bool = False
 
     def projections(self, hidden: int) -> tuple[Projection, ...]:
@@ -101,7 +103,7 @@ class Block:
 
     def parameters(self, hidden: int, active: bool = False) -> int:
         """Count the parameters of one layer of a model of width `hidden`; with `active`, those that one token uses."""
-        total = self.norms * hidden + self.extra_parameters
+        total = self.norms * hidden + self.extra_parameters - (self.idle_parameters if active else 0)
         total += sum(p.parameters for p in self.projections(hidden))
         if self.mixer:
             total += self.mixer.parameters_beside

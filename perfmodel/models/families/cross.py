@@ -53,15 +53,19 @@ def ernie_vl(c: Fields) -> ModelSpec:
 
     The experts for images are counted as parameters of the layers; a token of text uses those for text.
 
-    Keys: moe_num_experts and moe_intermediate_size as lists (text, images), and those of ERNIE 4.5.
+    Keys: moe_num_experts (one number: as many for images) and moe_intermediate_size as lists (text, images), and those
+    of ERNIE 4.5. What a file leaves out is as in Ernie4_5_VLMoeTextConfig of transformers 5: the first layer is dense.
     """
+    if not any(c.has(key) for key in ("mlp_layer_types", "moe_layer_start_index", "first_k_dense_replace")):
+        c = c.stating(first_k_dense_replace=1)
     pairs = {key: c.items(key, 2) for key in ("moe_num_experts", "moe_intermediate_size") if _is_list(c, key)}
     text = c.stating(**{key: pair[0] for key, pair in pairs.items()})
     seen = c.stating(**{key: pair[1] for key, pair in pairs.items()})
     spec = decoder(text, by_name()["ernie4_5_moe"])
     images = seen.count("moe_num_experts", default=0), seen.count("moe_intermediate_size", default=0)
     extra = images[0] * Mlp(intermediate=images[1], experts=1, top_k=1).expert_parameters(spec.hidden) if pairs else 0
-    blocks = [replace(b, extra_parameters=extra) if b.mlp and b.mlp.experts else b for b in spec.blocks]
+    both = {"extra_parameters": extra, "idle_parameters": extra}
+    blocks = [replace(b, **both) if b.mlp and b.mlp.experts else b for b in spec.blocks]
     return replace(spec, blocks=tuple(blocks))
 
 
