@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from hwdb.csvfile import check_fields
+from hwdb.csvfile import check_fields, with_commas
 from hwdb.errors import InputError, UnknownName
 from hwdb.tomlfile import read_text, read_toml
 
@@ -82,7 +82,8 @@ def read_grid_hours(path: str | Path, region: str = "") -> tuple[float, ...]:
     hour: counted from 0 (of a day or on through a year), or a date and time such as 2025-01-31T14:00. region: where the
     file has a column `region`, the one that counts. Raises `InputError` for a file that leaves an hour of the day out.
     """
-    text, name = read_text(path, "table of grid intensities"), str(path)
+    name = str(path)
+    text = with_commas(read_text(path, "table of grid intensities"), name)
     check_fields(text, name)
     rows = list(csv.DictReader(io.StringIO(text, newline="")))
     named = {key.strip() for key in rows[0]} if rows else set()

@@ -32,6 +32,15 @@ _CHUNK = _MIB
 #: What to do about a file that cannot be read, where the reader knows nothing better.
 GIVE_ANOTHER = "give the path of an existing file"
 GZIP_MAGIC = b"\x1f\x8b"
+#: First bytes of files that hold tables and are no text -> what they are.
+_NO_TEXT = {
+    b"PK\x03\x04": "a spreadsheet or a zip archive",
+    b"\xd0\xcf\x11\xe0": "a spreadsheet of the old kind (.xls)",
+    b"PAR1": "a Parquet file",
+    b"%PDF": "a PDF file",
+}
+#: Bytes at the beginning of a file that show whether every other one is 0 (UTF-16 without its mark).
+_LOOK = 200
 #: `zlib`'s code for the gzip format.
 _GZIP_FORMAT = 31
 
@@ -54,7 +63,9 @@ def read_errors(path: str | Path, what: str, remedy: str = GIVE_ANOTHER) -> Iter
     except PermissionError:
         raise InputError(f"{path}: may not be read; check the permissions of the {what}") from None
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: byte {error.start} is not UTF-8; save the {what} as UTF-8 text") from None
+        raise InputError(
+            f"{path}: byte {error.start} is not UTF-8; save the {what} as UTF-8 text (in Excel: CSV UTF-8)"
+        ) from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}); {remedy}") from None
 
@@ -159,6 +170,9 @@ def read_table_text(path: str | Path, what: str, remedy: str = GIVE_ANOTHER, mos
         raw = read_bytes(path, what, most)
         if raw.startswith(GZIP_MAGIC) or str(path).endswith(".gz"):
             raw = _unpacked(raw, path, what, most)
+        kind = next((kind for magic, kind in _NO_TEXT.items() if raw.startswith(magic)), "")
+        if kind:
+            raise InputError(f"{path}: is {kind}, not a {what}; save it as CSV in UTF-8")
         return _decoded(raw)
 
 
@@ -171,6 +185,10 @@ def _decoded(raw: bytes) -> str:
         text = raw.decode("utf-16", "replace")
         if 2 * len(text.encode("ascii", "ignore").replace(b"\0", b"")) > len(text):
             return text
+    begin = raw[:_LOOK]
+    for first, coding in ((1, "utf-16-le"), (0, "utf-16-be")):
+        if len(begin) > 1 and not begin[first::2].strip(b"\0") and begin[1 - first :: 2].isascii():
+            return raw.decode(coding)
     return raw.decode("utf-8-sig")
 
 

@@ -205,10 +205,17 @@ def test_columns_that_are_not_read_are_told_once(tmp_path: Path, capsys: pytest.
 
 
 @pytest.mark.parametrize("command", [["calibrate", "{table}", *OWN], ["predict", "{table}"]])
-def test_a_table_with_semicolons_is_told(
+def test_a_table_as_a_spreadsheet_with_decimal_commas_writes_it_is_read_as_its_csv(
     command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    table = tmp_path / "own.csv"
-    table.write_text("model;device;concurrency;ttft_ms\nmeta-llama/Llama-3.1-8B;l4;1;60,5\n", encoding="utf-8")
-    assert cli.main([word.format(table=table) for word in command]) == 2
-    assert "separated by semicolons" in " ".join(capsys.readouterr().err.split())
+    table, plain = (
+        tmp_path / "own.csv",
+        "model,device,isl,osl,concurrency,ttft_ms\nmeta-llama/Llama-3.1-8B,l4,512,64,1,260.5\n",
+    )
+    found = []
+    for text in (plain, "sep=;\n" + plain.replace(",", ";").replace(".5\n", ",5\n"), plain.replace(",", "\t")):
+        table.write_text(text, encoding="utf-16")
+        assert cli.main([word.format(table=table) for word in command]) == 0
+        found.append(capsys.readouterr().out)
+    assert found[0] == found[1] == found[2]
+    assert found[0]

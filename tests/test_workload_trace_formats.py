@@ -417,7 +417,12 @@ def test_added_turns_of_aiperf_keep_the_hashes_of_their_first_turn(tmp_path: Pat
         ('{"session_id": "a", "input_length": 5}', "'output_length' is missing; an AIPerf line has"),
         ("name,age\nbob,5\n", "line 1: no column for input tokens among name, age; name it input_tokens"),
         ('{"benchmarks": []}', "'benchmarks' lists none"),
-        ("arrival_s;input_tokens;output_tokens\n0;5;5\n", "are separated by semicolons; separate them by commas"),
+        ("arrival_s|input_tokens|output_tokens\n0|5|5\n", "are separated by bars; separate them by commas"),
+        (
+            "arrival_s;input_tokens;output_tokens\n0,5;5;5\n1,5;2.048;5\n",
+            r"line 3: '2\.048' may mean 2048 or a decimal; write 2048",
+        ),
+        ("arrival_s\tinput_tokens\toutput_tokens\n0\t1,024\t5\n", "line 2: '1,024' may mean 1024 or a decimal"),
         ('[{"input_tokens": [1], "output_tokens": {}}]', r"entry 1: input_tokens '\[1\]' is not a finite number"),
         ('[{"input_tokens": 5, "output_tokens": 5}, {"input_tokens": 5}]', "entry 2: 'output_tokens' is missing"),
         ("\n\nname,age\nbob,5\n", "no column for input tokens among name, age"),

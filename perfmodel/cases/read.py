@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwdb import InputError, infile
-from hwdb.csvfile import check_fields
+from hwdb.csvfile import check_fields, with_commas
 from hwdb.tomlfile import Table
 from perfmodel.arrays import Array, Mask
 from perfmodel.cases.table import EMPTY, NUMBER_COLUMNS, RECIPES, SHARE_COLUMNS, TEXT_COLUMNS, Column
@@ -75,6 +75,7 @@ def read_cases(path: str | Path) -> Cases:
     import pandas as pd
 
     text = infile.read_table_text(path, "CSV table", "give a CSV (or .csv.gz) with a header line")
+    text = with_commas(text, str(path))
     check_fields(text, str(path))
     try:
         frame = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False, low_memory=False)

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from hwdb import InputError, infile, outfile
+from hwdb.csvfile import with_commas
 from perfmodel.arrays import NAN, Array, Index
 from perfmodel.workload.traces import Peak, Trace, Whole, peak_of
 
@@ -187,7 +188,10 @@ def _peak(path: str, notes: dict[str, str]) -> Peak | None:
 def _lines(path: str | Path) -> list[str]:
     """Return the lines of the file; raise `InputError` where it cannot be read."""
     remedy = f"give an existing CSV with {','.join(REQUIRED)}"
-    return infile.read_table_text(path, "histogram", remedy, infile.MOST_CONFIG).splitlines()
+    lines = infile.read_table_text(path, "histogram", remedy, infile.MOST_CONFIG).splitlines()
+    notes = {n: line for n, line in enumerate(lines) if line.startswith("#")}
+    body = "\n".join("" if n in notes else line for n, line in enumerate(lines))
+    return [notes.get(n, line) for n, line in enumerate(with_commas(body, str(path)).splitlines())]
 
 
 def _note(line: str) -> tuple[str, str]:

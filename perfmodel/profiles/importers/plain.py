@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwdb import InputError, UnknownName, infile, outfile
+from hwdb.csvfile import with_commas
 from perfmodel.arrays import Array
 from perfmodel.profiles.importers.rows import COLUMNS, NUMBERS, ON_DISK, TEXT, Rows, rows_of
 
@@ -23,7 +24,7 @@ FROM_DISK = {ON_DISK.get(name, (name, 1.0))[0]: (name, ON_DISK.get(name, (name, 
 
 def open_text(path: Path) -> TextIO:
     """Open a file as text, decompressed where it is gzipped. Raises `InputError` if it cannot be read."""
-    return io.StringIO(infile.read_table_text(path, "CSV file"), newline="")
+    return io.StringIO(with_commas(infile.read_table_text(path, "CSV file"), str(path)), newline="")
 
 
 def read_table(path: Path) -> tuple[list[str], list[list[str]]]:

@@ -71,8 +71,10 @@ def failed_remarks(lost: float, sent: float = math.nan) -> tuple[str, ...]:
 
 def table_rows(content: Content) -> Iterator[tuple[str, dict[str, str]]]:
     """Yield (place, row) of each row of a CSV table."""
-    rows = csv.DictReader(io.StringIO(content.text), skipinitialspace=True)
-    yield from ((f"{content.path}, line {n}", row) for n, row in enumerate(rows, 2))
+    text = content.text.lstrip("\r\n")  # blank lines above the header, which would count as one
+    above = content.text[: len(content.text) - len(text)].count("\n")
+    rows = csv.DictReader(io.StringIO(text), skipinitialspace=True)
+    yield from ((f"{content.path}, line {rows.line_num + above}", row) for row in rows)
 
 
 def inner(record: Mapping[str, Any], key: str, place: str) -> Mapping[str, Any]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hwdb import InputError
+from hwdb.csvfile import with_commas
 
 #: Numbers of a JSON file are kept in 64 bits.
 LARGEST = 2**63
@@ -81,6 +82,8 @@ def content_of(text: str, path: str) -> Content:
     if not head:
         raise InputError(f"{path}: the file is empty; give one with at least one request")
     if head[0] not in "{[":
+        text = with_commas(text, path)
+        head = next((line.strip() for line in io.StringIO(text) if line.strip()), "")
         fields = next(csv.reader([head], skipinitialspace=True), [])
         return Content(text, path, head, "table", tuple(f.strip() for f in fields))
     first = _parsed(head)
