@@ -257,3 +257,16 @@ def test_a_bad_case_does_not_stop_the_others(capsys: pytest.CaptureFixture[str],
     assert math.isfinite(rows[0]["ttft_ms"])
     for row, part in zip(rows[1:], ("nobody/nothing", "h100-smx", "many", "-1", "x"), strict=True):
         assert part in row["error"]
+
+
+def test_predict_names_the_first_case_that_failed_and_ends_with_2_where_all_did(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table, head = tmp_path / "cases.csv", "model,device,isl,osl,concurrency\n"
+    good, bad = "meta-llama/Llama-3.1-8B,l4,64,8,1\n", "meta-llama/Llama-3.1-8B,l4,64,-8,1\n"
+    for text, code in ((head + good + bad, 0), (head + bad, 2)):
+        table.write_text(text, encoding="utf-8")
+        assert cli.main(["predict", str(table)]) == code
+        out, err = capsys.readouterr()
+        assert "case 2: osl -8" in err if code == 0 else "case 1: osl -8" in err
+        assert len(out.splitlines()) == len(text.splitlines())  # what is known is written all the same

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from hwdb import outfile
+from hwdb import InputError, outfile
 from search.output.clean_text import cell, printable
 from search.output.value_format import Row, json_value
 
@@ -49,7 +49,10 @@ def shown_on(stream: TextIO, text: str) -> str:
 def write_predictions(frame: pd.DataFrame, path: Path | None, *, as_json: bool) -> None:
     """Write a frame of predictions as CSV, or as JSON where `as_json`, to `path` or (None) to stdout.
 
-    With a path, stderr says how many cases were predicted and how many failed.
+    stderr says how many cases failed, and why the first of them did; with a path, also how many were predicted.
+
+    Raises:
+        InputError: after writing, where not one case could be predicted.
     """
     if as_json:
         text = to_json([{str(c): v for c, v in row.items()} for row in frame.to_dict(orient="records")]) + "\n"
@@ -57,10 +60,17 @@ def write_predictions(frame: pd.DataFrame, path: Path | None, *, as_json: bool) 
         text = _table(frame)
     if path is None:
         sys.stdout.write(shown_on(sys.stdout, text))
-        return
-    write_text(path, text)
-    failed = int((frame["error"] != "").sum())
-    print(f"{path}: {len(frame) - failed} of {len(frame)} cases predicted, {failed} failed", file=sys.stderr)
+    else:
+        write_text(path, text)
+    failed = (frame["error"] != "").to_numpy()
+    count = int(failed.sum())
+    first = f"case {int(failed.argmax()) + 1}: {frame['error'].iloc[int(failed.argmax())]}" if count else ""
+    if count and count == len(frame):
+        raise InputError(f"no case could be predicted, the column error says why; {first}")
+    why = f"; the column error says why, first of {first}" if count else ""
+    if path is not None or count:
+        place = f"{path}: " if path is not None else ""
+        print(f"{place}{len(frame) - count} of {len(frame)} cases predicted, {count} failed{why}", file=sys.stderr)
 
 
 def _table(frame: pd.DataFrame) -> str:
