@@ -74,24 +74,34 @@ def _run(words: Sequence[str], stdout: TextIO) -> int:
     except PerfmodelError as error:
         return _fail(str(error), error.exit_code)
     except typer.TyperException as error:
-        return _fail(error.format_message(), error.exit_code)
+        return _fail(_with_way_out(error), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         return _fail("interrupted", INTERRUPTED)
     except (BrokenPipeError, SystemExit):  # whoever read our output has closed it; typer exits with SystemExit then
         _discard(stdout)
+        _discard(sys.stderr)
         return 0
     except OSError as error:
         _discard(stdout)
         return _fail(f"{error.filename or 'output'}: {error.strerror or error}", BAD_INPUT)
 
 
-def _discard(stdout: TextIO) -> None:
-    """Send to nowhere what is left to be written to `stdout`, so that Python does not fail again when it ends."""
-    if stdout is None or stdout is not sys.__stdout__:  # whoever took the place of the process's own decides
+def _with_way_out(error: typer.TyperException) -> str:
+    """Return the message about the use of a command, with the words that show its help where it says no way out."""
+    message, context = error.format_message(), getattr(error, "ctx", None)
+    bare = message.startswith(("Missing ", "No such command", "Got unexpected", "Option "))
+    if not bare or context is None or "Did you mean" in message:
+        return message
+    return f"{message.rstrip('.')}; {context.command_path} --help shows what is taken"
+
+
+def _discard(stream: TextIO) -> None:
+    """Send to nowhere what is left to be written to `stream`, so that Python does not fail again when it ends."""
+    if stream is None or stream not in (sys.__stdout__, sys.__stderr__):  # whoever took their place decides
         return
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
-        os.dup2(nowhere, stdout.fileno())
+        os.dup2(nowhere, stream.fileno())
     except (OSError, ValueError):
         return
     finally:
@@ -119,7 +129,10 @@ def _fail(message: str, code: int) -> int:
         half = LONGEST_MESSAGE // 2
         message = f"{message[:half]} [...] {message[-half:]}"
     text = message if message.startswith("Usage:") else error_lines(f"error: {message}", sys.stderr)
-    print(text, file=sys.stderr)
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except BrokenPipeError:  # as with `2>&1 | head`
+        _discard(sys.stderr)
     return code
 
 

@@ -323,6 +323,15 @@ def process(*arguments: str, **options: object) -> subprocess.CompletedProcess[s
     return subprocess.run(command, text=True, env=environment, capture_output=True, check=False, **options)  # type: ignore[call-overload,no-any-return]
 
 
+def test_an_error_keeps_its_exit_code_where_nobody_reads_it() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    for words in (["hw"], ["frobnicate"]):  # a page of help, a sentence
+        done = subprocess.run([sys.executable, "-m", "cli", *words], stdout=write, stderr=write, check=False)
+        assert done.returncode == 2
+    os.close(write)
+
+
 def test_a_closed_pipe_is_no_error() -> None:
     command = f"{sys.executable} {ROOT / 'cli.py'} hw list --csv | head -1; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(

@@ -72,7 +72,7 @@ def test_options_keep_their_types_and_messages(capsys: pytest.CaptureFixture[str
     from cli import main
 
     assert main(["plan", "x.toml", "--top", "none"]) == 2
-    assert "Input should be a valid integer" in capsys.readouterr().err
+    assert "'none' is no number in the usual spelling; give a whole number in digits" in capsys.readouterr().err
     assert main(["plan", "x.toml", "--top", "0"]) == 2
     assert "greater than or equal to 1" in capsys.readouterr().err
 

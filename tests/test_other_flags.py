@@ -6,7 +6,7 @@ import pytest
 
 from cli import main
 from perfmodel import glossary
-from perfmodel.workload import SLO_KEYS, slo_keys_like
+from perfmodel.workload import SLO_KEYS, Objective, objective_as_typed, slo_keys_like
 
 
 @pytest.mark.parametrize(
@@ -120,3 +120,27 @@ def test_impossible_numbers_are_named_by_their_flag(
 ) -> None:
     assert main(["estimate", "Qwen/Qwen3-8B", "--device", "h100-sxm", *words]) == 2
     assert told in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    ("text", "metric", "statistic", "seconds"),
+    [
+        ("ttft=500ms", "ttft", "mean", 0.5),
+        ("p95_ttft_ms=500", "ttft", "p95", 0.5),
+        ("TTFT p90 <= 0.5 s", "ttft", "p90", 0.5),
+        ("tpot≤50ms", "tpot", "mean", 0.05),
+        ("median itl < 20ms", "itl", "p50", 0.02),
+        ("E2E latency (p99) < 10 seconds", "e2e", "p99", 10.0),
+        ("ttft_s=0.5", "ttft", "mean", 0.5),
+        ("ttft_ms_p90=0.5s", "ttft", "p90", 0.5),  # the unit beside the number counts
+    ],
+)
+def test_a_bound_is_read_as_people_write_it(text: str, metric: str, statistic: str, seconds: float) -> None:
+    assert objective_as_typed(text) == Objective(metric, statistic, seconds)
+
+
+@pytest.mark.parametrize(
+    "text", ["ttft=500", "ttft p90 p99<3s", "ttft tpot<3s", "foo ttft<3s", "ttft<0s", "ttft=-3s", ""]
+)
+def test_a_bound_that_does_not_say_one_thing_is_none(text: str) -> None:
+    assert objective_as_typed(text) is None

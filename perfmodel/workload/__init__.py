@@ -34,7 +34,16 @@ from perfmodel.workload.output_lengths import (
     uncut,
 )
 from perfmodel.workload.output_lengths import quantile as output_quantile
-from perfmodel.workload.slo import METRICS, RANKS, SLO_KEYS, STATISTICS, Objective, Slo, slo_keys_like
+from perfmodel.workload.slo import (
+    METRICS,
+    RANKS,
+    SLO_KEYS,
+    STATISTICS,
+    Objective,
+    Slo,
+    objective_as_typed,
+    slo_keys_like,
+)
 from perfmodel.workload.traces import Peak, Period, Trace, hours_of_day, peak_of, periods_of
 from perfmodel.workload.workload import ARRIVALS, POISSON_CV, Arrival, Workload
 
@@ -75,6 +84,7 @@ __all__ = [
     "longest",
     "longest_over_mean",
     "measured_per_client",
+    "objective_as_typed",
     "output_quantile",
     "peak_of",
     "periods_of",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from hwdb import InputError, nearest
-from perfmodel.unit_factors import MS_PER_S
+from perfmodel.unit_factors import MS_PER_S, US_PER_S
 
 #: Latencies that can be bounded: time to first token, time per output token, inter-token latency, end-to-end latency.
 METRICS = ("ttft", "tpot", "itl", "e2e")
@@ -74,8 +75,42 @@ class Slo:
         return cls(objectives=(*objectives, *(Objective.from_key(k, v) for k, v in milliseconds.items())))
 
 
+#: A bound as people write it: words, a sign, a number, perhaps a unit of time.
+_TYPED = re.compile(r"\s*([\w\s.\-()]+?)\s*(?:<=|=<|≤|==?|<|:)\s*(\d+(?:\.\d*)?|\.\d+)\s*([a-zµμ]*)\s*", re.IGNORECASE)
+#: Unit of time -> milliseconds.
+_MILLISECONDS = {
+    **dict.fromkeys(("ms", "msec", "millisecond", "milliseconds"), 1.0),
+    **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), MS_PER_S),
+    **dict.fromkeys(("us", "µs", "μs"), MS_PER_S / US_PER_S),
+}
+#: Other words for a statistic and a latency; "" for those that say no more.
+_WORDS = {
+    **{word: word for word in (*METRICS, *STATISTICS)},
+    "avg": "mean", "average": "mean", "median": "p50", "e2el": "e2e", "latency": "",
+}
 #: Every key an `[slo]` table may hold.
 SLO_KEYS = tuple(f"{m}_ms" + ("" if s == "mean" else f"_{s}") for m in METRICS for s in STATISTICS)
+
+
+def objective_as_typed(text: str) -> Objective | None:
+    """Return the bound that a text states with its unit, its words in any order; None where it does not say one thing.
+
+    >>> objective_as_typed("TTFT p90 <= 0.5 s")
+    Objective(metric='ttft', statistic='p90', limit=0.5)
+    >>> objective_as_typed("p95_tpot=50ms").key, objective_as_typed("ttft=500")
+    ('tpot_ms_p95', None)
+    """
+    found = _TYPED.fullmatch(text)
+    if not found:
+        return None
+    words = re.findall(r"[a-zµμ0-9]+", found[1].lower())
+    units = [found[3].lower()] if found[3] else [word for word in words if word in _MILLISECONDS]
+    said = {_WORDS.get(word) for word in words if word not in _MILLISECONDS} - {""}
+    metrics, statistics = [m for m in METRICS if m in said], [s for s in STATISTICS if s in said]
+    if len(metrics) != 1 or len(statistics) > 1 or len(units) != 1 or units[0] not in _MILLISECONDS or None in said:
+        return None
+    limit = float(found[2]) * _MILLISECONDS[units[0]] / MS_PER_S
+    return Objective(metrics[0], (statistics or ["mean"])[0], limit) if limit > 0 else None
 
 
 def slo_keys_like(word: str) -> list[str]:

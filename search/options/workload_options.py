@@ -152,7 +152,10 @@ class SloOptions:
     ] = "mean"
     slo: Annotated[
         list[str] | None,
-        typer.Option(metavar="KEY=MS", help="A bound as a scenario has it, such as ttft_ms_p90=500; repeatable."),
+        typer.Option(
+            metavar="KEY=MS",
+            help="A bound as a scenario has it, such as ttft_ms_p90=500, or with a unit: 'ttft p90 < 0.5s'; repeatable.",
+        ),
     ] = None
     confidence: Annotated[
         float, typer.Option(metavar=SHARE, help="Least probability that each bound holds, 0 to 1.")
@@ -176,10 +179,16 @@ class SloOptions:
 
 
 def _objective(text: str) -> Objective:
-    """Return the bound that `KEY=MS` states, with a key of a scenario's [slo]; `InputError` for anything else."""
-    from perfmodel.workload import SLO_KEYS, Objective, slo_keys_like
+    """Return the bound that a text states: `KEY=MS` with a key of a scenario's [slo], or one with a unit ("ttft<2s").
+
+    Raises `InputError` for anything else.
+    """
+    from perfmodel.workload import SLO_KEYS, Objective, objective_as_typed, slo_keys_like
 
     key, _, amount = text.partition("=")
+    typed = objective_as_typed(text)
+    if typed is not None:
+        return typed
     if key not in SLO_KEYS:
         near = slo_keys_like(key)
         if near and near[0] not in nearest(key, SLO_KEYS):

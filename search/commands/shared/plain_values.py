@@ -15,6 +15,8 @@ from typing import Any, get_args, get_origin
 
 import typer
 
+from perfmodel.unit_factors import PERCENT
+
 #: Spellings of numbers that Python and pydantic read alike.
 _SPELLINGS = {
     int: re.compile(r"-?(0|[1-9][0-9]{0,14})"),
@@ -26,6 +28,19 @@ OTHER = object()
 _WITH_LETTER, _IN_GROUPS = re.compile(r"(\d{1,6}(?:\.\d{1,6})?) ?([kKmM])"), re.compile(r"[1-9]\d{0,2}(?:,\d{3}){1,4}")
 #: Several numbers, where one is asked for.
 _LIST = re.compile(r"[\d.]+(?:[,;] ?[\d.]+)+")
+#: A number with its unit, or with a sign of money.
+_WITH_UNIT = re.compile(r"[$€£]? ?(\d+(?:\.\d+)?) ?([a-zA-Zµμ%$€£/][a-zA-Zµμ%$€£/]{0,11})?")
+#: Units that one option may be written in: what they measure, and how many of its unit of the SI one is.
+_UNITS = {
+    **{unit: ("time", factor) for unit, factor in (("us", 1e-6), ("µs", 1e-6), ("ms", 1e-3), ("s", 1.0), ("sec", 1.0))},
+    **{unit: ("time", factor) for unit, factor in (("min", 60.0), ("h", 3600.0), ("hours", 3600.0))},
+    **{unit: ("power", factor) for unit, factor in (("w", 1.0), ("kw", 1e3), ("mw", 1e6))},
+    **{f"{letter}b": ("bytes", 1e3**power) for power, letter in enumerate("kmgt", 1)},
+    **{f"{letter}ib": ("bytes", 1024.0**power) for power, letter in enumerate("kmgt", 1)},
+    **{unit: ("rate", factor) for unit, factor in (("rps", 1.0), ("/s", 1.0), ("/min", 1 / 60.0), ("/h", 1 / 3600.0))},
+}
+#: How a unit at the end of the name of an option is written in a sentence, where otherwise.
+_WRITTEN = {"kw": "kW", "w": "W", "gb": "GB", "rps": "requests per second"}
 #: Letter -> powers of 1,000, or of 1,024, that it stands for.
 _POWERS = {"k": 1, "m": 2}
 
@@ -54,13 +69,17 @@ def converted(kind: Any, value: Any, info: Any) -> Any:
     return value if allowed else OTHER
 
 
-def meant_number(text: str) -> str:
+def meant_number(text: str, option: str = "", *, whole: bool = False) -> str:
     """Return what to write in place of a number in another spelling; "" where nothing better is known.
+
+    option: name of the option, whose last word may be its unit. whole: whether it takes whole numbers alone.
 
     >>> meant_number("128k"), meant_number("4.5k"), meant_number("2,048")
     ('write 128000, or 131072 where k stands for 1,024', 'write 4500', 'write 2048 without a comma')
     >>> meant_number("1,2,4")
     'one number is taken here; a table of cases (perfmodel predict) and search.sweep in Python take several'
+    >>> meant_number("0.5 s", "ttft_ms"), meant_number("300W", "row_budget_kw"), meant_number("$2.5", "usd_per_hour")
+    ('write 500, in ms', 'write 0.3, in kW', 'write 2.5 alone')
     """
     lettered = _WITH_LETTER.fullmatch(text.strip())
     if lettered:
@@ -70,8 +89,22 @@ def meant_number(text: str) -> str:
         return f"write {thousands:.10g}{other}"
     if _IN_GROUPS.fullmatch(text.strip()):
         return f"write {text.strip().replace(',', '')} without a comma"
+    with_unit = _WITH_UNIT.fullmatch(text.strip())
+    if with_unit and not text.strip().replace(".", "", 1).isdigit():
+        unit, number = option.rpartition("_")[2], with_unit[1]
+        if with_unit[2] == "%":
+            return f"write {float(number) / PERCENT:.10g} for a share, {number} where percent are asked for"
+        own, said = _UNITS.get(unit), _UNITS.get((with_unit[2] or "").lower())
+        if own and said and own[0] == said[0]:
+            return f"write {float(number) * said[1] / own[1]:.10g}, in {_WRITTEN.get(unit, unit)}"
+        return f"write {number} alone" + (f", in {_WRITTEN.get(unit, unit)}" if own else "")
     several = "one number is taken here; a table of cases (perfmodel predict) and search.sweep in Python take several"
-    return several if _LIST.fullmatch(text.strip()) else ""
+    if _LIST.fullmatch(text.strip()):
+        return several
+    try:
+        return "give a whole number" if whole and not float(text).is_integer() else ""
+    except (ValueError, OverflowError):
+        return "give a whole number in digits" if whole else "give digits, with a point before decimals"
 
 
 def _path(value: Any, info: Any) -> Any:
@@ -97,7 +130,12 @@ class _Conversion:
         if value is None:
             return () if several else None
         found = OTHER if several and isinstance(value, str) else converted(self._kind, value, self._info)
-        better = meant_number(value) if found is OTHER and self._kind in _SPELLINGS and isinstance(value, str) else ""
+        name = str(getattr(param, "name", "") or "")
+        better = (
+            meant_number(value, name, whole=self._kind is int)
+            if found is OTHER and self._kind in _SPELLINGS and isinstance(value, str)
+            else ""
+        )
         if better:
             raise typer.BadParameter(f"{value!r} is no number in the usual spelling; {better}", ctx=ctx, param=param)
         return self._made().coerce(value, param=param, ctx=ctx) if found is OTHER else found
