@@ -154,7 +154,7 @@ class SloOptions:
         list[str] | None,
         typer.Option(
             metavar="KEY=MS",
-            help="A bound as a scenario has it, such as ttft_ms_p90=500, or with a unit: 'ttft p90 < 0.5s'; repeatable.",
+            help="A bound as a scenario has it, such as ttft_ms_p90=500, or 'ttft p90 < 0.5s'; repeatable.",
         ),
     ] = None
     confidence: Annotated[
