@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 import struct
+import subprocess
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -230,3 +231,23 @@ def test_on_a_phone_nothing_is_cut_and_every_control_works(path: Path, fleet: Fl
     seen = looked_at(render_fleet_report(fleet, "html", str(path), "Two <classes>"), PHONE)
     assert seen["found"] == []
     assert seen["charts"] == len(page_of_fleet(fleet).charts)
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+def test_on_paper_charts_stand_side_by_side(path: Path, fleet: FleetPlan, tmp_path: Path) -> None:
+    """The page takes fewer sheets than with one chart per line."""
+    browser = next(filter(None, map(shutil.which, BROWSERS)))
+    page = render_fleet_report(fleet, "html", str(path), "Two classes")
+    one_column = page.replace("grid-template-columns: 1fr 1fr;", "grid-template-columns: 1fr;").replace(
+        "HALF = 322", "HALF = 676"
+    )
+    assert one_column != page
+    sheets = []
+    for number, text in enumerate((page, one_column)):
+        source, printed = tmp_path / f"{number}.html", tmp_path / f"{number}.pdf"
+        source.write_text(text, encoding="utf-8")
+        command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=20000"]
+        subprocess.run([*command, f"--print-to-pdf={printed}", source.as_uri()], check=True, capture_output=True)
+        sheets.append(len(re.findall(rb"/Type\s*/Page\b", printed.read_bytes())))
+    assert sheets[0] < sheets[1]

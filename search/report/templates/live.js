@@ -183,7 +183,7 @@
       xaxis: { title: { text: measure.label + ", ms" }, automargin: true, ...scale(points.map((p) => p.x)) },
       yaxis: { title: { text: unit }, automargin: true, ...scale(points.map((p) => p.y)) },
       shapes: limit ? [{ type: "line", x0: limit, x1: limit, yref: "paper", y0: 0, y1: 1, line: { width: 2, dash: "dash", color: red } }] : [] };
-    Plotly.react(chart, traces, themed(layout), { displayModeBar: false, responsive: true });
+    Plotly.react(chart, traces, themed(layout, chart), { displayModeBar: false, responsive: true });
     described.textContent = points.length ? `${found.rows.length} candidates qualify, ${front.length} of them on the front` +
       (limit ? `; the dashed line is the SLO, ${number(limit)} ms.` : ".") : "No candidate to draw.";
     chart.setAttribute("aria-label", `Points: cost against ${measure.label}. ${described.textContent}`);

@@ -6,8 +6,9 @@ function colour(name) {
   return getComputedStyle(root).getPropertyValue("--" + name).trim();
 }
 
-// PAPER: width of a chart on A4 between the margins of the style sheet, pixels.
-const NARROW = 560, LINE_LETTERS = 24, NAME_LETTERS = 34, PAPER = 660;
+// PAPER, HALF: width of a chart on A4 between the margins of the style sheet, alone and of two side by side, pixels.
+// LOWER: height of a chart on paper, as a share of that in a window; LETTER: size of its letters, pixels.
+const NARROW = 560, LINE_LETTERS = 24, NAME_LETTERS = 34, PAPER = 676, HALF = 322, LOWER = 0.62, LETTER = 9.5;
 let printing = false;
 
 // A title, or the name of a bar, on several lines, where the window is narrow.
@@ -20,14 +21,19 @@ function wrapped(text, letters = LINE_LETTERS) {
   return lines.filter(Boolean).join("<br>");
 }
 
-function themed(layout, names = []) {
+// place: the element that the chart is drawn in. names: of its bars.
+function themed(layout, place, names = []) {
   const axis = { gridcolor: colour("line"), zerolinecolor: colour("line"), linecolor: colour("line") };
   const out = Object.assign({}, layout, {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
     font: { color: colour("ink"), size: 12.5, family: getComputedStyle(document.body).fontFamily },
     hoverlabel: { bgcolor: colour("card"), bordercolor: colour("line"), font: { color: colour("ink") } },
   });
-  if (printing) out.width = PAPER;
+  if (printing) {
+    out.width = place.closest(".two") && !place.closest(".whole") ? HALF : PAPER;
+    out.height = Math.round(LOWER * layout.height);
+    out.font.size = LETTER;
+  }
   for (const key of Object.keys(layout)) {
     if (/^[xy]axis/.test(key)) out[key] = Object.assign({}, layout[key], axis);
     if (/^xaxis/.test(key) && innerWidth < NARROW && layout[key].title?.text) {
@@ -48,7 +54,9 @@ function draw() {
     const place = document.getElementById("chart-" + name);
     if (place && printing) Plotly.purge(place);  // margins are those of legends at the new width
     const bars = figure.data.find((trace) => trace.orientation === "h");
-    if (place) Plotly.react(place, figure.data, themed(figure.layout, bars?.y), { displayModeBar: false, responsive: true });
+    const legend = bars && figure.data.length > 1;  // beside long names of bars it leaves no place for them
+    place?.closest(".card")?.classList.toggle("whole", Boolean(legend));
+    if (place) Plotly.react(place, figure.data, themed(figure.layout, place, bars?.y), { displayModeBar: false, responsive: true });
   }
   if (window.drawLive) window.drawLive();
   root.dataset.drawn = "yes";
