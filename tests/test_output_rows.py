@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import time
 
 import numpy as np
 import pytest
@@ -133,8 +134,9 @@ def test_quick_work_draws_no_bar_and_slow_work_does(monkeypatch: pytest.MonkeyPa
     with progress_bar("work", quick) as update:
         update(1, 2)
     assert "work" not in quick.getvalue()
-    monkeypatch.setattr(terminal, "SECONDS_BEFORE_A_BAR", -1.0)
-    slow = Terminal()
-    with progress_bar("work", slow) as update:
-        update(1, 2)
+    monkeypatch.setattr(terminal, "SECONDS_BEFORE_A_BAR", 0.01)
+    slow, start = Terminal(), time.monotonic()
+    with progress_bar("work", slow):  # one long step, which tells nothing
+        while "work" not in slow.getvalue() and time.monotonic() - start < 20:
+            time.sleep(0.01)
     assert "work" in slow.getvalue()

@@ -72,7 +72,7 @@ def fleet_command(scenario: Scenario, result: FleetResultOptions, output: DataOu
     """
     from hwdb import outfile
     from search.fleet import routing_json
-    from search.output import verified_rows, write_text
+    from search.output import progress_bar, verified_rows, write_text
     from search.scenario import load_scenario
 
     start, form = time.monotonic(), output.form
@@ -93,7 +93,8 @@ def fleet_command(scenario: Scenario, result: FleetResultOptions, output: DataOu
     if result.report is not None:
         from search.report import form_of, render_fleet_report
 
-        page = render_fleet_report(found, form_of(result.report), str(scenario), asked.title, asked)
+        with progress_bar("what if"):
+            page = render_fleet_report(found, form_of(result.report), str(scenario), asked.title, asked)
         write_text(result.report, page)
     if form != "table" or result.rows != ROWS[0]:
         rows = _rows(found, asked, result.rows) if passed is None else verified_rows(passed)
@@ -110,13 +111,15 @@ def _planned(
     start: when the command began. All plans are due `time_limit` seconds after it.
     """
     from search.fleet import due_at, plan_fleet
+    from search.output import progress_bar
     from search.scenario import TIME_LIMIT_S
 
     terms = asked.fleet.terms.time_limit_s if asked.fleet is not None else TIME_LIMIT_S
     limit = time_limit or terms
     share = FIRST_SHARE if result.report is not None or result.rows in AGAIN else 1.0
     first = max(share * limit - (time.monotonic() - start), FIRST_SHARE * share * limit)
-    return due_at(plan_fleet(asked, time_limit=first, gap=gap), start + limit)
+    with progress_bar("solving"):
+        return due_at(plan_fleet(asked, time_limit=first, gap=gap), start + limit)
 
 
 def _effort(result: FleetResultOptions) -> tuple[float | None, float | None]:

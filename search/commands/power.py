@@ -62,7 +62,7 @@ def power_command(scenario: Scenario, row: RowOptions, output: DataOutputOptions
     """
     from perfmodel.power import lowest_limit
     from perfmodel.unit_factors import WATTS_PER_KW
-    from search.output import Layout, print_rows, print_text
+    from search.output import Layout, print_rows, print_text, progress_bar
     from search.planning import row_power, verify
 
     found = plan_of(scenario, output.folders)
@@ -71,13 +71,11 @@ def power_command(scenario: Scenario, row: RowOptions, output: DataOutputOptions
         watts = found.scenario.limits.power
         if not math.isfinite(watts):
             raise InputError("no budget is known; give --row-budget-kw, or power_kw in [limits]")
-    rows = row_power.row_power(
-        found,
-        row.rank,
-        row_power.Budget(watts, row.capping_risk),
-        verify.Settings(count=row.requests, seed=row.seed, nearest=row.nearest),
-        tuple(row.caps) if row.caps else row_power.CAPS,
-    )
+    settings = verify.Settings(count=row.requests, seed=row.seed, nearest=row.nearest)
+    caps = tuple(row.caps) if row.caps else row_power.CAPS
+    with progress_bar("replaying") as update:
+        budget = row_power.Budget(watts, row.capping_risk)
+        rows = row_power.row_power(found, row.rank, budget, settings, caps, progress=update)
     form = output.form
     print_rows(rows, form, Layout(title="Servers within the budget", keep=KEPT, drop=DROPPED, wide=output.wide))
     if form == "table":

@@ -73,11 +73,13 @@ def report_command(scenario: Scenario, hardware: HwdbOptions, output: Page = Non
 def _write_fleet_page(asked: Asked, output: Path, form: str) -> None:
     """Plan the fleet of a scenario, write its page in a form of `search.report.FORMS`, and say what it answers."""
     from search.fleet import plan_fleet
-    from search.output import fleet_headline, print_text
+    from search.output import fleet_headline, print_text, progress_bar
     from search.report import page_of_fleet
 
-    found = plan_fleet(asked)
-    written = _write(page_of_fleet(found, asked.path, asked.title, asked), output, form)
+    with progress_bar("solving"):
+        found = plan_fleet(asked)
+        page = page_of_fleet(found, asked.path, asked.title, asked)
+    written = _write(page, output, form)
     print_text(f"{written}: {fleet_headline(found)}", stream=outfile.beside(output))
 
 

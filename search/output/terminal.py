@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-import time
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -89,7 +89,7 @@ def _draw_nothing(_done: float, _total: float) -> None:
 def progress_bar(label: str, stream: TextIO | None = None) -> Iterator[Callable[[float, float], None]]:
     """Yield a callback (done, total) that draws a progress bar on `stream` (stderr by default).
 
-    The bar appears on a terminal only, and only after `SECONDS_BEFORE_A_BAR`.
+    The bar appears on a terminal only, and only after `SECONDS_BEFORE_A_BAR`, whether or not the callback was called.
     """
     out = sys.stderr if stream is None else stream
     if not out.isatty():
@@ -98,14 +98,13 @@ def progress_bar(label: str, stream: TextIO | None = None) -> Iterator[Callable[
     from rich.progress import Progress
 
     bar = Progress(console=console_on(out), transient=True)
-    started, task = time.monotonic(), bar.add_task(label, total=None, start=True)
-
-    def update(done: float, total: float) -> None:
-        if not bar.live.is_started and time.monotonic() - started > SECONDS_BEFORE_A_BAR:
-            bar.start()
-        bar.update(task, completed=done, total=total)
-
+    task = bar.add_task(label, total=None, start=True)
+    late = threading.Timer(SECONDS_BEFORE_A_BAR, bar.start)
+    late.daemon = True
+    late.start()
     try:
-        yield update
+        yield lambda done, total: bar.update(task, completed=done, total=total)
     finally:
+        late.cancel()
+        late.join()  # where it has just begun to draw, it ends before the bar is wiped out
         bar.stop()

@@ -6,7 +6,7 @@ such servers, each with the same share of the load. `perfmodel.power.row` has th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -21,6 +21,7 @@ from perfmodel.unit_factors import WATTS_PER_KW
 from search.planning.money.prices import Tariff
 from search.planning.plan_making.ranked_plan import Plan
 from search.planning.simulation import verify
+from search.searchers import Progress
 
 #: Caps that are tried, as shares of the power limit of the devices. Chosen: the measured sweeps reach half of it.
 CAPS = (0.9, 0.8, 0.7, 0.6)
@@ -99,7 +100,7 @@ class _Server:
 class _Asked:
     """Hold the question: a candidate of a plan, how it is replayed, and what a row may draw.
 
-    servers: the server of each pool, prefill first, with how many of them the plan has.
+    servers: the server of each pool, prefill first, with how many of them the plan has. told: called before a replay.
     """
 
     plan: Plan
@@ -107,6 +108,7 @@ class _Asked:
     settings: verify.Settings
     budget: Budget
     servers: Sequence[tuple[_Server, float]]
+    told: Callable[[], None]
 
     @property
     def by_nameplate(self) -> int:
@@ -138,13 +140,19 @@ class _Replay:
 
 
 def row_power(
-    plan: Plan, rank: int, budget: Budget, settings: verify.Settings | None = None, caps: Sequence[float] = CAPS
+    plan: Plan,
+    rank: int,
+    budget: Budget,
+    settings: verify.Settings | None = None,
+    caps: Sequence[float] = CAPS,
+    *,
+    progress: Progress | None = None,
 ) -> list[dict[str, Any]]:
     """Return flat rows: how many servers of the candidate of `rank` fit the budget, and what caps cost and gain.
 
     The first rows provision by nameplate, by device limits, by the highest second of a server and at the risk; then
     that row while it is capped; then each of `caps`, shares of the power limit, for all devices and for decode pools
-    alone; then smaller batches.
+    alone; then smaller batches. progress: called with (done, total) before each replay.
 
     Raises:
         InputError: for an unknown power limit, a cap of 0 or above 1, a budget below one server.
@@ -161,13 +169,26 @@ def row_power(
         refused = [text for cap in caps if (text := refused_limit(device, cap * device.tdp))]
         if refused:
             raise InputError(f"caps {', '.join(f'{c:g}' for c in caps)}: {refused[0]}")
-    asked = _Asked(plan, number, settings, budget, servers)
+    replays = 2 + len(caps) * (2 if len(servers) > 1 else 1) + len(BATCHES)
+    asked = _Asked(plan, number, settings, budget, servers, _counted(replays, progress))
     named = asked.by_nameplate
     base = _replayed(asked, {})
     rows = _provisioned(asked, base, named)
     rows += _while_capped(asked, base, named)
     rows += _capped(asked, base, named, caps)
     return [*rows, *_batches(asked, base, named)]
+
+
+def _counted(replays: int, progress: Progress | None) -> Callable[[], None]:
+    """Return what is called before each of `replays` and tells `progress` how many are done."""
+    done = iter(range(replays))
+
+    def told() -> None:
+        begun = next(done, replays)
+        if progress:
+            progress(begun, replays)
+
+    return told
 
 
 def _servers(plan: Plan, number: int) -> list[tuple[_Server, float]]:
@@ -194,6 +215,7 @@ def _server(tariff: Tariff, pool: Deployments, supply: str) -> tuple[_Server, fl
 
 def _replayed(asked: _Asked, limits: Mapping[Capped, float]) -> _Replay:
     """Replay the load of the scenario with power limits. limits: W of a device, of all pools or the decode pool."""
+    asked.told()
     decode, prefill = verify.pools_of(asked.plan, asked.number)
     everywhere = limits.get("all", NAN)
     found = verify.replay_on(
@@ -345,6 +367,7 @@ def _batches(asked: _Asked, base: _Replay, named: int) -> list[dict[str, Any]]:
     budget, rows = asked.budget, []
     most = base.power.most_servers(budget.watts, budget.risk)
     for share in BATCHES:
+        asked.told()
         clients = float(np.round(running * share) * layout.replicas[0])
         found = simulator.simulate(
             target.model,
