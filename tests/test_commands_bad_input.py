@@ -278,3 +278,17 @@ def test_predict_names_the_first_case_that_failed_and_ends_with_2_where_all_did(
         out, err = capsys.readouterr()
         assert "case 2: osl -8" in err if code == 0 else "case 1: osl -8" in err
         assert len(out.splitlines()) == len(text.splitlines())  # what is known is written all the same
+
+
+def test_a_number_before_a_device_is_no_hindrance_to_show_it(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = []
+    for name in ("h100-sxm", "8xH100"):
+        assert cli.main(["hw", "show", name]) == 0
+        shown.append(capsys.readouterr().out)
+    assert shown[0] == shown[1]
+    assert cli.main(["hw", "compare", "8xH100", "h200-sxm", "--csv"]) == 0
+
+
+def test_a_report_for_paper_is_a_page_to_print(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["report", "examples/small-4090.toml", "-o", "report.pdf"]) == 2
+    assert "for paper, write .html and print it from a browser" in capsys.readouterr().err

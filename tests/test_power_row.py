@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -105,7 +107,16 @@ def rows_of(tmp_path: Path, capsys: pytest.CaptureFixture[str], *options: str, *
     return found
 
 
-def test_the_command_counts_servers_and_says_what_caps_cost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_counts_servers_and_says_what_caps_cost(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[float, float]] = []
+
+    @contextmanager
+    def watched(label: str) -> Iterator[Callable[[float, float], None]]:
+        yield lambda done, total: told.append((done, total)) if label == "replaying" else None
+
+    monkeypatch.setattr("search.output.progress_bar", watched)
     rows = rows_of(tmp_path, capsys, "--row-budget-kw", "102", "--caps", "0.6")
     by_name = {str(r["measure"]): r for r in rows}
     assert by_name["nameplate"]["servers"] == 10
@@ -118,6 +129,7 @@ def test_the_command_counts_servers_and_says_what_caps_cost(tmp_path: Path, caps
     assert capped["power_cap_w"] == pytest.approx(420)
     assert capped["servers"] >= risk["servers"]
     assert 1.0 <= capped["tpot_ratio"] < capped["ttft_ratio"], "a cap costs prompts more than decodes"
+    assert told == [(n, 5) for n in range(3)], "as it is, while capped, one cap; too few sequences run for less"
     held = by_name["capping risk, while capped"]
     assert held["server_w_peak"] * held["servers"] <= 102e3 * 1.001
 

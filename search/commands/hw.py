@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar
 
 import typer
 
+from hwdb import Device, Hwdb, SeveralDevices
 from search.commands.shared.option_groups import grouped
 from search.commands.shared.options import DataOutputOptions, DeviceName
 
@@ -66,6 +67,14 @@ def list_command(selection: FilterOptions, output: DataOutputOptions) -> None:
     out.print_rows(found, form, layout)
 
 
+def _one(database: Hwdb, name: str) -> Device:
+    """Return the device that a name means, also where it says how many there are ("8xH100")."""
+    try:
+        return database.device(name)
+    except SeveralDevices as several:
+        return database.device(several.device)
+
+
 @grouped
 def show_command(name: DeviceName, output: DataOutputOptions) -> None:
     """Show every figure of a device: value, unit, kind and source.
@@ -76,7 +85,7 @@ def show_command(name: DeviceName, output: DataOutputOptions) -> None:
     from search.output import Layout, figure_rows, print_rows
 
     form, database = output.form, output.database()
-    device = database.device(name)
+    device = _one(database, name)
     title = f"{device.title} ({device.vendor} {device.arch}, {device.kind})"
     notes = [*device.notes, *remarks(device)]
     layout = Layout(title=title, notes=notes, footnotes=("source", "note"), right=["value"], wide=output.wide)
@@ -89,7 +98,7 @@ def compare_command(names: DeviceNames, output: DataOutputOptions) -> None:
     from search.output import DEVICE_NOTE, Layout, comparison_rows, device_row, print_rows
 
     form, database = output.form, output.database()
-    devices = [database.device(name) for name in names]
+    devices = [_one(database, name) for name in names]
     found = [device_row(device, database.prices(device.name)) for device in devices]
     shown = [row["name"] for row in found]
     layout = Layout(headings={n: n for n in shown}, right=shown, notes=[DEVICE_NOTE], blocks=True, wide=output.wide)

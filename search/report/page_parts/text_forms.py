@@ -130,5 +130,8 @@ def form_of(file: Path) -> str:
     inner = file.with_suffix("") if file.suffix.lower() == ".gz" else file  # what is written there is gzipped
     ending = inner.suffix.lower()
     if ending and ending not in ENDINGS:
-        raise InputError(f"{file}: no report ends in {ending}; end it in {', '.join(ENDINGS)}, or state --format")
+        paper = "; for paper, write .html and print it from a browser" if ending in (".pdf", ".docx", ".ps") else ""
+        raise InputError(
+            f"{file}: no report ends in {ending}; end it in {', '.join(ENDINGS)}, or state --format{paper}"
+        )
     return ENDINGS.get(ending, "html")
