@@ -1,0 +1,82 @@
+"""Experts of 4 bits whose kernels were not made for the device."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import hwdb
+from perfmodel.costs import EngineFactors, Roofline
+from perfmodel.dtypes import COMPUTE_CODE, FORMAT_CODE
+from perfmodel.engines import engine
+from perfmodel.hardware import hardware_of
+from perfmodel.operators import Demand
+
+
+def experts(weight: str, tokens: float, **shape: float) -> Demand:
+    """Return a layer of Kimi-K2's experts on one of eight devices; flop and moved are too few to matter."""
+    of = {"hidden": 7168.0, "inter": 2048.0, "tp": 8.0, "tokens": tokens, "experts": 384.0, "top_k": 8.0, "ep": 1.0}
+    formats = {"weight": np.array([FORMAT_CODE[weight]]), "act": COMPUTE_CODE["bf16"]}
+    one = np.ones(1)
+    return Demand(
+        "experts", "grouped_gemm", one, one, one, COMPUTE_CODE["bf16"], shape={**of, **formats, "uneven": 1.0, **shape}
+    )
+
+
+def seconds(demand: Demand, device: str, version: str = "", architecture: str = "") -> float:
+    there = hardware_of([hwdb.device(device)], np.zeros(1, np.intp))
+    costs = EngineFactors(Roofline(), engine("vllm", version)).for_architecture(architecture)
+    return float(costs.cost(demand, there).time[0])
+
+
+def test_integer_experts_are_read_at_a_share_of_the_bandwidth_where_nobody_chose_the_tiles() -> None:
+    # one token picks 8 experts of 3 x 7168 x 256 values each on a device, 4.5 bits per value with scales of groups of 32
+    values = 8 * 3 * 7168 * 256
+    expected = values * 4.5 / 8 / (0.034 * hwdb.device("mi325x").bandwidth)
+    assert seconds(experts("int4_g32", 1.0), "mi325x") == pytest.approx(expected, rel=1e-9)
+    assert seconds(experts("int4_g32", 1.0, ep=8.0, tp=1.0), "mi325x") == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("device", "version", "weight", "slow"),
+    [
+        ("mi300x", "", "int4", True),
+        ("mi300x", "0.12.0", "int4", True),
+        ("mi355x", "0.12.0", "int4", True),
+        ("mi355x", "", "int4", False),  # tiles for CDNA4 came in February 2026
+        ("mi300x", "", "mxfp4", False),
+        ("mi300x", "", "fp8", False),
+        ("h100-sxm", "", "int4", False),
+    ],
+)
+def test_only_integers_on_chips_without_tiles_of_their_own_are_slow(
+    device: str, version: str, weight: str, *, slow: bool
+) -> None:
+    assert (seconds(experts(weight, 4.0), device, version) > 2e-4) == slow
+
+
+def test_a_faster_memory_reads_integer_experts_faster() -> None:
+    slower, faster = (seconds(experts("int4", 16.0), device) for device in ("mi300x", "mi325x"))
+    assert slower / faster == pytest.approx(hwdb.device("mi325x").bandwidth / hwdb.device("mi300x").bandwidth)
+
+
+@pytest.mark.parametrize(
+    ("device", "weight", "architecture", "longer_us"),
+    [
+        ("mi325x", "mxfp4", "DeepseekV4ForCausalLM", 350.0),
+        ("mi355x", "mxfp4", "DeepseekV4ForCausalLM", 0.0),  # runs the kernel that CDNA3 lacks
+        ("mi325x", "mxfp4", "GptOssForCausalLM", 0.0),
+        ("mi325x", "fp8", "DeepseekV4ForCausalLM", 0.0),
+        ("h100-sxm", "mxfp4", "DeepseekV4ForCausalLM", 0.0),
+    ],
+)
+def test_a_reference_kernel_takes_longer_per_layer_for_all_models_without_a_better_one(
+    device: str, weight: str, architecture: str, longer_us: float
+) -> None:
+    found = seconds(experts(weight, 1.0), device, "", architecture)
+    alone = replace(engine("vllm"), reference_experts=())
+    there = hardware_of([hwdb.device(device)], np.zeros(1, np.intp))
+    without = EngineFactors(Roofline(), alone).for_architecture(architecture).cost(experts(weight, 1.0), there).time[0]
+    assert (found - without) * 1e6 == pytest.approx(longer_us, abs=1e-6)
