@@ -32,7 +32,7 @@ def seconds(demand: Demand, device: str, version: str = "", architecture: str = 
 
 
 def test_integer_experts_are_read_at_a_share_of_the_bandwidth_where_nobody_chose_the_tiles() -> None:
-    # one token picks 8 experts of 3 x 7168 x 256 values each on a device, 4.5 bits per value with scales of groups of 32
+    # one token picks 8 experts of 3 x 7168 x 256 values each on a device, 4.5 bits per value with their scales
     values = 8 * 3 * 7168 * 256
     expected = values * 4.5 / 8 / (0.034 * hwdb.device("mi325x").bandwidth)
     assert seconds(experts("int4_g32", 1.0), "mi325x") == pytest.approx(expected, rel=1e-9)

@@ -140,8 +140,9 @@ class Engine:
 
     Host time, in seconds per step: step_host_time + step_host_per_seq * running sequences, plus step_host_parallel
     where a replica has more than one device; hidden behind the device where overlap_scheduling is on.
-        front_end_token: further host seconds per token that is streamed to a client, where the server shares the
-            process of the engine's scheduler; batch use without a server (`OFFLINE` loads) does not take it.
+        front_end_token: further host seconds per token that is streamed to a client, where one process streams to all:
+            that of the engine's scheduler, or one beside it, whose time hides behind the device's as the scheduler's
+            does; batch use without a server (`OFFLINE` loads) does not take it.
         step_host_per_prompt: further host seconds per prompt in a step, where that process takes in the requests too.
         hands_on_late: the tokens of a step are processed while the next one runs, and clients get them when it ends.
         draft_host_times: (method of speculative decoding, host seconds per pass of its drafter), which the device waits
