@@ -31,18 +31,19 @@ def seconds(demand: Demand, device: str, version: str = "", architecture: str = 
     return float(costs.cost(demand, there).time[0])
 
 
-def test_integer_experts_are_read_at_a_share_of_the_bandwidth_where_nobody_chose_the_tiles() -> None:
+@pytest.mark.parametrize("device", ["mi100", "mi300x", "mi325x"])
+def test_integer_experts_are_expanded_at_one_rate_where_nobody_chose_the_tiles(device: str) -> None:
     # one token picks 8 experts of 3 x 7168 x 256 values each on a device, 4.5 bits per value with their scales
-    values = 8 * 3 * 7168 * 256
-    expected = values * 4.5 / 8 / (0.034 * hwdb.device("mi325x").bandwidth)
-    assert seconds(experts("int4_g32", 1.0), "mi325x") == pytest.approx(expected, rel=1e-9)
-    assert seconds(experts("int4_g32", 1.0, ep=8.0, tp=1.0), "mi325x") == pytest.approx(expected, rel=1e-9)
+    expected = 8 * 3 * 7168 * 256 * 4.5 / 8 / 200e9
+    assert seconds(experts("int4_g32", 1.0), device) == pytest.approx(expected, rel=1e-9)
+    assert seconds(experts("int4_g32", 1.0, ep=8.0, tp=1.0), device) == pytest.approx(expected, rel=1e-9)
 
 
 @pytest.mark.parametrize(
     ("device", "version", "weight", "slow"),
     [
         ("mi300x", "", "int4", True),
+        ("mi250x", "", "int4", True),
         ("mi300x", "0.12.0", "int4", True),
         ("mi355x", "0.12.0", "int4", True),
         ("mi355x", "", "int4", False),  # tiles for CDNA4 came in February 2026
@@ -57,15 +58,17 @@ def test_only_integers_on_chips_without_tiles_of_their_own_are_slow(
     assert (seconds(experts(weight, 4.0), device, version) > 2e-4) == slow
 
 
-def test_a_faster_memory_reads_integer_experts_faster() -> None:
-    slower, faster = (seconds(experts("int4", 16.0), device) for device in ("mi300x", "mi325x"))
-    assert slower / faster == pytest.approx(hwdb.device("mi325x").bandwidth / hwdb.device("mi300x").bandwidth)
+def test_a_step_takes_as_long_as_the_experts_that_it_touches() -> None:
+    """Kimi-K2.5 on 8 MI325X (InferenceX, 2026-03): from 4 to 64 users a step of 60 such layers grows by 158 ms."""
+    few, many = (seconds(experts("int4_g32", tokens), "mi325x") for tokens in (4.0, 64.0))
+    assert 60 * (many - few) == pytest.approx(0.158, rel=0.15)
 
 
 @pytest.mark.parametrize(
     ("device", "weight", "architecture", "longer_us"),
     [
         ("mi325x", "mxfp4", "DeepseekV4ForCausalLM", 350.0),
+        ("mi210", "mxfp4", "DeepseekV4ForCausalLM", 350.0),
         ("mi355x", "mxfp4", "DeepseekV4ForCausalLM", 0.0),  # runs the kernel that CDNA3 lacks
         ("mi325x", "mxfp4", "GptOssForCausalLM", 0.0),
         ("mi325x", "fp8", "DeepseekV4ForCausalLM", 0.0),

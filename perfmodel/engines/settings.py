@@ -174,7 +174,7 @@ SETTINGS = (
     Setting("library_kernels", "library_kernels", _families, optional=True, inherited=True),
     Setting("kernel_launches", "kernel_launches", _by_family, optional=True, inherited=True),
     Setting("weight_only_experts", "weight_only_experts", _by_name(), optional=True),
-    Setting("integer_experts", "integer_experts", _by_name(), optional=True),
+    Setting("integer_experts", "integer_experts_gbs", _by_name(GB), optional=True),
     Setting("reference_experts", "reference_experts_us", _by_name(MICROSECOND), optional=True),
     Setting("native_experts", "native_experts", _names, optional=True),
     Setting("cut_pages", "cut_pages_gbs", _number(GB), optional=True),

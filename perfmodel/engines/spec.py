@@ -167,10 +167,10 @@ class Engine:
         all frameworks can call, so that the fastest measured ones serve. weight_only_experts: (first word of an
         architecture, share): most of the 16-bit peak that experts with weights of 4 bits reach on devices of that
         architecture, where the release expands them with instructions of the architecture before. integer_experts:
-        (first word, share): most of the memory bandwidth at which experts with integer weights of 4 bits are read and
-        expanded there, where nobody chose the tiles of the kernel for the architecture. reference_experts: (first word,
-        seconds): how much longer a layer's experts with floating-point weights of 4 bits take there in the release's
-        reference kernel, which all models run but those of the architectures native_experts.
+        (first word, B/s): most integer weights of 4 bits that experts read and expand there, where nobody chose the
+        tiles of the kernel for the architecture. reference_experts: (first word, seconds): how much longer a layer's
+        experts with floating-point weights of 4 bits take there in the release's reference kernel, which all models run
+        but those of the architectures native_experts.
 
     Pools: cut_pages: most B/s of KV cache per request where prefill and decode workers split its heads over different
         numbers of devices, so that pages cross in pieces of a few kB; infinite where the engine arranges them anew.

@@ -2,16 +2,15 @@
 
 Where a device multiplies no numbers of 4 bits, kernels expand the weights to 16 bits first. How fast they do so is a
 matter of the release: with instructions of an older architecture they miss most of the peak, and with tiles that nobody
-chose for the device most of the memory bandwidth. A release may also have kernels made for a format and leave them
-out for some models, which then run a reference kernel. All three are settings of an engine (`weight_only_experts`,
-`integer_experts`, `reference_experts`).
+chose for the chip they wait for memory again and again, so that a faster memory hardly helps. A release may also have
+kernels made for a format and leave them out for some models, which then run a reference kernel. All three are settings
+of an engine (`weight_only_experts`, `integer_experts`, `reference_experts`).
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from hwdb import Device
 from perfmodel import equations as eq
 from perfmodel.arrays import Array
 from perfmodel.costs.engine_effects.model_levels import plain_architecture
@@ -40,9 +39,10 @@ def least_time(demand: Demand, hardware: Hardware, engine: Engine, limits: Bound
     weight = np.asarray(demand.shape["weight"]).astype(int)
     wide = FORMAT_BYTES[np.asarray(demand.compute).astype(int)] > BYTES_16
     expanded = (FORMAT_BYTES[weight] <= BYTES_8) & wide
-    least = np.where(expanded, limits.compute / _shares(engine.weight_only_experts, hardware), 0.0)
-    slow = expanded & ~FLOATS[weight] & (_shares(engine.integer_experts, hardware) < 1.0)
-    return np.fmax(least, np.where(slow, _reading(demand, hardware, engine), 0.0)) if slow.any() else np.asarray(least)
+    least = np.where(expanded, limits.compute / _by_chip(engine.weight_only_experts, hardware, 1.0), 0.0)
+    rates = _by_chip(engine.integer_experts, hardware, np.inf)
+    slow = expanded & ~FLOATS[weight] & np.isfinite(rates)
+    return np.fmax(least, np.where(slow, _read(demand) / rates, 0.0)) if slow.any() else np.asarray(least)
 
 
 def reference_time(demand: Demand, hardware: Hardware, engine: Engine, architecture: str) -> Array:
@@ -55,27 +55,23 @@ def reference_time(demand: Demand, hardware: Hardware, engine: Engine, architect
     if demand.family != "grouped_gemm" or not engine.reference_experts or known in ("", *engine.native_experts):
         return np.zeros(())
     weight = np.asarray(demand.shape["weight"]).astype(int)
-    times = dict(engine.reference_experts)
-    extra = np.array([times.get(chip_word(device), 0.0) for device in hardware.devices])[hardware.index]
-    return np.asarray(np.where(FLOATS[weight], extra, 0.0))
+    return np.asarray(np.where(FLOATS[weight], _by_chip(engine.reference_experts, hardware, 0.0), 0.0))
 
 
-def _reading(demand: Demand, hardware: Hardware, engine: Engine) -> Array:
-    """Return the seconds that reading and expanding the touched experts' weights takes, (N,) or (C, N)."""
+def _read(demand: Demand) -> Array:
+    """Return the bytes of weights of the experts that a call touches, (N,) or (C, N)."""
     of = demand.shape
     touched = eq.popular_experts_touched(of["experts"], of["top_k"], of["tokens"]) / of["ep"]
     width = FORMAT_BYTES[np.asarray(of["weight"]).astype(int)]
     inner = np.ceil(np.asarray(of["inter"], float) / of["tp"])
-    moved = eq.grouped_gemm_bytes(0.0, touched, of["hidden"], inner, _GATED, act_bytes=0.0, weight_bytes=width)
-    return np.asarray(moved / (hardware.bandwidth * _shares(engine.integer_experts, hardware)))
+    return eq.grouped_gemm_bytes(0.0, touched, of["hidden"], inner, _GATED, act_bytes=0.0, weight_bytes=width)
 
 
-def _shares(by_architecture: tuple[tuple[str, float], ...], hardware: Hardware) -> Array:
-    """Return the share of each row's architecture ("CDNA3" of "CDNA3 gfx942"), 1 where none is given; (N,)."""
-    known = dict(by_architecture)
-    return np.array([known.get(chip_word(device), 1.0) for device in hardware.devices])[hardware.index]
+def _by_chip(values: tuple[tuple[str, float], ...], hardware: Hardware, otherwise: float) -> Array:
+    """Return the value of each row's architecture, of which engine files name the first word ("CDNA3"), (N,).
 
-
-def chip_word(device: Device) -> str:
-    """Return the first word of a device's architecture, by which engine files name it ("CDNA3" of "CDNA3 gfx942")."""
-    return device.arch.partition(" ")[0]
+    otherwise: for architectures without one.
+    """
+    known = dict(values)
+    words = (device.arch.partition(" ")[0] for device in hardware.devices)
+    return np.array([known.get(word, otherwise) for word in words])[hardware.index]
