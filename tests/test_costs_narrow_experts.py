@@ -9,10 +9,14 @@ import pytest
 
 import hwdb
 from perfmodel.costs import EngineFactors, Roofline
+from perfmodel.deployment import deployments
 from perfmodel.dtypes import COMPUTE_CODE, FORMAT_CODE
 from perfmodel.engines import engine
+from perfmodel.estimates import estimate
 from perfmodel.hardware import hardware_of
+from perfmodel.models import model
 from perfmodel.operators import Demand
+from perfmodel.workload import Workload
 
 
 def experts(weight: str, tokens: float, **shape: float) -> Demand:
@@ -83,3 +87,16 @@ def test_a_reference_kernel_takes_longer_per_layer_for_all_models_without_a_bett
     there = hardware_of([hwdb.device(device)], np.zeros(1, np.intp))
     without = EngineFactors(Roofline(), alone).for_architecture(architecture).cost(experts(weight, 1.0), there).time[0]
     assert (found - without) * 1e6 == pytest.approx(longer_us, abs=1e-6)
+
+
+@pytest.mark.parametrize(("name", "devices", "before", "after"), [("Pro", 4, 22.39, 46.49), ("Flash", 1, 32.72, 64.43)])
+def test_deepseek_v4_answers_one_user_of_mi325x_as_published(
+    name: str, devices: int, before: float, after: float
+) -> None:
+    """Tokens per second at 32,768 tokens with and without the reference kernel (vllm pull request 57079, 2026-09)."""
+    placed = deployments([hwdb.device("mi325x")], tp=devices)
+    asked = Workload.from_lengths(32768, 512, concurrency=1.0)
+    served = model(f"deepseek-ai/DeepSeek-V4-{name}")
+    for runs, published in ((engine("vllm"), before), (engine("vllm").changed(reference_experts=()), after)):
+        per_token = estimate(served, asked, placed, engine=runs).columns()["tpot_ms"][0]
+        assert 1e3 / per_token == pytest.approx(published, rel=0.15)
