@@ -140,8 +140,9 @@ class Engine:
 
     Host time, in seconds per step: step_host_time + step_host_per_seq * running sequences, plus step_host_parallel
     where a replica has more than one device; hidden behind the device where overlap_scheduling is on.
-        front_end_token: further host seconds per token that is streamed to a client, where the server shares the
-            process of the engine's scheduler; batch use without a server (`OFFLINE` loads) does not take it.
+        front_end_token: further host seconds per token that is streamed to a client, where one process streams to all:
+            that of the engine's scheduler, or one beside it, whose time hides behind the device's as the scheduler's
+            does; batch use without a server (`OFFLINE` loads) does not take it.
         step_host_per_prompt: further host seconds per prompt in a step, where that process takes in the requests too.
         hands_on_late: the tokens of a step are processed while the next one runs, and clients get them when it ends.
         draft_host_times: (method of speculative decoding, host seconds per pass of its drafter), which the device waits
@@ -165,7 +166,11 @@ class Engine:
     Kernels: kernel_source: see `KERNEL_SOURCES`. library_kernels: operator families whose kernels are libraries that
         all frameworks can call, so that the fastest measured ones serve. weight_only_experts: (first word of an
         architecture, share): most of the 16-bit peak that experts with weights of 4 bits reach on devices of that
-        architecture, where the release expands them with instructions of the architecture before.
+        architecture, where the release expands them with instructions of the architecture before. integer_experts:
+        (first word, B/s): most integer weights of 4 bits that experts read and expand there, where nobody chose the
+        tiles of the kernel for the architecture. reference_experts: (first word, seconds): how much longer a layer's
+        experts with floating-point weights of 4 bits take there in the release's reference kernel, which all models run
+        but those of the architectures native_experts.
 
     Pools: cut_pages: most B/s of KV cache per request where prefill and decode workers split its heads over different
         numbers of devices, so that pages cross in pieces of a few kB; infinite where the engine arranges them anew.
@@ -250,6 +255,9 @@ class Engine:
     library_kernels: tuple[str, ...] = ()
     kernel_launches: tuple[tuple[str, float], ...] = ()
     weight_only_experts: tuple[tuple[str, float], ...] = ()
+    integer_experts: tuple[tuple[str, float], ...] = ()
+    reference_experts: tuple[tuple[str, float], ...] = ()
+    native_experts: tuple[str, ...] = ()
     cut_pages: float = math.inf
     host_launches: tuple[tuple[str, float], ...] = ()
     draft_host_times: tuple[tuple[str, float], ...] = ()
@@ -284,10 +292,6 @@ class Engine:
     def host_launch(self, vendor: str) -> float:
         """Return the least seconds per operator on devices of `vendor` if the host launches each one there, else 0."""
         return dict(self.host_launches).get(vendor, 0.0)
-
-    def weight_only_share(self, arch: str) -> float:
-        """Return the share of `weight_only_experts` of devices of the architecture `arch` ("Hopper sm_90"), else 1."""
-        return dict(self.weight_only_experts).get(arch.partition(" ")[0], 1.0)
 
     def sampler_bytes(self, kind: str) -> float:
         """Return the bytes per row and vocabulary entry that warming up the sampler takes on devices of `kind`."""

@@ -60,7 +60,8 @@ class MemoisedSteps(StepModel):
         """Price a step kernel by kernel, without factors."""
         terms = list(priced(self.sharding, self.hardware, self.costs, step))
         whole = summed(terms, step_shape(step, self.sharding.tp), self.engine.kernel_launches)
-        calls = [calls_of(demand, self.hardware, cost, self.engine) for demand, cost in terms]
+        served = self.sharding.model.architecture
+        calls = [calls_of(demand, self.hardware, cost, self.engine, served) for demand, cost in terms]
 
         shape = whole.time.shape
 
@@ -77,6 +78,7 @@ class MemoisedSteps(StepModel):
                 compute=stack(c.compute for c in calls),
                 memory=stack(c.memory for c in calls),
                 least=stack(c.least for c in calls),
+                extra=stack(c.extra for c in calls),
             ),
             kernels=stack(kernel(demand) for demand, _ in terms),
             count=stack(demand.count for demand, _ in terms),

@@ -22,10 +22,11 @@ from hwdb.tomlfile import Table, read_toml
 from perfmodel.arrays import NAN, Array, Codes, Index, Mask, codes_in, zero_if_unknown
 from perfmodel.costs.cost import Adjusted, Cost
 from perfmodel.costs.engine_effects.model_levels import engines_with_levels, model_level
+from perfmodel.costs.engine_effects.narrow_experts import BYTES_8, BYTES_16, FLOATS, least_time, reference_time
 from perfmodel.costs.measured_tables.lookup import LAUNCH_SHARE, LAUNCH_TIME
 from perfmodel.costs.related_devices.distance import PLAIN, SIBLING, ceilings, ceilings_beside, order_of, siblings
 from perfmodel.costs.rooflines.roofline import Bound, bound
-from perfmodel.dtypes import FORMAT_BYTES, FORMAT_NAMES
+from perfmodel.dtypes import FORMAT_BYTES
 from perfmodel.engines import Engine
 from perfmodel.hardware import Hardware, better_and_lesser, hardware_of
 from perfmodel.operators import PICKING, Demand
@@ -67,11 +68,6 @@ FACTORS = (*BOUNDS, *KERNELS, *(f"compute_{k}" for k in MULTIPLIERS))
 _MULTIPLIERS = np.array([KERNELS.index(k) for k in MULTIPLIERS])
 #: Operator family with weights -> index of its 16-bit kind in `KERNELS`; 8 bits, 4 bits and 4-bit integers follow.
 _FIRST_BY_BITS = {"gemm": KERNELS.index("gemm_16"), "grouped_gemm": KERNELS.index("experts_16")}
-#: Bytes per weight above which a kernel counts as 16-bit and as 8-bit. Chosen between 2, 1 and 0.5 bytes, block scales
-#: included.
-_BYTES_16, _BYTES_8 = 1.5, 0.9
-#: (FORMATS,) whether weights of a format are floating-point numbers of less than 8 bits.
-_FLOATS = np.isin(FORMAT_NAMES, ("fp4", "mxfp4"))
 #: Share of the rated dense peak above which no factor brings a kernel that arithmetic limits. The best shapes of
 #: libraries reach 80.3 % on H100 and 77.6 % on B200 in bf16 (stas00/ml-engineering, compute/accelerator/README.md,
 #: maximum achievable matmul FLOPS, 2025); kernels that were measured faster alone (A100: 86.9 %) keep their own time.
@@ -89,7 +85,7 @@ def kernel(demand: Demand) -> Index:
     if demand.family in _FIRST_BY_BITS:
         weight = np.asarray(demand.shape["weight"]).astype(int)
         width = FORMAT_BYTES[weight]
-        by_bits = np.where(width > _BYTES_16, 0, np.where(width > _BYTES_8, 1, np.where(_FLOATS[weight], 2, 3)))
+        by_bits = np.where(width > BYTES_16, 0, np.where(width > BYTES_8, 1, np.where(FLOATS[weight], 2, 3)))
         return np.asarray(_FIRST_BY_BITS[demand.family] + by_bits)
     if demand.family in LINK_FAMILIES:
         return np.array(KERNELS.index("collective"))
@@ -255,8 +251,8 @@ class EngineFactors(Adjusted):
 
     @property
     def has_levels(self) -> bool:
-        """Whether some architecture has a level under the engine."""
-        return self.engine.name in engines_with_levels()
+        """Whether some architecture has a level, or kernels that others lack, under the engine."""
+        return bool(self.engine.reference_experts) or self.engine.name in engines_with_levels()
 
     def for_architecture(self, name: str) -> EngineFactors:
         """Return the cost model with the level of an architecture."""
@@ -269,7 +265,7 @@ class EngineFactors(Adjusted):
         table: Array = np.array([find(d) for d in hardware.devices])
         if np.all(table == 1.0):
             return inner
-        calls = calls_of(demand, hardware, inner, self.engine)
+        calls = calls_of(demand, hardware, inner, self.engine, self.architecture)
         return replace(
             inner,
             time=factored(calls, table[hardware.index, :, kernel(demand)], own=self.engine.kernel_source == "own"),
@@ -295,7 +291,8 @@ class Calls:
 
     time: seconds by the cost models. limit: what limits each call, codes of `BOUNDS`. linked: whether it runs over a
     link. compute, memory: least seconds by arithmetic and by memory traffic on the device that the factors were fitted
-    on. least: least seconds on the device itself, whatever the factors say; 0 for links.
+    on. least: least seconds on the device itself, whatever the factors say; 0 for links. extra: further seconds of a
+    reference kernel, which no factor changes.
     """
 
     time: Array
@@ -304,32 +301,24 @@ class Calls:
     compute: Array
     memory: Array
     least: Array
+    extra: Array
 
 
-def calls_of(demand: Demand, hardware: Hardware, cost: Cost, engine: Engine) -> Calls:
-    """Return the calls of a demand under `engine` on each row of `hardware`; cost: of one call, before any factor."""
+def calls_of(demand: Demand, hardware: Hardware, cost: Cost, engine: Engine, architecture: str = "") -> Calls:
+    """Return the calls of a demand under `engine` on each row of `hardware`; cost: of one call, before any factor.
+
+    architecture: of the model that is served, "" where it is not known.
+    """
     if demand.family in LINK_FAMILIES:
         none = np.zeros(())
-        return Calls(cost.time, cost.bound, np.array(True), none, none, none)
+        return Calls(cost.time, cost.bound, np.array(True), none, none, none, none)
     limits = bound(demand, hardware)
     fitted = _as_fitted(demand, hardware, limits)
     compute = zero_if_unknown(limits.compute)
     attained = np.fmin(cost.time, compute / ATTAINED)
-    least = np.fmax(np.fmax(limits.time, attained), compute / _weight_only(demand, hardware, engine))
-    return Calls(cost.time, cost.bound, np.array(False), fitted.compute, fitted.memory, least)
-
-
-def _weight_only(demand: Demand, hardware: Hardware, engine: Engine) -> Array:
-    """Return the share of the peak that experts reach whose weights of 4 bits the engine expands to 16, else 1; (N,).
-
-    See `Engine.weight_only_experts`.
-    """
-    if demand.family != "grouped_gemm" or not engine.weight_only_experts:
-        return np.ones(())
-    shares = np.array([engine.weight_only_share(device.arch) for device in hardware.devices])[hardware.index]
-    narrow = FORMAT_BYTES[np.asarray(demand.shape["weight"]).astype(int)] <= _BYTES_8
-    wide = FORMAT_BYTES[np.asarray(demand.compute).astype(int)] > _BYTES_16
-    return np.where(narrow & wide, shares, 1.0)
+    least = np.fmax(np.fmax(limits.time, attained), least_time(demand, hardware, engine, limits))
+    extra = reference_time(demand, hardware, engine, architecture)
+    return Calls(cost.time, cost.bound, np.array(False), fitted.compute, fitted.memory, least, extra)
 
 
 def factored(calls: Calls, factor: Array, *, own: bool = False) -> Array:
@@ -344,7 +333,7 @@ def factored(calls: Calls, factor: Array, *, own: bool = False) -> Array:
     launched = np.minimum(calls.time, LAUNCH_TIME) * factor[..., LAUNCH_BOUND]
     work = by_limit if own else _factored(calls, factor)
     work = np.fmax(work, calls.least)  # neither a factor nor a table makes a kernel faster than its device
-    return np.where(calls.linked, np.maximum(by_limit, launched), work)
+    return np.where(calls.linked, np.maximum(by_limit, launched), work + calls.extra)
 
 
 def _chosen(factor: Array, limit: Codes) -> Array:
