@@ -97,7 +97,8 @@ def test_a_version_gets_the_newest_known_release_that_is_not_newer(asked: str, t
 
 def test_balance_of_ranks_that_a_plan_counts_on_is_in_the_command() -> None:
     """The engines leave it off by default, so that a plan with it says so; decode pools have no prompts to hold."""
-    row = {"device": "h200-sxm", "weight": "fp8_block", "dp": 8, "ep": 8, "rank_balance": True, "rank_balance_steps": 40}
+    held = {"rank_balance": True, "rank_balance_steps": 40}
+    row = {"device": "h200-sxm", "weight": "fp8_block", "dp": 8, "ep": 8, **held}
     made = {
         (name, pool.role): command(Launch("deepseek-ai/DeepSeek-V3", name, releases(name)[0].version, (pool,)), pool)
         for name in ("sglang", "trtllm")
@@ -115,7 +116,7 @@ def test_balance_of_ranks_that_a_plan_counts_on_is_in_the_command() -> None:
 
 @pytest.mark.parametrize(("name", "own"), [("sglang", "enable_prefill_delayer"), ("trtllm", "enable_balance")])
 def test_balance_of_ranks_is_in_the_command_only_where_a_scenario_asks_for_it(name: str, own: str) -> None:
-    """A key of `[engine]`, or the engine's own word for it, reaches the engine and the command; without it neither has it."""
+    """A key of `[engine]`, or the engine's own word for it, reaches the engine and the command."""
     for keys, on in (({}, False), ({"rank_balance": True}, True), ({own: True}, True)):
         chosen = with_settings(engine(name), Table(keys, "[engine]"))
         assert chosen.rank_balance is on

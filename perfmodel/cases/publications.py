@@ -34,12 +34,12 @@ STREAMED = ("open", "closed", "single")
 class Setup:
     """Describe what some rows of a publication ran.
 
-    dataset: what the names of the publication's data sets begin with. engine, mode: "" for rows of any. models: names in
-    the column `model`, () for rows of any. where: number column -> value of the rows. version: that of the engine, "" for none. columns: number column that the rows leave
-    blank -> what stands in it: a number, or the number column of the same row that has it. settings: of the engine, by
-    the name of their field. kv_dtype: format of the KV cache by model. server: whether batches were sent to a server,
-    all at once (`Engine.behind_server`). in_process: whether the load generator ran the engine in its own process
-    (`Engine.embedded`).
+    dataset: what the names of the publication's data sets begin with. engine, mode: "" for rows of any. models: names
+    in the column `model`, () for rows of any. where: number column -> value of the rows. version: that of the engine,
+    "" for none. columns: number column that the rows leave blank -> what stands in it: a number, or the number column
+    of the same row that has it. settings: of the engine, by the name of their field. kv_dtype: format of the KV cache
+    by model. server: whether batches were sent to a server, all at once (`Engine.behind_server`). in_process: whether
+    the load generator ran the engine in its own process (`Engine.embedded`).
     """
 
     dataset: str
