@@ -12,6 +12,7 @@ import random
 import sys
 import tempfile
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 from hwdb import InputError
@@ -22,6 +23,7 @@ from search.deploy import TARGETS, Launch, Pool, export, read_back
 from search.deploy.engine_settings.checkpoints import checkpoint
 from search.deploy.engine_settings.parsers import releases
 from search.deploy.engine_settings.rules import conflicts
+from search.deploy.engine_settings.templates import template
 from search.deploy.launch import DECODE, PREFILL, SERVE, SWITCHES, Check
 
 MODELS = (
@@ -69,6 +71,7 @@ def random_pool(rng: random.Random, engine: str, name: str, role: str, kv: str) 
     if engine == "trtllm" and kv in UNQUANTISED:  # it keeps the cache of the checkpoint
         kv = model(checkpoint(name, weight, engine).name).kv_format
     ep = rng.choice((1, spread)) if spec.experts and engine != "llamacpp" else 1
+    balanced = engine in ("sglang", "trtllm") and dp > 1 and role == SERVE and rng.random() < 0.5
     return Pool(
         role=role,
         device=rng.choice(DEVICES) if engine != "mindie" else rng.choice(("ascend-910b2", "ascend-910c")),
@@ -85,6 +88,8 @@ def random_pool(rng: random.Random, engine: str, name: str, role: str, kv: str) 
         chunked_prefill=rng.random() < 0.8 if engine in ("vllm", "trtllm") else engine != "mindie",
         prefix_cache=rng.random() < 0.7 if engine != "mindie" else False,
         graph_capture=rng.random() < 0.8 if engine in ("vllm", "sglang", "trtllm") else engine != "mindie",
+        rank_balance=balanced,
+        rank_balance_steps=rng.choice((None, 10, 60)) if balanced else None,
     )
 
 
@@ -98,6 +103,8 @@ def random_launch(rng: random.Random, target: str) -> Launch:
         pooled = engine in ("vllm", "sglang", "trtllm") and rng.random() < 0.3
         pools = [random_pool(rng, engine, name, role, kv) for role in ((PREFILL, DECODE) if pooled else (SERVE,))]
         pools = [Pool(**{**vars(p), **{s: getattr(pools[0], s) for s in SWITCHES}}) for p in pools]
+        if engine == "sglang" and not template(engine).has_flag("rank_balance", version):
+            pools = [replace(p, rank_balance=False, rank_balance_steps=None) for p in pools]
         check = Check(1024.0, 256.0, rate=rng.choice((2.0, 12.5)), bounds={"ttft_ms_p90": 500.0, "tpot_ms": 50.0})
         launch = Launch(name, engine, version, tuple(pools), rng.choice((4096, 8192, 16384)), check=check)
         if any(conflicts(launch, pool, model(name), {}) for pool in pools):

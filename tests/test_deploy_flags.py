@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.deploy_flags import unknown, written
+from hwdb.tomlfile import Table
 from perfmodel.engines import engine
 from search.deploy import Launch, Pool
 from search.deploy.cluster_manifests.custom_resources import TRTLLM_KEYS
@@ -13,6 +14,7 @@ from search.deploy.engine_settings.templates import engines, template
 from search.deploy.launch import Check
 from search.deploy.launch_commands.arguments import command
 from search.deploy.launch_commands.benchmark import benchmark
+from search.scenario import with_settings
 
 #: Engines whose parser could not be had: MindIE reads a file, and its package is not public.
 WITHOUT_PARSER = ("mindie",)
@@ -95,16 +97,30 @@ def test_a_version_gets_the_newest_known_release_that_is_not_newer(asked: str, t
 
 def test_balance_of_ranks_that_a_plan_counts_on_is_in_the_command() -> None:
     """The engines leave it off by default, so that a plan with it says so; decode pools have no prompts to hold."""
-    row = {"device": "h200-sxm", "weight": "fp8_block", "dp": 8, "ep": 8}
+    held = {"rank_balance": True, "rank_balance_steps": 40}
+    row = {"device": "h200-sxm", "weight": "fp8_block", "dp": 8, "ep": 8, **held}
     made = {
         (name, pool.role): command(Launch("deepseek-ai/DeepSeek-V3", name, releases(name)[0].version, (pool,)), pool)
         for name in ("sglang", "trtllm")
         for pool in (Pool(**row), Pool(**row, role="decode"))
     }
-    assert "--enable-prefill-delayer" in made["sglang", "serve"].words
+    words = made["sglang", "serve"].words
+    assert words[words.index("--prefill-delayer-max-delay-passes") + 1] == "40"
+    assert "--enable-prefill-delayer" in words
     assert "--enable-prefill-delayer" not in made["sglang", "decode"].words
     (text,) = made["trtllm", "serve"].files.values()
-    steps = int(engine("trtllm").rank_balance_steps)
-    for line in ("enable_balance: true", f"timeout_iters: {steps}", "batching_wait_iters: 0"):
+    for line in ("enable_balance: true", "timeout_iters: 40", "batching_wait_iters: 0"):
         assert line in text
     assert "balance" not in "".join(made["trtllm", "decode"].files.values())
+
+
+@pytest.mark.parametrize(("name", "own"), [("sglang", "enable_prefill_delayer"), ("trtllm", "enable_balance")])
+def test_balance_of_ranks_is_in_the_command_only_where_a_scenario_asks_for_it(name: str, own: str) -> None:
+    """A key of `[engine]`, or the engine's own word for it, reaches the engine and the command."""
+    for keys, on in (({}, False), ({"rank_balance": True}, True), ({own: True}, True)):
+        chosen = with_settings(engine(name), Table(keys, "[engine]"))
+        assert chosen.rank_balance is on
+        pool = Pool(device="h200-sxm", weight="fp8_block", dp=8, ep=8, rank_balance=chosen.rank_balance)
+        made = command(Launch("deepseek-ai/DeepSeek-V3", name, releases(name)[0].version, (pool,)), pool)
+        text = " ".join((*made.words, *made.files.values()))
+        assert ("enable_balance: true" in text or "--enable-prefill-delayer" in text) is on

@@ -80,7 +80,7 @@ def test_open_loops_of_balanced_ranks_agree_with_the_simulator(name: str, dp: in
     """Both hold prompts back in the same way: for a prompt per rank, or for as many steps as the engine waits."""
     row = deployments([H200], tp=tp, dp=dp, ep=dp * tp)
     lengths = ([1000, 2000, 4000], [100, 200, 400])
-    options = {"costs": Roofline(), "engine": name}
+    options = {"costs": Roofline(), "engine": engine(name).changed(rank_balance=True)}
     most = estimate(DEEPSEEK, Workload.from_lengths(*lengths, concurrency=16.0 * dp), row, **options).request_rate
     work = Workload.from_lengths(*lengths, rate=share * float(most[0]))
     found = estimate(DEEPSEEK, work, row, **options)

@@ -13,7 +13,6 @@ python3 -m sglang.launch_server \
   --tp-size 8 \
   --dp-size 4 \
   --enable-dp-attention \
-  --enable-prefill-delayer \
   --ep-size 8 \
   --context-length 16384 \
   --chunked-prefill-size 32768 \

@@ -23,7 +23,7 @@ TABLE = Path(__file__).with_name("publications.toml")
 #: Settings of engines that a publication may state as a text -> what it may be.
 _TEXTS = {"admission": ("grow", "reserve", "contiguous"), "preemption": ("recompute", "swap", "none")}
 #: Those that it may state as true or false.
-_SWITCHES = ("chunked_prefill", "narrow_cache")
+_SWITCHES = ("chunked_prefill", "narrow_cache", "rank_balance")
 #: Modes in which an engine takes its defaults for use without a server.
 BATCHES = ("static", "offline", "single")
 #: Modes in which a program that runs an engine in its own process streams from it; the others are batch use.
@@ -34,17 +34,18 @@ STREAMED = ("open", "closed", "single")
 class Setup:
     """Describe what some rows of a publication ran.
 
-    dataset: what the names of the publication's data sets begin with. engine, mode: "" for rows of any. where: number
-    column -> value of the rows. version: that of the engine, "" for none. columns: number column that the rows leave
-    blank -> what stands in it: a number, or the number column of the same row that has it. settings: of the engine, by
-    the name of their field. kv_dtype: format of the KV cache by model. server: whether batches were sent to a server,
-    all at once (`Engine.behind_server`). in_process: whether the load generator ran the engine in its own process
-    (`Engine.embedded`).
+    dataset: what the names of the publication's data sets begin with. engine, mode: "" for rows of any. models: names
+    in the column `model`, () for rows of any. where: number column -> value of the rows. version: that of the engine,
+    "" for none. columns: number column that the rows leave blank -> what stands in it: a number, or the number column
+    of the same row that has it. settings: of the engine, by the name of their field. kv_dtype: format of the KV cache
+    by model. server: whether batches were sent to a server, all at once (`Engine.behind_server`). in_process: whether
+    the load generator ran the engine in its own process (`Engine.embedded`).
     """
 
     dataset: str
     engine: str
     mode: str
+    models: tuple[str, ...]
     where: Mapping[str, float]
     version: str
     columns: Mapping[str, float | str]
@@ -59,6 +60,8 @@ class Setup:
         for found, value in ((cases.text["engine"], self.engine), (mode, self.mode)):
             if value:
                 mine = mine & (found == value)
+        if self.models:
+            mine = mine & np.isin(cases.text["model"], self.models)
         for column, number in self.where.items():
             mine = mine & (cases.number[column] == number)
         return mine
@@ -82,6 +85,7 @@ def _setup(dataset: str, entry: Table) -> Setup:
         dataset=dataset,
         engine=entry.text("engine", ""),
         mode=entry.text("mode", ""),
+        models=entry.texts("models", ()),
         where={c: where.number(c) for c in names if c in where},
         version=entry.text("engine_version", ""),
         columns=columns,
@@ -101,6 +105,8 @@ def _settings(table: Table) -> dict[str, Any]:
     found |= {key: table.flag(key) for key in _SWITCHES if key in table}
     if "gpu_memory_utilization" in table:
         found["gpu_memory_utilization"] = table.number("gpu_memory_utilization", above=0, most=1)
+    if "rank_balance_steps" in table:
+        found["rank_balance_steps"] = float(table.whole("rank_balance_steps", least=1))
     table.done()
     return found
 

@@ -113,7 +113,7 @@ class Engine:
         prefill_first: prompts run in steps of their own, before decodes; otherwise both share a step.
         batching: `continuous`, or `static` (a batch runs until its last sequence ends).
         rank_balance: prompts wait until each rank of attention data parallelism has one, for at most
-            `rank_balance_steps` steps (NaN: for as long as that takes).
+            `rank_balance_steps` steps (NaN: for as long as that takes); engines leave it off by default.
         budget_split_over_ranks: a token budget and a number of sequences that the user gives are divided among the
             ranks of attention data parallelism; in other engines each rank has as many.
 

@@ -8,19 +8,21 @@ from typing import Any
 #: Roles of a pool: `serve` runs prefill and decode, the others one of them.
 SERVE, PREFILL, DECODE = "serve", "prefill", "decode"
 #: Switches of an engine that a pool states.
-SWITCHES = ("chunked_prefill", "prefix_cache", "graph_capture")
+SWITCHES = ("chunked_prefill", "prefix_cache", "graph_capture", "rank_balance")
 
 
 @dataclass(frozen=True)
 class Pool:
     """Equal replicas of one engine, as a plan states them.
 
-    role: `serve`, `prefill` or `decode`. device: name in the hardware database; "" where it is not known. replicas: of
-    this pool. tp to kvp: degrees of parallelism. weight, kv: storage formats of weights and KV cache.
-    max_num_batched_tokens: per rank of attention data parallelism. max_num_seqs: as the engine's own flag counts; None
-    for either: the engine's default. gpu_memory_utilization: share of device memory. chunked_prefill, prefix_cache,
-    graph_capture: switches of the engine. speculation: method of speculative decoding, "" for none. drafts: draft
-    tokens per step. draft_model: checkpoint that drafts, "" where none is named.
+    role: `serve`, `prefill` or `decode`. device: name in the hardware database; "" where it is not known. replicas:
+    of this pool. tp to kvp: degrees of parallelism. weight, kv: storage formats of weights and KV cache.
+    max_num_batched_tokens: per rank of attention data parallelism. max_num_seqs: as the engine's own flag counts;
+    None for either: the engine's default. gpu_memory_utilization: share of device memory. chunked_prefill,
+    prefix_cache, graph_capture: switches of the engine. rank_balance: prompts wait until each rank of attention data
+    parallelism has one, for at most rank_balance_steps steps; None: for as long as the engine waits by default.
+    speculation: method of speculative decoding, "" for none. drafts: draft tokens per step. draft_model: checkpoint
+    that drafts, "" where none is named.
     """
 
     role: str = SERVE
@@ -40,6 +42,8 @@ class Pool:
     chunked_prefill: bool = True
     prefix_cache: bool = True
     graph_capture: bool = True
+    rank_balance: bool = False
+    rank_balance_steps: int | None = None
     speculation: str = ""
     drafts: int = 0
     draft_model: str = ""

@@ -18,11 +18,12 @@ SWITCHES = (
     "overlap_always",
     "pads_shards",
     "encoder_data_parallel",
+    "rank_balance",
 )
 #: Engine settings that are shares, above 0 and at most 1.
 SHARES = ("gpu_memory_utilization", "overlap_share")
 #: Engine settings that are whole numbers of 1 or more.
-COUNTS = ("max_num_batched_tokens", "max_num_seqs", "graph_seqs")
+COUNTS = ("max_num_batched_tokens", "max_num_seqs", "graph_seqs", "rank_balance_steps")
 #: Every engine setting that a scenario may change.
 ENGINE_KEYS = (*SWITCHES, *SHARES, *COUNTS, "overlap")
 DEFAULT_ENGINE = "vllm"

@@ -187,13 +187,14 @@ def _token_at(replica: Replica, running: Array) -> Array:
 def _throughput(replica: Replica, point: Point) -> Throughput:
     """Compute the requests/s that the replica completes, and whether it is saturated.
 
-    It saturates where arrivals exceed what it completes while others queue, or where prefill takes all the time. A run
-    of no more than `max_running` requests never queues, so arrivals cannot saturate it.
+    It saturates where arrivals exceed what it completes while others queue. A run of no more than `max_running` requests
+    never queues; it saturates where prefill takes all the time. So it does in steps of few prompts before a replica is
+    full, whose steps hold more of them.
     """
     rate = replica.load.rate
     completed, drain = _completed(replica, point)
-    full = (rate > drain) & (replica.run_length > replica.max_running)
-    saturated = full | (rate * point.prefill.interference >= MAX_UTILISATION)
+    starved = rate * point.prefill.interference >= MAX_UTILISATION
+    saturated = np.where(replica.run_length > replica.max_running, rate > drain, starved)
     return Throughput(
         completed=completed, drain=drain, rate=np.where(saturated, np.minimum(rate, drain), rate), saturated=saturated
     )

@@ -223,14 +223,16 @@ def wait_shape(replica: Replica, point: Point, throughput: Throughput, queued: t
 def _beside(replica: Replica, point: Point) -> Array:
     """Return the mean seconds that a varying number of other prompts in its steps adds to the prefill of one, (N,).
 
-    Derived: others are Poisson with the mean m. A number with the mean and the deviation of sqrt(m) is spread as a wait
-    is; the rest of m, if any, is there for every prompt.
+    Derived: others are Poisson with the mean m, and add what a prompt takes longer than one of as few as there may be.
+    A number with the mean and the deviation of sqrt(m) is spread as a wait is, a share 1 / sqrt(m) of what they add if
+    m is above 1; the rest is there for every prompt. So the prefill less this does not fall as m grows.
     """
-    mixed = replica.mixed
-    others = np.maximum(point.entering - mixed.fewest(point.seen), 0.0)
-    _, each = mixed.at(point.seen)
-    added = np.minimum(others, np.sqrt(others)) * np.maximum(each, 0.0)
-    return np.asarray(np.minimum(added, np.min(point.prefill.shared, axis=0)))
+    mixed, prefill = replica.mixed, point.prefill.shared
+    fewest = mixed.fewest(point.seen)
+    base, each = mixed.at(point.seen)
+    added = np.maximum(replica.load.mean(prefill) - base - each * np.maximum(fewest, mixed.abreast), 0.0)
+    others = np.maximum(point.entering - fewest, 1.0)
+    return np.asarray(np.minimum(added / np.sqrt(others), np.min(prefill, axis=0)))
 
 
 def _long_cv(replica: Replica, point: Point, rate: Array) -> Array:

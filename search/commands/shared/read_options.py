@@ -67,6 +67,7 @@ def engine_of(reading: Reading, options: AnyEngineOptions) -> AnyEngineOptions:
 
     launch, pool = reading.launch, reading.launch.main
     settings = [f"{name}={str(getattr(pool, name)).lower()}" for name in SWITCHES]
+    settings += [f"rank_balance_steps={pool.rank_balance_steps}"] if pool.rank_balance_steps else []
     given = options.engine_setting or []
     names = {text.partition("=")[0].strip() for text in given}
     version = "" if launch.engine in ("llamacpp", "mindie") else launch.version

@@ -6,20 +6,20 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from hwdb import InputError
-from perfmodel import engine as engine_of
 from search.deploy.launch import SERVE, Launch, Pool
 
 #: Our names of formats that GGUF files have.
 GGUF_FORMATS = re.compile(r"i?q\d\w*|tq\d\w*|bf16|fp16|fp32|mxfp4")
 #: Settings of a pool that only some engines express: a plan that uses one cannot be exported to the others.
 DEGREES = ("tp", "pp", "ep", "dp", "cp", "kvp")
+#: Settings of a pool that are those of a template as they are.
+STATED = ("gpu_memory_utilization", "prefix_cache", "graph_capture", "rank_balance", "rank_balance_steps")
 
 
 def to_engine(launch: Launch, pool: Pool, *, own_weight: str, own_kv: str) -> dict[str, Any]:
@@ -80,16 +80,14 @@ def _check(engine: str, pool: Pool, spread: int) -> None:
 
 
 def _balance(launch: Launch, pool: Pool) -> dict[str, Any]:
-    """Return the settings that hold prompts back for those of other ranks, as the plan counts on; off by default.
+    """Return the settings that hold prompts back for those of other ranks, where the plan does; off by default.
 
     Nothing more is waited for once each rank has a prompt (`rank_balance_more`).
     """
     if launch.engine not in ("sglang", "trtllm"):
         return {}
-    rules = engine_of(launch.engine)
-    on = rules.rank_balance and pool.dp > 1 and pool.role == SERVE
-    steps = rules.rank_balance_steps
-    longest = int(steps) if on and not math.isnan(steps) else None
+    on = pool.rank_balance and pool.dp > 1 and pool.role == SERVE
+    longest = pool.rank_balance_steps if on else None
     return {"rank_balance": on, "rank_balance_steps": longest, "rank_balance_more": 0 if on else None}
 
 
@@ -129,7 +127,7 @@ def from_engine(engine: str, values: Mapping[str, Any], pool: Pool) -> tuple[Poo
     if engine == "llamacpp" and v.get("total_context"):
         length = int(v["total_context"]) // int(seqs or 1)
     changes: dict[str, Any] = {"tp": tp, "pp": pp, "dp": dp, "cp": cp, "kvp": int(v.get("kvp", 1)), "ep": ep}
-    changes |= {k: v[k] for k in ("gpu_memory_utilization", "prefix_cache", "graph_capture") if k in v}
+    changes |= {k: v[k] for k in STATED if k in v}
     changes |= {"weight": v.get("online") or pool.weight, "kv": v.get("kv") or pool.kv}
     changes |= {"max_num_batched_tokens": budget and int(budget), "max_num_seqs": seqs and int(seqs)}
     return replace(pool, chunked_prefill=bool(chunked), **changes), int(length) if length else None

@@ -38,6 +38,7 @@ def launch_columns(plan: Plan) -> dict[str, Any]:
     They are the model, its context to serve, mean lengths, the switches of the engine, and the bounds of the SLO.
     """
     scenario, lora = plan.scenario, plan.scenario.adapters
+    steps = scenario.engine.rank_balance_steps
     load, spec = scenario.workload, scenario.model_called(scenario.model)
     longest = float(np.max(load.input_tokens + load.output_tokens))
     served = math.ceil(LENGTH_MARGIN * longest / LENGTH_STEP) * LENGTH_STEP
@@ -48,6 +49,7 @@ def launch_columns(plan: Plan) -> dict[str, Any]:
         "input_tokens": load.mean_input,
         "output_tokens": load.mean_output,
         **{name: getattr(scenario.engine, name) for name in SWITCHES},
+        **({"rank_balance_steps": steps} if scenario.engine.rank_balance and np.isfinite(steps) else {}),
         **{f"{o.key}_limit": o.limit * 1e3 for o in scenario.slo.objectives},
         **({"draft_model": drafter} if (drafter := scenario.drafting.speculation.name) else {}),
         **({"lora_rank": lora.rank, "lora_resident": lora.resident or lora.count} if lora else {}),
@@ -185,6 +187,7 @@ def _pool(row: Mapping[str, Any], role: str, prefix: str, replicas: int) -> Pool
         given = row.get(f"{prefix}{name}")
         columns[name] = None if given is None else _whole(row, f"{prefix}{name}")
     columns |= {name: _switch(row, name) for name in SWITCHES}
+    columns["rank_balance_steps"] = _whole(row, "rank_balance_steps") if row.get("rank_balance_steps") else None
     columns |= _drafting(row, prefix)
     share = row.get(f"{prefix}gpu_memory_utilization")
     columns["gpu_memory_utilization"] = None if share is None else _number(row, f"{prefix}gpu_memory_utilization")
