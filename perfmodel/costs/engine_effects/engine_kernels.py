@@ -1,9 +1,9 @@
 """Price kernels that only one engine has: multiplications whose arithmetic depends on how weights are stored.
 
 SGLang multiplies on CPUs by kernels that read weights once per few tokens. llama.cpp unpacks blocks of quantised
-weights while it multiplies them. On CPU cores, formats that look values up in tables take several times the work of plain ones,
-so decoding in 2 bits is compute-bound; on GPUs, prefill runs at a fraction of what 16-bit libraries reach. The rates,
-with sources, are in `own_kernels.toml`; the roofline prices what is not listed there.
+weights while it multiplies them. On CPU cores, formats that look values up in tables take several times the work of
+plain ones, so decoding in 2 bits is compute-bound; on GPUs, prefill runs at a fraction of what 16-bit libraries
+reach. The rates, with sources, are in `own_kernels.toml`; the roofline prices what is not listed there.
 """
 
 from __future__ import annotations
