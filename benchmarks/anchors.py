@@ -39,7 +39,8 @@ class Anchor:
 
     metric: column of `estimate --json`. value: what was published, in the unit of that column, or a ratio of two
     estimates. options: of `estimate`, by name. against: options of the estimate that a ratio is relative to, where they
-    differ; empty for a plain figure. per_device: whether the figure is divided by the number of devices.
+    differ; empty for a plain figure. per_device: whether the figure is divided by the number of devices. first_ratio:
+    the ratio when the row was first scored, NaN where it was not kept.
     """
 
     id: str
@@ -52,6 +53,7 @@ class Anchor:
     options: Mapping[str, Any]
     against: Mapping[str, Any] = field(default_factory=dict)
     per_device: bool = False
+    first_ratio: float = math.nan
 
 
 def anchors(path: Path = FILE) -> tuple[Anchor, ...]:
@@ -130,7 +132,17 @@ def compared(rows: tuple[Anchor, ...]) -> Iterator[Compared]:
 
 def score(rows: list[Compared]) -> tuple[float, float]:
     """Return (median |ln ratio|, share of rows with at most `FAR`) of the scored rows; NaN without any."""
-    errors = [abs(math.log(r.ratio)) for r in rows if r.scored]
+    return _score([r.ratio for r in rows if r.scored])
+
+
+def first_score(rows: list[Compared]) -> tuple[float, float]:
+    """Return the same of the scored rows as they were first scored, where that was kept: out of sample."""
+    return _score([r.anchor.first_ratio for r in rows if r.scored and math.isfinite(r.anchor.first_ratio)])
+
+
+def _score(ratios: list[float]) -> tuple[float, float]:
+    """Return (median |ln ratio|, share of ratios with at most `FAR`); NaN without any."""
+    errors = [abs(math.log(ratio)) for ratio in ratios]
     if not errors:
         return math.nan, math.nan
     return statistics.median(errors), sum(e <= FAR for e in errors) / len(errors)
@@ -162,6 +174,12 @@ def main() -> None:
     for section in dict.fromkeys(r.anchor.section for r in found):
         print(_line(section, [r for r in found if r.anchor.section == section]))
     print(_line("all", found))
+    middle, near = first_score(found)
+    kept = [r for r in found if math.isfinite(r.anchor.first_ratio)]
+    print(_line("rows whose first score was kept, today", kept))
+    print(
+        f"the same when first scored: median |ln ratio| {middle:.2f}, {near:.0%} within a factor of {math.exp(FAR):.2f}"
+    )
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.anchors import Anchor, Compared, anchors, estimated, score, words
+from benchmarks.anchors import Anchor, Compared, anchors, estimated, first_score, score, words
 
 ROWS = anchors()
 
@@ -41,6 +41,22 @@ def test_rows_of_headlines_are_not_scored() -> None:
     assert middle == pytest.approx(math.log(2.0))
     assert near == 0.0
     assert all(map(math.isnan, score([Compared(c, 10.0)])))
+
+
+def test_the_first_score_is_that_of_rows_which_kept_it() -> None:
+    plain = Anchor("x", "s", "A", "setup", "source", "ttft_ms", 10.0, {"model": "m"})
+    kept = Anchor("y", "s", "A", "setup", "source", "ttft_ms", 10.0, {"model": "m"}, first_ratio=4.0)
+    headline = Anchor("z", "s", "C", "setup", "source", "ttft_ms", 10.0, {"model": "m"}, first_ratio=9.0)
+    middle, near = first_score([Compared(a, 10.0) for a in (plain, kept, headline)])
+    assert (middle, near) == (pytest.approx(math.log(4.0)), 0.0)  # today's ratios are all 1
+
+
+@pytest.mark.parametrize(
+    "name", ["xeon-deepseek-r1-ttft", "deepseek-amx-2048", "k2-l20-prefill", "m2-layerwise-1x5090-32768"]
+)
+def test_figures_that_no_constant_rests_on_are_met(name: str) -> None:
+    row = next(a for a in ROWS if a.id == name)
+    assert estimated(row) == pytest.approx(row.value, rel=0.25)
 
 
 def test_what_an_estimate_refuses_or_lacks_is_said(tmp_path: Path) -> None:

@@ -1,20 +1,30 @@
-"""llama.cpp's own kernels, against published runs and the closed form of unpacking."""
+"""Kernels that only llama.cpp or SGLang has, against published runs and the closed form of unpacking."""
 
 from __future__ import annotations
 
 import tomllib
+from dataclasses import replace
 from importlib.resources import files
 
 import numpy as np
 import pytest
 
 import hwdb
-from perfmodel.costs import EngineKernels, Fallback, Roofline
-from perfmodel.costs.engine_effects.engine_kernels import RECURRENT_OPERATORS, TILE, Between, rates, tiled
+from perfmodel.costs import EngineKernels, Fallback, Roofline, default
+from perfmodel.costs.cost_model_choice.fallback import OnKinds
+from perfmodel.costs.engine_effects.engine_kernels import (
+    RECURRENT_OPERATORS,
+    TILE,
+    Between,
+    kinds_with_kernels,
+    rates,
+    tiled,
+)
 from perfmodel.deployment.columns import deployments
-from perfmodel.dtypes import FORMAT_BYTES, FORMAT_CODE, FORMATS
+from perfmodel.dtypes import COMPUTE_CODE, FORMAT_BYTES, FORMAT_CODE, FORMATS
 from perfmodel.engines.catalogue import engine
 from perfmodel.estimates.estimation.estimator import estimate
+from perfmodel.hardware import device_efficiency
 from perfmodel.hardware.columns import hardware_of
 from perfmodel.models import model
 from perfmodel.operators.demand import Demand
@@ -297,3 +307,34 @@ def test_tables_name_the_fork_in_the_version() -> None:
     assert engine("llamacpp", "ik_llama.cpp 2024-12 (-rtr)").name == "ik_llama"
     assert engine("llamacpp", "llama.cpp b4384").name == "llamacpp"
     assert engine("ik_llama.cpp").name == "ik_llama"
+
+
+# -------------------------------------------------------------------------------------------------- SGLang on CPUs
+
+XEON = hwdb.device("xeon-6980p")
+
+
+def rate(tokens: float, weight: str, by: str) -> float:
+    """FLOP per second of a GEMM of `tokens` rows as `by` runs it on a Xeon."""
+    demand = replace(gemm(weight, tokens), compute=COMPUTE_CODE[weight])
+    return float((demand.flop / default(engine(by)).cost(demand, hardware_of([XEON], np.zeros(1, int))).time)[0])
+
+
+def test_int8_of_sglang_on_a_xeon_runs_on_vector_units() -> None:
+    """8-bit dot products do four times the operations of fp32, AMX 64 times."""
+    assert rate(4096.0, "int8", "sglang") < 4.0 * XEON.peak("fp32") < rate(4096.0, "int8", "vllm")
+
+
+def test_weights_are_read_again_for_every_block_of_rows() -> None:
+    """Beyond 32 rows SGLang gains nothing by more: it reads 16-bit weights once per 32 of them, so 32 FLOP per byte."""
+    read = XEON.bandwidth * device_efficiency(XEON).memory
+    assert rate(2048.0, "bf16", "sglang") == pytest.approx(32.0 * read, rel=0.1)
+    assert rate(2048.0, "bf16", "vllm") > 2.0 * rate(2048.0, "bf16", "sglang")
+
+
+def test_kernels_for_cpus_leave_other_devices_alone() -> None:
+    here, demand = hardware_of([hwdb.device("rtx-2080")], np.zeros(1, int)), gemm("bf16", 64.0)
+    guarded = OnKinds(kinds_with_kernels("sglang"), EngineKernels("sglang"), Roofline())
+    assert guarded.cost(demand, here).time == Roofline().cost(demand, here).time
+    assert kinds_with_kernels("sglang") == {"cpu"}
+    assert np.isnan(EngineKernels("sglang").cost(demand, here).time).all()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -12,7 +14,7 @@ from perfmodel import equations as eq
 from perfmodel.costs import Roofline
 from perfmodel.costs.step_costs.steps import priced, step_cost
 from perfmodel.deployment.columns import Deployments, deployments
-from perfmodel.deployment.offload import hosted
+from perfmodel.deployment.offload import HostHabits, hosted
 from perfmodel.deployment.sharding import Sharding, shard
 from perfmodel.dtypes import FORMAT_CODE
 from perfmodel.engines.spec import Engine
@@ -90,6 +92,29 @@ def test_prefetched_weights_cost_what_is_left_when_the_device_is_done() -> None:
     for link in (50e9, 400e9, 4e13):
         found = pass_time(LLAMA, ANSWER, host_weights=0.5, host=Host(link=link, prefetch=True))
         assert found == pytest.approx(max(base, 0.5 * layers / link), rel=1e-9)
+
+
+def test_operands_that_are_copied_first_add_their_copy() -> None:
+    link, layers = 50e9, ("qkv", "o", "up", "down")
+    times = device_times(LLAMA, ANSWER)
+    by_hand = sum(t + (moved / link if name in layers else 0.0) for name, t, moved, _ in times)
+    placed, here = one(host_weights=1.0, host=Host(link=link)), hardware_of((H100,), np.array([0]))
+    copied = shard(model(LLAMA), placed, habits=HostHabits(copied_first=True))
+    assert float(step_cost(copied, here, Roofline(), ANSWER).time[0]) == pytest.approx(by_hand, rel=1e-9)
+
+
+@pytest.mark.parametrize(("form", "peak"), [("int8", 80e12), ("bf16", 80e12), ("fp8", 10e12)])
+def test_matrix_units_of_a_host_compute_experts_of_integers_and_16_bits(form: str, peak: float) -> None:
+    # and experts of a long prompt stay on the host, although copying them would be faster
+    habits, many = HostHabits(matrix_experts=True, hand_over=1e-3), 16384.0
+    placed = one(host_experts=1.0, host=replace(COMPUTING, matrix_flops=80e12), weight=FORMAT_CODE[form])
+    cut, here = shard(model(MIXTRAL), placed, habits=habits), hardware_of((H100,), np.array([0]))
+    waits = [d_c for d_c in priced(cut, here, Roofline(), Step(prefill_tokens=many)) if d_c[0].name == "host_memory"]
+    experts = next(d_c for d_c in priced(cut, here, Roofline(), Step(prefill_tokens=many)) if d_c[0].name == "experts")
+    flop = 2.0 * many * 2 * 3 * 4096 * 14336 * model(MIXTRAL).layers  # two experts per token, three matrices
+    there = flop / peak + 1e-3 * model(MIXTRAL).layers
+    device = float(np.ravel(experts[0].count * experts[1].time)[0])
+    assert float(waits[0][1].time[0]) == pytest.approx(there - device, rel=1e-6)
 
 
 def test_a_host_that_computes_works_at_its_own_bandwidth_and_streams_large_batches() -> None:

@@ -70,7 +70,7 @@ def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
     assert s.offload.axes == {"host_weights": (0.0, 0.5), "host_experts": (0.0,), "host_kv": (0.25,)}
     host = s.offload.host
     assert (host.link, host.where, host.prefetch) == (20e9, "compute", False)
-    assert {k: getattr(host, k) for k in ("memory", "bandwidth", "flops")} == host_figures(
+    assert {k: getattr(host, k) for k in ("memory", "bandwidth", "flops", "matrix_flops")} == host_figures(
         hwdb.device("xeon-8592p"), 0.5
     )
 

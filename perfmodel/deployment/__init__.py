@@ -5,7 +5,7 @@ from __future__ import annotations
 from perfmodel.deployment.adapters import INTERMEDIATE_BYTES, VALUE_BYTES, adapter_bytes, sites
 from perfmodel.deployment.columns import CP_METHOD_CODE, CP_METHODS, Deployments, deployments
 from perfmodel.deployment.hand_over import PLACES, HandOver, Place
-from perfmodel.deployment.offload import check_experts, hosted
+from perfmodel.deployment.offload import HostHabits, check_experts, hosted
 from perfmodel.deployment.routing import (
     ALL_TO_ALLS,
     BALANCERS,
@@ -33,6 +33,7 @@ __all__ = [
     "Deployments",
     "ExpertRouting",
     "HandOver",
+    "HostHabits",
     "Method",
     "Place",
     "Sharding",

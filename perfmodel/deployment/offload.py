@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from hwdb import InputError
 from perfmodel import equations as eq
 from perfmodel.arrays import Array, Index
 from perfmodel.deployment.columns import Deployments
+from perfmodel.dtypes import FORMAT_CODE, FORMAT_NAMES
 from perfmodel.hardware import EXPERTS_HAND_OVER, Where, host_link_bandwidth
 from perfmodel.models import ModelSpec
 
@@ -20,6 +22,25 @@ _UNKNOWN = {
     "host_memory_gbs": ("memory bandwidth of its host", f" in a scenario{_BY_CPU}"),
     "host_tflops": ("arithmetic of its host", f" in a scenario{_BY_CPU}"),
 }
+#: Formats of experts for which there are kernels on matrix units of CPUs: AMX multiplies INT8 and 16 bits, and narrower
+#: integers are widened to them; FP8 runs on vector units (kvcache-ai/ktransformers kt-kernel/README.md @95009ea,
+#: methods AMXINT4, AMXINT8, RAWINT4, BF16 and FP8).
+_MATRIX_FORMATS = ("bf16", "fp16", "int8", "w8a16", "int4", "int4_g32", "w4a8")
+_BY_MATRIX = np.isin(np.arange(len(FORMAT_NAMES)), [FORMAT_CODE[f] for f in _MATRIX_FORMATS])
+
+
+class HostHabits(NamedTuple):
+    """Hold what an engine does with what lies in host memory.
+
+    copied_first: an operator starts when its operands have been copied to the device; otherwise its kernel reads them
+    over the link itself. matrix_experts: where the host computes, experts run on its matrix units, and batches of any
+    size stay there; otherwise they run on vector units, and batches for which streaming is faster are streamed.
+    hand_over: seconds per layer for which device and host wait for each other around the experts of the host.
+    """
+
+    copied_first: bool = False
+    matrix_experts: bool = False
+    hand_over: float = EXPERTS_HAND_OVER
 
 
 @dataclass(frozen=True)
@@ -27,8 +48,9 @@ class Hosted:
     """Describe what lies in host memory behind each device, (N,).
 
     weights, experts, kv: shares (0 to 1) of the layers' weights without routed experts, of the routed experts, and of
-    the KV cache. link, bandwidth: bytes/s over the host link and of host memory. memory: bytes. flops: FLOP/s of the
-    host. where: whether the device streams its operands or the host computes. prefetch: whether streaming overlaps.
+    the KV cache. link, bandwidth: bytes/s over the host link and of host memory. memory: bytes. flops, matrix_flops:
+    FLOP/s of the vector and the matrix units of the host. where: whether the device streams its operands or the host
+    computes. prefetch: whether streaming overlaps. habits: what the engine does with them.
     """
 
     weights: Array
@@ -38,31 +60,38 @@ class Hosted:
     memory: Array
     bandwidth: Array
     flops: Array
+    matrix_flops: Array
     where: Where
     prefetch: bool
+    habits: HostHabits
 
     def take(self, rows: Index) -> Hosted:
         """Return the candidates at positions `rows`."""
-        columns = ("weights", "experts", "kv", "link", "memory", "bandwidth", "flops")
+        columns = ("weights", "experts", "kv", "link", "memory", "bandwidth", "flops", "matrix_flops")
         return replace(self, **{c: getattr(self, c)[rows] for c in columns})
 
-    def time(self, moved: Array | float, flop: Array | float, *, experts: bool = False) -> Array:
+    def time(self, moved: Array | float, flop: Array | float, *, experts: Index | None = None) -> Array:
         """Return the seconds of work whose operands all lie in host memory. moved: bytes; flop: FLOP.
 
-        experts: whether it is the experts of a layer, before and after which the device works.
+        experts: storage formats of the experts of a layer, before and after which the device works; None for others.
 
         Streaming is limited by the link or by host memory. Where the host may compute, the faster of the two ways
-        counts.
+        counts, unless the engine keeps experts on the host whatever the batch (`HostHabits`).
         """
         streamed = np.asarray(moved) / np.fmin(self.link, self.bandwidth)
         if self.where == "stream":
             return streamed
-        computed = eq.least_time(flop, moved, peak=self.flops, bandwidth=self.bandwidth)
-        return np.fmin(streamed, computed + (EXPERTS_HAND_OVER if experts else 0.0))
+        if experts is None:
+            return np.fmin(streamed, eq.least_time(flop, moved, peak=self.flops, bandwidth=self.bandwidth))
+        if not self.habits.matrix_experts:
+            computed = eq.least_time(flop, moved, peak=self.flops, bandwidth=self.bandwidth)
+            return np.fmin(streamed, computed + self.habits.hand_over)
+        peak = np.where(_BY_MATRIX[experts], np.fmax(self.flops, self.matrix_flops), self.flops)
+        return eq.least_time(flop, moved, peak=peak, bandwidth=self.bandwidth) + self.habits.hand_over
 
 
-def hosted(deployments: Deployments) -> Hosted | None:
-    """Describe what `deployments` keep in host memory; None where that is nothing.
+def hosted(deployments: Deployments, habits: HostHabits = HostHabits()) -> Hosted | None:
+    """Describe what `deployments` keep in host memory; None where that is nothing. habits: of the engine.
 
     Raises:
         InputError: a share outside 0 to 1, or a needed quantity of the host (such as its bandwidth) that is not known.
@@ -91,7 +120,15 @@ def hosted(deployments: Deployments) -> Hosted | None:
             raise InputError(f"{name}: the {what} is not known; give {key}{otherwise}")
     memory = _figure(deployments, host.memory, [d.si("host.memory") for d in deployments.devices])
     return Hosted(
-        **parts, link=link, memory=memory, bandwidth=bandwidth, flops=flops, where=host.where, prefetch=host.prefetch
+        **parts,
+        link=link,
+        memory=memory,
+        bandwidth=bandwidth,
+        flops=flops,
+        matrix_flops=np.full_like(link, host.matrix_flops),
+        where=host.where,
+        prefetch=host.prefetch,
+        habits=habits,
     )
 
 

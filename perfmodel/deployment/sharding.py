@@ -11,7 +11,7 @@ import numpy as np
 
 from perfmodel.arrays import Array, Index, Mask, different
 from perfmodel.deployment.columns import Deployments
-from perfmodel.deployment.offload import Hosted, check_experts, hosted
+from perfmodel.deployment.offload import Hosted, HostHabits, check_experts, hosted
 from perfmodel.deployment.routing import ExpertRouting
 from perfmodel.deployment.speculation import check_drafts
 from perfmodel.dtypes import (
@@ -166,11 +166,17 @@ def _unknown() -> dict[str, Any]:
     return {"_formats": {}, "_computes": {}, "_columns": {}}
 
 
-def shard(model: ModelSpec, deployments: Deployments, library: bool = False, gguf: bool = False) -> Sharding:
+def shard(
+    model: ModelSpec,
+    deployments: Deployments,
+    library: bool = False,
+    gguf: bool = False,
+    habits: HostHabits = HostHabits(),
+) -> Sharding:
     """Determine the formats and shards of `model` under each of the deployments.
 
     library: whether the engine's default reaches experts on other nodes by a library's collectives. gguf: whether the
-    engine reads files of llama.cpp (`ModelSpec.in_gguf`).
+    engine reads files of llama.cpp (`ModelSpec.in_gguf`). habits: what it does with what lies in host memory.
 
     Raises:
         InputError: adapters whose rank exceeds the model's width or that target layers it lacks; shares in host memory
@@ -195,7 +201,7 @@ def shard(model: ModelSpec, deployments: Deployments, library: bool = False, ggu
         kv_bytes=FORMAT_BYTES[kv],
         narrow=np.array([np.isfinite(d.peak("fp4")) for d in deployments.devices])[deployments.device],
         library=library & (deployments.ep > np.array([d.link.peers for d in deployments.devices])[deployments.device]),
-        host=hosted(deployments),
+        host=hosted(deployments, habits),
         adapters=deployments.adapters,
         routing=deployments.routing,
     )

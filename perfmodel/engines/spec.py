@@ -172,6 +172,11 @@ class Engine:
         experts with floating-point weights of 4 bits take there in the release's reference kernel, which all models run
         but those of the architectures native_experts.
 
+    Host memory: host_copied_first: what lies there is copied to the device before the operator that needs it starts.
+        host_matrix_experts: experts that the host computes run on the matrix units of its CPU, batches of any size.
+        host_hand_over: seconds per layer for which device and host wait for each other around such experts; NaN for
+        that of `perfmodel.hardware.EXPERTS_HAND_OVER`.
+
     Pools: cut_pages: most B/s of KV cache per request where prefill and decode workers split its heads over different
         numbers of devices, so that pages cross in pieces of a few kB; infinite where the engine arranges them anew.
 
@@ -258,6 +263,9 @@ class Engine:
     integer_experts: tuple[tuple[str, float], ...] = ()
     reference_experts: tuple[tuple[str, float], ...] = ()
     native_experts: tuple[str, ...] = ()
+    host_copied_first: bool = False
+    host_matrix_experts: bool = False
+    host_hand_over: float = NAN
     cut_pages: float = math.inf
     host_launches: tuple[tuple[str, float], ...] = ()
     draft_host_times: tuple[tuple[str, float], ...] = ()

@@ -11,8 +11,9 @@ from typing import NamedTuple
 import numpy as np
 
 from perfmodel.arrays import NAN, Array
-from perfmodel.deployment import Deployments, shard
+from perfmodel.deployment import Deployments
 from perfmodel.engines import Engine
+from perfmodel.estimates.engine_shards import sharded
 from perfmodel.hardware import host_link_bandwidth
 from perfmodel.memory import weights_per_device
 from perfmodel.models import ModelSpec
@@ -87,7 +88,7 @@ def start_up(model: ModelSpec, deployments: Deployments, engine: Engine) -> Star
 
     A download of the weights is not in it: it takes their bytes over the rate of your storage or network.
     """
-    sharding = shard(model, deployments, engine.library_all_to_all, engine.kernel_source == "own")
+    sharding = sharded(model, deployments, engine)
     weights = weights_per_device(sharding)
     on_host = np.minimum(deployments.devices_per_replica, HOST_DEVICES)
     link = np.array([host_link_bandwidth(d) for d in deployments.devices])[deployments.device]

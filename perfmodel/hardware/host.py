@@ -30,6 +30,11 @@ SOCKETS_POWER = 0.6
 #: Share of the peak of vector units that experts of prompts reach: 500 tokens of DeepSeek-V3, 20.4 TFLOP of experts, in
 #: 9.2 s on 32 cores of 4.5 TFLOP/s (the same tutorial, v0.2).
 VECTOR_SHARE = 0.49
+#: Share of the 16-bit peak of matrix units (AMX) that experts of prompts reach, in formats of integers and 16 bits.
+#: Derived from 347 tokens per second of Qwen3-235B-A22B with experts in INT8 (kvcache-ai/ktransformers doc/en/AMX.md
+#: @95009ea; prompt of 1,024 tokens and two Xeon Gold 6454S assumed): 29 TFLOP of experts in 2.5 s beside the device's
+#: part. The kernels alone reach 0.15 in 16 bits and 0.24 in INT8 (same page): experts see few tokens each, unevenly.
+MATRIX_SHARE = 0.053
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,8 @@ class Host:
         link: B/s that copies from host memory reach.
         memory: bytes of host memory.
         bandwidth: B/s of host memory.
-        flops: FLOP/s of the CPU.
+        flops: FLOP/s of the CPU's vector units.
+        matrix_flops: FLOP/s of its matrix units, for engines that compute experts with them; NaN for none.
         where: whether the device streams what lies in host memory, or the CPU computes with it.
         prefetch: whether copies overlap with the device's own work (with `stream` only).
     """
@@ -51,11 +57,12 @@ class Host:
     memory: float = NAN
     bandwidth: float = NAN
     flops: float = NAN
+    matrix_flops: float = NAN
     where: Where = "stream"
     prefetch: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("link", "memory", "bandwidth", "flops"):
+        for name in ("link", "memory", "bandwidth", "flops", "matrix_flops"):
             value = getattr(self, name)
             if not math.isnan(value) and not (math.isfinite(value) and value > 0):
                 raise InputError(f"offload: {name} {value:g} is impossible; give more than 0")
@@ -81,9 +88,10 @@ def host_figures(cpu: Device, sockets: float = 1.0) -> dict[str, float]:
 
     cpu: the CPU. sockets: number of its sockets per device.
 
-    Bandwidth and FLOP/s are the shares of the rated values that a CPU reaches. FLOP/s are those of vector units: what
-    lies in host memory is mostly quantised, and engines compute it there without matrix units (`VECTOR_SHARE`; AMX has
-    32 times the peak, but llama.cpp's AMX kernels leave mixtures of experts out). `InputError` where `cpu` is no CPU.
+    Bandwidth and FLOP/s are the shares of the rated values that a CPU reaches. What lies in host memory is mostly
+    quantised, and most engines compute it there by vector units (`VECTOR_SHARE`; AMX has 32 times the peak, but
+    llama.cpp's AMX kernels leave mixtures of experts out). The rate of matrix units (`MATRIX_SHARE`) counts under
+    engines with kernels for them. `InputError` where `cpu` is no CPU.
     """
     if cpu.kind != "cpu":
         raise InputError(f"{cpu.name} is no CPU but a {cpu.kind}; name the CPU of the host, such as xeon-8592p")
@@ -92,4 +100,5 @@ def host_figures(cpu: Device, sockets: float = 1.0) -> dict[str, float]:
         "memory": cpu.memory * sockets,
         "bandwidth": cpu.bandwidth * device_efficiency(cpu).memory * faster,
         "flops": cpu.peak("fp32") * VECTOR_SHARE * faster,
+        "matrix_flops": cpu.peak("bf16") * MATRIX_SHARE * faster,
     }

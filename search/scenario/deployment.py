@@ -126,6 +126,8 @@ def read_offload(top: Table, hwdb: Hwdb, nodes: tuple[str, ...]) -> Offload:
     stated = {at: table.number(key, above=0) * unit for key, (at, unit) in HOST_KEYS.items() if key in table}
     memory = min((n.si("host.memory") / n.count for n in map(hwdb.node, nodes)), default=NAN)
     figures = {"memory": memory, **_cpu_figures(table, hwdb), **stated}
+    if "flops" in stated:
+        figures.pop("matrix_flops", None)  # a stated rate is that of the units that the engine uses
     where = cast("Where", table.text("where", "stream", choices=WHERE))
     host = relay(table, "prefetch", Host, **figures, where=where, prefetch=table.flag("prefetch", False))
     table.done(also=tuple(HOST_KEYS))

@@ -39,6 +39,21 @@ class Fallback:
         return empty(shape) if total is None else total
 
 
+@dataclass(frozen=True)
+class OnKinds:
+    """Cost model that tries `first` where a device is of one of the `kinds`, and takes `model` for all the rest."""
+
+    kinds: frozenset[str]
+    first: CostModel
+    model: CostModel
+
+    def cost(self, demand: Demand, hardware: Hardware) -> Cost:
+        """Return the time of one call on each row of `hardware`; NaN only where neither has a price."""
+        if any(device.kind in self.kinds for device in hardware.devices):
+            return Fallback((self.first, self.model)).cost(demand, hardware)
+        return self.model.cost(demand, hardware)
+
+
 def _whole(cost: Cost, shape: tuple[int, ...]) -> Cost | None:
     """Return the prices of a model in arrays of `shape`; None where it has no price at all.
 

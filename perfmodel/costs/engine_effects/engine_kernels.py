@@ -1,9 +1,9 @@
 """Price kernels that only one engine has: multiplications whose arithmetic depends on how weights are stored.
 
-llama.cpp unpacks blocks of quantised weights while it multiplies them. On CPU cores, formats that look values up in
-tables take several times the work of plain ones, so decoding in 2 bits is compute-bound; on GPUs, prefill runs at a
-fraction of what 16-bit libraries reach. The rates, with sources, are in `own_kernels.toml`; the roofline prices what is
-not listed there.
+SGLang multiplies on CPUs by kernels that read weights once per few tokens. llama.cpp unpacks blocks of quantised
+weights while it multiplies them. On CPU cores, formats that look values up in tables take several times the work of
+plain ones, so decoding in 2 bits is compute-bound; on GPUs, prefill runs at a fraction of what 16-bit libraries
+reach. The rates, with sources, are in `own_kernels.toml`; the roofline prices what is not listed there.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from hwdb.tomlfile import Table, read_toml
 from perfmodel.arrays import NAN, Array
 from perfmodel.costs.cost import Cost, CostModel
 from perfmodel.costs.measured_tables.profiled import demand_shape
-from perfmodel.dtypes import FORMAT_NAMES
+from perfmodel.dtypes import FORMAT_BYTES, FORMAT_NAMES
 from perfmodel.hardware import Hardware, efficiency_of, roofline_spread
 from perfmodel.operators import Demand
 from perfmodel.vocabulary import BASIS_CODE, COMPUTE_BOUND, LAUNCH_BOUND, LINK_FAMILIES, MEMORY_BOUND
@@ -39,7 +39,7 @@ _ATTENTION = ("attention_prefill", "attention_decode", "mla_prefill", "mla_decod
 #: Fields of `KernelRate`, and of `Rates` by format.
 _SHARES = ("prompt", "single", "column")
 #: Figures of an entry that need a source each.
-_FIGURES = ("attention", "undotted", "experts", "stream", "between_us")
+_FIGURES = ("attention", "undotted", "experts", "stream", "rows_per_read", "between_us")
 _MICROSECOND = 1e-6
 #: Rates of a device that kernel rates may be relative to: fp32 of the vector units, 16-bit of the matrix units.
 _YARDSTICKS = ("vector", "tensor")
@@ -75,6 +75,7 @@ class Entry:
     experts_single: float
     experts_stream: float
     stream: float
+    rows_per_read: float
     between: float
     kernels: tuple[KernelRate, ...]
 
@@ -90,8 +91,9 @@ class Rates:
 
     prompt, single, column: (formats,) by format code, as of `KernelRate`. attention: of prefill and decode attention.
     experts, experts_single, experts_stream: shares of the rates of prompts and single tokens and of the memory
-    bandwidth that are left to experts. stream: share of the rated memory bandwidth that weights are read at. between:
-    seconds that pass between two operators, 0 where none are known.
+    bandwidth that are left to experts. stream: share of the rated memory bandwidth that weights are read at.
+    rows_per_read: tokens that use a weight each time that it is read. between: seconds that pass between two operators,
+    0 where none are known.
     """
 
     prompt: Array
@@ -102,6 +104,7 @@ class Rates:
     experts_single: float
     experts_stream: float
     stream: float
+    rows_per_read: float
     between: float
 
 
@@ -117,6 +120,7 @@ _UNKNOWN = Entry(
     experts_single=1.0,
     experts_stream=1.0,
     stream=NAN,
+    rows_per_read=np.inf,
     between=0.0,
     kernels=(),
 )
@@ -144,6 +148,7 @@ def _entry(table: Table, groups: Mapping[str, tuple[str, ...]]) -> Entry:
         experts_single=table.number("experts_single", table.number("experts", 1.0, above=0), above=0),
         experts_stream=table.number("experts_stream", 1.0, above=0),
         stream=table.number("stream", NAN, above=0),
+        rows_per_read=table.number("rows_per_read", np.inf, above=0),
         between=table.number("between_us", 0.0, least=0) * _MICROSECOND,
         kernels=tuple(_kernel(k, groups) for k in table.tables("kernel")),
     )
@@ -190,6 +195,7 @@ def rates(engine: str, device: Device) -> Rates:
         experts_single=entry.experts_single,
         experts_stream=entry.experts_stream,
         stream=entry.stream,
+        rows_per_read=entry.rows_per_read,
         between=entry.between,
     )
 
@@ -221,7 +227,10 @@ class EngineKernels:
             rate, left = _pace(demand, found, hardware)
             stream = np.array([r.stream for r in found])[hardware.index]
             compute = demand.flop / rate
-            moving = demand.moved / (hardware.bandwidth * np.where(np.isnan(stream), share.memory, stream) * left)
+            rows = np.array([r.rows_per_read for r in found])[hardware.index]
+            moving = (demand.moved + _read_again(demand, rows)) / (
+                hardware.bandwidth * np.where(np.isnan(stream), share.memory, stream) * left
+            )
             known = np.maximum(compute, moving) + share.launch
             time = np.broadcast_to(np.where(np.isnan(rate), np.nan, known), shape)
             limit = np.where(np.broadcast_to(compute > moving, shape), COMPUTE_BOUND, limit).astype(np.int8)
@@ -251,6 +260,30 @@ class Between:
         return replace(inner, time=inner.time + between, bound=limit)
 
 
+@cache
+def kinds_with_kernels(engine: str) -> frozenset[str]:
+    """Return the kinds of devices on which `engine` has kernels of its own, as `own_kernels.toml` lists them."""
+    return frozenset(kind for e in _entries() if engine in e.names for kind in e.kinds)
+
+
+def _read_again(demand: Demand, rows: Array) -> Array | float:
+    """Return the bytes of weights that a call reads beyond once. rows: tokens that use a weight per read, (N,)."""
+    shape = demand.shape
+    if demand.family == "gemm":
+        weights = shape["n"] * shape["k"] * FORMAT_BYTES[np.asarray(shape["weight"], int)]
+        return np.asarray(weights * np.maximum(shape["m"] / rows - 1.0, 0.0))
+    if demand.family == "grouped_gemm":
+        return np.asarray(demand.moved * np.maximum(_tokens_per_expert(demand) / rows - 1.0, 0.0))
+    return 0.0
+
+
+def _tokens_per_expert(demand: Demand) -> Array:
+    """Return the tokens that each expert sees on average, at least one."""
+    shape = demand.shape
+    picks = np.asarray(shape["tokens"], float) * shape["top_k"]
+    return np.asarray(np.maximum(picks / shape["experts"], 1.0))
+
+
 def _pace(demand: Demand, found: list[Rates], hardware: Hardware) -> tuple[Array, Array | float]:
     """Return (FLOP/s, share of the memory bandwidth) that a demand reaches on each row.
 
@@ -263,7 +296,7 @@ def _pace(demand: Demand, found: list[Rates], hardware: Hardware) -> tuple[Array
     prompt, single, column = (np.array([getattr(r, k) for r in found])[row, weight] for k in _SHARES)
     if demand.family == "gemm":
         return tiled(prompt, single, column, shape["m"]), 1.0
-    tokens = np.maximum(np.asarray(shape["tokens"], float) * shape["top_k"] / shape["experts"], 1.0)  # per expert
+    tokens = _tokens_per_expert(demand)
     shares = ("experts", "experts_single", "experts_stream")
     many, one, stream = (np.array([getattr(r, k) for r in found])[row] for k in shares)
     return tiled(prompt * many, single * one, column * one, tokens), stream

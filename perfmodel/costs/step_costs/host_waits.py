@@ -26,9 +26,9 @@ def with_waits(sharding: Sharding, step: Step, terms: Iterable[tuple[Demand, Cos
     terms: the demands of `step` with the cost per call of each.
 
     A share s of a demand's work lies in host memory and takes `Hosted.time` in place of the device's time t. Where the
-    kernel itself reads over the link, it takes the longer of both, so the step waits s * max(0, host time - t) more.
-    Where data are fetched ahead, the step waits for what is left of the fetch when all device work is done. A step
-    waits for the adapters that it needs.
+    kernel itself reads over the link, it takes the longer of both, so the step waits s * max(0, host time - t) more;
+    where operands are copied before the kernel starts, all of s * host time. Where data are fetched ahead, the step
+    waits for what is left of the fetch when all device work is done. A step waits for the adapters that it needs.
     """
     host = sharding.host
     if host is None:
@@ -38,10 +38,12 @@ def with_waits(sharding: Sharding, step: Step, terms: Iterable[tuple[Demand, Cos
     for demand, cost in terms:
         yield demand, cost
         on_device = np.where(demand.count > 0, demand.count * cost.time, 0.0)
-        alone = host.time(demand.host_bytes, demand.flop, experts=demand.family == "grouped_gemm")
+        experts = demand.shape["weight"] if demand.family == "grouped_gemm" else None
+        alone = host.time(demand.host_bytes, demand.flop, experts=experts)
         on_host = np.where(demand.count > 0, demand.count * alone, 0.0)
         device, reading = device + on_device, reading + demand.hosted * on_host
-        wait = wait + demand.hosted * np.maximum(on_host - on_device, 0.0)
+        beside = on_device if host.where == "compute" or not host.habits.copied_first else 0.0
+        wait = wait + demand.hosted * np.maximum(on_host - beside, 0.0)
     left = np.maximum(reading - device, 0.0) if host.prefetch else wait
     fetched = adapter_bytes_fetched(sharding, step) / host.link
     for name, seconds in (("host_memory", left), ("adapter_fetch", fetched)):

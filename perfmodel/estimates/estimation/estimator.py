@@ -10,11 +10,12 @@ import numpy as np
 from hwdb import InputError
 from perfmodel.arrays import Array, Index, codes_in, different
 from perfmodel.costs import CostModel, StepCache, default
-from perfmodel.deployment import Deployments, Sharding, shard
+from perfmodel.deployment import Deployments, Sharding
 from perfmodel.engines import Engine
 from perfmodel.engines import engine as engine_of
 from perfmodel.estimates.columns.deployment_columns import placed
 from perfmodel.estimates.engine_refusals.context import check_context
+from perfmodel.estimates.engine_shards import sharded
 from perfmodel.estimates.estimates import Estimates
 from perfmodel.estimates.estimation.replicas import divide, estimate_replicas, part_of
 from perfmodel.estimates.estimation.shared_step_cache import Laid, SharedStepCache, kept_steps
@@ -121,7 +122,7 @@ def _most_per_step(engine: Engine, deployments: Deployments, budget: Array, prom
 def _laid_out(model: ModelSpec, engine: Engine, deployments: Deployments) -> Laid:
     """Shard the model over each deployment, and look up its devices."""
     hardware = hardware_of(deployments.devices, deployments.device).capped(deployments.power_cap)
-    return Laid(shard(model, deployments, engine.library_all_to_all, engine.kernel_source == "own"), hardware)
+    return Laid(sharded(model, deployments, engine), hardware)
 
 
 def engine_limits(engine: Engine, deployments: Deployments, load: Load) -> dict[str, Array]:
