@@ -214,7 +214,10 @@ def _pool(settings: Settings, group: Group, role: str, slices: float) -> Pool:
 
 def _numbers(settings: Settings, group: Group) -> dict[str, Array]:
     """Return the number columns of the group's rows by name, (N,) each."""
-    return {c: v[group.rows] for c, v in settings.cases.number.items()}
+    columns: dict[str, Array] = group.once(
+        "numbers", lambda: {c: v[group.rows] for c, v in settings.cases.number.items()}
+    )
+    return columns
 
 
 def _deployments(settings: Settings, group: Group, degrees: Placement) -> Deployments:
