@@ -226,7 +226,7 @@ def _of_all(hardware: Sequence[Hardware], shapes: Sequence[tuple[int, ...]]) -> 
             for name, column in columns.items():
                 column.append(getattr(each, name))
         some = starts[id(each)] + np.arange(shape[-1])
-        rows.append(np.broadcast_to(some, shape).ravel())
+        rows.append(widened(some, shape).ravel())
     every = {name: np.concatenate(column) for name, column in columns.items()}
     whole = Hardware(devices=tuple(d for _, d in devices.values()), index=np.concatenate(index), **every)
     return whole, np.concatenate(rows)
