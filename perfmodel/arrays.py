@@ -22,8 +22,6 @@ NAN = float("nan")
 _GREATEST = float(np.finfo(float).max)
 #: Numbers up to which Python's own set finds the different ones sooner than numpy.
 _FEW = 64
-#: Codes that are looked for one by one.
-_FEW_CODES = 16
 #: Range of codes that are counted.
 _COUNTED_CODES = 4096
 #: Least distance of two knots, so that equal ones divide by no zero.
@@ -191,12 +189,9 @@ def codes_in(codes: NDArray[np.integer]) -> list[int]:
         return []
     if len(flat) <= _FEW:  # numpy takes several times as long for so few
         return sorted(set(flat.tolist()))
-    first = flat[0]
-    if (flat == first).all():
-        return [int(first)]
     least, most = int(flat.min()), int(flat.max())
-    if most - least < _FEW_CODES:  # sorting takes several times as long as so many comparisons
-        return [code for code in range(least, most + 1) if (flat == code).any()]
+    if least == most:
+        return [least]
     if most - least < _COUNTED_CODES:  # np.unique sorts, and loads numpy.ma
-        return [least + int(place) for place in np.flatnonzero(np.bincount(flat.astype(np.intp) - least))]
+        return [least + code for code in np.flatnonzero(np.bincount(flat.astype(np.intp) - least)).tolist()]
     return [int(code) for code in np.unique(flat)]

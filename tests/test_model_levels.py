@@ -42,7 +42,7 @@ def test_levels_join_the_factors_of_kernels_and_not_of_links() -> None:
     """All limits but links take twice as long for the architecture, and no other model changes."""
     costs, other = (of_architecture(default(engine("vllm")), n).model for n in ("llama", "qwen3"))  # type: ignore[attr-defined]
     device = hwdb.device("h100-sxm")
-    ratio = costs._factors(device) / other._factors(device)
+    ratio = costs._factors(device, costs.architecture) / other._factors(device, other.architecture)
     assert ratio[:, 0] == pytest.approx([2.0, 2.0, 1.0, 2.0])
 
 

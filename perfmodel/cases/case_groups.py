@@ -70,7 +70,8 @@ def groups_of(settings: Settings) -> list[Group]:
     names = settings.names
     engines = names.engines.values
     # versions of one era are one engine; files of the user's own may bear the name of one that ships
-    first = [engines.index(e) for e in engines]
+    number: dict[Engine, int] = {}
+    first = [number.setdefault(e, place) for place, e in enumerate(engines)]
     members: dict[tuple[int, int, Arrival, bool, int, int, int], list[int]] = {}
     for row in np.flatnonzero(settings.cases.error == "").tolist():
         engine = first[names.engines.index[row]]
@@ -214,7 +215,10 @@ def _pool(settings: Settings, group: Group, role: str, slices: float) -> Pool:
 
 def _numbers(settings: Settings, group: Group) -> dict[str, Array]:
     """Return the number columns of the group's rows by name, (N,) each."""
-    return {c: v[group.rows] for c, v in settings.cases.number.items()}
+    columns: dict[str, Array] = group.once(
+        "numbers", lambda: {c: v[group.rows] for c, v in settings.cases.number.items()}
+    )
+    return columns
 
 
 def _deployments(settings: Settings, group: Group, degrees: Placement) -> Deployments:

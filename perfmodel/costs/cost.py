@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from perfmodel.arrays import Array, Codes
+from perfmodel.arrays import Array, Codes, Index
 
 if TYPE_CHECKING:
     from perfmodel.hardware import Hardware
@@ -35,14 +35,24 @@ class CostModel(Protocol):
         ...
 
 
+class Served(NamedTuple):
+    """Say which architecture the model of each row has: the names, and the number of that of each row, (N,)."""
+
+    architectures: tuple[str, ...]
+    which: Index
+
+
 @dataclass(frozen=True)
 class Adjusted:
     """Base of cost models that change the prices of `model`, of each row by itself."""
 
     model: CostModel
 
-    def over(self, inner: Cost, demand: Demand, hardware: Hardware) -> Cost:
-        """Return the cost of `demand` on each row of `hardware`; inner: the same by `model`."""
+    def over(self, inner: Cost, demand: Demand, hardware: Hardware, served: Served | None = None) -> Cost:
+        """Return the cost of `demand` on each row of `hardware`; inner: the same by `model`.
+
+        served: the architecture of each row; None: of all rows that of this cost model (`for_architecture`).
+        """
         raise NotImplementedError
 
     @property

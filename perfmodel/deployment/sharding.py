@@ -151,7 +151,7 @@ class Sharding:
             self._computes[key] = _compute(weight, act)
         return self._computes[key]
 
-    @property
+    @cached_property
     def sixteen(self) -> Index:
         """Return the compute-type codes of what is never quantised (bf16): attention products, norms, routing. (N,)"""
         return np.full(self.tp.shape, _SIXTEEN)

@@ -70,6 +70,14 @@ class Hardware:
         columns = {f.name: getattr(self, f.name)[rows] for f in fields(self) if f.name != "devices"}
         return Hardware(devices=self.devices, **columns)
 
+    def narrowed(self) -> Hardware:
+        """Return the same without devices that have no row."""
+        used = np.bincount(self.index, minlength=len(self.devices)) > 0
+        if used.all():
+            return self
+        devices = tuple(device for device, there in zip(self.devices, used.tolist(), strict=True) if there)
+        return replace(self, devices=devices, index=(np.cumsum(used) - 1)[self.index])
+
 
 @lru_cache(maxsize=_CACHED_DEVICES)
 def _peaks(device: Device) -> tuple[float, ...]:

@@ -195,7 +195,7 @@ def memory_budget(
 def _reserve(sharding: Sharding, engine: Engine) -> Array:
     """Return the bytes of each device that `engine` keeps free, more where a replica has several devices. (N,)"""
     several = sharding.group * sharding.pp * sharding.cp > 1
-    return np.asarray(np.nan_to_num(engine.reserve_bytes) + np.where(several, engine.reserve_parallel, 0.0))
+    return np.asarray(np.fmax(engine.reserve_bytes, 0.0) + np.where(several, engine.reserve_parallel, 0.0))
 
 
 def _profiled(
@@ -214,7 +214,7 @@ def _profiled(
 
 def _block(engine: Engine) -> float:
     """Return the tokens of a KV block of the engine; 1 where it has none."""
-    return max(float(np.nan_to_num(engine.kv_block, nan=1.0)), 1.0)
+    return float(np.fmax(engine.kv_block, 1.0))
 
 
 def held_tokens(engine: Engine, context: Array) -> Array:

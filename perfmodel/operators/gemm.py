@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import lru_cache
 
 import numpy as np
 
@@ -15,6 +16,9 @@ from perfmodel.models import Mixer, Mlp, Projection
 from perfmodel.operators.demand import Demand
 from perfmodel.operators.step import Step, decode_tokens, on, prompt_tokens
 
+#: Kinds of layers whose GEMMs are kept. Chosen: a table of cases has some hundreds.
+_LAYERS_KEPT = 1024
+
 
 def projections(
     sharding: Sharding, mixers: dict[Mixer, int], mlps: dict[Mlp, int], local: Array, step: Step
@@ -25,11 +29,11 @@ def projections(
     """
     merged: dict[tuple[str, str, tuple[tuple[Projection, int], ...]], int] = defaultdict(int)
     for mixer, count in mixers.items():
-        for name, parts in _by_gemm(mixer.projections(sharding.model.hidden)).items():
+        for name, parts in _by_gemm(mixer, sharding.model.hidden).items():
             if name != "kv_up":
                 merged[(name, parts[0].part, tuple((p, mixer.kv_heads) for p in parts))] += count
     for mlp, count in mlps.items():
-        for name, parts in _by_gemm(mlp.projections(sharding.model.hidden)).items():
+        for name, parts in _by_gemm(mlp, sharding.model.hidden).items():
             merged[(name, parts[0].part, tuple((p, 1) for p in parts))] += count
     for (name, part, members), count in merged.items():
         m = np.maximum(local, 0.0)
@@ -40,10 +44,11 @@ def projections(
             yield from _latent(sharding, mixer, count, step)
 
 
-def _by_gemm(projections: tuple[Projection, ...]) -> dict[str, list[Projection]]:
-    """Group projections by the fused GEMM that they are parts of."""
+@lru_cache(maxsize=_LAYERS_KEPT)
+def _by_gemm(layer: Mixer | Mlp, hidden: int) -> dict[str, list[Projection]]:
+    """Group the projections of a layer of width `hidden` by the fused GEMM that they are parts of."""
     groups: dict[str, list[Projection]] = defaultdict(list)
-    for p in projections:
+    for p in layer.projections(hidden):
         groups[p.gemm].append(p)
     return groups
 

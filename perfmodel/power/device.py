@@ -27,7 +27,7 @@ import numpy as np
 
 from hwdb import Device
 from hwdb.tomlfile import Table, read_toml
-from perfmodel.arrays import Array
+from perfmodel.arrays import Array, zero_if_unknown
 from perfmodel.hardware import Hardware
 from perfmodel.power.activity import Activity
 from perfmodel.vocabulary import MOVED, SENT, WORK
@@ -122,7 +122,7 @@ def idle_power(hardware: Hardware) -> Array:
 
 def ready_power(hardware: Hardware) -> Array:
     """Return the watts of a device whose server waits for requests, (N,); NaN where the power limit is not known."""
-    return np.minimum(np.maximum(constants().ready * hardware.rated_tdp, np.nan_to_num(hardware.idle)), hardware.tdp)
+    return np.minimum(np.maximum(constants().ready * hardware.rated_tdp, zero_if_unknown(hardware.idle)), hardware.tdp)
 
 
 def demanded_power(hardware: Hardware, activity: Activity) -> Array:

@@ -12,7 +12,7 @@ from perfmodel.profiles.families import FAMILY, Family, Reference, Variant, boun
 from perfmodel.profiles.joint_reads import read_jointly
 from perfmodel.profiles.monotone import Bounds
 from perfmodel.profiles.shape_batch import ShapeBatch
-from perfmodel.profiles.shapes import held_in_length, shape_at
+from perfmodel.profiles.shapes import held_in_length, shape_at, shape_of
 from perfmodel.profiles.store import Measured, Profile, folders, load, names
 
 __all__ = [
@@ -39,5 +39,6 @@ __all__ = [
     "read_jointly",
     "reference",
     "shape_at",
+    "shape_of",
     "store",
 ]

@@ -104,11 +104,10 @@ def _isotonic(values: Array, weight: Array) -> Array:
 
 def _by_arrays(total: Array, mass: Array) -> Array:
     """Return the isotonic regression of R rows of A values, (R, A); arguments as of `isotonic.isotonic_rows`."""
-    size = total.shape[-1] - 1
-    from_j, to_k = np.arange(size)[:, None], np.arange(1, size + 1)[None, :]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean = (total[:, to_k] - total[:, from_j]) / (mass[:, to_k] - mass[:, from_j])
-    mean = np.where(from_j < to_k, mean, np.inf)
-    least = np.flip(np.minimum.accumulate(np.flip(mean, -1), axis=-1), -1)
-    least = np.where(from_j < to_k, least, -np.inf)
-    return np.asarray(np.maximum.accumulate(least, axis=-2)[:, np.arange(size), np.arange(size)])
+    sums, weights = np.ascontiguousarray(total.T), np.ascontiguousarray(mass.T)
+    out = np.full((len(sums) - 1, len(total)), -np.inf)
+    for start in range(len(out)):
+        mean = (sums[start + 1 :] - sums[start]) / (weights[start + 1 :] - weights[start])
+        least = np.minimum.accumulate(mean[::-1])[::-1]
+        np.maximum(out[start:], least, out=out[start:])
+    return out.T

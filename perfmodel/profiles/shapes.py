@@ -28,7 +28,12 @@ def shape_at(family: Family, site: Array, axis: Array) -> dict[str, Array]:
     site: (..., d) and axis: (..., a), logarithms of d site and a axis coordinates, whose leading axes broadcast against
     each other. Several shapes may have the same coordinates; the result, by shape key, is one of them.
     """
-    columns = (*np.moveaxis(np.exp(site), -1, 0), *np.moveaxis(np.exp(axis), -1, 0))
+    return shape_of(family, np.exp(site), np.exp(axis))
+
+
+def shape_of(family: Family, site: Array, axis: Array) -> dict[str, Array]:
+    """Return what `shape_at` does at coordinates that are no logarithms."""
+    columns = (*np.moveaxis(site, -1, 0), *np.moveaxis(axis, -1, 0))
     named = dict(zip((*family.site, *family.axis), columns, strict=True))
     one = np.ones(site.shape[:-1])
     if family.name == "grouped_gemm":

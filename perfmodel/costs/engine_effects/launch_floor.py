@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from perfmodel.costs.cost import Adjusted, Cost
+from perfmodel.costs.cost import Adjusted, Cost, Served
 from perfmodel.engines import Engine
 from perfmodel.hardware import Hardware
 from perfmodel.operators import Demand
@@ -24,7 +24,13 @@ class LaunchFloor(Adjusted):
 
     engine: Engine
 
-    def over(self, inner: Cost, demand: Demand, hardware: Hardware) -> Cost:  # noqa: ARG002 - see `Adjusted`
+    def over(  # see `Adjusted`
+        self,
+        inner: Cost,
+        demand: Demand,  # noqa: ARG002
+        hardware: Hardware,
+        served: Served | None = None,  # noqa: ARG002
+    ) -> Cost:
         """Return the time of one call on each row of `hardware`; basis and spread are those of `model`."""
         floor = np.array([self.engine.host_launch(d.vendor) for d in hardware.devices])[hardware.index]
         if not floor.any():

@@ -13,6 +13,7 @@ import numpy as np
 
 from perfmodel import equations as eq
 from perfmodel.arrays import Array
+from perfmodel.costs.cost import Served
 from perfmodel.costs.engine_effects.model_levels import plain_architecture
 from perfmodel.costs.rooflines.roofline import Bound
 from perfmodel.dtypes import FORMAT_BYTES, FORMAT_NAMES
@@ -45,17 +46,18 @@ def least_time(demand: Demand, hardware: Hardware, engine: Engine, limits: Bound
     return np.fmax(least, np.where(slow, _read(demand) / rates, 0.0)) if slow.any() else np.asarray(least)
 
 
-def reference_time(demand: Demand, hardware: Hardware, engine: Engine, architecture: str) -> Array:
+def reference_time(demand: Demand, hardware: Hardware, engine: Engine, served: Served | None) -> Array:
     """Return the further seconds per call of experts that run a reference kernel of `engine`, else 0; () or (N,).
 
-    architecture: of the model that is served; "" where it is not known, whose experts take no longer then. See
+    served: the architecture of each row; experts of one that is not known, None or "", take no longer. See
     `Engine.reference_experts`.
     """
-    known = plain_architecture(architecture)
-    if demand.family != "grouped_gemm" or not engine.reference_experts or known in ("", *engine.native_experts):
+    if demand.family != "grouped_gemm" or not engine.reference_experts or served is None:
         return np.zeros(())
+    better = ("", *engine.native_experts)
+    slow = np.array([plain_architecture(name) not in better for name in served.architectures])[served.which]
     weight = np.asarray(demand.shape["weight"]).astype(int)
-    return np.asarray(np.where(FLOATS[weight], _by_chip(engine.reference_experts, hardware, 0.0), 0.0))
+    return np.asarray(np.where(slow & FLOATS[weight], _by_chip(engine.reference_experts, hardware, 0.0), 0.0))
 
 
 def _read(demand: Demand) -> Array:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from perfmodel.arrays import Array
-from perfmodel.profiles import FAMILY, Measured, bound, shape_at
+from perfmodel.profiles import FAMILY, Measured, bound, shape_of
 
 #: Quantile of a table's times that stands for the shortest (chosen over the minimum, which one outlier decides).
 SHORTEST_QUANTILE = 0.01
@@ -63,7 +63,7 @@ def _cells(measured: Measured, family: str) -> tuple[Array, Array]:
     if len(known) > MAX_CELLS:
         known = known[:: len(known) // MAX_CELLS]
     site, *places = np.unravel_index(known, table.known.shape)
-    axis = np.stack([a[place] for a, place in zip(table.axes, places, strict=True)], axis=1)
-    shape = shape_at(FAMILY[family], table.sites[site], axis)
+    axis = np.stack([np.exp(a)[place] for a, place in zip(table.axes, places, strict=True)], axis=1)
+    shape = shape_of(FAMILY[family], np.exp(table.sites)[site], axis)
     least, _ = bound(FAMILY[family], shape, measured.variant, measured.reference)
     return least * np.exp(-table.values.reshape(-1)[known]), np.asarray(least)

@@ -8,9 +8,8 @@ kernels are priced in one call; what each engine changes of these prices (`Adjus
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +17,7 @@ import numpy as np
 from hwdb import Device, PerfmodelError
 from perfmodel.arrays import Index, widened
 from perfmodel.cooperative_tasks import answer_alike
-from perfmodel.costs.cost import Adjusted, Cost, CostModel
+from perfmodel.costs.cost import Adjusted, Cost, CostModel, Served
 from perfmodel.costs.cost_model_choice.fallback import taken
 from perfmodel.costs.measured_tables.profiled import demand_shape
 from perfmodel.costs.step_costs.unique_rows import find_unique_rows, ordered
@@ -32,11 +31,15 @@ _OF_ALL = ("layout", "picks", "groups", "top_groups")
 
 
 class Question(NamedTuple):
-    """Ask what one call of `demand` costs on each row of `hardware` by the cost model `model`."""
+    """Ask what one call of `demand` costs on each row of `hardware` by the cost model `model`.
+
+    architecture: of the model that is served, "" where the price does not depend on it.
+    """
 
     model: CostModel
     demand: Demand
     hardware: Hardware
+    architecture: str = ""
 
     @staticmethod
     def answers(questions: Sequence[Question]) -> list[Cost | PerfmodelError]:
@@ -52,11 +55,13 @@ Ask = Callable[[Sequence[Any]], Sequence[Any]]
 class Deferred:
     """Cost model that prices by `model`, and hands all demands of a step to `ask` at once.
 
-    ask: answers questions of any kind (`perfmodel.cooperative_tasks.Kind`) beside those of other tasks.
+    ask: answers questions of any kind (`perfmodel.cooperative_tasks.Kind`) beside those of other tasks. architecture:
+    as of a `Question`.
     """
 
     model: CostModel
     ask: Ask
+    architecture: str = ""
 
     def cost(self, demand: Demand, hardware: Hardware) -> Cost:
         """Return the time of one call on each row of `hardware`; arrays that broadcast to the demand's shape."""
@@ -64,20 +69,16 @@ class Deferred:
 
     def costs(self, asked: Sequence[tuple[Demand, Hardware]]) -> Sequence[Cost]:
         """Return what `cost` does of several demands, each on hardware of its own."""
-        return self.ask([Question(self.model, *each) for each in asked])
+        return self.ask([Question(self.model, *each, self.architecture) for each in asked])
 
 
 def of_architecture(costs: CostModel, name: str) -> CostModel:
-    """Return a cost model for a model of an architecture; the same object for each question, to be priced at once."""
-    if isinstance(costs, Deferred):
-        return replace(costs, model=of_architecture(costs.model, name))
-    return _of_architecture(costs, name) if isinstance(costs, Adjusted) and costs.has_levels else costs
-
-
-@cache
-def _of_architecture(costs: Adjusted, name: str) -> CostModel:
-    """Do as `of_architecture`, once for each cost model."""
-    return costs.for_architecture(name)
+    """Return a cost model for a model of an architecture."""
+    deferred = isinstance(costs, Deferred)
+    model = costs.model if deferred else costs
+    if not isinstance(model, Adjusted) or not model.has_levels:
+        return costs
+    return replace(costs, architecture=name) if deferred else model.for_architecture(name)
 
 
 def prices(questions: Sequence[Question]) -> list[Cost | PerfmodelError]:
@@ -120,12 +121,15 @@ def _priced(questions: Sequence[Question]) -> Sequence[Cost]:
     shapes = [demand_shape(q.demand, q.hardware) for q in questions]
     sizes = [int(np.prod(shape)) for shape in shapes]
     parts = [slice(stop - size, stop) for stop, size in zip(np.cumsum(sizes).tolist(), sizes, strict=True)]
-    models = {id(q.model): q.model for q in questions}
-    adjusted = np.repeat([list(models).index(id(q.model)) for q in questions], sizes)
+    models = list({id(q.model): q.model for q in questions}.values())
+    model = _numbered([id(q.model) for q in questions], sizes)
+    names = [q.architecture for q in questions]
+    served = Served(tuple(dict.fromkeys(names)), _numbered(names, sizes))
     demand = _joined([q.demand for q in questions], shapes, parts)
     hardware, row = _of_all([q.hardware for q in questions], shapes)
-    first, which = _different(demand, hardware.index[row], adjusted)
-    cost = _cost(list(models.values()), adjusted[first], taken(demand, first, len(row)), hardware.take(row[first]))
+    first, which = _different(demand, (hardware.index[row], model, served.which))
+    asked = taken(demand, first, len(row)), hardware.take(row[first])
+    cost = _cost(models, model[first], *asked, served._replace(which=served.which[first]))
     whole = {f.name: getattr(cost, f.name)[which] for f in fields(Cost)}
     return [
         Cost(**{name: values[part].reshape(shape) for name, values in whole.items()})
@@ -133,10 +137,19 @@ def _priced(questions: Sequence[Question]) -> Sequence[Cost]:
     ]
 
 
-def _cost(models: Sequence[CostModel], which: Index, demand: Demand, hardware: Hardware) -> Cost:
+def _numbered(keys: Sequence[Hashable], sizes: Sequence[int]) -> Index:
+    """Return which of the different keys of questions each of their M rows has, (M,), numbered as they first come.
+
+    keys, sizes: key and rows of each question.
+    """
+    turn = {key: place for place, key in enumerate(dict.fromkeys(keys))}
+    return np.repeat([turn[key] for key in keys], sizes)
+
+
+def _cost(models: Sequence[CostModel], which: Index, demand: Demand, hardware: Hardware, served: Served) -> Cost:
     """Return the cost of one call on each of U rows, by the model of each; all models adjust the same one.
 
-    which: place of the model of each row, (U,).
+    which: place of the model of each row, (U,). served: the architecture of each row.
     """
     kernels, _ = _parts_of(models[0])
     cost = kernels.cost(demand, hardware)
@@ -144,24 +157,26 @@ def _cost(models: Sequence[CostModel], which: Index, demand: Demand, hardware: H
     for place, model in enumerate(models):
         rows = np.flatnonzero(which == place)
         part = Cost(**{name: values[rows] for name, values in whole.items()})
-        of_rows, on = taken(demand, rows, len(which)), hardware.take(rows)
+        # what an engine changes is asked for once per device
+        of_rows, on = taken(demand, rows, len(which)), hardware.take(rows).narrowed()
         for adjusted in _parts_of(model)[1]:
-            part = adjusted.over(part, of_rows, on)
+            part = adjusted.over(part, of_rows, on, served._replace(which=served.which[rows]))
         for name, values in whole.items():
             values[rows] = getattr(part, name)
     return Cost(**whole)
 
 
-def _different(demand: Demand, device: Index, model: Index) -> tuple[Index, Index]:
+def _different(demand: Demand, numbers: tuple[Index, ...]) -> tuple[Index, Index]:
     """Find the U different rows of a demand of M rows: return the place of one of each, (U,), and which each is, (M,).
 
-    Those of one device and one format come after each other. device, model: numbers of those of each row, (M,).
+    Those of one device and one format come after each other. numbers: of what else tells rows apart, (M,) each, that of
+    the device first.
     """
     coordinates = {k: v for k, v in demand.shape.items() if k not in _OF_ALL}
-    columns = (device, model, demand.flop, demand.moved, demand.message, demand.compute, *coordinates.values())
+    columns = (*numbers, demand.flop, demand.moved, demand.message, demand.compute, *coordinates.values())
     found = find_unique_rows([np.asarray(column, float) for column in columns])
-    first, which = found or (np.arange(len(device)), np.arange(len(device)))
-    return ordered(first, which, [device[first], *(coordinates[k][first] for k in _FORMATS if k in coordinates)])
+    first, which = found or (np.arange(len(numbers[0])), np.arange(len(numbers[0])))
+    return ordered(first, which, [numbers[0][first], *(coordinates[k][first] for k in _FORMATS if k in coordinates)])
 
 
 def _joined(demands: Sequence[Demand], shapes: Sequence[tuple[int, ...]], parts: Sequence[slice]) -> Demand:
@@ -211,7 +226,7 @@ def _of_all(hardware: Sequence[Hardware], shapes: Sequence[tuple[int, ...]]) -> 
             for name, column in columns.items():
                 column.append(getattr(each, name))
         some = starts[id(each)] + np.arange(shape[-1])
-        rows.append(np.broadcast_to(some, shape).ravel())
+        rows.append(widened(some, shape).ravel())
     every = {name: np.concatenate(column) for name, column in columns.items()}
     whole = Hardware(devices=tuple(d for _, d in devices.values()), index=np.concatenate(index), **every)
     return whole, np.concatenate(rows)

@@ -97,7 +97,7 @@ def _priced(sharding: Sharding, hardware: Hardware, costs: CostModel, step: Step
     """
     alike: dict[tuple[object, ...], list[Demand]] = {}
     for demand in operators(sharding, step):
-        if np.any(demand.count):
+        if np.count_nonzero(demand.count):
             chosen = (np.asarray(demand.shape[k]).tobytes() for k in _CHOOSING if k in demand.shape)
             key = (demand.family, *demand.shape, np.asarray(demand.compute).tobytes(), *chosen)
             alike.setdefault(key, []).append(demand)

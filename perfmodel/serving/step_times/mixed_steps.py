@@ -151,12 +151,12 @@ class MixedSteps:
         """
         (base, each), coming, fewest = line, rate * step, self.fewest(running, rate * step)
         prompts = fewest + np.zeros_like(coming)
-        seconds = base + each * self.fullest(prompts)
+        seconds, waits = base + each * self.fullest(prompts), bool(np.any(self.least > 1.0))
         for _ in range(_FIRST_PASSES):
             steps, last = self._per_decode(rate, step, seconds, line)
-            if np.any(self.least > 1.0):
+            if waits:
                 fewest = self.fewest(running, coming, rate * seconds)
-            prompts = np.clip(rate * (step / np.maximum(steps, TINY) + seconds), fewest, self.most)
+            prompts = clipped(rate * (step / np.maximum(steps, TINY) + seconds), fewest, self.most)
             seconds = base + each * self.fullest(prompts)
         # no fewer than full steps need: then prompts are left over, and queue
         full = np.minimum(rate * (base / self.most + each), 1.0 - _LEAST_CHANCE)

@@ -211,7 +211,7 @@ class StepModel:
         own = (self.engine.request_time + several) * self.own_factor("front_end")
         return np.asarray(own + self.tokenize_time * np.asarray(prompt))
 
-    @property
+    @cached_property
     def tokenize_time(self) -> Array:
         """Return the seconds of the front end per token of a prompt, (N,). Prompts are tokenised beside each other."""
         return np.full(len(self.token_budget), self.engine.tokenize_time) * self.own_factor("front_end")
@@ -221,7 +221,7 @@ class StepModel:
         """Return where the scheduler plans a step while another runs, (N,); none does so for a pipeline."""
         return np.asarray(self.engine.overlap_scheduling & (self.sharding.pp == 1))
 
-    @property
+    @cached_property
     def most_captured(self) -> Array:
         """Return the most sequences of a decode step that is replayed from a captured graph, (N,); 0: none is."""
         captures = np.array([self.engine.captures(d) for d in self.hardware.devices])[self.hardware.index]
