@@ -358,3 +358,13 @@ def test_an_estimate_that_remembers_steps_is_the_one_that_prices_them() -> None:
             alone = estimate_load(spec, load_of(work, 2), placed, engine=engine("vllm"))
             for name, column in estimate(spec, work, placed).columns().items():
                 np.testing.assert_array_equal(column, alone.columns()[name])
+
+
+def test_young_sequences_of_a_run_take_no_more_memory_than_the_engine_allows() -> None:
+    """A run of prompts of 43,000 tokens begins more than fit at their mean length; they share the same KV cache."""
+    work = Workload.from_lengths([196, 43173, 7038], [5, 2798, 1466], n_requests=1419)
+    row = deployments([hwdb.device("mi210")], pp=4, replicas=3, max_num_batched_tokens=16384, max_num_seqs=512)
+    found = estimate(model("Qwen/Qwen3-30B-A3B"), work, row, engine="vllm-v0", costs=Roofline())
+    assert found.running[0] > found.memory_use.max_running[0]
+    share = engine("vllm-v0").limits(hwdb.device("mi210")).gpu_memory_utilization
+    assert found.memory[0] <= share * found.memory_use.capacity[0] * (1.0 + 1e-9)

@@ -153,9 +153,12 @@ def rates_of(load: Load, requests: Array, *, prefill: Array, decode: Array, prom
 
 
 def memory_use(memory: Memory, running: Array) -> MemoryUse:
-    """Report the memory in use on the fullest device with `running` sequences on a replica, (N,)."""
+    """Report the memory in use on the fullest device with `running` sequences on a replica, (N,).
+
+    A run may hold more sequences than fit at their mean length while they are young; the KV cache is full then.
+    """
     return MemoryUse(
-        used=memory.used(running),
+        used=memory.used(np.where(memory.fits, np.minimum(running, memory.seqs), running)),
         capacity=memory.capacity,
         kv_tokens=memory.kv_tokens,
         max_running=memory.seqs,
