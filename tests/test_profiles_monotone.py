@@ -9,13 +9,20 @@ import pytest
 
 import hwdb
 import perfmodel as pm
-from perfmodel.costs import Roofline
+from perfmodel.costs import Roofline, default
 from perfmodel.costs.measured_tables import lookup
+from perfmodel.costs.step_costs.steps import priced
+from perfmodel.deployment import deployments, shard
 from perfmodel.estimates import Estimates, estimate_load
+from perfmodel.hardware import hardware_of
+from perfmodel.models import model
+from perfmodel.operators.step import Step
 from perfmodel.profiles import FAMILY, ShapeBatch, compiled, isotonic, store
 from perfmodel.profiles import monotone as rising_module
-from perfmodel.profiles.monotone import FILLED_WEIGHT, rising
+from perfmodel.profiles.monotone import FILLED_WEIGHT, Bounds, rising
 from perfmodel.profiles.shapes import shape_at
+from perfmodel.profiles.table import Table
+from perfmodel.vocabulary import LINK_FAMILIES
 from perfmodel.workload import RANKS, load_of
 
 FAMILIES = ("gemm", "attention_decode")
@@ -128,3 +135,37 @@ def test_a_run_without_end_is_the_same_beside_finite_runs() -> None:
         np.testing.assert_allclose(getattr(mixed, name)[:, :3], getattr(alone, name))
     for statistic in RANKS:
         np.testing.assert_allclose(mixed.quantile("ttft", statistic)[:, :3], alone.quantile("ttft", statistic))
+
+
+#: Operators that tensor parallelism splits, by devices on which their tables fall as shapes shrink.
+SPLIT = [
+    ("b200-sxm", "deepseek-ai/DeepSeek-V3", Step(decode_seqs=1.0, decode_context=1e7)),
+    ("arc-pro-b60", "Qwen/Qwen3-30B-A3B", Step(decode_seqs=1.0, decode_context=15849.0)),
+    ("gb200", "Qwen/Qwen3-Next-80B-A3B-Instruct", Step(decode_seqs=1.0, decode_context=39811.0)),
+    ("h20", "meta-llama/Llama-3.1-8B", Step(decode_seqs=1.0, decode_context=1e4)),
+]
+
+
+@pytest.mark.parametrize(("device", "name", "step"), SPLIT)
+def test_more_devices_never_lengthen_what_each_computes_and_reads(device: str, name: str, step: Step) -> None:
+    ways = np.array([1.0, 2.0, 4.0, 8.0])
+    placed = deployments([hwdb.device(device)], tp=ways)
+    laid, here = shard(model(name), placed), hardware_of(placed.devices, placed.device)
+    for demand, cost in priced(laid, here, default("vllm"), step):
+        if demand.family not in LINK_FAMILIES:
+            times = np.broadcast_to(cost.time, ways.shape)
+            assert (times[1:] <= 1.03 * times[:-1]).all(), demand.name
+
+
+def test_a_share_takes_no_longer_than_the_whole_and_the_whole_no_less_than_a_measured_share() -> None:
+    # utilisation of 4 heads is a tenth of that of 8: alone they would take five times as long
+    sites, axis = np.log([[4.0], [8.0]]), np.log(2.0 ** np.arange(5))
+    values = np.broadcast_to(np.log([[0.05], [0.5]]), (2, 5)).astype(np.float32)
+    table = Table(sites, np.ones(1), (axis,), values, np.ones((2, 5), bool))
+    bounds = Bounds(at=lambda site, point: site[..., 0] + point[..., 0], formats=())
+    times = [np.exp(table.rising(np.log([[n]]), (1.0,), bounds, split=((0, 0.0),)).time[0]) for n in (4.0, 8.0, 16.0)]
+    np.testing.assert_allclose(times[1], 8.0 * np.exp(axis) / 0.5, rtol=1e-6)
+    np.testing.assert_allclose(times[0], times[1], rtol=1e-6)
+    assert (times[2] >= times[1]).all()
+    alone = np.exp(table.rising(np.log([[4.0]]), (1.0,), bounds).time[0])
+    np.testing.assert_allclose(alone, 5.0 * times[0], rtol=1e-6)

@@ -64,7 +64,8 @@ class Family:
     keys: shape keys that a row must carry. site, axis: names of the coordinates. locate: shape -> (site coordinates,
     axis coordinates), natural logarithms, each an array that broadcasts. work: (shape, formats) -> Work. scale: weight
     of each site coordinate in distances between sites. link: True for collectives, whose time the link bounds. growth:
-    power by which the bound grows with each site coordinate; () where it hardly grows.
+    power by which the bound grows with each site coordinate; () where it hardly grows. split: the site coordinates that
+    become smaller where more devices share the operator, each with the power by which the first axis shrinks with it.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Family:
     scale: tuple[float, ...]
     link: bool = False
     growth: tuple[float, ...] = ()
+    split: tuple[tuple[int, float], ...] = ()
 
 
 def _log(value: Array | float, least: float = _LEAST) -> Array:
@@ -222,7 +224,17 @@ def _collective(name: str, work: Callable[[Shape, Formats], Work]) -> Family:
 
 
 _FAMILIES = (
-    Family("gemm", ("m", "n", "k"), ("n", "k"), ("m",), _gemm_place, _gemm_work, (1.0, 1.0), growth=(1.0, 1.0)),
+    Family(
+        "gemm",
+        ("m", "n", "k"),
+        ("n", "k"),
+        ("m",),
+        _gemm_place,
+        _gemm_work,
+        (1.0, 1.0),
+        growth=(1.0, 1.0),
+        split=((0, 0.0), (1, 0.0)),
+    ),
     Family(
         "grouped_gemm",
         ("tokens", "hidden", "inter", "experts", "top_k", "ep", "tp"),
@@ -232,6 +244,7 @@ _FAMILIES = (
         _grouped_work,
         (1.0, 1.0, 1.0, 1.0, 1.0),
         growth=(1.0, 1.0, 0.0, 0.0, 0.0),
+        split=((1, 0.0),),
     ),
     Family(
         "attention_prefill",
@@ -242,6 +255,7 @@ _FAMILIES = (
         _prefill_work,
         (1.0, 0.5, 2.0, 1.0),
         growth=(1.0, 0.0, 1.0, 0.0),
+        split=((0, 0.0), (1, 1.0)),
     ),
     Family(
         "attention_decode",
@@ -252,6 +266,7 @@ _FAMILIES = (
         _decode_work,
         (1.0, 0.5, 2.0, 1.0),
         growth=(1.0, 0.0, 1.0, 0.0),
+        split=((0, 0.0), (1, 1.0)),
     ),
     Family(
         "mla_prefill",
@@ -262,6 +277,7 @@ _FAMILIES = (
         _mla_prefill_work,
         (1.0,),
         growth=(1.0,),
+        split=((0, 0.0),),
     ),
     Family(
         "mla_decode",
@@ -272,6 +288,7 @@ _FAMILIES = (
         _mla_decode_work,
         (1.0,),
         growth=(1.0,),
+        split=((0, 0.0),),
     ),
     Family(
         "recurrent_prefill",
@@ -282,6 +299,7 @@ _FAMILIES = (
         _recurrent_work,
         (1.0, 1.0, 1.0),
         growth=(1.0, 1.0, 1.0),
+        split=((0, 0.0),),
     ),
     Family(
         "recurrent_decode",
@@ -292,6 +310,7 @@ _FAMILIES = (
         _recurrent_work,
         (1.0, 1.0, 1.0),
         growth=(1.0, 1.0, 1.0),
+        split=((0, 0.0),),
     ),
     Family(
         "elementwise",

@@ -29,14 +29,16 @@ def read_jointly(
         asked: the shapes, and the number of the table of each.
         here: ln(seconds) of the bound of each shape, in its table.
     """
-    growth, sites, axis = asked.family.growth, asked.sites, asked.place[1]
+    growth, split, sites, axis = asked.family.growth, asked.family.split, asked.sites, asked.place[1]
     if asked.which.ndim == 0:
         number = int(asked.which)
-        parts = [Part(tables[number], bounds[number], growth, slice(0, len(sites.queries)))]
+        parts = [Part(tables[number], bounds[number], growth, slice(0, len(sites.queries)), split)]
     else:
         table, sites = _different(asked.which, sites)
         starts = np.searchsorted(table, np.arange(len(tables) + 1)).tolist()
-        parts = [Part(t, b, growth, slice(*ends)) for t, b, ends in zip(tables, bounds, pairwise(starts), strict=True)]
+        parts = [
+            Part(t, b, growth, slice(*ends), split) for t, b, ends in zip(tables, bounds, pairwise(starts), strict=True)
+        ]
     if len(sites.queries) <= SITES_PER_BLOCK:
         return _read(parts, sites, axis, here)
     return _by_blocks(parts, sites, axis, here)

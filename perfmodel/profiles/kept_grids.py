@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from perfmodel.arrays import Array, Index, Mask, row_keys
 from perfmodel.profiles.grid import ONE_POINT, Axes, Grids
 from perfmodel.profiles.monotone import Bounds
-from perfmodel.profiles.table import Rising, Table
+from perfmodel.profiles.table import Rising, Splits, Table
 
 #: Most cells that are kept. Chosen: they take some 100 MB; 12,000 measured cases of 60 devices ask for a tenth.
 MOST_CELLS = 4_000_000
@@ -28,13 +28,14 @@ _FIRST_CELLS, _FIRST_GRIDS = 4096, 64
 class Part(NamedTuple):
     """Hold what is asked of one table: its bound, and the numbers of its sites among those that are asked of several.
 
-    growth: as for `Table.read`.
+    growth, split: as for `Table.rising`.
     """
 
     table: Table
     bound: Bounds
     growth: tuple[float, ...]
     sites: slice
+    split: Splits = ()
 
 
 class Found(NamedTuple):
@@ -110,7 +111,7 @@ class KeptGrids:
             new = [list(mine) for mine in numbers]
         for part, missing in zip(parts, new, strict=True):
             if missing:
-                made = part.table.rising(queries[missing], part.growth, part.bound)
+                made = part.table.rising(queries[missing], part.growth, part.bound, part.split)
                 for n, at in zip(missing, self._keep(part, made, [keys[n] for n in missing]), strict=True):
                     place[n] = at
 
@@ -154,7 +155,7 @@ class KeptGrids:
 
 def _of_table(part: Part) -> tuple[Hashable, ...]:
     """Return what tells apart grids of the same site in different tables, or in one that is read by other bounds."""
-    return id(part.table), part.bound.formats, part.growth
+    return id(part.table), part.bound.formats, part.growth, part.split
 
 
 def _size(parts: Sequence[Part], new: Sequence[Sequence[int]]) -> int:
