@@ -86,7 +86,11 @@ _MILLISECONDS = {
 #: Other words for a statistic and a latency; "" for those that say no more.
 _WORDS = {
     **{word: word for word in (*METRICS, *STATISTICS)},
-    "avg": "mean", "average": "mean", "median": "p50", "e2el": "e2e", "latency": "",
+    "avg": "mean",
+    "average": "mean",
+    "median": "p50",
+    "e2el": "e2e",
+    "latency": "",
 }
 #: Every key an `[slo]` table may hold.
 SLO_KEYS = tuple(f"{m}_ms" + ("" if s == "mean" else f"_{s}") for m in METRICS for s in STATISTICS)
