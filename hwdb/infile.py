@@ -63,9 +63,9 @@ def read_errors(path: str | Path, what: str, remedy: str = GIVE_ANOTHER) -> Iter
     except PermissionError:
         raise InputError(f"{path}: may not be read; check the permissions of the {what}") from None
     except UnicodeDecodeError as error:
-        raise InputError(
-            f"{path}: byte {error.start} is not UTF-8; save the {what} as UTF-8 text (in Excel: CSV UTF-8)"
-        ) from None
+        table = "CSV" in what or str(path).lower().endswith((".csv", ".csv.gz"))
+        how = " (in Excel: CSV UTF-8)" if table else ""
+        raise InputError(f"{path}: byte {error.start} is not UTF-8; save the {what} as UTF-8 text{how}") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}); {remedy}") from None
 

@@ -24,6 +24,8 @@ REQUIRED: Any = object()
 #: Bits of a whole number in TOML (https://toml.io/en/v1.0.0#integer).
 WHOLE_BITS = 64
 _TOO_WIDE = f"the whole number has more than {WHOLE_BITS} bits; give a smaller one, or write it as 1e30"
+#: Quotation marks that word processors write in place of straight ones; characters of a line that a message shows.
+_CURLED, _SHOWN = "\u201c\u201d\u201e\u2018\u2019\u00ab\u00bb", 40
 _NO_NAMES: Mapping[str, str] = MappingProxyType({})
 
 
@@ -48,6 +50,19 @@ def quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
+def _toml_way_out(text: str, problem: str) -> str:
+    """Return what to do about a text that is not TOML, whose `problem` names its line as `tomllib` does."""
+    found = re.search(r"at line (\d+)", problem)
+    lines = text.splitlines()
+    line = lines[int(found[1]) - 1] if found and int(found[1]) <= len(lines) else ""
+    if any(sign in line for sign in _CURLED):
+        return f"write straight quotation marks in {line.strip()[:_SHOWN]!r}, as an editor for programs does"
+    first = next((line.strip() for line in lines if line.strip()), "")
+    if first.startswith("{") or first.endswith(":"):
+        return "JSON and YAML are not read; write TOML: a [table] on a line, below it KEY = VALUE (https://toml.io)"
+    return "see https://toml.io for the syntax"
+
+
 def parse_toml(text: str, file: str = "<text>", former: Mapping[str, str] | None = None) -> Table:
     """Return the top table of TOML `text`; `file` is what messages call it."""
     return Table(parse_values(text, file), file, text, former=former)
@@ -64,7 +79,7 @@ def parse_values(text: str, file: str) -> dict[str, Any]:
     except RecursionError:
         raise InputError(f"{file}: not TOML: nested too deeply; see https://toml.io for the syntax") from None
     except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{file}: not TOML: {error}; see https://toml.io for the syntax") from None
+        raise InputError(f"{file}: not TOML: {error}; {_toml_way_out(text, str(error))}") from None
     except ValueError:  # a whole number of more digits than Python converts
         number = text.count("\n", 0, _longest_digits(text)) + 1
         raise InputError(f"{file}, line {number}: {_TOO_WIDE}") from None
@@ -307,7 +322,8 @@ class Table:
             return tuple(value)
         items = value if isinstance(value, list) else [value]
         if not items or any(isinstance(i, bool) or not isinstance(i, int | float) for i in items):
-            raise self.error(key, f"{value!r} is not a list of numbers; write it as [1, 2, 4]")
+            way_out = "write a plain number, or a list such as [1, 2, 4]"
+            raise self.error(key, f"{value!r} is not a number or a list of numbers; {way_out}")
         return tuple(self._in_range(key, item, -math.inf, least, math.inf) for item in items)
 
     def table(self, key: str, default: object = REQUIRED) -> Self:

@@ -25,6 +25,8 @@ ODD: dict[str, tuple[Callable[[], object], str]] = {
     "configuration": (lambda: pm.read_config([1]), "config .* is neither a path nor a mapping"),  # type: ignore[arg-type]
     "tokens": (lambda: pm.model(MODEL).kv_bytes(-5), "context -5 is below 0"),
     "cases": (lambda: pm.predict([1, 2]), "cases .* is no table"),  # type: ignore[arg-type]
+    "a device for a list": (lambda: pm.deployments(hwdb.device("l4")), "'l4' is no list of devices; give a list"),  # type: ignore[arg-type]
+    "a name for a list": (lambda: pm.deployments("l4"), "'l4' is no list of devices; give a list"),  # type: ignore[arg-type]
     "no devices": (lambda: pm.deployments([]), "no device is given"),
     "names of devices": (lambda: pm.deployments([DEVICE]), "'h100-sxm' is no device"),  # type: ignore[list-item]
     "sweep without device": (lambda: search.sweep(MODEL, None), "device None is no device"),

@@ -52,6 +52,15 @@ def test_text_is_read_with_and_without_a_mark(coding: str, tmp_path: Path) -> No
     assert infile.read_table_text(path, "table") == "a,b\n1,2\n"
 
 
+@pytest.mark.parametrize(("name", "what", "told"), [("t.csv", "trace", True), ("t.toml", "scenario", False)])
+def test_only_a_table_is_told_what_to_choose_in_excel(name: str, what: str, told: bool, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_bytes("a,b\nf\xfcr,2\n".encode("latin-1"))
+    with pytest.raises(InputError, match=f"byte 5 is not UTF-8; save the {what} as UTF-8 text") as found:
+        infile.read_table_text(path, what)
+    assert ("in Excel" in str(found.value)) is told
+
+
 @pytest.mark.parametrize(
     ("content", "kind"),
     [

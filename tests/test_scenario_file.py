@@ -271,7 +271,7 @@ WRONG = [
     (
         "tp = [1, 2, 4]",
         'tp = "all"',
-        r"line 26, \[search\] tp: 'all' is not a list of numbers; write it as \[1, 2, 4\]",
+        r"line 26, \[search\] tp: 'all' is not a number or a list of numbers; write a plain number, or a list",
     ),
     ('ep = [1, "all"]', 'ep = ["some"]', r"line 27, \[search\] ep: 'some' is no degree"),
     ('weight = ["bf16", "fp8"]', 'weight = "fp9"', r"line 28, \[search\] weight: unknown number format 'fp9'; did you"),
@@ -289,6 +289,13 @@ WRONG = [
     ("[site]", "[sites]", r"line 38, .*sites: unknown key 'sites'; did you mean 'site'"),
     ("[slo]", "[slo", r"s.toml: not TOML: .*line 12"),
     ("[slo]\n", "slo = 3\n[slos]\n", r"slo.*unknown key 'slo'"),
+    (
+        'title = "A test"',
+        "title = \u201cA test\u201d",
+        "not TOML: .*line 1.*; write straight quotation marks in 'title = ",
+    ),
+    ('title = "A test"', '{"title": "A test"}', "not TOML: .*; JSON and YAML are not read; write TOML"),
+    ('title = "A test"', "title:", "not TOML: .*; JSON and YAML are not read; write TOML"),
     ('title = "A test"', "title = 3", r"line 1, title: 3 is not a text"),
 ]
 

@@ -154,6 +154,9 @@ def _column(name: str, given: object) -> Any:
 
 def _serving(devices: Sequence[Device], used: Iterable[int]) -> tuple[Device, ...]:
     """Return the devices that serve a candidate; `InputError` where none is given, or something else than devices."""
+    if not isinstance(devices, list | tuple):
+        name = getattr(devices, "name", devices)
+        raise InputError(f"deployments: {repr(name)[:40]} is no list of devices; give a list of hwdb.device(NAME)")
     strange = next((one for one in devices if not isinstance(one, Device)), None)
     if strange is not None or not devices:
         wrong = f"{repr(strange)[:40]} is no device" if devices else "no device is given"

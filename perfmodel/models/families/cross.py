@@ -64,8 +64,9 @@ def ernie_vl(c: Fields) -> ModelSpec:
     spec = decoder(text, by_name()["ernie4_5_moe"])
     images = seen.count("moe_num_experts", default=0), seen.count("moe_intermediate_size", default=0)
     extra = images[0] * Mlp(intermediate=images[1], experts=1, top_k=1).expert_parameters(spec.hidden) if pairs else 0
-    both = {"extra_parameters": extra, "idle_parameters": extra}
-    blocks = [replace(b, **both) if b.mlp and b.mlp.experts else b for b in spec.blocks]
+    blocks = [
+        replace(b, extra_parameters=extra, idle_parameters=extra) if b.mlp and b.mlp.experts else b for b in spec.blocks
+    ]
     return replace(spec, blocks=tuple(blocks))
 
 
