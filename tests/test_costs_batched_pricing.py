@@ -13,8 +13,9 @@ import hwdb
 from hwdb import InputError, PerfmodelError
 from perfmodel import engine, model
 from perfmodel.cooperative_tasks import checked
-from perfmodel.costs import Cost, CostModel, Deferred, Roofline, StepCost, default, step_cost
-from perfmodel.costs.step_costs.batched_pricing import Question, prices
+from perfmodel.costs import BOUNDS, KERNELS, Cost, CostModel, Deferred, Roofline, StepCost, default, step_cost
+from perfmodel.costs.engine_effects import engine_factors
+from perfmodel.costs.step_costs.batched_pricing import Question, of_architecture, prices
 from perfmodel.deployment import Sharding, shard
 from perfmodel.deployment.columns import deployments
 from perfmodel.hardware import Hardware, hardware_of
@@ -67,6 +68,47 @@ def test_demands_that_are_priced_together_cost_what_they_do_alone(start: int) ->
     together = prices(questions)
     for question, found in zip(questions, together, strict=True):
         same(found, question.model.cost(question.demand, question.hardware))
+
+
+def test_models_of_several_architectures_are_priced_together_each_with_its_own_level() -> None:
+    steps = [drawn(seed) for seed in range(12)]
+    questions = [
+        Question(costs, demand, hardware, sharding.model.architecture)
+        for costs, sharding, hardware, step in steps
+        for demand in operators(sharding, step)
+    ]
+    together, without = prices(questions), prices([question._replace(architecture="") for question in questions])
+    for question, found in zip(questions, together, strict=True):
+        alone = of_architecture(question.model, question.architecture)
+        same(found, alone.cost(question.demand, question.hardware))
+    assert any(np.any(a.time != b.time) for a, b in zip(checked(together), checked(without), strict=True))
+
+
+def test_a_device_with_factors_of_one_keeps_its_price_beside_devices_with_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also where a cost model gives it less than its least time, which other factors would raise."""
+    shape = len(BOUNDS), len(KERNELS)
+    known = {"h100-sxm": np.ones(shape), "l4": np.full(shape, 2.0)}
+    monkeypatch.setattr(engine_factors, "factors", lambda _, device: known[device.name])
+    devices = [hwdb.device(name) for name in known]
+    placed = deployments(devices, device=np.array([0, 1]))
+    demand = next(operators(shard(model(MODELS[0]), placed), Step(decode_seqs=np.full(2, 64.0))))
+    costs = engine_factors.EngineFactors(Short(), engine("sglang"))
+    beside = costs.cost(demand, hardware_of(placed.devices, placed.device))
+    assert beside.time[0] == Short.TIME
+    assert beside.time[1] > 2.0 * Short.TIME
+
+
+class Short:
+    """Cost model that gives every call the same time, which no device reaches."""
+
+    TIME = 1e-12
+
+    def cost(self, _: Demand, hardware: Hardware) -> Cost:
+        """Return the same time for all rows."""
+        shape = hardware.index.shape
+        return Cost(np.full(shape, self.TIME), np.zeros(shape, np.int8), np.zeros(shape), np.zeros(shape, np.int8))
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -133,3 +175,12 @@ def test_only_questions_that_cannot_be_answered_get_an_error() -> None:
     assert isinstance(second, InputError)
     assert "damaged" in str(second)
     same(third, costs.cost(demand, questions[2].hardware))
+
+
+def test_narrowed_hardware_keeps_its_rows_and_drops_devices_without_one() -> None:
+    devices = [hwdb.device(name) for name in DEVICES]
+    whole = hardware_of(devices, np.array([5, 2, 5]))
+    narrowed = whole.narrowed()
+    assert narrowed.names == (DEVICES[2], DEVICES[5])
+    assert [narrowed.names[place] for place in narrowed.index] == [whole.names[place] for place in whole.index]
+    np.testing.assert_array_equal(narrowed.bandwidth, whole.bandwidth)

@@ -17,7 +17,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hwdb.lazy import lazy_names
-from perfmodel.costs.cost import Cost, CostModel, Served
+from perfmodel.costs.cost import Cost, CostModel, all_of
 from perfmodel.costs.cost_model_choice.defaults import default, unfitted
 from perfmodel.costs.cost_model_choice.fallback import Fallback
 from perfmodel.costs.engine_effects.engine_factors import (
@@ -75,9 +75,9 @@ __all__ = [
     "LaunchFloor",
     "Profiled",
     "Roofline",
-    "Served",
     "StepCache",
     "StepCost",
+    "all_of",
     "bound",
     "calls_of",
     "cheaper",

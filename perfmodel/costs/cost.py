@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+import numpy as np
+
 from perfmodel.arrays import Array, Codes, Index
 
 if TYPE_CHECKING:
+    from hwdb import Device
     from perfmodel.hardware import Hardware
 from perfmodel.operators import Demand
 
@@ -40,6 +43,20 @@ class Served(NamedTuple):
 
     architectures: tuple[str, ...]
     which: Index
+
+    def on(self, hardware: Hardware) -> tuple[list[tuple[str, Device]], Index]:
+        """Return the different pairs of an architecture and a device, and the number of the pair of each row, (N,)."""
+        pair = self.which * len(hardware.devices) + hardware.index
+        asked = np.flatnonzero(np.bincount(pair))
+        turn = np.zeros(int(asked.max(initial=-1)) + 1, np.intp)
+        turn[asked] = np.arange(len(asked))
+        numbers = (divmod(number, len(hardware.devices)) for number in asked.tolist())
+        return [(self.architectures[name], hardware.devices[place]) for name, place in numbers], turn[pair]
+
+
+def all_of(architecture: str, hardware: Hardware) -> Served:
+    """Return that the models of all rows of `hardware` have one architecture."""
+    return Served((architecture,), np.zeros_like(hardware.index))
 
 
 @dataclass(frozen=True)

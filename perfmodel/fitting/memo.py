@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perfmodel.arrays import Array, Index
-from perfmodel.costs import Calls, Cost, CostModel, Served, StepCost, calls_of, factored, kernel, priced, summed
+from perfmodel.costs import Calls, Cost, CostModel, StepCost, all_of, calls_of, factored, kernel, priced, summed
 from perfmodel.engines import Engine
 from perfmodel.hardware import Hardware
 from perfmodel.operators import Demand, Step, step_shape
@@ -60,7 +60,7 @@ class MemoisedSteps(StepModel):
         """Price a step kernel by kernel, without factors."""
         terms = list(priced(self.sharding, self.hardware, self.costs, step))
         whole = summed(terms, step_shape(step, self.sharding.tp), self.engine.kernel_launches)
-        served = Served((self.sharding.model.architecture,), np.zeros_like(self.hardware.index))
+        served = all_of(self.sharding.model.architecture, self.hardware)
         calls = [calls_of(demand, self.hardware, cost, self.engine, served) for demand, cost in terms]
 
         shape = whole.time.shape

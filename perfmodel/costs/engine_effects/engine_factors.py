@@ -20,7 +20,7 @@ import numpy as np
 from hwdb import Device
 from hwdb.tomlfile import Table, read_toml
 from perfmodel.arrays import NAN, Array, Codes, Index, Mask, codes_in, zero_if_unknown
-from perfmodel.costs.cost import Adjusted, Cost, Served
+from perfmodel.costs.cost import Adjusted, Cost, Served, all_of
 from perfmodel.costs.engine_effects.model_levels import engines_with_levels, model_level
 from perfmodel.costs.engine_effects.narrow_experts import BYTES_8, BYTES_16, FLOATS, least_time, reference_time
 from perfmodel.costs.measured_tables.lookup import LAUNCH_SHARE, LAUNCH_TIME
@@ -262,35 +262,16 @@ class EngineFactors(Adjusted):
         """Return the time of one call on each row of `hardware`; basis, spread and bound are those of `model`."""
         # the fitted factors of collectives come from runs with those of libraries: a user's own alone hold for experts'
         fitted = demand.family != EXPERT_ALL_TO_ALL
-        served = served or self._all_of_one(hardware)
-        table, place = self._tables(hardware, served, fitted=fitted)
+        served = served or all_of(self.architecture, hardware)
+        pairs, place = served.on(hardware)
+        found = [self._factors(device, name) if fitted else self._own(device) for name, device in pairs]
+        table = np.reshape(found, (len(pairs), len(BOUNDS), len(KERNELS)))
         plain = np.all(table == 1.0, axis=(1, 2))
         if plain.all():
             return inner
-        calls = calls_of(demand, hardware, inner, self.engine, served)
-        own = self.engine.kernel_source == "own"
+        calls, own = calls_of(demand, hardware, inner, self.engine, served), self.engine.kernel_source == "own"
         time = factored(calls, table[place, :, kernel(demand)], own=own)
         return replace(inner, time=np.where(plain[place], inner.time, time) if plain.any() else time)
-
-    def _all_of_one(self, hardware: Hardware) -> Served:
-        """Return that the models of all rows have the architecture of this cost model."""
-        return Served((self.architecture,), np.zeros_like(hardware.index))
-
-    def _tables(self, hardware: Hardware, served: Served, *, fitted: bool) -> tuple[Array, Index]:
-        """Return the factors of the P different pairs of a device and an architecture, and the pair of each row.
-
-        They are (P, BOUNDS, KERNELS) and (N,). fitted: whether the fitted factors count besides the user's own.
-        """
-        pair = served.which * len(hardware.devices) + hardware.index
-        asked = np.flatnonzero(np.bincount(pair))
-        turn = np.zeros(int(asked.max(initial=-1)) + 1, np.intp)
-        turn[asked] = np.arange(len(asked))
-        pairs = [divmod(number, len(hardware.devices)) for number in asked.tolist()]
-        tables = [
-            self._factors(hardware.devices[d], served.architectures[a]) if fitted else self._own(hardware.devices[d])
-            for a, d in pairs
-        ]
-        return np.reshape(tables, (len(pairs), len(BOUNDS), len(KERNELS))), turn[pair]
 
     def _factors(self, device: Device, architecture: str) -> Array:
         """Return the factors (BOUNDS, KERNELS) on `device`: those fitted on published runs times the user's own."""

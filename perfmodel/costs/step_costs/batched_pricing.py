@@ -74,11 +74,10 @@ class Deferred:
 
 def of_architecture(costs: CostModel, name: str) -> CostModel:
     """Return a cost model for a model of an architecture."""
-    deferred = isinstance(costs, Deferred)
-    model = costs.model if deferred else costs
-    if not isinstance(model, Adjusted) or not model.has_levels:
-        return costs
-    return replace(costs, architecture=name) if deferred else model.for_architecture(name)
+    if isinstance(costs, Deferred):
+        has_levels = isinstance(costs.model, Adjusted) and costs.model.has_levels
+        return replace(costs, architecture=name) if has_levels else costs
+    return costs.for_architecture(name) if isinstance(costs, Adjusted) and costs.has_levels else costs
 
 
 def prices(questions: Sequence[Question]) -> list[Cost | PerfmodelError]:
@@ -226,7 +225,7 @@ def _of_all(hardware: Sequence[Hardware], shapes: Sequence[tuple[int, ...]]) -> 
             for name, column in columns.items():
                 column.append(getattr(each, name))
         some = starts[id(each)] + np.arange(shape[-1])
-        rows.append(widened(some, shape).ravel())
+        rows.append(np.broadcast_to(some, shape).ravel())
     every = {name: np.concatenate(column) for name, column in columns.items()}
     whole = Hardware(devices=tuple(d for _, d in devices.values()), index=np.concatenate(index), **every)
     return whole, np.concatenate(rows)
