@@ -88,11 +88,14 @@ def open_loop(steps: StepModel, load: Load, max_running: Array, prefills_per_req
         return _served(replica, point, throughput, max_running)
     filling = filling_share(replica, point)
     replica = replace(replica, filling=filling)
-    # half of the final number, on average, while it fills
-    emptier = _operating_point(replica, (1.0 - filling / 2.0) * running, rate_like_run(replica, point, throughput.rate))
+    # while it fills half of the final number, on average, and no more than a run holds
+    fewer = np.minimum(running / 2.0, run[1].running)
+    fewer = (1.0 - filling) * running + filling * fewer
+    emptier = _operating_point(replica, fewer, rate_like_run(replica, point, throughput.rate))
     full, met = (_served(replica, p, throughput, max_running) for p in (point, emptier))
     times = replace(met.times, tpot=full.times.tpot)
-    return finite_run(replace(full, times=times, waits=met.waits), steps, load, run[:2], filling)
+    room = (max_running, replica.mixed.per_prompt(run[1].running))
+    return finite_run(replace(full, times=times, waits=met.waits), steps, load, run[:2], filling, room)
 
 
 def _replica(steps: StepModel, load: Load, limits: tuple[Array, Array], run: _Run | None) -> Replica:
@@ -187,9 +190,8 @@ def _token_at(replica: Replica, running: Array) -> Array:
 def _throughput(replica: Replica, point: Point) -> Throughput:
     """Compute the requests/s that the replica completes, and whether it is saturated.
 
-    It saturates where arrivals exceed what it completes while others queue. A run of no more than `max_running` requests
-    never queues; it saturates where prefill takes all the time. So it does in steps of few prompts before a replica is
-    full, whose steps hold more of them.
+    It saturates where arrivals exceed what it completes while others queue; a run of no more than `max_running`
+    requests, which never queues, where prefill takes all the time.
     """
     rate = replica.load.rate
     completed, drain = _completed(replica, point)
