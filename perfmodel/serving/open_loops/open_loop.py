@@ -89,8 +89,7 @@ def open_loop(steps: StepModel, load: Load, max_running: Array, prefills_per_req
     filling = filling_share(replica, point)
     replica = replace(replica, filling=filling)
     # while it fills half of the final number, on average, and no more than a run holds
-    fewer = np.minimum(running / 2.0, run[1].running)
-    fewer = (1.0 - filling) * running + filling * fewer
+    fewer = (1.0 - filling) * running + filling * np.minimum(running / 2.0, run[1].running)
     emptier = _operating_point(replica, fewer, rate_like_run(replica, point, throughput.rate))
     full, met = (_served(replica, p, throughput, max_running) for p in (point, emptier))
     times = replace(met.times, tpot=full.times.tpot)
