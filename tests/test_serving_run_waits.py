@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import pytest
 import hwdb
 from perfmodel import simulator
 from perfmodel.deployment.columns import deployments
+from perfmodel.engines.catalogue import engine
 from perfmodel.estimates.estimation.estimator import estimate
 from perfmodel.estimates.latency_percentiles.percentiles import overall
 from perfmodel.models import model
@@ -20,6 +22,7 @@ from perfmodel.workload.load import load_of
 from perfmodel.workload.workload import Workload
 
 RANKS = np.array([0.5, 0.9, 0.95, 0.99])
+ENGINES = {"h20": "vllm", "rtx-3090": "vllm-v1"}
 
 
 @cache
@@ -137,3 +140,23 @@ def test_clients_that_start_at_random_wait_as_in_a_queue_that_is_played(clients:
     assert eased(opening, eased_by[0.0])[0] == pytest.approx(max(opening[0] - ramp * clients / 2.0, 0.0))
     found = eased(opening, eased_by[1.0])[0]
     assert found == pytest.approx(np.mean(waits), rel=0.3, abs=0.12)
+
+
+def medians(name: str, device: str, lengths: tuple[float, float], rates: list[float], **run: float) -> list[float]:
+    """Return the median TTFT of open loops at some rates on four devices, seconds."""
+    spec, row, runs = model(name), deployments([hwdb.device(device)], tp=4), engine(ENGINES[device])
+    loads = [Workload.from_lengths(*lengths, rate=rate, isl_dist="fixed", **run) for rate in rates]
+    return [float(overall(estimate(spec, load, row, engine=runs), "ttft", "p50")[0]) for load in loads]
+
+
+def test_a_run_that_a_replica_holds_at_once_has_no_backlog_beyond_that_of_its_prompts() -> None:
+    """1,000 requests of 1,024 places, around what the closed loop of 1,024 gets: no jump where it passes that rate."""
+    rates = [11.0, 11.5, 12.0, 12.5, 13.0]
+    found = medians("meta-llama/Llama-3.1-70B", "h20", (436.0, 241.0), rates, n_requests=1000.0)
+    assert all(low <= high < 1.5 * low for low, high in pairwise(found))
+
+
+def test_prompts_of_others_spread_a_prefill_by_no_more_than_they_add_to_it() -> None:
+    """Two prompts on four RTX 3090 take three times as long as one, but the mean step hardly more than one."""
+    found = medians("Qwen/Qwen3-30B-A3B", "rtx-3090", (1822.0, 43.0), [2.2, 2.5, 2.8, 3.1, 3.4])
+    assert all(low <= high for low, high in pairwise(found))

@@ -30,7 +30,9 @@ from perfmodel.serving.step_times.steps import StepModel
 from perfmodel.workload import RANKS, Load, longest, uncut
 
 
-def finite_run(steady: Served, steps: StepModel, load: Load, runs: tuple[Served, Served], filling: Array) -> Served:
+def finite_run(
+    steady: Served, steps: StepModel, load: Load, runs: tuple[Served, Served], filling: Array, room: tuple[Array, Array]
+) -> Served:
     """Turn a steady-state estimate into that of a run of `load.n_requests`, which lasts until the last output ends.
 
     No run waits longer, or meets a fuller replica, than one whose requests all arrive at once. Even a request that is
@@ -42,12 +44,14 @@ def finite_run(steady: Served, steps: StepModel, load: Load, runs: tuple[Served,
         runs: the run with all requests at the start, and with requests that arrive evenly (`offline.arriving`).
         filling: share of its requests that come while the replica fills, (N,): they meet what the latter says. So do
             those beyond capacity, all of them where the rate has no end.
+        room: most sequences that run at once, and seconds per prompt of steps that compute as many as they hold, (N,)
+            each.
     """
     (batch, clock), finite, prefill = runs, np.isfinite(load.n_requests), steady.times.prefill
     count = np.where(finite, load.n_requests, 1.0)
     # a lone request meets no running step
     spread, least = count / load.rate, steady.steps.decode / 2.0 * np.maximum(1.0 - 1.0 / count, 0.0)
-    most = _longest_backlog(steady, batch, load, count)
+    most = _longest_backlog((steady, batch), room, load, count)
     backlog = np.clip(clock.times.wait - spread / 2.0, 0.0, most / 2.0)
     times, late = _times(steady, load, (backlog, least + batch.times.wait), steps.request_time(load.input))
     beyond = np.where(finite, 1.0 - 1.0 / np.maximum(np.nan_to_num(steady.gains.load), 1.0), 0.0)
@@ -116,15 +120,17 @@ def _last_answer(found: tuple[Served, Served], load: Load, count: Array, tpot: A
     return np.asarray(tokens * load.mean(tpot) * pace)
 
 
-def _longest_backlog(steady: Served, batch: Served, load: Load, count: Array) -> Array:
-    """Return the most seconds that the last of `count` requests (N,) is late, (N,).
+def _longest_backlog(found: tuple[Served, Served], room: tuple[Array, Array], load: Load, count: Array) -> Array:
+    """Return the most seconds that the last of `count` requests (N,) is late, (N,). room: as in `finite_run`.
 
     The k-th is late by no more than k times what a request takes longer to serve than to arrive: in the steady state
-    or, where prompts are the limit, in the `batch` of all.
+    or, where prompts are the limit, in a run of all at once. Where all of them run at once, only prompts are a limit.
+    found: the steady state, and requests that are all there at the start.
     """
-    last = list(RANKS.values())[-1]
+    (steady, batch), (places, prompt), last = found, room, list(RANKS.values())[-1]
     spread, batched = count / load.rate, np.asarray(batch.waits.by_rank)[-1] / last
-    return np.asarray(np.maximum(np.maximum(spread * np.nan_to_num(steady.gains.load), batched) - spread, 0.0))
+    served = np.maximum(spread * np.nan_to_num(steady.gains.load), batched)
+    return np.asarray(np.maximum(np.where(count <= places, np.minimum(count * prompt, served), served) - spread, 0.0))
 
 
 def _waits(

@@ -77,22 +77,22 @@ def open_loop(steps: StepModel, load: Load, max_running: Array, prefills_per_req
         prefills_per_request: expected prefills per request while others queue for admission, (N,).
     """
     load = replace(load, rate=np.maximum(load.rate, _LEAST_RATE))
-    finite = np.isfinite(load.n_requests)
     limits = (max_running, prefills_per_request)
-    run = _run(steps, load, limits) if finite.any() else None
+    run = _run(steps, load, limits) if np.isfinite(load.n_requests).any() else None
     replica = _replica(steps, load, limits, run)
     running = _running(replica)
     point = _operating_point(replica, running)
     throughput = _throughput(replica, point)
     if run is None:
         return _served(replica, point, throughput, max_running)
-    filling = filling_share(replica, point)
-    replica = replace(replica, filling=filling)
-    # half of the final number, on average, while it fills
-    emptier = _operating_point(replica, (1.0 - filling / 2.0) * running, rate_like_run(replica, point, throughput.rate))
+    replica = replace(replica, filling=(filling := filling_share(replica, point)))
+    # while it fills half of the final number, on average, and no more than a run holds
+    fewer = (1.0 - filling) * running + filling * np.minimum(running / 2.0, run[1].running)
+    emptier = _operating_point(replica, fewer, rate_like_run(replica, point, throughput.rate))
     full, met = (_served(replica, p, throughput, max_running) for p in (point, emptier))
-    times = replace(met.times, tpot=full.times.tpot)
-    return finite_run(replace(full, times=times, waits=met.waits), steps, load, run[:2], filling)
+    found = replace(full, times=replace(met.times, tpot=full.times.tpot), waits=met.waits)
+    room = (max_running, replica.mixed.per_prompt(run[1].running))
+    return finite_run(found, steps, load, run[:2], filling, room)
 
 
 def _replica(steps: StepModel, load: Load, limits: tuple[Array, Array], run: _Run | None) -> Replica:
@@ -187,14 +187,13 @@ def _token_at(replica: Replica, running: Array) -> Array:
 def _throughput(replica: Replica, point: Point) -> Throughput:
     """Compute the requests/s that the replica completes, and whether it is saturated.
 
-    It saturates where arrivals exceed what it completes while others queue. A run of no more than `max_running` requests
-    never queues; it saturates where prefill takes all the time. So it does in steps of few prompts before a replica is
-    full, whose steps hold more of them.
+    It is where arrivals exceed what it completes while others queue; a run of no more than `max_running`
+    requests, which never queues, where prefill takes all the time.
     """
     rate = replica.load.rate
     completed, drain = _completed(replica, point)
-    starved = rate * point.prefill.interference >= MAX_UTILISATION
-    saturated = np.where(replica.run_length > replica.max_running, rate > drain, starved)
+    full, starved = rate > drain, rate * point.prefill.interference >= MAX_UTILISATION
+    saturated = np.where(replica.run_length > replica.max_running, full, starved)
     return Throughput(
         completed=completed, drain=drain, rate=np.where(saturated, np.minimum(rate, drain), rate), saturated=saturated
     )
