@@ -57,6 +57,11 @@ class Work:
     linked: Array | float = 0.0
 
 
+#: Shape -> (site coordinates, axis coordinates); (shape, formats) -> work.
+Place = Callable[[Shape], tuple[list[Array], list[Array]]]
+Counted = Callable[[Shape, Formats], Work]
+
+
 @dataclass(frozen=True)
 class Family:
     """Define the coordinates and the work of one operator family.
@@ -65,15 +70,16 @@ class Family:
     axis coordinates), natural logarithms, each an array that broadcasts. work: (shape, formats) -> Work. scale: weight
     of each site coordinate in distances between sites. link: True for collectives, whose time the link bounds. growth:
     power by which the bound grows with each site coordinate; () where it hardly grows. split: the site coordinates that
-    become smaller where more devices share the operator, each with the power by which the first axis shrinks with it.
+    become smaller where more devices share the operator, each with the power by which the first axis shrinks with it;
+    () for GEMMs, whose thousands of sites are read as measured.
     """
 
     name: str
     keys: tuple[str, ...]
     site: tuple[str, ...]
     axis: tuple[str, ...]
-    locate: Callable[[Shape], tuple[list[Array], list[Array]]]
-    work: Callable[[Shape, Formats], Work]
+    locate: Place
+    work: Counted
     scale: tuple[float, ...]
     link: bool = False
     growth: tuple[float, ...] = ()
@@ -223,18 +229,17 @@ def _collective(name: str, work: Callable[[Shape, Formats], Work]) -> Family:
     )
 
 
+def _attention(name: str, keys: tuple[str, ...], along: str, place: Place, work: Counted) -> Family:
+    axis, scale, growth = ("batch_kv_heads", along), (1.0, 0.5, 2.0, 1.0), (1.0, 0.0, 1.0, 0.0)
+    return Family(name, keys, _HEADS, axis, place, work, scale, growth=growth, split=((0, 0.0), (1, 1.0)))
+
+
+def _latent(name: str, keys: tuple[str, ...], along: str, place: Place, work: Counted) -> Family:
+    return Family(name, keys, ("heads",), ("batch", along), place, work, (1.0,), growth=(1.0,), split=((0, 0.0),))
+
+
 _FAMILIES = (
-    Family(
-        "gemm",
-        ("m", "n", "k"),
-        ("n", "k"),
-        ("m",),
-        _gemm_place,
-        _gemm_work,
-        (1.0, 1.0),
-        growth=(1.0, 1.0),
-        split=((0, 0.0), (1, 0.0)),
-    ),
+    Family("gemm", ("m", "n", "k"), ("n", "k"), ("m",), _gemm_place, _gemm_work, (1.0, 1.0), growth=(1.0, 1.0)),
     Family(
         "grouped_gemm",
         ("tokens", "hidden", "inter", "experts", "top_k", "ep", "tp"),
@@ -246,50 +251,10 @@ _FAMILIES = (
         growth=(1.0, 1.0, 0.0, 0.0, 0.0),
         split=((1, 0.0),),
     ),
-    Family(
-        "attention_prefill",
-        (*_ATTENTION, "query"),
-        _HEADS,
-        ("batch_kv_heads", "length"),
-        _prefill_place,
-        _prefill_work,
-        (1.0, 0.5, 2.0, 1.0),
-        growth=(1.0, 0.0, 1.0, 0.0),
-        split=((0, 0.0), (1, 1.0)),
-    ),
-    Family(
-        "attention_decode",
-        _ATTENTION,
-        _HEADS,
-        ("batch_kv_heads", "context"),
-        _decode_place,
-        _decode_work,
-        (1.0, 0.5, 2.0, 1.0),
-        growth=(1.0, 0.0, 1.0, 0.0),
-        split=((0, 0.0), (1, 1.0)),
-    ),
-    Family(
-        "mla_prefill",
-        ("batch", "query", "context", "heads"),
-        ("heads",),
-        ("batch", "length"),
-        _mla_prefill_place,
-        _mla_prefill_work,
-        (1.0,),
-        growth=(1.0,),
-        split=((0, 0.0),),
-    ),
-    Family(
-        "mla_decode",
-        ("batch", "context", "heads"),
-        ("heads",),
-        ("batch", "context"),
-        _mla_decode_place,
-        _mla_decode_work,
-        (1.0,),
-        growth=(1.0,),
-        split=((0, 0.0),),
-    ),
+    _attention("attention_prefill", (*_ATTENTION, "query"), "length", _prefill_place, _prefill_work),
+    _attention("attention_decode", _ATTENTION, "context", _decode_place, _decode_work),
+    _latent("mla_prefill", ("batch", "query", "context", "heads"), "length", _mla_prefill_place, _mla_prefill_work),
+    _latent("mla_decode", ("batch", "context", "heads"), "context", _mla_decode_place, _mla_decode_work),
     Family(
         "recurrent_prefill",
         ("batch", "query", *_STATE),

@@ -46,9 +46,9 @@ _ZERO_DISTANCE, _RIDGE, _LEAST_SPREAD, _UNSTABLE_WEIGHT = 1e-9, 1e-3, 1e-6, 3.0
 _MIX_LINEAR, _MIX_SQUARE = 0.7548776662466927, 0.01
 
 
-#: Octaves up to which a share of an operator is compared with the whole: one of two to eight devices. Chosen: the
-#: devices of a server.
-SHARED_OCTAVES = 3
+#: Octaves up to which a share of an operator is compared with the whole: one of two or four devices. Chosen: with one,
+#: experts on Arc Pro B60 still rise from four devices to eight; a third would double the sites that are read once.
+SHARED_OCTAVES = 2
 #: Ways in which devices share an operator: (site coordinate, power by which the first axis shrinks with it) each.
 Splits = tuple[tuple[int, float], ...]
 
