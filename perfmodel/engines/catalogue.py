@@ -137,7 +137,7 @@ def engine(name: str = PLAIN, version: str = "") -> Engine:
 
 
 def _check_modelled(name: str, key: str) -> None:
-    """Raise `InputError` with the closest engine where `key`, a name in lower case, is an engine that is not modelled."""
+    """Raise `InputError` with the closest engine where `key`, a name in lower case, is no modelled one."""
     short = {known.partition("-")[0]: known for known in _NOT_MODELLED}  # "mlc" of "mlc-llm"
     wanted = {_plain(word): known for word, known in [*short.items(), *((k, k) for k in _NOT_MODELLED)]}
     if _plain(key) in wanted:
