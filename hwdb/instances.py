@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -38,6 +39,19 @@ class Instance:
     net_gbps: float = NAN
     memory_gib: float = NAN
     node: str = ""
+
+    def as_device(self, device: Device, asked: str) -> Device:
+        """Return one device of the instance: `device`, whose reading says what the name `asked` for was taken for.
+
+        A processor has its share of the memory of the instance, since its own file can only state a usual size.
+        """
+        reading = f"{asked}: {self.count} x {device.name}"
+        if device.kind != "cpu" or math.isnan(self.memory_gib):
+            return replace(device, reading=reading)
+        each = self.memory_gib / self.count
+        memory = Record(each, "GiB", "rated", self.source, f"of {self.name}, shared evenly")
+        records = {**device.records, "memory.capacity": memory}
+        return replace(device, records=records, base=device, reading=f"{reading} with {each:g} GiB each")
 
     def as_node(self, device: Device, similar: Node | None = None) -> Node:
         """Return the instance as a node of `device`.

@@ -99,8 +99,9 @@ class Hwdb:
             meant = instance.device if instance else ""
         if not meant or meant not in self._files["device"]:
             raise UnknownName("device", name, self._files["device"], OWN_HARDWARE, self._spellings().near(name))
-        held = f"{instance.count} x " if instance else ""
-        return replace(self.device(meant), reading=f"{name}: {held}{meant}")
+        if instance is not None:
+            return instance.as_device(self.device(meant), name)
+        return replace(self.device(meant), reading=f"{name}: {meant}")
 
     def _spellings(self) -> Spellings:
         """Return what finds devices by other spellings, built when first needed."""

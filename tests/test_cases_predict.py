@@ -12,6 +12,7 @@ import pytest
 import hwdb
 from hwdb import InputError
 from perfmodel import predict
+from perfmodel.cases import read_columns, unread_columns
 from perfmodel.cases.table import INPUT, columns
 from perfmodel.cases.unstated import placement
 from perfmodel.cases.write import BOUNDS, FLAGS, INTERVALS, OUTPUT, PREDICTED
@@ -107,8 +108,7 @@ def test_a_frame_keeps_its_types_and_its_index() -> None:
         (b"\xff\xfe\x00\x01\x02", "byte 0 is not UTF-8"),
         (b"model,isl\nx,5\n", "lacks the column device; it has model, isl"),
         (b"a,b\n1,2\n", "lacks the column model and device"),
-        (b"Model,GPU\nx,y\n", "it has Model, GPU; 'Model' is called model here, 'GPU' is called device here"),
-        (b"model,accelerator\nx,y\n", "'accelerator' is called device here"),
+        (b"model,gpu,accelerator\nx,y,z\n", "lacks the column device; it has model, gpu, accelerator"),
         (b'model,device\n"never closed,x\n', "not a CSV table"),
     ],
 )
@@ -155,7 +155,8 @@ BAD = {
     "trace": (row(isl="", trace="nobodys-trace"), "nobodys-trace"),
     "text": (row(isl="many"), "isl 'many' is no number"),
     "comma": (row(isl="1,000"), "isl '1,000' is no number"),
-    "negative": (row(osl=-5), "osl -5 is out of range; give 0 or more"),
+    "negative": (row(osl=-5), "osl -5 is out of range; give 1 or more"),
+    "no prompt": (row(isl=0), "isl 0 is out of range; give 1 or more"),
     "infinite": (row(concurrency="inf"), "concurrency inf is out of range"),
     "nan": (row(isl="NaN"), "isl is missing, and no data set is named in trace"),
     "no output": (row(osl=""), "osl is missing"),
@@ -213,7 +214,7 @@ def test_a_group_that_fails_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -
         {"request_rate_rps": 1e9},
         {"request_rate_rps": 1e-9},
         {"isl": 1e7, "osl": 1e7},
-        {"isl": 0, "osl": 0},
+        {"isl": 1, "osl": 1},
         {"tp": 1_000_000},
         {"n_devices": 1e9},
         {"batch": 1e7},
@@ -295,6 +296,31 @@ def test_pools_keep_the_cache_that_checkpoints_bring() -> None:
     left, narrow, wide = (predict(table(*stated))["tpot_ms"].to_numpy().reshape(2, 3)).T
     assert narrow[0] < wide[0]
     np.testing.assert_allclose(left, [narrow[0], wide[1]])
+
+
+def test_columns_by_the_names_that_other_tools_use_are_read() -> None:
+    cells = {"weight_dtype": "fp8", "tp": 2, "concurrency": 8}
+    own = only(**cells)
+    others = {
+        "Model": LLAMA,
+        "GPU": "h100-sxm",
+        "backend": "vllm",
+        "input_len": 500,
+        "Output Tokens": 100,
+        "weights": "fp8",
+        "tensor-parallel-size": 2,
+        "max_concurrency": 8,
+    }
+    other = predict(table(others)).iloc[0]
+    assert other["error"] == own["error"] == ""
+    assert other["tpot_ms"] == own["tpot_ms"] != only(**cells | {"weight_dtype": ""})["tpot_ms"]
+    assert other["weights"] == "fp8", "columns pass through under their own names"
+
+
+@pytest.mark.parametrize("name", ["ngl", "enable_prefix_caching", "dp", "dtype", "concurency"])
+def test_columns_with_values_of_another_kind_are_not_read(name: str) -> None:
+    assert name not in read_columns(["model", "device", name])
+    assert name in unread_columns(["model", "device", name])
 
 
 def test_versions_around_pooled_engines_are_dynamos() -> None:

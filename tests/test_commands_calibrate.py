@@ -197,11 +197,12 @@ def test_a_result_without_an_engine_is_of_the_engine_in_its_heading(
 
 def test_columns_that_are_not_read_are_told_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = tmp_path / "own.csv"
-    table.write_text(ROWS.format(more=",itl_s,weights", cell=",0.007,fp8"), encoding="utf-8")
+    table.write_text(ROWS.format(more=",itl_s,weights,ngl", cell=",0.007,fp8,99"), encoding="utf-8")
     assert cli.main(["calibrate", str(table), *OWN]) == 0
     text = " ".join(capsys.readouterr().out.split())
     assert text.count("column 'itl_s' is not read") == 1
-    assert text.count("column 'weights' is not read; its input is called weight_dtype") == 1
+    assert text.count("column 'weights' is read as weight_dtype") == 1
+    assert text.count("column 'ngl' is not read; its input is called host_weights") == 1
 
 
 @pytest.mark.parametrize("command", [["calibrate", "{table}", *OWN], ["predict", "{table}"]])

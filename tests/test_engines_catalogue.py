@@ -475,3 +475,14 @@ def test_an_engine_that_does_not_run_here_is_said_with_one_that_does(
     placed = deployments([hwdb.device(device)], **stated)
     (remark,) = configuration_remarks(model("Qwen/Qwen3-8B"), placed, engine(name), 1000.0)
     assert remark.startswith(told) if told else "engine llamacpp" not in remark
+
+
+@pytest.mark.parametrize(
+    ("name", "closest"),
+    [("lmdeploy", "vllm"), ("LMDeploy", "vllm"), ("lmdeploy==0.10.1", "vllm"), ("mlc", "vllm"), ("LightLLM", "sglang")],
+)
+def test_an_engine_that_is_not_modelled_is_told_with_the_closest(name: str, closest: str) -> None:
+    with pytest.raises(InputError, match=f"is not modelled; the closest is '{closest}': ") as refused:
+        engine(name)
+    assert "lmstudio" not in str(refused.value)
+    assert engine(closest).family == closest

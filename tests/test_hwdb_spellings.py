@@ -216,6 +216,28 @@ def test_an_instance_is_a_node_of_its_devices(instance: str, device: str, count:
     assert hwdb.device(instance).reading == f"{instance}: {count} x {device}"
 
 
+@pytest.mark.parametrize(
+    ("instance", "device", "count", "gib"),
+    [
+        ("c7i.48xlarge", "xeon-8480p", 2, 192),
+        ("r7i.24xlarge", "xeon-8480p", 1, 768),
+        ("m7g.16xlarge", "graviton3", 1, 256),
+        ("r8g.48xlarge", "graviton4", 2, 768),
+        ("c3-standard-176", "xeon-8480p", 2, 352),
+        ("D192s_v6", "xeon-8592p", 2, 384),
+    ],
+)
+def test_a_processor_of_an_instance_has_its_share_of_the_memory(
+    instance: str, device: str, count: int, gib: int
+) -> None:
+    found, node = hwdb.device(instance), hwdb.node(instance)
+    assert (found.name, node.device, node.count) == (device, device, count)
+    assert found.memory == gib * 2.0**30
+    assert found.reading == f"{instance}: {count} x {device} with {gib} GiB each"
+    assert found.bandwidth == hwdb.device(device).bandwidth
+    assert hwdb.device("p5.48xlarge").memory == hwdb.device("h100-sxm").memory, "that of a card is its own"
+
+
 def test_every_instance_names_a_known_device_and_a_source() -> None:
     names = hwdb.load().names()
     for one in instances().values():

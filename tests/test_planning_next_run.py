@@ -122,7 +122,7 @@ def test_command_names_the_run(
     assert "--random-input-len 1000" in rows[0]["command"]
     monkeypatch.setattr(planning, "next_runs", lambda *_, **__: made[-1])
     assert cli.main(["next", str(path), "--draws", "2"]) == 0
-    assert "of 100 draws" in " ".join(capsys.readouterr().out.split())
+    assert "of 2 draws (with" in " ".join(capsys.readouterr().out.split())
     monkeypatch.setattr(planning, "next_runs", original)
     path.write_text(SCENARIO.replace("tpot_ms = 40", "tpot_ms = 0.1"), encoding="utf-8")
     assert cli.main(["next", str(path), "--draws", "2"]) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from perfmodel.cases.case_groups import Group, Pool, group_load, group_pools, groups_of
+from perfmodel.cases.column_spelling import read_columns
 from perfmodel.cases.evaluate import aggregated
 from perfmodel.cases.evaluate import evaluate as estimate_group
 from perfmodel.cases.other_names import unread_columns
@@ -29,6 +30,7 @@ __all__ = [
     "groups_of",
     "predict",
     "read_cases",
+    "read_columns",
     "sensitivities",
     "settle",
     "unread_columns",

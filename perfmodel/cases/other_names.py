@@ -1,13 +1,14 @@
-"""Tell the columns of a table that mean an input and are not read, because they bear another name."""
+"""Tell the columns of a table that mean an input and bear another name."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-from perfmodel.cases.table import columns
+from perfmodel.cases.table import INPUT
 from perfmodel.cases.write import OUTPUT
-from perfmodel.glossary import elsewhere
+from perfmodel.glossary import elsewhere, plain
+from perfmodel.vocabulary import FORMER_NAMES
 
 #: Likeness of two names from which one is a slip of the other. Chosen: one letter of seven.
 _ALIKE = 0.86
@@ -20,14 +21,15 @@ def unread_columns(names: Iterable[str]) -> dict[str, str]:
     {'weights': 'weight_dtype', 'concurency': 'concurrency'}
     """
     own = {str(name).strip() for name in names}
-    known = [name for name, _, _ in columns()]
+    known = [column.name for column in INPUT]
+    own |= {FORMER_NAMES.get(name, name) for name in own}
     meant = {o: e.name for o, entries in elsewhere().items() for e in entries if "case" in e.places}
     found = {}
     for name in (str(name).strip() for name in names):
-        if name in known or name in OUTPUT:
+        if name in known or name in OUTPUT or name in FORMER_NAMES:
             continue
-        near = get_close_matches(name.lower(), known, 1, _ALIKE)
-        column = meant.get(name.lower()) or (near[0] if near else "")
+        near = get_close_matches(plain(name), known, 1, _ALIKE)
+        column = meant.get(plain(name)) or (near[0] if near else "")
         if column and column not in own:
             found[name] = column
     return found

@@ -15,8 +15,8 @@ from hwdb import InputError, infile
 from hwdb.csvfile import check_fields, with_commas
 from hwdb.tomlfile import Table
 from perfmodel.arrays import Array, Mask
+from perfmodel.cases.column_spelling import read_columns
 from perfmodel.cases.table import EMPTY, NUMBER_COLUMNS, RECIPES, SHARE_COLUMNS, TEXT_COLUMNS, Column
-from perfmodel.glossary import elsewhere, plain
 from perfmodel.vocabulary import FORMER_NAMES
 from perfmodel.workload import ARRIVALS
 
@@ -86,19 +86,12 @@ def read_cases(path: str | Path) -> Cases:
 
 def cases_of(frame: pd.DataFrame, path: str = "table") -> Cases:
     """Turn a frame whose cells are all text into cases; `path` is what messages call it. See `read_cases`."""
-    missing = [c for c in ("model", "device") if c not in frame.columns]
-    if missing:
-        shown = ", ".join(map(str, frame.columns[:SHOWN_COLUMNS]))
-        meant = [f"{old!r} is called {new} here" for old in map(str, frame.columns) for new in _meant(old, missing)]
-        way_out = f"; {', '.join(meant)}" if meant else ""
-        raise InputError(f"{path}: lacks the column {' and '.join(missing)}; it has {shown}{way_out}")
-    twice = frame.columns[frame.columns.duplicated()]
-    if len(twice):
-        raise InputError(f"{path}: the column {twice[0]!r} appears twice; remove or rename one")
+    written = {new: old for old, new in read_columns(frame.columns).items()}
+    _check_columns(frame, written, path)
     rows = len(frame)
     error = np.full(rows, "", dtype=object)
-    written = {new: old for old, new in FORMER_NAMES.items() if old in frame.columns and new not in frame.columns}
-    text = {c.name: _texts(frame, c.name) for c in TEXT_COLUMNS}
+    written |= {new: old for old, new in FORMER_NAMES.items() if old in frame.columns and new not in frame.columns}
+    text = {c.name: _texts(frame, written.get(c.name, c.name)) for c in TEXT_COLUMNS}
     number: dict[str, Array] = {}
     cases = Cases(frame=frame, text=text, number=number, error=error, path=path)
     for column in NUMBER_COLUMNS:
@@ -108,10 +101,18 @@ def cases_of(frame: pd.DataFrame, path: str = "table") -> Cases:
     return cases
 
 
-def _meant(name: str, missing: Iterable[str]) -> list[str]:
-    """Return the one of the missing columns that a column of another name means, in a list; [] for none."""
-    others = {entry.name for entry in elsewhere().get(plain(name), ())}
-    return [column for column in missing if column == plain(name) or column in others]
+def _check_columns(frame: pd.DataFrame, written: Mapping[str, str], path: str) -> None:
+    """Raise `InputError` where the table lacks the model or the device, or has a column twice.
+
+    written: input column -> the column of the table that has it under another name.
+    """
+    missing = [c for c in ("model", "device") if c not in frame.columns and c not in written]
+    if missing:
+        shown = ", ".join(map(str, frame.columns[:SHOWN_COLUMNS]))
+        raise InputError(f"{path}: lacks the column {' and '.join(missing)}; it has {shown}")
+    twice = frame.columns[frame.columns.duplicated()]
+    if len(twice):
+        raise InputError(f"{path}: the column {twice[0]!r} appears twice; remove or rename one")
 
 
 def _check_choices(cases: Cases) -> None:
@@ -136,7 +137,7 @@ def _check_ranges(cases: Cases) -> None:
 
 
 def _texts(frame: pd.DataFrame, column: str) -> Texts:
-    """Return a text column without surrounding blanks, (R,); "" where the table has no such column."""
+    """Return a text column, as the table calls it, without surrounding blanks, (R,); "" where there is none."""
     if column not in frame.columns:
         return np.full(len(frame), "", dtype=object)
     stripped: NDArray[Any] = frame[column].str.strip().to_numpy(dtype=object)

@@ -50,6 +50,11 @@ def _number(name: str, unit: str, meaning: str, blank: str) -> Column:
     return Column(name=name, unit=unit, meaning=meaning, blank=blank, least=0)
 
 
+def _length(name: str, meaning: str, blank: str) -> Column:
+    """Describe a column of mean lengths, of at least 1 token; fractions are accepted."""
+    return Column(name=name, unit="tokens", meaning=meaning, blank=blank, least=1)
+
+
 def _share(name: str, meaning: str, blank: str) -> Column:
     """Describe a column of shares, 0 to 1."""
     return Column(name=name, unit="share", meaning=meaning, blank=blank, least=0)
@@ -155,8 +160,8 @@ INPUT: tuple[Column, ...] = (
         "limit on the p99 of TPOT that the measured run is known to have kept (open)",
         "that of its protocol, else none",
     ),
-    _number("isl", "tokens", "mean prompt length", "mean prompt length of the data set in trace"),
-    _number("osl", "tokens", "mean output length", "mean output length of the data set in trace"),
+    _length("isl", "mean prompt length", "mean prompt length of the data set in trace"),
+    _length("osl", "mean output length", "mean output length of the data set in trace"),
     _text(
         "isl_dist",
         f"spread of lengths: {SPREADS}",

@@ -25,6 +25,15 @@ _RELEASE = re.compile(r"/release(?=:)")
 _ON = r"(?:rocm|xpu|tpu|cuda|cpu|hpu|gaudi|npu)"
 _PLATFORM = re.compile(rf"^{_ON}[ _-](?=[a-z])|[ _-]{_ON}$")
 _BRACKETS = re.compile(r"[()\[\]]")
+#: Engines that are not modelled -> the engine that batches and stores most alike, and what differs. From their public
+#: documentation; none of them has been compared with measurements.
+_NOT_MODELLED = {
+    "lmdeploy": ("vllm", "it too batches step by step over a paged cache; its kernels, TurboMind, are its own"),
+    "turbomind": ("vllm", "it too batches step by step over a paged cache; its kernels are its own"),
+    "mlc-llm": ("vllm", "it too batches step by step over a paged cache; its kernels are compiled by TVM"),
+    "lightllm": ("sglang", "it too caches token by token and shares prefixes; its kernels are its own"),
+    "aphrodite-engine": ("vllm", "it was forked from vLLM"),
+}
 #: How versions of unreleased builds begin; they belong to the newest era.
 _UNRELEASED = ("nightly", "main", "latest")
 
@@ -116,6 +125,7 @@ def engine(name: str = PLAIN, version: str = "") -> Engine:
     if with_version:
         return _of_both(name, with_version.group(1), (with_version.group(2) or "latest").replace("_", " "), version)
     if key not in known:
+        _check_modelled(name, key)
         hint = f"(families: {', '.join(families())}; or give the path of an engine TOML file)"
         raise UnknownName("engine", name, [*known, *_aliases()], hint)
     key = _fork(key, version) if version else key
@@ -124,6 +134,15 @@ def engine(name: str = PLAIN, version: str = "") -> Engine:
         return chosen
     eras = sorted((e for e in map(_shipped, known) if e.family == chosen.family), key=lambda e: e.since)
     return _of_version(key, eras, version)
+
+
+def _check_modelled(name: str, key: str) -> None:
+    """Raise `InputError` with the closest engine where `key`, a name in lower case, is no modelled one."""
+    short = {known.partition("-")[0]: known for known in _NOT_MODELLED}  # "mlc" of "mlc-llm"
+    wanted = {_plain(word): known for word, known in [*short.items(), *((k, k) for k in _NOT_MODELLED)]}
+    if _plain(key) in wanted:
+        closest, why = _NOT_MODELLED[wanted[_plain(key)]]
+        raise InputError(f"engine {name!r} is not modelled; the closest is {closest!r}: {why}")
 
 
 def _of_both(name: str, called: str, within: str, version: str) -> Engine:

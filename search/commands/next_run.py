@@ -126,16 +126,17 @@ def verdict(found: NextRuns, draws: int) -> str:
     devices, engine = found.choice
     best = (
         f"{' + '.join(devices)} under {engine} costs least on average, and is the cheapest in "
-        f"{100 * found.chance:.0f} of 100 draws (with the likeliest factors a plan picks {found.planned['device']})"
+        f"{found.chance * draws:.0f} of {draws} draws "
+        f"(with the likeliest factors a plan picks {found.planned['device']})"
     )
     lost = f"choosing today loses ${found.regret_usd_per_month:,.0f} per month on average against knowing"
     paying = [one for one in found.runs if one.pays]
     if not paying:
-        return f"{best}; {lost}. No run is worth its price. ({draws} draws)"
+        return f"{best}; {lost}. No run is worth its price."
     first = paying[0]
     return (
         f"{best}; {lost}. Measure {configuration(first)} under {first.engine} first, at {first.run.load}: this saves "
-        f"${first.gain_usd_per_month:,.0f} per month and costs ${first.usd:,.2f}. ({draws} draws)"
+        f"${first.gain_usd_per_month:,.0f} per month and costs ${first.usd:,.2f}."
     )
 
 
