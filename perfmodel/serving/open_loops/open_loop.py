@@ -25,7 +25,6 @@ from perfmodel.serving.open_loops.open_waits import (
     wait_shape,
 )
 from perfmodel.serving.open_loops.prompt_delays import interrupted, rest_of_burst, settling_share
-from perfmodel.serving.own_process import taken_in
 from perfmodel.serving.queues.admission import waiting_share
 from perfmodel.serving.queues.queueing import (
     bracketed_root,
@@ -310,7 +309,7 @@ def _step_times(replica: Replica, point: Point) -> StepTimes:
         decode=point.step,
         mixed=prefill.mixed_step,
         interference=prefill.interference_by_class,
-        growth=np.maximum(each - taken_in(replica.steps), 0.0) / np.maximum(prefill.interference, TINY),
+        growth=np.maximum(each - replica.steps.take_in, 0.0) / np.maximum(prefill.interference, TINY),
     )
 
 

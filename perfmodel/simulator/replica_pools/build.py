@@ -191,7 +191,8 @@ def step_time(setup: Prepared) -> StepTime:
     """Return a function that gives seconds per step of the one deployment in `setup`, priced as in the analytic
     estimate.
 
-    Its arguments are those of `StepTime`; least times (`step_floor`) are not applied. Prompt tokens that attend to k
+    Its arguments are those of `StepTime`; least times (`step_floor`) and the time that an engine takes to take in a
+    prompt (`StepModel.take_in`) are not in it. Prompt tokens that attend to k
     keys on average are taken as one sequence where k is large enough, else as several sequences without a cached
     prefix. A pipeline of PP stages advances PP micro-batches per step: prompts are spread over them, whole ones or
     chunks at least, and so are decodes unless the engine takes them through the stages together.
@@ -206,7 +207,7 @@ def step_time(setup: Prepared) -> StepTime:
             return cost.time.reshape(prompt.shape)
         running = seqs.reshape(-1, 1) + prompts
         captured = np.ones_like(running, bool)
-        return steps.wall(cost, running, captured=captured, prompts=prompts).reshape(prompt.shape)
+        return steps.wall(cost, running, captured=captured).reshape(prompt.shape)
 
     return time
 
@@ -289,9 +290,7 @@ def step_floor(setup: Prepared) -> Floor:
         cost = steps.price(Step(np.full_like(decoding, prompt), 0.0, 1.0, decoding, np.ones_like(decoding), each))
         captured = steps.captured(seqs).reshape(-1, 1) if prompt == 0 else np.zeros((len(seqs), 1), bool)
         idle = replace(cost, time=np.zeros_like(cost.time))
-        running = seqs + prompts
-        entering = (running - seqs).reshape(-1, 1)
-        return steps.wall(idle, running.reshape(-1, 1), captured=captured, prompts=entering)[:, 0]
+        return steps.wall(idle, (seqs + prompts).reshape(-1, 1), captured=captured)[:, 0]
 
     def crowd(tokens: Array, keys: Array) -> Array:
         prompts = _Prompts.of(setup, tokens, keys).prompts
@@ -317,9 +316,16 @@ def _table(setup: Prepared, policy: Policy, traffic: Traffic) -> StepTable:
         most_context=longest,
         usual=Usual(keys=max(0.5 * float(traffic.input_tokens.mean()), 1.0), context=_mean_context(traffic)),
         floor=step_floor(setup),
+        take_in=_take_in(setup),
         micro=_micro(setup),
         edges=_captured_seqs(setup),
     )
+
+
+def _take_in(setup: Prepared) -> tuple[float, float]:
+    """Return the host seconds per prompt of a step: (what adds to its time, what adds to its least time)."""
+    seconds = float(setup.steps.take_in[0])
+    return (0.0 if setup.steps.engine.overlap_scheduling else seconds), seconds
 
 
 def _micro(setup: Prepared) -> Micro:

@@ -6,6 +6,8 @@ sequences n, and their mean context c. Dense layers see x(P, k, n) tokens, those
 
     time(P, k, n, c) = max(dense[x] + prompt[P, k] + decode[n, c] + shared[P, n], floor[P > 0, n] + crowd[P, k])
 
+with the seconds that the host takes per prompt, once for each, added to one side or both.
+
 `dense` is the time of a step of x prompt tokens with usual k. `prompt` and `decode` are what steps of prompts alone and
 of decodes alone differ from it, and `shared` is what a step of both differs from that sum at usual k and c. All tables
 stay two-dimensional, and a step that only prefills or only decodes has, at the points of the grid, exactly the time of
@@ -147,6 +149,7 @@ class StepTable:
         shared: (P, N) s.
         floor: (2, n) s, of steps without and with prompt tokens.
         crowd: (p, k) s.
+        take_in: (2,) s per prompt that ends in a step, which add to its time and to its least time.
         cut: (5,) the fields of `Micro`.
     """
 
@@ -163,6 +166,7 @@ class StepTable:
     shared: Array
     floor: Array
     crowd: Array
+    take_in: Array
     cut: Array
 
     @classmethod
@@ -175,6 +179,7 @@ class StepTable:
         most_context: float,
         usual: Usual = Usual(),
         floor: Floor | None = None,
+        take_in: tuple[float, float] = (0.0, 0.0),
         micro: Micro = Micro(),
         edges: Sequence[float] = (),
     ) -> StepTable:
@@ -185,6 +190,7 @@ class StepTable:
                 reach.
             usual: Keys and context of usual steps.
             floor: Least seconds per step; None: 0.
+            take_in: Seconds per prompt that ends in a step, as the attribute.
             micro: How a pipeline cuts steps.
             edges: Numbers of sequences above which times jump.
 
@@ -202,6 +208,7 @@ class StepTable:
             some_seqs=grid(most_seqs, per_octave=4),
             floor=np.zeros((2, len(seqs))) if floor is None else np.stack(floor.seqs(seqs)),
             crowd=_crowd(floor, tokens, keys),
+            take_in=np.array(take_in),
             cut=np.array([micro.pp, min(micro.budget, _UNBOUNDED), *micro[2:]]),
         )
         return replace(made, shared=grids.shared(made))
@@ -230,7 +237,7 @@ class StepTable:
         return cls.build(time, most_tokens=most_tokens, most_seqs=most_seqs, most_context=_AFFINE_CONTEXT)
 
     def time(self, prompt: Array | float, keys: Array | float, seqs: Array | float, context: Array | float) -> Array:
-        """Interpolate seconds per step from this table, as the compiled loop does; arguments as in `StepTime`."""
+        """Interpolate seconds per step in which no prompt ends, as the compiled loop does; arguments as in `StepTime`."""
         prompt, keys, seqs, context = np.broadcast_arrays(
             *(np.asarray(a, float) for a in (prompt, keys, seqs, context))
         )
@@ -392,7 +399,7 @@ def stacked(tables: Sequence[StepTable]) -> tuple[NDArray[np.void], Array]:
     for record, table in zip(records, tables, strict=True):
         for axis in _AXES:
             record[axis] = len(getattr(table, axis))
-        for name in (*_AXES, "dense", "prompt", "decode", "shared", "floor", "crowd", "cut"):
+        for name in (*_AXES, "dense", "prompt", "decode", "shared", "floor", "crowd", "take_in", "cut"):
             values = getattr(table, name).ravel()
             record[f"at_{name}" if name in _AXES else name] = at
             numbers.append(values)
