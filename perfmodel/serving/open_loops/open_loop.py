@@ -186,16 +186,13 @@ def _token_at(replica: Replica, running: Array) -> Array:
 def _throughput(replica: Replica, point: Point) -> Throughput:
     """Compute the requests/s that the replica completes, and whether it is saturated.
 
-    It is where arrivals exceed what it completes while others queue; a run of no more than `max_running`
-    requests, which never queues, where prefill takes all the time.
+    It is where arrivals exceed what it completes while others queue. A run of no more than `max_running` requests never
+    queues: its prompts are computed as fast as they come until they take all the time.
     """
-    rate = replica.load.rate
+    rate, queues = replica.load.rate, replica.run_length > replica.max_running
     completed, drain = _completed(replica, point)
-    full, starved = rate > drain, rate * point.prefill.interference >= MAX_UTILISATION
-    saturated = np.where(replica.run_length > replica.max_running, full, starved)
-    return Throughput(
-        completed=completed, drain=drain, rate=np.where(saturated, np.minimum(rate, drain), rate), saturated=saturated
-    )
+    most = np.where(queues, drain, np.maximum(drain, MAX_UTILISATION / np.maximum(point.prefill.interference, TINY)))
+    return Throughput(completed=completed, drain=drain, rate=np.minimum(rate, most), saturated=rate > most)
 
 
 def _completed(replica: Replica, point: Point) -> tuple[Array, Array]:
