@@ -103,7 +103,8 @@ def step_time(arrays: Arrays, k: int, prompt: int, keys: float, seqs: int, conte
         mean = context / seqs
         j = locate(v, t.at_context, t.context, mean)
         time += bilinear(v, t.decode + a * t.context + j, t.context, f, fraction(v, t.at_context + j, mean))
-    return max(time + v[t.take_in] * ending, least + v[t.take_in + 1] * ending)
+    seconds: float = max(time + v[t.take_in] * ending, least + v[t.take_in + 1] * ending)
+    return seconds
 
 
 @inner

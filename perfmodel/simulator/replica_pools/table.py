@@ -237,7 +237,7 @@ class StepTable:
         return cls.build(time, most_tokens=most_tokens, most_seqs=most_seqs, most_context=_AFFINE_CONTEXT)
 
     def time(self, prompt: Array | float, keys: Array | float, seqs: Array | float, context: Array | float) -> Array:
-        """Interpolate seconds per step in which no prompt ends, as the compiled loop does; arguments as in `StepTime`."""
+        """Interpolate seconds per step, as the compiled loop does where no prompt ends; arguments as in `StepTime`."""
         prompt, keys, seqs, context = np.broadcast_arrays(
             *(np.asarray(a, float) for a in (prompt, keys, seqs, context))
         )
