@@ -309,17 +309,17 @@ def _table(setup: Prepared, policy: Policy, traffic: Traffic) -> StepTable:
     most = max(prompt, min(policy.max_num_batched_tokens, _MAX_TABLE_TOKENS))
     if policy.batching == "static":  # a whole batch is prefilled at once
         most = prompt * min(policy.max_num_seqs, len(traffic))
-    return StepTable.build(
+    table = StepTable.build(
         step_time(setup),
         most_tokens=most,
         most_seqs=min(policy.max_num_seqs, MAX_SEQS if traffic.stationary else len(traffic), MAX_SEQS),
         most_context=longest,
         usual=Usual(keys=max(0.5 * float(traffic.input_tokens.mean()), 1.0), context=_mean_context(traffic)),
         floor=step_floor(setup),
-        take_in=_take_in(setup),
         micro=_micro(setup),
         edges=_captured_seqs(setup),
     )
+    return replace(table, take_in=np.array(_take_in(setup)))
 
 
 def _take_in(setup: Prepared) -> tuple[float, float]:

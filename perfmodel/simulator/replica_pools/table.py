@@ -6,8 +6,6 @@ sequences n, and their mean context c. Dense layers see x(P, k, n) tokens, those
 
     time(P, k, n, c) = max(dense[x] + prompt[P, k] + decode[n, c] + shared[P, n], floor[P > 0, n] + crowd[P, k])
 
-with the seconds that the host takes per prompt, once for each, added to one side or both.
-
 `dense` is the time of a step of x prompt tokens with usual k. `prompt` and `decode` are what steps of prompts alone and
 of decodes alone differ from it, and `shared` is what a step of both differs from that sum at usual k and c. All tables
 stay two-dimensional, and a step that only prefills or only decodes has, at the points of the grid, exactly the time of
@@ -149,7 +147,7 @@ class StepTable:
         shared: (P, N) s.
         floor: (2, n) s, of steps without and with prompt tokens.
         crowd: (p, k) s.
-        take_in: (2,) s per prompt that ends in a step, which add to its time and to its least time.
+        take_in: (2,) s per prompt that ends in a step, added to its time and to its least time; 0 as built.
         cut: (5,) the fields of `Micro`.
     """
 
@@ -179,7 +177,6 @@ class StepTable:
         most_context: float,
         usual: Usual = Usual(),
         floor: Floor | None = None,
-        take_in: tuple[float, float] = (0.0, 0.0),
         micro: Micro = Micro(),
         edges: Sequence[float] = (),
     ) -> StepTable:
@@ -190,7 +187,6 @@ class StepTable:
                 reach.
             usual: Keys and context of usual steps.
             floor: Least seconds per step; None: 0.
-            take_in: Seconds per prompt that ends in a step, as the attribute.
             micro: How a pipeline cuts steps.
             edges: Numbers of sequences above which times jump.
 
@@ -208,7 +204,7 @@ class StepTable:
             some_seqs=grid(most_seqs, per_octave=4),
             floor=np.zeros((2, len(seqs))) if floor is None else np.stack(floor.seqs(seqs)),
             crowd=_crowd(floor, tokens, keys),
-            take_in=np.array(take_in),
+            take_in=np.zeros(2),
             cut=np.array([micro.pp, min(micro.budget, _UNBOUNDED), *micro[2:]]),
         )
         return replace(made, shared=grids.shared(made))
