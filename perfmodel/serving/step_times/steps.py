@@ -156,8 +156,7 @@ class StepModel:
             captured: whether the step is replayed from a captured graph, (N,).
             whole: prompts that its prompt tokens make, over the replica, (N,) or (C, N); a piece counts as its share.
         """
-        engine = self.engine
-        several = np.where(self.sharding.is_parallel, engine.step_host_parallel, 0.0)
+        engine, several = self.engine, np.where(self.sharding.is_parallel, self.engine.step_host_parallel, 0.0)
         own = np.maximum(seqs / self.sharding.dp, np.minimum(seqs, 1.0))
         per_seq = engine.step_host_per_seq + (engine.front_end_token if self.streams else 0.0)
         host = (engine.step_host_time + per_seq * own + several) * self.own_factor("host") + self.take_in * whole
@@ -213,7 +212,7 @@ class StepModel:
         """
         several = np.where(self.sharding.is_parallel, self.engine.request_parallel, 0.0)
         own = (self.engine.request_time + several) * self.own_factor("front_end")
-        return np.asarray(own + self.tokenize_time * np.asarray(prompt))
+        return np.asarray(own + self.tokenize_time * prompt)
 
     @cached_property
     def tokenize_time(self) -> Array:

@@ -102,9 +102,8 @@ class Micro(NamedTuple):
     """Say how a step is cut.
 
     A pipeline cuts its prompts into `pp` micro-batches, of which each takes up to `budget` tokens, and its decodes into
-    `decode_batches`. The sequences of a
-    micro-batch are spread over `ranks` of attention data parallelism, and each prompt stays on one rank. A decode step
-    computes `each` tokens per sequence: one, and the drafts that it verifies.
+    `decode_batches`. The sequences of a micro-batch are spread over `ranks` of attention data parallelism, and each
+    prompt stays on one rank. A decode step computes `each` tokens per sequence: one, and the drafts that it verifies.
     """
 
     pp: float = 1.0
