@@ -211,8 +211,7 @@ class StepModel:
         prompt: its prompt tokens, cached ones included, same shape: all of them come as text.
         """
         several = np.where(self.sharding.is_parallel, self.engine.request_parallel, 0.0)
-        own = (self.engine.request_time + several) * self.own_factor("front_end")
-        return np.asarray(own + self.tokenize_time * prompt)
+        return np.asarray((self.engine.request_time + several) * self.own_factor("front_end") + self.tokenize_time * prompt)
 
     @cached_property
     def tokenize_time(self) -> Array:
@@ -281,9 +280,8 @@ class StepModel:
         several steps. spread: whether the prompts arrived one by one, so that each micro-batch of a pipeline has its
         share of them (`_share`).
         """
-        ranks, budget = self._ranks(seqs), self.token_budget
-        if spread:
-            budget = self._share(new, seqs, budget, ranks)
+        ranks = self._ranks(seqs)
+        budget = self._share(new, seqs, self.token_budget, ranks) if spread else self.token_budget
         parts = []
         for n_steps, tokens, prompts, before in chunks(new, cached, seqs, self._budget(budget, ranks), ranks):
             step = Step(prefill_tokens=tokens, prefill_context=before, prefill_seqs=prompts, prefill_hit=cached)
@@ -337,8 +335,7 @@ class StepModel:
 
         One, or one per rank of attention data parallelism where the engine holds prompts back until each rank has one.
         """
-        ranks = self.sharding.dp if self.engine.rank_balance else 1.0
-        return np.asarray(np.minimum(ranks, np.maximum(running, 1.0)))
+        return np.asarray(np.minimum(self.sharding.dp if self.engine.rank_balance else 1.0, np.maximum(running, 1.0)))
 
     def max_prompts_per_step(self, new: Array) -> Array:
         """Return the most prompts of `new` tokens that are computed together, (N,).

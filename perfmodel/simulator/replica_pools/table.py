@@ -47,8 +47,7 @@ _DENSE_TOKENS = 512
 _DENSE_SEQS = 64
 #: Sizes of the tiles that GEMM kernels round tokens up to, where step times jump: multiples of 64, then of 128 and 512.
 _TILES = (range(64, 257, 64), range(384, 2049, 128), range(2560, 8193, 512))
-#: Context, and sequences and prompt tokens, that `StepTable.affine` reaches; interpolation is exact beyond them as
-#: well.
+#: Context, and sequences and prompt tokens, that `StepTable.affine` reaches; interpolation is exact beyond.
 _AFFINE_CONTEXT, _AFFINE_TOKENS, _AFFINE_SEQS = 1 << 22, 1 << 20, 4096
 
 #: Axes of a table, whose lengths the compiled loop reads.
@@ -240,8 +239,7 @@ class StepTable:
         found = self._device_time(prompt, keys, seqs, context)
         least = np.where(prefills, *(np.interp(seqs, self.seqs, f) for f in self.floor[::-1]))
         least = least + np.where(prefills, _bilinear(self.tokens, self.keys, self.crowd, prompt, keys), 0.0)
-        seconds: Array = np.maximum(found, least)
-        return seconds
+        return np.asarray(np.maximum(found, least))
 
     def _device_time(self, prompt: Array, keys: Array, seqs: Array, context: Array) -> Array:
         """Interpolate seconds per step without the floor; arguments of equal shape, as in `StepTime`."""
