@@ -210,8 +210,8 @@ class StepModel:
 
         prompt: its prompt tokens, cached ones included, same shape: all of them come as text.
         """
-        several = np.where(self.sharding.is_parallel, self.engine.request_parallel, 0.0)
-        return np.asarray((self.engine.request_time + several) * self.own_factor("front_end") + self.tokenize_time * prompt)
+        own = self.engine.request_time + np.where(self.sharding.is_parallel, self.engine.request_parallel, 0.0)
+        return np.asarray(own * self.own_factor("front_end") + self.tokenize_time * prompt)
 
     @cached_property
     def tokenize_time(self) -> Array:
