@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hwdb import InputError
-from perfmodel.costs.engine_effects import engine_factors
+from perfmodel.costs.engine_effects import model_levels
 from perfmodel.models import Described, model
 from search.planning import plan, space_of, tariff_of
 from search.scenario import load_scenario
@@ -118,7 +118,7 @@ def test_a_scenario_with_sizes_is_planned_like_the_model_they_describe(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Levels of architectures aside: sizes say nothing of how far an engine has tuned an architecture."""
-    monkeypatch.setattr(engine_factors, "engines_with_levels", frozenset)
+    monkeypatch.setattr(model_levels, "_levels", dict)
     own = plan(load_scenario(scenario(tmp_path, SIZES + "max_context = 131072")))
     known = plan(load_scenario(scenario(tmp_path, 'name = "meta-llama/Llama-3.1-8B"')))
     mine, theirs = own.rows(1)[0], known.rows(1)[0]

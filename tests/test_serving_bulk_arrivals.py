@@ -246,7 +246,7 @@ def test_prompts_go_first_as_replayed_whatever_requests_and_launches_take(
 ) -> None:
     # from prompts that hardly delay a token to prompts that stop all decodes until the last request has come
     placed = deployments([hwdb.device("h100-sxm")], tp=2)
-    by = engine("sglang").changed(request_time=request_ms / 1e3, launch_time=launch_us / 1e6)
+    by = engine("sglang").changed(request_time=request_ms / 1e3, launch_time=launch_us / 1e6, front_end_token=0.0)
     full = float(estimate(LLAMA, lengths(prompt, answer, concurrency=1024), placed, engine=by).request_rate[0])
     work = lengths(prompt, answer, rate=share * full, n_requests=2000, arrival="open")
     found = estimate(LLAMA, work, placed, engine=by)

@@ -963,6 +963,10 @@ def test_requests_that_fit_do_not_queue_by_chance() -> None:
     assert found[0] == 0.0  # the median
     of_later = queued_by_rank((col(np.inf), col(1.0)), col(4.0), col(1.0))[:, 0]
     assert found[1] == pytest.approx(of_later[0])  # the 90th of all is the median of the last twenty
+    # of the last twenty, one in ten waits: two of a hundred, neither of whom is the 90th
+    few, of_few = (queued_by_rank((col(3.0), col(0.1)), col(1e9), col(late))[:, 0] for late in (0.2, 1.0))
+    assert few[1] == 0.0 < of_few[-1]
+    assert few[-1] == pytest.approx(30.0 * np.log(0.1 / 0.05), rel=0.01) != pytest.approx(of_few[-1])
 
 
 @pytest.mark.parametrize("busy", [0.3, 0.9])

@@ -96,6 +96,22 @@ def test_the_simulator_takes_requests_in_alike(rate: float) -> None:
     assert longer[1] - longer[0] == pytest.approx(truth[1] - truth[0], rel=0.1)
 
 
+@pytest.mark.parametrize("more", [{}, {"overlap_scheduling": True}])
+def test_a_prompt_in_pieces_is_taken_in_once(more: dict[str, bool]) -> None:
+    work = Workload.from_lengths(2000, 50, rate=0.1)
+    later, truth = [], []
+    for runs in (PLAIN.changed(**more), TAKEN_IN.changed(**more, step_host_per_prompt=0.5)):
+        pieces = runs.changed(chunked_prefill=True, prefill_first=False, max_num_batched_tokens=500)
+        later.append(one(estimate(LLAMA, work, deployments(H100), engine=pieces, costs=Roofline()).ttft))
+        found = simulator.simulate(LLAMA, deployments(H100), work, engine=pieces, count=300, costs=Roofline())
+        truth.append(simulator.summary(found)["ttft_ms_p50"] / 1e3)
+    if more:  # behind what the device does
+        assert 0.4 < truth[1] - truth[0] < 0.5
+    else:
+        assert truth[1] - truth[0] == pytest.approx(0.5, rel=0.05)
+        assert later[1] - later[0] == pytest.approx(0.5, rel=0.1)
+
+
 # -------------------------------------------------------------------------------- tokens handed on a step later
 
 LATE = TAKEN_IN.changed(hands_on_late=True, request_time=0.0, tokenize_time=0.0)

@@ -160,3 +160,23 @@ def test_prompts_of_others_spread_a_prefill_by_no_more_than_they_add_to_it() -> 
     """Two prompts on four RTX 3090 take three times as long as one, but the mean step hardly more than one."""
     found = medians("Qwen/Qwen3-30B-A3B", "rtx-3090", (1822.0, 43.0), [2.2, 2.5, 2.8, 3.1, 3.4])
     assert all(low <= high for low, high in pairwise(found))
+
+
+@pytest.mark.parametrize(
+    ("lengths", "rank", "rates"),
+    [((500.0, 200.0), "p90", [20.7, 21.9, 22.5, 23.0, 25.3, 34.0]), ((1000.0, 1000.0), "p99", [1.4, 1.53, 1.62, 1.7])],
+)
+def test_waits_of_a_run_grow_with_its_rate(lengths: tuple[float, float], rank: str, rates: list[float]) -> None:
+    """Where prompts begin to take all the time; and where fewer of the run come once the replica is full."""
+    spec, row = model("llama-3.1-8b"), deployments([hwdb.device("l40s")])
+    loads = [Workload.from_lengths(*lengths, rate=rate, n_requests=200.0) for rate in rates]
+    found = [float(overall(estimate(spec, load, row, engine="sglang"), "ttft", rank)[0]) for load in loads]
+    assert all(low <= 1.01 * high for low, high in pairwise(found))
+
+
+def test_a_run_that_all_fits_waits_as_replayed_where_prompts_take_all_the_time() -> None:
+    spec, row = model("llama-3.1-8b"), deployments([hwdb.device("l40s")])
+    load = Workload.from_lengths(500.0, 200.0, rate=25.3, n_requests=200.0)
+    runs = [simulator.simulate(spec, row, load, engine="sglang", seed=seed, count=200) for seed in range(4)]
+    played = np.mean([simulator.summary(run)["ttft_ms"] for run in runs])
+    assert float(estimate(spec, load, row, engine="sglang").ttft[0, 0]) * 1e3 == pytest.approx(played, rel=0.2)

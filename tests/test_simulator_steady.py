@@ -344,3 +344,12 @@ def test_clients_that_are_in_step_for_want_of_a_spread_are_told_of(more, told):
     asked = {"input_tokens": 500, "output_tokens": 40, "arrival": "closed", "concurrency": 8.0, **more}
     found = served(simulator.offered(Workload(**asked), count=100))
     assert any(note.startswith("clients in step") for note in found.notes) == told
+
+
+@pytest.mark.parametrize("arrival", [{"arrival": "closed", "concurrency": 8.0}, {"arrival": "open", "rate": 1.0}])
+def test_lengths_of_recorded_traffic_that_are_not_drawn_are_told_of(arrival):
+    for spread in ("trace", "fixed", "uniform:0.5-1.5", ""):
+        asked = Workload(input_tokens=500, output_tokens=40, isl_dist=spread, **arrival)
+        notes = served(simulator.offered(asked, count=100)).notes
+        assert any(note.startswith("equal lengths") for note in notes) == (spread == "trace")
+        assert not (spread == "trace" and any(note.startswith("clients in step") for note in notes))

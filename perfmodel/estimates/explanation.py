@@ -222,7 +222,7 @@ def _add_steps(whole: _Phase, steps: StepModel, planned: PlannedStep) -> None:
     cost = steps.price(planned.step)
     number = whole.share * whole.column(planned.n_steps)
     batches = whole.column(cost.batches.astype(float))
-    wall = whole.column(steps.wall(cost, planned.seqs, captured=planned.captured, prompts=planned.prompts))
+    wall = whole.column(steps.wall(cost, planned.seqs, captured=planned.captured, whole=planned.whole))
     part = planned.step.part(cost.batches.astype(float))
     parts = list(priced(steps.sharding, steps.hardware, steps.costs, part))
     drafting = list(_drafting(whole, steps, part))

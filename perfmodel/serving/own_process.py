@@ -34,8 +34,3 @@ def between_steps(steps: StepModel, load: Load) -> Array:
     """
     front = load.mean(steps.request_time(load.input))
     return np.where(steps.engine.hands_on_late & (front <= 0.0), 0.0, 1.0)
-
-
-def taken_in(steps: StepModel) -> Array:
-    """Return the host seconds of a step per prompt in it, however long that is, (N,)."""
-    return np.asarray(steps.engine.step_host_per_prompt / steps.sharding.dp * steps.own_factor("host"))

@@ -107,7 +107,7 @@ def notes_of(
 ) -> tuple[str, ...]:
     """Return warnings for whoever reads the results: that requests were rejected, that the load exceeded the capacity.
 
-    Last comes what equal lengths do to a closed loop.
+    Last come what equal lengths do to a closed loop, and that lengths of recorded traffic are not drawn.
 
     Args:
         reasons: (R,) why requests were rejected, empty where they were served.
@@ -115,7 +115,7 @@ def notes_of(
         warm_up: as in `Simulation`.
     """
     overload = _overload(traffic, issued, admitted, finish) if warm_up is None else _unstable(warm_up)
-    return (*_rejections(traffic, reasons), *overload, *_in_step(traffic))
+    return (*_rejections(traffic, reasons), *overload, *_in_step(traffic), *_not_drawn(traffic))
 
 
 def _in_step(traffic: Traffic) -> list[str]:
@@ -123,7 +123,7 @@ def _in_step(traffic: Traffic) -> list[str]:
 
     The closed form takes the clients of such a load to drift apart.
     """
-    said = traffic.source is None or traffic.source.isl_dist == "fixed"
+    said = traffic.source is None or traffic.source.isl_dist in ("fixed", "trace")  # `_not_drawn` tells of the latter
     alike = all(np.ptp(tokens) == 0 for tokens in (traffic.input_tokens, traffic.output_tokens))
     if said or traffic.concurrency < 2 or not alike:
         return []
@@ -131,6 +131,17 @@ def _in_step(traffic: Traffic) -> list[str]:
         "clients in step: all requests have equal lengths, so that requests that start together always end together; "
         "with lengths that vary, clients drift apart and wait less, which is what estimate assumes; "
         "give several classes, a trace, or isl_dist (fixed, uniform:LOW-HIGH)"
+    ]
+
+
+def _not_drawn(traffic: Traffic) -> list[str]:
+    """Return a warning where the closed form spreads lengths within a class and the requests do not."""
+    if traffic.source is None or traffic.source.isl_dist != "trace":
+        return []
+    return [
+        "equal lengths: isl_dist is trace, but every request has the mean lengths of its class; estimate takes lengths "
+        "to spread around them as in recorded traffic, so that its percentiles lie wider; give a trace, or a histogram "
+        "of lengths"
     ]
 
 

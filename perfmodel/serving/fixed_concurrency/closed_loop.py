@@ -9,7 +9,7 @@ from perfmodel.lazy_fields import lazy_value
 from perfmodel.serving.fixed_concurrency.client_batch import Batch, batch_of
 from perfmodel.serving.fixed_concurrency.closed_admission import PlaceQueue, place_queue
 from perfmodel.serving.limits import TINY
-from perfmodel.serving.own_process import between_steps, taken_in
+from perfmodel.serving.own_process import between_steps
 from perfmodel.serving.queues.queueing import (
     closed_prefill_wait,
     eased,
@@ -55,7 +55,7 @@ def closed_loop(steps: StepModel, load: Load, max_running: Array, prefills_per_r
             decode=batch.decode.wall,
             mixed=batch.prefill.mixed_step,
             interference=batch.prefill.interference_by_class,
-            growth=1.0 - np.minimum(taken_in(steps) / np.maximum(batch.prefill.interference, TINY), 1.0),
+            growth=1.0 - np.minimum(steps.take_in / np.maximum(batch.prefill.interference, TINY), 1.0),
         ),
         costs=_costs(batch),
         running=batch.running,

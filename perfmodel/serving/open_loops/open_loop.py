@@ -25,7 +25,6 @@ from perfmodel.serving.open_loops.open_waits import (
     wait_shape,
 )
 from perfmodel.serving.open_loops.prompt_delays import interrupted, rest_of_burst, settling_share
-from perfmodel.serving.own_process import taken_in
 from perfmodel.serving.queues.admission import waiting_share
 from perfmodel.serving.queues.queueing import (
     bracketed_root,
@@ -187,16 +186,13 @@ def _token_at(replica: Replica, running: Array) -> Array:
 def _throughput(replica: Replica, point: Point) -> Throughput:
     """Compute the requests/s that the replica completes, and whether it is saturated.
 
-    It is where arrivals exceed what it completes while others queue; a run of no more than `max_running`
-    requests, which never queues, where prefill takes all the time.
+    It is where arrivals exceed what it completes while others queue. A run of no more than `max_running` requests never
+    queues: its prompts are computed as fast as they come until they take all the time.
     """
-    rate = replica.load.rate
+    rate, queues = replica.load.rate, replica.run_length > replica.max_running
     completed, drain = _completed(replica, point)
-    full, starved = rate > drain, rate * point.prefill.interference >= MAX_UTILISATION
-    saturated = np.where(replica.run_length > replica.max_running, full, starved)
-    return Throughput(
-        completed=completed, drain=drain, rate=np.where(saturated, np.minimum(rate, drain), rate), saturated=saturated
-    )
+    most = np.where(queues, drain, np.maximum(drain, MAX_UTILISATION / np.maximum(point.prefill.interference, TINY)))
+    return Throughput(completed=completed, drain=drain, rate=np.minimum(rate, most), saturated=rate > most)
 
 
 def _completed(replica: Replica, point: Point) -> tuple[Array, Array]:
@@ -310,7 +306,7 @@ def _step_times(replica: Replica, point: Point) -> StepTimes:
         decode=point.step,
         mixed=prefill.mixed_step,
         interference=prefill.interference_by_class,
-        growth=np.maximum(each - taken_in(replica.steps), 0.0) / np.maximum(prefill.interference, TINY),
+        growth=np.maximum(each - replica.steps.take_in, 0.0) / np.maximum(prefill.interference, TINY),
     )
 
 

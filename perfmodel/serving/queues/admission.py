@@ -145,9 +145,10 @@ def queued_by_rank(queue: tuple[Array, Array], noise: Array, later: Array) -> Ar
     """
     ranks, (mean, chance) = np.array(list(RANKS.values()))[:, None], queue
     chance = np.maximum(chance, TINY)
-    beyond = np.maximum(np.log(chance / (1.0 - ranks)), 0.0)
+    above = (1.0 - ranks) / np.maximum(later, TINY)  # the share of those that come later
+    beyond = np.maximum(np.log(chance / above), 0.0)
     steady = np.where(beyond > 0.0, mean / chance * np.maximum(beyond, TINY), 0.0)
-    return np.asarray(rank_in_run(noise, steady, 1.0 - (1.0 - ranks) / np.maximum(later, TINY)))
+    return np.asarray(rank_in_run(noise, steady, 1.0 - above))
 
 
 def completed_rate(knots: Array, completed: Array, at: Array) -> Array:

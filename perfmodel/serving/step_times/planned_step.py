@@ -29,18 +29,15 @@ class PlannedStep(NamedTuple):
     """Describe a step whose time is to be computed.
 
     step: the tokens that it carries. seqs: sequences that the host schedules, (N,). captured: whether it is replayed
-    from a captured graph, (N,). n_steps: how many such steps the work takes.
+    from a captured graph, (N,). n_steps: how many such steps the work takes. whole: how many whole prompts its tokens
+    make, (N,) or (C, N), so that the steps of a prompt in pieces have one in all; 0 for a decode step.
     """
 
     step: Step
     seqs: Array
     captured: Mask
     n_steps: Array
-
-    @property
-    def prompts(self) -> Array:
-        """Return the sequences whose prompts the step computes, (N,) or (C, N); 0 for a decode step."""
-        return np.where(np.asarray(self.step.prefill_tokens) > 0.0, self.step.prefill_seqs, 0.0)
+    whole: Array | float = 0.0
 
 
 class PricedStep(NamedTuple):

@@ -141,7 +141,7 @@ class StepModel:
         pieces = np.maximum(step.prefill_tokens, step.decode_seqs / self.sharding.dp)
         return np.where(pieces >= cost.batches, np.maximum(cost.time, least), np.inf)
 
-    def wall(self, cost: StepCost, seqs: Array, *, captured: Mask, prompts: Array | float = 0.0) -> Array:
+    def wall(self, cost: StepCost, seqs: Array, *, captured: Mask, whole: Array | float = 0.0) -> Array:
         """Compute the wall time of a step in seconds, (N,) or (C, N), from its device time and its host time.
 
         Host time adds to device time, or hides behind it where the engine overlaps scheduling.
@@ -154,16 +154,19 @@ class StepModel:
             cost: device cost of the step.
             seqs: sequences in the step, over the replica, (N,).
             captured: whether the step is replayed from a captured graph, (N,).
-            prompts: sequences whose prompts it computes, over the replica, (N,) or (C, N).
+            whole: prompts that its prompt tokens make, over the replica, (N,) or (C, N); a piece counts as its share.
         """
-        engine = self.engine
-        several = np.where(self.sharding.is_parallel, engine.step_host_parallel, 0.0)
+        engine, several = self.engine, np.where(self.sharding.is_parallel, self.engine.step_host_parallel, 0.0)
         own = np.maximum(seqs / self.sharding.dp, np.minimum(seqs, 1.0))
         per_seq = engine.step_host_per_seq + (engine.front_end_token if self.streams else 0.0)
-        taken_in = engine.step_host_per_prompt * np.asarray(prompts) / self.sharding.dp
-        host = (engine.step_host_time + per_seq * own + taken_in + several) * self.own_factor("host")
+        host = (engine.step_host_time + per_seq * own + several) * self.own_factor("host") + self.take_in * whole
         device = np.maximum(cost.time, np.where(captured, 0.0, self._launches(cost)))
         return np.maximum(device, host) if engine.overlap_scheduling else device + host
+
+    @cached_property
+    def take_in(self) -> Array:
+        """Return the host seconds of a step per prompt that the engine's process takes in, however long it is, (N,)."""
+        return np.asarray(self.engine.step_host_per_prompt / self.sharding.dp * self.own_factor("host"))
 
     def _launches(self, cost: StepCost) -> Array:
         """Return the seconds that the host takes to launch a step that no captured graph replays; shape of the cost.
@@ -207,9 +210,8 @@ class StepModel:
 
         prompt: its prompt tokens, cached ones included, same shape: all of them come as text.
         """
-        several = np.where(self.sharding.is_parallel, self.engine.request_parallel, 0.0)
-        own = (self.engine.request_time + several) * self.own_factor("front_end")
-        return np.asarray(own + self.tokenize_time * np.asarray(prompt))
+        own = self.engine.request_time + np.where(self.sharding.is_parallel, self.engine.request_parallel, 0.0)
+        return np.asarray(own * self.own_factor("front_end") + self.tokenize_time * prompt)
 
     @cached_property
     def tokenize_time(self) -> Array:
@@ -246,7 +248,7 @@ class StepModel:
             whole = self.price(below_each_other([p.step for p in planned], shapes, rows))
             costs = [whole.take(some, shape) for some, shape in zip(rows, shapes, strict=True)]
         return [
-            PricedStep(cost, self.wall(cost, p.seqs, captured=p.captured, prompts=p.prompts))
+            PricedStep(cost, self.wall(cost, p.seqs, captured=p.captured, whole=p.whole))
             for p, cost in zip(planned, costs, strict=True)
         ]
 
@@ -278,13 +280,12 @@ class StepModel:
         several steps. spread: whether the prompts arrived one by one, so that each micro-batch of a pipeline has its
         share of them (`_share`).
         """
-        ranks, budget = self._ranks(seqs), self.token_budget
-        if spread:
-            budget = self._share(new, seqs, budget, ranks)
+        ranks = self._ranks(seqs)
+        budget = self._share(new, seqs, self.token_budget, ranks) if spread else self.token_budget
         parts = []
         for n_steps, tokens, prompts, before in chunks(new, cached, seqs, self._budget(budget, ranks), ranks):
             step = Step(prefill_tokens=tokens, prefill_context=before, prefill_seqs=prompts, prefill_hit=cached)
-            parts.append(PlannedStep(step, prompts, NOT_CAPTURED, n_steps))
+            parts.append(PlannedStep(step, prompts, NOT_CAPTURED, n_steps, tokens / new))
         return PlannedPrompts(tuple(parts), seqs if spread else 1.0)
 
     def _share(self, new: Array, seqs: Array | float, budget: Array, ranks: Array) -> Array:
@@ -326,7 +327,7 @@ class StepModel:
                 decode_context=context,
                 decode_tokens=tokens_each,
             )
-            parts.append(PlannedStep(step, running + prompts, NOT_CAPTURED, n_steps))
+            parts.append(PlannedStep(step, running + prompts, NOT_CAPTURED, n_steps, tokens / new))
         return PlannedPrompts(tuple(parts), seqs)
 
     def min_prompts_per_step(self, running: Array) -> Array:
@@ -334,8 +335,7 @@ class StepModel:
 
         One, or one per rank of attention data parallelism where the engine holds prompts back until each rank has one.
         """
-        ranks = self.sharding.dp if self.engine.rank_balance else 1.0
-        return np.asarray(np.minimum(ranks, np.maximum(running, 1.0)))
+        return np.asarray(np.minimum(self.sharding.dp if self.engine.rank_balance else 1.0, np.maximum(running, 1.0)))
 
     def max_prompts_per_step(self, new: Array) -> Array:
         """Return the most prompts of `new` tokens that are computed together, (N,).

@@ -49,9 +49,8 @@ def plan_run(arrays: Arrays, i: int, time: float) -> None:
     replica.steps, replica.slope = 1, 0.0
     if tokens > 0:
         seqs = replica.batch_seqs if decoding else 0
-        replica.step = swap_time + step_time(
-            arrays, replica.table, tokens, keys / tokens, seqs, replica.context_tokens + seqs
-        )
+        context, ending = replica.context_tokens + seqs, replica.ending_prefills
+        replica.step = swap_time + step_time(arrays, replica.table, tokens, keys / tokens, seqs, context, ending)
     else:
         _plan_decode_run(arrays, i, time, swap_time, preempted)
     replica.boundary = run_end(time, replica.step, replica.slope, replica.steps)

@@ -216,5 +216,6 @@ TABLE = _record(
     shared=_I,
     floor=_I,
     crowd=_I,
+    take_in=_I,
     cut=_I,
 )

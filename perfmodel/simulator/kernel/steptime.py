@@ -78,11 +78,11 @@ def decode_line(arrays: Arrays, k: int, seqs: int, context: float, growth: float
 
 
 @inner
-def step_time(arrays: Arrays, k: int, prompt: int, keys: float, seqs: int, context: float) -> float:
+def step_time(arrays: Arrays, k: int, prompt: int, keys: float, seqs: int, context: float, ending: int) -> float:
     """Seconds of one step by step-time table k.
 
     prompt: prompt tokens; keys: keys that each of them attends to, on average; seqs: decoding sequences; context: their
-    KV tokens, summed.
+    KV tokens, summed; ending: prompts that end in the step.
     """
     v, t = arrays.values, arrays.tables[k]
     a = locate(v, t.at_seqs, t.seqs, seqs)
@@ -103,7 +103,8 @@ def step_time(arrays: Arrays, k: int, prompt: int, keys: float, seqs: int, conte
         mean = context / seqs
         j = locate(v, t.at_context, t.context, mean)
         time += bilinear(v, t.decode + a * t.context + j, t.context, f, fraction(v, t.at_context + j, mean))
-    return max(time, least)
+    seconds: float = max(time + v[t.take_in] * ending, least + v[t.take_in + 1] * ending)
+    return seconds
 
 
 @inner

@@ -191,7 +191,8 @@ def step_time(setup: Prepared) -> StepTime:
     """Return a function that gives seconds per step of the one deployment in `setup`, priced as in the analytic
     estimate.
 
-    Its arguments are those of `StepTime`; least times (`step_floor`) are not applied. Prompt tokens that attend to k
+    Its arguments are those of `StepTime`; least times (`step_floor`) and the time that an engine takes to take in a
+    prompt (`StepModel.take_in`) are not in it. Prompt tokens that attend to k
     keys on average are taken as one sequence where k is large enough, else as several sequences without a cached
     prefix. A pipeline of PP stages advances PP micro-batches per step: prompts are spread over them, whole ones or
     chunks at least, and so are decodes unless the engine takes them through the stages together.
@@ -206,7 +207,7 @@ def step_time(setup: Prepared) -> StepTime:
             return cost.time.reshape(prompt.shape)
         running = seqs.reshape(-1, 1) + prompts
         captured = np.ones_like(running, bool)
-        return steps.wall(cost, running, captured=captured, prompts=prompts).reshape(prompt.shape)
+        return steps.wall(cost, running, captured=captured).reshape(prompt.shape)
 
     return time
 
@@ -289,9 +290,7 @@ def step_floor(setup: Prepared) -> Floor:
         cost = steps.price(Step(np.full_like(decoding, prompt), 0.0, 1.0, decoding, np.ones_like(decoding), each))
         captured = steps.captured(seqs).reshape(-1, 1) if prompt == 0 else np.zeros((len(seqs), 1), bool)
         idle = replace(cost, time=np.zeros_like(cost.time))
-        running = seqs + prompts
-        entering = (running - seqs).reshape(-1, 1)
-        return steps.wall(idle, running.reshape(-1, 1), captured=captured, prompts=entering)[:, 0]
+        return steps.wall(idle, (seqs + prompts).reshape(-1, 1), captured=captured)[:, 0]
 
     def crowd(tokens: Array, keys: Array) -> Array:
         prompts = _Prompts.of(setup, tokens, keys).prompts
@@ -310,7 +309,7 @@ def _table(setup: Prepared, policy: Policy, traffic: Traffic) -> StepTable:
     most = max(prompt, min(policy.max_num_batched_tokens, _MAX_TABLE_TOKENS))
     if policy.batching == "static":  # a whole batch is prefilled at once
         most = prompt * min(policy.max_num_seqs, len(traffic))
-    return StepTable.build(
+    table = StepTable.build(
         step_time(setup),
         most_tokens=most,
         most_seqs=min(policy.max_num_seqs, MAX_SEQS if traffic.stationary else len(traffic), MAX_SEQS),
@@ -320,6 +319,13 @@ def _table(setup: Prepared, policy: Policy, traffic: Traffic) -> StepTable:
         micro=_micro(setup),
         edges=_captured_seqs(setup),
     )
+    return replace(table, take_in=np.array(_take_in(setup)))
+
+
+def _take_in(setup: Prepared) -> tuple[float, float]:
+    """Return the host seconds per prompt of a step: (what adds to its time, what adds to its least time)."""
+    seconds = float(setup.steps.take_in[0])
+    return (0.0 if setup.steps.engine.overlap_scheduling else seconds), seconds
 
 
 def _micro(setup: Prepared) -> Micro:

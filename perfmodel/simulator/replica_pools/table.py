@@ -47,8 +47,7 @@ _DENSE_TOKENS = 512
 _DENSE_SEQS = 64
 #: Sizes of the tiles that GEMM kernels round tokens up to, where step times jump: multiples of 64, then of 128 and 512.
 _TILES = (range(64, 257, 64), range(384, 2049, 128), range(2560, 8193, 512))
-#: Context, and sequences and prompt tokens, that `StepTable.affine` reaches; interpolation is exact beyond them as
-#: well.
+#: Context, and sequences and prompt tokens, that `StepTable.affine` reaches; interpolation is exact beyond.
 _AFFINE_CONTEXT, _AFFINE_TOKENS, _AFFINE_SEQS = 1 << 22, 1 << 20, 4096
 
 #: Axes of a table, whose lengths the compiled loop reads.
@@ -102,9 +101,8 @@ class Micro(NamedTuple):
     """Say how a step is cut.
 
     A pipeline cuts its prompts into `pp` micro-batches, of which each takes up to `budget` tokens, and its decodes into
-    `decode_batches`. The sequences of a
-    micro-batch are spread over `ranks` of attention data parallelism, and each prompt stays on one rank. A decode step
-    computes `each` tokens per sequence: one, and the drafts that it verifies.
+    `decode_batches`. The sequences of a micro-batch are spread over `ranks` of attention data parallelism, and each
+    prompt stays on one rank. A decode step computes `each` tokens per sequence: one, and the drafts that it verifies.
     """
 
     pp: float = 1.0
@@ -147,6 +145,7 @@ class StepTable:
         shared: (P, N) s.
         floor: (2, n) s, of steps without and with prompt tokens.
         crowd: (p, k) s.
+        take_in: (2,) s per prompt that ends in a step, added to its time and to its least time; 0 as built.
         cut: (5,) the fields of `Micro`.
     """
 
@@ -163,6 +162,7 @@ class StepTable:
     shared: Array
     floor: Array
     crowd: Array
+    take_in: Array
     cut: Array
 
     @classmethod
@@ -202,6 +202,7 @@ class StepTable:
             some_seqs=grid(most_seqs, per_octave=4),
             floor=np.zeros((2, len(seqs))) if floor is None else np.stack(floor.seqs(seqs)),
             crowd=_crowd(floor, tokens, keys),
+            take_in=np.zeros(2),
             cut=np.array([micro.pp, min(micro.budget, _UNBOUNDED), *micro[2:]]),
         )
         return replace(made, shared=grids.shared(made))
@@ -230,7 +231,7 @@ class StepTable:
         return cls.build(time, most_tokens=most_tokens, most_seqs=most_seqs, most_context=_AFFINE_CONTEXT)
 
     def time(self, prompt: Array | float, keys: Array | float, seqs: Array | float, context: Array | float) -> Array:
-        """Interpolate seconds per step from this table, as the compiled loop does; arguments as in `StepTime`."""
+        """Interpolate seconds per step, as the compiled loop does where no prompt ends; arguments as in `StepTime`."""
         prompt, keys, seqs, context = np.broadcast_arrays(
             *(np.asarray(a, float) for a in (prompt, keys, seqs, context))
         )
@@ -238,8 +239,7 @@ class StepTable:
         found = self._device_time(prompt, keys, seqs, context)
         least = np.where(prefills, *(np.interp(seqs, self.seqs, f) for f in self.floor[::-1]))
         least = least + np.where(prefills, _bilinear(self.tokens, self.keys, self.crowd, prompt, keys), 0.0)
-        seconds: Array = np.maximum(found, least)
-        return seconds
+        return np.asarray(np.maximum(found, least))
 
     def _device_time(self, prompt: Array, keys: Array, seqs: Array, context: Array) -> Array:
         """Interpolate seconds per step without the floor; arguments of equal shape, as in `StepTime`."""
@@ -392,7 +392,7 @@ def stacked(tables: Sequence[StepTable]) -> tuple[NDArray[np.void], Array]:
     for record, table in zip(records, tables, strict=True):
         for axis in _AXES:
             record[axis] = len(getattr(table, axis))
-        for name in (*_AXES, "dense", "prompt", "decode", "shared", "floor", "crowd", "cut"):
+        for name in (*_AXES, "dense", "prompt", "decode", "shared", "floor", "crowd", "take_in", "cut"):
             values = getattr(table, name).ravel()
             record[f"at_{name}" if name in _AXES else name] = at
             numbers.append(values)

@@ -265,7 +265,8 @@ def from_workload(workload: Workload, *, count: int, seed: int) -> Traffic:
     """Draw `count` requests from the classes of `workload`, arriving as it says.
 
     Every request has the lengths of its class, times a share that is drawn where `isl_dist` is `uniform:LOW-HIGH`. Give
-    many classes (a histogram) or a trace where another spread matters.
+    many classes (a histogram) or a trace where another spread matters; where `isl_dist` is `trace`, `Simulation.notes`
+    say so.
     """
     generator = _generator(seed, _LENGTH_STREAM)
     size = max(np.size(workload.input_tokens), np.size(workload.output_tokens), np.size(workload.share))
