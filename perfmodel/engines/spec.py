@@ -160,8 +160,7 @@ class Engine:
         tokenize_time: further seconds per token of its prompt there, which is text when it comes. Processes beside
             the engine's tokenise, so it costs latency and no throughput.
 
-    Experts: library_all_to_all: whether experts on other nodes are reached by a library's collectives, unless the
-        routing asks for other kernels.
+    Experts: library_all_to_all: those on other nodes are reached by a library's collectives, unless routing says so.
 
     Kernels: kernel_source: see `KERNEL_SOURCES`. library_kernels: operator families whose kernels are libraries that
         all frameworks can call, so that the fastest measured ones serve. weight_only_experts: (first word of an
@@ -196,15 +195,13 @@ class Engine:
         tensor parallelism. quantised_peak_runs: runs at the highest rate that name no weight format use the narrowest
         floats of the device. pooled_as: engine file that workers of disaggregated deployments run in place of this one.
 
-    Measured by the user: adjustments: factors on the parts of a step by device, from the user's own benchmarks.
-
-    Stated: seqs_stated: whether `max_num_seqs` is the user's and no default (`changed` sets it).
+    Of the user: adjustments: factors on the parts of a step by device, from the user's own benchmarks. seqs_stated:
+        whether `max_num_seqs` is the user's and no default (`changed` sets it).
 
     Names: since: first release; since_month: its (year, month); aliases: other names of the engine; builds: how
-    versions of its images are called that give no number; fork_of: family
-        that tables list a fork under; own_words: (name in the engine's own command line, setting), see
-        `perfmodel.engines.own_words`. in_process: (field, value) of settings that differ where a program runs the
-        engine in its own process, see `embedded`.
+        versions of its images are called that give no number; fork_of: family that tables list a fork under; own_words:
+        (name in the engine's own command line, setting), see `perfmodel.engines.own_words`. in_process: (field, value)
+        of settings that differ where a program runs the engine in its own process, see `embedded`.
     """
 
     name: str
