@@ -35,8 +35,7 @@ def finite_run(
 ) -> Served:
     """Turn a steady-state estimate into that of a run of `load.n_requests`, which lasts until the last output ends.
 
-    No run waits longer, or meets a fuller replica, than one whose requests all arrive at once. Even a request that is
-    admitted at once waits for the running step.
+    No run waits longer, or meets a fuller replica, than one whose requests all arrive at once.
 
     Args:
         steady: the steady state, with the waits by chance of a run of this length.
@@ -49,7 +48,7 @@ def finite_run(
     """
     (batch, clock), finite, prefill = runs, np.isfinite(load.n_requests), steady.times.prefill
     count = np.where(finite, load.n_requests, 1.0)
-    # a lone request meets no running step
+    # a request that is admitted at once waits for the running step, a lone one for none
     spread, least = count / load.rate, steady.steps.decode / 2.0 * np.maximum(1.0 - 1.0 / count, 0.0)
     most = _longest_backlog((steady, batch), room, load, count)
     backlog = np.clip(clock.times.wait - spread / 2.0, 0.0, most / 2.0)
@@ -58,9 +57,7 @@ def finite_run(
     weight = np.where(finite, np.maximum(filling, beyond), 0.0)
     slowest = np.minimum(_slowest(steps, load, batch, spread), steady.times.tpot / (1.0 - beyond))
     tpot = _mixed(weight, np.minimum(clock.times.tpot, slowest), steady.times.tpot)
-    makespan = np.maximum(
-        count / clock.rate, spread + load.mean(prefill) + _last_answer((steady, clock), load, count, tpot)
-    )
+    ended = spread + load.mean(prefill) + _last_answer((steady, clock), load, count, tpot)
     # a backlog is the small difference of two times, of which only the batch's is in error
     gain = np.clip(clock.times.wait.mean(axis=0) / np.maximum(backlog, TINY).mean(axis=0), 1.0, MOST_GAIN)
     return replace(
@@ -69,7 +66,7 @@ def finite_run(
         running=_mixed(beyond, clock.running, steady.running),
         gains=Gains(steady.gains.token, _mixed(late, gain, steady.gains.wait), steady.gains.load),
         times=replace(times, tpot=tpot),
-        rate=np.where(finite, count / makespan, steady.rate),
+        rate=np.where(finite, count / np.maximum(count / clock.rate, ended), steady.rate),
         waits=_waits(steady, runs, load, (least, spread, most, late)),
         tokens=TokenShape(**_blended(TokenShape, weight, clock.tokens, steady.tokens)),
     )
