@@ -14,7 +14,7 @@ import pytest
 import hwdb
 from perfmodel import predict
 from perfmodel.costs import FACTORS, default, unfitted
-from perfmodel.costs.engine_effects import engine_factors
+from perfmodel.costs.engine_effects import engine_factors, model_levels
 from perfmodel.costs.engine_effects.engine_factors import factors
 from perfmodel.engines import FOLDER
 from perfmodel.engines import engine as engine_of
@@ -209,7 +209,7 @@ def test_constants_that_are_held_stay_and_firm_pulls_move_factors_less(fitted: E
 
 def test_memoised_steps_cost_what_the_parts_add_up_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Levels of architectures aside, which are fitted to what the factors leave."""
-    monkeypatch.setattr(engine_factors, "engines_with_levels", frozenset)
+    monkeypatch.setattr(model_levels, "_levels", dict)
     cases, _ = measured(tmp_path, 1.0)
     ((engine, group),) = next(iter(run_groups(cases, hwdb.load()).values()))
     step = Step(decode_seqs=np.full(len(group.ids), 8.0), decode_context=np.full(len(group.ids), 600.0))
