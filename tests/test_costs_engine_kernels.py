@@ -11,7 +11,7 @@ import pytest
 
 import hwdb
 from perfmodel.costs import EngineKernels, Fallback, Roofline, default
-from perfmodel.costs.cost_model_choice.fallback import OnKinds
+from perfmodel.costs.cost_model_choice.fallback import OnProcessors
 from perfmodel.costs.engine_effects.engine_kernels import (
     RECURRENT_OPERATORS,
     TILE,
@@ -334,7 +334,7 @@ def test_weights_are_read_again_for_every_block_of_rows() -> None:
 
 def test_kernels_for_cpus_leave_other_devices_alone() -> None:
     here, demand = hardware_of([hwdb.device("rtx-2080")], np.zeros(1, int)), gemm("bf16", 64.0)
-    guarded = OnKinds(kinds_with_kernels("sglang"), EngineKernels("sglang"), Roofline())
+    guarded = OnProcessors("sglang", Roofline())
     assert guarded.cost(demand, here).time == Roofline().cost(demand, here).time
     assert kinds_with_kernels("sglang") == {"cpu"}
     assert np.isnan(EngineKernels("sglang").cost(demand, here).time).all()

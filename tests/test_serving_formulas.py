@@ -107,8 +107,8 @@ def ended(load_of_queue: float = np.nan, **fields: object) -> Served:
     """Return what becomes of `STEADY` as a run of ten requests, which arrive within five seconds."""
     steps = cast(Any, Parts(engine=PLAIN, request_time=lambda _prompt: FRONT))
     steady = replace(STEADY, gains=Gains(load=np.full(5, load_of_queue)))
-    load = loaded(5, **{**RUN, **fields})
-    return finite_run.finite_run(steady, steps, load, (AT_ONCE, CLOCK), row(1.0, 0.0, 0.0, 0.25, 0.0))
+    load, room = loaded(5, **{**RUN, **fields}), (np.full(5, 8.0), np.full(5, 0.3))  # ten do not run at once
+    return finite_run.finite_run(steady, steps, load, (AT_ONCE, CLOCK), row(1.0, 0.0, 0.0, 0.25, 0.0), room)
 
 
 def test_waits_of_runs_that_end() -> None:
@@ -389,11 +389,13 @@ def test_a_replica_completes_what_runs_over_the_time_that_it_takes() -> None:
         ({"load": loaded(1, rate=row(3.0))}, {}, True),  # more than 2.62 requests/s
         ({"load": loaded(1, rate=row(3.0)), "run_length": row(8.0)}, {}, False),  # all eight fit at once
         ({"load": loaded(1, rate=row(3.0)), "run_length": row(9.0)}, {}, True),
+        # prompts take all the time, of a replica whose steps hold more of them once it is full, and at any number
+        ({"run_length": row(5.0)}, {"prefill": Parts(shared=row(0.3)[None], interference=row(0.6))}, False),
         (
-            {"run_length": row(5.0)},
+            {"run_length": row(5.0), "load": loaded(1, rate=row(3.0))},
             {"prefill": Parts(shared=row(0.3)[None], interference=row(0.6))},
             True,
-        ),  # no time left
+        ),
     ],
 )
 def test_what_saturates_a_replica(change: dict[str, Any], of: dict[str, Any], saturated: bool) -> None:

@@ -11,7 +11,7 @@ from perfmodel.glossary import elsewhere, plain
 from perfmodel.vocabulary import FORMER_NAMES
 
 #: Words of other tools whose values say something else than the column: a switch, a number of layers, gigabytes, whole
-#: replicas, a file, the format of weights or of arithmetic. They are told and not read.
+#: replicas, a file, the format of weights or of arithmetic, how much a row counts. They are told and not read.
 _OTHER_VALUES = frozenset(
     [
         "enable_prefix_caching",
@@ -29,6 +29,7 @@ _OTHER_VALUES = frozenset(
         "on",
         "devices",
         "server",
+        "weight",
     ]
 )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 from perfmodel.costs.cost import CostModel
-from perfmodel.costs.cost_model_choice.fallback import Fallback, OnKinds
+from perfmodel.costs.cost_model_choice.fallback import Fallback, OnProcessors
 from perfmodel.costs.engine_effects.engine_factors import EngineFactors
 from perfmodel.costs.engine_effects.expert_exchange import ExpertExchange
 from perfmodel.costs.engine_effects.launch_floor import LaunchFloor
@@ -55,15 +55,7 @@ def _stand_alone(engine: Engine | None, framework: str) -> CostModel:
         return LaunchFloor(ExpertExchange(Between(Fallback((EngineKernels(era), Roofline())), era)), engine)
     foreign = engine.kernel_source != "vendor"
     timed = _timed(framework, foreign=foreign, shared=engine.library_kernels)
-    return LaunchFloor(_with_own_kernels(timed, engine.family), engine)
-
-
-def _with_own_kernels(timed: CostModel, family: str) -> CostModel:
-    """Return `timed` with the kernels that engines of `family` have of their own on some kinds of devices."""
-    from perfmodel.costs.engine_effects.engine_kernels import EngineKernels, kinds_with_kernels
-
-    kinds = kinds_with_kernels(family)
-    return OnKinds(kinds, EngineKernels(family), timed) if kinds else timed
+    return LaunchFloor(OnProcessors(engine.family, timed), engine)
 
 
 @cache

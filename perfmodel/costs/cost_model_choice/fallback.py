@@ -40,18 +40,20 @@ class Fallback:
 
 
 @dataclass(frozen=True)
-class OnKinds:
-    """Cost model that tries `first` where a device is of one of the `kinds`, and takes `model` for all the rest."""
+class OnProcessors:
+    """Cost model that tries the kernels that engines of `family` have of their own on CPUs, and takes `model` else."""
 
-    kinds: frozenset[str]
-    first: CostModel
+    family: str
     model: CostModel
 
     def cost(self, demand: Demand, hardware: Hardware) -> Cost:
         """Return the time of one call on each row of `hardware`; NaN only where neither has a price."""
-        if any(device.kind in self.kinds for device in hardware.devices):
-            return Fallback((self.first, self.model)).cost(demand, hardware)
-        return self.model.cost(demand, hardware)
+        if all(device.kind != "cpu" for device in hardware.devices):
+            return self.model.cost(demand, hardware)
+        from perfmodel.costs.engine_effects.engine_kernels import EngineKernels, kinds_with_kernels
+
+        own = (EngineKernels(self.family),) if "cpu" in kinds_with_kernels(self.family) else ()
+        return Fallback((*own, self.model)).cost(demand, hardware)
 
 
 def _whole(cost: Cost, shape: tuple[int, ...]) -> Cost | None:
