@@ -169,6 +169,22 @@ def different(values: Array | Index) -> tuple[Index, Index]:
     return np.array([numbers.index(number) for number in turn], np.intp), np.array([turn[n] for n in numbers], np.intp)
 
 
+def different_codes(codes: Index) -> tuple[Index, Index]:
+    """Return the different codes, ascending, (U,), and which of them each is, (M,); counted and not sorted.
+
+    codes: not negative, (M,). Takes memory for the largest of them.
+
+    >>> [found.tolist() for found in different_codes(np.array([3, 1, 3]))]
+    [[1, 3], [1, 0, 1]]
+    """
+    there = np.zeros(int(codes.max(initial=-1)) + 1, bool)
+    there[codes] = True
+    found = np.flatnonzero(there)
+    turn = np.empty(len(there), np.intp)
+    turn[found] = np.arange(len(found))
+    return found, turn[codes]
+
+
 def zero_if_unknown(values: Array) -> Array:
     """Return what `np.nan_to_num` does to figures that are not negative: 0 for NaN, the greatest number for infinity.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
-from perfmodel.arrays import Array, Codes, Index
+from perfmodel.arrays import Array, Codes, Index, different_codes
 
 if TYPE_CHECKING:
     from hwdb import Device
@@ -46,12 +46,10 @@ class Served(NamedTuple):
 
     def on(self, hardware: Hardware) -> tuple[list[tuple[str, Device]], Index]:
         """Return the different pairs of an architecture and a device, and the number of the pair of each row, (N,)."""
-        pair = self.which * len(hardware.devices) + hardware.index
-        asked = np.flatnonzero(np.bincount(pair))
-        turn = np.zeros(int(asked.max(initial=-1)) + 1, np.intp)
-        turn[asked] = np.arange(len(asked))
-        numbers = (divmod(number, len(hardware.devices)) for number in asked.tolist())
-        return [(self.architectures[name], hardware.devices[place]) for name, place in numbers], turn[pair]
+        count = len(hardware.devices)
+        pairs, which = different_codes(self.which * count + hardware.index)
+        numbers = (divmod(pair, count) for pair in pairs.tolist())
+        return [(self.architectures[name], hardware.devices[place]) for name, place in numbers], which
 
 
 def all_of(architecture: str, hardware: Hardware) -> Served:

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from perfmodel.arrays import Array, Codes, Index, common_shape
+from perfmodel.arrays import Array, Codes, Index, common_shape, different_codes
 from perfmodel.profiles.grid import on_grid
 from perfmodel.profiles.kept_grids import KEPT, Part
 from perfmodel.profiles.monotone import Bounds
@@ -67,13 +67,8 @@ def _different(table: Index, sites: Sites) -> tuple[Index, Sites]:
     They are the number of the table of each pair, (P,), and the sites. table: number of the table of each shape.
     """
     count = len(sites.queries)
-    both = table * count + sites.which
-    found = np.zeros(int(both.max(initial=0)) + 1, bool)
-    found[both] = True
-    pairs = np.flatnonzero(found)
-    turn = np.empty(len(found), np.intp)
-    turn[pairs] = np.arange(len(pairs))
-    return pairs // count, Sites(turn[both], sites.queries[pairs % count])
+    pairs, which = different_codes(table * count + sites.which)
+    return pairs // count, Sites(which, sites.queries[pairs % count])
 
 
 def _read(parts: Sequence[Part], sites: Sites, axis: list[Array], here: Array) -> tuple[Array, Codes]:

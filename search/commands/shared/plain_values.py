@@ -15,7 +15,7 @@ from typing import Any, get_args, get_origin
 
 import typer
 
-from perfmodel.unit_factors import PERCENT
+from perfmodel.unit_factors import PERCENT, SECONDS_PER_HOUR, SECONDS_PER_MINUTE
 
 #: Spellings of numbers that Python and pydantic read alike.
 _SPELLINGS = {
@@ -33,11 +33,15 @@ _WITH_UNIT = re.compile(r"[$€£]? ?(\d+(?:\.\d+)?) ?([a-zA-Zµμ%$€£/][a-zA
 #: Units that one option may be written in: what they measure, and how many of its unit of the SI one is.
 _UNITS = {
     **{unit: ("time", factor) for unit, factor in (("us", 1e-6), ("µs", 1e-6), ("ms", 1e-3), ("s", 1.0), ("sec", 1.0))},
-    **{unit: ("time", factor) for unit, factor in (("min", 60.0), ("h", 3600.0), ("hours", 3600.0))},
+    **{
+        unit: ("time", factor)
+        for unit, factor in (("min", SECONDS_PER_MINUTE), ("h", SECONDS_PER_HOUR), ("hours", SECONDS_PER_HOUR))
+    },
     **{unit: ("power", factor) for unit, factor in (("w", 1.0), ("kw", 1e3), ("mw", 1e6))},
     **{f"{letter}b": ("bytes", 1e3**power) for power, letter in enumerate("kmgt", 1)},
     **{f"{letter}ib": ("bytes", 1024.0**power) for power, letter in enumerate("kmgt", 1)},
-    **{unit: ("rate", factor) for unit, factor in (("rps", 1.0), ("/s", 1.0), ("/min", 1 / 60.0), ("/h", 1 / 3600.0))},
+    **{unit: ("rate", factor) for unit, factor in (("rps", 1.0), ("/s", 1.0))},
+    **{unit: ("rate", 1.0 / seconds) for unit, seconds in (("/min", SECONDS_PER_MINUTE), ("/h", SECONDS_PER_HOUR))},
 }
 #: How a unit at the end of the name of an option is written in a sentence, where otherwise.
 _WRITTEN = {"kw": "kW", "w": "W", "gb": "GB", "rps": "requests per second"}
