@@ -86,8 +86,20 @@ def test_who_is_about_to_read_much_gets_kept_code_at_once(monkeypatch: pytest.Mo
     load.cache_info = lambda: type("Info", (), {"currsize": 0})  # type: ignore[attr-defined]
     monkeypatch.setattr(compiled, "_loops", load)
     assert compiled.wanted(1000) is None
-    compiled.expect_many_reads()
+    compiled.expect_reads(0.5 * compiled.LOAD_FROM)
+    assert compiled.wanted(1000) is None
+    compiled.expect_reads(compiled.LOAD_FROM)
     assert compiled.wanted(1000) is not None
+
+
+def test_regressions_count_towards_loading_compiled_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    effort = compiled.Effort()
+    monkeypatch.setattr(compiled, "kept", lambda: True)
+    effort.add_regression(1, 40)
+    assert not effort.pays
+    for _ in range(400):
+        effort.add_regression(1000, 40)
+    assert effort.pays
 
 
 @pytest.fixture

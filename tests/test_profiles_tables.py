@@ -22,8 +22,9 @@ from perfmodel.profiles.families import FAMILY, Reference, Variant
 from perfmodel.profiles.importers.rows import concat, rows_of
 from perfmodel.profiles.kept_grids import KEPT, KeptGrids, Part
 from perfmodel.profiles.shapes import shape_at
+from perfmodel.profiles.stencil import stencil
 from perfmodel.profiles.store import Measured
-from perfmodel.profiles.table import Table, stencil
+from perfmodel.profiles.table import Table
 from perfmodel.vocabulary import BASIS_CODE, FAMILIES
 
 BUILT_IN = store.folders()[0]

@@ -6,7 +6,7 @@ Front door: `load(device)` returns a `Profile`; its `tables(family, framework)` 
 from __future__ import annotations
 
 from perfmodel.profiles import store
-from perfmodel.profiles.compiled import expect_many_reads, numbering
+from perfmodel.profiles.compiled import expect_reads, numbering
 from perfmodel.profiles.equal_rows import MIX_1, MIX_2, SHIFT_1, SHIFT_2
 from perfmodel.profiles.families import FAMILY, Family, Reference, Variant, bound, causal_length, reference
 from perfmodel.profiles.joint_reads import read_jointly
@@ -30,7 +30,7 @@ __all__ = [
     "Variant",
     "bound",
     "causal_length",
-    "expect_many_reads",
+    "expect_reads",
     "folders",
     "held_in_length",
     "load",

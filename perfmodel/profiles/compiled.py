@@ -24,6 +24,9 @@ from perfmodel.profiles import equal_rows, isotonic, reader
 #: Seconds that array code takes per read and per row that is read. Measured on a server core of 2020; they decide only
 #: when compiled code is loaded.
 SECONDS_PER_READ, SECONDS_PER_ROW = 4e-4, 4e-7
+#: Seconds that array code takes per value along a row in isotonic regression, and per pair of values of a row. Measured
+#: on the same machine.
+SECONDS_PER_PLACE, SECONDS_PER_PAIR = 2e-6, 4e-9
 #: Rows that `read_rows` reads uncompiled in less time than array code, and seconds that it takes for each.
 FEW_ROWS, SECONDS_PER_FEW = 16, 2e-5
 #: Seconds of reading without compiled code from which loading kept code pays, and from which compiling it pays.
@@ -37,7 +40,7 @@ _OPTIONS: dict[str, Any] = {"error_model": "numpy"}
 
 
 class Effort:
-    """Counts what reading grids without compiled code has taken in this process."""
+    """Counts what reading grids and isotonic regression without compiled code have taken in this process."""
 
     def __init__(self) -> None:
         """Begin with nothing spent."""
@@ -48,13 +51,22 @@ class Effort:
         few = rows <= FEW_ROWS
         self.seconds += SECONDS_PER_FEW * rows if few else SECONDS_PER_READ + SECONDS_PER_ROW * rows
 
+    def add_regression(self, rows: int, places: int) -> None:
+        """Count one isotonic regression of `rows` rows of `places` values."""
+        self.seconds += places * (SECONDS_PER_PLACE + SECONDS_PER_PAIR * rows * places / 2.0)
+
+    @property
+    def pays(self) -> bool:
+        """Return whether it pays to load compiled code, or to compile it where none is kept."""
+        return self.seconds >= LOAD_FROM and (self.seconds >= COMPILE_FROM or kept())
+
 
 EFFORT = Effort()
 
 
-def expect_many_reads() -> None:
-    """Say that this process is about to read much, so that kept compiled code is loaded at once."""
-    EFFORT.seconds = max(EFFORT.seconds, LOAD_FROM)
+def expect_reads(seconds: float) -> None:
+    """Say how long this process is about to read without compiled code, so that this is loaded at once if it pays."""
+    EFFORT.seconds = max(EFFORT.seconds, seconds)
 
 
 #: Held while compiled code is loaded, so that it is compiled once.
@@ -76,10 +88,9 @@ def wanted(rows: int) -> Callable[..., None] | None:
     """
     if not _loops.cache_info().currsize:
         EFFORT.add(rows)
-        if EFFORT.seconds < LOAD_FROM or (EFFORT.seconds < COMPILE_FROM and not kept()):
+        if not EFFORT.pays:
             return reader.read_rows if rows <= FEW_ROWS else None
-    with _LOADING:
-        loops = _loops()
+    loops = _locked()
     return loops.read_rows if loops else None
 
 
@@ -106,12 +117,16 @@ def numbering() -> Callable[..., int] | None:
     return loops.number_rows if loops else None
 
 
-def regression() -> Callable[..., None] | None:
-    """Return `perfmodel.profiles.isotonic.isotonic_rows`, compiled, where this process has loaded compiled code.
+def regression(rows: int, places: int) -> Callable[..., None] | None:
+    """Return `perfmodel.profiles.isotonic.isotonic_rows`, compiled, where this process reads enough for it to pay.
 
-    None where it has not, or where there is no numba.
+    None where it does not, or where there is no numba. rows, places: rows of the regression, and values of each.
     """
-    loops = _loaded()
+    if not _loops.cache_info().currsize:
+        EFFORT.add_regression(rows, places)
+        if not EFFORT.pays:
+            return None
+    loops = _locked()
     return loops.isotonic_rows if loops else None
 
 
@@ -125,8 +140,11 @@ class Loops(NamedTuple):
 
 def _loaded() -> Loops | None:
     """Return the compiled loops where this process has loaded them; None where it has not, or without numba."""
-    if not _loops.cache_info().currsize:
-        return None
+    return _locked() if _loops.cache_info().currsize else None
+
+
+def _locked() -> Loops | None:
+    """Return the compiled loops, which one thread loads or compiles; None without numba."""
     with _LOADING:
         return _loops()
 

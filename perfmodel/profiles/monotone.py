@@ -92,7 +92,7 @@ def _isotonic(values: Array, weight: Array) -> Array:
     out = np.array(values)
     rows, by = values[falls], weight[falls]
     total, mass = (np.concatenate([np.zeros((len(rows), 1)), np.cumsum(a, axis=-1)], axis=-1) for a in (rows * by, by))
-    loop = compiled.regression()
+    loop = compiled.regression(*rows.shape)
     if loop is None:
         out[falls] = _by_arrays(total, mass)
     else:

@@ -17,6 +17,7 @@ combination of fixed sizes (n and k of a GEMM; heads and head size of attention)
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -26,21 +27,13 @@ from numpy.typing import NDArray
 from perfmodel.arrays import Array, Codes, Index, Mask, common_shape, different, widened
 from perfmodel.profiles.grid import EDGE_TOLERANCE, LEAST_OCTAVES, OCTAVE, Cells, Grids, line_in_bound, on_grid
 from perfmodel.profiles.monotone import Bounds, rising
+from perfmodel.profiles.stencil import Stencil, stencil
 from perfmodel.vocabulary import BASIS_CODE
 
 _MEASURED, _INTERPOLATED, _EXTRAPOLATED = (
     np.int8(BASIS_CODE[name]) for name in ("measured", "interpolated", "extrapolated")
 )
 
-#: Two sites closer than this, in logarithm, are the same site. Chosen: far above float32 rounding of stored sites.
-SAME_SITE = 1e-6
-#: Sites that an unmeasured site is blended from. Chosen: enough to fit a plane in five coordinates.
-NEIGHBOURS = 8
-#: With more queries than this, nearest sites are found by a k-d tree. Chosen for speed only.
-_TREE_QUERIES = 256
-#: Local regression. Distance^3 that keeps the weight of a site at distance 0 finite; ridge penalty as a share of the
-#: mean squared distance, and the least such distance; sum of absolute weights above which the fit is unstable. Chosen.
-_ZERO_DISTANCE, _RIDGE, _LEAST_SPREAD, _UNSTABLE_WEIGHT = 1e-9, 1e-3, 1e-6, 3.0
 #: Factors that mix the coordinates of a site into one number, so that different sites differ. Chosen: the first is
 #: 1/p of the plastic number p (M. Roberts, R2 low-discrepancy sequence), irrational, so grid values do not collide.
 _MIX_LINEAR, _MIX_SQUARE = 0.7548776662466927, 0.01
@@ -51,99 +44,6 @@ _MIX_LINEAR, _MIX_SQUARE = 0.7548776662466927, 0.01
 SHARED_OCTAVES = 2
 #: Ways in which devices share an operator: (site coordinate, power by which the first axis shrinks with it) each.
 Splits = tuple[tuple[int, float], ...]
-
-
-@dataclass(frozen=True)
-class Stencil:
-    """Hold, for each of U queried sites, the K measured sites that its grid is blended from.
-
-    index: (U, K) row numbers of the measured sites in `Table.sites`. weight: (U, K), sums to 1. exact: (U,) True where
-    the queried site was itself measured. outside: (U,) True where the queried site lies outside the range of measured
-    sites.
-    """
-
-    index: Index
-    weight: Array
-    exact: Mask
-    outside: Mask
-
-
-def _regression_weights(offset: Array, distance: Array) -> Array:
-    """Return the weights (U, K) with which a locally weighted linear fit blends K neighbours, for each of U queries.
-
-    offset: (U, K, d) neighbour minus query in d coordinates, scaled. distance: (U, K) length of `offset`. Where the fit
-    is unstable, the weights are 1 / distance^3 instead.
-    """
-    kernel = 1.0 / (distance**3 + _ZERO_DISTANCE)
-    kernel /= kernel.sum(axis=1, keepdims=True)
-    design = np.concatenate([np.ones((*offset.shape[:2], 1)), offset], axis=2)
-    weighted = design * kernel[:, :, None]
-    normal = design.transpose(0, 2, 1) @ weighted
-    size = np.arange(1, design.shape[2])
-    spread = np.maximum(np.einsum("uk,uk->u", kernel, distance**2), _LEAST_SPREAD)
-    normal[:, size, size] += _RIDGE * spread[:, None]
-    first = np.zeros((design.shape[2], 1))
-    first[0] = 1.0
-    weight = (weighted @ np.linalg.solve(normal, first[None]))[:, :, 0]
-    unstable = np.abs(weight).sum(axis=1) > _UNSTABLE_WEIGHT
-    weight[unstable] = kernel[unstable]
-    return weight
-
-
-def neighbours(query: Array, sites: Array, scale: Array, count: int, skip: Index | None = None) -> tuple[Index, Array]:
-    """Find the measured sites nearest to each queried site.
-
-    Returns their row numbers in `sites` and their regression weights, (U, count) each.
-
-    Args:
-        query: (U, d) queried sites, in logarithms of their d coordinates (such as n and k of a GEMM).
-        sites: (S, d) measured sites, logarithms.
-        scale: (d,) weight of each coordinate in the distance.
-        count: how many neighbours.
-        skip: (U,) row number of one site that each query must not use (leave-one-out), or None.
-    """
-    near = _nearest(query * scale, sites * scale, count, skip)
-    if count == 1:
-        return near, np.ones((len(query), 1))
-    offset = (sites[near] - query[:, None, :]) * scale
-    return near, _regression_weights(offset, np.sqrt(np.einsum("ukd,ukd->uk", offset, offset)))
-
-
-def _nearest(query: Array, sites: Array, count: int, skip: Index | None) -> Index:
-    """Return row numbers (U, count) of the sites nearest to each query: by k-d tree for many queries, else from all
-    distances.
-
-    query: (U, d) and sites: (S, d), both scaled logarithms. skip: as in `neighbours`.
-    """
-    if len(query) > _TREE_QUERIES and skip is None and count > 1:
-        from scipy.spatial import cKDTree
-
-        return np.asarray(cKDTree(sites).query(query, k=count)[1], np.intp)
-    gap = sites[None, :, :] - query[:, None, :]
-    distance = np.einsum("usd,usd->us", gap, gap)
-    if skip is not None:
-        distance[np.arange(len(query)), skip] = np.inf
-    if count < len(sites):
-        return np.asarray(np.argpartition(distance, count - 1, axis=1)[:, :count])
-    return np.broadcast_to(np.arange(count), distance.shape).copy()
-
-
-def stencil(query: Array, sites: Array, scale: Array, count: int = NEIGHBOURS) -> Stencil:
-    """Choose the measured sites, and their weights, that each queried site is blended from.
-
-    query: (U, d) and sites: (S, d), logarithms of d coordinates. scale: (d,) weight of each coordinate in distances.
-    count: most sites per query. A query outside the range of the sites is moved to its border.
-    """
-    low, high = sites.min(axis=0), sites.max(axis=0)
-    inside = np.clip(query, low, high)
-    outside = np.any(np.abs(query - inside) > EDGE_TOLERANCE, axis=1)
-    near, weight = neighbours(inside, sites, scale, min(count, len(sites)))
-    rows = np.arange(len(query))
-    closest = np.abs((sites[near] - inside[:, None, :]) * scale).sum(axis=2)
-    best = closest.argmin(axis=1)
-    exact = closest[rows, best] < SAME_SITE
-    weight[exact] = best[exact, None] == np.arange(near.shape[1])
-    return Stencil(near, weight, exact & ~outside, outside)
 
 
 class Sites(NamedTuple):
@@ -168,6 +68,32 @@ class Rising(NamedTuple):
     known: Mask
     bound: Array
     time: Array
+
+
+class _Sites(NamedTuple):
+    """Hold U sites, and the wholes of which some of them are a share.
+
+    queries: (U, d) logarithms. wholes: (which sites are a share, (U,); how far the whole of each lies along the first
+    axis, in logarithm; the wholes) each.
+    """
+
+    queries: Array
+    wholes: tuple[tuple[Mask, float, _Sites], ...]
+
+    def every(self) -> Iterator[Array]:
+        """Yield the sites themselves, then their wholes, those of each way to share after one another."""
+        yield self.queries
+        for _, _, whole in self.wholes:
+            yield from whole.every()
+
+
+class _Shares(NamedTuple):
+    """Hold shares of some of U sites: numbers of these, the sites of the shares, and how far each site lies along the
+    first axis of its share, in logarithm."""
+
+    rows: Index
+    queries: Array
+    by: Array
 
 
 @dataclass(frozen=True)
@@ -211,35 +137,49 @@ class Table:
         longer than the whole that it is a part of, where that was measured; and beyond the range of sites, the whole
         takes no less than the largest share that was measured.
         """
-        near, nodes, time, known = self._risen(queries, growth, bound)
-        time = self._capped(queries, time, (growth, bound, split), SHARED_OCTAVES)
-        for coordinate, power in split:
-            beyond = queries[:, coordinate] - self.sites[:, coordinate].max()
-            share = beyond > EDGE_TOLERANCE
-            if share.any():
-                other = np.array(queries[share])
-                other[:, coordinate] -= beyond[share]
-                _, _, shorter, _ = self._risen(other, growth, bound)
-                for row, n in enumerate(np.flatnonzero(share)):
-                    moved = moved_along(shorter[row][None], self.axes[0], -power * beyond[n])[0]
-                    time[n] = np.maximum(time[n], moved)
-        return Rising(near, nodes - time, known, nodes, time)
+        sites, shares = self._with_wholes(queries, split, SHARED_OCTAVES), self._largest_shares(queries, split)
+        asked = [*sites.every(), *(share.queries for share in shares)]
+        near, nodes, every, known = self._risen(np.concatenate(asked), growth, bound)  # one call for all is quicker
+        times = iter(np.split(every, np.cumsum([len(some) for some in asked])[:-1]))
+        time = self._capped(sites, times)
+        for share, shorter in zip(shares, times, strict=True):
+            for row, (n, by) in enumerate(zip(share.rows, share.by, strict=True)):
+                time[n] = np.maximum(time[n], moved_along(shorter[row][None], self.axes[0], by)[0])
+        count = len(queries)
+        nodes = nodes[:count]
+        return Rising(near.first(count), nodes - time, known[:count], nodes, time)
 
-    def _capped(
-        self, queries: Array, time: Array, read: tuple[tuple[float, ...], Bounds, Splits], octaves: int
-    ) -> Array:
-        """Return ln(time) of U sites, at most that of the wholes of which they are a share within the range of sites.
+    def _with_wholes(self, queries: Array, split: Splits, octaves: int) -> _Sites:
+        """Return U sites with the wholes of which they are a share, within the range of sites.
 
-        time: ln(time) by themselves. read: growth, bound and split, as for `rising`. octaves: most doublings.
+        octaves: most doublings of a share.
         """
-        growth, bound, split = read
+        wholes: list[tuple[Mask, float, _Sites]] = []
         for coordinate, power in split if octaves else ():
             other, high = np.array(queries), self.sites[:, coordinate].max() + EDGE_TOLERANCE
             other[:, coordinate] += OCTAVE
-            whole = other[:, coordinate] <= high
-            if whole.any():
-                longer = self._capped(other[whole], self._risen(other[whole], growth, bound)[2], read, octaves - 1)
-                time[whole] = np.minimum(time[whole], moved_along(longer, self.axes[0], power * OCTAVE))
+            within = other[:, coordinate] <= high
+            if within.any():
+                wholes.append((within, power * OCTAVE, self._with_wholes(other[within], split, octaves - 1)))
+        return _Sites(queries, tuple(wholes))
+
+    def _largest_shares(self, queries: Array, split: Splits) -> list[_Shares]:
+        """Return the largest shares that were measured of those of U sites that lie beyond the range of sites."""
+        found: list[_Shares] = []
+        for coordinate, power in split:
+            beyond = queries[:, coordinate] - self.sites[:, coordinate].max()
+            rows = np.flatnonzero(beyond > EDGE_TOLERANCE)
+            if len(rows):
+                other = np.array(queries[rows])
+                other[:, coordinate] -= beyond[rows]
+                found.append(_Shares(rows, other, -power * beyond[rows]))
+        return found
+
+    def _capped(self, sites: _Sites, times: Iterator[Array]) -> Array:
+        """Return ln(time) of sites, at most that of their wholes; times: by themselves, in the order of `every`."""
+        time = next(times)
+        for rows, by, whole in sites.wholes:
+            time[rows] = np.minimum(time[rows], moved_along(self._capped(whole, times), self.axes[0], by))
         return time
 
     def _risen(self, queries: Array, growth: tuple[float, ...], bound: Bounds) -> tuple[Stencil, Array, Array, Mask]:

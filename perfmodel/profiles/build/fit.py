@@ -16,7 +16,8 @@ import numpy as np
 from perfmodel.arrays import Array, Index, Mask
 from perfmodel.profiles.build.smooth import surface
 from perfmodel.profiles.families import Family, Reference, Shape, Variant, bound
-from perfmodel.profiles.table import Table, neighbours
+from perfmodel.profiles.stencil import neighbours
+from perfmodel.profiles.table import Table
 
 #: Most grid points on an axis; with more different values, the axis becomes an evenly spaced logarithmic grid. Chosen.
 MOST_POINTS = 96
