@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from perfmodel.arrays import Array, Codes, Index, Mask, common_shape, different, widened
 from perfmodel.profiles.grid import EDGE_TOLERANCE, LEAST_OCTAVES, OCTAVE, Cells, Grids, line_in_bound, on_grid
 from perfmodel.profiles.monotone import Bounds, rising
+from perfmodel.profiles.shares import Splits, capped, moved_along, with_wholes
 from perfmodel.vocabulary import BASIS_CODE
 
 _MEASURED, _INTERPOLATED, _EXTRAPOLATED = (
@@ -44,13 +45,6 @@ _ZERO_DISTANCE, _RIDGE, _LEAST_SPREAD, _UNSTABLE_WEIGHT = 1e-9, 1e-3, 1e-6, 3.0
 #: Factors that mix the coordinates of a site into one number, so that different sites differ. Chosen: the first is
 #: 1/p of the plastic number p (M. Roberts, R2 low-discrepancy sequence), irrational, so grid values do not collide.
 _MIX_LINEAR, _MIX_SQUARE = 0.7548776662466927, 0.01
-
-
-#: Octaves up to which a share of an operator is compared with the whole: one of two or four devices. Chosen: with one,
-#: experts on Arc Pro B60 still rise from four devices to eight; a third would double the sites that are read once.
-SHARED_OCTAVES = 2
-#: Ways in which devices share an operator: (site coordinate, power by which the first axis shrinks with it) each.
-Splits = tuple[tuple[int, float], ...]
 
 
 @dataclass(frozen=True)
@@ -211,8 +205,10 @@ class Table:
         longer than the whole that it is a part of, where that was measured; and beyond the range of sites, the whole
         takes no less than the largest share that was measured.
         """
-        near, nodes, time, known = self._risen(queries, growth, bound)
-        time = self._capped(queries, time, (growth, bound, split), SHARED_OCTAVES)
+        sites, halves = with_wholes(queries, split, self.sites.max(axis=0)) if split else (queries, [])
+        near, nodes, time, known = self._risen(sites, growth, bound)
+        capped(time, halves, self.axes[0])
+        count = len(queries)
         for coordinate, power in split:
             beyond = queries[:, coordinate] - self.sites[:, coordinate].max()
             share = beyond > EDGE_TOLERANCE
@@ -223,24 +219,9 @@ class Table:
                 for row, n in enumerate(np.flatnonzero(share)):
                     moved = moved_along(shorter[row][None], self.axes[0], -power * beyond[n])[0]
                     time[n] = np.maximum(time[n], moved)
+        near = Stencil(*(v[:count] for v in (near.index, near.weight, near.exact, near.outside)))
+        nodes, time, known = nodes[:count], time[:count], known[:count]
         return Rising(near, nodes - time, known, nodes, time)
-
-    def _capped(
-        self, queries: Array, time: Array, read: tuple[tuple[float, ...], Bounds, Splits], octaves: int
-    ) -> Array:
-        """Return ln(time) of U sites, at most that of the wholes of which they are a share within the range of sites.
-
-        time: ln(time) by themselves. read: growth, bound and split, as for `rising`. octaves: most doublings.
-        """
-        growth, bound, split = read
-        for coordinate, power in split if octaves else ():
-            other, high = np.array(queries), self.sites[:, coordinate].max() + EDGE_TOLERANCE
-            other[:, coordinate] += OCTAVE
-            whole = other[:, coordinate] <= high
-            if whole.any():
-                longer = self._capped(other[whole], self._risen(other[whole], growth, bound)[2], read, octaves - 1)
-                time[whole] = np.minimum(time[whole], moved_along(longer, self.axes[0], power * OCTAVE))
-        return time
 
     def _risen(self, queries: Array, growth: tuple[float, ...], bound: Bounds) -> tuple[Stencil, Array, Array, Mask]:
         """Return neighbours, ln(bound), ln(time) that never falls along an axis, and where it rests on a measurement,
@@ -288,24 +269,6 @@ class Table:
             offset.sum(axis=1).reshape(along), np.asarray(grids - earlier, float), octaves.reshape(along)
         )
         return near, grids + more, known
-
-
-def moved_along(log_time: Array, axis: Array, by: float) -> Array:
-    """Return ln(time) of U grids at places further along their first axis, (U, A1[, A2]); by: how far, in logarithms.
-
-    Past the end of the axis, time grows in proportion.
-
-    >>> moved_along(np.array([[0.0, 1.0, 1.5]]), np.array([0.0, 1.0, 2.0]), 0.5).tolist()
-    [[0.5, 1.25, 2.0]]
-    """
-    if by == 0.0 or len(axis) == 1:
-        return log_time + (by if len(axis) == 1 else 0.0)
-    place = axis + by
-    right = np.clip(np.searchsorted(axis, place), 1, len(axis) - 1)
-    share = np.clip((place - axis[right - 1]) / (axis[right] - axis[right - 1]), 0.0, 1.0)
-    past = np.maximum(place - axis[-1], 0.0)
-    share, past = (v.reshape(-1, *(1 for _ in log_time.shape[2:])) for v in (share, past))
-    return log_time[:, right - 1] * (1.0 - share) + log_time[:, right] * share + past
 
 
 def basis_of(inside: Mask, on_point: Mask, exact: Mask, outside: Mask, which: Index) -> Codes:
