@@ -32,19 +32,23 @@ class Halves(NamedTuple):
     power: float
 
 
-def with_wholes(queries: Array, split: Splits, most: Array) -> tuple[Array, list[Halves]]:
+def with_wholes(queries: Array, split: Splits, measured: Array) -> tuple[Array, list[Halves]]:
     """Return sites, followed by all wholes that they are a share of, and which is half of which, largest first.
 
-    Devices share the last coordinate of `split` first, and the one before it where a device has one of the last: query
-    heads are divided once each device has a single KV head.
+    Wholes lie within the range of the measured sites, in each coordinate and in all that are shared together: no table
+    has as many query heads of as many KV heads as it has of each.
 
-    queries: (U, d) logarithms. most: (d,) largest coordinates that were measured.
+    queries: (U, d) and measured: (S, d), logarithms.
     """
     sites = [tuple(row) for row in queries.tolist()]
-    limits = [(n, power, float(most[n]) + EDGE_TOLERANCE) for n, power in reversed(split)]
+    limits = [(n, power, float(measured[:, n].max()) + EDGE_TOLERANCE) for n, power in split]
+    shared = [n for n, _ in split]
+    together = float(measured[:, shared].sum(axis=1).max()) + EDGE_TOLERANCE - OCTAVE
     place: dict[tuple[float, ...], int] = {}
     pairs: dict[tuple[int, float], list[tuple[int, int]]] = defaultdict(list)
     for share, row in enumerate(sites):  # which grows
+        if sum([row[n] for n in shared]) > together:
+            continue
         doublings = [int((limit - row[n]) // OCTAVE) for n, _, limit in limits]
         for (coordinate, power, _), left in zip(limits, doublings, strict=True):
             if left > 0:
@@ -53,8 +57,6 @@ def with_wholes(queries: Array, split: Splits, most: Array) -> tuple[Array, list
                     place[whole] = len(sites)
                     sites.append(whole)
                 pairs[sum(doublings), power].append((share, place[whole]))
-            if row[coordinate] > EDGE_TOLERANCE:
-                break
     return np.array(sites), [Halves(*np.array(pairs[key], np.intp).T, key[1]) for key in sorted(pairs)]
 
 

@@ -205,7 +205,7 @@ class Table:
         longer than the whole that it is a part of, where that was measured; and beyond the range of sites, the whole
         takes no less than the largest share that was measured.
         """
-        sites, halves = with_wholes(queries, split, self.sites.max(axis=0)) if split else (queries, [])
+        sites, halves = with_wholes(queries, split, self.sites) if split else (queries, [])
         near, nodes, time, known = self._risen(sites, growth, bound)
         capped(time, halves, self.axes[0])
         count = len(queries)
