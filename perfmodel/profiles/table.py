@@ -17,13 +17,15 @@ combination of fixed sizes (n and k of a GEMM; heads and head size of attention)
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Hashable
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from perfmodel.arrays import Array, Codes, Index, Mask, common_shape, different, widened
+from perfmodel.profiles.envelope import Envelope
 from perfmodel.profiles.grid import EDGE_TOLERANCE, LEAST_OCTAVES, OCTAVE, Cells, Grids, line_in_bound, on_grid
 from perfmodel.profiles.monotone import Bounds, rising
 from perfmodel.profiles.shares import Splits, capped, moved_along, with_wholes
@@ -60,6 +62,10 @@ class Stencil:
     weight: Array
     exact: Mask
     outside: Mask
+
+    def first(self, count: int) -> Stencil:
+        """Return the stencil of the first sites alone."""
+        return Stencil(self.index[:count], self.weight[:count], self.exact[:count], self.outside[:count])
 
 
 def _regression_weights(offset: Array, distance: Array) -> Array:
@@ -178,6 +184,7 @@ class Table:
     axes: tuple[Array, ...]
     values: Cells
     known: Mask
+    _envelopes: dict[Hashable, Envelope] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def read(self, site: list[Array], axis: list[Array], growth: tuple[float, ...] = ()) -> tuple[Array, Codes]:
         """Return ln(utilisation) and its basis code (measured, interpolated, extrapolated) at the given coordinates.
@@ -205,7 +212,29 @@ class Table:
         longer than the whole that it is a part of, where that was measured; and beyond the range of sites, the whole
         takes no less than the largest share that was measured.
         """
-        sites, halves = with_wholes(queries, split, self.sites) if split else (queries, [])
+        if len(split) == self.sites.shape[1]:
+            near, nodes, time, known = self._risen(queries, growth, bound)
+            time = self._envelope(bound).hold(queries, time)
+        elif split:
+            near, nodes, time, known = self._held_to_wholes(queries, growth, bound, split)
+        else:
+            near, nodes, time, known = self._risen(queries, growth, bound)
+        return Rising(near, nodes - time, known, nodes, time)
+
+    def _envelope(self, bound: Bounds) -> Envelope:
+        """Return the bounds of ln(time) by the measured sites themselves, which are made once."""
+        found = self._envelopes.get(bound.formats)
+        if found is None:
+            time = rising(bound.at_nodes(self.sites, self.axes) - self.values, self.known)
+            found = self._envelopes[bound.formats] = Envelope.of(self.sites, time)
+        return found
+
+    def _held_to_wholes(
+        self, queries: Array, growth: tuple[float, ...], bound: Bounds, split: Splits
+    ) -> tuple[Stencil, Array, Array, Mask]:
+        """Return what `_risen` does, with ln(time) that the wholes and shares of the sites allow; arguments as for
+        `rising`."""
+        sites, halves = with_wholes(queries, split, self.sites)
         near, nodes, time, known = self._risen(sites, growth, bound)
         capped(time, halves, self.axes[0])
         count = len(queries)
@@ -219,9 +248,7 @@ class Table:
                 for row, n in enumerate(np.flatnonzero(share)):
                     moved = moved_along(shorter[row][None], self.axes[0], -power * beyond[n])[0]
                     time[n] = np.maximum(time[n], moved)
-        near = Stencil(*(v[:count] for v in (near.index, near.weight, near.exact, near.outside)))
-        nodes, time, known = nodes[:count], time[:count], known[:count]
-        return Rising(near, nodes - time, known, nodes, time)
+        return near.first(count), nodes[:count], time[:count], known[:count]
 
     def _risen(self, queries: Array, growth: tuple[float, ...], bound: Bounds) -> tuple[Stencil, Array, Array, Mask]:
         """Return neighbours, ln(bound), ln(time) that never falls along an axis, and where it rests on a measurement,
