@@ -25,47 +25,74 @@ _DECIMALS = 9
 
 class Halves(NamedTuple):
     """Hold some sites that are half of others along a coordinate: number of each share and of its whole; power: by
-    which the first axis shrinks with the coordinate."""
+    which the first axis shrinks with the coordinate; beyond: whether the wholes lie beyond what was measured."""
 
     share: Index
     whole: Index
     power: float
+    beyond: bool
 
 
-def with_wholes(queries: Array, split: Splits, measured: Array) -> tuple[Array, list[Halves]]:
-    """Return sites, followed by all wholes that they are a share of, and which is half of which, largest first.
+class Range(NamedTuple):
+    """Hold up to where sites were measured: a limit of each coordinate that devices share, and of their sum."""
 
-    Wholes lie within the range of the measured sites, in each coordinate and in all that are shared together: no table
-    has as many query heads of as many KV heads as it has of each.
+    low: dict[int, float]
+    high: dict[int, float]
+    together: float
+
+    @classmethod
+    def of(cls, measured: Array, split: Splits) -> Range:
+        """Return the range of measured sites, (S, d) logarithms."""
+        shared = [n for n, _ in split]
+        low, high = (
+            dict(zip(shared, ends.tolist(), strict=True))
+            for ends in (measured[:, shared].min(axis=0), measured[:, shared].max(axis=0) + EDGE_TOLERANCE)
+        )
+        return cls(low, high, float(measured[:, shared].sum(axis=1).max()) + EDGE_TOLERANCE)
+
+    def holds(self, row: Sequence[float]) -> bool:
+        """Return whether a site lies below all limits."""
+        return sum([row[n] for n in self.high]) <= self.together and all([row[n] <= h for n, h in self.high.items()])
+
+
+def with_relatives(queries: Array, split: Splits, measured: Array) -> tuple[Array, list[Halves]]:
+    """Return sites, followed by what they are compared with, and which is half of which, in the order of comparison.
+
+    A site within the range of the measured ones is compared with the wholes within it that it is a share of, and a site
+    beyond it with its shares, down to those within. No table has as many query heads of as many KV heads as it has of
+    each, so the range has a limit of all that is shared together.
 
     queries: (U, d) and measured: (S, d), logarithms.
     """
-    sites = [tuple(row) for row in queries.tolist()]
-    limits = [(n, power, float(measured[:, n].max()) + EDGE_TOLERANCE) for n, power in split]
-    shared = [n for n, _ in split]
-    together = float(measured[:, shared].sum(axis=1).max()) + EDGE_TOLERANCE - OCTAVE
+    sites, limit = [tuple(row) for row in queries.tolist()], Range.of(measured, split)
     place: dict[tuple[float, ...], int] = {}
-    pairs: dict[tuple[int, float], list[tuple[int, int]]] = defaultdict(list)
-    for share, row in enumerate(sites):  # which grows
-        if sum([row[n] for n in shared]) > together:
-            continue
-        doublings = [int((limit - row[n]) // OCTAVE) for n, _, limit in limits]
-        for (coordinate, power, _), left in zip(limits, doublings, strict=True):
-            if left > 0:
-                whole = tuple([round(v + OCTAVE * (n == coordinate), _DECIMALS) for n, v in enumerate(row)])
-                if whole not in place:
-                    place[whole] = len(sites)
-                    sites.append(whole)
-                pairs[sum(doublings), power].append((share, place[whole]))
-    return np.array(sites), [Halves(*np.array(pairs[key], np.intp).T, key[1]) for key in sorted(pairs)]
+    pairs: dict[tuple[bool, float, float], list[tuple[int, int]]] = defaultdict(list)
+    for number, row in enumerate(sites):  # which grows
+        beyond = not limit.holds(row)
+        for coordinate, power in split:
+            by = -OCTAVE if beyond else OCTAVE
+            other = tuple([round(v + by * (n == coordinate), _DECIMALS) for n, v in enumerate(row)])
+            if other[coordinate] < limit.low[coordinate] - EDGE_TOLERANCE if beyond else not limit.holds(other):
+                continue
+            if other not in place:
+                place[other] = len(sites)
+                sites.append(other)
+            size = round(sum([row[n] for n, _ in split]) / OCTAVE, 1)
+            pair = (place[other], number) if beyond else (number, place[other])
+            pairs[beyond, size if beyond else -size, power].append(pair)
+    return np.array(sites), [Halves(*np.array(pairs[key], np.intp).T, key[2], key[0]) for key in sorted(pairs)]
 
 
-def capped(log_time: Array, halves: Sequence[Halves], axis: Array) -> None:
-    """Cap ln(time) of sites at that of the wholes that they are a share of, in place, (U, A1[, A2]); axis: the first.
+def hold(log_time: Array, halves: Sequence[Halves], axis: Array) -> None:
+    """Hold ln(time) of shares to that of their wholes, and of wholes beyond what was measured to that of their shares.
+
+    log_time: (U, A1[, A2]), changed in place. halves: in the order of comparison. axis: the first of the grids.
     """
-    for share, whole, power in halves:
-        moved = moved_along(log_time[whole], axis, power * OCTAVE)
-        log_time[share] = np.minimum(log_time[share], moved)
+    for share, whole, power, beyond in halves:
+        if beyond:
+            log_time[whole] = np.maximum(log_time[whole], moved_along(log_time[share], axis, -power * OCTAVE))
+        else:
+            log_time[share] = np.minimum(log_time[share], moved_along(log_time[whole], axis, power * OCTAVE))
 
 
 def moved_along(log_time: Array, axis: Array, by: float) -> Array:

@@ -28,7 +28,7 @@ from perfmodel.arrays import Array, Codes, Index, Mask, common_shape, different,
 from perfmodel.profiles.envelope import Envelope
 from perfmodel.profiles.grid import EDGE_TOLERANCE, LEAST_OCTAVES, OCTAVE, Cells, Grids, line_in_bound, on_grid
 from perfmodel.profiles.monotone import Bounds, rising
-from perfmodel.profiles.shares import Splits, capped, moved_along, with_wholes
+from perfmodel.profiles.shares import Splits, hold, with_relatives
 from perfmodel.vocabulary import BASIS_CODE
 
 _MEASURED, _INTERPOLATED, _EXTRAPOLATED = (
@@ -170,6 +170,10 @@ class Rising(NamedTuple):
     time: Array
 
 
+#: How a table is read: growth, bound and split of `Table.rising`.
+Read = tuple[tuple[float, ...], Bounds, Splits]
+
+
 @dataclass(frozen=True)
 class Table:
     """Hold ln(utilisation) of one operator at S measured sites, over a grid at each site.
@@ -212,14 +216,27 @@ class Table:
         longer than the whole that it is a part of, where that was measured; and beyond the range of sites, the whole
         takes no less than the largest share that was measured.
         """
+        read = growth, bound, split
         if len(split) == self.sites.shape[1]:
-            near, nodes, time, known = self._risen(queries, growth, bound)
-            time = self._envelope(bound).hold(queries, time)
+            near, nodes, time, known = self._between_sites(queries, read)
         elif split:
-            near, nodes, time, known = self._held_to_wholes(queries, growth, bound, split)
+            near, nodes, time, known = self._beside_relatives(queries, read)
         else:
             near, nodes, time, known = self._risen(queries, growth, bound)
         return Rising(near, nodes - time, known, nodes, time)
+
+    def _between_sites(self, queries: Array, read: Read) -> tuple[Stencil, Array, Array, Mask]:
+        """Return what `_risen` does, with ln(time) no longer than that of any larger measured site and no shorter than
+        that of any smaller one; past the range of sites it is compared with the site at the border."""
+        growth, bound, _ = read
+        near, nodes, time, known = self._risen(queries, growth, bound)
+        time = self._envelope(bound).hold(queries, time)
+        low, high = self.sites.min(axis=0), self.sites.max(axis=0)
+        for border, choose in ((np.maximum(queries, low), np.minimum), (np.minimum(queries, high), np.maximum)):
+            past = np.abs(border - queries).max(axis=1) > EDGE_TOLERANCE
+            if past.any():
+                time[past] = choose(time[past], self._between_sites(border[past], read)[2])
+        return near, nodes, time, known
 
     def _envelope(self, bound: Bounds) -> Envelope:
         """Return the bounds of ln(time) by the measured sites themselves, which are made once."""
@@ -229,25 +246,13 @@ class Table:
             found = self._envelopes[bound.formats] = Envelope.of(self.sites, time)
         return found
 
-    def _held_to_wholes(
-        self, queries: Array, growth: tuple[float, ...], bound: Bounds, split: Splits
-    ) -> tuple[Stencil, Array, Array, Mask]:
-        """Return what `_risen` does, with ln(time) that the wholes and shares of the sites allow; arguments as for
-        `rising`."""
-        sites, halves = with_wholes(queries, split, self.sites)
+    def _beside_relatives(self, queries: Array, read: Read) -> tuple[Stencil, Array, Array, Mask]:
+        """Return what `_risen` does, with ln(time) held to that of wholes, and beyond the sites to that of shares."""
+        growth, bound, split = read
+        sites, halves = with_relatives(queries, split, self.sites)
         near, nodes, time, known = self._risen(sites, growth, bound)
-        capped(time, halves, self.axes[0])
+        hold(time, halves, self.axes[0])
         count = len(queries)
-        for coordinate, power in split:
-            beyond = queries[:, coordinate] - self.sites[:, coordinate].max()
-            share = beyond > EDGE_TOLERANCE
-            if share.any():
-                other = np.array(queries[share])
-                other[:, coordinate] -= beyond[share]
-                _, _, shorter, _ = self._risen(other, growth, bound)
-                for row, n in enumerate(np.flatnonzero(share)):
-                    moved = moved_along(shorter[row][None], self.axes[0], -power * beyond[n])[0]
-                    time[n] = np.maximum(time[n], moved)
         return near.first(count), nodes[:count], time[:count], known[:count]
 
     def _risen(self, queries: Array, growth: tuple[float, ...], bound: Bounds) -> tuple[Stencil, Array, Array, Mask]:
