@@ -70,8 +70,7 @@ class Family:
     axis coordinates), natural logarithms, each an array that broadcasts. work: (shape, formats) -> Work. scale: weight
     of each site coordinate in distances between sites. link: True for collectives, whose time the link bounds. growth:
     power by which the bound grows with each site coordinate; () where it hardly grows. split: the site coordinates that
-    become smaller where more devices share the operator, each with the power by which the first axis shrinks with it;
-    () for GEMMs, whose thousands of sites are read as measured.
+    become smaller where more devices share the operator, each with the power by which the first axis shrinks with it.
     """
 
     name: str
@@ -239,7 +238,17 @@ def _latent(name: str, keys: tuple[str, ...], along: str, place: Place, work: Co
 
 
 _FAMILIES = (
-    Family("gemm", ("m", "n", "k"), ("n", "k"), ("m",), _gemm_place, _gemm_work, (1.0, 1.0), growth=(1.0, 1.0)),
+    Family(
+        "gemm",
+        ("m", "n", "k"),
+        ("n", "k"),
+        ("m",),
+        _gemm_place,
+        _gemm_work,
+        (1.0, 1.0),
+        growth=(1.0, 1.0),
+        split=((0, 0.0), (1, 0.0)),
+    ),
     Family(
         "grouped_gemm",
         ("tokens", "hidden", "inter", "experts", "top_k", "ep", "tp"),

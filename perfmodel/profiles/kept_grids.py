@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from perfmodel.arrays import Array, Index, Mask, row_keys
 from perfmodel.profiles.grid import ONE_POINT, Axes, Grids
 from perfmodel.profiles.monotone import Bounds
-from perfmodel.profiles.table import Rising, Splits, Table
+from perfmodel.profiles.shares import Splits
+from perfmodel.profiles.table import Rising, Table
 
 #: Most cells that are kept. Chosen: they take some 100 MB; 12,000 measured cases of 60 devices ask for a tenth.
 MOST_CELLS = 4_000_000

@@ -17,16 +17,18 @@ combination of fixed sizes (n and k of a GEMM; heads and head size of attention)
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Hashable
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from perfmodel.arrays import Array, Codes, Index, Mask, common_shape, different, widened
+from perfmodel.profiles.envelope import Envelope
 from perfmodel.profiles.grid import EDGE_TOLERANCE, LEAST_OCTAVES, OCTAVE, Cells, Grids, line_in_bound, on_grid
 from perfmodel.profiles.monotone import Bounds, rising
+from perfmodel.profiles.shares import Splits, hold, with_relatives
 from perfmodel.profiles.stencil import Stencil, stencil
 from perfmodel.vocabulary import BASIS_CODE
 
@@ -37,13 +39,6 @@ _MEASURED, _INTERPOLATED, _EXTRAPOLATED = (
 #: Factors that mix the coordinates of a site into one number, so that different sites differ. Chosen: the first is
 #: 1/p of the plastic number p (M. Roberts, R2 low-discrepancy sequence), irrational, so grid values do not collide.
 _MIX_LINEAR, _MIX_SQUARE = 0.7548776662466927, 0.01
-
-
-#: Octaves up to which a share of an operator is compared with the whole: one of two or four devices. Chosen: with one,
-#: experts on Arc Pro B60 still rise from four devices to eight; a third would double the sites that are read once.
-SHARED_OCTAVES = 2
-#: Ways in which devices share an operator: (site coordinate, power by which the first axis shrinks with it) each.
-Splits = tuple[tuple[int, float], ...]
 
 
 class Sites(NamedTuple):
@@ -70,30 +65,8 @@ class Rising(NamedTuple):
     time: Array
 
 
-class _Sites(NamedTuple):
-    """Hold U sites, and the wholes of which some of them are a share.
-
-    queries: (U, d) logarithms. wholes: (which sites are a share, (U,); how far the whole of each lies along the first
-    axis, in logarithm; the wholes) each.
-    """
-
-    queries: Array
-    wholes: tuple[tuple[Mask, float, _Sites], ...]
-
-    def every(self) -> Iterator[Array]:
-        """Yield the sites themselves, then their wholes, those of each way to share after one another."""
-        yield self.queries
-        for _, _, whole in self.wholes:
-            yield from whole.every()
-
-
-class _Shares(NamedTuple):
-    """Hold shares of some of U sites: numbers of these, the sites of the shares, and how far each site lies along the
-    first axis of its share, in logarithm."""
-
-    rows: Index
-    queries: Array
-    by: Array
+#: How a table is read: growth, bound and split of `Table.rising`.
+Read = tuple[tuple[float, ...], Bounds, Splits]
 
 
 @dataclass(frozen=True)
@@ -110,6 +83,7 @@ class Table:
     axes: tuple[Array, ...]
     values: Cells
     known: Mask
+    _envelopes: dict[Hashable, Envelope] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def read(self, site: list[Array], axis: list[Array], growth: tuple[float, ...] = ()) -> tuple[Array, Codes]:
         """Return ln(utilisation) and its basis code (measured, interpolated, extrapolated) at the given coordinates.
@@ -137,50 +111,44 @@ class Table:
         longer than the whole that it is a part of, where that was measured; and beyond the range of sites, the whole
         takes no less than the largest share that was measured.
         """
-        sites, shares = self._with_wholes(queries, split, SHARED_OCTAVES), self._largest_shares(queries, split)
-        asked = [*sites.every(), *(share.queries for share in shares)]
-        near, nodes, every, known = self._risen(np.concatenate(asked), growth, bound)  # one call for all is quicker
-        times = iter(np.split(every, np.cumsum([len(some) for some in asked])[:-1]))
-        time = self._capped(sites, times)
-        for share, shorter in zip(shares, times, strict=True):
-            for row, (n, by) in enumerate(zip(share.rows, share.by, strict=True)):
-                time[n] = np.maximum(time[n], moved_along(shorter[row][None], self.axes[0], by)[0])
-        count = len(queries)
-        nodes = nodes[:count]
-        return Rising(near.first(count), nodes - time, known[:count], nodes, time)
+        read = growth, bound, split
+        if len(split) == self.sites.shape[1]:
+            near, nodes, time, known = self._between_sites(queries, read)
+        elif split:
+            near, nodes, time, known = self._beside_relatives(queries, read)
+        else:
+            near, nodes, time, known = self._risen(queries, growth, bound)
+        return Rising(near, nodes - time, known, nodes, time)
 
-    def _with_wholes(self, queries: Array, split: Splits, octaves: int) -> _Sites:
-        """Return U sites with the wholes of which they are a share, within the range of sites.
+    def _between_sites(self, queries: Array, read: Read) -> tuple[Stencil, Array, Array, Mask]:
+        """Return what `_risen` does, with ln(time) no longer than that of any larger measured site and no shorter than
+        that of any smaller one; past the range of sites it is compared with the site at the border."""
+        growth, bound, _ = read
+        near, nodes, time, known = self._risen(queries, growth, bound)
+        time = self._envelope(bound).hold(queries, time)
+        low, high = self.sites.min(axis=0), self.sites.max(axis=0)
+        for border, choose in ((np.maximum(queries, low), np.minimum), (np.minimum(queries, high), np.maximum)):
+            past = np.abs(border - queries).max(axis=1) > EDGE_TOLERANCE
+            if past.any():
+                time[past] = choose(time[past], self._between_sites(border[past], read)[2])
+        return near, nodes, time, known
 
-        octaves: most doublings of a share.
-        """
-        wholes: list[tuple[Mask, float, _Sites]] = []
-        for coordinate, power in split if octaves else ():
-            other, high = np.array(queries), self.sites[:, coordinate].max() + EDGE_TOLERANCE
-            other[:, coordinate] += OCTAVE
-            within = other[:, coordinate] <= high
-            if within.any():
-                wholes.append((within, power * OCTAVE, self._with_wholes(other[within], split, octaves - 1)))
-        return _Sites(queries, tuple(wholes))
-
-    def _largest_shares(self, queries: Array, split: Splits) -> list[_Shares]:
-        """Return the largest shares that were measured of those of U sites that lie beyond the range of sites."""
-        found: list[_Shares] = []
-        for coordinate, power in split:
-            beyond = queries[:, coordinate] - self.sites[:, coordinate].max()
-            rows = np.flatnonzero(beyond > EDGE_TOLERANCE)
-            if len(rows):
-                other = np.array(queries[rows])
-                other[:, coordinate] -= beyond[rows]
-                found.append(_Shares(rows, other, -power * beyond[rows]))
+    def _envelope(self, bound: Bounds) -> Envelope:
+        """Return the bounds of ln(time) by the measured sites themselves, which are made once."""
+        found = self._envelopes.get(bound.formats)
+        if found is None:
+            time = rising(bound.at_nodes(self.sites, self.axes) - self.values, self.known)
+            found = self._envelopes[bound.formats] = Envelope.of(self.sites, time)
         return found
 
-    def _capped(self, sites: _Sites, times: Iterator[Array]) -> Array:
-        """Return ln(time) of sites, at most that of their wholes; times: by themselves, in the order of `every`."""
-        time = next(times)
-        for rows, by, whole in sites.wholes:
-            time[rows] = np.minimum(time[rows], moved_along(self._capped(whole, times), self.axes[0], by))
-        return time
+    def _beside_relatives(self, queries: Array, read: Read) -> tuple[Stencil, Array, Array, Mask]:
+        """Return what `_risen` does, with ln(time) held to that of wholes, and beyond the sites to that of shares."""
+        growth, bound, split = read
+        sites, halves = with_relatives(queries, split, self.sites)
+        near, nodes, time, known = self._risen(sites, growth, bound)
+        hold(time, halves, self.axes[0])
+        count = len(queries)
+        return near.first(count), nodes[:count], time[:count], known[:count]
 
     def _risen(self, queries: Array, growth: tuple[float, ...], bound: Bounds) -> tuple[Stencil, Array, Array, Mask]:
         """Return neighbours, ln(bound), ln(time) that never falls along an axis, and where it rests on a measurement,
@@ -228,24 +196,6 @@ class Table:
             offset.sum(axis=1).reshape(along), np.asarray(grids - earlier, float), octaves.reshape(along)
         )
         return near, grids + more, known
-
-
-def moved_along(log_time: Array, axis: Array, by: float) -> Array:
-    """Return ln(time) of U grids at places further along their first axis, (U, A1[, A2]); by: how far, in logarithms.
-
-    Past the end of the axis, time grows in proportion.
-
-    >>> moved_along(np.array([[0.0, 1.0, 1.5]]), np.array([0.0, 1.0, 2.0]), 0.5).tolist()
-    [[0.5, 1.25, 2.0]]
-    """
-    if by == 0.0 or len(axis) == 1:
-        return log_time + (by if len(axis) == 1 else 0.0)
-    place = axis + by
-    right = np.clip(np.searchsorted(axis, place), 1, len(axis) - 1)
-    share = np.clip((place - axis[right - 1]) / (axis[right] - axis[right - 1]), 0.0, 1.0)
-    past = np.maximum(place - axis[-1], 0.0)
-    share, past = (v.reshape(-1, *(1 for _ in log_time.shape[2:])) for v in (share, past))
-    return log_time[:, right - 1] * (1.0 - share) + log_time[:, right] * share + past
 
 
 def basis_of(inside: Mask, on_point: Mask, exact: Mask, outside: Mask, which: Index) -> Codes:
