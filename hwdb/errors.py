@@ -34,12 +34,13 @@ class UnknownKey(InputError):
 
 
 class SeveralDevices(InputError):
-    """A name says how many devices there are, where one device is asked for: "8x H100".
+    """A name says how many devices there are, where one device is asked for: "8x H100", "2x DGX H100".
 
-    device: name of the device. count: how many.
+    device: name of the device. count: how many in all. machine: the node or type of cloud instance that holds them, ""
+    where none is named.
     """
 
-    def __init__(self, text: str, device: str, count: int) -> None:
+    def __init__(self, text: str, device: str, count: int, machine: str = "") -> None:
         super().__init__(
             f"device {text!r} is {count} of {device}; give {device}, and their number where it is asked for (--tp, "
             f"--pp and --replicas of a deployment, --on {device}={count} or stock of a plan), or the type of a cloud "
@@ -47,6 +48,7 @@ class SeveralDevices(InputError):
         )
         self.device = device
         self.count = count
+        self.machine = machine
 
 
 class UnknownName(InputError):
