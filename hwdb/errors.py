@@ -55,12 +55,21 @@ class UnknownName(InputError):
     """A name that is not known; the message offers the nearest known ones, or all where they are few.
 
     what: kind of name ("device"). known: names to choose from. hint: text added to the message. near: the names that
-    are offered, where better ones are known than those that look alike.
+    are offered, where better ones are known than those that look alike. others: other words for the known names, which
+    are offered where they look alike and do not count.
     """
 
-    def __init__(self, what: str, name: str, known: Iterable[str], hint: str = "", near: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        what: str,
+        name: str,
+        known: Iterable[str],
+        hint: str = "",
+        near: Iterable[str] = (),
+        others: Iterable[str] = (),
+    ) -> None:
         names = list(known)
-        near = list(near) or nearest(name, names)
+        near = list(near) or nearest(name, [*names, *others])
         offer = f"did you mean {' or '.join(repr(n) for n in near)}?" if near else _known(names)
         super().__init__(f"unknown {what} {name!r}; {offer}" + (f" {hint}" if hint else ""))
         self.nearest = near
