@@ -15,7 +15,6 @@ from perfmodel.workload.traces.parsed import Parsed
 from perfmodel.workload.traces.trace import Trace
 from perfmodel.workload.traces.units import in_seconds
 
-
 #: Share of requests that arrive with another one from which whole seconds are told. Chosen: fewer move no mean much.
 SHARED_SECONDS = 0.1
 
@@ -58,8 +57,8 @@ def _coarse(arrival: Array) -> tuple[str, ...]:
     if len(times) == 1 or together < SHARED_SECONDS or (arrival != np.floor(arrival)).any():
         return ()
     return (
-        f"times are in whole seconds, and {100.0 * together:.0f} % of the requests share theirs (up to {times.max()} at "
-        "once): as bursts they wait longer than requests that are spread over the second",
+        f"times are in whole seconds, and {100.0 * together:.0f} % of the requests share theirs (up to {times.max()} "
+        "at once): as bursts they wait longer than requests that are spread over the second",
     )
 
 
