@@ -302,8 +302,8 @@ def slice_hint(text: str) -> str:
     if not _MIG.search(text.lower()):
         return ""
     return (
-        '(a MIG slice is described in a file of your own: like = "h100-sxm", and its share of peaks, memory and '
-        "bandwidth; --hwdb DIR, folders in [hardware])"
+        '(a MIG slice is described in a file of your own: like = "h100-sxm", and its share of peaks, memory, '
+        "bandwidth and power; --hwdb DIR, folders in [hardware])"
     )
 
 
