@@ -34,12 +34,13 @@ class UnknownKey(InputError):
 
 
 class SeveralDevices(InputError):
-    """A name says how many devices there are, where one device is asked for: "8x H100".
+    """A name says how many devices there are, where one device is asked for: "8x H100", "2x DGX H100".
 
-    device: name of the device. count: how many.
+    device: name of the device. count: how many in all. machine: the node or type of cloud instance that holds them, ""
+    where none is named.
     """
 
-    def __init__(self, text: str, device: str, count: int) -> None:
+    def __init__(self, text: str, device: str, count: int, machine: str = "") -> None:
         super().__init__(
             f"device {text!r} is {count} of {device}; give {device}, and their number where it is asked for (--tp, "
             f"--pp and --replicas of a deployment, --on {device}={count} or stock of a plan), or the type of a cloud "
@@ -47,18 +48,28 @@ class SeveralDevices(InputError):
         )
         self.device = device
         self.count = count
+        self.machine = machine
 
 
 class UnknownName(InputError):
     """A name that is not known; the message offers the nearest known ones, or all where they are few.
 
     what: kind of name ("device"). known: names to choose from. hint: text added to the message. near: the names that
-    are offered, where better ones are known than those that look alike.
+    are offered, where better ones are known than those that look alike. others: other words for the known names, which
+    are offered where they look alike and do not count.
     """
 
-    def __init__(self, what: str, name: str, known: Iterable[str], hint: str = "", near: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        what: str,
+        name: str,
+        known: Iterable[str],
+        hint: str = "",
+        near: Iterable[str] = (),
+        others: Iterable[str] = (),
+    ) -> None:
         names = list(known)
-        near = list(near) or nearest(name, names)
+        near = list(near) or nearest(name, [*names, *others])
         offer = f"did you mean {' or '.join(repr(n) for n in near)}?" if near else _known(names)
         super().__init__(f"unknown {what} {name!r}; {offer}" + (f" {hint}" if hint else ""))
         self.nearest = near

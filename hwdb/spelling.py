@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from hwdb.counts import Counted, counted
 from hwdb.errors import InputError, SeveralDevices, nearest
 from hwdb.tomlfile import Table, read_toml
 
@@ -24,14 +25,13 @@ _MEMORY = re.compile(r"(\d+)(?:gb|gib|g)")
 _MEMORY_TYPE = re.compile(r"(?:hbm|gddr|lpddr)\d\w?")
 #: Cores, also in brackets, and what /proc/cpuinfo prints around the name of a processor: generation and clock.
 _CORES = re.compile(r"\(\d+-core[^)]*\)|\d+-core\b(?: cpu\b)?|\bcpu @ [\d.]+ ?ghz|\b\d+(?:st|nd|rd|th) gen\b")
-_COUNTED = re.compile(r"(\d{1,4}) ?[x*] ?(\D.+|\d{4}.*)|(.+?) ?(?:[x*]|(?<=\w):) ?(\d{1,4})")
-#: "HGX B200 8-GPU", "H100, 4 GPUs".
-_GPUS = re.compile(r"(.+?)[ ,-]+(\d{1,4})[ -]?(?:gpu|npu|card)s?")
 #: Slices of TPUs: chips, or for v4 and v5p two TensorCores a chip (Google Cloud TPU documentation).
 _SLICE = re.compile(r"(?:tpu[ -]?)?(v4|v5p|v5e|v5litepod|v6e|tpu7x)-(\d{1,5})")
 _OF_CORES = ("v4", "v5p")
 #: What Apple calls the computers that hold a chip.
 _COMPUTERS = re.compile(r"^(?:apple[ -]?)?(?:macbook[ -]?(?:pro|air)|mac[ -]?(?:mini|studio|pro)|imac)[ -]+(?=m\d)")
+#: A slice of a device that NVIDIA's MIG cuts off: "H100 3g.40gb", "MIG-1g.10gb".
+_MIG = re.compile(r"\bmig\b|\b\d+g\.\d+gb\b")
 #: A size of memory without its unit, at the end: "A100-80".
 _BARE_SIZE = re.compile(r"(.*[a-z].*)[-_ ](\d{2,3})")
 #: Characters from which on a word of a name tells a device, or a family.
@@ -41,6 +41,8 @@ _LONGEST = 200
 
 #: (sizes of memory that are printed for a device, in GB; type of memory), by its name.
 MemoryOf = Callable[[str], tuple[frozenset[int], str]]
+#: (device, how many of them) of the node or type of cloud instance that a name means, None where it means none.
+MachineOf = Callable[[str], tuple[str, int] | None]
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ class _Words:
     words: dict[str, str]
     aliases: dict[str, str]
     several: dict[str, tuple[str, ...]]
+    machines: frozenset[str]
 
 
 @cache
@@ -82,6 +85,7 @@ def _words() -> _Words:
         words={key: words.text(key) for key in words.values},
         aliases={form: _alias(aliases.table(key)) for key in aliases.values for form in _plain(key, noise)},
         several={form: several.texts(key) for key in several.values for form in _plain(key, noise)},
+        machines=frozenset(top.texts("machines")),
     )
 
 
@@ -154,9 +158,10 @@ def _form_apart(word: str) -> tuple[str, ...]:
 class Spellings:
     """The names of a hardware database, ready to find devices by other spellings."""
 
-    def __init__(self, names: Iterable[str], memory_of: MemoryOf) -> None:
+    def __init__(self, names: Iterable[str], memory_of: MemoryOf, machine_of: MachineOf) -> None:
         self._known = {name: taken_apart(name) for name in names}
         self._memory_of = memory_of
+        self._machine_of = machine_of
 
     def find(self, text: str) -> str:
         """Return the name of the device that `text` means, "" where it means none.
@@ -210,28 +215,43 @@ class Spellings:
         return nearest(text, found or ends or kin, most) or list(dict.fromkeys(found or ends or kin))[:most]
 
     def _of_several(self, text: str) -> str:
-        """Return ""; raise `SeveralDevices` where a name says how many devices there are: "8x H100", "H100 x8"."""
+        """Return ""; raise `SeveralDevices` where a name says how many devices there are: "8x H100", "2x DGX H100"."""
         part = _SLICE.fullmatch(text.strip().lower())
         if part:
             generation, number = part.group(1).removeprefix("tpu"), int(part.group(2))
             chips, rest = divmod(number, 2 if generation in _OF_CORES else 1)
-            raise self._counted(text, self.find(f"tpu {generation.replace('v5litepod', 'v5e')}"), 0 if rest else chips)
-        gpus = _GPUS.fullmatch(text.strip().lower())
-        counted = None if gpus else _COUNTED.fullmatch(text.strip().lower())
-        asked, count = gpus.groups() if gpus else ("", "")
-        if counted:
-            asked, count = counted.group(2) or counted.group(3), counted.group(1) or counted.group(4)
-        name = self.find(asked) if asked else ""
-        if name:
-            raise self._counted(text, name, int(count))
+            device = self.find(f"tpu {generation.replace('v5litepod', 'v5e')}")
+            raise _several(text, SeveralDevices(text, device, 0 if rest else chips))
+        for part in counted(text):
+            each = self._each(text, part)
+            if each is not None:
+                raise _several(text, SeveralDevices(text, each.device, part.number * each.count, each.machine))
         return ""
 
-    @staticmethod
-    def _counted(text: str, name: str, count: int) -> InputError:
-        """Return the error for a name that says how many devices there are, to be raised; count: 0 for no whole one."""
-        if not count:
-            return InputError(f"device {text!r} is no whole number of {name} above 0; give {name}")
-        return SeveralDevices(text, name, count)
+    def _each(self, text: str, part: Counted) -> SeveralDevices | None:
+        """Return what each of those is that the name `text` counts: a machine, a device; None for neither.
+
+        Raises `InputError` for machines that may hold four devices or eight.
+        """
+        name = part.name
+        machine = None if part.of_devices else self._machine_of(name)
+        if machine is not None:
+            return SeveralDevices(text, *machine, machine=name)
+        try:
+            device = self.find(name)
+        except SeveralDevices as several:
+            return several
+        if (
+            device
+            and not part.of_devices
+            and not self._alias(name)
+            and _words().machines & set(_SEPARATORS.split(name))
+        ):
+            raise InputError(
+                f"device {text!r} does not say how many {device} each machine holds; give {device} and how many there "
+                f"are in all, as in {device}=16, or a node of `hw list --nodes`"
+            )
+        return SeveralDevices(text, device, 1) if device else None
 
     def _fits(self, name: str, own: Spelling, asked: Spelling) -> bool:
         """Return whether a device has the core, the forms, the memory and its type that a name asks for."""
@@ -264,6 +284,27 @@ class Spellings:
     def _ambiguous(text: str, fitting: list[str]) -> InputError:
         """Return the error for a name that fits several devices, to be raised by the caller."""
         return InputError(f"device {text!r} may mean {', '.join(sorted(fitting))}; give one of these names")
+
+
+def _several(text: str, several: SeveralDevices) -> InputError:
+    """Return the error for a name that says how many devices there are, to be raised; 0 is no whole number of them."""
+    if not several.count:
+        return InputError(f"device {text!r} is no whole number of {several.device} above 0; give {several.device}")
+    return several
+
+
+def slice_hint(text: str) -> str:
+    """Return how a slice that MIG cuts off a device is described; "" for a name that asks for none.
+
+    >>> bool(slice_hint("H100 3g.40gb")), slice_hint("h100")
+    (True, '')
+    """
+    if not _MIG.search(text.lower()):
+        return ""
+    return (
+        '(a MIG slice is described in a file of your own: like = "h100-sxm", and its share of peaks, memory, '
+        "bandwidth and power; --hwdb DIR, folders in [hardware])"
+    )
 
 
 def _holds(core: str, word: str) -> bool:

@@ -70,6 +70,20 @@ class Hwdb:
 
         return same_name(name, self.node_names())
 
+    def machine(self, name: str) -> tuple[str, int] | None:
+        """Return (device, how many) of the node or type of cloud instance that `name` means; None where it means none.
+
+        >>> load().machine("DGX H100"), load().machine("H100")
+        (('h100-sxm', 8), None)
+        """
+        from hwdb.instances import instance_called
+
+        instance = instance_called(name) if name not in self._files["node"] else None
+        if instance is not None:
+            return instance.device, instance.count
+        node = self.node_called(name)
+        return (self.node(node).device, self.node(node).count) if node else None
+
     def device(self, name: str) -> Device:
         """Return the device called `name`, in any spelling that means one device ("RTX 4090", "p5.48xlarge").
 
@@ -98,7 +112,10 @@ class Hwdb:
             instance = instance_of_family(name)
             meant = instance.device if instance else ""
         if not meant or meant not in self._files["device"]:
-            raise UnknownName("device", name, self._files["device"], OWN_HARDWARE, self._spellings().near(name))
+            from hwdb.spelling import slice_hint
+
+            hint = slice_hint(name) or OWN_HARDWARE
+            raise UnknownName("device", name, self._files["device"], hint, self._spellings().near(name))
         if instance is not None:
             return instance.as_device(self.device(meant), name)
         return replace(self.device(meant), reading=f"{name}: {meant}")
@@ -108,7 +125,7 @@ class Hwdb:
         if self._by_spelling is None:
             from hwdb.spelling import Spellings
 
-            self._by_spelling = Spellings(self._files["device"], self._printed_memory)
+            self._by_spelling = Spellings(self._files["device"], self._printed_memory, self.machine)
         return self._by_spelling
 
     def _printed_memory(self, name: str) -> tuple[frozenset[int], str]:

@@ -213,5 +213,5 @@ def storage(name: str) -> Format:
     if key not in FORMATS:  # "UD": dynamic types of Unsloth
         key = gguf_format(key.removeprefix("ud_")) or _SQUASHED.get(key, key)
     if key not in FORMATS:
-        raise UnknownName("number format", name, [*FORMATS, *ALIASES], COMMON)
+        raise UnknownName("number format", name, FORMATS, COMMON, others=ALIASES)
     return FORMATS[key]

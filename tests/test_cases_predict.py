@@ -104,7 +104,8 @@ def test_a_frame_keeps_its_types_and_its_index() -> None:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"", "not a CSV table"),
+        (b"", "the file is empty; give a CSV"),
+        (b" \n", "the file is empty"),
         (b"\xff\xfe\x00\x01\x02", "byte 0 is not UTF-8"),
         (b"model,isl\nx,5\n", "lacks the column device; it has model, isl"),
         (b"a,b\n1,2\n", "lacks the column model and device"),
@@ -660,3 +661,15 @@ def test_a_power_limit_below_idle_is_refused_by_row() -> None:
     found = predict(pd.DataFrame(table))
     assert "10 W is not above the 71 W that h100-sxm draws idle" in found["error"][0]
     assert list(found["error"][1:]) == ["", ""]
+
+
+def test_spaces_around_the_names_of_columns_do_not_matter(tmp_path: Path) -> None:
+    rows = {
+        "a": "model,device,isl,osl\nQwen/Qwen3-8B,l4,100,10\n",
+        "b": "model, device , isl, osl\nQwen/Qwen3-8B,l4,100,10\n",
+    }
+    frames = []
+    for name, text in rows.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        frames.append(predict(tmp_path / name))
+    assert frames[0].equals(frames[1])

@@ -205,6 +205,35 @@ def test_columns_that_are_not_read_are_told_once(tmp_path: Path, capsys: pytest.
     assert text.count("column 'ngl' is not read; its input is called host_weights") == 1
 
 
+@pytest.mark.parametrize(
+    ("ttft", "tpot"), [("TTFT (ms)", "mean TPOT [ms]"), ("TTFT_ms", "Average tpot ms"), (" ttft_ms ", "TPOT-ms")]
+)
+def test_measured_values_are_read_as_people_spell_them(
+    ttft: str, tpot: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def table(first: str, second: str) -> str:
+        path = tmp_path / "own.csv"
+        heading = f"model,device,isl,osl,concurrency,power_cap_w,decode_note,{first},{second}"
+        path.write_text(f"{heading}\nmeta-llama/Llama-3.1-8B,h100-sxm,512,128,8,500,,40,8\n", encoding="utf-8")
+        return str(path)
+
+    wanted = _rows(["calibrate", table("ttft_ms", "tpot_ms"), "--json"], capsys)
+    assert _rows(["calibrate", table(ttft, tpot), "--json"], capsys) == wanted
+    assert cli.main(["calibrate", table(ttft, tpot)]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert f"column {tpot!r} is read as tpot_ms" in text
+    assert "'power_cap_w' is not read" not in text
+    assert cli.main(["calibrate", table("TTFT (ms)", "TPOT (s)")]) == 0
+    assert "column 'TPOT (s)' is not read; measured values are ttft_ms" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_result_of_another_tool_says_which_table_to_write(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "locust.csv"
+    path.write_text("Type,Name,Request Count,Average Response Time\nPOST,/v1,200,1134\n", encoding="utf-8")
+    assert cli.main(["calibrate", str(path), *OWN]) == 2
+    assert "CSV table with the columns model, device, isl, osl, concurrency, and measured" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", [["calibrate", "{table}", *OWN], ["predict", "{table}"]])
 def test_a_table_as_a_spreadsheet_with_decimal_commas_writes_it_is_read_as_its_csv(
     command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]

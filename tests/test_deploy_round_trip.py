@@ -274,3 +274,9 @@ def test_a_closed_loop_is_checked_with_its_clients_and_not_at_a_rate(tmp_path: P
         assert told in words
         assert ("--request-rate" in words) is ("rate" in load)
         assert ("Autoscaling: " in words) is ("rate" in load)  # an autoscaler follows a rate
+
+
+def test_an_empty_plan_is_said_to_be_empty(tmp_path: Path) -> None:
+    (tmp_path / "plan.json").write_text("", encoding="utf-8")
+    with pytest.raises(InputError, match="the file is empty, as where nothing qualifies"):
+        read_plan(tmp_path / "plan.json")

@@ -10,7 +10,7 @@ import pytest
 
 import cli
 import hwdb
-from hwdb import InputError, UnknownName
+from hwdb import InputError, SeveralDevices, UnknownName
 from hwdb.instances import instances
 from hwdb.spelling import taken_apart
 from search.fleet import plan_fleet
@@ -152,10 +152,48 @@ def test_a_name_is_taken_apart() -> None:
         "8×H100",
         "HGX H100 8-GPU",
         "H100, 8 GPUs",
+        "8 H100s",
+        "H100 (8x)",
+        "H100 (x8)",
+        "h100-8x",
+        "2x 4xH100",
+        "2 nodes of 4x H100",
+        "DGX H100 x1",
+        "1x p5.48xlarge",
     ],
 )
 def test_a_number_of_devices_is_told_apart_from_the_device(text: str) -> None:
     with pytest.raises(InputError, match="is 8 of h100-sxm; give h100-sxm"):
+        hwdb.device(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "device", "count", "machine"),
+    [
+        ("2x DGX H100", "h100-sxm", 16, "dgx h100"),
+        ("4 DGX H100", "h100-sxm", 32, "dgx h100"),
+        ("2x GB200 NVL72", "gb200", 144, "gb200 nvl72"),
+        ("3x g5.12xlarge", "a10g", 12, "g5.12xlarge"),
+        ("2x HGX B200 8-GPU", "b200-sxm", 16, ""),
+        ("2x DGX Spark", "gb10", 2, ""),
+        ("2 L40S", "l40s", 2, ""),
+        ("2x 8xH100", "h100-sxm", 16, ""),
+    ],
+)
+def test_a_number_of_machines_is_one_of_all_their_devices(text: str, device: str, count: int, machine: str) -> None:
+    with pytest.raises(SeveralDevices) as raised:
+        hwdb.device(text)
+    assert (raised.value.device, raised.value.count, raised.value.machine) == (device, count, machine)
+
+
+def test_machines_of_an_unknown_number_of_devices_are_refused() -> None:
+    with pytest.raises(InputError, match=r"2x HGX H100.* how many h100-sxm each machine holds"):
+        hwdb.device("2x HGX H100")
+
+
+@pytest.mark.parametrize("text", ["H100 3g.40gb", "NVIDIA H100 80GB HBM3 MIG 1g.10gb", "MIG-1g.5gb"])
+def test_a_slice_of_a_device_says_how_it_is_described(text: str) -> None:
+    with pytest.raises(UnknownName, match='MIG slice is described in a file of your own: like = "h100-sxm"'):
         hwdb.device(text)
 
 
@@ -283,6 +321,14 @@ def test_a_scenario_takes_spellings_for_devices_nodes_stock_and_prices(scenario:
     assert offer.devices == ("rtx-4090", "h100-sxm")
     assert offer.stock == {"rtx-4090": 2, "h100-sxm": 8}
     assert offer.usd_per_hour == {"l40s": 1.5}
+
+
+def test_a_number_of_machines_is_one_of_their_devices_and_a_price_is_shared(scenario: Path) -> None:
+    text = SCENARIO.replace("H100 = 8", '"p5.48xlarge" = 2').replace('"NVIDIA L40S" = 1.5', '"p5.48xlarge" = 55.0')
+    scenario.write_text(text, encoding="utf-8")
+    offer = load_scenario(scenario).offer
+    assert offer.stock == {"rtx-4090": 2, "h100-sxm": 16}
+    assert offer.usd_per_hour == pytest.approx({"h100-sxm": 55 / 8})
 
 
 def test_two_spellings_of_one_device_are_no_two_entries(scenario: Path) -> None:

@@ -61,6 +61,47 @@ def test_parameters_agree_with_published_totals(name: str) -> None:
 # ---------------------------------------------------------------- counted by hand
 
 
+def test_plamo2_has_the_matrices_of_its_own_code() -> None:
+    """The shapes are those of vllm-project/vllm vllm/model_executor/models/plamo2.py."""
+    config = {
+        **shape(2048, 8192, 16, 16, 1, 100_000, model_type="plamo2", hidden_size_per_head=128, mamba_num_heads=32),
+        "mamba_d_state": 64,
+        "mamba_d_conv": 4,
+        "mamba_step": 2,
+        "attention_window_size": 2048,
+        "full_attention_idx": [1, 3],
+        "max_position_embeddings": 32_768,
+    }
+    spec = read_config(config)
+    inner, rank = 32 * 128, 128
+    mamba = 2048 * 2 * inner + 4 * inner + inner * (rank + 2 * 64) + rank * 32 + inner * 2048 + 3 * 32 + rank + 2 * 64
+    attention = 2048 * (16 + 2) * 128 + 16 * 128 * 2048 + 17 * 128
+    every = 3 * 2048 * 8192 + 4 * 2048
+    assert spec.parameters() == 8 * mamba + 8 * attention + 16 * every + 2048 + 100_000 * 2048
+    assert spec.kv_bytes_per_token() == 8 * 2 * 128 * BF16
+    assert spec.state_bytes() == 8 * (32 * 128 * 64 + 3 * inner) * BF16
+    full, local = (spec.kv_bytes(length) / length / (2 * 128 * BF16) for length in (2048, 204_800))
+    assert (full, local) == pytest.approx((8, 2 + 6 / 100))  # six of eight layers keep 2,048 tokens
+
+
+def test_queries_of_low_rank_are_computed_whole_by_every_device() -> None:
+    """Step3: q_down to 2,048, then 64 heads of 256 (arXiv:2507.19427)."""
+    spec = read_config(PUBLISHED["step3"][1])
+    mixer = spec.blocks[0].mixer
+    assert mixer is not None
+    parts = {(p.gemm, p.k, p.n, p.shard) for p in mixer.projections(7168)}
+    wanted = {("qkv", 7168, 2048, "replicated"), ("qkv", 7168, 512, "kv"), ("q_up", 2048, 64 * 256, "column")}
+    assert parts == wanted | {("o", 64 * 256, 7168, "row")}
+    assert spec.parameters() / 1e9 == pytest.approx(316, rel=0.01)
+
+
+def test_a_file_of_another_name_names_its_model(tmp_path: Path) -> None:
+    text = json.dumps(shape(256, 512, 2, 4, 4, 1000, model_type="llama"))
+    for name, wanted in (("step3.json", "step3"), ("config.json", tmp_path.name)):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        assert read_config(tmp_path / name).name == wanted
+
+
 @pytest.mark.parametrize(
     ("name", "billions", "kv_bytes"),
     [

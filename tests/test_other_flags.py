@@ -37,6 +37,33 @@ def test_flags_of_other_tools_are_told(words: list[str], here: str, capsys: pyte
     assert f"Here it is {here}" in " ".join(capsys.readouterr().err.split())
 
 
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("tensor-parallel-size=2", "--tp states it here"),
+        ("--kv-cache-dtype=fp8", "--kv states it here"),
+        ("dp=2", "unknown key 'dp'; --dp-attention states it here"),
+        ("enforce-eager=true", "unknown key 'enforce_eager'; graph_capture states it here"),
+        ("block-size=32", "known keys: chunked_prefill"),
+        ("=3", "'=3' has no key; write KEY=VALUE"),
+        ("max_num_seqs", "'max_num_seqs' has no value; write KEY=VALUE"),
+    ],
+)
+def test_settings_that_have_another_place_are_told(setting: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["estimate", "Qwen/Qwen3-8B", "--device", "h100-sxm", f"--engine-setting={setting}"]) == 2
+    assert told in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("setting", ["--max-num-seqs=2", "max-num-seqs=2", "max_num_seqs=2"])
+def test_settings_are_read_as_the_flags_of_engines_write_them(setting: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["estimate", "Qwen/Qwen3-8B", "--device", "h100-sxm", "--concurrency", "8", "--csv"]
+    assert main([*words, "--max-num-seqs", "2"]) == 0
+    wanted = capsys.readouterr().out
+    assert main([*words, f"--engine-setting={setting}"]) == 0
+    assert capsys.readouterr().out == wanted
+    assert main([*words, "--engine-setting", "--enable-prefix-caching=False"]) == 0
+
+
 def test_short_spellings_of_other_tools_are_read(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["estimate", "Qwen/Qwen3-8B", "--device", "h100-sxm", "-tp", "2", "--csv"]) == 0
     short = capsys.readouterr().out

@@ -79,7 +79,7 @@ def test_the_screen_says_what_is_counted() -> None:
         assert "limit" not in said
     limited = planned(BY_NODE, "power_kw = 40", rate=20.0)
     said = power_note(limited, limited.rows())
-    assert "The limit of 40 kW is one on the mean draw, not on the rated power" in said
+    assert "The limit of 40 kW bounds the mean draw, not the rated power" in said
     assert f"{limited.row(limited.best)['rated_power_kw']:.3g} kW for rank 1" in said
     mixed = planned(f'{BY_NODE}\ndevices = ["l40s"]', rate=20)
     said = power_note(mixed, mixed.rows())

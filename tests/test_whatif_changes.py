@@ -365,7 +365,7 @@ def test_two_plans_are_compared(path: Path, tmp_path: Path, said: Any) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "not JSON"),
+        ("", "the file is empty, as where nothing qualifies"),
         ("{}", "no list of candidates"),
         ("[1]", "no list of candidates"),
         ("[]", "nothing qualifies"),

@@ -228,6 +228,17 @@ def test_two_columns_for_one_length_are_refused(tmp_path: Path) -> None:
 # -- failed requests ------------------------------------------------------------------------------------------------
 
 
+def test_whole_seconds_that_requests_share_are_told(tmp_path: Path) -> None:
+    """Times to the millisecond, and whole seconds with one request each, are no bursts."""
+    texts = {}
+    for name, times in (("shared", [i // 4 for i in range(40)]), ("alone", range(40)), ("fine", np.arange(40) * 0.25)):
+        rows = "".join(f"{float(t):g},100,10\n" for t in times)
+        (tmp_path / name).write_text(f"arrival_s,input_tokens,output_tokens\n{rows}", encoding="utf-8")
+        texts[name] = read_trace(tmp_path / name).remarks
+    assert texts == {"shared": texts["shared"], "alone": (), "fine": ()}
+    assert "whole seconds, and 100 % of the requests share theirs (up to 4 at once)" in texts["shared"][0]
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_failed_requests_of_burstgpt_are_dropped_and_counted(tmp_path: Path, seed: int) -> None:
     arrival, prompt, output = requests(seed)

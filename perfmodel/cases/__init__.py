@@ -6,7 +6,7 @@ from perfmodel.cases.case_groups import Group, Pool, group_load, group_pools, gr
 from perfmodel.cases.column_spelling import read_columns
 from perfmodel.cases.evaluate import aggregated
 from perfmodel.cases.evaluate import evaluate as estimate_group
-from perfmodel.cases.other_names import unread_columns
+from perfmodel.cases.other_names import column_remarks, unread_columns
 from perfmodel.cases.prediction import predict, sensitivities
 from perfmodel.cases.read import Cases, cases_of, read_cases
 from perfmodel.cases.settings import Settings, settle
@@ -23,6 +23,7 @@ __all__ = [
     "Settings",
     "aggregated",
     "cases_of",
+    "column_remarks",
     "columns",
     "estimate_group",
     "group_load",

@@ -75,6 +75,8 @@ def read_cases(path: str | Path) -> Cases:
     import pandas as pd
 
     text = infile.read_table_text(path, "CSV table", "give a CSV (or .csv.gz) with a header line")
+    if not text.strip():
+        raise InputError(f"{path}: the file is empty; give a CSV (or .csv.gz) with a header line")
     text = with_commas(text, str(path))
     check_fields(text, str(path))
     try:
@@ -86,6 +88,7 @@ def read_cases(path: str | Path) -> Cases:
 
 def cases_of(frame: pd.DataFrame, path: str = "table") -> Cases:
     """Turn a frame whose cells are all text into cases; `path` is what messages call it. See `read_cases`."""
+    frame = frame.rename(columns=lambda name: str(name).strip())  # "model, device" has a space before the second
     written = {new: old for old, new in read_columns(frame.columns).items()}
     _check_columns(frame, written, path)
     rows = len(frame)
@@ -159,7 +162,7 @@ def _numbers(cases: Cases, name: str, column: Column) -> Array:
     shown = cells.to_numpy(dtype=object)
     cases.refuse(given & np.isnan(values), (f"{name} {c!r} is no number" for c in shown))
     values = np.where(given, values, np.nan)
-    wrong = np.isfinite(values) & (values < column.least) | np.isinf(values)
+    wrong = values < column.least
     cases.refuse(wrong, (f"{name} {c} is out of range; give {column.least:g} or more" for c in shown))
     large = values > LARGEST_NUMBER
     cases.refuse(large, (f"{name} {c} is out of range; give at most {LARGEST_NUMBER:g}" for c in shown))

@@ -127,7 +127,7 @@ def engine(name: str = PLAIN, version: str = "") -> Engine:
     if key not in known:
         _check_modelled(name, key)
         hint = f"(families: {', '.join(families())}; or give the path of an engine TOML file)"
-        raise UnknownName("engine", name, [*known, *_aliases()], hint)
+        raise UnknownName("engine", name, known, hint, others=_aliases())
     key = _fork(key, version) if version else key
     chosen = _shipped(key)
     if not version or chosen.family != key:

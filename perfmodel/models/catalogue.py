@@ -14,7 +14,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
-from hwdb import InputError, UnknownName
+from hwdb import InputError, UnknownName, nearest
 from hwdb.errors import check_name
 from hwdb.tomlfile import Table, read_toml
 from perfmodel.arrays import NAN
@@ -104,9 +104,9 @@ def _typed(name: str) -> ModelSpec:
         why = why or unestimated(name)
         if why:
             raise InputError(f"model {name!r}: {why}")
-        near = _resolver().family(name)
+        near = nearest(name, _resolver().family(name))
         hint = "(perfmodel models list has all; or give the path to its config.json)"
-        raise UnknownName("model", name, near or names(), hint=_OF_DRAFTS if draft else hint)
+        raise UnknownName("model", name, names(), _OF_DRAFTS if draft else hint, near)
     return _as_read(name, reading)
 
 

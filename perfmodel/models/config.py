@@ -44,7 +44,8 @@ def read_config(config: str | Path | Mapping[str, Any], name: str = "") -> Model
         beside = path.with_name(path.name.replace("config.json", "hf_quant_config.json"))
         if "quantization_config" not in values and beside != path and beside.exists():
             values = {**values, "quantization_config": read_json(beside).get("quantization")}
-        name = name or str(values.get("_name_or_path") or path.parent.name or path.stem)
+        own = path.parent.name if path.name.startswith("config.json") else path.stem  # "step3.json" names the model
+        name = name or str(values.get("_name_or_path") or own or path.stem)
     return read_mapping(values, place, name or place)
 
 

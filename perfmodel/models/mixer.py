@@ -26,7 +26,8 @@ class Mixer:
         head_dim, value_dim: size of a query/key head, and of a value head.
         window: tokens a query may see; inf for full attention. For `chunked` the window starts at a multiple of itself.
         q_rank, kv_rank, rope_dim: MLA's ranks of compressed queries and KV, and size of its decoupled rotary part
-            (DeepSeek-V2, arXiv:2405.04434). q_rank 0: queries are projected directly. head_dim = nope + rope.
+            (DeepSeek-V2, arXiv:2405.04434). q_rank 0: queries are projected directly. head_dim = nope + rope. Queries
+            of grouped attention have a rank in multi-matrix factorization attention (Step3, arXiv:2507.19427).
         bias, output_bias: biases of the input projections (Q, K, V) and of the output projection.
         gated: queries carry an output gate of the same size (Qwen3-Next); latent attention a gate of the values' size
             (Kimi K3). Of the kind `linear`: the decay differs by channel, by a matrix of full rank (Ling's hybrids).
@@ -45,6 +46,7 @@ class Mixer:
         o_rank, o_groups: rank and groups of the low-rank output projection (kind `compressed`).
         dt_rank: rank of the time step of a Mamba-1 layer (arXiv:2312.00752), whose B, C and time step are projected
             from the convolved input; 0 for Mamba-2 (kind `ssm`).
+        dt_by_head: such a layer has one time step per head, as Mamba-2 has, not one per channel (PLaMo 2).
         decay_rank, gate_rank: ranks of the decay per channel and of the output gate of Kimi delta attention
             (arXiv:2510.26692); decay_rank 0 is one decay per head, gate_rank 0 a gate of full rank (kind `linear`).
         side_inputs, side_outputs: widths of low-rank matrices beside attention, from the model's width and back to it
@@ -79,6 +81,7 @@ class Mixer:
     o_rank: int = 0
     o_groups: int = 1
     dt_rank: int = 0
+    dt_by_head: bool = False
     decay_rank: int = 0
     gate_rank: int = 0
     side_inputs: int = 0
@@ -113,9 +116,13 @@ class Mixer:
         queries = self.heads * self.head_dim * (2 if self.gated else 1)
         keys = self.kv_heads * self.head_dim if self.shared_projection else self.kv_values
         cached = Projection(gemm="qkv", k=hidden, n=keys, shard="kv", bias=self.bias)
+        first = Projection(gemm="qkv", k=hidden, n=queries, shard="column", bias=self.bias)
+        if self.q_rank:  # every device computes the shared queries, and its own heads from them
+            first = Projection(gemm="qkv", k=hidden, n=self.q_rank, shard="replicated", bias=self.bias)
         return (
-            Projection(gemm="qkv", k=hidden, n=queries, shard="column", bias=self.bias),
+            first,
             *(() if self.reuses_kv else (cached,)),
+            *((Projection(gemm="q_up", k=self.q_rank, n=queries, shard="column"),) if self.q_rank else ()),
             Projection(gemm="o", k=self.heads * self.value_dim, n=hidden, shard="row", bias=self.output_bias),
         )
 
@@ -201,7 +208,9 @@ class Mixer:
             rank = self.dt_rank
             return (
                 Projection(gemm="mixer_x", k=values, n=rank + 2 * self.head_dim, shard="row"),
-                Projection(gemm="mixer_dt", k=rank, n=values, shard="column", bias=True),
+                Projection(
+                    gemm="mixer_dt", k=rank, n=self.heads if self.dt_by_head else values, shard="column", bias=True
+                ),
             )
         return tuple(
             Projection(gemm=name, k=rank, n=values, shard="column")

@@ -105,7 +105,7 @@ def lengths(name: str) -> LengthStats:
     for own, stats in _all().items():
         if key in (own, *(alias.lower() for alias in stats.aliases)):
             return stats
-    raise UnknownName("data set", name, [*_all(), *(alias for s in _all().values() for alias in s.aliases)])
+    raise UnknownName("data set", name, _all(), others=[alias for s in _all().values() for alias in s.aliases])
 
 
 @cache

@@ -51,7 +51,7 @@ def predict_command(
     Prints CSV. A case that cannot be predicted says why in its column `error`; the others are predicted all the same.
     """
     from perfmodel import predict
-    from perfmodel.cases import read_columns, unread_columns
+    from perfmodel.cases import column_remarks
     from perfmodel.user_calibration import read_adjustments
     from search.output import progress_bar, write_predictions
 
@@ -61,10 +61,6 @@ def predict_command(
     own = () if calibration is None else read_adjustments(calibration)
     with progress_bar("predicting") as update:
         frame = predict(cases, hwdb=output.database(), adjustments=own, progress=update, psu=psu)
-    read = read_columns(frame.columns)
-    for name, column in unread_columns(frame.columns).items():
-        if name in read:
-            typer.echo(f"note: column {name!r} is read as {column}", err=True)
-            continue
-        typer.echo(f"note: column {name!r} is not read and changes no answer; its input is called {column}", err=True)
+    for remark in column_remarks(frame.columns):
+        typer.echo(f"note: {remark}", err=True)
     write_predictions(frame, target, as_json=form == "json")

@@ -95,7 +95,7 @@ def target_called(name: str) -> str:
     key = name.strip().lower()
     target = OTHER_NAMES.get(key, key)
     if target not in TARGETS:
-        raise UnknownName("target", name, [*TARGETS, *OTHER_NAMES], f"({', '.join(TARGETS)})")
+        raise UnknownName("target", name, TARGETS, f"({', '.join(TARGETS)})", others=OTHER_NAMES)
     return target
 
 

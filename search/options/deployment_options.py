@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
-from hwdb import InputError, UnknownName
+from hwdb import InputError, UnknownKey, UnknownName
 from search.options.words import COUNT, NAME, SHARE, TOKENS, ModelName
 
 if TYPE_CHECKING:
@@ -142,7 +142,10 @@ class EngineOptions:
     ] = None
     engine_setting: Annotated[
         list[str] | None,
-        typer.Option(metavar="KEY=VALUE", help="Any other key of a scenario's [engine], or own word; repeatable."),
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="Any other key of [engine] in a scenario, or the engine's flag for it; repeatable.",
+        ),
     ] = None
     calibration: Annotated[
         Path | None,
@@ -162,31 +165,53 @@ class EngineOptions:
 
         model: name of the model that is served, by which factors of own benchmarks hold in full or in part.
         """
-        from hwdb.tomlfile import Table
-        from search.scenario import with_settings
-
-        given: dict[str, Any] = {}
-        for text in self.engine_setting or ():
-            key, equals, value = text.partition("=")
-            if not equals:
-                raise InputError(
-                    f"--engine-setting {text!r} has no value; write KEY=VALUE, as in chunked_prefill=false"
-                )
-            given[key.strip()] = _value(value.strip())
-        if self.gpu_memory_utilization is not None:
-            given["gpu_memory_utilization"] = self.gpu_memory_utilization
-        engine = with_settings(engine, Table(given, "--engine-setting")) if given else engine
+        engine = self._with_settings(engine)
         if self.calibration is None:
             return engine
         from perfmodel.user_calibration import read_adjustments
 
         return engine.adjusted_by(read_adjustments(self.calibration), model)
 
+    def _with_settings(self, engine: Engine) -> Engine:
+        """Return `engine` with the settings of `--engine-setting` and `--gpu-memory-utilization`."""
+        from hwdb.tomlfile import Table
+        from search.scenario import with_settings
+
+        given = dict(_setting(text) for text in self.engine_setting or ())
+        if self.gpu_memory_utilization is not None:
+            given["gpu_memory_utilization"] = self.gpu_memory_utilization
+        try:
+            return with_settings(engine, Table(given, "--engine-setting")) if given else engine
+        except UnknownKey as unknown:
+            here = _called_here(unknown.key)
+            if not here:
+                raise
+            raise InputError(f"{unknown if unknown.near else unknown.problem}; {here} states it here") from None
+
+
+def _called_here(word: str) -> str:
+    """Return the option, or else the key of `[engine]`, that a setting of an engine is called here; "" for none."""
+    from perfmodel import glossary
+
+    meant = [e for e in glossary.entries() if word in map(glossary.plain, (e.name, *e.others))]
+    options = [f"--{e.name.replace('_', '-')}" for e in meant if "flag" in e.places]
+    return next(iter([*options, *(e.name for e in meant if "[engine]" in e.places)]), "")
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    """Return key and value of one `--engine-setting`; dashes as in flags ("--max-num-seqs=64") do not matter."""
+    key, equals, value = text.partition("=")
+    key = key.strip().lstrip("-").replace("-", "_")
+    if not equals or not key:
+        lacks = "value" if key else "key"
+        raise InputError(f"--engine-setting {text!r} has no {lacks}; write KEY=VALUE, as in chunked_prefill=false")
+    return key, _value(value.strip())
+
 
 def _value(text: str) -> bool | int | float | str:
     """Return the value of an engine setting as TOML has it: true or false, a number, or else text."""
-    if text in ("true", "false"):
-        return text == "true"
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
     for kind in (int, float):
         try:
             return kind(text)

@@ -72,8 +72,8 @@ class OfferOptions:
         list[str] | None,
         typer.Option(
             metavar="DEVICE[=N]",
-            help="Hardware on offer, and how many are on hand: h100-sxm, h200-sxm=32, 8xH100, or a node such as "
-            "dgx-h100; repeatable (default with MODEL: every device with a known price).",
+            help="Hardware on offer, and how many are on hand: h100-sxm, h200-sxm=32, 8xH100, or whole nodes: "
+            "dgx-h100, p5.48xlarge=2; repeatable (default with MODEL: every device with a known price).",
         ),
     ] = None
     engine: Annotated[
@@ -113,18 +113,43 @@ class OfferOptions:
         devices, nodes, stock = list[str](), list[str](), dict[str, float]()
         for text in (part.strip() for given in self.on or () for part in given.split(",")):
             name, _, amount = text.partition("=")
-            node = "" if name in database.names() else database.node_called(name)
-            try:
-                device = database.node(node).device if node else database.device(name).name
-            except SeveralDevices as several:
-                device, name, amount = several.device, several.device, amount or str(several.count)
-            (nodes if node else devices).append(node or name)
-            if amount:
-                number = _on_hand(text, amount)
-                if stock.setdefault(device, number) != number:
-                    raise InputError(f"--on {text}: {stock[device]:g} of {device} are on hand already; give one number")
+            offered = _offered(name, database)
+            (nodes if offered.machine else devices).append(offered.machine or offered.name)
+            number = _on_hand(text, amount) * offered.each if amount else offered.count
+            if number and stock.setdefault(offered.device, number) != number:
+                on_hand = f"{stock[offered.device]:g} of {offered.device}"
+                raise InputError(f"--on {text}: {on_hand} are on hand already; give one number")
         told = {"devices": devices, "nodes": nodes, "stock": stock}
         return {key: value or None for key, value in told.items()}
+
+
+@dataclass(frozen=True)
+class _Offered:
+    """What one name of `--on` offers.
+
+    name: as it is written to the scenario. device: what is offered in the end. each: devices of a machine, 1 for a
+    device. count: devices that the name itself says are there, 0 where it says none. machine: node or type of cloud
+    instance, "" for a device.
+    """
+
+    name: str
+    device: str
+    each: int = 1
+    count: int = 0
+    machine: str = ""
+
+
+def _offered(name: str, database: Hwdb) -> _Offered:
+    """Return what a name offers: a device, a machine that is paid for as a whole, or a number of either."""
+    machine = None if name in database.names() else database.machine(name)
+    if machine is not None:
+        device, each = machine
+        return _Offered(name, device, each, machine=database.node(name).name)
+    try:
+        return _Offered(name, database.device(name).name)
+    except SeveralDevices as several:
+        held = database.node(several.machine).name if several.machine else ""
+        return _Offered(several.device, several.device, count=several.count, machine=held)
 
 
 def bounds_of(slo: SloOptions) -> Tables:

@@ -345,11 +345,11 @@ def power_note(plan: Plan, rows: Sequence[Mapping[str, Any]]) -> str:
     text = f"Power: the devices' mean draw at this load{counted_hosts}{whole}{overhead}{without}"
     if not np.isfinite(limits.power):
         return f"{text}."
-    bound = f"The limit of {number(limits.power / 1e3)} kW is one on the {POWER_IS[limits.power_basis]}"
+    bound = f"The limit of {number(limits.power / 1e3)} kW bounds the {POWER_IS[limits.power_basis]}"
     rated = f" ({number(plan.columns['rated_power_kw'][plan.best])} kW for rank 1)" if plan.feasible else ""
     if limits.power_basis == "rated":
         return f"{text}. {bound}{rated}."
-    return f'{text}. {bound}, not on the rated power{rated}; power_basis = "rated" in [limits] makes it one on that.'
+    return f'{text}. {bound}, not the rated power{rated}; power_basis = "rated" in [limits] bounds that instead.'
 
 
 def question(plan: Plan) -> str:

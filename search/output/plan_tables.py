@@ -196,7 +196,7 @@ def _print_ranking(
         columns.remove("basis")
     notes = [
         f"{ranking_note(plan)}.",
-        *([f"All rest on figures that are {bases[0]}."] if len(bases) == 1 else []),
+        *([_shared_basis(bases[0])] if len(bases) == 1 else []),
         *odds_note(rows),
         *price_note(rows),
         *account_note(rows),
@@ -235,6 +235,18 @@ def _beyond_the_list(rows: Sequence[dict[str, Any]]) -> list[str]:
     """Say in one line why rows below the list are shown; nothing where there are none. rows: those below the list."""
     texts = [f"rank {row['rank']} is the best of {row['best_of'].replace('; ', ' and of ')}" for row in rows]
     return [f"Among these, {'; '.join(texts)}."] if texts else []
+
+
+def _shared_basis(basis: str) -> str:
+    """Say what the times of all candidates rest on, and what that means, where it is the same for all.
+
+    >>> _shared_basis("roofline")
+    'Basis of all candidates: roofline. Peak arithmetic rate and bandwidth, at the efficiency of this kind of device.'
+    """
+    from perfmodel import glossary
+
+    meaning = next(entry.meaning for entry in glossary.explain(basis) if entry.kind == "basis")
+    return f"Basis of all candidates: {basis}. {meaning}"
 
 
 def _same_figures(rows: Sequence[dict[str, Any]]) -> list[str]:

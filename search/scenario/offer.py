@@ -58,7 +58,7 @@ def read_offer(top: Table, folder: Path, more_folders: tuple[str, ...] = ()) -> 
         nodes=tuple(n.name for n in nodes),
         stock=by_device(table, "stock", database, others),
         prices=table.text("prices", Offer.prices, choices=PRICES),
-        usd_per_hour=by_device(table, "usd_per_hour", database, others),
+        usd_per_hour=by_device(table, "usd_per_hour", database, others, shared=True),
         folders=folders,
         readings=readings,
     )
@@ -78,10 +78,11 @@ def _devices_of_fleet_options(top: Table) -> list[str]:
     return [str(o.get("device", "")) for o in options if isinstance(o, dict)] if isinstance(options, list) else []
 
 
-def by_device(table: Table, key: str, database: Hwdb, others: list[str]) -> dict[str, float]:
+def by_device(table: Table, key: str, database: Hwdb, others: list[str], *, shared: bool = False) -> dict[str, float]:
     """Read the inner table `key`: a number of at least 0 per device; empty where the key is absent.
 
-    others: names that may be given without being in the database.
+    A number of a node or a type of cloud instance is one of its devices: as many times as it has devices, or shared by
+    them (shared: the price of an instance). others: names that may be given without being in the database.
     """
     if key not in table:
         table.get(key, None)
@@ -92,7 +93,8 @@ def by_device(table: Table, key: str, database: Hwdb, others: list[str]) -> dict
         device = device_called(name, database) if name in others else relay(inner, name, database.device, name).name
         if device in values:
             raise inner.error(name, f"{device} is given twice, in two spellings; give it once")
-        values[device] = inner.number(name, least=0)
+        each = 1 if name in database.names() else (database.machine(name) or (device, 1))[1]
+        values[device] = inner.number(name, least=0) * (1 / each if shared else each)
     return values
 
 

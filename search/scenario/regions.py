@@ -64,7 +64,7 @@ def _region(table: Table, folder: Path, database: Hwdb, others: list[str]) -> Re
     found = Region(
         name=table.text("name"),
         price_factor=table.number("price_factor", 1.0, above=0),
-        usd_per_hour=by_device(table, "usd_per_hour", database, others),
+        usd_per_hour=by_device(table, "usd_per_hour", database, others, shared=True),
         stock=by_device(table, "stock", database, others),
         gco2_per_kwh=mean,
         gco2_hours=by_hour,

@@ -21,6 +21,8 @@ WAY_OUT = "write one with perfmodel plan SCENARIO.toml --json > FILE"
 def read_plan_rows(path: Path) -> list[dict[str, Any]]:
     """Return the rows of a plan that `perfmodel plan --json` wrote to `path`; `InputError` where it is no such file."""
     text = infile.read_text(path, "plan", WAY_OUT)
+    if not text.strip():
+        raise InputError(f"{path}: the file is empty, as where nothing qualifies; {WAY_OUT}")
     try:
         rows = jsonfile.parse(text)
     except json.JSONDecodeError as error:

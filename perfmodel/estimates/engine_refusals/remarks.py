@@ -130,12 +130,15 @@ def _assumed_acceptance(deployments: Deployments) -> NDArray[Any]:
 def _watts_rest_on(device: Device) -> str:
     """Say what the watts of a device rest on where no run of its architecture was measured; "" elsewhere."""
     if not np.isfinite(device.tdp):
-        return "watts are unknown: no power limit of this device is known; give its tdp in a device file"
+        return f"watts of {device.name} are unknown, as its power limit is; give its tdp in a device file"
     if is_known(device):
         return ""
     kind = memory_kind(device)
     like = f"of other devices with {kind}" if kind else "of other devices"
-    return f"watts are taken from measured runs {like}, as none of this architecture is known; their range is wider"
+    return (
+        f"watts of {device.name} are taken from measured runs {like}, as none of its architecture is known; their "
+        "range is wider"
+    )
 
 
 def _power_limits(deployments: Deployments) -> NDArray[Any]:

@@ -34,14 +34,19 @@ def decoder(c: Fields, family: Family) -> ModelSpec:
 
 
 def plain_attention(c: Fields, family: Family) -> Mixer:
-    """Return the attention of a layer that sees all tokens, with the norms, biases and gates of the family."""
+    """Return the attention of a layer that sees all tokens, with the norms, biases and gates of the family.
+
+    Keys: share_q_dim (Step3: rank of the queries, which have a norm).
+    """
     if family.attention == "latent":
         return latent_attention(c)
     bias, output = switch(c, family.bias), switch(c, family.output_bias)
     full = attention(c, head_norm=switch(c, family.head_norm), bias=bias, output_bias=output)
     rows = (full.heads + full.kv_heads) * full.head_dim if switch(c, family.row_norm) else 0
     gate = c.count("hidden_size") * full.heads if switch(c, family.head_gate) else 0
-    return replace(full, gated=switch(c, family.attention_gate), extra_parameters=full.extra_parameters + rows + gate)
+    rank = c.count("share_q_dim", default=0)
+    extra = full.extra_parameters + rows + gate + rank
+    return replace(full, gated=switch(c, family.attention_gate), q_rank=rank, extra_parameters=extra)
 
 
 def mixers(c: Fields, family: Family) -> list[Mixer]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from math import gcd
 
-from perfmodel.models.families.common import attention, dense_mlp, grouped, layer_count, model, reads
+from perfmodel.models.families.common import attention, dense_mlp, grouped, layer_count, model, reads, sliding
 from perfmodel.models.families.decoder import mlps
 from perfmodel.models.families.hybrid import mamba
 from perfmodel.models.families.latent import latent_attention
@@ -29,6 +29,8 @@ _CHANNELS = 64
 _MOST_FACTOR = 100.0
 #: Jamba's rank of the time step where a file leaves it out: the model's width over this, rounded up (JambaConfig).
 _DT_SHARE = 16
+#: Least rank of the time step in PLaMo 2 (vllm-project/vllm vllm/model_executor/models/plamo2.py).
+_LEAST_RANK = 64
 
 
 def attends(c: Fields, layers: int, *recurrent: str) -> list[bool]:
@@ -137,6 +139,44 @@ def jamba(c: Fields) -> ModelSpec:
     n = layer_count(c)
     mixers = [attention(c) if on else mamba1(c, normed=True) for on in attends(c, n, "mamba")]
     return model(c, grouped(zip(mixers, mlps(usual(c), Family()), strict=True)))
+
+
+@reads("plamo2", "Plamo2ForCausalLM")
+def plamo2(c: Fields) -> ModelSpec:
+    """Read the `config.json` of PLaMo 2 (arXiv:2509.04897): one layer of every `mamba_step` has attention, each an MLP.
+
+    The other layers project B, C and time steps from the convolved input, as Mamba-1, with heads as Mamba-2. Attention
+    has norms over the rows of queries and keys, and a window except in the layers of `full_attention_idx`.
+
+    Keys: hidden_size_per_head, mamba_num_heads, mamba_d_state, mamba_d_conv, mamba_step, attention_window_size,
+    full_attention_idx. Source: vllm-project/vllm vllm/model_executor/models/plamo2.py.
+    """
+    n, step = layer_count(c), c.count("mamba_step", default=2)
+    plain = attention(c.stating(head_dim=c.count("hidden_size_per_head")))
+    full = replace(plain, extra_parameters=(plain.heads + plain.kv_heads) * plain.head_dim)
+    local = sliding(full, c.count("attention_window_size")) if c.has("attention_window_size") else full
+    at = n - 1 if n <= step // 2 else step // 2
+    mixers = [
+        (full if i in c.items("full_attention_idx") else local) if i % step == at else _plamo_mamba(c) for i in range(n)
+    ]
+    return model(c, grouped(((mixer, dense_mlp(c)) for mixer in mixers), norms=4), tied=True)
+
+
+def _plamo_mamba(c: Fields) -> Mixer:
+    """Return a recurrent layer of PLaMo 2: decay, skip and time step per head, norms on time step, B and C."""
+    heads, state = c.count("mamba_num_heads"), c.count("mamba_d_state")
+    rank = max(_LEAST_RANK, c.count("hidden_size") // _DT_SHARE)
+    return Mixer(
+        kind="ssm",
+        heads=heads,
+        kv_heads=1,
+        head_dim=state,
+        value_dim=c.count("hidden_size_per_head"),
+        conv=c.count("mamba_d_conv"),
+        dt_rank=rank,
+        dt_by_head=True,
+        extra_parameters=2 * heads + rank + 2 * state,
+    )
 
 
 @reads("falcon_h1", "FalconH1ForCausalLM")

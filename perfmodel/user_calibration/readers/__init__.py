@@ -29,6 +29,8 @@ from perfmodel.user_calibration.readers.reader import ResultReader
 from perfmodel.user_calibration.run import MeasuredRun
 from perfmodel.workload.traces import Content, content_of
 
+#: Metrics that are named to those who write a table of their own.
+_STATED = ("ttft_ms", "tpot_ms", "e2e_ms", "output_tok_s")
 #: Formats, in the order in which a file is tried.
 READERS: tuple[ResultReader, ...] = (
     bench_serving.READER,
@@ -73,7 +75,9 @@ def runs_of(content: Content) -> list[MeasuredRun]:
             _refuse_broken(content)
         names = ", ".join(r.name for r in READERS)
         raise InputError(
-            f"{content.path}: a result of no known benchmark (fields: {content.listed()}); read are: {names}"
+            f"{content.path}: a result of no known benchmark (fields: {content.listed()}); read are: {names}; state a "
+            f"run of any other tool in a CSV table with the columns model, device, isl, osl, concurrency, and measured "
+            f"{', '.join(_STATED)}, as far as known"
         )
     return list(reader.read(content))
 

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from hwdb import InputError
-from perfmodel.cases import OUTPUT, columns, read_columns, unread_columns
+from perfmodel.cases import OUTPUT, column_remarks, columns, read_columns, unread_columns
+from perfmodel.user_calibration.readers.metric_spelling import ALSO, measured_columns
 from perfmodel.user_calibration.readers.reader import ResultReader, metrics, table_rows
 from perfmodel.user_calibration.run import METRICS, MeasuredRun
 from perfmodel.workload.traces import Content
-
-#: Other names of metrics: those with which plans and JSON write them.
-ALSO = {"served_request_rate_rps": "req_s"}
 
 
 def read_plain_csv(content: Content) -> Sequence[MeasuredRun]:
     """Read one run per row of a table."""
     known = {name for name, _, _ in columns()}
-    remarks = _remarks(content.fields)
-    spelled = {**ALSO, **read_columns(content.fields)}
+    names = [name.strip() for name in content.fields]
+    remarks = _remarks(names)
+    spelled = {**read_columns(names), **measured_columns(names)}
     runs: list[MeasuredRun] = []
     for place, row in table_rows(content):
         cells = {spelled.get(k.strip(), k).strip(): (v or "").strip() for k, v in row.items() if isinstance(k, str)}
@@ -35,18 +35,18 @@ def read_plain_csv(content: Content) -> Sequence[MeasuredRun]:
 
 def _remarks(names: Sequence[str]) -> tuple[str, ...]:
     """Return remarks on columns that are not read although they seem to mean an input or a measured value."""
-    meant, read = unread_columns(names), read_columns(names)
-    known, parts = {*METRICS, *ALSO, *OUTPUT, *meant}, {metric.split("_")[0] for metric in METRICS}
-    figures = [name for name in names if name not in known and name.lower().split("_")[0] in parts]
+    measured, parts = measured_columns(names), {metric.split("_")[0] for metric in METRICS}
+    inputs = {*(name for name, _, _ in columns()), *unread_columns(names)}
+    others = [name for name in names if name not in {*METRICS, *OUTPUT, *measured, *inputs}]
+    figures = [name for name in others if parts & set(re.findall("[a-z0-9]+", name.lower()))]
+    own = {*METRICS, *ALSO}
     return (
-        *(f"column {name!r} is read as {column}" for name, column in read.items()),
-        *(f"column {n!r} is not read; its input is called {column}" for n, column in meant.items() if n not in read),
+        *column_remarks([name for name in names if name not in measured]),
+        *(f"column {name!r} is read as {metric}" for name, metric in measured.items() if name not in own),
         *(f"column {name!r} is not read; measured values are {', '.join(METRICS[:6])} ..." for name in figures),
     )
 
 
 READER = ResultReader(
-    name="CSV table",
-    recognises=lambda c: c.kind == "table" and bool({*METRICS, *ALSO} & set(c.fields)),
-    read=read_plain_csv,
+    name="CSV table", recognises=lambda c: c.kind == "table" and bool(measured_columns(c.fields)), read=read_plain_csv
 )

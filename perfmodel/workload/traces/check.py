@@ -8,11 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwdb import InputError
+from perfmodel.arrays import Array
 from perfmodel.workload.traces.blocks import with_block_size
 from perfmodel.workload.traces.content import SHOWN
 from perfmodel.workload.traces.parsed import Parsed
 from perfmodel.workload.traces.trace import Trace
 from perfmodel.workload.traces.units import in_seconds
+
+#: Share of requests that arrive with another one from which whole seconds are told. Chosen: fewer move no mean much.
+SHARED_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -41,8 +45,21 @@ def checked(parsed: Parsed, path: str, asked: Asked) -> Trace:
     _check_start(parsed, path)
     parsed = _answered(parsed, path)
     parsed = in_seconds(parsed, path, asked.time_unit)
-    trace = replace(_ordered(parsed, path, asked.sort or parsed.unordered), remarks=parsed.remarks)
+    trace = _ordered(parsed, path, asked.sort or parsed.unordered)
+    trace = replace(trace, remarks=(*parsed.remarks, *_coarse(trace.arrival)))
     return replace(trace, arrival=trace.arrival - trace.arrival[0])
+
+
+def _coarse(arrival: Array) -> tuple[str, ...]:
+    """Return a remark where arrivals, seconds in order, are in whole seconds that many requests share, else nothing."""
+    _, times = np.unique(arrival, return_counts=True)
+    together = times[times > 1].sum() / len(arrival)
+    if len(times) == 1 or together < SHARED_SECONDS or (arrival != np.floor(arrival)).any():
+        return ()
+    return (
+        f"times are in whole seconds, and {100.0 * together:.0f} % of the requests share theirs (up to {times.max()} "
+        "at once): as bursts they wait longer than requests that are spread over the second",
+    )
 
 
 def _check_lengths(parsed: Parsed, path: str, longest: int) -> None:

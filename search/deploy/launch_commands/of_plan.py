@@ -110,8 +110,11 @@ def launch_of_row(row: Mapping[str, Any], version: str = "") -> Launch:
 def read_plan(path: str | Path, rank: int = 1, version: str = "") -> Launch:
     """Return the launch of the row with that rank in a file that `plan --json` has printed."""
     remedy = "give the output of `perfmodel plan SCENARIO --json`"
+    text = infile.read_text(path, "plan", remedy)
+    if not text.strip():
+        raise InputError(f"{path}: the file is empty, as where nothing qualifies; {remedy}")
     try:
-        rows = json.loads(infile.read_text(path, "plan", remedy))
+        rows = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not JSON: {error}; {remedy}") from None
     held = [r for r in (rows if isinstance(rows, list) else [rows]) if isinstance(r, dict)]
