@@ -29,6 +29,21 @@ def test_no_operator_takes_less_than_a_launch_and_longer_ones_stay() -> None:
     assert LaunchFloor(Roofline(), engine("mindie")).cost(demand, rows).time.tolist() == inner.time.tolist()
 
 
+def test_a_host_launches_no_operator_of_whole_step_graphs() -> None:
+    """vllm-ascend pull request 4526, Qwen3-32B on 8 910B3: 16.8 ms per token where a step is one graph."""
+    load = Workload(np.array([3500.0]), np.array([533.0]), arrival="closed", concurrency=1.0)
+    placed = deployments([hwdb.device("ascend-910b3")], tp=8)
+    parts = engine("vllm", "0.18")
+    whole = parts.configured(whole_step_graphs=True)
+    times = [
+        float(estimate(model("Qwen/Qwen3-32B"), load, placed, engine=e, costs=default(e)).tpot[0, 0]) * 1e3
+        for e in (parts, whole, whole.configured(graph_capture=False))
+    ]
+    assert times[1] == pytest.approx(16.8, rel=0.3)
+    assert times[0] > 2.5 * times[1]
+    assert times[2] == pytest.approx(times[0], rel=0.05)
+
+
 @pytest.mark.parametrize(
     ("device", "context", "seqs", "published_ms"),
     [("ascend-910c", 28_650.0, 1.0, 30.7), ("ascend-910b2", 245.0, 8.0, 29.8)],

@@ -17,6 +17,7 @@ from perfmodel.deployment.hand_over import HandOver
 from perfmodel.engines import Engine
 from perfmodel.engines.catalogue import engine
 from perfmodel.estimates.disaggregation.disaggregated import estimate_disaggregated, estimate_pools
+from perfmodel.estimates.disaggregation.pool_runs import share_met
 from perfmodel.estimates.disaggregation.kv_transfer import (
     HAND_OVER,
     HAND_OVER_IN_NODE,
@@ -176,9 +177,33 @@ def test_demand_beyond_either_pool_is_reported() -> None:
         assert found.saturated[0]
         assert np.isinf(found.ttft).all()
         assert one(found.request_rate) < workload.rate
-        brief = pair(workload.at(n_requests=1000.0))
-        backlog = 1000 / one(brief.request_rate) - 1000 / workload.rate
-        assert one(brief.latency.wait) == pytest.approx(backlog / 2, rel=0.3)
+        brief = pair(workload.at(n_requests=(count := 20_000.0)))  # more than the decode worker holds
+        backlog = count / one(found.request_rate) - count / workload.rate
+        assert one(brief.latency.wait) == pytest.approx(backlog / 2, rel=0.1)
+
+
+def test_no_more_requests_decode_than_a_run_has() -> None:
+    workload = lengths(500, 4000, rate=1.0)
+    endless = pair(workload)
+    assert not endless.saturated[0]
+    assert one(endless.running) > 60.0
+    counts = (1.0, 20.0, 200.0, 1e6)
+    runs = [pair(workload.at(n_requests=n)) for n in counts]
+    for count, found in zip(counts, runs, strict=True):
+        assert one(found.running) <= min(count, one(endless.running)) * (1 + 1e-6)
+        assert one(found.tpot) <= one(endless.tpot) * (1 + 1e-6)
+        # from the first arrival to the last answer
+        assert one(found.request_rate) <= count / (4000 * one(found.tpot))
+    lonely = pair(lengths(500, 4000, arrival="single"))
+    assert one(runs[0].tpot) == pytest.approx(one(lonely.tpot), rel=0.02)
+    assert one(runs[-1].tpot) == pytest.approx(one(endless.tpot), rel=0.02)
+
+
+@pytest.mark.parametrize(("stay", "spread"), [(3.0, 1.0), (1.0, 1.0), (1.0, 4.0), (1.0, 100.0)])
+def test_requests_of_a_run_meet_as_many_as_in_a_replay(stay: float, spread: float) -> None:
+    arrivals = (np.arange(2000) + 0.5) / 2000 * spread
+    together = np.maximum(stay - np.abs(arrivals[:, None] - arrivals), 0.0) / stay
+    assert float(share_met(np.array(stay), np.array(spread))) == pytest.approx(float(together.mean()), rel=1e-3)
 
 
 def test_the_wait_for_a_prompt_worker_is_that_of_a_queue() -> None:

@@ -143,6 +143,7 @@ SETTINGS = (
     Setting("chunked_prefill", "chunked_prefill", _flag),
     Setting("prefill_first", "prefill_first", _flag),
     Setting("graph_capture", "graph_capture", _flag),
+    Setting("whole_step_graphs", "whole_step_graphs", _flag, optional=True),
     Setting("overlap_scheduling", "overlap_scheduling", _flag),
     Setting("overlap_always", "overlap_always", _flag, optional=True),
     Setting("library_all_to_all", "library_all_to_all", _flag, optional=True),

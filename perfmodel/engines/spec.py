@@ -150,7 +150,9 @@ class Engine:
         launch_time: host seconds per kernel launched outside a captured graph; a step takes at least its launches.
         kernel_launches: (operator family, kernels launched per operator) where not 1; see `launches_of`.
         host_launches: (vendor, seconds): on devices of the vendor the host launches each operator of every step,
-            captured or not, and an operator takes at least that long.
+            captured in parts or not, and an operator takes at least that long.
+        whole_step_graphs: a decode step is one captured graph, of which the host launches no operator by itself: the
+            setting of an engine whose graphs hold parts of a step by default (vLLM on Ascend).
         graph_capture: decode steps are replayed from captured graphs, up to graph_seqs sequences.
         graph_counts_tokens: graph_seqs counts the tokens of a step, of which drafts give a sequence several.
         eager_launch_time: host seconds per operator of a step where no graph is captured at all (`eager_launch`).
@@ -265,6 +267,7 @@ class Engine:
     host_hand_over: float = NAN
     cut_pages: float = math.inf
     host_launches: tuple[tuple[str, float], ...] = ()
+    whole_step_graphs: bool = False
     draft_host_times: tuple[tuple[str, float], ...] = ()
     no_graphs: tuple[str, ...] = ()
     layer_split: bool = False
@@ -295,8 +298,12 @@ class Engine:
         return dict(self.draft_host_times).get(method, 0.0)
 
     def host_launch(self, vendor: str) -> float:
-        """Return the least seconds per operator on devices of `vendor` if the host launches each one there, else 0."""
-        return dict(self.host_launches).get(vendor, 0.0)
+        """Return the least seconds per operator on devices of `vendor` if the host launches each one there, else 0.
+
+        It is 0 too where decode steps are whole graphs; prompts, which it still launches, take longer than launches.
+        """
+        whole = self.whole_step_graphs and self.graph_capture
+        return 0.0 if whole else dict(self.host_launches).get(vendor, 0.0)
 
     def sampler_bytes(self, kind: str) -> float:
         """Return the bytes per row and vocabulary entry that warming up the sampler takes on devices of `kind`."""

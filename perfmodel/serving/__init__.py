@@ -24,7 +24,7 @@ from perfmodel.serving.closed_form import serve
 from perfmodel.serving.limits import MAX_RUNNING, MAX_UTILISATION, SATURATED_SHARE, TINY
 from perfmodel.serving.prefill_pool import PromptPool, prompt_pool
 from perfmodel.serving.queues.queueing import eased, opening_share, queue_variability, rising_root
-from perfmodel.serving.queues.run_waits import with_backlog
+from perfmodel.serving.queues.run_waits import mean_in_run, run_noise, with_backlog
 from perfmodel.serving.served import (
     MOST_GAIN,
     PACE_AT,
@@ -69,10 +69,12 @@ __all__ = [
     "decode_curve",
     "eased",
     "longest_gap",
+    "mean_in_run",
     "opening_share",
     "prompt_pool",
     "queue_variability",
     "rising_root",
+    "run_noise",
     "serve",
     "slots_limit",
     "with_backlog",

@@ -14,6 +14,7 @@ SWITCHES = (
     "chunked_prefill",
     "prefix_cache",
     "graph_capture",
+    "whole_step_graphs",
     "overlap_scheduling",
     "overlap_always",
     "pads_shards",

@@ -6,6 +6,7 @@ from functools import cache
 
 from perfmodel.costs.cost import CostModel
 from perfmodel.costs.cost_model_choice.fallback import Fallback, OnProcessors
+from perfmodel.costs.cost_model_choice.sparse_tables import BeyondSparse
 from perfmodel.costs.engine_effects.engine_factors import EngineFactors
 from perfmodel.costs.engine_effects.expert_exchange import ExpertExchange
 from perfmodel.costs.engine_effects.launch_floor import LaunchFloor
@@ -65,4 +66,4 @@ def _timed(framework: str, *, foreign: bool, shared: tuple[str, ...]) -> CostMod
     foreign, shared: as for `Calibrated`.
     """
     measured, related = Profiled(framework, shared=shared), Calibrated(framework, foreign=foreign, shared=shared)
-    return ExpertExchange(Fallback((measured, related, Roofline())))
+    return ExpertExchange(Fallback((BeyondSparse(measured, related), measured, related, Roofline())))

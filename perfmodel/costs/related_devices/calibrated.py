@@ -113,14 +113,14 @@ def donors(model: Calibrated, device: Device, family: str, want: Variant) -> tup
         if name in model.hidden or not apart < np.inf or not (model.foreign or _same_make(device, donor)):
             continue
         distance = apart + _format_gap(profile, family, want)
-        distance += 0.0 if link or _same_chip(device, donor) else _scarcity(profile, family)
+        distance += 0.0 if link or same_chip(device, donor) else scarcity(profile, family)
         if np.isfinite(distance):
             candidates.append((distance, name, donor, profile))
     found: list[Donor] = []
     for distance, _, donor, profile in sorted(candidates, key=lambda c: c[:2])[:MAX_DONORS]:
         # libraries are those of the vendor; the fastest experts of other chips (RTX, GB10) made runs no better
         prefills = donor.vendor == device.vendor and family in lookup.PREFILLS
-        shared = model.shared if prefills or _same_chip(device, donor) else ()
+        shared = model.shared if prefills or same_chip(device, donor) else ()
         choices = lookup.fitting(profile, family, want, model.framework, shared)
         for choice in choices or _substitute(profile, family, want, model):
             floor = shortest(choice.measured, family).least
@@ -192,7 +192,7 @@ def _same_make(device: Device, other: Device) -> bool:
 
 
 @lru_cache(maxsize=16384)
-def _same_chip(device: Device, other: Device) -> bool:
+def same_chip(device: Device, other: Device) -> bool:
     """Return whether two devices are one chip with other memory or links: equal rates in all types that both have.
 
     Few rows of such a device tell more than many of another, whose times have to be scaled by rates.
@@ -232,7 +232,7 @@ def _sixteen_bit(want: Variant) -> Variant:
     return Variant("bf16", "bf16", want.routing)
 
 
-def _scarcity(profile: store.Profile, family: str) -> float:
+def scarcity(profile: store.Profile, family: str) -> float:
     """Return what few rows in the largest table of `family` add to a donor's distance; 0 from `MIN_DONOR_ROWS` on."""
     rows = max((int(t["rows"]) for t in profile.run["table"] if t["family"] == family), default=1)
     return SPARSE_TABLE * max(float(np.log10(MIN_DONOR_ROWS / max(rows, 1))), 0.0)

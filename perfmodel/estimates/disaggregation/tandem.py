@@ -13,6 +13,7 @@ import numpy as np
 from perfmodel import equations as eq
 from perfmodel.arrays import Array, Mask, clipped
 from perfmodel.estimates.disaggregation.kv_transfer import Transfer
+from perfmodel.estimates.disaggregation.pool_runs import PoolRun, rate_of_run
 from perfmodel.estimates.estimation.estimator import Prepared
 from perfmodel.serving import (
     MAX_RUNNING,
@@ -30,10 +31,13 @@ from perfmodel.serving import (
     WaitShape,
     decode_curve,
     eased,
+    mean_in_run,
     opening_share,
     queue_variability,
     rising_root,
+    run_noise,
     slots_limit,
+    with_backlog,
 )
 from perfmodel.workload import RANKS, Load
 
@@ -72,8 +76,16 @@ class Tandem:
         """
         arriving = np.nan_to_num(self.demand.mean(self.transfer.seconds))
         full = np.maximum(self.later_tokens * self.curve.time[-1] + arriving, TINY)
-        most = np.minimum(MAX_UTILISATION * self.prompts.max_rate, self.workers * self.max_running / full)
+        decoded = np.where(self.holds_all, np.inf, self.workers * self.max_running / full)
+        most = np.minimum(MAX_UTILISATION * self.prompts.max_rate, decoded)
         return np.asarray(np.fmin(most, self.transfer.max_rate()))
+
+    @property
+    def holds_all(self) -> Mask:
+        """Return where the decode workers have room for all requests of a run that arrive at a rate, (N,)."""
+        if self.demand.arrival != "open":
+            return np.zeros(len(self.max_running), bool)
+        return np.asarray(self.demand.n_requests / self.workers <= self.max_running)
 
     def running(self, rate: Array) -> Array:
         """Return the sequences on one decode worker at `rate` requests/s per worker, (N,).
@@ -106,8 +118,12 @@ def serve_tandem(front: Prepared, back: Prepared, demand: Load, prompts: PromptP
     prefill = prompts.alone + (prompts.prefill_time(rate, wait) - prompts.times[0]) + handed_over + queued
     zero = np.zeros_like(prefill)
     ttft, tpot = prefill + wait + burst + request_time, zero + decode.wall / demand.accepted
-    if demand.arrival not in ("open", "offline"):
-        rate = population / demand.mean(ttft + np.maximum(demand.output - 1.0, 0.0) * tpot)  # Little's law
+    saturated, gains = _saturated(demand, rate), _gains(tandem, rate)
+    stay = demand.mean(ttft + np.maximum(demand.output - 1.0, 0.0) * tpot)
+    if demand.arrival == "open":
+        rate = rate_of_run(demand.n_requests, rate, stay)
+    elif demand.arrival != "offline":
+        rate = population / stay  # Little's law
     return Served(
         times=RequestTimes(ttft=ttft, tpot=tpot, wait=zero + wait, burst=zero + burst, prefill=prefill),
         steps=StepTimes(decode=decode.wall, mixed=decode.wall, interference=zero),
@@ -116,9 +132,9 @@ def serve_tandem(front: Prepared, back: Prepared, demand: Load, prompts: PromptP
         ),
         running=running,
         rate=rate,
-        saturated=_saturated(demand, rate),
+        saturated=saturated,
         waits=_waits(demand, rate, wait, burst),
-        gains=_gains(tandem, rate),
+        gains=gains,
     )
 
 
@@ -231,9 +247,14 @@ def _open_rate(tandem: Tandem) -> tuple[Array, Array, Array]:
     """Do as `_rate`, for arrivals at a given rate: all of them are served, up to what the pools can do."""
     demand = tandem.demand
     rate = np.minimum(demand.rate, tandem.max_rate())
-    wait = tandem.prompts.wait(rate, arrival_cv=demand.cv)
-    wait = wait + np.where(_saturated(demand, rate), backlog_wait(demand, rate), 0.0)
-    return rate, wait, tandem.running(rate / tandem.workers)
+    others = np.where(np.isfinite(demand.n_requests), np.maximum(demand.n_requests - 1.0, 0.0), np.inf)
+    steady = tandem.prompts.wait(rate, others, arrival_cv=demand.cv)
+    noise = run_noise(demand.n_requests, 1.0 / rate, np.square(demand.cv) + np.square(tandem.prompts.time_cv))
+    backlog = np.where(_saturated(demand, rate), backlog_wait(demand, rate), 0.0)
+    wait = with_backlog(backlog, mean_in_run(noise, steady))
+    per_worker, steady = demand.n_requests / tandem.workers, tandem.running(rate / tandem.workers)
+    run = PoolRun(per_worker, rate / tandem.workers, tandem.later_tokens, tandem.max_running)
+    return rate, wait, run.running(tandem.curve, steady)
 
 
 def backlog_wait(demand: Load, rate: Array) -> Array:

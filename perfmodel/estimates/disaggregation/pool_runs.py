@@ -1,0 +1,71 @@
+"""A finite run of requests that arrive at a rate, in a pool of decode workers: how many of them decode at once.
+
+A run of n requests never has more than n in the pool, however long they stay: benchmarks of a hundred requests at
+several per second end long before the pool is in equilibrium.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from perfmodel.arrays import Array
+from perfmodel.serving import TINY, DecodeCurve, rising_root
+
+#: Least sequences that are searched from.
+_LEAST_MET = 1e-6
+
+
+@dataclass(frozen=True)
+class PoolRun:
+    """Describe the requests of a run that go to one decode worker. Fields are (N,); infinite counts: no end.
+
+    count: how many. rate: requests/s at which they come to the pool. later_tokens: mean output tokens after the first.
+    max_running: sequences that the worker has room for.
+    """
+
+    count: Array
+    rate: Array
+    later_tokens: Array
+    max_running: Array
+
+    def running(self, curve: DecodeCurve, steady: Array) -> Array:
+        """Return the sequences that a request meets on average while it decodes, itself included, (N,).
+
+        It solves running = count x share met(later tokens x token time(running)).
+
+        curve: seconds per output token. steady: sequences in a run without end, which no finite run has more of, (N,).
+        """
+        finite = np.isfinite(self.count)
+        count = np.where(finite, self.count, 1.0)
+        spread = count / np.maximum(self.rate, TINY)
+
+        def ratio(running: Array) -> Array:
+            stay = self.later_tokens * curve.at(np.minimum(running, self.max_running))
+            return np.asarray(running / np.maximum(count * share_met(stay, spread), TINY))
+
+        most = np.maximum(np.minimum(count, self.max_running), 2.0 * _LEAST_MET)
+        found = rising_root(np.full_like(most, _LEAST_MET), most, ratio)
+        return np.where(finite, np.minimum(found, steady), steady)
+
+
+def share_met(stay: Array, spread: Array) -> Array:
+    """Return the mean share of a run's requests that one of them meets at a time, (N,).
+
+    Derived: two requests that arrive evenly within `spread` seconds and stay for `stay` are in the pool together for
+    max(0, stay - d), d apart; d has the density 2 (spread - d) / spread^2. Divided by `stay` the mean over both is
+    1 - spread / (3 stay) where all stay longer than they take to arrive, and s (1 - s / 3) with s = stay / spread else.
+    """
+    brief = np.minimum(stay / np.maximum(spread, TINY), 1.0)
+    return np.where(stay >= spread, 1.0 - spread / (3.0 * np.maximum(stay, TINY)), brief * (1.0 - brief / 3.0))
+
+
+def rate_of_run(count: Array, rate: Array, stay: Array) -> Array:
+    """Return the requests/s of a run from its first arrival to its last answer, (N,); `rate` for runs without end.
+
+    stay: mean seconds of a request from its arrival to the end of its answer, (N,).
+    """
+    finite = np.isfinite(count)
+    count = np.where(finite, count, 1.0)
+    return np.where(finite, count / (count / np.maximum(rate, TINY) + stay), rate)
