@@ -56,7 +56,7 @@ class Replica:
         self.sending = {}  # sequences whose KV waits to be sent -> blocks
         self.users, self.unused = {}, OrderedDict()  # prefix hash -> users; resident but unused, oldest first
         self.end, self.step = INF, None
-        self.link = self.front = self.began = self.seen = 0.0
+        self.link = self.front = self.began = self.seen = self.streamed = 0.0
         self.used_most = 0
         self.held_steps = -1  # decode steps since prompts are held back for more, -1: none is
         self.late = []  # sequences whose first or last token was made just now, where clients get it a step later
@@ -170,10 +170,13 @@ class Reference:
             replica.end = ready
 
     def boundary(self, replica, time):
-        replica.seen = time
+        replica.seen = out = time
         if replica.step is not None:
             decoding, fresh = replica.step
             replica.step = None
+            tokens = (len(decoding) + len(fresh)) * replica.policy.streaming_token
+            replica.streamed = max(replica.streamed, time) + tokens
+            out = max(time, replica.streamed - tokens / 2)
             self.end_step(replica, decoding, fresh, time)
             if replica.policy.schedules_ahead and any(s.emitted < s.output for s in replica.running if s.emitted):
                 replica.seen = replica.began
@@ -182,6 +185,8 @@ class Reference:
             self.appear(self.sequences[self.pending.pop(0)[1]], time)
         self.plan(replica, time)
         handed = replica.end if replica.step is not None else time
+        if replica.policy.streaming_token > 0 and replica.pool.role == "both":
+            handed = out
         for sequence, which in replica.late:
             setattr(sequence, which, handed)
             if which == "finish":
@@ -204,7 +209,9 @@ class Reference:
 
     @staticmethod
     def late(replica):
-        return replica.policy.hands_on_late and replica.pool.role != "prefill"
+        policy = replica.policy
+        streamed = policy.streaming_token > 0 and replica.pool.role == "both"
+        return streamed or (policy.hands_on_late and replica.pool.role != "prefill")
 
     def end_step(self, replica, decoding, fresh, time):
         ending = []

@@ -131,10 +131,12 @@ MAY_IMPORT = {
         "prefill_pool": "limits step_times",
         "served": "step_times",
         "adapter_slots": "limits served",
+        "streaming": "limits served step_times",
         "fixed_concurrency": "limits own_process queues served step_times",
         "offline_batches": "limits queues served step_times",
         "open_loops": "limits offline_batches own_process queues served step_times",
-        "closed_form": "adapter_slots fixed_concurrency limits offline_batches open_loops queues served step_times",
+        "closed_form": "adapter_slots fixed_concurrency limits offline_batches open_loops queues served step_times "
+        "streaming",
     },
     "perfmodel.estimates": {
         "columns": "",

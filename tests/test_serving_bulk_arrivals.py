@@ -227,7 +227,7 @@ def test_steps_that_do_not_bend_up_are_the_line_through_the_outer_points() -> No
 @pytest.mark.parametrize(("prompt", "answer", "share"), [(200, 20, 0.6), (300, 12, 0.8)])
 def test_short_answers_wait_for_prompts_that_go_first_as_replayed(prompt: int, answer: int, share: float) -> None:
     placed = deployments([hwdb.device("h100-sxm")], tp=2)
-    by = engine("sglang").changed(front_end_token=0.0)  # of a server whose streaming process is no limit
+    by = engine("sglang")
     full = float(estimate(LLAMA, lengths(prompt, answer, concurrency=1024), placed, engine=by).request_rate[0])
     work = lengths(prompt, answer, rate=share * full, n_requests=2000, arrival="open")
     found = estimate(LLAMA, work, placed, engine=by)
@@ -247,7 +247,7 @@ def test_prompts_go_first_as_replayed_whatever_requests_and_launches_take(
 ) -> None:
     # from prompts that hardly delay a token to prompts that stop all decodes until the last request has come
     placed = deployments([hwdb.device("h100-sxm")], tp=2)
-    by = engine("sglang").changed(request_time=request_ms / 1e3, launch_time=launch_us / 1e6, front_end_token=0.0)
+    by = engine("sglang").changed(request_time=request_ms / 1e3, launch_time=launch_us / 1e6)
     full = float(estimate(LLAMA, lengths(prompt, answer, concurrency=1024), placed, engine=by).request_rate[0])
     work = lengths(prompt, answer, rate=share * full, n_requests=2000, arrival="open")
     found = estimate(LLAMA, work, placed, engine=by)

@@ -105,7 +105,7 @@ def test_a_pipeline_serves_no_less_than_one_device_with_its_compute_would(by: st
     # 1,000-token prompts arrive one by one: each micro-batch takes its own, none waits until others fill a step
     work = lengths(1000, 50, rate=1e4)
     # the process that streams all answers is no faster with more devices
-    runs = engine(by).changed(front_end_token=0.0)
+    runs = engine(by).changed(streaming_token=0.0)
     deep, one = (
         float(estimate(LLAMA, work, deployments(H100, pp=p), engine=runs, costs=Roofline()).request_rate[0])
         for p in (pp, 1)

@@ -134,9 +134,9 @@ def _counted(monkeypatch: pytest.MonkeyPatch) -> list[Step]:
 def test_one_process_streams_the_answers_of_sglang_to_all_clients() -> None:
     """Llama-3.1-8B FP8, 512 users of 1,000 tokens each way, SGLang 0.5.6: 20,600 tokens/s on 4 H200, 22,300 on 8.
 
-    The time per token hides behind the device's, so few users do not notice.
+    Its time per token hides behind the engine's, so few users hardly notice.
     """
-    streamed, free = engine("sglang"), engine("sglang").changed(front_end_token=0.0)
+    streamed, free = engine("sglang"), engine("sglang").changed(streaming_token=0.0)
 
     def found(clients: float, devices: int, runs: Engine) -> Mapping[str, Any]:
         placed = deployments([hwdb.device("h200-sxm")], tp=devices, weight="fp8")
@@ -144,8 +144,8 @@ def test_one_process_streams_the_answers_of_sglang_to_all_clients() -> None:
         return estimate(model("llama-3.1-8b"), asked, placed, engine=runs).columns()
 
     few, few_free = (found(16.0, 8, runs)["tpot_ms"][0] for runs in (streamed, free))
-    assert few == pytest.approx(few_free)
+    assert few == pytest.approx(few_free, rel=1e-3)
     four, eight = (found(512.0, devices, streamed)["output_tok_s"][0] for devices in (4, 8))
     four_free, eight_free = (found(512.0, devices, free)["output_tok_s"][0] for devices in (4, 8))
-    assert 17e3 < four < eight < 1 / 35e-6
+    assert 17e3 < four <= eight <= (1 + 1e-9) / 44e-6
     assert eight / four < 1.25 < eight_free / four_free

@@ -27,6 +27,7 @@ SERVICES: dict[str, Any] = {
     "static": (pool(Policy(batching="static", max_num_seqs=8)), "round_robin"),
     "prefill first": (pool(Policy(prefill_first=True, chunked=False)), "round_robin"),
     "held": (pool(Policy(prefill_first=True, prompts_together=4, hold_steps=30)), "round_robin"),
+    "streamed": (pool(Policy(prefill_first=True, streaming_token=2e-3)), "round_robin"),
     "prefixes": (pool(Policy(prefix_cache=True), replicas=2), "prefix_aware"),
     "pools": ((pool(role="prefill", link=LINK, kv_bytes=1e5), pool(role="decode")), "round_robin"),
 }

@@ -34,6 +34,7 @@ def random_policy(draw, block: int, hashed: bool, static: bool) -> Policy:
         serial_front_end=bool(draw.random() < 0.5),
         schedules_ahead=bool(draw.random() < 0.5),
         hands_on_late=bool(draw.random() < 0.5) and not static,
+        streaming_token=float(draw.choice([0, 1e-4, 5e-3])) * (not static),
         prompts_together=int(draw.choice([1, 2, 4])),
         hold_steps=float(draw.choice([3, 30, np.nan])),
     )

@@ -126,6 +126,7 @@ SETTINGS = (
     Setting("step_host_time", "step_host_us", _number(MICROSECOND)),
     Setting("step_host_per_seq", "step_host_per_seq_us", _number(MICROSECOND)),
     Setting("front_end_token", "front_end_us_per_token", _number(MICROSECOND), optional=True),
+    Setting("streaming_token", "streaming_us_per_token", _number(MICROSECOND), optional=True),
     Setting("step_host_per_prompt", "step_host_per_prompt_us", _number(MICROSECOND), optional=True),
     Setting("hands_on_late", "hands_on_late", _flag, optional=True),
     Setting("step_host_parallel", "step_host_parallel_us", _number(MICROSECOND), optional=True),

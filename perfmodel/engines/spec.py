@@ -140,9 +140,8 @@ class Engine:
 
     Host time, in seconds per step: step_host_time + step_host_per_seq * running sequences, plus step_host_parallel
     where a replica has more than one device; hidden behind the device where overlap_scheduling is on.
-        front_end_token: further host seconds per token that is streamed to a client, where one process streams to all:
-            that of the engine's scheduler, or one beside it, whose time hides behind the device's as the scheduler's
-            does; batch use without a server (`OFFLINE` loads) does not take it.
+        front_end_token: further host seconds per token, where the scheduler's process streams answers to all clients.
+        streaming_token: that of a process beside it, where tokens queue (not in pools). `OFFLINE` loads take neither.
         step_host_per_prompt: further host seconds per prompt in a step, where that process takes in the requests too.
         hands_on_late: the tokens of a step are processed while the next one runs, and clients get them when it ends.
         draft_host_times: (method of speculative decoding, host seconds per pass of its drafter), which the device waits
@@ -159,8 +158,8 @@ class Engine:
         no_graphs: vendors on whose devices the engine captures no graphs, whatever graph_capture says.
         request_time: seconds that a request spends in the front end, before and after the engine (HTTP, answers).
         request_parallel: further seconds where a replica has more than one device, whose ranks all receive the request.
-        tokenize_time: further seconds per token of its prompt there, which is text when it comes. Processes beside
-            the engine's tokenise, so it costs latency and no throughput.
+        tokenize_time: further seconds per token of its prompt there, of text. Processes beside the engine's do so: it
+            costs latency and no throughput.
 
     Experts: library_all_to_all: those on other nodes are reached by a library's collectives, unless routing says so.
 
@@ -226,6 +225,7 @@ class Engine:
     request_time: float
     batching: str
     front_end_token: float = 0.0
+    streaming_token: float = 0.0
     step_host_per_prompt: float = 0.0
     hands_on_late: bool = False
     tokenize_time: float = 0.0

@@ -10,11 +10,12 @@ says what its part holds:
 - `prefill_pool`: `limits`, `step_times`
 - `served`: `step_times`
 - `adapter_slots`: `limits`, `served`
+- `streaming`: `limits`, `served`, `step_times`
 - `fixed_concurrency`: `limits`, `own_process`, `queues`, `served`, `step_times`
 - `offline_batches`: `limits`, `queues`, `served`, `step_times`
 - `open_loops`: `limits`, `offline_batches`, `own_process`, `queues`, `served`, `step_times`
 - `closed_form`: `adapter_slots`, `fixed_concurrency`, `limits`, `offline_batches`, `open_loops`, `queues`, `served`,
-  `step_times`
+  `step_times`, `streaming`
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ from perfmodel.serving.step_times.curve import DecodeCurve, decode_curve
 from perfmodel.serving.step_times.planned_step import PlannedPrompts, PlannedStep
 from perfmodel.serving.step_times.steps import StepModel
 from perfmodel.serving.step_times.token_spread import longest_gap
+from perfmodel.serving.streaming import streaming_time
 
 __all__ = [
     "MAX_RUNNING",
@@ -77,5 +79,6 @@ __all__ = [
     "run_noise",
     "serve",
     "slots_limit",
+    "streaming_time",
     "with_backlog",
 ]

@@ -16,6 +16,7 @@ from perfmodel.serving.limits import MAX_RUNNING
 from perfmodel.serving.queues.admission import prefills_per_request
 from perfmodel.serving.served import Served
 from perfmodel.serving.step_times.steps import StepModel
+from perfmodel.serving.streaming import streamed
 from perfmodel.workload import Load
 
 
@@ -39,12 +40,16 @@ def serve(steps: StepModel, load: Load, kv_capacity: Array) -> Served:
     if load.arrival == "closed":
         from perfmodel.serving.fixed_concurrency.closed_loop import closed_loop
 
-        return through_slots(adapters, load, lambda inside: closed_loop(steps, inside, max_running, prefills))
+        def clients(inside: Load) -> Served:
+            """Return what so many clients get of one replica."""
+            return streamed(steps, inside, lambda some: closed_loop(steps, some, max_running, prefills))
+
+        return through_slots(adapters, load, clients)
     running = slots_limit(adapters, load, max_running)
     if load.arrival == "open":
         from perfmodel.serving.open_loops.open_loop import open_loop
 
-        return open_loop(steps, load, running, prefills)
+        return streamed(steps, load, lambda whole: open_loop(steps, whole, running, prefills))
     from perfmodel.serving.offline_batches.offline import offline
 
     return offline(steps, load, running, prefills)

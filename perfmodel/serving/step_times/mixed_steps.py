@@ -154,8 +154,7 @@ class MixedSteps:
         seconds, waits = base + each * self.fullest(prompts), bool(np.any(self.least > 1.0))
         for _ in range(_FIRST_PASSES):
             steps, last = self._per_decode(rate, step, seconds, line)
-            if waits:
-                fewest = self.fewest(running, coming, rate * seconds)
+            fewest = self.fewest(running, coming, rate * seconds) if waits else fewest
             prompts = clipped(rate * (step / np.maximum(steps, TINY) + seconds), fewest, self.most)
             seconds = base + each * self.fullest(prompts)
         # no fewer than full steps need: then prompts are left over, and queue
@@ -181,16 +180,17 @@ class MixedSteps:
     def _none_after(self, rate: Array, mean: Array, line: tuple[Array, Array]) -> Array:
         """Return the chance that no request comes during a step of prompts, (N,).
 
-        Derived: a step of g prompts takes base + each max(g, abreast), and none comes with exp(-rate) to the power of
-        that. g is a Poisson number that is not zero, over which exp(-s g) is (exp(m exp(-s) - m) - exp(-m)) / (1 -
-        exp(-m)) on average, written so that nothing is lost where m is small. mean: m, of that number, zero included,
-        (N,).
+        Derived: a step takes base + each max(g, abreast), and none comes with exp(-rate) to the power of that, on
+        average over g, a Poisson number that is not zero. mean: of it, zero included, (N,).
         """
         (base, each), left = line, np.exp(-rate * line[1])
         some, several = -np.expm1(-mean), np.exp(-mean * (1.0 - left)) * -np.expm1(-mean * left)
-        by_number = np.where(some > 0.0, several / np.where(some > 0.0, some, 1.0), left)
-        fixed = np.exp(np.minimum(-rate * base, _MOST_EXPONENT))  # base may be below nought where abreast is above one
-        return np.asarray(np.minimum(fixed * by_number, np.exp(-rate * (base + each * self.abreast))))
+        at_least, chance = np.exp(-rate * each * self.abreast), np.exp(-mean)
+        for number in range(1, int(np.ceil(np.max(self.abreast, initial=1.0)))):
+            chance = chance * np.minimum(mean, _MOST_EXPONENT) / number
+            several = several - np.where(number < self.abreast, chance * (left**number - at_least), 0.0)
+        share = np.where(some > 0.0, np.maximum(several, 0.0) / np.where(some > 0.0, some, 1.0), at_least)
+        return np.asarray(np.exp(np.minimum(-rate * base, _MOST_EXPONENT)) * share)
 
     def seconds(self, prompts: Array, steps: Array, running: Array) -> Array:
         """Return the seconds of `steps` steps that compute `prompts` prompts in all, (N,) each."""

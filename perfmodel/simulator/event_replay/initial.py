@@ -156,6 +156,7 @@ def _rules(pool: Pool, index: int, traffic: Traffic, count: int) -> dict[str, fl
         **_hold(pool),
         "schedules_ahead": policy.schedules_ahead,
         "hands_on_late": policy.hands_on_late and pool.role != "prefill",
+        "stream_time": policy.streaming_token if pool.role == "both" else 0.0,
         "link_latency": link.latency if link else 0.0,
         "link_time_per_token": pool.kv_bytes / link.bandwidth if link else 0.0,
     }

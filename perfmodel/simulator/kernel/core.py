@@ -18,9 +18,11 @@ from perfmodel.simulator.kernel.lifecycle import (
     hand_on,
     hand_over_to_decode,
     hold,
+    is_late,
     log_stint,
     start_decoding,
     stop_decoding,
+    stream,
 )
 from perfmodel.simulator.kernel.planning import plan_run
 from perfmodel.simulator.kernel.queues import REQUEST_MASK, find_completion, pop_event, remove_completion
@@ -62,7 +64,7 @@ def _make_token_of_prefill(arrays: Arrays, i: int, r: int, time: float) -> None:
     replica.tokens_to_make -= 1
     if math.isnan(request.first):
         request.first, request.prefiller = time, i
-        if replica.hands_on_late:
+        if is_late(arrays, i):
             hold(arrays, i, r)
     if replica.prefix_cache:
         publish_prefix(arrays, i, r)
@@ -109,6 +111,7 @@ def _pass_boundary(arrays: Arrays, i: int) -> None:
     if replica.busy:
         replica.busy = False
         planned = run_end(replica.start, replica.step, replica.slope, replica.steps - 1)
+        stream(arrays, i, time)
         _end_run(arrays, i, time)
         _end_prefills(arrays, i, time)
         if replica.static_batching and replica.active_seqs == 0:

@@ -87,7 +87,7 @@ def complete(arrays: Arrays, i: int, r: int, time: float) -> None:
     replica.outstanding -= 1
     replica.outstanding_tokens -= request.prompt
     loop.finished += 1
-    if replica.hands_on_late:
+    if is_late(arrays, i):
         hold(arrays, i, r)
     else:
         _trigger_next(arrays, time)
@@ -103,8 +103,30 @@ def _trigger_next(arrays: Arrays, time: float) -> None:
 
 
 @inner
+def is_late(arrays: Arrays, i: int) -> bool:
+    """Whether clients get the tokens of replica i some time after they were made."""
+    late: bool = arrays.replicas[i].hands_on_late or arrays.replicas[i].stream_time > 0.0
+    return late
+
+
+@inner
+def stream(arrays: Arrays, i: int, time: float) -> None:
+    """The process that streams all answers queues the tokens of the run of replica i that ends at `time`.
+
+    It takes up a step's tokens when the step ends and those before are out. Steps only get longer within a run, so that
+    the process is idle, if at all, before the tokens of the first step or of the last one.
+    """
+    replica = arrays.replicas[i]
+    each = replica.stream_time * replica.growth * replica.active_seqs if replica.decoding else 0.0
+    last = each + replica.stream_time * replica.ending_prefills
+    before = max(replica.stream_free_at, replica.start + replica.step) + each * (replica.steps - 1)
+    replica.stream_free_at = max(before, time) + last
+    replica.streamed_at = replica.stream_free_at - last / 2.0
+
+
+@inner
 def hold(arrays: Arrays, i: int, r: int) -> None:
-    """Keep the first or last token of request r, which replica i has just made, until the next step ends."""
+    """Keep the first or last token of request r, which replica i has just made, until its client gets it."""
     replica, request = arrays.replicas[i], arrays.requests[r]
     if replica.held != r:  # a token that is the first and the last of a request is held once
         request.next_held, replica.held = replica.held, r
@@ -114,10 +136,14 @@ def hold(arrays: Arrays, i: int, r: int) -> None:
 def hand_on(arrays: Arrays, i: int, time: float) -> None:
     """Let clients have the tokens that replica i made at `time` when the step that it begins now ends.
 
-    A replica that has nothing to do hands them on at once.
+    A replica that has nothing to do hands them on at once. Where a process of its own streams them, that one says when.
     """
     replica = arrays.replicas[i]
-    later = time + replica.step if replica.busy else time
+    later = time
+    if replica.stream_time > 0.0:
+        later = max(time, replica.streamed_at)
+    elif replica.busy:
+        later = time + replica.step
     while replica.held >= 0:
         request = arrays.requests[replica.held]
         replica.held = request.next_held

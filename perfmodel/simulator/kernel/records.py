@@ -97,6 +97,7 @@ REPLICA = _record(
     hold_steps=_I,  # decode steps that the first of them waits at most
     schedules_ahead=_B,  # the step after the running one is planned already
     hands_on_late=_B,  # clients get the tokens of a step when the next one ends
+    stream_time=_F,  # s per token of the process that streams all answers, one token after the other; 0: no limit
     link_latency=_F,  # s per transfer to the decode pool
     link_time_per_token=_F,  # s per token of KV
     # the run under way
@@ -125,6 +126,8 @@ REPLICA = _record(
     ending_prefills=_I,  # number of requests whose prefill ends with the run under way
     hold_end=_I,  # decode count at which prompts are held back no longer, or -1
     held=_I,  # first of the requests whose first or last token was made just now and is yet to be handed on, or -1
+    stream_free_at=_F,  # when that process has streamed all tokens made so far
+    streamed_at=_F,  # and when, on average, those of the step that has just ended
     free_blocks=_I,
     tokens_to_make=_I,  # output tokens that running requests have still to make
     last_decode_end=_F,  # end of the last step with decodes

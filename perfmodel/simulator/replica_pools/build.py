@@ -19,7 +19,7 @@ from perfmodel.memory import sequence_bytes
 from perfmodel.models import ModelSpec
 from perfmodel.operators import Step
 from perfmodel.power import Activity, power_doubt, ready_power, use_of
-from perfmodel.serving import slots_limit
+from perfmodel.serving import slots_limit, streaming_time
 from perfmodel.simulator.replica_pools.policy import MAX_SEQS, Link, Policy, Pool, Role, of_engine
 from perfmodel.simulator.replica_pools.step_power import DevicePower, Steps
 from perfmodel.simulator.replica_pools.table import Floor, Micro, StepTable, StepTime, Usual
@@ -108,6 +108,7 @@ def _engine_policy(setup: Prepared, engine: Engine, deployments: Deployments, tr
         request_time=float(np.nan_to_num(setup.steps.request_time(0.0)[0])),
         tokenize_time=float(setup.steps.tokenize_time[0]),
         schedules_ahead=bool(setup.steps.runs_ahead[0]),
+        streaming_token=float(streaming_time(setup.steps)[0]),
         prompts_together=int(setup.steps.min_prompts_per_step(np.array([np.inf]))[0]),
         prefix_cache=engine.prefix_cache or stated,
     )

@@ -59,6 +59,8 @@ class Policy:
         hold_steps: Decode steps that the first of them waits for the others at most; NaN: no limit.
         hands_on_late: Clients get the tokens of a step when the next one ends, during which they are processed; at once
             where no step follows.
+        streaming_token: Seconds per token of the process beside the engine that streams all answers of a replica, one
+            token after the other; 0: none is a limit. Pools of prefill and decode replicas have a gateway instead.
     """
 
     max_num_batched_tokens: float = 8192
@@ -80,6 +82,7 @@ class Policy:
     prompts_together: int = 1
     hold_steps: float = math.nan
     hands_on_late: bool = False
+    streaming_token: float = 0.0
 
     def changed(self, **settings: Any) -> Policy:
         """Return this policy with some settings replaced."""
@@ -132,6 +135,7 @@ def of_engine(engine: Engine, limits: Limits, *, max_model_len: float = math.nan
         schedules_ahead=engine.overlap_scheduling,
         hold_steps=engine.rank_balance_steps,
         hands_on_late=engine.hands_on_late,
+        streaming_token=engine.streaming_token,
     )
 
 
