@@ -17,7 +17,6 @@ from perfmodel.deployment.hand_over import HandOver
 from perfmodel.engines import Engine
 from perfmodel.engines.catalogue import engine
 from perfmodel.estimates.disaggregation.disaggregated import estimate_disaggregated, estimate_pools
-from perfmodel.estimates.disaggregation.pool_runs import share_met
 from perfmodel.estimates.disaggregation.kv_transfer import (
     HAND_OVER,
     HAND_OVER_IN_NODE,
@@ -27,6 +26,7 @@ from perfmodel.estimates.disaggregation.kv_transfer import (
     cut_bandwidth,
     transfer,
 )
+from perfmodel.estimates.disaggregation.pool_runs import share_met
 from perfmodel.estimates.estimates import Estimates
 from perfmodel.estimates.estimation.estimator import estimate, prepare
 from perfmodel.hardware import device_efficiency, hardware_of

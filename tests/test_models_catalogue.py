@@ -641,6 +641,14 @@ def test_with_weights_of_the_published_kind_changes_nothing() -> None:
         model("Qwen/Qwen3-8B").with_weights("fp5")
 
 
+def test_mxfp4_asked_of_a_checkpoint_in_integers_is_another_checkpoint() -> None:
+    """amd/Kimi-K2.5-MXFP4 holds the experts of moonshotai/Kimi-K2.5, published in int4, in MXFP4."""
+    asked, published = model("moonshotai/Kimi-K2.5").with_weights("mxfp4"), model("amd/Kimi-K2.5-MXFP4")
+    assert asked.formats == published.formats == {"default": "bf16", "experts": "mxfp4"}
+    gpt = model("openai/gpt-oss-120b")
+    assert gpt.with_weights("int4") is gpt  # "int4" may mean any four bits
+
+
 def test_a_gemm_may_differ_from_its_part() -> None:
     spec = model("nvidia/DeepSeek-V3.1-NVFP4")
     assert spec.format_of("attention", "q_up").name == "bf16"

@@ -125,14 +125,13 @@ class Engine:
         gpu_memory_utilization: share of memory, by `memory_rule`: `total` (of the device, for weights, activations and
             KV cache), `static` (of the device, for weights and KV cache), `free` (of what weights and activations
             leave, for the KV cache).
-        reserve_bytes: bytes per device that are kept free of all that (context, graphs, libraries).
-        reserve_parallel: further bytes per device where a replica has more than one device (communication buffers).
+        reserve_bytes, reserve_parallel: bytes per device that are kept free of all that (context, graphs, libraries),
+            and further ones where a replica has more than one device (communication buffers).
         sampler_warmup: (kind of device, bytes per row and vocabulary entry): at start-up the engine samples
             max_num_seqs rows over the whole vocabulary on every tensor-parallel rank, and keeps what that takes beyond
             the activations away from the KV cache for good; see `sampler_bytes`. Kinds not listed sample no such rows.
         admission_watermark: share of the KV capacity that stays free when a request is admitted.
-        admission_headroom: share of the output that running sequences have yet to write, for which room has to be left
-            when a request is admitted.
+        admission_headroom: share of what running sequences have yet to write that needs room at an admission.
         kv_groups: layers whose caches differ share one pool of equal pages (`perfmodel.memory.paged_bytes`).
         prefix_cache: KV blocks of equal prefixes are shared.
         hybrid_prefix_cache: so are recurrent states, of which copies are then kept; a stated `prefix_cache` sets both.
@@ -148,10 +147,8 @@ class Engine:
             for; methods not listed take no time that was measured apart from their kernels.
         launch_time: host seconds per kernel launched outside a captured graph; a step takes at least its launches.
         kernel_launches: (operator family, kernels launched per operator) where not 1; see `launches_of`.
-        host_launches: (vendor, seconds): on devices of the vendor the host launches each operator of every step,
-            captured in parts or not, and an operator takes at least that long.
-        whole_step_graphs: a decode step is one captured graph, of which the host launches no operator by itself: the
-            setting of an engine whose graphs hold parts of a step by default (vLLM on Ascend).
+        host_launches: (vendor, seconds): on devices of the vendor the host launches each operator of every step, which
+            takes at least that long, unless whole_step_graphs says that a decode step is one graph, not parts.
         graph_capture: decode steps are replayed from captured graphs, up to graph_seqs sequences.
         graph_counts_tokens: graph_seqs counts the tokens of a step, of which drafts give a sequence several.
         eager_launch_time: host seconds per operator of a step where no graph is captured at all (`eager_launch`).
@@ -298,10 +295,7 @@ class Engine:
         return dict(self.draft_host_times).get(method, 0.0)
 
     def host_launch(self, vendor: str) -> float:
-        """Return the least seconds per operator on devices of `vendor` if the host launches each one there, else 0.
-
-        It is 0 too where decode steps are whole graphs; prompts, which it still launches, take longer than launches.
-        """
+        """Return the least seconds per operator on devices of `vendor` if the host launches each one there, else 0."""
         whole = self.whole_step_graphs and self.graph_capture
         return 0.0 if whole else dict(self.host_launches).get(vendor, 0.0)
 

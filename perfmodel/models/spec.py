@@ -277,6 +277,9 @@ def index_bytes(mixer: Mixer, width: ArrayLike) -> Array:
 def _alike(wanted: Format, published: Format) -> bool:
     """Return whether a checkpoint in `published` serves a user who asks for `wanted`.
 
-    It does where both have the same compute type and the same whole bits.
+    It does where both have the same compute type and the same whole bits. Only a checkpoint in MXFP4 serves MXFP4: its
+    floats go to other kernels than 4-bit integers do. "int4" may mean any four bits ("4bit"), so gpt-oss serves it.
     """
+    if wanted.name == "mxfp4":
+        return published.name == wanted.name
     return wanted.compute == published.compute and abs(wanted.bits - published.bits) < 1.0

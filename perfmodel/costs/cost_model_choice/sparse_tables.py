@@ -1,21 +1,22 @@
 """Price experts whose shapes lie outside a table of few rows, from tables of related devices that hold more of them.
 
-A table of some hundred rows knows the experts of a few models. Beyond them its utilisation is a guess, while a device of
-the same architecture may have been measured there. The table of H20 starts at 512 columns per expert: 192 columns take
-a third of what its border says, and what H200 says within a third (vLLM blog, 2026-07-06, table 1). Other operators
-are left to the device's own table: their utilisation runs on smoothly past its border, and related devices were no
-nearer to measured runs.
+A table of some hundred rows knows the experts of a few models. Beyond them its utilisation is a guess, while a device
+of the same architecture may have been measured there. The table of H20 starts at 512 columns per expert: 192 columns
+take a third of what its border says, and what H200 says within a third (vLLM blog, 2026-07-06, table 1). Other
+operators are left to the device's own table: their utilisation runs on smoothly past its border, and related devices
+were no nearer to measured runs.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 
 from hwdb import Device
-from perfmodel.arrays import Mask, as_slice
+from perfmodel.arrays import Array, Mask, as_slice
 from perfmodel.costs.cost import Cost
 from perfmodel.costs.cost_model_choice.fallback import merge, narrowed
 from perfmodel.costs.measured_tables import lookup
@@ -24,12 +25,12 @@ from perfmodel.costs.related_devices.calibrated import Calibrated, donors, same_
 from perfmodel.costs.related_devices.donor_tables import Donor
 from perfmodel.hardware import Hardware
 from perfmodel.operators import Demand
-from perfmodel.profiles import Variant, store
-from perfmodel.vocabulary import BASIS_CODE
+from perfmodel.profiles import FAMILY, Variant, store
 
 #: Operator family whose tables are left for those of related devices.
 FAMILY_OF_EXPERTS = "grouped_gemm"
-_EXTRAPOLATED = BASIS_CODE["extrapolated"]
+#: How far outside the range of the sites, in logarithm, still counts as inside (1 %). Chosen.
+EDGE_TOLERANCE = 0.01
 
 
 @dataclass(frozen=True)
@@ -50,21 +51,41 @@ class BeyondSparse:
             return total
         for device, want, rows in variants_of(demand, hardware, self.measured.routing):
             act = lookup.effective(want.act, device) if want.act else ""
-            if not outdone(self.related, device, Variant(want.stored, act, want.routing)):
+            wanted = Variant(want.stored, act, want.routing)
+            if not outdone(self.related, device, wanted):
                 continue
             chosen = np.zeros(len(hardware.index), bool)
             chosen[rows] = True
-            merge(total, self._beyond(device, narrowed(demand, chosen), hardware.take(as_slice(chosen))), chosen)
+            merge(total, self._beyond((device, wanted), demand, hardware, chosen), chosen)
         return total
 
-    def _beyond(self, device: Device, demand: Demand, hardware: Hardware) -> Cost:
-        """Return the prices by related devices of the rows of one device, NaN for shapes that its own table holds."""
-        own = self.measured.cost(demand, hardware)
-        outside: Mask = ~np.isnan(own.time) & (own.basis == _EXTRAPOLATED)
-        if not outside.any():
-            return empty(own.time.shape)
-        lent = _without(self.related, device).cost(demand, hardware)
-        return replace(lent, time=np.where(outside, lent.time, np.nan))
+    def _beyond(self, of: tuple[Device, Variant], demand: Demand, hardware: Hardware, rows: Mask) -> Cost:
+        """Return the prices by related devices of some rows, NaN for shapes that the device's own table holds.
+
+        of: the device of the rows, and the formats and routing that they ask for. rows: which ones, (N,).
+        """
+        mine, there = narrowed(demand, rows), hardware.take(as_slice(rows))
+        beyond = outside(self._sites(*of), lookup.coordinates(mine))
+        if not beyond.any():
+            return empty(demand_shape(mine, there))
+        lent = _without(self.related, of[0]).cost(mine, there)
+        return replace(lent, time=np.where(beyond, lent.time, np.nan))
+
+    def _sites(self, device: Device, want: Variant) -> Array:
+        """Return the sites of the device's own table for some formats, (S, d) logarithms; none where it has no such."""
+        profile = store.load(device.name, (*self.related.folders, *store.beside(device)))
+        choice = profile and lookup.choose(profile, FAMILY_OF_EXPERTS, want, self.measured.framework)
+        return choice.measured.table.sites if choice else np.zeros((0, 1))
+
+
+def outside(sites: Array, shape: Mapping[str, Array | float]) -> Mask:
+    """Return where the site of a shape lies outside the range of some sites, (S, d) logarithms; nowhere if S is 0."""
+    if not len(sites):
+        return np.zeros(1, bool)
+    place = FAMILY[FAMILY_OF_EXPERTS].locate(shape)[0]
+    ends = zip(place, sites.min(axis=0), sites.max(axis=0), strict=True)
+    found = [(at < low - EDGE_TOLERANCE) | (at > high + EDGE_TOLERANCE) for at, low, high in ends]
+    return np.atleast_1d(np.any(np.broadcast_arrays(*found), axis=0))
 
 
 @lru_cache(maxsize=4096)
