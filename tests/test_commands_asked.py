@@ -245,13 +245,16 @@ def test_a_number_before_or_behind_a_device_is_what_is_on_hand(text: str, tmp_pa
 @pytest.mark.parametrize(
     ("text", "node"), [("2x DGX H100", "dgx-h100"), ("dgx-h100=2", "dgx-h100"), ("p5.48xlarge=2", "p5.48xlarge")]
 )
-def test_machines_are_offered_as_whole_nodes_with_all_their_devices(text: str, node: str, tmp_path: Path) -> None:
+def test_machines_are_offered_as_whole_nodes_with_all_their_devices(
+    text: str, node: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     saved = tmp_path / "asked.toml"
     words = ["plan", "meta-llama/Llama-3.1-8B", "--on", text, "--request-rate-rps", "1", "--set", "search.tp=1"]
     assert cli.main([*words, "--save", str(saved)]) == 0
     written = saved.read_text(encoding="utf-8")
     assert f'nodes = ["{node}"]' in written
     assert "stock = {h100-sxm = 16}" in written
+    assert "on offer: h100-sxm (16 on hand)" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_node_is_found_in_any_spelling(tmp_path: Path) -> None:
