@@ -216,9 +216,9 @@ class Spellings:
 
     def _of_several(self, text: str) -> str:
         """Return ""; raise `SeveralDevices` where a name says how many devices there are: "8x H100", "2x DGX H100"."""
-        part = _SLICE.fullmatch(text.strip().lower())
-        if part:
-            generation, number = part.group(1).removeprefix("tpu"), int(part.group(2))
+        slice_ = _SLICE.fullmatch(text.strip().lower())
+        if slice_:
+            generation, number = slice_.group(1).removeprefix("tpu"), int(slice_.group(2))
             chips, rest = divmod(number, 2 if generation in _OF_CORES else 1)
             device = self.find(f"tpu {generation.replace('v5litepod', 'v5e')}")
             raise _several(text, SeveralDevices(text, device, 0 if rest else chips))

@@ -200,6 +200,13 @@ def test_any_key_is_set(tmp_path: Path) -> None:
         (["Qwen3-32B", "--on", "h100-sxm", "--set", "limits.power=3"], ["command line", "power_kw"]),
         (["Qwen3-32B", "--on", "h100-sxm", "--set", "model.name.x=3"], ["name has no keys"]),
         (["Qwen3-32B", "--on", "h100-sxm", "--slo", "tftt=3"], ["tftt", "ttft_ms"]),
+        (["Qwen3-32B", "--on", "h100-sxm", "--slo", "itl<60"], ["itl<60", "with its unit", "ttft_ms_p90=500"]),
+        (["Qwen3-32B", "--on", "h100-sxm", "--slo", "latency < 3 s"], ["no bound on one latency", "ttft, tpot"]),
+        (["Qwen3-32B", "--on", "h100-sxm", "--confidence", "95"], ["--confidence 95", "such as 0.95"]),
+        (["Qwen3-32B", "--on", "h100-sxm", "--request-rate-rps", "600rpm"], ["write 10, in requests per second"]),
+        (["Qwen3-32B", "--on", "h100-sxm", "--request-rate-rps", "5xyz"], ["'xyz' is no unit", "requests per second"]),
+        (["Qwen/Qwen3-8B,Qwen/Qwen3-32B", "--on", "h100-sxm"], ["is 2 names", "give one model"]),
+        (["Qwen3-8B, Qwen3-32B", "--on", "h100-sxm"], ["is 2 names", "give one model"]),
         (["Qwen3-32B", "--concurrency", "4", "--batch", "3"], ["--concurrency and --batch exclude each other"]),
         (["Qwen3-32B", "--on", "h100-sxm", "--save", "no/folder/x.toml"], ["no such folder"]),
     ],
@@ -245,13 +252,16 @@ def test_a_number_before_or_behind_a_device_is_what_is_on_hand(text: str, tmp_pa
 @pytest.mark.parametrize(
     ("text", "node"), [("2x DGX H100", "dgx-h100"), ("dgx-h100=2", "dgx-h100"), ("p5.48xlarge=2", "p5.48xlarge")]
 )
-def test_machines_are_offered_as_whole_nodes_with_all_their_devices(text: str, node: str, tmp_path: Path) -> None:
+def test_machines_are_offered_as_whole_nodes_with_all_their_devices(
+    text: str, node: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     saved = tmp_path / "asked.toml"
     words = ["plan", "meta-llama/Llama-3.1-8B", "--on", text, "--request-rate-rps", "1", "--set", "search.tp=1"]
     assert cli.main([*words, "--save", str(saved)]) == 0
     written = saved.read_text(encoding="utf-8")
     assert f'nodes = ["{node}"]' in written
     assert "stock = {h100-sxm = 16}" in written
+    assert "on offer: h100-sxm (16 on hand)" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_node_is_found_in_any_spelling(tmp_path: Path) -> None:

@@ -79,6 +79,8 @@ def test_short_spellings_of_other_tools_are_read(capsys: pytest.CaptureFixture[s
     [
         ("128k", "write 128000, or 131072 where k stands for 1,024"),
         ("2,048", "write 2048 without a comma"),
+        ("100-200", "one number is taken here, the mean: --isl-dist"),
+        ("abc", "give digits, with a point before decimals"),
         ("1,2,4", "one number is taken here"),
     ],
 )

@@ -53,6 +53,7 @@ def told(response: Any, status: int = 422) -> dict[str, Any]:
     error = response.json()["error"]
     assert set(error) == {"message", "place", "value", "way_out"}
     assert error["message"]
+    assert error["way_out"], error
     return dict(error)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cache, lru_cache
@@ -89,9 +90,17 @@ def _has_config(path: Path) -> bool:
         return False
 
 
+def _check_one(name: str) -> None:
+    """Raise `InputError` for the names of several models, "a/b,c/d": read by its parts it would be the last of them."""
+    parts = [part.strip() for part in re.split("[,;]", name) if part.strip()]
+    if len(parts) > 1 and all(_known(part.lower()) is not None or "/" in part for part in parts):
+        raise InputError(f"model {name!r} is {len(parts)} names; give one model (a fleet serves several)")
+
+
 @lru_cache(maxsize=4096)
 def _typed(name: str) -> ModelSpec:
     """Return the model that a name as typed stands for, known or read by its parts."""
+    _check_one(name)
     of_library = tagged(name, lambda known: model(known).parameters() / 1e9)
     if of_library:
         return _as_read(name, of_library)

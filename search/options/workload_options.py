@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import typer
 
 from hwdb import InputError, UnknownName, nearest
+from perfmodel.unit_factors import PERCENT
 from search.options.words import COUNT, NAME, SHARE, TOKENS
 
 if TYPE_CHECKING:
@@ -168,7 +169,9 @@ class SloOptions:
         if self.slo_at not in STATISTICS:
             raise UnknownName("statistic", self.slo_at, STATISTICS, f"({', '.join(STATISTICS)})")
         if not 0.0 < self.confidence < 1.0:
-            raise InputError(f"--confidence {self.confidence:g}: no estimate is certain; give it above 0 and below 1")
+            share = f", such as {self.confidence / PERCENT:g}" if 1.0 < self.confidence < PERCENT else ""
+            why = f"no estimate is certain; give it above 0 and below 1{share}"
+            raise InputError(f"--confidence {self.confidence:g}: {why}")
         bounds = {"ttft": self.ttft_ms, "tpot": self.tpot_ms, "e2e": self.e2e_ms}
         given = {metric: limit for metric, limit in bounds.items() if limit is not None}
         for metric, limit in given.items():
@@ -183,13 +186,16 @@ def _objective(text: str) -> Objective:
 
     Raises `InputError` for anything else.
     """
-    from perfmodel.workload import SLO_KEYS, Objective, objective_as_typed, slo_keys_like
+    from perfmodel.workload import METRICS, SLO_KEYS, Objective, objective_as_typed, slo_keys_like
 
     key, _, amount = text.partition("=")
     typed = objective_as_typed(text)
     if typed is not None:
         return typed
     if key not in SLO_KEYS:
+        if set("<>\u2264\u2265 ") & set(text.strip()):
+            ways = f"'ttft p90 < 500 ms' or ttft_ms_p90=500, for one of {', '.join(METRICS)}"
+            raise InputError(f"--slo {text!r} states no bound on one latency with its unit; write it as {ways}")
         near = slo_keys_like(key)
         if near and near[0] not in nearest(key, SLO_KEYS):
             raise InputError(f"unknown SLO {key!r}; did you mean {near[0]!r}? (as in --slo ttft_ms_p90=500)")

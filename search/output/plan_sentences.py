@@ -369,7 +369,9 @@ def question(plan: Plan) -> str:
         load = "one request in flight" if plan.scorer.least_loaded else "as much traffic as possible"
     lengths = f"{work.mean_input:,.0f} tokens in, {work.mean_output:,.0f} out"
     slo = "; ".join(f"{o.title} ≤ {_exact(o.limit * 1e3)} ms" for o in s.slo.objectives)
-    offered = ", ".join(s.offer.devices) if len(s.offer.devices) <= MOST_OFFERED else f"{len(s.offer.devices)} devices"
+    stock, names = s.offer.stock, s.offer.devices
+    on_hand = [f"{name} ({stock[name]:,.0f} on hand)" if name in stock else name for name in names]
+    offered = ", ".join(on_hand) if len(names) <= MOST_OFFERED else f"{len(names)} devices"
     read = "".join(f". Trace: {text}" for text in (s.request.remarks if s.request is not None else ()))
     name = plan.scorer.target.model.name if s.model.endswith(".json") else s.model
     return f"{name.split('/')[-1]}, {load} of {lengths} on average; {slo or 'no SLO'}; on offer: {offered}{read}"

@@ -31,7 +31,8 @@ class Outcome:
 
 
 def problem(status: int, message: str, *, place: str = "", value: Any = None, way_out: str = "") -> Outcome:
-    """Return the outcome of a request that was not answered."""
+    """Return the outcome of a request that was not answered. way_out: "" for what follows "; " in the message."""
+    way_out = way_out or message.partition("; ")[2]
     text = message if len(message) <= LONGEST else f"{message[: LONGEST // 2]} [...] {message[-LONGEST // 2 :]}"
     shown = repr(value)[:LONGEST_VALUE] if value is not None else ""
     return Outcome(status, json.dumps({"error": {"message": text, "place": place, "value": shown, "way_out": way_out}}))

@@ -28,6 +28,9 @@ OTHER = object()
 _WITH_LETTER, _IN_GROUPS = re.compile(r"(\d{1,6}(?:\.\d{1,6})?) ?([kKmM])"), re.compile(r"[1-9]\d{0,2}(?:,\d{3}){1,4}")
 #: Several numbers, where one is asked for.
 _LIST = re.compile(r"[\d.]+(?:[,;] ?[\d.]+)+")
+#: A range of numbers, and the options whose numbers are means of lengths.
+_RANGE = re.compile(r"[\d.]+ ?(?:-|\u2013|\.\.|:|to) ?[\d.]+")
+_LENGTHS = ("isl", "osl")
 #: A number with its unit, or with a sign of money.
 _WITH_UNIT = re.compile(r"[$€£]? ?(\d+(?:\.\d+)?) ?([a-zA-Zµμ%$€£/][a-zA-Zµμ%$€£/]{0,11})?")
 #: Units that one option may be written in: what they measure, and how many of its unit of the SI one is.
@@ -40,8 +43,9 @@ _UNITS = {
     **{unit: ("power", factor) for unit, factor in (("w", 1.0), ("kw", 1e3), ("mw", 1e6))},
     **{f"{letter}b": ("bytes", 1e3**power) for power, letter in enumerate("kmgt", 1)},
     **{f"{letter}ib": ("bytes", 1024.0**power) for power, letter in enumerate("kmgt", 1)},
-    **{unit: ("rate", factor) for unit, factor in (("rps", 1.0), ("/s", 1.0))},
-    **{unit: ("rate", 1.0 / seconds) for unit, seconds in (("/min", SECONDS_PER_MINUTE), ("/h", SECONDS_PER_HOUR))},
+    **dict.fromkeys(("rps", "qps", "/s", "/sec", "req/s"), ("rate", 1.0)),
+    **dict.fromkeys(("rpm", "qpm", "/m", "/min", "req/min"), ("rate", 1.0 / SECONDS_PER_MINUTE)),
+    **dict.fromkeys(("rph", "/h", "/hour", "req/h"), ("rate", 1.0 / SECONDS_PER_HOUR)),
 }
 #: How a unit at the end of the name of an option is written in a sentence, where otherwise.
 _WRITTEN = {"kw": "kW", "w": "W", "gb": "GB", "rps": "requests per second"}
@@ -84,6 +88,8 @@ def meant_number(text: str, option: str = "", *, whole: bool = False) -> str:
     'one number is taken here; a table of cases (perfmodel predict) and search.sweep in Python take several'
     >>> meant_number("0.5 s", "ttft_ms"), meant_number("300W", "row_budget_kw"), meant_number("$2.5", "usd_per_hour")
     ('write 500, in ms', 'write 0.3, in kW', 'write 2.5 alone')
+    >>> meant_number("600rpm", "request_rate_rps"), meant_number("100-200", "isl")
+    ('write 10, in requests per second', 'one number is taken here, the mean: --isl-dist has the spread of lengths')
     """
     lettered = _WITH_LETTER.fullmatch(text.strip())
     if lettered:
@@ -95,20 +101,29 @@ def meant_number(text: str, option: str = "", *, whole: bool = False) -> str:
         return f"write {text.strip().replace(',', '')} without a comma"
     with_unit = _WITH_UNIT.fullmatch(text.strip())
     if with_unit and not text.strip().replace(".", "", 1).isdigit():
-        unit, number = option.rpartition("_")[2], with_unit[1]
-        if with_unit[2] == "%":
-            return f"write {float(number) / PERCENT:.10g} for a share, {number} where percent are asked for"
-        own, said = _UNITS.get(unit), _UNITS.get((with_unit[2] or "").lower())
-        if own and said and own[0] == said[0]:
-            return f"write {float(number) * said[1] / own[1]:.10g}, in {_WRITTEN.get(unit, unit)}"
-        return f"write {number} alone" + (f", in {_WRITTEN.get(unit, unit)}" if own else "")
-    several = "one number is taken here; a table of cases (perfmodel predict) and search.sweep in Python take several"
+        return _in_unit(option.rpartition("_")[2], with_unit[1], with_unit[2] or "")
     if _LIST.fullmatch(text.strip()):
-        return several
+        return "one number is taken here; a table of cases (perfmodel predict) and search.sweep in Python take several"
+    if _RANGE.fullmatch(text.strip()):
+        spread = ", the mean: --isl-dist has the spread of lengths" if option in _LENGTHS else ""
+        return f"one number is taken here{spread}"
     try:
-        return "give a whole number" if whole and not float(text).is_integer() else ""
+        number_given = float(text)
+        return "give a whole number" if whole and not number_given.is_integer() else ""
     except (ValueError, OverflowError):
         return "give a whole number in digits" if whole else "give digits, with a point before decimals"
+
+
+def _in_unit(unit: str, number: str, written: str) -> str:
+    """Return what to write in place of `number` with the unit `written`, for an option in `unit`; "" for no unit."""
+    if written == "%":
+        return f"write {float(number) / PERCENT:.10g} for a share, {number} where percent are asked for"
+    own, said, of_option = _UNITS.get(unit), _UNITS.get(written.lower()), _WRITTEN.get(unit, unit)
+    if own and said and own[0] == said[0]:
+        return f"write {float(number) * said[1] / own[1]:.10g}, in {of_option}"
+    if own and written:
+        return f"{written!r} is no unit that is known here; give a number in {of_option}"
+    return f"write {number} alone" + (f", in {of_option}" if own else "")
 
 
 def _path(value: Any, info: Any) -> Any:
