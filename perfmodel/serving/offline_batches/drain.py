@@ -185,10 +185,11 @@ class _Run:
         decoding = met * any_running(running, np.maximum(self.entered + came, 1.0))
         at_once = (over < 1.0 - SAME) | self.lockstep
         steps = prefill_steps(came, per_step, self.width, at_once=at_once)
-        if prefill.separate:  # those that come as they arrive do not gather, also where all answers are equally long
-            apart = prefill_steps(came, per_step, self.width, at_once=np.zeros_like(at_once))
-            steps = steps + np.maximum(over - packed, packed * self.spread) * np.maximum(apart - steps, 0.0)
-        prompts = prefill.seconds(came, steps, running, batch.curve, at_once=at_once)
+        # those that come as they arrive do not gather, also where all answers are equally long
+        apart = prefill_steps(came, per_step, self.width, at_once=np.zeros_like(at_once))
+        scattered = np.maximum(over - packed, packed * self.spread)
+        steps = steps + scattered * np.maximum(apart - steps, 0.0)
+        prompts = prefill.seconds(came, steps, running, batch.curve, at_once=at_once * (1.0 - scattered))
         prompts = np.maximum(prompts, came * prefill.alone - decoding)
         # whole steps carry prompts, also where these fill a part of one
         beside, within = (

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from perfmodel.arrays import Array, Mask, clipped
+from perfmodel.arrays import Array, clipped
 from perfmodel.serving.limits import TINY
 from perfmodel.serving.offline_batches.output_ages import OutputLengths
 from perfmodel.serving.queues.variation import MARKOV, Variation
@@ -47,20 +47,22 @@ class PrefillCost:
     separate: bool
     alone: Array | float = 0.0
 
-    def seconds(self, came: Array, steps: Array, running: Array, curve: DecodeCurve, *, at_once: Mask) -> Array:
+    def seconds(self, came: Array, steps: Array, running: Array, curve: DecodeCurve, *, at_once: Array) -> Array:
         """Return the seconds that `came` prompts in `steps` steps add while `running` sequences decode, (N,) each.
 
         Derived: the time of a step that prompts fill grows as a line with the sequences that decode in it, from that
         with one to that with `self.running` of them; what prompts add is the rest beyond a decode step. curve: time of
-        decode steps. at_once: whether prompts queue, (N,), so that those of several steps share steps with the next.
+        decode steps. at_once: share of the prompts that queue, (N,), so that those of several steps share steps with the
+        next.
         """
         part = clipped((running - 1.0) / np.maximum(self.running - 1.0, 1.0), 0.0, 1.0)
         fixed = self.few.fixed + part * (self.full.fixed - self.few.fixed)
         each = self.few.each + part * (self.full.each - self.few.each)
         if self.separate:  # whole prompts, one after the other where they fill a step
             return np.asarray(steps * fixed + came * each)
-        stream = at_once & (self.budget < STREAM * self.prompt)
-        begun = np.where(stream, np.minimum(came, 1.0), np.where(self.budget < self.prompt, came, steps))
+        stream = np.where(self.budget < STREAM * self.prompt, at_once, 0.0)
+        begun = np.where(self.budget < self.prompt, came, steps)
+        begun = begun + stream * (np.minimum(came, 1.0) - begun)
         added = begun * fixed + came * each
         chord = curve.time[0] + part * (curve.at(self.running) - curve.time[0])
         spared = chord - curve.at(clipped(running, 1.0, self.running))
