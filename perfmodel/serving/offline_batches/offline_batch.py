@@ -52,8 +52,7 @@ class PrefillCost:
 
         Derived: the time of a step that prompts fill grows as a line with the sequences that decode in it, from that
         with one to that with `self.running` of them; what prompts add is the rest beyond a decode step. curve: time of
-        decode steps. at_once: share of the prompts that queue, (N,), so that those of several steps share steps with the
-        next.
+        decode steps. at_once: share of the prompts that queue, (N,): those of several steps share steps with the next.
         """
         part = clipped((running - 1.0) / np.maximum(self.running - 1.0, 1.0), 0.0, 1.0)
         fixed = self.few.fixed + part * (self.full.fixed - self.few.fixed)
