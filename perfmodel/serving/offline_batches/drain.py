@@ -27,7 +27,6 @@ from perfmodel.serving.offline_batches.offline_batch import OfflineBatch
 from perfmodel.serving.offline_batches.output_ages import lockstep, running_shares, total
 from perfmodel.serving.offline_batches.paces import mean_seconds, pace, seconds_by_age
 from perfmodel.serving.served import PACE_LENGTHS, PACE_STARTS
-from perfmodel.serving.step_times.planned_step import prefill_budget
 from perfmodel.workload import RANKS, longest, uncut
 
 #: Cells of the clock; more of them change the makespan by less than 1 %.
@@ -104,7 +103,7 @@ def decode_steps(batch: OfflineBatch, played: Array) -> Array:
     before, spread = uncut(outputs.mean, outputs.cv, outputs.longest)
     tail = np.max(longest(before, spread, np.maximum(concurrent, 1.0) * _TAIL_SAMPLES), axis=0)
     tail = np.minimum(tail * _TAIL_MARGIN, np.maximum(outputs.longest, mean)) + 1.0
-    filling = 0.0 if prefill.separate else played * prefill.prompt / prefill_budget(prefill.budget, concurrent)
+    filling = 0.0 if prefill.separate else played / prefill.per_step(concurrent)
     refills = np.ceil(played / batch.max_running - SAME) - 1.0
     parts = (np.arange(_ARRIVAL_PARTS)[:, None] + 0.5) / _ARRIVAL_PARTS
     step = batch.curve.at(np.maximum(parts * concurrent, 1.0))
@@ -236,7 +235,7 @@ class _Run:
         that were admitted in earlier cells, (N,). lasting: seconds of the cell, (N,).
         """
         batch, prefill = self.batch, self.batch.prefill
-        per_step = prefill_budget(prefill.budget, 0.0 if prefill.separate else older) / prefill.prompt
+        per_step = prefill.per_step(older)
         free = np.maximum(batch.places.free(batch.max_running, older, self.used), 0.0)
         waiting, fresh = self._arrived(lasting)
         left = waiting + fresh

@@ -227,12 +227,11 @@ def _beside(replica: Replica, point: Point) -> Array:
     A number with the mean and the deviation of sqrt(m) is spread as a wait is, a share 1 / sqrt(m) of what they add if
     m is above 1; the rest is there for every prompt. So the prefill less this does not fall as m grows.
     """
-    mixed, prefill = replica.mixed, point.prefill.shared
+    mixed, (_, each) = replica.mixed, replica.mixed.at(point.seen)
     fewest = mixed.fewest(point.seen)
-    base, each = mixed.at(point.seen)
-    added = np.maximum(replica.load.mean(prefill) - base - each * np.maximum(fewest, mixed.abreast), 0.0)
+    more = np.maximum(mixed.fullest(point.entering) - np.maximum(fewest, mixed.abreast), 0.0)
     others = np.maximum(point.entering - fewest, 1.0)
-    return np.asarray(np.minimum(added / np.sqrt(others), np.min(prefill, axis=0)))
+    return np.asarray(np.minimum(each * more / np.sqrt(others), np.min(point.prefill.shared, axis=0)))
 
 
 def _long_cv(replica: Replica, point: Point, rate: Array) -> Array:
