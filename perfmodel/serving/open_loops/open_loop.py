@@ -361,8 +361,9 @@ def _served(replica: Replica, point: Point, throughput: Throughput, max_running:
     for_step = prefill_wait(replica, point, throughput.rate)
     queued = queued_in_run(replica, throughput, max_running)
     crowded = waiting_share(queued[1], throughput.rate, throughput.drain, replica.variation)
-    queue = for_step + beyond_prompts(replica, point, throughput.rate, queued[0])
-    planned = planned_in_run(replica, point, throughput.rate, crowded)
+    for_room = beyond_prompts(replica, point, throughput.rate, queued[0])
+    planned, spared = planned_in_run(replica, point, throughput.rate, crowded, for_room)
+    queue = for_step + for_room
     wait, late = queue + planned, token_handed_on(replica, point, throughput.rate)
     over = throughput.saturated & (replica.load.rate > throughput.rate)
     endless = np.where(over & np.isinf(replica.run_length), np.inf, 0.0)
@@ -387,7 +388,9 @@ def _served(replica: Replica, point: Point, throughput: Throughput, max_running:
         running=point.running,
         rate=throughput.rate,
         saturated=throughput.saturated,
-        waits=lazy_value(lambda: replace(wait_shape(replica, point, throughput, queued), uniform_share=uniform)),
+        waits=lazy_value(
+            lambda: replace(wait_shape(replica, point, throughput, queued, spared), uniform_share=uniform)
+        ),
         gains=lazy_value(lambda: _gains(replica, point, throughput, max_running, queue, elastic())),
         tokens=lazy_value(tokens),
     )
