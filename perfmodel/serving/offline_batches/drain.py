@@ -41,6 +41,8 @@ _TINY_SECONDS = 1e-12
 #: Most that a pass over the requests that arrive during a cell, and its seconds, moves by the one before. Chosen:
 #: beyond it more arrive than are served, and as many as there are.
 _MOST_RISE = 0.98
+#: Passes from where those before it would settle. Chosen: more of them move no wait by some per cent.
+_LAST_PASSES = 2
 #: Parts of the time that requests take to arrive, in which the batch is as full as in their middles.
 _ARRIVAL_PARTS = 4
 #: Standard deviations below full at which every second request finds a queue. Chosen: of the requests of a run at its
@@ -171,22 +173,12 @@ class _Run:
         if np.any(np.asarray(self.batch.gap) > 0.0):  # how many arrive depends on how long the cell lasts
             once = work.decoding + work.prompts
             work = self._work(older, self._admitted(cell, older, once))
-            lasting = self._no_longer(cell, older, once, work.decoding + work.prompts, lasting)
-            work = self._work(older, self._admitted(cell, older, lasting))
+            lasting = settled(lasting, once, work.decoding + work.prompts)
+            # prompts lengthen it by less once each of its steps has some, where the passes went on too far
+            for _ in range(_LAST_PASSES):
+                work = self._work(older, self._admitted(cell, older, lasting))
+                lasting = work.decoding + work.prompts
         return work
-
-    def _no_longer(self, cell: int, older: Array, once: Array, twice: Array, start: Array) -> Array:
-        """Return the seconds of a cell that are those of the requests which arrive in them, (N,).
-
-        Derived: prompts lengthen it by less and less once each of its steps has some, so that what two passes go on to
-        may be too long. Then it lies where the line from the former to that crosses the time that it takes.
-
-        older: earlier sequences, (N,). once, twice, start: seconds of two passes, and what they began from, (N,) each.
-        """
-        far = settled(start, once, twice)
-        work = self._work(older, self._admitted(cell, older, far))
-        under, over = np.maximum(twice - once, 0.0), np.maximum(far - work.decoding - work.prompts, 0.0)
-        return once + (far - once) * np.where(over > 0.0, under / np.maximum(under + over, _TINY_SECONDS), 1.0)
 
     def _work(self, older: Array, admitted: tuple[Array, ...]) -> Work:
         """Return what a cell does in which `admitted` requests come (see `_admitted`) beside `older` ones, (N,)."""

@@ -232,11 +232,13 @@ def _beside(replica: Replica, point: Point) -> Array:
     A number with the mean and the deviation of sqrt(m) is spread as a wait is, a share 1 / sqrt(m) of what they add if
     m is above 1; the rest is there for every prompt. So the prefill less this does not fall as m grows.
     """
-    mixed, (_, each) = replica.mixed, replica.mixed.at(point.seen)
-    fewest = mixed.fewest(point.seen)
-    more = np.maximum(mixed.fullest(point.entering) - np.maximum(fewest, mixed.abreast), 0.0)
+    mixed, prefill = replica.mixed, point.prefill.shared
+    fewest, (base, each) = mixed.fewest(point.seen), mixed.at(point.seen)
+    least = np.maximum(fewest, mixed.abreast)
+    # by the steps as priced, and by the line through them, which does not meet each of them
+    added = np.minimum(replica.load.mean(prefill) - base - each * least, each * (mixed.fullest(point.entering) - least))
     others = np.maximum(point.entering - fewest, 1.0)
-    return np.asarray(np.minimum(each * more / np.sqrt(others), np.min(point.prefill.shared, axis=0)))
+    return np.asarray(np.minimum(np.maximum(added, 0.0) / np.sqrt(others), np.min(prefill, axis=0)))
 
 
 def _long_cv(replica: Replica, point: Point, rate: Array) -> Array:
