@@ -24,6 +24,7 @@ from perfmodel.serving.offline_batches.output_ages import OutputLengths
 from perfmodel.serving.queues.admission import admission_wait, evictions_per_request
 from perfmodel.serving.served import PACE_AT
 from perfmodel.serving.step_times.curve import DecodeCurve
+from perfmodel.serving.step_times.prefills import WholePrompts
 from perfmodel.workload.load import load_of
 from perfmodel.workload.output_lengths import OUTPUT_LENGTH_CV, longest, quantile, survival, truncated_cv, uncut
 from perfmodel.workload.slo import RANKS
@@ -147,6 +148,7 @@ def batch(
             prompt=100.0 * column,
             budget=800.0 * column,
             separate=apart,
+            whole=WholePrompts(np.zeros(1, bool), column),
         ),
         steady=SteadyState(
             request_gap=column / rate,

@@ -9,8 +9,7 @@ import numpy as np
 from perfmodel import equations as eq
 from perfmodel.arrays import Array
 from perfmodel.serving.limits import MAX_RUNNING, TINY
-from perfmodel.serving.step_times.planned_step import prefill_budget
-from perfmodel.serving.step_times.prefills import PrefillTimes
+from perfmodel.serving.step_times.prefills import PrefillTimes, held_beside
 from perfmodel.serving.step_times.steps import StepModel
 from perfmodel.workload import Load
 
@@ -111,8 +110,8 @@ def shared_steps(
         met: share of the sequences whose prompts a request waits for, and chance that any other runs, (N,) each.
     """
     (apart, grouped), (decode, running, entering, decoding) = prefills, columns
-    left = prefill_budget(steps.token_budget * steps.sharding.pp, np.maximum(decoding - 1.0, 0.0))
-    abreast = np.minimum(left / load.mean(load.new), MAX_RUNNING)  # a step without a token budget holds all
+    # a step without a token budget holds all
+    abreast = np.minimum(held_beside(steps, load, np.maximum(decoding - 1.0, 0.0)), MAX_RUNNING)
     mixed = np.maximum(apart.mean_step, decode)
     seconds = load.mean(apart.shared) / entering
     return SharedSteps(

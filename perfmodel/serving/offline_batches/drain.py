@@ -27,7 +27,6 @@ from perfmodel.serving.offline_batches.offline_batch import OfflineBatch
 from perfmodel.serving.offline_batches.output_ages import lockstep, running_shares, total
 from perfmodel.serving.offline_batches.paces import mean_seconds, pace, seconds_by_age
 from perfmodel.serving.served import PACE_LENGTHS, PACE_STARTS
-from perfmodel.serving.step_times.planned_step import prefill_budget
 from perfmodel.workload import RANKS, longest, uncut
 
 #: Cells of the clock; more of them change the makespan by less than 1 %.
@@ -42,6 +41,8 @@ _TINY_SECONDS = 1e-12
 #: Most that a pass over the requests that arrive during a cell, and its seconds, moves by the one before. Chosen:
 #: beyond it more arrive than are served, and as many as there are.
 _MOST_RISE = 0.98
+#: Passes from where those before it would settle. Chosen: more of them move no wait by some per cent.
+_LAST_PASSES = 2
 #: Parts of the time that requests take to arrive, in which the batch is as full as in their middles.
 _ARRIVAL_PARTS = 4
 #: Standard deviations below full at which every second request finds a queue. Chosen: of the requests of a run at its
@@ -104,7 +105,7 @@ def decode_steps(batch: OfflineBatch, played: Array) -> Array:
     before, spread = uncut(outputs.mean, outputs.cv, outputs.longest)
     tail = np.max(longest(before, spread, np.maximum(concurrent, 1.0) * _TAIL_SAMPLES), axis=0)
     tail = np.minimum(tail * _TAIL_MARGIN, np.maximum(outputs.longest, mean)) + 1.0
-    filling = 0.0 if prefill.separate else played * prefill.prompt / prefill_budget(prefill.budget, concurrent)
+    filling = 0.0 if prefill.separate else played / prefill.per_step(concurrent)
     refills = np.ceil(played / batch.max_running - SAME) - 1.0
     parts = (np.arange(_ARRIVAL_PARTS)[:, None] + 0.5) / _ARRIVAL_PARTS
     step = batch.curve.at(np.maximum(parts * concurrent, 1.0))
@@ -173,7 +174,10 @@ class _Run:
             once = work.decoding + work.prompts
             work = self._work(older, self._admitted(cell, older, once))
             lasting = settled(lasting, once, work.decoding + work.prompts)
-            work = self._work(older, self._admitted(cell, older, lasting))
+            # prompts lengthen it by less once each of its steps has some, where the passes went on too far
+            for _ in range(_LAST_PASSES):
+                work = self._work(older, self._admitted(cell, older, lasting))
+                lasting = work.decoding + work.prompts
         return work
 
     def _work(self, older: Array, admitted: tuple[Array, ...]) -> Work:
@@ -185,10 +189,11 @@ class _Run:
         decoding = met * any_running(running, np.maximum(self.entered + came, 1.0))
         at_once = (over < 1.0 - SAME) | self.lockstep
         steps = prefill_steps(came, per_step, self.width, at_once=at_once)
-        if prefill.separate:  # those that come as they arrive do not gather, also where all answers are equally long
-            apart = prefill_steps(came, per_step, self.width, at_once=np.zeros_like(at_once))
-            steps = steps + np.maximum(over - packed, packed * self.spread) * np.maximum(apart - steps, 0.0)
-        prompts = prefill.seconds(came, steps, running, batch.curve, at_once=at_once)
+        # those that come as they arrive do not gather, also where all answers are equally long
+        apart = prefill_steps(came, per_step, self.width, at_once=np.zeros_like(at_once))
+        scattered = np.maximum(over - packed, packed * self.spread)
+        steps = steps + scattered * np.maximum(apart - steps, 0.0)
+        prompts = prefill.seconds(came, steps, running, batch.curve, at_once=at_once * (1.0 - scattered))
         prompts = np.maximum(prompts, came * prefill.alone - decoding)
         # whole steps carry prompts, also where these fill a part of one
         beside, within = (
@@ -235,7 +240,7 @@ class _Run:
         that were admitted in earlier cells, (N,). lasting: seconds of the cell, (N,).
         """
         batch, prefill = self.batch, self.batch.prefill
-        per_step = prefill_budget(prefill.budget, 0.0 if prefill.separate else older) / prefill.prompt
+        per_step = prefill.per_step(older)
         free = np.maximum(batch.places.free(batch.max_running, older, self.used), 0.0)
         waiting, fresh = self._arrived(lasting)
         left = waiting + fresh

@@ -25,8 +25,16 @@ from perfmodel.serving.queues.variation import variation_of
 from perfmodel.serving.served import RequestTimes, Served, StepCosts, StepTimes, TokenShape, WaitShape
 from perfmodel.serving.step_times.curve import DecodeCurve, planned_curve
 from perfmodel.serving.step_times.mixed_steps import MixedSteps, mixed_steps
-from perfmodel.serving.step_times.planned_step import PricedStep, prefill_budget
-from perfmodel.serving.step_times.prefills import PrefillTimes, largest_group, most_decoding, prefill_times_beside
+from perfmodel.serving.step_times.planned_step import PricedStep
+from perfmodel.serving.step_times.prefills import (
+    PrefillTimes,
+    held_beside,
+    largest_group,
+    most_decoding,
+    most_together,
+    prefill_times_beside,
+    whole_prompts,
+)
 from perfmodel.serving.step_times.steps import StepModel
 from perfmodel.serving.step_times.token_spread import longest_delay
 from perfmodel.workload import Load
@@ -144,6 +152,7 @@ def _prefill_cost(
         prompt=load.mean(load.new),
         budget=_tokens_per_step(steps, load),
         separate=not steps.engine.mixes_prefill,
+        whole=whole_prompts(steps, load),
         alone=least_gap,
     )
 
@@ -156,9 +165,9 @@ def _whole_group(steps: StepModel, load: Load, running: Array) -> Array:
     """
     if not steps.engine.mixes_prefill:
         return largest_group(steps, load, running)
-    budget = steps.token_budget * steps.sharding.pp
-    per_step = prefill_budget(budget, np.maximum(running - 1.0, 0.0)) / load.mean(load.new)
-    filling = np.where(per_step < STREAM, np.ceil(STREAM / per_step), 1.0) * per_step
+    per_step = held_beside(steps, load, np.maximum(running - 1.0, 0.0))
+    cut = (per_step < STREAM) & ~whole_prompts(steps, load).uncut
+    filling = np.where(cut, np.ceil(STREAM / per_step), 1.0) * per_step
     return np.clip(filling, 1.0, np.maximum(running, 1.0))
 
 
@@ -166,7 +175,7 @@ def _tokens_per_step(steps: StepModel, load: Load) -> Array:
     """Return the most prompt tokens of a step, (N,): the budget, or one whole prompt where prompts are not cut."""
     if steps.engine.mixes_prefill:
         return steps.token_budget * steps.sharding.pp
-    return np.asarray(steps.max_prompts_per_step(load.mean(load.new)) * load.mean(load.new))
+    return np.asarray(most_together(steps, load) * load.mean(load.new))
 
 
 def _prefill_lines(

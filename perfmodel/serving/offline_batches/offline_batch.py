@@ -6,12 +6,14 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from perfmodel.arrays import Array, Mask, clipped
+from perfmodel.arrays import Array, clipped
 from perfmodel.serving.limits import TINY
 from perfmodel.serving.offline_batches.output_ages import OutputLengths
 from perfmodel.serving.queues.variation import MARKOV, Variation
 from perfmodel.serving.step_times.curve import DecodeCurve
 from perfmodel.serving.step_times.mixed_steps import MixedSteps
+from perfmodel.serving.step_times.planned_step import prefill_budget
+from perfmodel.serving.step_times.prefills import WholePrompts
 
 #: Prompts per step from which each step takes the fixed part of a `PrefillLine` anew. Chosen: fewer are cut, and the
 #: next one fills what is left of a step, so that prompts that queue are one stream of tokens.
@@ -35,8 +37,8 @@ class PrefillCost:
 
     few, full: of a step with one decoding sequence, and of one with `running` of them. prompt: tokens per prompt.
     budget: tokens per step. separate: whether prompts take steps of their own (prefill first) rather than being mixed
-    with decodes. alone: seconds per prompt of full groups with no decode beside them, which is the least that any
-    step's share of it takes.
+    with decodes. whole: where a step computes whole prompts. alone: seconds per prompt of full groups with no decode
+    beside them, which is the least that any step's share of it takes.
     """
 
     few: PrefillLine
@@ -45,22 +47,29 @@ class PrefillCost:
     prompt: Array
     budget: Array
     separate: bool
+    whole: WholePrompts
     alone: Array | float = 0.0
 
-    def seconds(self, came: Array, steps: Array, running: Array, curve: DecodeCurve, *, at_once: Mask) -> Array:
+    def per_step(self, decodes: Array) -> Array:
+        """Return the prompts of a step beside `decodes` sequences, below 1 for prompts of several steps, (N,)."""
+        left = prefill_budget(self.budget, 0.0 if self.separate else decodes)
+        return self.whole.of(left / self.prompt)
+
+    def seconds(self, came: Array, steps: Array, running: Array, curve: DecodeCurve, *, at_once: Array) -> Array:
         """Return the seconds that `came` prompts in `steps` steps add while `running` sequences decode, (N,) each.
 
         Derived: the time of a step that prompts fill grows as a line with the sequences that decode in it, from that
         with one to that with `self.running` of them; what prompts add is the rest beyond a decode step. curve: time of
-        decode steps. at_once: whether prompts queue, (N,), so that those of several steps share steps with the next.
+        decode steps. at_once: share of the prompts that queue, (N,): those of several steps share steps with the next.
         """
         part = clipped((running - 1.0) / np.maximum(self.running - 1.0, 1.0), 0.0, 1.0)
         fixed = self.few.fixed + part * (self.full.fixed - self.few.fixed)
         each = self.few.each + part * (self.full.each - self.few.each)
         if self.separate:  # whole prompts, one after the other where they fill a step
             return np.asarray(steps * fixed + came * each)
-        stream = at_once & (self.budget < STREAM * self.prompt)
-        begun = np.where(stream, np.minimum(came, 1.0), np.where(self.budget < self.prompt, came, steps))
+        stream = np.where((self.budget < STREAM * self.prompt) & ~self.whole.uncut, at_once, 0.0)
+        begun = np.where(self.budget < self.prompt, came, steps)
+        begun = begun + stream * (np.minimum(came, 1.0) - begun)
         added = begun * fixed + came * each
         chord = curve.time[0] + part * (curve.at(self.running) - curve.time[0])
         spared = chord - curve.at(clipped(running, 1.0, self.running))

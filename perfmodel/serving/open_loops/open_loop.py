@@ -36,8 +36,7 @@ from perfmodel.serving.queues.queueing import (
 from perfmodel.serving.served import MOST_GAIN, Gains, RequestTimes, Served, StepCosts, StepTimes, TokenShape
 from perfmodel.serving.step_times.curve import DecodeCurve
 from perfmodel.serving.step_times.mixed_steps import MixedSteps, curve_and_mixed
-from perfmodel.serving.step_times.planned_step import prefill_budget
-from perfmodel.serving.step_times.prefills import prefill_times_beside
+from perfmodel.serving.step_times.prefills import held_beside, prefill_times_beside
 from perfmodel.serving.step_times.steps import StepModel
 from perfmodel.serving.step_times.token_spread import drift_of, longest_delay, spread_of
 from perfmodel.workload import Load
@@ -291,9 +290,7 @@ def _fullest_step(replica: Replica) -> Array:
     if replica.mixed.separate:
         return np.full_like(replica.max_running, np.inf)
     base, each = replica.mixed.at(replica.max_running)
-    steps, new = replica.steps, replica.load.mean(replica.load.new)
-    left = prefill_budget(steps.token_budget * steps.sharding.pp, replica.max_running - 1.0)
-    several = np.maximum(replica.mixed.most * new / left, 1.0)
+    several = np.maximum(replica.mixed.most / held_beside(replica.steps, replica.load, replica.max_running - 1.0), 1.0)
     step = replica.curve.time[-1] * replica.load.accepted
     added = np.maximum(base + each * replica.mixed.most - step, 0.0)
     return np.asarray((step + added / several) / replica.load.accepted)
@@ -364,8 +361,9 @@ def _served(replica: Replica, point: Point, throughput: Throughput, max_running:
     for_step = prefill_wait(replica, point, throughput.rate)
     queued = queued_in_run(replica, throughput, max_running)
     crowded = waiting_share(queued[1], throughput.rate, throughput.drain, replica.variation)
-    queue = for_step + beyond_prompts(replica, point, throughput.rate, queued[0])
-    planned = planned_in_run(replica, point, throughput.rate, crowded)
+    for_room = beyond_prompts(replica, point, throughput.rate, queued[0])
+    planned, spared = planned_in_run(replica, point, throughput.rate, crowded, for_room)
+    queue = for_step + for_room
     wait, late = queue + planned, token_handed_on(replica, point, throughput.rate)
     over = throughput.saturated & (replica.load.rate > throughput.rate)
     endless = np.where(over & np.isinf(replica.run_length), np.inf, 0.0)
@@ -390,7 +388,9 @@ def _served(replica: Replica, point: Point, throughput: Throughput, max_running:
         running=point.running,
         rate=throughput.rate,
         saturated=throughput.saturated,
-        waits=lazy_value(lambda: replace(wait_shape(replica, point, throughput, queued), uniform_share=uniform)),
+        waits=lazy_value(
+            lambda: replace(wait_shape(replica, point, throughput, queued, spared), uniform_share=uniform)
+        ),
         gains=lazy_value(lambda: _gains(replica, point, throughput, max_running, queue, elastic())),
         tokens=lazy_value(tokens),
     )

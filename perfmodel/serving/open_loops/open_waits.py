@@ -121,20 +121,23 @@ def _held(replica: Replica, point: Point, rate: Array) -> Array:
     return np.asarray(-np.expm1(-point.running) * replica.mixed.held(rate, point.step, point.seen))
 
 
-def planned_in_run(replica: Replica, point: Point, rate: Array, crowded: Array) -> Array:
-    """Return the mean seconds that a request waits for a step planned before it came (`planned_wait`), (N,).
+def planned_in_run(replica: Replica, point: Point, rate: Array, chance: Array, queue: Array) -> tuple[Array, Array]:
+    """Return (mean seconds that a request waits for a step planned before it came, share that do not), (N,) each.
 
     At least one sequence runs with the probability of `step_residual`. The share of steps that carry prompts follows
     from the share of time that these steps take. Requests that queue for admission arrived before the step was planned,
-    and do not wait for it.
+    and do not wait for it, where they queue for as long.
 
-    rate: requests/s, (N,). crowded: probability that a request finds a steady replica full, (N,).
+    rate: requests/s, (N,). chance: probability that a request finds a steady replica full, (N,). queue: mean seconds
+    that requests queue for admission, (N,).
     """
     busy, _, _ = _utilisation(replica, point, rate)
     longer = np.maximum(replica.load.mean(point.prefill.shared), point.step)
     step = 1.0 / (busy / longer + (1.0 - busy) / point.step)
-    runs = -np.expm1(-point.running) * (1.0 - _crowded(replica, crowded))
-    return planned_wait(runs, step, ahead=replica.steps.runs_ahead)
+    each = planned_wait(-np.expm1(-point.running), step, ahead=replica.steps.runs_ahead)
+    crowded = _crowded(replica, chance)
+    spared = np.minimum(crowded * each, queue)
+    return each - spared, np.where(each > 0.0, spared / np.maximum(each, TINY), crowded)
 
 
 def token_handed_on(replica: Replica, point: Point, rate: Array) -> Array:
@@ -186,14 +189,16 @@ def _utilisation(replica: Replica, point: Point, rate: Array) -> tuple[Array, Ar
     return busy, np.minimum(rate * per_prompt, MAX_UTILISATION), per_prompt
 
 
-def wait_shape(replica: Replica, point: Point, throughput: Throughput, queued: tuple[Array, Array, Array]) -> WaitShape:
+def wait_shape(
+    replica: Replica, point: Point, throughput: Throughput, queued: tuple[Array, Array, Array], crowded: Array
+) -> WaitShape:
     """Return how the waits of an open loop are distributed.
 
     Derived: a prompt that meets no other waits uniformly for the end of a decode step, if one runs. So does one that
     meets only prompts that come during the same decode step, and then it is computed with them. The others wait as in
     an M/G/1 queue.
 
-    queued: as `queued_in_run` returns it, (N,) each.
+    queued: as `queued_in_run` returns it, (N,) each. crowded: share of requests that wait for no planned step, (N,).
     """
     rate, (queue, steady, noise) = throughput.rate, queued
     busy, _, _ = _utilisation(replica, point, rate)
@@ -211,7 +216,7 @@ def wait_shape(replica: Replica, point: Point, throughput: Throughput, queued: t
     return WaitShape(
         queued=beyond_prompts(replica, point, rate, queue),
         queued_by_rank=np.hypot(by_rank, ahead) - ahead,
-        crowded=_crowded(replica, share),
+        crowded=crowded,
         short_shares=(free * none_comes * runs, free * (1.0 - none_comes) * runs, held),
         short_longest=(point.step, point.step + 2.0 * together, 2.0 * wait),
         long_share=(1.0 - held) * (1.0 - meets_none),
@@ -228,11 +233,12 @@ def _beside(replica: Replica, point: Point) -> Array:
     m is above 1; the rest is there for every prompt. So the prefill less this does not fall as m grows.
     """
     mixed, prefill = replica.mixed, point.prefill.shared
-    fewest = mixed.fewest(point.seen)
-    base, each = mixed.at(point.seen)
-    added = np.maximum(replica.load.mean(prefill) - base - each * np.maximum(fewest, mixed.abreast), 0.0)
+    fewest, (base, each) = mixed.fewest(point.seen), mixed.at(point.seen)
+    least = np.maximum(fewest, mixed.abreast)
+    # by the steps as priced, and by the line through them, which does not meet each of them
+    added = np.minimum(replica.load.mean(prefill) - base - each * least, each * (mixed.fullest(point.entering) - least))
     others = np.maximum(point.entering - fewest, 1.0)
-    return np.asarray(np.minimum(added / np.sqrt(others), np.min(prefill, axis=0)))
+    return np.asarray(np.minimum(np.maximum(added, 0.0) / np.sqrt(others), np.min(prefill, axis=0)))
 
 
 def _long_cv(replica: Replica, point: Point, rate: Array) -> Array:

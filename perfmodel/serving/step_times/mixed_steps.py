@@ -14,7 +14,7 @@ from perfmodel.serving.queues.queueing import MeanAtLeast, at_least
 from perfmodel.serving.queues.rank_balance import held_together, held_wait
 from perfmodel.serving.step_times.curve import DecodeCurve, planned_curve
 from perfmodel.serving.step_times.planned_step import PlannedPrompts, PricedPrompts
-from perfmodel.serving.step_times.prefills import largest_group
+from perfmodel.serving.step_times.prefills import largest_group, most_together
 from perfmodel.serving.step_times.steps import StepModel
 from perfmodel.workload import Load
 
@@ -344,7 +344,7 @@ def planned_mixed(steps: StepModel, load: Load, ends: Array) -> PlannedMixed:
     if separate:
         most = largest_group(steps, load, ends[-1])
     else:
-        most = np.maximum(steps.max_prompts_per_step(load.mean(load.new)), 1.0)
+        most = np.maximum(most_together(steps, load), 1.0)
         most = np.minimum(most, np.maximum(ends[-1], 1.0))
     abreast = np.minimum(steps.sharding.pp, most)
     fewest = [np.minimum(steps.min_prompts_per_step(n), most) for n in ends]

@@ -7,11 +7,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from perfmodel.arrays import Array
+from perfmodel.arrays import Array, Mask
 from perfmodel.costs import StepCost
 from perfmodel.lazy_fields import LazyFields, LazyValue, lazy_value
 from perfmodel.serving.queues.queueing import cv_over_classes
-from perfmodel.serving.step_times.planned_step import PlannedPrompts, PlannedStep, PricedPrompts, PricedStep
+from perfmodel.serving.step_times.planned_step import (
+    PlannedPrompts,
+    PlannedStep,
+    PricedPrompts,
+    PricedStep,
+    prefill_budget,
+)
 from perfmodel.serving.step_times.steps import StepModel
 from perfmodel.workload import Load
 
@@ -207,6 +213,44 @@ def blend(apart: PrefillTimes, grouped: PrefillTimes, share: Array) -> PrefillTi
     return apart.changed(**mixed)
 
 
+class WholePrompts(NamedTuple):
+    """Tell how many prompts a step computes whose tokens hold a given number of mean length.
+
+    Whole ones, one at least, on each rank and stage, where the engine cuts no prompts; where these differ in length,
+    the rest of a step holds a shorter one as often as not. uncut: where that is so, (N,). places: ranks and stages,
+    (N,).
+    """
+
+    uncut: Mask
+    places: Array
+
+    def of(self, fitting: Array) -> Array:
+        """Return the prompts of a step whose tokens hold `fitting` of them, (N,)."""
+        if not np.any(self.uncut):
+            return fitting
+        each = np.floor(np.where(np.isfinite(fitting), fitting, 1.0) / self.places * (1.0 + _ROUNDING))
+        return np.where(self.uncut & np.isfinite(fitting), np.maximum(each, 1.0) * self.places, fitting)
+
+
+def whole_prompts(steps: StepModel, load: Load) -> WholePrompts:
+    """Return how many prompts of a load a step computes by its tokens."""
+    shortest, longest = np.min(load.new, axis=0), np.max(load.new, axis=0)
+    equal = (longest - shortest <= _ROUNDING * longest) & (load.prompt_spread <= 0.0)
+    uncut = equal & (not steps.engine.chunked_prefill) & ~np.isfinite(steps.engine.micro_batch)
+    return WholePrompts(np.asarray(uncut), steps.sharding.dp * steps.sharding.pp)
+
+
+def most_together(steps: StepModel, load: Load) -> Array:
+    """Return the most prompts of mean length that one step of prompts computes, (N,)."""
+    return whole_prompts(steps, load).of(steps.max_prompts_per_step(load.mean(load.new)))
+
+
+def held_beside(steps: StepModel, load: Load, decodes: Array) -> Array:
+    """Return the prompts of mean length that a step holds beside `decodes` sequences, (N,); below 1: parts of one."""
+    left = prefill_budget(steps.token_budget * steps.sharding.pp, decodes)
+    return whole_prompts(steps, load).of(left / load.mean(load.new))
+
+
 def largest_group(steps: StepModel, load: Load, running: Array) -> Array:
     """Return the most prompts of mean length that are computed together, (N,), at most the `running` sequences.
 
@@ -214,7 +258,7 @@ def largest_group(steps: StepModel, load: Load, running: Array) -> Array:
     computed in full steps: as many as fill whole steps count as one group.
     """
     new = load.mean(load.new)
-    fitting, budget = steps.max_prompts_per_step(new), steps.token_budget * steps.sharding.pp
+    fitting, budget = most_together(steps, load), steps.token_budget * steps.sharding.pp
     beyond = fitting * new > budget  # never where the budget has no end
     tokens, step = np.where(beyond, fitting * new, 1.0), np.where(beyond, budget, 1.0)
     whole = np.where(beyond, np.ceil(tokens / step - _ROUNDING) * step / new, fitting)

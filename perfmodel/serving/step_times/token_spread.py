@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from perfmodel.arrays import Array
-from perfmodel.serving.step_times.planned_step import prefill_budget
-from perfmodel.serving.step_times.prefills import PrefillTimes
+from perfmodel.serving.step_times.prefills import PrefillTimes, held_beside
 from perfmodel.serving.step_times.steps import StepModel
 from perfmodel.workload import Load
 
@@ -64,7 +63,6 @@ def longest_gap(steps: StepModel, load: Load, running: Array, times: tuple[Array
     """
     decode, mixed, each = times
     waiting = np.maximum(running - 1.0, _LEAST_WAITING)
-    budget = steps.token_budget * steps.sharding.pp
-    bounded = np.isfinite(budget) & steps.engine.mixes_prefill
-    held = prefill_budget(np.where(bounded, budget, 0.0), np.maximum(running - 1.0, 0.0)) / load.mean(load.new)
+    bounded = np.isfinite(steps.token_budget) & steps.engine.mixes_prefill
+    held = held_beside(steps, load, np.maximum(running - 1.0, 0.0))
     return np.asarray(np.maximum(mixed, decode + each * np.where(bounded, held, waiting)))
