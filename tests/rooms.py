@@ -9,8 +9,9 @@ Every import counts, those inside functions and under `TYPE_CHECKING` too.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 #: Modules and rooms that every room may use and that count as ground: floor 0. `glossary` is among them because it only
@@ -44,13 +45,16 @@ def module_name(path: Path) -> str:
     return ".".join(path.with_suffix("").parts).removesuffix(".__init__")
 
 
-def imports_of(source: str, text: str) -> Iterator[Import]:
-    """Every import of a module called `source` whose content is `text`."""
+@cache
+def imports_of(source: str, text: str) -> tuple[Import, ...]:
+    """Every import of a module called `source` whose content is `text`; kept, since many tests ask for the same."""
+    found: list[Import] = []
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
-            yield from (Import(source, alias.name, "", node.lineno) for alias in node.names)
+            found += (Import(source, alias.name, "", node.lineno) for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
-            yield from (Import(source, node.module, alias.name, node.lineno) for alias in node.names)
+            found += (Import(source, node.module, alias.name, node.lineno) for alias in node.names)
+    return tuple(found)
 
 
 def modules(root: Path, packages: Iterable[str]) -> dict[str, str]:
