@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from perfmodel.arrays import Array, Codes, Index, Mask, common_shape, different, widened
 from perfmodel.profiles.envelope import Envelope
-from perfmodel.profiles.grid import EDGE_TOLERANCE, LEAST_OCTAVES, OCTAVE, Cells, Grids, line_in_bound, on_grid
+from perfmodel.profiles.grid import EDGE_TOLERANCE, OCTAVE, Cells, Grids, line_in_bound, on_grid
 from perfmodel.profiles.monotone import Bounds, rising
 from perfmodel.profiles.shares import Splits, hold, with_relatives
 from perfmodel.vocabulary import BASIS_CODE
