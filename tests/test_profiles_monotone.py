@@ -13,11 +13,12 @@ from perfmodel.costs import Roofline, default
 from perfmodel.costs.measured_tables import lookup
 from perfmodel.costs.step_costs.steps import priced
 from perfmodel.deployment import deployments, shard
+from perfmodel.dtypes import COMPUTE
 from perfmodel.estimates import Estimates, estimate_load
 from perfmodel.hardware import hardware_of
 from perfmodel.models import model
 from perfmodel.operators.step import Step
-from perfmodel.profiles import FAMILY, ShapeBatch, compiled, isotonic, store
+from perfmodel.profiles import FAMILY, ShapeBatch, causal_length, compiled, isotonic, store
 from perfmodel.profiles import monotone as rising_module
 from perfmodel.profiles.monotone import FILLED_WEIGHT, Bounds, rising
 from perfmodel.profiles.shapes import shape_at
@@ -143,6 +144,9 @@ SPLIT = [
     ("arc-pro-b60", "Qwen/Qwen3-30B-A3B", Step(decode_seqs=1.0, decode_context=15849.0)),
     ("gb200", "Qwen/Qwen3-Next-80B-A3B-Instruct", Step(decode_seqs=1.0, decode_context=39811.0)),
     ("h20", "meta-llama/Llama-3.1-8B", Step(decode_seqs=1.0, decode_context=1e4)),
+    ("l40s", "Qwen/Qwen3-Next-80B-A3B-Instruct", Step(decode_seqs=1.0, decode_context=1e5)),
+    ("b200-sxm", "moonshotai/Kimi-K2-Instruct", Step(prefill_tokens=2048.0)),
+    ("h100-sxm", "Qwen/Qwen3-Next-80B-A3B-Instruct", Step(prefill_tokens=1e6)),
 ]
 
 
@@ -169,3 +173,69 @@ def test_a_share_takes_no_longer_than_the_whole_and_the_whole_no_less_than_a_mea
     assert (times[2] >= times[1]).all()
     alone = np.exp(table.rising(np.log([[4.0]]), (1.0,), bounds).time[0])
     np.testing.assert_allclose(alone, 5.0 * times[0], rtol=1e-6)
+
+
+def test_a_share_is_held_to_wholes_of_any_size_and_beyond_the_sites_the_whole_to_its_shares() -> None:
+    """One head of two takes a tenth of the time of 16, which alone were measured to be quick; 64 lie beyond."""
+    sites, axis = np.log([[1.0, 1.0], [2.0, 1.0], [4.0, 1.0], [16.0, 1.0]]), np.log(2.0 ** np.arange(4))
+    values = np.broadcast_to(np.log([[0.01], [0.02], [0.04], [0.8]]), (4, 4)).astype(np.float32)
+    table = Table(sites, np.ones(2), (axis,), values, np.ones((4, 4), bool))
+    bounds = Bounds(at=lambda site, point: site[..., 0] + point[..., 0], formats=())
+    made = table.rising(np.log([[1.0, 1.0], [4.0, 1.0], [16.0, 1.0], [64.0, 1.0]]), (), bounds, split=((0, 0.0),))
+    times = np.exp(made.time)
+    np.testing.assert_allclose(times[:3], np.tile(16.0 * np.exp(axis) / 0.8, (3, 1)), rtol=1e-6)
+    assert (times[3] >= times[2]).all()
+
+
+def test_a_gemm_lies_between_the_measured_ones_that_are_smaller_and_larger() -> None:
+    """Of a measured site that takes longer than a larger one, and of one between them that nobody measured."""
+    draw = np.random.default_rng(3)
+    sizes = np.log(np.array([[n, k] for n in (256.0, 1024.0, 4096.0) for k in (512.0, 2048.0)]))
+    axis = np.log(2.0 ** np.arange(5))
+    values = np.log(draw.uniform(0.05, 0.9, (6, 5))).astype(np.float32)
+    table = Table(sizes, np.ones(2), (axis,), values, np.ones((6, 5), bool))
+    bounds = Bounds(at=lambda site, point: site.sum(axis=-1) + point[..., 0], formats=())
+    split = ((0, 0.0), (1, 0.0))
+    n = np.log(np.geomspace(64.0, 16384.0, 17))
+    for k in np.log([512.0, 2048.0]):
+        times = table.rising(np.stack([n, np.full(17, k)], axis=1), (1.0, 1.0), bounds, split).time
+        measured = times[[4, 8, 12]]  # 256, 1,024 and 4,096 columns
+        assert (np.diff(measured, axis=0) >= -1e-5).all()
+        assert (times[:5] <= measured[0] + 1e-5).all()
+        assert (times[12:] >= measured[2] - 1e-5).all()
+        assert ((times[4:9] >= measured[0] - 1e-5) & (times[4:9] <= measured[1] + 1e-5)).all()
+
+
+def test_past_the_range_of_sites_time_follows_the_bound_and_not_the_size() -> None:
+    """A bound that does not fall with the columns keeps the time, where sites at the border do not tell its growth."""
+    table = Table(np.log([[64.0], [128.0]]), np.ones(1), (np.zeros(1),), np.log([[0.5], [0.8]]), np.ones((2, 1), bool))
+    level = Bounds(at=lambda site, point: 0.0 * site[..., 0] + point[..., 0], formats=())
+    times = table.rising(np.log([[64.0], [32.0], [8.0]]), (1.0,), level).time
+    np.testing.assert_allclose(times, np.full_like(times, times[0, 0]), rtol=1e-6)
+
+
+def test_cached_tokens_before_the_window_change_nothing() -> None:
+    shape = {"batch": 1.0, "query": 2048.0, "heads": 8.0, "kv_heads": 8.0, "head_dim": 128.0}
+    near, far = (causal_length({**shape, "window": 1024.0, "context": c}) for c in (1024.0, 1e6))
+    assert near == far
+    _, length = causal_length({**shape, "window": np.inf, "context": 1e6})
+    assert length == 2048.0 + 2e6
+
+
+@pytest.mark.parametrize("device", ["h100-sxm", "v100-pcie-32gb", "mi210"])
+def test_a_chunk_behind_more_cached_tokens_takes_no_less_time_where_a_window_limits_it(device: str) -> None:
+    behind = np.geomspace(1.0, 1e7, 22)[:, None]
+    placed = deployments([hwdb.device(device)], tp=np.ones(1))
+    step = Step(prefill_tokens=np.full_like(behind, 2048.0), prefill_context=behind)
+    laid, here = shard(model("google/gemma-3-27b-it"), placed), hardware_of(placed.devices, placed.device)
+    found = {demand.name: cost.time for demand, cost in priced(laid, here, default("vllm"), step)}
+    times = np.broadcast_to(found["attention_prefill_sliding"], behind.shape)[:, 0]
+    assert (times[1:] >= 0.97 * times[:-1]).all()
+
+
+@pytest.mark.parametrize("stored", ["mxfp4", "fp4"])
+def test_weights_of_four_bit_floats_are_multiplied_in_16_bits_where_no_unit_multiplies_them(stored: str) -> None:
+    devices = [hwdb.device(name) for name in ("h100-sxm", "mi300x", "b200-sxm")]
+    placed = deployments(devices, device=np.arange(3), tp=np.ones(3), weight=stored, act="fp8")
+    found = shard(model("Qwen/Qwen3-30B-A3B"), placed).compute("experts")
+    assert [COMPUTE[code] for code in found] == ["bf16", "bf16", "fp8"]

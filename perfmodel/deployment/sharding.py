@@ -23,10 +23,12 @@ from perfmodel.dtypes import (
     FORMAT_NAMES,
     storage,
 )
+from perfmodel.equations import SIXTEEN_BIT
 from perfmodel.models import Adapters, ModelSpec, check_rank, leaves_mtp_out
 
 _SIXTEEN, _EIGHT = COMPUTE_CODE["bf16"], COMPUTE_CODE["fp8"]
 _MXFP4 = FORMAT_CODE["mxfp4"]
+_FOUR_BIT_FLOAT = np.isin(FORMAT_NAMES, ("fp4", "mxfp4"))
 _LEAVES_MTP_OUT = np.array([leaves_mtp_out(name) for name in FORMAT_NAMES])
 #: Weights of at most this many times the bytes of an activation count as no wider than it. Chosen: above what scales
 #: add to a format (12.5 % to NVFP4 and int4_g32, 6 % to q8_0; see `perfmodel.dtypes`), below the next width.
@@ -44,11 +46,12 @@ class Sharding:
     code of how context parallelism exchanges keys (`perfmodel.deployment.CP_METHODS`). asked, act: weight-format and
     compute-type codes asked for, -1 for the model's own. kv_bytes: bytes per KV value. narrow: whether the device
     multiplies 4-bit floats. MXFP4 weights then meet 8-bit activations where none are asked for (TensorRT-LLM and
-    FlashInfer run gpt-oss as w4a8 on Blackwell). library: whether a library's collectives take tokens to their
-    experts, where nothing else is asked for. host: what lies in host memory, None where nothing does. adapters:
-    low-rank adapters, None without. routing: settings of expert parallelism. drafts: draft tokens per sequence and
-    step, (N,), None without speculative decoding. drafter: the same of the model that drafts, None where none does.
-    draft_method: how, one of `METHODS`, "" without.
+    FlashInfer run gpt-oss as w4a8 on Blackwell); elsewhere kernels unpack weights of 4-bit floats to 16 bits, whatever
+    activations are asked for (vLLM marlin_utils.py: with 8-bit ones they were slower on Hopper and are refused).
+    library: whether a library's collectives take tokens to their experts, where nothing else is asked for. host: what
+    lies in host memory, None where nothing does. adapters: low-rank adapters, None without. routing: settings of expert
+    parallelism. drafts: draft tokens per sequence and step, (N,), None without speculative decoding. drafter: the same
+    of the model that drafts, None where none does. draft_method: how, one of `METHODS`, "" without.
     """
 
     model: ModelSpec
@@ -148,7 +151,8 @@ class Sharding:
         if key not in self._computes:
             weight = self.weight(part, gemm)
             act = np.where(self.narrow & (weight == _MXFP4) & (self.act < 0), _EIGHT, self.act)
-            self._computes[key] = _compute(weight, act)
+            unpacked = ~self.narrow & _FOUR_BIT_FLOAT[weight] & (act >= 0) & (COMPUTE_BYTES[act] < SIXTEEN_BIT)
+            self._computes[key] = _compute(weight, np.where(unpacked, _SIXTEEN, act))
         return self._computes[key]
 
     @cached_property

@@ -50,7 +50,9 @@ class Envelope(NamedTuple):
         for way in ways:
             below = _passed_on(below, way, np.maximum)
         # rounded outwards, so that times within the bounds stay as they are
-        up, down = (np.nextafter(v.astype(np.float32), np.float32(end)) for v, end in ((above, np.inf), (below, -np.inf)))
+        up, down = (
+            np.nextafter(v.astype(np.float32), np.float32(end)) for v, end in ((above, np.inf), (below, -np.inf))
+        )
         return cls(knots, up, down)
 
     def hold(self, queries: Array, log_time: Array) -> Array:

@@ -95,6 +95,11 @@ def _window(shape: Shape) -> Array:
     return np.where((window > 0) & (window < FULL_WINDOW), window, FULL_WINDOW)
 
 
+def _limited(window: Array) -> Array:
+    """Return the keys that a row reads at most: those of its window, inf for full attention."""
+    return np.where(window < FULL_WINDOW, window, np.inf)
+
+
 def _gemm_place(s: Shape) -> tuple[list[Array], list[Array]]:
     return [_log(s["n"]), _log(s["k"])], [_log(s["m"])]
 
@@ -131,9 +136,12 @@ def causal_length(s: Shape) -> tuple[Array, Array]:
     """Return (batch, length) of the prefill without cached tokens that equals a prefill after cached tokens.
 
     It has as many query rows and, on average, as many keys per row: length q + 2c, batch b q / (q + 2c), for q new
-    tokens after c cached ones in each of b sequences.
+    tokens after c cached ones in each of b sequences. Cached tokens before the window of the first new one are not read
+    and do not count.
     """
     query, cached = np.asarray(s["query"], float), np.asarray(s.get("context", 0.0), float)
+    if "window" in s and np.any(cached > 0.0):
+        cached = np.minimum(cached, _limited(_window(s)))
     length = query + 2.0 * cached
     return np.asarray(s["batch"], float) * query / length, length
 
@@ -151,7 +159,7 @@ def _prefill_place(s: Shape) -> tuple[list[Array], list[Array]]:
 def _prefill_work(s: Shape, f: Formats) -> Work:
     batch, query, cached = np.asarray(s["batch"], float), np.asarray(s["query"], float), s.get("context", 0.0)
     window, size = _window(s), np.asarray(s["head_dim"], float)
-    pairs = eq.causal_pairs(query, cached, np.where(window < FULL_WINDOW, window, np.inf))
+    pairs = eq.causal_pairs(query, cached, _limited(window))
     seen = eq.keys_read(query, cached, window)
     moved = eq.attention_bytes(batch, query, seen, s["heads"], s["kv_heads"], 2.0 * size, f.stored)
     return Work(eq.attention_flop(batch * pairs, s["heads"], size, size), moved)

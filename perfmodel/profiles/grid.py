@@ -203,7 +203,7 @@ def _by_rows(
     for number, bit in enumerate(beyond):
         past = np.flatnonzero(flags & bit)
         if len(past):
-            value[past] += line_in_bound(growth[number, past], change[number, past], np.ones(()))
+            value[past] += line_in_bound(growth[number, past], change[number, past])
     return value.reshape(shape), ((flags & INSIDE) > 0).reshape(shape), ((flags & ON_POINT) > 0).reshape(shape)
 
 
@@ -318,19 +318,19 @@ def _beyond_axis(
     moved = [*places[:number], _place(axis, back), *places[number + 1 :]]
     earlier = _mean(grids, _cells(axes, start, moved), _weights(moved))
     octaves = np.maximum(np.abs(held - back) / OCTAVE, LEAST_OCTAVES)
-    change = line_in_bound(growth, value - earlier, np.asarray(octaves, float))
+    change = line_in_bound(growth, (value - earlier) / octaves)
     return np.where(np.abs(beyond) > EDGE_TOLERANCE, change, 0.0)
 
 
-def line_in_bound(beyond: Array, change: Array, octaves: Array) -> Array:
+def line_in_bound(beyond: Array, change: Array, over: Array | float = OCTAVE) -> Array:
     """Return the change of ln(bound / time) past a border: none above it, and below it time as a straight line in the
     bound (see `_beyond_axis`).
 
-    beyond: signed growth of ln(bound) past the border. change: change of ln(bound / time) over the last `octaves`
-    (factors of 2) before the border.
+    beyond: signed growth of ln(bound) past the border. change: change of ln(bound / time) before the border, over a
+    growth `over` of ln(bound).
     """
-    change = clipped(change / octaves, -OCTAVE, OCTAVE)
+    change = clipped(change, -OCTAVE, OCTAVE)
     # a share above 1 would make the time negative
-    share = clipped(2.0 * np.exp(change) - 1.0, 0.0, 1.0)
+    share = clipped(1.0 + np.exp(over) * np.expm1(change) / np.maximum(np.expm1(over), _TINY), 0.0, 1.0)
     reach = clipped(beyond, -_LONGEST_REACH, 0.0)
     return np.asarray(reach - np.log1p(share * np.expm1(reach)))

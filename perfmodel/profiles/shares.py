@@ -52,7 +52,7 @@ class Range(NamedTuple):
 
     def holds(self, row: Sequence[float]) -> bool:
         """Return whether a site lies below all limits."""
-        return sum([row[n] for n in self.high]) <= self.together and all([row[n] <= h for n, h in self.high.items()])
+        return sum([row[n] for n in self.high]) <= self.together and all(row[n] <= h for n, h in self.high.items())
 
 
 def with_relatives(queries: Array, split: Splits, measured: Array) -> tuple[Array, list[Halves]]:

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from perfmodel.arrays import Array, Codes, Index, Mask, common_shape, different, widened
 from perfmodel.profiles.envelope import Envelope
-from perfmodel.profiles.grid import EDGE_TOLERANCE, LEAST_OCTAVES, OCTAVE, Cells, Grids, line_in_bound, on_grid
+from perfmodel.profiles.grid import EDGE_TOLERANCE, OCTAVE, Cells, Grids, line_in_bound, on_grid
 from perfmodel.profiles.monotone import Bounds, rising
 from perfmodel.profiles.shares import Splits, hold, with_relatives
 from perfmodel.profiles.stencil import Stencil, stencil
@@ -98,7 +98,8 @@ class Table:
                 with () the value at the border is used there.
         """
         which, queries = unique_sites(site)
-        near, grids, known = self._extended(queries, growth)
+        steady = Bounds(at=lambda place, _: (place * np.array(growth or 0.0)).sum(axis=-1), formats=())
+        near, grids, known = self._extended(queries, growth, steady)
         found, inside, on_point = on_grid(Grids.over(self.axes, grids, known), which, axis)
         shape = common_shape(which.shape, *(a.shape for a in axis))
         codes = basis_of(inside, on_point, near.exact, near.outside, which)
@@ -153,7 +154,7 @@ class Table:
     def _risen(self, queries: Array, growth: tuple[float, ...], bound: Bounds) -> tuple[Stencil, Array, Array, Mask]:
         """Return neighbours, ln(bound), ln(time) that never falls along an axis, and where it rests on a measurement,
         of U sites each by itself; arguments as for `rising`."""
-        near, grids, known = self._extended(queries, growth)
+        near, grids, known = self._extended(queries, growth, bound)
         nodes = bound.at_nodes(queries, self.axes)
         return near, nodes, rising(nodes - grids, known), known
 
@@ -175,27 +176,29 @@ class Table:
             grids += weight[:, k] * self.values[near.index[:, k]]
         return near, grids, self.known[heavy]
 
-    def _extended(self, queries: Array, growth: tuple[float, ...]) -> tuple[Stencil, Cells | Array, Mask]:
+    def _extended(
+        self, queries: Array, growth: tuple[float, ...], bound: Bounds
+    ) -> tuple[Stencil, Cells | Array, Mask]:
         """Return what `_blended` does, with the grids of sites outside the measured range extrapolated to them.
 
-        The slope is that of the last octave (factor 2) before the border; the formula is that of `_beyond_axis`.
-        growth: as for `read`.
+        Time is a straight line in the bound, of the slope over the last octave (factor 2) before the border; above the
+        range utilisation is that at the border. The bound counts as it is: that of a GEMM with few columns hardly
+        falls with them. growth, bound: as for `rising`.
         """
         near, grids, known = self._blended(queries)
-        if not (near.outside.any() and any(growth)):
+        grows = np.array(growth, bool)
+        if not (near.outside.any() and grows.any()):
             return near, grids, known
         low, high = self.sites.min(axis=0), self.sites.max(axis=0)
-        held = np.clip(queries, low, high)
-        # sites that count as inside keep their grid, whatever other sites are asked for
-        offset = np.where(near.outside[:, None], (queries - held) * np.array(growth), 0.0)
-        back = np.clip(held - np.sign(offset) * OCTAVE, low, high)
-        octaves: Array = np.maximum(np.abs(held - back).sum(axis=1) / OCTAVE, LEAST_OCTAVES)
+        rows = np.flatnonzero(near.outside)
+        asked = queries[rows]
+        held = np.where(grows, np.clip(asked, low, high), asked)
+        back = np.where(grows, np.clip(held + np.sign(held - asked) * OCTAVE, low, high), asked)
+        here, there, before = (bound.at_nodes(sites, self.axes) for sites in (asked, held, back))
         _, earlier, _ = self._blended(back)
-        along = (-1, *(1 for _ in self.axes))
-        more = line_in_bound(
-            offset.sum(axis=1).reshape(along), np.asarray(grids - earlier, float), octaves.reshape(along)
-        )
-        return near, grids + more, known
+        out = np.array(grids, float)
+        out[rows] += line_in_bound(here - there, out[rows] - earlier, before - there)
+        return near, out, known
 
 
 def basis_of(inside: Mask, on_point: Mask, exact: Mask, outside: Mask, which: Index) -> Codes:
