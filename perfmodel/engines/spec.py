@@ -123,8 +123,7 @@ class Engine:
             `contiguous` (the longest sequence at admission).
         preemption: what an engine with admission `grow` does when blocks run out: `recompute`, `swap` or `none`.
         gpu_memory_utilization: share of memory, by `memory_rule`: `total` (of the device, for weights, activations and
-            KV cache), `static` (of the device, for weights and KV cache), `free` (of what weights and activations
-            leave, for the KV cache).
+            KV cache), `static` (the same for weights and KV cache), `free` (of what the others leave, for KV cache).
         reserve_bytes, reserve_parallel: bytes per device that are kept free of all that (context, graphs, libraries),
             and further ones where a replica has more than one device (communication buffers).
         sampler_warmup: (kind of device, bytes per row and vocabulary entry): at start-up the engine samples
