@@ -99,7 +99,9 @@ def test_layouts_of_the_same_words_are_told_apart_by_their_limits() -> None:
 
 def test_options_of_one_name_that_run_different_models_are_told_apart() -> None:
     """Rows and charts go by name: two of one name would be taken for one."""
-    one, two, alone = (Option(name, "l4", 1.0, model=m) for name, m in (("a", "x/M1"), ("a", "x/M2"), ("b", "x/M1")))
+    one, two, alone = (
+        Option(name, "l4", 1.0, usd_per_hour=1.0, model=m) for name, m in (("a", "x/M1"), ("a", "x/M2"), ("b", "x/M1"))
+    )
     parts = [Layouts((one, alone), np.ones((2, 1))), Layouts((two,), np.ones((1, 1)))]
     found = [[o.name for o in part.options] for part in models_named(parts)]
     assert found == [["a (M1)", "b"], ["a (M2)"]]
