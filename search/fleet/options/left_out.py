@@ -46,7 +46,10 @@ def _why(modeller: Modeller, position: int) -> str:
     if option.throughput is not None:
         return "its throughput_rps is 0 for every class that it reaches in time"
     text = "none of its layouts serves a class within its SLO"
-    if option.prefill_device or option.together:
+    if option.together:
+        models = " and ".join(name.rsplit("/", 1)[-1] for name in option.together)
+        return f"{text}: {models} do not fit into its devices together, or one lets the others wait too long"
+    if option.prefill_device:
         return text
     missed = [m for name in modeller.spaces(option) if (m := _nearest(modeller, position, name))]
     if not missed:

@@ -243,6 +243,7 @@ def _least_cut(spec: FleetSpec, tried: Sequence[tuple[float, Prepared, tuple[int
     names = ", ".join(c.name for c in spec.classes if c.buckets == AUTO_BUCKETS)
     count = len(found.spec.classes)
     text = f"{names}: cut into {inputs} x {outputs} buckets by prompt and output length, {count} classes in all"
+    text = text if inputs * outputs > 1 else f"{names}: not cut into buckets by length"
     last, finest = tried[-1][2], costs[-1]
     if best + 1 == len(tried):
         text += "; that is the finest that was tried"
