@@ -2,9 +2,9 @@
 
     python -m benchmarks.overlap_stages
 
-DeepSeek-V3 on 9 nodes of 8 H100, as in the anchors `overlap-decode-32` and `overlap-decode-256`. SGLang starts the second
-micro-batch two stages behind the first (sgl-project/sglang python/sglang/srt/batch_overlap/operations_strategy.py
-@dec8155). So while a transfer is under way, these are computed:
+DeepSeek-V3 on 9 nodes of 8 H100, as in the anchors `overlap-decode-32` and `overlap-decode-256`. SGLang starts the
+second micro-batch two stages behind the first (sgl-project/sglang @dec8155,
+python/sglang/srt/batch_overlap/operations_strategy.py). So while a transfer is under way, these are computed:
 
 - dispatch of the first: its shared experts, the projections of the second
 - dispatch of the second: its shared experts
