@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import cli
 from search import FleetInfeasible, FleetProblem, Inventory, Option, fleet_plan
 from search.fleet import World
-from search.fleet.integer_program.relax import Relaxation
+from search.fleet.integer_program.relax import Relaxation, relaxation_rows
 from search.scenario import Supply
 from tests.test_fleet_brute_force import EPS, base, each_option, judged, with_inventory
 from tests.test_fleet_brute_force import instance as drawn
@@ -290,3 +295,29 @@ def test_fleets_of_equal_cost_are_decided_by_devices_then_by_watts(kind: str) ->
             assert amount[at] == pytest.approx(amount[best].min(), rel=1e-6), (kind, seed, quantity)
             best &= amount <= amount[best].min() * (1 + 1e-6)
     assert tied
+
+
+def test_rows_of_relaxations_have_the_values_of_the_message() -> None:
+    """Two limits that only help together are two rows of one number, in the units of a scenario."""
+    both = Relaxation({"power": (1000.0, 3527.41), "nodes": (1.0, 2.0)})
+    rows = relaxation_rows(FleetInfeasible("no fleet", (both, Relaxation({"demand": (1.0, 0.25)}))))
+    assert [(r["relaxation"], r["limit"], r["allowed"], r["unit"]) for r in rows] == [
+        (1, "power", 1.0, "kW"),
+        (1, "nodes", 1.0, ""),
+        (2, "demand", 1.0, ""),
+    ]
+    assert [r["enough"] for r in rows] == pytest.approx([3.52741, 2.0, 0.25])
+    assert rows[0]["what_if"] == rows[1]["what_if"] == str(both)
+
+
+@pytest.mark.parametrize("form", ["json", "csv"])
+def test_data_forms_of_a_fleet_that_is_not_possible_have_what_to_change(
+    form: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (Path(__file__).parents[1] / "examples" / "melange-fleet.toml").read_text(encoding="utf-8")
+    (tmp_path / "s.toml").write_text(f"{text}\n[limits]\nusd_per_hour = 1\n", encoding="utf-8")
+    assert cli.main(["fleet", str(tmp_path / "s.toml"), f"--{form}"]) == 1
+    out = capsys.readouterr().out
+    rows = json.loads(out) if form == "json" else list(csv.DictReader(io.StringIO(out)))
+    assert [r["limit"] for r in rows][0] == "budget"
+    assert float(rows[0]["enough"]) > float(rows[0]["allowed"]) == 1

@@ -15,6 +15,7 @@ from search.commands.shared.options import DataOutputOptions, Scenario
 
 if TYPE_CHECKING:
     from search.fleet import FleetPlan, SimulatedFleet
+    from search.output import Form
     from search.scenario import Scenario as ScenarioFile
 
 EXAMPLES = """\
@@ -85,7 +86,7 @@ def fleet_command(scenario: Scenario, result: FleetResultOptions, output: DataOu
         if file is not None:
             outfile.check(file, scenario)
     asked = load_scenario(scenario, output.folders)
-    found = _planned(asked, result, time_limit, gap, start)
+    found = _planned(asked, result, time_limit, gap, start, form)
     passed = _passing(found, asked) if result.verify else None  # before anything is printed: it may be refused
     found = found if passed is None else passed.fleet
     if result.routing is not None:
@@ -104,22 +105,33 @@ def fleet_command(scenario: Scenario, result: FleetResultOptions, output: DataOu
 
 
 def _planned(
-    asked: ScenarioFile, result: FleetResultOptions, time_limit: float | None, gap: float | None, start: float
+    asked: ScenarioFile,
+    result: FleetResultOptions,
+    time_limit: float | None,
+    gap: float | None,
+    start: float,
+    form: Form,
 ) -> FleetPlan:
     """Plan the fleet of a scenario, and leave time for what is planned again.
 
-    start: when the command began. All plans are due `time_limit` seconds after it.
+    start: when the command began. All plans are due `time_limit` seconds after it. form: JSON and CSV print the changes
+    that make a fleet possible where there is none, before `FleetInfeasible` is raised.
     """
-    from search.fleet import due_at, plan_fleet
-    from search.output import progress_bar
+    from search.fleet import FleetInfeasible, due_at, plan_fleet, relaxation_rows
+    from search.output import print_rows, progress_bar
     from search.scenario import TIME_LIMIT_S
 
     terms = asked.fleet.terms.time_limit_s if asked.fleet is not None else TIME_LIMIT_S
     limit = time_limit or terms
     share = FIRST_SHARE if result.report is not None or result.rows in AGAIN else 1.0
     first = max(share * limit - (time.monotonic() - start), FIRST_SHARE * share * limit)
-    with progress_bar("solving"):
-        return due_at(plan_fleet(asked, time_limit=first, gap=gap), start + limit)
+    try:
+        with progress_bar("solving"):
+            return due_at(plan_fleet(asked, time_limit=first, gap=gap), start + limit)
+    except FleetInfeasible as error:
+        if form != "table":
+            print_rows(relaxation_rows(error), form)
+        raise
 
 
 def _effort(result: FleetResultOptions) -> tuple[float | None, float | None]:

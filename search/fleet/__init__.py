@@ -22,7 +22,7 @@ from search.fleet.accounting.idle import Idle
 from search.fleet.checks.busiest import busiest_mixes, latency_rows, workload_of
 from search.fleet.checks.verify import verified
 from search.fleet.integer_program.program import formulate
-from search.fleet.integer_program.relax import describe
+from search.fleet.integer_program.relax import describe, relaxation_rows
 from search.fleet.problem_data.problem import FleetProblem, World
 from search.fleet.results.alternatives import Alternative, alternative_rows, alternatives
 from search.fleet.results.growth import greatest_growth, growth_rows
@@ -60,6 +60,7 @@ __all__ = [
     "marginal_value_rows",
     "passing",
     "plan_fleet",
+    "relaxation_rows",
     "routing_json",
     "routing_rows",
     "slo_worth_rows",

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hwdb import Infeasible, InputError
+from search.fleet import FleetInfeasible, relaxation_rows
 from search.output import without_nan
 from search.service.answers import OPERATIONS
 from search.service.bounds import Bounds
@@ -42,7 +43,8 @@ def answered(name: str, body: Body, bounds: Bounds) -> Outcome:
     try:
         content = without_nan(OPERATIONS[name].run(body, bounds))
     except Infeasible as error:
-        content = {"feasible": False, "headline": str(error), "rows": []}
+        ways = relaxation_rows(error) if isinstance(error, FleetInfeasible) else []
+        content = {"feasible": False, "headline": str(error), "rows": without_nan(ways)}
     except InputError as error:
         return of_error(str(error))
     except OSError as error:  # a name that the system takes for no path, such as one of 5,000 letters

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from hwdb import Infeasible
 from perfmodel.money import HOURS_PER_MONTH
@@ -87,11 +88,32 @@ def _phrase(name: str, before: float, after: float, of_nodes: bool) -> str:
         return SWITCHES[name]
     if name.startswith("case["):
         return f"leave out the case {name.removeprefix('case[').removesuffix(']')!r}"
-    change, (scale, told) = "lower" if after < before else "raise", OF_MESSAGES.get(name, (1.0, unit(name, of_nodes)))
+    change = "lower" if after < before else "raise"
+    before, enough, told = _in_units(name, before, after, of_nodes)
+    return f"{change} {describe(name)} from {before:,.{DIGITS}g} to {enough:,.{DIGITS}g}{told}"
+
+
+def _in_units(name: str, before: float, after: float, of_nodes: bool) -> tuple[float, float, str]:
+    """Return (value before, value that is enough, unit with a leading space) of a limit, as a scenario states it."""
+    scale, told = OF_MESSAGES.get(name, (1.0, unit(name, of_nodes)))
     before, after = before * scale, after * scale
     decimals = DIGITS - 1 - math.floor(math.log10(abs(after))) if after else 0
-    enough = _rounded(after, after > before, decimals)
-    return f"{change} {describe(name)} from {before:,.{DIGITS}g} to {enough:,.{DIGITS}g}{told}"
+    return before, _rounded(after, after > before, decimals), told
+
+
+def relaxation_rows(error: FleetInfeasible) -> list[dict[str, Any]]:
+    """Return one flat row per limit of each relaxation of a fleet that is not possible.
+
+    relaxation: number of the change, from 1; rows of one number belong together. `allowed` and `enough` are in `unit`,
+    the unit of a scenario; `enough` of the demand is the share that may stay. `what_if` is the change in words.
+    """
+    rows = []
+    for number, one in enumerate(error.relaxations, start=1):
+        for name, change in one.limits.items():
+            before, enough, told = _in_units(name, *change, name in one.of_nodes)
+            row = {"relaxation": number, "what_if": str(one), "limit": name, "allowed": before, "enough": enough}
+            rows.append({**row, "unit": told.strip()})
+    return rows
 
 
 def _rounded(value: float, up: bool, decimals: int) -> float:
