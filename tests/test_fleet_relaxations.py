@@ -319,5 +319,5 @@ def test_data_forms_of_a_fleet_that_is_not_possible_have_what_to_change(
     assert cli.main(["fleet", str(tmp_path / "s.toml"), f"--{form}"]) == 1
     out = capsys.readouterr().out
     rows = json.loads(out) if form == "json" else list(csv.DictReader(io.StringIO(out)))
-    assert [r["limit"] for r in rows][0] == "budget"
+    assert rows[0]["limit"] == "budget"
     assert float(rows[0]["enough"]) > float(rows[0]["allowed"]) == 1
