@@ -1,25 +1,37 @@
 """Learn how far measured serving runs lie from their estimates, by cause (split `train`).
 
 The spreads of `perfmodel.estimates.uncertainty` are found from published runs: the estimates and what they depend on
-(`interval_rows`), as if each model had not been measured on the device, and the spreads with which 80 % of measurements
-lie inside the intervals (`interval_fit`).
+(`interval_rows`), as if the group of each run had not been measured (`left_out`), and the spreads with which 80 % of
+measurements lie inside the intervals (`interval_fit`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hwdb import outfile
+from perfmodel.arrays import Array
 from perfmodel.estimates import Uncertainty
+from perfmodel.fitting.engine_fit import measured_slopes
 from perfmodel.fitting.interval_fit import COVERAGE, STARTS, fit_spreads
 from perfmodel.fitting.interval_rows import answers, measured_rows, unseen
+from perfmodel.fitting.left_out import changes_left_out
+from perfmodel.fitting.pooling import Slopes
 
 if TYPE_CHECKING:
     import pandas as pd
 
+#: Parts that groups of runs are dealt into. Chosen: with 5, four fifths of the runs are behind each refit.
+PARTS = 5
+#: Causes that the times of kernels are made of.
+KERNEL_CAUSES = ("compute", "memory", "link", "launch")
+#: Least change of a value, by the times of its kernels, from which these times are found. Chosen: below a third, what
+#: else the value depends on counts more.
+LEAST_DEPENDENCE = 0.3
 #: The spreads that estimates read.
 SPREADS = Path(__file__).resolve().parents[1] / "estimates" / "uncertainty.toml"
 HEAD = """# Log standard deviations of what estimates depend on: [causes] of factors on the parts of a system, [classes]
@@ -34,10 +46,31 @@ def fit_intervals(cases: Path, truth: Path, keep: Path | None = None) -> Uncerta
     """Return the spreads of causes and of what is left, learned from runs of split `train`.
 
     cases, truth: paths of the tables described in `perfmodel.fitting.measured`. keep: folder that holds the
-    answers of the model, which take some minutes; they are read from there where it has them.
+    answers of the model and the slopes of the runs, which take some minutes; they are read from there where it has
+    them.
     """
     rows = measured_rows(cases, truth, answers(cases, keep), "train")
-    return fit_spreads(rows, unseen(rows, np.array(list(STARTS.values()))))
+    return fit_spreads(rows, left_out(rows, measured_slopes(cases, truth, keep=keep)))
+
+
+def left_out(rows: pd.DataFrame, measured: Mapping[str, Slopes]) -> Array:
+    """Return the log of measured over predicted of each value as if its group had not been measured, (V,).
+
+    Factors and levels are fitted again without parts of the groups. How much longer kernels of a run then take is what
+    its values with slopes say, or those of its group. Other values, such as percentiles and watts, follow by how much
+    they depend on the times of kernels. Runs of groups without any such value are as `unseen` has them.
+
+    Args:
+        rows: of `measured_rows`.
+        measured: engine -> its values, of `measured_slopes`.
+    """
+    changes = changes_left_out(measured, "group", PARTS)
+    found = rows[["case_id", "metric", "group"]].merge(changes, on=["case_id", "metric"], how="left")
+    depends = rows[list(KERNEL_CAUSES)].to_numpy(float).sum(axis=1)
+    longer = found.assign(longer=np.where(np.abs(depends) >= LEAST_DEPENDENCE, -found.change / depends, np.nan))
+    by_run, by_group = (longer.groupby(name).longer.transform("median") for name in ("case_id", "group"))
+    change = found.change.fillna(-by_run.fillna(by_group) * depends).to_numpy()
+    return np.where(np.isfinite(change), rows.ratio + change, unseen(rows, np.array(list(STARTS.values()))))
 
 
 def intervals_text(found: Uncertainty) -> str:

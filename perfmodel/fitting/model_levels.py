@@ -9,16 +9,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hwdb import load as load_hwdb
 from hwdb import outfile
-from perfmodel.arrays import Array
+from perfmodel.arrays import Array, Mask
 from perfmodel.costs import FACTORS, MODEL_LEVELS, chip_family, plain_architecture
-from perfmodel.fitting.engine_fit import engine_slopes
 from perfmodel.fitting.pooling import LEVEL, Slopes, solved
 from perfmodel.models import model
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: Weight of the residual that draws the logarithm of a level to 0. Chosen on the train split, factors fitted without
 #: the part that is left out, four parts, two ways to deal each: groups of runs, and whole pairs of model and device.
@@ -56,59 +59,70 @@ class LevelFit:
     groups: int
 
 
-def fit_levels(cases: str | Path, truth: str | Path, engines: Sequence[str] = ()) -> list[LevelFit]:
-    """Fit the levels of all architectures under all engines, or under `engines` alone, on the train split.
-
-    Args:
-        cases, truth: paths, as of `fit_engines`.
-        engines: names of engines.
-    """
-    database = load_hwdb()
-    found = []
-    for engine, slopes in engine_slopes(cases, truth, engines):
-        chips = {d: chip_family(database.device(d)) for d in slopes.places}
-        found += levels_of(engine.name, slopes, chips)
-    return found
+def fit_levels(measured: Mapping[str, Slopes]) -> list[LevelFit]:
+    """Fit the levels of all architectures under some engines. measured: of `measured_slopes`."""
+    return [fit for engine, slopes in measured.items() for fit in levels_of(engine, slopes)]
 
 
-def levels_of(engine: str, slopes: Slopes, chips: Mapping[str, str]) -> list[LevelFit]:
-    """Fit the levels under one engine. chips: device -> its family of chips."""
-    from scipy import sparse
-
-    known = slopes.known()
-    rows = slopes.rows[known]
-    names = {m: plain_architecture(model(m).architecture) for m in rows.model.unique()}
-    rows = rows.assign(chips=rows.device.map(chips), architecture=rows.model.map(names))
-    which = rows.groupby(["chips", "architecture"])
-    number = np.asarray(which.ngroup(), np.intp)
-    if not len(rows):
-        return []
-    values = _level_slopes(slopes)[known]
-    design = sparse.csr_array((values, (np.arange(len(rows)), number)), shape=(len(rows), number.max() + 1))
-    pull = np.full(number.max() + 1, PULL)
-    logs = solved(design, _ratios(slopes)[known], slopes.weight[known], pull)
+def levels_of(engine: str, slopes: Slopes) -> list[LevelFit]:
+    """Fit the levels under one engine."""
+    rows, known = described(slopes), slopes.known() & ~slopes.rows.opened.to_numpy(bool)
+    logs = level_logs(slopes, rows, present_ratios(slopes), known)
+    parts = rows.assign(log=logs)[known].groupby(["chips", "architecture"])
     return [
         LevelFit(
             engine=engine,
-            chips=str(part.chips.iloc[0]),
-            architecture=str(part.architecture.iloc[0]),
-            level=float(f"{np.exp(log):.3g}"),
+            chips=str(chips),
+            architecture=str(architecture),
+            level=float(f"{np.exp(part.log.iloc[0]):.3g}"),
             values=len(part),
             groups=part.group.nunique(),
         )
-        for log, (_, part) in zip(logs, which, strict=True)
+        for (chips, architecture), part in parts
         if part.group.nunique() >= MIN_GROUPS
     ]
 
 
-def _ratios(slopes: Slopes) -> Array:
+def described(slopes: Slopes) -> pd.DataFrame:
+    """Return the values of an engine with `chips`, the family of chips, and `architecture`, the name in the table."""
+    database, rows = load_hwdb(), slopes.rows
+    chips = {d: chip_family(database.device(d)) for d in rows.device.unique()}
+    names = {m: plain_architecture(model(m).architecture) for m in rows.model.unique()}
+    return rows.assign(chips=rows.device.map(chips), architecture=rows.model.map(names))
+
+
+def level_logs(slopes: Slopes, rows: pd.DataFrame, ratios: Array, keep: Mask, pull: float = PULL) -> Array:
+    """Return the logarithm of the level that each value of an engine has, (V,); 0 where too few groups show one.
+
+    Args:
+        slopes: the values.
+        rows: of `described`.
+        ratios: log ratios that factors leave, (V,).
+        keep: known values that levels are fitted on, (V,).
+        pull: as `PULL`; inf: no levels.
+    """
+    from scipy import sparse
+
+    if not keep.any() or not np.isfinite(pull):
+        return np.zeros(len(rows))
+    number = np.asarray(rows.groupby(["chips", "architecture"]).ngroup(), np.intp)
+    count = int(number.max()) + 1
+    values = level_slopes(slopes)[keep]
+    design = sparse.csr_array((values, (np.arange(len(values)), number[keep])), shape=(len(values), count))
+    points = solved(design, ratios[keep], slopes.weight[keep], np.full(count, pull))
+    groups = rows.group[keep].groupby(number[keep]).nunique().reindex(range(count), fill_value=0).to_numpy()
+    found: Array = np.where(groups >= MIN_GROUPS, points, 0.0)[number]
+    return found
+
+
+def present_ratios(slopes: Slopes) -> Array:
     """Return the log ratios of all values of an engine under the factors that slopes were taken around, (V,)."""
     start = np.log(np.array([slopes.places[d].start for d in slopes.rows.device]))
     found: Array = slopes.ratios + (slopes.slopes[:, -len(FACTORS) :] * start).sum(axis=1)
     return found
 
 
-def _level_slopes(slopes: Slopes) -> Array:
+def level_slopes(slopes: Slopes) -> Array:
     """Return how log ratios change with the logarithm of a factor on all kernels but links, (V,)."""
     found: Array = slopes.slopes[:, -len(FACTORS) :][:, LEVEL].sum(axis=1)
     return found
@@ -123,5 +137,5 @@ def _entry(fit: LevelFit) -> str:
     """Return a level as an entry of the table."""
     return (
         f'[[level]]\nengine = "{fit.engine}"\nchips = "{fit.chips}"\narchitecture = "{fit.architecture}"\n'
-        f"level = {fit.level:g}\nvalues = {fit.values}\ngroups = {fit.groups}\n"
+        f"level = {fit.level:g}\nvalues = {fit.values}\ngroups = {fit.groups}\n"  # noqa: PD011 - a count
     )
