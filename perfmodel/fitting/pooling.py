@@ -114,8 +114,8 @@ class Slopes:
     """Holds the V measured values of an engine, and how their log ratios change with constants and factors.
 
     rows: a line per value, with `group`, `device`, `model` and `opened`, whether its run is an open loop. ratios: (V,)
-    log ratios where all factors are 1, by the slopes. slopes: (V, C + FACTORS) change per unit of the logarithm, of C constants and of factors. weight: (V,).
-    places: device -> what is known of it.
+    log ratios where all factors are 1, by the slopes. slopes: (V, C + FACTORS) change per unit of the logarithm, of C
+    constants and of factors. weight: (V,). places: device -> what is known of it.
     """
 
     rows: pd.DataFrame
