@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 
 from perfmodel.costs import FACTORS
-from perfmodel.estimates import CAUSES
+from perfmodel.estimates import CAUSES, uncertainty
 from perfmodel.fitting import error_lines, intervals, left_out_ratios, measured_slopes
+from perfmodel.fitting.interval_fit import _shared
 from perfmodel.fitting.left_out import changes_left_out, errors
 from perfmodel.fitting.pooling import Place, Slopes
 
@@ -94,3 +95,32 @@ def test_slopes_that_were_kept_are_read_again(tmp_path: Path) -> None:
     pd.to_pickle({"vllm": runs(), "sglang": runs()}, tmp_path / "slopes.pkl.gz")
     found = measured_slopes("no such cases.csv", "no such truth.csv", ["vllm"], keep=tmp_path)
     assert list(found) == ["vllm"]
+
+
+def test_how_well_ranges_hold_is_counted_on_what_they_are_given() -> None:
+    """Ratios drawn by the spreads themselves are inside four times of five; twice as wide ones far less often."""
+    rows = pd.DataFrame({"figure": "tpot_mean", "kind": "tpot", "class": "table", "arrival": "closed"}, range(4000))
+    rows = rows.assign(group=np.arange(4000) // 4, load=0.5, doubt=1.0, power_doubt=1.0)
+    rows[list(CAUSES)] = 0.0
+    rows["memory"] = 1.0
+    known = uncertainty()
+    drawn = np.random.default_rng(3).normal(size=4000) * np.hypot(
+        known.causes["memory"], known.rest["tpot_mean"]["closed"]
+    )
+    assert intervals.held(rows, drawn, known).inside == pytest.approx(0.8, abs=0.02)
+    assert intervals.held(rows, drawn, known).near == 1
+    assert intervals.held(rows, 2.0 * drawn, known).inside == pytest.approx(0.478, abs=0.03)  # |z| < 0.64
+    assert intervals.held(rows, 2.0 * drawn, known).near == 0
+
+
+def test_the_common_share_of_the_rest_is_found_whatever_the_widths() -> None:
+    """Half of the rest's variance common to a group gives 0.5, also with some values that are ten times as wide."""
+    draw = np.random.default_rng(5).normal
+    groups = np.repeat(np.arange(1500), 6)
+    rows = pd.DataFrame({"figure": "tpot_mean", "kind": "tpot", "class": "table", "arrival": "closed", "group": groups})
+    rows = rows.assign(load=0.5, power_doubt=1.0, doubt=np.where(groups < 20, 10.0, 1.0))
+    rows[list(CAUSES)] = 0.0
+    known = uncertainty()
+    rest = known.rest["tpot_mean"]["closed"] * rows.doubt.to_numpy()
+    ratio = rest * np.sqrt(0.5) * (draw(size=1500)[groups] + draw(size=len(rows)))
+    assert _shared(rows, ratio, known)["tpot"] == pytest.approx(0.5, abs=0.08)

@@ -111,9 +111,10 @@ def _levels(asked: argparse.Namespace) -> None:
 def _intervals(asked: argparse.Namespace) -> None:
     """Fit the intervals of predictions for whole deployments."""
     found = fit_intervals(asked.cases, asked.truth, asked.keep)
-    print(intervals_text(found))
+    print(intervals_text(found.spreads))
+    print(f"left-out values, present ranges: {found.before}\nleft-out values, these ranges: {found.after}")
     if asked.write:
-        write_intervals(found)
+        write_intervals(found.spreads)
 
 
 def _power(asked: argparse.Namespace) -> None:

@@ -8,6 +8,7 @@ measurements lie inside the intervals (`interval_fit`).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,9 +16,9 @@ import numpy as np
 
 from hwdb import outfile
 from perfmodel.arrays import Array
-from perfmodel.estimates import Uncertainty
+from perfmodel.estimates import DEVIATE_80, Uncertainty, uncertainty
 from perfmodel.fitting.engine_fit import measured_slopes
-from perfmodel.fitting.interval_fit import COVERAGE, STARTS, fit_spreads
+from perfmodel.fitting.interval_fit import COVERAGE, MIN_VALUES, STARTS, fit_spreads, spreads_of
 from perfmodel.fitting.interval_rows import answers, measured_rows, unseen
 from perfmodel.fitting.left_out import changes_left_out
 from perfmodel.fitting.pooling import Slopes
@@ -32,6 +33,8 @@ KERNEL_CAUSES = ("compute", "memory", "link", "launch")
 #: Least change of a value, by the times of its kernels, from which these times are found. Chosen: below a third, what
 #: else the value depends on counts more.
 LEAST_DEPENDENCE = 0.3
+#: Shares inside that count as about 80 %.
+NEAR = (0.75, 0.86)
 #: The spreads that estimates read.
 SPREADS = Path(__file__).resolve().parents[1] / "estimates" / "uncertainty.toml"
 HEAD = """# Log standard deviations of what estimates depend on: [causes] of factors on the parts of a system, [classes]
@@ -42,7 +45,34 @@ HEAD = """# Log standard deviations of what estimates depend on: [causes] of fac
 """
 
 
-def fit_intervals(cases: Path, truth: Path, keep: Path | None = None) -> Uncertainty:
+@dataclass(frozen=True)
+class Held:
+    """Holds how well ranges hold on left-out values.
+
+    inside: share within, where the n values of a group and figure weigh the square root of n. near: pairs of figure and
+    load with between 75 and 86 % inside, of `pairs` with enough values.
+    """
+
+    inside: float
+    near: int
+    pairs: int
+
+    def __str__(self) -> str:
+        """Return a sentence."""
+        low, high = (f"{100.0 * share:.0f}" for share in NEAR)
+        return f"{100.0 * self.inside:.1f} % inside; {self.near} of {self.pairs} figures by load {low} to {high} %"
+
+
+@dataclass(frozen=True)
+class IntervalFit:
+    """Holds fitted spreads, and how well ranges by the present ones (`before`) and by these (`after`) hold."""
+
+    spreads: Uncertainty
+    before: Held
+    after: Held
+
+
+def fit_intervals(cases: Path, truth: Path, keep: Path | None = None) -> IntervalFit:
     """Return the spreads of causes and of what is left, learned from runs of split `train`.
 
     cases, truth: paths of the tables described in `perfmodel.fitting.measured`. keep: folder that holds the
@@ -50,7 +80,20 @@ def fit_intervals(cases: Path, truth: Path, keep: Path | None = None) -> Uncerta
     them.
     """
     rows = measured_rows(cases, truth, answers(cases, keep), "train")
-    return fit_spreads(rows, left_out(rows, measured_slopes(cases, truth, keep=keep)))
+    ratio = left_out(rows, measured_slopes(cases, truth, keep=keep))
+    found = fit_spreads(rows, ratio)
+    return IntervalFit(found, before=held(rows, ratio, uncertainty()), after=held(rows, ratio, found))
+
+
+def held(rows: pd.DataFrame, ratio: Array, known: Uncertainty) -> Held:
+    """Return how well ranges hold. rows, ratio: as of `fit_spreads`. known: the spreads behind the ranges."""
+    causes, rest = spreads_of(rows, known)
+    width = DEVIATE_80 * np.sqrt(np.square(causes).sum(axis=1) + np.square(rest))
+    weight = rows.groupby(["group", "figure"]).figure.transform("size") ** -0.5
+    table = rows[["figure", "arrival"]].assign(weight=weight, inside=weight * (np.abs(ratio) <= width), values=1)
+    each = table.groupby(["figure", "arrival"]).sum()
+    shares = (each.inside / each.weight)[each["values"] >= MIN_VALUES]
+    return Held(float(each.inside.sum() / each.weight.sum()), int(shares.between(*NEAR).sum()), len(shares))
 
 
 def left_out(rows: pd.DataFrame, measured: Mapping[str, Slopes]) -> Array:
