@@ -92,7 +92,7 @@ def test_left_out_values_of_other_metrics_follow_by_what_they_depend_on() -> Non
 
 
 def test_slopes_that_were_kept_are_read_again(tmp_path: Path) -> None:
-    pd.to_pickle({"vllm": runs(), "sglang": runs()}, tmp_path / "slopes.pkl.gz")
+    pd.Series({"vllm": runs(), "sglang": runs()}, dtype=object).to_pickle(tmp_path / "slopes.pkl.gz")
     found = measured_slopes("no such cases.csv", "no such truth.csv", ["vllm"], keep=tmp_path)
     assert list(found) == ["vllm"]
 

@@ -185,7 +185,7 @@ def measured_slopes(
 
     file = keep / "slopes.pkl.gz" if keep else None
     if file and file.exists():
-        found: dict[str, Slopes] = pd.read_pickle(file)
+        found: dict[str, Slopes] = dict(pd.read_pickle(file))
         return {e: s for e, s in found.items() if not engines or e in engines}
     database, measured = load_hwdb(), _measured(cases, truth)
     found = {}
@@ -198,7 +198,7 @@ def measured_slopes(
             found[name] = replace(slopes, weight=weight)
     if file and not engines:
         file.parent.mkdir(parents=True, exist_ok=True)
-        pd.to_pickle(found, file)
+        pd.Series(found, dtype=object).to_pickle(file)
     return found
 
 

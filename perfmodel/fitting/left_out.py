@@ -121,8 +121,9 @@ def changes_left_out(measured: Mapping[str, Slopes], together: str, parts: int) 
 
     left = left_out_ratios(measured, together, parts)[PULL]
     rows = [s.rows.assign(change=_now(e, s) - left[e])[["case_id", "metric", "change"]] for e, s in measured.items()]
-    found = pd.concat(rows)
-    return found[np.isfinite(found.change)].drop_duplicates(["case_id", "metric"])
+    every = pd.concat(rows)
+    found: pd.DataFrame = every[np.isfinite(every.change)].drop_duplicates(["case_id", "metric"])
+    return found
 
 
 def _now(engine: str, slopes: Slopes) -> Array:
