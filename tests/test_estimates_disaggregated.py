@@ -180,6 +180,9 @@ def test_demand_beyond_either_pool_is_reported() -> None:
         brief = pair(workload.at(n_requests=(count := 20_000.0)))  # more than the decode worker holds
         backlog = count / one(found.request_rate) - count / workload.rate
         assert one(brief.latency.wait) == pytest.approx(backlog / 2, rel=0.1)
+        # the queue is in the rate at which it is served: the run lasts no longer by it
+        served = count / one(found.request_rate) + one(brief.e2e) - one(brief.latency.wait)
+        assert one(brief.request_rate) == pytest.approx(count / served, rel=0.01)
 
 
 def test_no_more_requests_decode_than_a_run_has() -> None:

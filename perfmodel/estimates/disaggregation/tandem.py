@@ -121,7 +121,7 @@ def serve_tandem(front: Prepared, back: Prepared, demand: Load, prompts: PromptP
     saturated, gains = _saturated(demand, rate), _gains(tandem, rate)
     stay = demand.mean(ttft + np.maximum(demand.output - 1.0, 0.0) * tpot)
     if demand.arrival == "open":
-        rate = rate_of_run(demand.n_requests, rate, stay)
+        rate = rate_of_run(demand.n_requests, rate, stay, _backlog(demand, rate))
     elif demand.arrival != "offline":
         rate = population / stay  # Little's law
     return Served(
@@ -250,22 +250,22 @@ def _open_rate(tandem: Tandem) -> tuple[Array, Array, Array]:
     others = np.where(np.isfinite(demand.n_requests), np.maximum(demand.n_requests - 1.0, 0.0), np.inf)
     steady = tandem.prompts.wait(rate, others, arrival_cv=demand.cv)
     noise = run_noise(demand.n_requests, 1.0 / rate, np.square(demand.cv) + np.square(tandem.prompts.time_cv))
-    backlog = np.where(_saturated(demand, rate), backlog_wait(demand, rate), 0.0)
-    wait = with_backlog(backlog, mean_in_run(noise, steady))
+    wait = with_backlog(_backlog(demand, rate), mean_in_run(noise, steady))
     per_worker, steady = demand.n_requests / tandem.workers, tandem.running(rate / tandem.workers)
     run = PoolRun(per_worker, rate / tandem.workers, tandem.later_tokens, tandem.max_running)
     return rate, wait, run.running(tandem.curve, steady)
 
 
-def backlog_wait(demand: Load, rate: Array) -> Array:
-    """Return the mean seconds that requests wait beyond saturation, (N,): infinite for a run without end.
+def _backlog(demand: Load, rate: Array) -> Array:
+    """Return the mean seconds that requests wait beyond saturation, (N,): 0 up to it, infinite for a run without end.
 
     Derived: the queue grows for as long as the run lasts. The last of n requests waits n (1 / rate - 1 / demand.rate),
     the mean is half of it.
     """
     requests = np.where(np.isfinite(demand.n_requests), demand.n_requests, np.inf)
     with np.errstate(invalid="ignore"):
-        return requests * (1.0 / rate - 1.0 / demand.rate) / 2.0
+        wait = requests * (1.0 / rate - 1.0 / demand.rate) / 2.0
+    return np.where(_saturated(demand, rate), wait, 0.0)
 
 
 def _closed_rate(tandem: Tandem) -> tuple[Array, Array, Array]:
