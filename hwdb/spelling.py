@@ -34,6 +34,8 @@ _COMPUTERS = re.compile(r"^(?:apple[ -]?)?(?:macbook[ -]?(?:pro|air)|mac[ -]?(?:
 _MIG = re.compile(r"\bmig\b|\b\d+g\.\d+gb\b")
 #: A size of memory without its unit, at the end: "A100-80".
 _BARE_SIZE = re.compile(r"(.*[a-z].*)[-_ ](\d{2,3})")
+#: Letters of a family and the number of its generation: "m4", "mi355x", "v5e".
+_GENERATION = re.compile(r"\b([a-z]+)(\d+)")
 #: Characters from which on a word of a name tells a device, or a family.
 _TELLS = 4
 #: Characters of the longest text that is compared with names of devices; searches take more than its length.
@@ -158,8 +160,11 @@ def _form_apart(word: str) -> tuple[str, ...]:
 class Spellings:
     """The names of a hardware database, ready to find devices by other spellings."""
 
-    def __init__(self, names: Iterable[str], memory_of: MemoryOf, machine_of: MachineOf) -> None:
+    def __init__(
+        self, names: Iterable[str], memory_of: MemoryOf, machine_of: MachineOf, nodes: Iterable[str] = ()
+    ) -> None:
         self._known = {name: taken_apart(name) for name in names}
+        self._nodes = list(nodes)
         self._memory_of = memory_of
         self._machine_of = machine_of
 
@@ -202,17 +207,40 @@ class Spellings:
     def near(self, text: str, most: int = 4) -> list[str]:
         """Return devices that a name may mean which means none: the same in another size, with a word in common.
 
-        Words with a digit count first ("Core Ultra 7 258V", "RTX 6000"), then words of names ("EPYC 7763", "Orin").
+        First come names with all of its words in any order, nodes too ("6000 Pro", "NVL72"), then those with a word
+        that has a digit ("Core Ultra 7 258V", "RTX 6000"), the nearest generations ("M5"), then words of names
+        ("EPYC 7763", "Orin").
         """
         if len(text) > _LONGEST:
             return []
+        text = _COMPUTERS.sub("", text.strip().lower())
         asked = taken_apart(text)
         found = [name for name, own in self._known.items() if asked.core and asked.core in _cores(own.core)]
-        words = [w for w in _SEPARATORS.split(text.lower()) if len(w) >= _TELLS and not _MEMORY.fullmatch(w)]
+        found = found or self._with_all_words(text)
+        words = [w for w in _SEPARATORS.split(text) if len(w) >= _TELLS and not _MEMORY.fullmatch(w)]
         telling = [w for w in words if any(c.isdigit() for c in w)]
         ends = [n for w in telling for n, own in self._known.items() if _holds(own.core, w)]
+        if not (found or ends) and (generations := self._generations(text)):
+            return generations[:most]
         kin = [name for w in words if w.isalpha() for name in self._known if w in name.split("-")]
         return nearest(text, found or ends or kin, most) or list(dict.fromkeys(found or ends or kin))[:most]
+
+    def _with_all_words(self, text: str) -> list[str]:
+        """Return the devices and nodes that have all words of a name, in any order; one word has to tell a device."""
+        words = {w for w in _SEPARATORS.split(text) if w and w not in _words().noise}
+        if not any(len(w) >= _TELLS and any(c.isdigit() for c in w) for w in words):
+            return []
+        return [name for name in (*self._known, *self._nodes) if words <= set(name.split("-"))]
+
+    def _generations(self, text: str) -> list[str]:
+        """Return the devices of the family that a name has, nearest generation first ("M5": m4, m4-max, ...).
+
+        A family is the letters before the first number of a name, a generation is that number.
+        """
+        asked = _generation(text)
+        own = {name: _generation(name) for name in self._known if asked is not None}
+        apart = {n: abs(own_n[1] - asked[1]) for n, own_n in own.items() if asked and own_n and own_n[0] == asked[0]}
+        return sorted(apart, key=lambda name: (apart[name], not text.endswith(name.split("-")[-1]), len(name)))
 
     def _of_several(self, text: str) -> str:
         """Return ""; raise `SeveralDevices` where a name says how many devices there are: "8x H100", "2x DGX H100"."""
@@ -280,10 +308,12 @@ class Spellings:
                 break
         raise self._ambiguous(text, fitting)
 
-    @staticmethod
-    def _ambiguous(text: str, fitting: list[str]) -> InputError:
-        """Return the error for a name that fits several devices, to be raised by the caller."""
-        return InputError(f"device {text!r} may mean {', '.join(sorted(fitting))}; give one of these names")
+    def _ambiguous(self, text: str, fitting: list[str]) -> InputError:
+        """Return the error for a name that fits several devices, and maybe nodes, to be raised by the caller."""
+        machine = _words().machines & set(_SEPARATORS.split(text.lower()))
+        nodes = [name for name in self._with_all_words(text.lower()) if machine and name in self._nodes]
+        whole = f", or the whole nodes {', '.join(sorted(nodes))}" if nodes else ""
+        return InputError(f"device {text!r} may mean {', '.join(sorted(fitting))}{whole}; give one of these names")
 
 
 def _several(text: str, several: SeveralDevices) -> InputError:
@@ -305,6 +335,16 @@ def slice_hint(text: str) -> str:
         '(a MIG slice is described in a file of your own: like = "h100-sxm", and its share of peaks, memory, '
         "bandwidth and power; --hwdb DIR, folders in [hardware])"
     )
+
+
+def _generation(name: str) -> tuple[str, int] | None:
+    """Return the family and the generation of a name, None where it has no letters before a number.
+
+    >>> _generation("tpu-v5e"), _generation("rtx-4090")
+    (('v', 5), None)
+    """
+    found = _GENERATION.search(name)
+    return (found[1], int(found[2])) if found else None
 
 
 def _holds(core: str, word: str) -> bool:

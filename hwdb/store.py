@@ -125,7 +125,9 @@ class Hwdb:
         if self._by_spelling is None:
             from hwdb.spelling import Spellings
 
-            self._by_spelling = Spellings(self._files["device"], self._printed_memory, self.machine)
+            self._by_spelling = Spellings(
+                self._files["device"], self._printed_memory, self.machine, self._files["node"]
+            )
         return self._by_spelling
 
     def _printed_memory(self, name: str) -> tuple[frozenset[int], str]:

@@ -151,6 +151,7 @@ class Table:
         self.former = former or _NO_NAMES
         self._text = text
         self._asked: set[str] = set()
+        self._sought: set[str] = set()
         #: present name -> the former name that the file uses
         self._written: Mapping[str, str] = _NO_NAMES
         if self.former:
@@ -172,6 +173,7 @@ class Table:
         return type(self)(values, self.file, self._text, (*self.path, *steps), self.former)
 
     def __contains__(self, key: str) -> bool:
+        self._sought.add(key)
         return key in self.values
 
     def keys(self) -> Iterator[str]:
@@ -206,7 +208,7 @@ class Table:
         """Refuse keys that nobody asked for; `also` lists keys that are allowed without having been asked for."""
         for key in self.values:
             if key not in self._asked and key not in also:
-                raise self._unknown(key, sorted({*self._asked, *also}))
+                raise self._unknown(key, sorted({*self._asked, *self._sought, *also}))
 
     def _unknown(self, key: str, known: Sequence[str]) -> InputError:
         """Return the `InputError` for a key that nobody asked for, with the nearest of the keys in `known`.

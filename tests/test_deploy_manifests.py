@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,3 +74,32 @@ def test_the_examples_are_what_the_command_writes(name: str) -> None:
 
 def test_every_target_has_an_example() -> None:
     assert {target for target, _ in NAMED.values()} == set(TARGETS)
+
+
+@pytest.mark.parametrize(("engine", "connector"), [("vllm", "nixlv2"), ("sglang", "sglang")])
+@pytest.mark.parametrize("devices", [4, 16], ids=["one node", "two nodes"])
+def test_prompts_reach_the_prefill_pool_of_llm_d_by_the_sidecar_of_decode(
+    engine: str, connector: str, devices: int
+) -> None:
+    """The requests come to the port of the pool: that of the sidecar on decode pods, of the engine on others."""
+    found = NAMED["llm-d"][1]
+    version = found.version if engine == "vllm" else "0.5.23"
+    pools = tuple(replace(pool, tp=devices if pool.role == "decode" else pool.tp) for pool in found.pools)
+    launch = replace(found, engine=engine, version=version, pools=pools)
+    documents = list(yaml.safe_load_all(export(launch, "llm-d").text))
+    wanted = next(d for d in documents if d["kind"] == "InferencePool")["spec"]["targetPorts"][0]["number"]
+    pods = {}
+    for document in documents[:-1]:
+        checked(document)
+        spec = document["spec"]
+        template = spec.get("template") or spec["leaderWorkerTemplate"]["leaderTemplate"]
+        pods[template["metadata"]["labels"]["llm-d.ai/role"]] = template["spec"]
+    (sidecar,) = pods["decode"]["initContainers"]
+    assert f"--kv-connector={connector}" in sidecar["args"]
+    assert f"--port={wanted}" in sidecar["args"]
+    assert "initContainers" not in pods["prefill"]
+    for role, port in (("prefill", wanted), ("decode", 8200)):
+        (engine_,) = pods[role]["containers"]
+        assert engine_["ports"][0]["containerPort"] == port
+        assert {engine_[p]["httpGet"]["port"] for p in ("startupProbe", "readinessProbe", "livenessProbe")} == {port}
+        assert f"--port {port}" in " ".join(engine_["args"])

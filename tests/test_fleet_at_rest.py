@@ -16,7 +16,7 @@ from perfmodel.deployment.columns import deployments
 from search import FleetPlan, FleetProblem, Inventory, Option, load_scenario
 from search.fleet.accounting.idle import idle_devices
 from search.fleet.checks.operating import IDLE_RATE, _at_the_wall, mixes
-from search.fleet.replicas.layout_set import layout_names
+from search.fleet.replicas.layout_set import Layouts, layout_names, models_named
 from search.fleet.solution.from_scenario import prepare
 from tests.test_fleet_by_hand import MODELLED
 
@@ -95,3 +95,11 @@ def test_layouts_of_the_same_words_are_told_apart_by_their_limits() -> None:
     alike = layout_names(option, (one(tp=1, max_num_seqs=8.0), one(tp=1, max_num_seqs=16.0), one(tp=2)))
     assert [" tok, " in name for name in alike] == [True, True, False]
     assert len(set(alike)) == 3
+
+
+def test_options_of_one_name_that_run_different_models_are_told_apart() -> None:
+    """Rows and charts go by name: two of one name would be taken for one."""
+    one, two, alone = (Option(name, "l4", 1.0, model=m) for name, m in (("a", "x/M1"), ("a", "x/M2"), ("b", "x/M1")))
+    parts = [Layouts((one, alone), np.ones((2, 1))), Layouts((two,), np.ones((1, 1)))]
+    found = [[o.name for o in part.options] for part in models_named(parts)]
+    assert found == [["a (M1)", "b"], ["a (M2)"]]

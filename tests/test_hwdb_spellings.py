@@ -108,7 +108,7 @@ def test_case_and_separators_do_not_matter(name: str) -> None:
         ("GH200", "gh200-144gb, gh200-96gb"),
         ("NVIDIA RTX PRO 6000", "rtx-pro-6000-server, rtx-pro-6000-ws"),
         ("Mac mini", "m4, m4-pro"),
-        ("DGX A100", "a100-sxm-40gb, a100-sxm-80gb"),
+        ("DGX A100", "a100-sxm-40gb, a100-sxm-80gb, or the whole nodes dgx-a100-40gb, dgx-a100-80gb"),
         ("Trainium", "trainium1, trainium2, trainium3"),
         ("Grace Hopper", "gh200-144gb, gh200-96gb"),
         ("DGX GH200", "gh200-144gb, gh200-96gb"),
@@ -431,7 +431,13 @@ def test_families_of_azure_tell_the_memory_of_their_devices(family: str, device:
         ("B200 192GB", ["b200-sxm"]),  # of another size
         ("4090 48GB", ["rtx-4090"]),
         ("MLU370", ["mlu370-x8"]),  # the word with a digit
-        ("RTX 6000", ["rtx-a6000", "rtx-6000-ada", "rtx-pro-6000-ws", "rtx-pro-6000-max-q"]),
+        ("RTX 6000", ["rtx-6000-ada", "rtx-pro-6000-ws", "rtx-pro-6000-max-q", "rtx-pro-6000-server"]),  # all words
+        ("6000 Pro", ["rtx-pro-6000-max-q", "rtx-pro-6000-server", "rtx-pro-6000-ws", "rtx-pro-6000-8way-pcie"]),
+        ("NVL72", ["gb300-nvl72", "gb200-nvl72"]),  # nodes too
+        ("MacBook Pro M5", ["m4", "m4-max", "m4-pro", "m3"]),  # the nearest generation
+        ("M5 Max", ["m4-max", "m4", "m4-pro", "m3-max"]),
+        ("H300", ["h200-nvl", "h200-sxm", "h100-nvl", "h100-sxm"]),
+        ("Trainium4", ["trainium3", "trainium2", "trainium1"]),
     ],
 )
 def test_a_name_of_no_device_is_offered_those_with_its_telling_words(typed: str, offered: list[str]) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import random
 import re
 from dataclasses import replace
@@ -10,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import cli
 from perfmodel.costs import Roofline
 from perfmodel.estimates import slo_ratio
 from search import load_scenario, plan
@@ -158,3 +162,23 @@ def test_rows_beyond_the_list_stand_by_rank(tmp_path: Path) -> None:
         ranks = [row["rank"] for row in found.rows(most)]
         assert ranks == sorted(ranks)
     assert len(found.rows(1)) > 2
+
+
+@pytest.mark.parametrize("form", ["json", "csv"])
+@pytest.mark.parametrize("extra", [[], ["--explain"], ["--verify"]], ids=["plain", "explain", "verify"])
+def test_where_nothing_qualifies_data_forms_have_the_near_misses_with_what_to_relax(
+    form: str, extra: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["Qwen/Qwen3-8B", "--on", "l4=1", "--request-rate-rps", "30", "--slo", "ttft_ms_p90=50"]
+    assert cli.main(["plan", *asked, f"--{form}", *extra]) == 1
+    out, said = capsys.readouterr()
+    rows = json.loads(out) if form == "json" else list(csv.DictReader(io.StringIO(out)))
+    assert rows
+    assert all(row["rank"] in (None, "") and row["reason"] for row in rows)
+    assert rows[0]["reason"] in " ".join(said.split())
+
+
+def test_no_near_misses_asked_for_are_no_rows(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["Qwen/Qwen3-8B", "--on", "l4=1", "--request-rate-rps", "30", "--misses", "0"]
+    assert cli.main(["plan", *asked, "--json"]) == 1
+    assert json.loads(capsys.readouterr().out) == []

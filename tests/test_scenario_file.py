@@ -286,6 +286,7 @@ WRONG = [
     ),
     ("spare_nodes = 1", "confidence = 80", r"\[limits\] confidence: 80 is out of range; it must be at most 1"),
     ("pue = 1.2", "pue = 0.2", r"line 39, \[site\] pue: 0.2 is out of range; it must be at least 1"),
+    ("[limits]\n", "[limits]\nusd_per_month = 9\n", r"unknown key 'usd_per_month'.* belongs in \[fleet\]"),
     ("[site]", "[sites]", r"line 38, .*sites: unknown key 'sites'; did you mean 'site'"),
     ("[slo]", "[slo", r"s.toml: not TOML: .*line 12"),
     ("[slo]\n", "slo = 3\n[slos]\n", r"slo.*unknown key 'slo'"),

@@ -195,6 +195,9 @@ def test_requests_are_bounded(client: Any) -> None:
 WRONG: list[tuple[str, dict[str, Any], str, str]] = [
     ("estimate", {"model": "llama-3.1-8b"}, "device", "add the field"),
     ("estimate", {"model": "llama-3.1-8b", "device": "l40s", "foo": 1}, "foo", "leave the field out"),
+    ("estimate", {"model": "llama-3.1-8b", "devices": "l40s"}, "devices", "is 'device'"),
+    ("plan", {"scenaro": SMALL}, "scenaro", "is 'scenario' meant?"),
+    ("deployment", {"model": "llama-3.1-8b", "device": "l40s", "concurency": 4}, "concurency", "is 'concurrency'"),
     ("estimate", {"model": "llama-3.1-8b", "device": "l40s", "tp": "4"}, "tp", ""),
     ("estimate", {"model": "llama-3.1-8b", "device": "l40s", "tp": True}, "tp", ""),
     ("estimate", {"model": "llama-3.1-8b", "device": "l40s", "explain": -1}, "explain", ""),

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+
 import anyio
 import jsonschema
 import pytest
@@ -9,6 +13,7 @@ import pytest
 from search.service import OPERATIONS, Bounds, InProcess, server, tools
 
 mcp = pytest.importorskip("mcp")
+START = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}
 
 
 def test_tools_have_valid_schemas() -> None:
@@ -34,3 +39,20 @@ def test_a_client_lists_and_calls_tools() -> None:
                 assert "Traceback" not in found.content[0].text
 
     anyio.run(spoken)
+
+
+def test_lines_that_are_no_messages_are_answered_and_do_not_end_the_talk() -> None:
+    """JSON-RPC 2.0, section 5.1: -32700 for what is no JSON, -32600 for what is no request; the id is null."""
+    start = json.dumps({"jsonrpc": "2.0", "id": 7, "method": "initialize", "params": START})
+    asked = "\n".join(["no json", '{"a": 1}', "[1", start]) + "\n"
+    told = subprocess.run(
+        [sys.executable, "-m", "cli", "mcp"], input=asked, capture_output=True, text=True, timeout=120
+    )
+    answers = [json.loads(line) for line in told.stdout.splitlines()]
+    assert [(a["id"], a.get("error", {}).get("code")) for a in answers] == [
+        (None, -32700),
+        (None, -32600),
+        (None, -32700),
+        (7, None),
+    ]
+    assert told.returncode == 0

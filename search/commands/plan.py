@@ -15,6 +15,7 @@ from search.commands.shared.searching import planned, planned_with_narrower
 from search.options import AskedWorkloadOptions, OfferOptions, SloOptions
 
 if TYPE_CHECKING:
+    from search.output import Form
     from search.planning import Plan
 
 EXAMPLES = """\
@@ -79,21 +80,38 @@ def plan_command(  # the help has a section per group
     if form == "table":
         found, narrower = planned_with_narrower(asked, lambda plan: plan.rows(result.top, result.misses, apart=True))
         return _print_tables(found, narrower, result, output.wide)
+    return _print_data(planned(asked), result, form)
+
+
+def _print_data(plan: Plan, result: ResultOptions, form: Form) -> int:
+    """Print the rows of a plan as JSON or CSV; return the exit code.
+
+    Where nothing qualifies, the rows are the near misses, with no rank and with what to relax as their `reason`.
+    """
+    from search.deploy import with_launches
     from search.output import print_rows
     from search.planning import terms_of
 
-    found = planned(asked)
+    if not plan.feasible:
+        _say_infeasible(plan)
+        print_rows(plan.misses(result.misses), form)
+        return Infeasible.exit_code
     if result.explain:
-        print_rows(terms_of(found), form)
+        print_rows(terms_of(plan), form)
     elif result.verify:
-        print_rows(_verified(found), form)
+        print_rows(_verified(plan), form)
     else:
-        from search.deploy import with_launches
-
-        rows = with_launches(found, found.rows(result.top, result.misses) if found.best >= 0 else [])
-        others = [{"rank": None, **row} for row in found.best_by_engine()[1:]]
-        print_rows([*rows, *others], form)
+        rows = with_launches(plan, plan.rows(result.top, result.misses))
+        print_rows([*rows, *({"rank": None, **row} for row in plan.best_by_engine()[1:])], form)
     return 0
+
+
+def _say_infeasible(plan: Plan) -> None:
+    """Say on stderr why nothing qualifies, and with which confidence something would."""
+    from search.output import error_lines, reachable_confidence
+
+    text = " ".join(filter(None, [f"error: {plan.message}", reachable_confidence(plan)]))
+    print(error_lines(text, sys.stderr), file=sys.stderr)
 
 
 def _print_tables(plan: Plan, narrower: Plan | None, result: ResultOptions, wide: bool) -> int:
@@ -102,21 +120,12 @@ def _print_tables(plan: Plan, narrower: Plan | None, result: ResultOptions, wide
     narrower: the plan with fp8 weights, where they might be offered. Where nothing qualifies, stderr says so and has
     the near misses.
     """
-    from search.output import (
-        Layout,
-        error_lines,
-        print_misses,
-        print_operators,
-        print_plan,
-        print_rows,
-        reachable_confidence,
-    )
+    from search.output import Layout, print_misses, print_operators, print_plan, print_rows
     from search.planning import terms_of
 
     rows = plan.rows(result.top, apart=True)
     if not plan.feasible:
-        text = " ".join(filter(None, [f"error: {plan.message}", reachable_confidence(plan)]))
-        print(error_lines(text, sys.stderr), file=sys.stderr)
+        _say_infeasible(plan)
         print_misses(plan, rows, result.misses, wide=wide, stream=sys.stderr)
         return Infeasible.exit_code
     checked = _verified(plan) if result.verify else []

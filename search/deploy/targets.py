@@ -52,7 +52,7 @@ TARGETS = (*engines(), *DOCUMENTS)
 
 
 #: Engines that a target runs, where those are not all.
-_RUNS = {"ray-serve": ("vllm",), "kserve": ("vllm",), "llm-d": LLM_D, "dynamo": tuple(WORKERS)}
+_RUNS = {"ray-serve": ("vllm",), "kserve": ("vllm",), "llm-d": tuple(LLM_D), "dynamo": tuple(WORKERS)}
 #: Other names of targets.
 OTHER_NAMES = {
     **dict.fromkeys(("k8s", "kube"), "kubernetes"),

@@ -292,7 +292,7 @@ def _of_100(row: Mapping[str, Any]) -> str:
 
 def _hangs(row: Mapping[str, Any]) -> str:
     """Say which doubts the odds of a row hang on; "" where none."""
-    return f"; that hangs most on {row['odds_hang_on']}" if row["odds_hang_on"] else ""
+    return f"; that hangs most on how far off these estimates are: {row['odds_hang_on']}" if row["odds_hang_on"] else ""
 
 
 def price_note(rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -185,13 +185,12 @@ def with_changes(values: Mapping[str, Any], changes: Mapping[str, Mapping[str, A
 def _misplaced(error: UnknownKey, top: Table) -> InputError:
     """Return `error`, with the table that the key belongs in where another table of a scenario has it.
 
-    Of a table that is not known, its keys are looked up. The word of another tool is told with its name here. Any other
-    key that resembles one of its own table is left as it is, and so is a table that resembles one that has its keys.
+    Of a table that is not known, its keys are looked up. The word of another tool is told with its name here. A table
+    that resembles one that has its keys is left as it is. Where another table has the key, both are told: the keys that
+    it resembles (`power_w` in [limits]: `power_kw`), and that table (`usd_per_month` in [limits]: [fleet]).
     """
     written = top.values.get(error.key)
     here = [f"here it is {name!r}" for name in _elsewhere(error)]
-    if error.near and not isinstance(written, dict) and not here:
-        return error
     keys = list(written) if isinstance(written, dict) else [error.key]
     homes = {
         key: [place for entry in glossary.entries() if entry.name == key for place in entry.places if place[0] == "["]
@@ -200,6 +199,8 @@ def _misplaced(error: UnknownKey, top: Table) -> InputError:
     if error.near and any(repr(place.strip("[]")) in str(error) for places in homes.values() for place in places):
         return error
     told = [f"{key!r} belongs in {' or '.join(dict.fromkeys(places))}" for key, places in homes.items() if places]
+    if error.near and told and not here:
+        return InputError(f"{error} {', '.join(told)}")
     told = (here if error.near else []) or told or here
     return InputError(f"{error.problem}; {', '.join(told)}") if told else error
 

@@ -177,9 +177,11 @@ def _add(app: FastAPI, one: Operation, workers: Answering) -> None:
     app.post(f"/v1/{one.name}", **settings)(post)
 
 
-async def _refused_by_schema(_request: Request, error: Exception) -> Response:
+async def _refused_by_schema(request: Request, error: Exception) -> Response:
     """Return what a schema refuses, in our own form."""
-    return response(of_schema(error.errors() if isinstance(error, RequestValidationError) else []))
+    asked = OPERATIONS.get(request.url.path.rpartition("/")[2])
+    fields = asked.body.model_fields if asked is not None else ()
+    return response(of_schema(error.errors() if isinstance(error, RequestValidationError) else [], fields))
 
 
 async def _refused_by_path(_request: Request, error: Exception) -> Response:

@@ -5,9 +5,22 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from anyio import create_memory_object_stream, create_task_group
 from mcp.server.lowlevel import Server
 from mcp.server.stdio import stdio_server
-from mcp.types import CallToolRequestParams, CallToolResult, ListToolsResult, TextContent, Tool, ToolAnnotations
+from mcp.shared.message import SessionMessage
+from mcp.types import (
+    INVALID_REQUEST,
+    PARSE_ERROR,
+    CallToolRequestParams,
+    CallToolResult,
+    ErrorData,
+    JSONRPCError,
+    ListToolsResult,
+    TextContent,
+    Tool,
+    ToolAnnotations,
+)
 from pydantic import ValidationError
 
 from perfmodel import __version__
@@ -45,7 +58,7 @@ def called(workers: Answering, name: str, given: Any) -> Outcome:
     try:
         body = one.body.model_validate({} if given is None else given)
     except ValidationError as error:
-        return of_schema(error.errors())
+        return of_schema(error.errors(), one.body.model_fields)
     return workers.answer(name, body)
 
 
@@ -66,13 +79,41 @@ def server(workers: Answering) -> Server[Any]:
     return Server("perfmodel", version=__version__, instructions=INSTRUCTIONS, on_list_tools=listed, on_call_tool=call)
 
 
+def refusal(error: Exception) -> JSONRPCError:
+    """Return the answer to a line that is no message: its id is not known, so it is null (JSON-RPC 2.0, section 5)."""
+    kinds = {each["type"] for each in error.errors()} if isinstance(error, ValidationError) else set()
+    if kinds == {"json_invalid"}:
+        told = ErrorData(code=PARSE_ERROR, message="the line is no JSON; send one JSON-RPC 2.0 message per line")
+    else:
+        told = ErrorData(
+            code=INVALID_REQUEST, message="the line is no JSON-RPC 2.0 message; see modelcontextprotocol.io"
+        )
+    return JSONRPCError(jsonrpc="2.0", id=None, error=told)
+
+
+async def answered(made: Server[Any], read: Any, write: Any) -> None:
+    """Run a server on two streams of messages; lines that are no messages are answered here, as `refusal` does."""
+    messages, kept = create_memory_object_stream[SessionMessage](0)
+
+    async def sorted_out() -> None:
+        async with messages:
+            async for item in read:
+                if isinstance(item, Exception):
+                    await write.send(SessionMessage(refusal(item)))
+                else:
+                    await messages.send(item)
+
+    async with create_task_group() as both:
+        both.start_soon(sorted_out)
+        await made.run(kept, write, made.create_initialization_options())
+
+
 def speak(workers: Answering) -> None:
     """Answer over stdin and stdout until stdin ends."""
 
     async def run() -> None:
-        made = server(workers)
         async with stdio_server() as (read, write):
-            await made.run(read, write, made.create_initialization_options())
+            await answered(server(workers), read, write)
 
     try:
         asyncio.run(run())

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from hwdb import nearest
 
 #: Characters of a message and of a value that are shown.
 LONGEST, LONGEST_VALUE = 2000, 120
@@ -46,8 +48,12 @@ def of_error(message: str) -> Outcome:
     return problem(422, message, place=where, value=what, way_out=way_out or SCHEMA)
 
 
-def of_schema(errors: Sequence[Any]) -> Outcome:
-    """Return the outcome of a request that its schema does not allow. errors: those of pydantic."""
+def of_schema(errors: Sequence[Any], fields: Iterable[str] = ()) -> Outcome:
+    """Return the outcome of a request that its schema does not allow. errors: those of pydantic.
+
+    fields: those of the operation. An unknown one is told first, with the nearest: it explains a missing one.
+    """
+    errors = sorted(errors, key=lambda error: error["type"] != "extra_forbidden")
     first = errors[0]
     invalid = first["type"] == "json_invalid"
     parts = [str(part) for part in first["loc"] if part not in ("body", "query")]
@@ -55,6 +61,8 @@ def of_schema(errors: Sequence[Any]) -> Outcome:
     message = f"{place or 'request'}: {first['msg']}"
     known = {"extra_forbidden": "leave the field out", "missing": "add the field", "json_invalid": "send JSON"}
     way_out = known.get(first["type"], SCHEMA)
+    near = nearest(place, fields) if first["type"] == "extra_forbidden" else []
+    way_out = f"{way_out}, or is {' or '.join(map(repr, near))} meant?" if near else way_out
     value = None if first["type"] in ("missing", "json_invalid") else first.get("input")
     return problem(422, f"{message}; {way_out}", place=place, value=value, way_out=way_out)
 

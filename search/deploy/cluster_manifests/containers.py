@@ -23,6 +23,7 @@ CONFIG_FOLDER = "/config"
 #: Bytes per second at which weights arrive from a store, and seconds that an engine starts in beside that (graphs,
 #: compilation). Chosen: slow enough that a startup probe does not end a server that is still loading.
 LOAD_RATE, START_SECONDS = 200e6, 600.0
+PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
 #: Seconds between two probes, and failures until a server counts as dead.
 PERIOD, FAILURES = 10, 3
 #: Memory shared between the processes of one replica, per device. Chosen: what NCCL and the engines' guides ask for.

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from hwdb import InputError
-from search.deploy.cluster_manifests.containers import name_of, noted, pod
+from search.deploy.cluster_manifests.containers import PROBES, name_of, noted, pod
 from search.deploy.engine_settings.templates import nodes_for
 from search.deploy.launch import Launch, Pool
 from search.deploy.launch_commands.arguments import Command, command, follower_words, ray_starts
@@ -20,7 +20,7 @@ LWS = "leaderworkerset.x-k8s.io/v1"
 #: What an export has a user fill in -> the variables that a LeaderWorkerSet sets in each pod.
 VARIABLES = {"NODE_RANK": "$(LWS_WORKER_INDEX)", "MASTER_ADDRESS": "$(LWS_LEADER_ADDRESS)"}
 #: Parts of a container that only a server of requests has.
-SERVING = ("ports", "startupProbe", "readinessProbe", "livenessProbe")
+SERVING = ("ports", *PROBES)
 
 
 def group(launch: Launch, pool: Pool, labels: dict[str, str]) -> list[dict[str, Any]]:

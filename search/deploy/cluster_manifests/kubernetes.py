@@ -5,18 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from hwdb import InputError
-from search.deploy.cluster_manifests.containers import CONFIG_FOLDER, PORT, config_map, name_of, noted, pod
+from search.deploy.cluster_manifests.containers import CONFIG_FOLDER, PORT, PROBES, config_map, name_of, noted, pod
 from search.deploy.cluster_manifests.groups import LWS, group
 from search.deploy.engine_settings.templates import NODE_DEVICES, nodes_for, template
-from search.deploy.launch import SERVE, Launch, Pool
+from search.deploy.launch import DECODE, SERVE, Launch, Pool
 from search.deploy.launch_commands.arguments import Command, command
 
 #: Seconds for which an autoscaler waits before it takes replicas away. Chosen: longer than a replica takes to start.
 CALM_SECONDS = 1800
 #: Port of llm-d's endpoint picker (gateway-api-inference-extension: the default of an InferencePool's extension).
 PICKER_PORT = 9002
-#: Model servers of llm-d (its guides, 2026).
-LLM_D = ("vllm", "sglang")
+#: Model servers of llm-d -> the connector of its sidecar (llm-d/llm-d-router docs/disaggregation.md @08520b8, 2026).
+LLM_D = {"vllm": "nixlv2", "sglang": "sglang"}
+#: The sidecar of decode pods, and the port at which it expects the engine (its default in all releases).
+SIDECAR, BEHIND = "ghcr.io/llm-d/llm-d-router-disagg-sidecar:v0.10.0", 8200
 
 
 def kubernetes(launch: Launch) -> list[dict[str, Any]]:
@@ -35,16 +37,20 @@ def kubernetes(launch: Launch) -> list[dict[str, Any]]:
 
 def llm_d(launch: Launch) -> list[dict[str, Any]]:
     """Return the manifests for llm-d: model servers with its labels, and the InferencePool that its scheduler picks
-    from; the endpoint picker and the gateway come from llm-d's own charts."""
+    from; the endpoint picker and the gateway come from llm-d's own charts. Pods for decode have llm-d's sidecar:
+    without it no prompt would reach a pod for prefill."""
     if launch.engine not in LLM_D:
         raise InputError(
             f"export: llm-d runs {' and '.join(LLM_D)}, the plan is for {launch.engine}; name one in [engine]"
         )
     found: list[dict[str, Any]] = []
-    shared = {"llm-d.ai/inferenceServing": "true", "llm-d.ai/model": name_of(launch)}
+    shared = {"llm-d.ai/inference-serving": "true", "llm-d.ai/model": name_of(launch)}
     for pool in launch.pools:
-        labels = {**shared, "llm-d.ai/role": "both" if pool.role == SERVE else pool.role}
-        found += workload(launch, pool, labels)
+        labels = {**shared, "llm-d.ai/role": "prefill-decode" if pool.role == SERVE else pool.role}
+        made = workload(launch, pool, labels)
+        if pool.role == DECODE:
+            put_behind_sidecar(serving_pod(made[-1]), LLM_D[launch.engine])
+        found += made
     if len(launch.pools) == 1:
         found += autoscaler(launch, name_of(launch))
     picker = {"name": f"{name_of(launch)}-epp", "port": {"number": PICKER_PORT}, "failureMode": "FailOpen"}
@@ -54,6 +60,38 @@ def llm_d(launch: Launch) -> list[dict[str, Any]]:
         *found,
         {"apiVersion": "inference.networking.k8s.io/v1", "kind": "InferencePool", "metadata": meta, "spec": spec},
     ]
+
+
+def serving_pod(made: dict[str, Any]) -> dict[str, Any]:
+    """Return the specification of the pods that serve, of a Deployment or a LeaderWorkerSet; to be changed in place."""
+    spec = made["spec"]
+    found: dict[str, Any] = (spec.get("template") or spec["leaderWorkerTemplate"]["leaderTemplate"])["spec"]
+    return found
+
+
+def put_behind_sidecar(spec: dict[str, Any], connector: str) -> None:
+    """Let llm-d's sidecar take the requests of a pod for decode, and the engine listen behind it.
+
+    The sidecar has each prompt computed by the pod for prefill that the endpoint picker chose. It is a container that
+    starts first and keeps running (Kubernetes 1.29 and later).
+    """
+    main = spec["containers"][0]
+    at = [n for n, word in enumerate(main["args"]) if n and main["args"][n - 1] == "--port"]
+    main["args"] = [
+        str(BEHIND) if n in at else word.replace(f"--port {PORT}", f"--port {BEHIND}")
+        for n, word in enumerate(main["args"])
+    ]
+    main["ports"] = [{"name": "engine", "containerPort": BEHIND}]
+    for probe in (main[name] for name in PROBES):
+        probe["httpGet"] = {**probe["httpGet"], "port": BEHIND}
+    sidecar = {
+        "name": "routing-proxy",
+        "image": SIDECAR,
+        "args": [f"--port={PORT}", f"--kv-connector={connector}", "--secure-proxy=false"],
+        "ports": [{"name": "http", "containerPort": PORT}],
+        "restartPolicy": "Always",
+    }
+    spec["initContainers"] = [sidecar]
 
 
 def checked_command(launch: Launch, pool: Pool) -> Command:

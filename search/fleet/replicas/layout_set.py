@@ -78,6 +78,23 @@ def layout_names(option: FleetOption, placed: tuple[Deployments, ...]) -> list[s
     return [w + (s if words.count(w) > 1 else "") for w, s in zip(words, settings, strict=True)]
 
 
+def models_named(parts: Sequence[Layouts]) -> list[Layouts]:
+    """Add the model to the names of options that run different models under one name: `H: 1 l4 (Qwen3-8B)`."""
+    models: dict[str, set[str]] = {}
+    for one in (o for part in parts for o in part.options):
+        models.setdefault(one.name, set()).add(one.model)
+    return [
+        replace(
+            part,
+            options=tuple(
+                replace(o, name=f"{o.name} ({o.model.rsplit('/', 1)[-1]})") if len(models[o.name]) > 1 else o
+                for o in part.options
+            ),
+        )
+        for part in parts
+    ]
+
+
 def together(parts: Sequence[Layouts]) -> Layouts:
     """Join the layouts of one option that run different models."""
     return Layouts(

@@ -88,7 +88,8 @@ def backend_names(found: FleetPlan) -> dict[tuple[int, str], str]:
     names: dict[tuple[int, str], str] = {}
     for o, option in enumerate(found.problem.options):
         for model in option.runs:
-            text = f"{model.rsplit('/', 1)[-1]} {option.name}" if model else option.name
+            short = model.rsplit("/", 1)[-1]
+            text = f"{short} {option.name.removesuffix(f' ({short})')}" if model else option.name
             names[o, model] = _unused(_dns(text), set(names.values()))
     return names
 

@@ -24,6 +24,7 @@ from search.fleet.options.regions import RegionTerms, node_prices, stock_left
 from search.fleet.options.terms import on_terms, spreads_of, with_terms
 from search.fleet.problem_data.limits import served_by_none, supplied
 from search.fleet.problem_data.problem import FleetProblem
+from search.fleet.replicas.layout_set import models_named
 from search.fleet.replicas.modelled import Modelled
 from search.fleet.replicas.starts import start_ups, told_of_starts
 from search.fleet.solution.day import due_at, over_the_day
@@ -261,7 +262,7 @@ def _prepared(scenario: Scenario, spec: FleetSpec, costs: CostModel | None, step
     terms: dict[str, Any] = {"money": scenario.money, "supply": scenario.site.psu}
     bill = tariff(database, known, offer.nodes, offer.prices, offer.usd_per_hour, **terms)
     modeller = Modeller(scenario=scenario, spec=spec, tariff=bill, costs=costs, known=steps)
-    parts = modeller.layouts()
+    parts = models_named(modeller.layouts())
     useless = left_out(modeller, parts)
     own = [placed(o.device, o.terms.region) for o in spec.options if np.isfinite(o.usd_per_hour)]  # that of a replica
     per_node = node_prices(modeller.abroad, spec, bill, _per_node(bill, scenario.site), frozenset(own))

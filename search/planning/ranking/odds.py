@@ -38,6 +38,8 @@ _TIE = 1e-6
 _CLASSES = 12
 #: Least share of the variance of a comparison that a doubt is named with, and most doubts. Chosen: shows beside noise.
 _LEAST_NAMED, _MOST_NAMED = 0.03, 2
+#: How a rest ends that all candidates share which serve the model on a device.
+_ON_MODEL = "of the model on"
 #: Causes in words; the rest of a figure is named by itself.
 _WORDS = {
     "compute": "speed of arithmetic",
@@ -115,12 +117,16 @@ def _hangs_on(outcome: Array, draws: Drawn, order: Index) -> str:
     shares = np.var(means, axis=0) / variance - _CLASSES / len(outcome)
     most = np.argsort(-shares)[:_MOST_NAMED]
     named = [(draws.factors[int(n)], float(shares[n])) for n in most if shares[n] >= _LEAST_NAMED]
-    return "; ".join(f"{_in_words(factor)} ({100 * share:.0f} %)" for factor, share in named)
+    return "; ".join(
+        f"{_in_words(factor)} ({100 * share:.0f} %{'' if n else ' of the doubt'})"
+        for n, (factor, share) in enumerate(named)
+    )
 
 
 def _in_words(factor: tuple[str, str]) -> str:
-    """Name a factor: `speed of memory of h100-sxm under vllm`, or what errs in a candidate and in no other."""
+    """Name a factor: `speed of memory of h100-sxm under vllm`, or `TPOT of 1 x 4 l4 alone`, which errs in no other."""
     cause, owner = factor
     if cause in _WORDS:
         return f"{_WORDS[cause]} of {owner}" if owner else _WORDS[cause]
-    return f"an error of its own in the {cause.replace('ttft', 'TTFT').replace('tpot', 'TPOT')} {owner}"
+    named = cause.replace("ttft", "TTFT").replace("tpot", "TPOT").replace("e2e", "E2E")
+    return f"{named} {owner}" if cause.endswith(_ON_MODEL) else f"{named} {owner} alone"

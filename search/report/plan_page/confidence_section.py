@@ -47,7 +47,7 @@ def confidence_section(
     ]
     hangs = next((str(r["odds_hang_on"]) for r in rows if r["rank"] and r["rank"] > 1 and r.get("odds_hang_on")), "")
     if hangs:
-        facts.append(("the ranking hangs on", hangs))
+        facts.append(("the ranking hangs on errors of", hangs))
     figure, largest = _doubts(plan)
     if largest:
         facts.append(("largest doubt", f"{largest[0]}: alone it moves {largest[1]} {_factor(largest[2])}"))
