@@ -57,7 +57,10 @@ def finite_run(
     weight = np.where(finite, np.maximum(filling, beyond), 0.0)
     slowest = np.minimum(_slowest(steps, load, batch, spread), steady.times.tpot / (1.0 - beyond))
     tpot = _mixed(weight, np.minimum(clock.times.tpot, slowest), steady.times.tpot)
-    ended = spread + load.mean(prefill) + _last_answer((steady, clock), load, count, tpot)
+    # all that arrives by the last arrival is answered no later than if it all arrived then
+    ended = spread + np.minimum(
+        load.mean(prefill) + _last_answer((steady, clock), load, count, tpot), count / batch.rate
+    )
     # a backlog is the small difference of two times, of which only the batch's is in error
     gain = np.clip(clock.times.wait.mean(axis=0) / np.maximum(backlog, TINY).mean(axis=0), 1.0, MOST_GAIN)
     return replace(
@@ -103,7 +106,8 @@ def _times(steady: Served, load: Load, limits: tuple[Array, Array], front: Array
 def _last_answer(found: tuple[Served, Served], load: Load, count: Array, tpot: Array) -> Array:
     """Return the seconds of the longest answer of those that run at once at the end of a run of `count` requests, (N,).
 
-    They have the time per token of requests that begin last, or are as long. found: the steady state, and requests that
+    They are those of its tokens after the first one. They have the time per token of requests that begin last, or are
+    as long. found: the steady state, and requests that
     arrive evenly. tpot: seconds per output token, (C, N).
     """
     steady, clock = found
@@ -114,7 +118,7 @@ def _last_answer(found: tuple[Served, Served], load: Load, count: Array, tpot: A
     late = np.broadcast_to(np.asarray(clock.tokens.pace_by_start), (len(PACE_STARTS), *shape))[-1]
     by_length = np.broadcast_to(np.asarray(clock.tokens.pace), (len(PACE_AT), len(tokens)))
     pace = interpolate(PACE_LENGTHS[:, None], late, means) * interpolate(np.array(PACE_AT)[:, None], by_length, means)
-    return np.asarray(tokens * load.mean(tpot) * pace)
+    return np.asarray(np.maximum(tokens - 1.0, 0.0) * load.mean(tpot) * pace)
 
 
 def _longest_backlog(found: tuple[Served, Served], room: tuple[Array, Array], load: Load, count: Array) -> Array:
