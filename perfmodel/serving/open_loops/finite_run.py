@@ -106,9 +106,8 @@ def _times(steady: Served, load: Load, limits: tuple[Array, Array], front: Array
 def _last_answer(found: tuple[Served, Served], load: Load, count: Array, tpot: Array) -> Array:
     """Return the seconds of the longest answer of those that run at once at the end of a run of `count` requests, (N,).
 
-    They are those of its tokens after the first one. They have the time per token of requests that begin last, or are
-    as long. found: the steady state, and requests that
-    arrive evenly. tpot: seconds per output token, (C, N).
+    They are those of its tokens after the first one, which have the time per token of requests that begin last, or are
+    as long. found: the steady state, and requests that arrive evenly. tpot: seconds per output token, (C, N).
     """
     steady, clock = found
     mean, most = load.mean(load.output), np.maximum(load.longest, load.mean(load.output))
