@@ -46,7 +46,7 @@ def finite_run(
         room: most sequences that run at once, and seconds per prompt of steps that compute as many as they hold, (N,)
             each.
     """
-    (batch, clock), finite, prefill = runs, np.isfinite(load.n_requests), steady.times.prefill
+    (batch, clock), finite = runs, np.isfinite(load.n_requests)
     count = np.where(finite, load.n_requests, 1.0)
     # a request that is admitted at once waits for the running step, a lone one for none
     spread, least = count / load.rate, steady.steps.decode / 2.0 * np.maximum(1.0 - 1.0 / count, 0.0)
@@ -57,10 +57,7 @@ def finite_run(
     weight = np.where(finite, np.maximum(filling, beyond), 0.0)
     slowest = np.minimum(_slowest(steps, load, batch, spread), steady.times.tpot / (1.0 - beyond))
     tpot = _mixed(weight, np.minimum(clock.times.tpot, slowest), steady.times.tpot)
-    # all that arrives by the last arrival is answered no later than if it all arrived then
-    ended = spread + np.minimum(
-        load.mean(prefill) + _last_answer((steady, clock), load, count, tpot), count / batch.rate
-    )
+    ended = spread + _answered_after(steady, runs, load, count, tpot)
     # a backlog is the small difference of two times, of which only the batch's is in error
     gain = np.clip(clock.times.wait.mean(axis=0) / np.maximum(backlog, TINY).mean(axis=0), 1.0, MOST_GAIN)
     return replace(
@@ -101,6 +98,16 @@ def _times(steady: Served, load: Load, limits: tuple[Array, Array], front: Array
     ttft = times.prefill + wait + planned + front + times.handed_on
     waited = replace(times, ttft=ttft, wait=wait + planned, planned=planned)
     return waited, load.mean(np.clip(late, 0.0, 1.0))
+
+
+def _answered_after(steady: Served, runs: tuple[Served, Served], load: Load, count: Array, tpot: Array) -> Array:
+    """Return the seconds from the last arrival to the end of the run, no more than if all arrived with it, (N,).
+
+    runs: as in `finite_run`. count: requests, (N,). tpot: seconds per output token, (C, N).
+    """
+    batch, clock = runs
+    last = load.mean(steady.times.prefill) + _last_answer((steady, clock), load, count, tpot)
+    return np.minimum(last, count / batch.rate)
 
 
 def _last_answer(found: tuple[Served, Served], load: Load, count: Array, tpot: Array) -> Array:
