@@ -118,11 +118,8 @@ def serve_tandem(front: Prepared, back: Prepared, demand: Load, prompts: PromptP
     prefill = prompts.alone + (prompts.prefill_time(rate, wait) - prompts.times[0]) + handed_over + queued
     zero = np.zeros_like(prefill)
     ttft, tpot = prefill + wait + burst + request_time, zero + decode.wall / demand.accepted
-    saturated, gains = _saturated(demand, rate), _gains(tandem, rate)
     stay = demand.mean(ttft + np.maximum(demand.output - 1.0, 0.0) * tpot)
-    if demand.arrival == "open":
-        rate = rate_of_run(demand.n_requests, rate, stay, _backlog(demand, rate))
-    elif demand.arrival != "offline":
+    if demand.arrival not in ("open", "offline"):
         rate = population / stay  # Little's law
     return Served(
         times=RequestTimes(ttft=ttft, tpot=tpot, wait=zero + wait, burst=zero + burst, prefill=prefill),
@@ -131,10 +128,10 @@ def serve_tandem(front: Prepared, back: Prepared, demand: Load, prompts: PromptP
             decode=decode.cost, prefill=prompts.cost, prefill_steps=prompts.n_steps, prompt=prompts.own(rate)
         ),
         running=running,
-        rate=rate,
-        saturated=saturated,
+        rate=rate_of_run(demand.n_requests, rate, stay, _backlog(demand, rate)) if demand.arrival == "open" else rate,
+        saturated=_saturated(demand, rate),
         waits=_waits(demand, rate, wait, burst),
-        gains=gains,
+        gains=_gains(tandem, rate),
     )
 
 
