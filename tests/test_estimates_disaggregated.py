@@ -202,6 +202,13 @@ def test_no_more_requests_decode_than_a_run_has() -> None:
     assert one(runs[-1].tpot) == pytest.approx(one(endless.tpot), rel=0.02)
 
 
+@pytest.mark.parametrize("rate", [0.1, 5.0, 1000.0])
+def test_a_run_of_one_request_is_a_lone_one_at_any_rate(rate: float) -> None:
+    alone, run = pair(lengths(2000, 300, arrival="single")), pair(lengths(2000, 300, rate=rate).at(n_requests=1.0))
+    for name in ("ttft", "tpot", "e2e"):
+        assert one(getattr(run, name)) == pytest.approx(one(getattr(alone, name)), rel=0.02), name
+
+
 @pytest.mark.parametrize(("stay", "spread"), [(3.0, 1.0), (1.0, 1.0), (1.0, 4.0), (1.0, 100.0)])
 def test_requests_of_a_run_meet_as_many_as_in_a_replay(stay: float, spread: float) -> None:
     arrivals = (np.arange(2000) + 0.5) / 2000 * spread
