@@ -13,15 +13,16 @@ _BEHIND = re.compile(r"(.+?) ?(?:[x*]|(?<=\w):) ?(\d{1,4})|(.+?)[ -]?\(?(?:(?<=\
 #: "HGX B200 8-GPU", "H100, 4 GPUs".
 _GPUS = re.compile(r"(.+?)[ ,-]+(\d{1,4})[ -]?(?:gpu|npu|card)s?")
 #: What may stand between the number of machines and that of their devices: "2 nodes of 8x H100".
-_MACHINES = re.compile(r"(?:nodes?|servers?|machines?|boxes|box|hosts?|systems?)(?: (?:of|with))? +")
+_MACHINES = re.compile(r"^(?:nodes?|servers?|machines?|boxes|box|hosts?|systems?)(?: (?:of|with))? +")
 
 
 class Counted(NamedTuple):
-    """A name without the number that it said. of_devices: whether the number is said to be one of devices."""
+    """A name without the number that it said. of_devices, of_machines: whether it is said to be one of these."""
 
     name: str
     number: int
     of_devices: bool = False
+    of_machines: bool = False
 
 
 def counted(text: str) -> list[Counted]:
@@ -34,7 +35,8 @@ def counted(text: str) -> list[Counted]:
     found: list[Counted] = []
     if front := _IN_FRONT.fullmatch(plain):
         count, name = front.group(1) or front.group(3), front.group(2) or front.group(4)
-        found += [Counted(part, int(count)) for part in _in_the_plural(_MACHINES.sub("", name, count=1))]
+        each = _MACHINES.sub("", name, count=1)
+        found += [Counted(part, int(count), of_machines=each != name) for part in _in_the_plural(each)]
     if behind := _BEHIND.fullmatch(plain):
         name, *counts = behind.group(1) or behind.group(3), behind.group(2), behind.group(4), behind.group(5)
         found.append(Counted(name.rstrip(" (-"), int(next(filter(None, counts)))))

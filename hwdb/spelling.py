@@ -269,12 +269,8 @@ class Spellings:
             device = self.find(name)
         except SeveralDevices as several:
             return several
-        if (
-            device
-            and not part.of_devices
-            and not self._alias(name)
-            and _words().machines & set(_SEPARATORS.split(name))
-        ):
+        named = not self._alias(name) and _words().machines & set(_SEPARATORS.split(name))
+        if device and not part.of_devices and (part.of_machines or named):
             raise InputError(
                 f"device {text!r} does not say how many {device} each machine holds; give {device} and how many there "
                 f"are in all, as in {device}=16, or a node of `hw list --nodes`"

@@ -241,7 +241,7 @@ def test_a_scenario_is_not_saved_over_itself_nor_away_from_its_files(
     assert path.read_text(encoding="utf-8") == FILE
 
 
-@pytest.mark.parametrize("text", ["8xH100", "H100 x8", "h100-sxm=8"])
+@pytest.mark.parametrize("text", ["8xH100", "H100 x8", "h100-sxm = 8"])
 def test_a_number_before_or_behind_a_device_is_what_is_on_hand(text: str, tmp_path: Path) -> None:
     saved = tmp_path / "asked.toml"
     words = ["plan", "meta-llama/Llama-3.1-8B", "--on", text, "--request-rate-rps", "1", "--set", "search.tp=1"]
@@ -281,6 +281,7 @@ def test_a_node_is_found_in_any_spelling(tmp_path: Path) -> None:
         (["estimate", "meta-llama/Llama-3.1-8B", "--device", "h100", "--max-num-seqs", "0"], "at least 1"),
         (["estimate", "meta-llama/Llama-3.1-8B", "--device", "h100", "--max-num-batched-tokens", "nan"], "at least 1"),
         (["plan", "meta-llama/Llama-3.1-8B", "--on", "h100", "--set", "workload.isl=5"], "isl"),
+        (["plan", "meta-llama/Llama-3.1-8B", "--on", "2x DGX H100=3"], "is 16 of h100-sxm, not 3"),
     ],
 )
 def test_limits_that_cannot_hold_are_refused(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:

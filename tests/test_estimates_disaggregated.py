@@ -180,6 +180,9 @@ def test_demand_beyond_either_pool_is_reported() -> None:
         brief = pair(workload.at(n_requests=(count := 20_000.0)))  # more than the decode worker holds
         backlog = count / one(found.request_rate) - count / workload.rate
         assert one(brief.latency.wait) == pytest.approx(backlog / 2, rel=0.1)
+        # the queue is in the rate at which it is served: the run lasts no longer by it
+        served = count / one(found.request_rate) + one(brief.e2e) - one(brief.latency.wait)
+        assert one(brief.request_rate) == pytest.approx(count / served, rel=0.01)
 
 
 def test_no_more_requests_decode_than_a_run_has() -> None:
@@ -197,6 +200,13 @@ def test_no_more_requests_decode_than_a_run_has() -> None:
     lonely = pair(lengths(500, 4000, arrival="single"))
     assert one(runs[0].tpot) == pytest.approx(one(lonely.tpot), rel=0.02)
     assert one(runs[-1].tpot) == pytest.approx(one(endless.tpot), rel=0.02)
+
+
+@pytest.mark.parametrize("rate", [0.1, 5.0, 1000.0])
+def test_a_run_of_one_request_is_a_lone_one_at_any_rate(rate: float) -> None:
+    alone, run = pair(lengths(2000, 300, arrival="single")), pair(lengths(2000, 300, rate=rate).at(n_requests=1.0))
+    for name in ("ttft", "tpot", "e2e"):
+        assert one(getattr(run, name)) == pytest.approx(one(getattr(alone, name)), rel=0.02), name
 
 
 @pytest.mark.parametrize(("stay", "spread"), [(3.0, 1.0), (1.0, 1.0), (1.0, 4.0), (1.0, 100.0)])

@@ -28,6 +28,7 @@ from perfmodel.fitting import (
     fit_devices,
     fit_engines,
     measured_devices,
+    measured_slopes,
     transfer_spreads,
     transferred,
     write_constants,
@@ -374,6 +375,21 @@ def test_of_open_loops_the_time_per_token_counts_where_no_queue_rules_it(tmp_pat
     found = slopes_of(engine, [group], values, (), {group.device: Place(ONES)})
     assert found.rows.metric.unique().tolist() == ["tpot_ms"]
     assert found.rows.case_id[found.known()].tolist() == ["idle"]
+
+
+def test_slopes_of_measured_runs_have_open_loops_that_weigh_apart(tmp_path: Path) -> None:
+    cases, truth = measured(tmp_path, 1.0)
+    frame = pd.read_csv(cases, dtype=str)
+    opened = frame.head(1).assign(mode="open", concurrency="", rate_rps="0.5", case_id="opened")
+    pd.concat([frame, opened]).to_csv(cases, index=False)
+    values = pd.read_csv(truth)
+    pd.concat([values, values.head(1).assign(case_id="opened", metric="tpot_ms")]).to_csv(truth, index=False)
+    (slopes,) = measured_slopes(cases, truth, keep=tmp_path / "kept").values()
+    rows = slopes.rows
+    assert rows.case_id[rows.opened].tolist() == ["opened"]
+    assert set(rows.dataset) == {"lab"}
+    assert np.mean(np.square(slopes.weight[~rows.opened.to_numpy(bool)])) == pytest.approx(1.0)
+    assert list(measured_slopes(cases, truth, keep=tmp_path / "kept")) == ["vllm-v1"]
 
 
 def test_a_fit_that_makes_the_median_worse_does_not_hold(fitted: EngineFit) -> None:

@@ -178,6 +178,7 @@ def test_a_number_of_devices_is_told_apart_from_the_device(text: str) -> None:
         ("2x DGX Spark", "gb10", 2, ""),
         ("2 L40S", "l40s", 2, ""),
         ("2x 8xH100", "h100-sxm", 16, ""),
+        ("8x NVIDIA RTX PRO 6000 Blackwell Server Edition", "rtx-pro-6000-server", 8, ""),
     ],
 )
 def test_a_number_of_machines_is_one_of_all_their_devices(text: str, device: str, count: int, machine: str) -> None:
@@ -186,9 +187,10 @@ def test_a_number_of_machines_is_one_of_all_their_devices(text: str, device: str
     assert (raised.value.device, raised.value.count, raised.value.machine) == (device, count, machine)
 
 
-def test_machines_of_an_unknown_number_of_devices_are_refused() -> None:
-    with pytest.raises(InputError, match=r"2x HGX H100.* how many h100-sxm each machine holds"):
-        hwdb.device("2x HGX H100")
+@pytest.mark.parametrize("text", ["2x HGX H100", "2 boxes of H100", "2 nodes H100"])
+def test_machines_of_an_unknown_number_of_devices_are_refused(text: str) -> None:
+    with pytest.raises(InputError, match=rf"{text}.* how many h100-sxm each machine holds"):
+        hwdb.device(text)
 
 
 @pytest.mark.parametrize("text", ["H100 3g.40gb", "NVIDIA H100 80GB HBM3 MIG 1g.10gb", "MIG-1g.5gb"])

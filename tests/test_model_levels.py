@@ -55,12 +55,12 @@ def test_a_fit_finds_a_level_and_draws_it_to_one() -> None:
 
 def test_one_group_of_runs_shows_no_level() -> None:
     """A level needs two groups: one says as much of its source."""
-    assert levels_of("vllm", _slopes(1), {"h100-sxm": "NVIDIA Hopper"}) == []
+    assert levels_of("vllm", _slopes(1)) == []
 
 
 def _fitted(groups: int) -> float:
     """Return the level fitted to some groups of runs."""
-    (fit,) = levels_of("vllm", _slopes(groups), {"h100-sxm": "NVIDIA Hopper"})
+    (fit,) = levels_of("vllm", _slopes(groups))
     assert (fit.engine, fit.chips, fit.architecture) == ("vllm", "NVIDIA Hopper", "llama")
     return fit.level
 
@@ -70,7 +70,7 @@ def _slopes(groups: int) -> Slopes:
     count = 10 * groups
     rows = pd.DataFrame(
         {"group": np.repeat(np.arange(groups).astype(str), 10), "device": "h100-sxm", "metric": "tpot_ms", "value": 1.0}
-    ).assign(model="meta-llama/Llama-3.1-8B")
+    ).assign(model="meta-llama/Llama-3.1-8B", opened=False)
     slopes = np.zeros((count, len(FACTORS)))
     slopes[:, FACTORS.index("memory")] = 1.0
     place = Place(start=np.ones(len(FACTORS)))
@@ -80,7 +80,7 @@ def _slopes(groups: int) -> Slopes:
 
 def test_a_written_table_reads_as_it_was_fitted(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is written is what cost models read."""
-    fits = levels_of("vllm", _slopes(3), {"h100-sxm": "NVIDIA Hopper"})
+    fits = levels_of("vllm", _slopes(3))
     path = tmp_path / "levels.toml"  # type: ignore[operator]
     write_levels(fits, path)
     monkeypatch.setattr(model_levels, "TABLE", path)

@@ -307,9 +307,10 @@ def test_a_group_fills_whole_steps_with_one_prompt_at_least_and_no_more_than_run
     cases = ((1 / 5, 8.0, 1.0), (1 / 1.04, 8.0, 2 / 1.04), (3.0, 8.0, 3.0), (20.0, 8.0, 8.0), (3.0, 0.5, 1.0))
     for fitting, running, expected in cases:
         steps = Parts(
+            engine=PLAIN,
             max_prompts_per_step=lambda _new, most=max(fitting, 1.0): row(most),
             token_budget=fitting * ONE.mean(ONE.new),
-            sharding=Parts(pp=row(1.0)),
+            sharding=Parts(pp=row(1.0), dp=row(1.0)),
         )
         assert largest_group(cast(Any, steps), ONE, row(running)).tolist() == pytest.approx([expected])
 
@@ -597,7 +598,8 @@ def test_a_power_limit_slows_arithmetic_and_memory_and_no_link(tp: int, step: St
 
 def test_prompts_fill_whole_steps_beside_the_decodes() -> None:
     def group(budget: float, running: float) -> float:
-        steps = cast(Any, Parts(engine=MIXING.engine, token_budget=row(budget), sharding=Parts(pp=row(1.0))))
+        one = Parts(pp=row(1.0), dp=row(1.0))
+        steps = cast(Any, Parts(engine=MIXING.engine, token_budget=row(budget), sharding=one))
         return float(offline._whole_group(steps, ONE, row(running))[0])
 
     assert group(909.0, 10.0) == 9.0  # prompts of 100 tokens; the nine others take a token each

@@ -49,3 +49,13 @@ def test_hardly_any_request_of_a_light_load_waits_longer_than_a_prompt_takes(req
     columns = found.columns()
     prompt = columns["ttft_ms_p50"][0]
     assert columns["ttft_ms_p99"][0] < 2.05 * prompt
+
+
+@pytest.mark.parametrize("answer", [1, 4, 16])
+@pytest.mark.parametrize("by", ["sglang", "vllm"])
+def test_a_run_of_short_answers_that_arrives_at_once_is_served_as_fast_as_replayed(by: str, answer: int) -> None:
+    # where prompts go first, all of them are computed before the second token of any answer
+    spec, work = model("llama-3.1-8b"), lengths(1000, answer, rate=1e4, n_requests=1000, arrival="open")
+    found = float(estimate(spec, work, H200, engine=by).request_rate[0])
+    played = simulator.summary(simulator.simulate(spec, H200, work, engine=by, seed=0, count=1000))
+    assert found == pytest.approx(played["request_rate_rps"], rel=0.1)

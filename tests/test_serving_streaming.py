@@ -110,3 +110,10 @@ def test_more_clients_are_never_served_less_by_the_process() -> None:
     rates = np.array([one(e.request_rate) for e in several])
     assert (np.diff(rates) >= -1e-9 * rates[1:]).all()
     assert (np.diff([float(e.mean(e.e2e)[0]) for e in several]) > 0.0).all()
+
+
+@pytest.mark.parametrize("answer", [300, 1000, 3000])
+@pytest.mark.parametrize("rate", [100.0, 1e4])
+def test_no_run_is_over_before_its_tokens_are_streamed(answer: int, rate: float) -> None:
+    ended = found(lengths(1000, answer, rate=rate, n_requests=1000, arrival="open"))
+    assert 0.5 / EACH < one(ended.request_rate) * answer <= 1.0 / EACH

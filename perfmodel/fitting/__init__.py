@@ -8,10 +8,19 @@ from __future__ import annotations
 
 from perfmodel.fitting.decisions import LIMITS, Decision, by_data_set, decisions, summary
 from perfmodel.fitting.engine_files import write_constants, write_device_factors, write_factors
-from perfmodel.fitting.engine_fit import CONSTANTS, EngineFit, FactorFit, TooFew, fit_devices, fit_engines
+from perfmodel.fitting.engine_fit import (
+    CONSTANTS,
+    EngineFit,
+    FactorFit,
+    TooFew,
+    fit_devices,
+    fit_engines,
+    measured_slopes,
+)
 from perfmodel.fitting.interval_fit import spreads_of
 from perfmodel.fitting.interval_rows import answers, measured_rows
 from perfmodel.fitting.intervals import fit_intervals, intervals_text, write_intervals
+from perfmodel.fitting.left_out import error_lines, left_out_ratios
 from perfmodel.fitting.measured import counted, joined, rows_of
 from perfmodel.fitting.model_levels import LevelFit, fit_levels, levels_of, write_levels
 from perfmodel.fitting.operator_cells import SAMPLE, error_quantile, one_device
@@ -48,6 +57,7 @@ __all__ = [
     "caps_text",
     "counted",
     "decisions",
+    "error_lines",
     "error_quantile",
     "fit_devices",
     "fit_engines",
@@ -59,9 +69,11 @@ __all__ = [
     "intervals_text",
     "joined",
     "kernels_text",
+    "left_out_ratios",
     "levels_of",
     "measured_devices",
     "measured_rows",
+    "measured_slopes",
     "one_device",
     "pooled",
     "power_rows",

@@ -4,7 +4,7 @@
                                          [--engine-pull 8] [--family-pull 4] [--device-pull 3]
                                          [--hold-constants]
     python -m perfmodel.fitting devices CASES.csv TRUTH.csv --device NAME ... [--engine NAME ...] [--write]
-    python -m perfmodel.fitting levels CASES.csv TRUTH.csv [--write]
+    python -m perfmodel.fitting levels CASES.csv TRUTH.csv [--cross-validate 5] [--keep FOLDER] [--write]
     python -m perfmodel.fitting intervals CASES.csv TRUTH.csv [--keep FOLDER] [--write]
     python -m perfmodel.fitting power CASES.csv TRUTH.csv [--write]
     python -m perfmodel.fitting caps CASES.csv TRUTH.csv [--rates RATES.csv] [--write]
@@ -16,7 +16,8 @@
 engine and its chip family share; the strength of the pull is judged on models that a fit left out (`--cross-validate`).
 With `--engine`, chip families are fitted on the runs of these engines alone. `devices` fits kernel factors of some
 devices, drawn to those of their class, while engines stay as they are. `levels` fits how much longer all kernels of an
-architecture take under an engine on a family of chips, while factors stay. `intervals` fits the spreads behind 80 %
+architecture take under an engine on a family of chips, while factors stay; `--cross-validate` says how far predictions
+lie off on parts of the runs that neither factors nor levels were fitted on. `intervals` fits the spreads behind 80 %
 intervals of whole deployments (some minutes), `power` the constants of watts with their intervals, `caps` how power
 limits slow work, on sweeps of the limit among the runs and in a table (RATES.csv: device, op, tok_s, note). `kernels`
 makes the table of watts of single kernels from a folder of AIConfigurator's tables, `transfer` fits the spreads of
@@ -39,6 +40,7 @@ from perfmodel.fitting import (
     caps_text,
     counted,
     decisions,
+    error_lines,
     fit_devices,
     fit_engines,
     fit_intervals,
@@ -48,6 +50,7 @@ from perfmodel.fitting import (
     fitted_power,
     intervals_text,
     measured_devices,
+    measured_slopes,
     power_text,
     transfer_spreads,
     transferred,
@@ -95,7 +98,10 @@ def _devices(asked: argparse.Namespace) -> None:
 
 def _levels(asked: argparse.Namespace) -> None:
     """Fit levels of models by engine and family of chips; kernel factors stay."""
-    fits = fit_levels(asked.cases, asked.truth, asked.engine)
+    slopes = measured_slopes(asked.cases, asked.truth, asked.engine, asked.keep)
+    if asked.cross_validate > 1:
+        print("\n".join(error_lines(slopes, asked.cross_validate)))
+    fits = fit_levels(slopes)
     for fit in fits:
         print(f"{fit.engine}, {fit.chips}, {fit.architecture}: {fit.level} ({fit.values} values, {fit.groups} groups)")
     if asked.write:
@@ -105,9 +111,10 @@ def _levels(asked: argparse.Namespace) -> None:
 def _intervals(asked: argparse.Namespace) -> None:
     """Fit the intervals of predictions for whole deployments."""
     found = fit_intervals(asked.cases, asked.truth, asked.keep)
-    print(intervals_text(found))
+    print(intervals_text(found.spreads))
+    print(f"left-out values, present ranges: {found.before}\nleft-out values, these ranges: {found.after}")
     if asked.write:
-        write_intervals(found)
+        write_intervals(found.spreads)
 
 
 def _power(asked: argparse.Namespace) -> None:
@@ -168,9 +175,9 @@ def _add_fits(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         command.add_argument("cases", type=Path)
         command.add_argument("truth", type=Path)
         command.add_argument("--write", action="store_true", help="put the result into the package")
-        if name == "intervals":
+        if name in ("levels", "intervals"):
             command.add_argument(
-                "--keep", type=Path, metavar="FOLDER", help="keep the model's answers here for next time"
+                "--keep", type=Path, metavar="FOLDER", help="keep what takes minutes here for next time"
             )
         if name == "devices":
             command.add_argument("--device", action="append", required=True, help="fit this device; repeatable")
@@ -178,10 +185,11 @@ def _add_fits(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
             command.add_argument("--engine", action="append", default=[], help="fit only this engine; repeatable")
         if name == "caps":
             command.add_argument("--rates", type=Path, help="CSV with rates of a device under limits")
-        if name == "engines":
+        if name in ("engines", "levels"):
             command.add_argument(
                 "--cross-validate", type=int, default=1, metavar="PARTS", help="compare pulls on parts left out"
             )
+        if name == "engines":
             command.add_argument("--folds", type=int, default=1, help="parts that groups of runs are dealt into")
             command.add_argument("--left-out", type=int, default=-1, help="the part to leave out of the fit")
             command.add_argument("--engine-pull", type=float, help="weight that draws an engine's factors to 1")

@@ -32,7 +32,7 @@ from perfmodel.fitting.pooling import (
     pool,
     slopes_of,
 )
-from perfmodel.fitting.targets import Part, PoolGroup, RunGroup, Target, run_groups, target_of
+from perfmodel.fitting.targets import Part, PoolGroup, RunGroup, Target, group_weights, run_groups, target_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,6 +66,8 @@ CONSTANTS = {
 }
 #: Factors outside these bounds would hide a fault of the model rather than describe an engine. Chosen.
 LEAST_FACTOR, MOST_FACTOR = 0.4, 2.5
+#: Columns of cases that measured values are fitted with.
+_COLUMNS = ["case_id", "group", "model", "dataset"]
 #: An engine's fit is kept if the median |log ratio| rises by this share at most. Chosen: above the difference between
 #: firmly and loosely drawn factors on their own data (vLLM 0.8 to 0.13: 2 %), far below that of engines whose kernels
 #: the factors do not describe (ik_llama 16 %, llama.cpp 27 %).
@@ -165,17 +167,39 @@ def fit_engines(
             yield TooFew(engine=name, values=int(runs.slopes.known().sum()))
 
 
-def engine_slopes(
-    cases: str | Path, truth: str | Path, engines: Collection[str] = ()
-) -> Iterator[tuple[Engine, Slopes]]:
-    """Yield each engine that the cases name, or of `engines`, with the slopes of its runs around its present factors.
+def measured_slopes(
+    cases: str | Path, truth: str | Path, engines: Collection[str] = (), keep: Path | None = None
+) -> dict[str, Slopes]:
+    """Return the slopes of the runs of each engine that the cases name, or of `engines`, around its present factors.
 
-    cases, truth: as of `fit_engines`.
+    Constants are held; values have the column `dataset` too. Open loops are among the values, but weigh apart from the
+    others: no factor of an engine is fitted on them. Some minutes for thousands of runs.
+
+    Args:
+        cases, truth: as of `fit_engines`.
+        engines: names of engines; all by default.
+        keep: folder that holds the slopes of all engines afterwards, and is read first. They hold for the factors and
+            the model that they were taken with.
     """
+    import pandas as pd
+
+    file = keep / "slopes.pkl.gz" if keep else None
+    if file and file.exists():
+        found: dict[str, Slopes] = dict(pd.read_pickle(file))
+        return {e: s for e, s in found.items() if not engines or e in engines}
     database, measured = load_hwdb(), _measured(cases, truth)
-    for name, members in run_groups(cases, database, pools=True).items():
+    found = {}
+    for name, members in run_groups(cases, database, pools=True, opened=True).items():
         if not engines or name in engines:
-            yield members[0][0], _runs(members[0][0], [g for _, g in members], measured, database, hold=True).slopes
+            slopes = _runs(members[0][0], [g for _, g in members], measured, database, hold=True).slopes
+            weight = slopes.weight.copy()
+            for _, at in slopes.rows.groupby("opened").indices.items():
+                weight[at] = group_weights(slopes.rows.iloc[at])
+            found[name] = replace(slopes, weight=weight)
+    if file and not engines:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        pd.Series(found, dtype=object).to_pickle(file)
+    return found
 
 
 def _runs(
@@ -243,11 +267,11 @@ def _device_parts(
 
 
 def _measured(cases: str | Path, truth: str | Path) -> pd.DataFrame:
-    """Return `case_id, metric, value, group, model`, a line per measured value."""
+    """Return `case_id, metric, value, group, model, dataset`, a line per measured value."""
     import pandas as pd
 
     measured = pd.read_csv(truth)[["case_id", "metric", "value"]]
-    return measured.merge(pd.read_csv(cases, dtype=str, usecols=["case_id", "group", "model"]), on="case_id")
+    return measured.merge(pd.read_csv(cases, dtype=str, usecols=_COLUMNS), on="case_id")
 
 
 def _engine_fit(

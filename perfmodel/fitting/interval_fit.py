@@ -208,13 +208,15 @@ def _shared(rows: pd.DataFrame, ratio: Array, known: Uncertainty) -> dict[str, f
     """Return the share of the variance of the rest that the runs of a group have in common, by kind of metric.
 
     Derived: the product of the ratios of two runs of a group is, on average, that of their causes, and of the common
-    part of their rests. Ratios count at most twice their spread.
+    part of their rests. Ratios count at most twice their spread. All count in units of their spread: else a few open
+    loops near saturation, whose causes are magnified, would rule.
     """
     import pandas as pd
 
     causes, rest = spreads_of(rows, known)
     whole = np.sqrt(np.square(causes).sum(axis=1) + np.square(rest))
-    near = np.clip(ratio, -2.0 * whole, 2.0 * whole)
+    causes, rest = causes / whole[:, None], rest / whole
+    near = np.clip(ratio / whole, -2.0, 2.0)
     table = pd.DataFrame({"kind": rows.kind, "group": rows.group, "figure": rows.figure})
     columns = {"near": near, "rest": rest, **{f"c{k}": causes[:, k] for k in range(causes.shape[1])}}
     for name, values in columns.items():

@@ -113,9 +113,9 @@ class Place:
 class Slopes:
     """Holds the V measured values of an engine, and how their log ratios change with constants and factors.
 
-    rows: a line per value, with `group`, `device` and `model`. ratios: (V,) log ratios where all factors are 1, by the
-    slopes. slopes: (V, C + FACTORS) change per unit of the logarithm, of C constants and of factors. weight: (V,).
-    places: device -> what is known of it.
+    rows: a line per value, with `group`, `device`, `model` and `opened`, whether its run is an open loop. ratios: (V,)
+    log ratios where all factors are 1, by the slopes. slopes: (V, C + FACTORS) change per unit of the logarithm, of C
+    constants and of factors. weight: (V,). places: device -> what is known of it.
     """
 
     rows: pd.DataFrame
@@ -167,13 +167,13 @@ def slopes_of(
     """
     import pandas as pd
 
-    targets = [(target_of([g], truth), g) for g in groups]
-    targets = [(t, g) for t, g in targets if len(t.rows)]
+    each = [(target_of([g], truth), g, isinstance(g, RunGroup) and g.opened) for g in groups]
+    targets = [(target, group, opened) for target, group, opened in each if len(target.rows)]
     found = [
-        _slopes(engine, t, constants, places[g.device].start, _used(g), opened=isinstance(g, RunGroup) and g.opened)
-        for t, g in targets
+        _slopes(engine, target, constants, places[group.device].start, _used(group), opened=opened)
+        for target, group, opened in targets
     ]
-    rows = pd.concat([t.rows.assign(device=g.device) for t, g in targets], ignore_index=True)
+    rows = pd.concat([t.rows.assign(device=g.device, opened=o) for t, g, o in targets], ignore_index=True)
     return Slopes(
         rows=rows,
         ratios=np.concatenate([r for r, _ in found]),

@@ -67,4 +67,5 @@ def _passed_on(values: Array, way: int, choose: np.ufunc, *, reverse: bool = Fal
     """Return the least or greatest value so far along an axis, in reverse from its end."""
     turned = np.flip(values, way) if reverse else values
     found: Array = choose.accumulate(turned, axis=way)
-    return np.flip(found, way) if reverse else found
+    out: Array = np.flip(found, way) if reverse else found
+    return out

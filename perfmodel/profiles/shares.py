@@ -80,7 +80,11 @@ def with_relatives(queries: Array, split: Splits, measured: Array) -> tuple[Arra
             size = round(sum([row[n] for n, _ in split]) / OCTAVE, 1)
             pair = (place[other], number) if beyond else (number, place[other])
             pairs[beyond, size if beyond else -size, power].append(pair)
-    return np.array(sites), [Halves(*np.array(pairs[key], np.intp).T, key[2], key[0]) for key in sorted(pairs)]
+    found = []
+    for (beyond, _, power), some in sorted(pairs.items()):
+        share, whole = np.array(some, np.intp).T
+        found.append(Halves(share, whole, power, beyond))
+    return np.array(sites), found
 
 
 def hold(log_time: Array, halves: Sequence[Halves], axis: Array) -> None:

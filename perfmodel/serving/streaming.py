@@ -175,7 +175,9 @@ def _open(served: Served, load: Load, each: Array) -> Served:
             wait=times.wait + late,
             tpot=usual + np.maximum((last - first).mean(axis=0), 0.0) / np.maximum(load.output - 1.0, 1.0),
         ),
-        rate=np.where(endless, 1.0 / np.maximum(least, TINY), count / (count / served.rate + left)),
+        rate=np.where(
+            endless, 1.0 / np.maximum(least, TINY), count / np.maximum(count / served.rate + left, count * least)
+        ),
         saturated=served.saturated | endless | (load.rate * least > 1.0),
         waits=lazy_value(lambda: _growing(served.waits, load.mean(served.times.wait), (late, first))),
     )

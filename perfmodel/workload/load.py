@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import lru_cache
 
 import numpy as np
 
@@ -69,12 +69,12 @@ class Load:
     ramp_cv: Array
     prompt_spread: Array
 
-    @cached_property
+    @property
     def new(self) -> Array:
         """Return the prompt tokens that prefill must compute, at least one. (C, N)"""
         return np.maximum(self.input * (1.0 - self.hit), 1.0)
 
-    @cached_property
+    @property
     def cached(self) -> Array:
         """Return the prompt tokens found in the prefix cache. (C, N)"""
         return self.input - self.new

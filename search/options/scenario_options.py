@@ -112,10 +112,14 @@ class OfferOptions:
         """Return the table `[hardware]` of what is on offer."""
         devices, nodes, stock = list[str](), list[str](), dict[str, float]()
         for text in (part.strip() for given in self.on or () for part in given.split(",")):
-            name, _, amount = text.partition("=")
+            name, _, amount = (part.strip() for part in text.partition("="))
             offered = _offered(name, database)
             (nodes if offered.machine else devices).append(offered.machine or offered.name)
             number = _on_hand(text, amount) * offered.each if amount else offered.count
+            if offered.count not in (0, number):
+                raise InputError(
+                    f"--on {text}: {name!r} is {offered.count} of {offered.device}, not {number:g}; give one number"
+                )
             if number and stock.setdefault(offered.device, number) != number:
                 on_hand = f"{stock[offered.device]:g} of {offered.device}"
                 raise InputError(f"--on {text}: {on_hand} are on hand already; give one number")

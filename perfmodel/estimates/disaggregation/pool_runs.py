@@ -61,11 +61,13 @@ def share_met(stay: Array, spread: Array) -> Array:
     return np.where(stay >= spread, 1.0 - spread / (3.0 * np.maximum(stay, TINY)), brief * (1.0 - brief / 3.0))
 
 
-def rate_of_run(count: Array, rate: Array, stay: Array) -> Array:
+def rate_of_run(count: Array, rate: Array, stay: Array, backlog: Array) -> Array:
     """Return the requests/s of a run from its first arrival to its last answer, (N,); `rate` for runs without end.
 
-    stay: mean seconds of a request from its arrival to the end of its answer, (N,).
+    count: requests. rate: requests/s at which they are served. stay: mean seconds of a request from its arrival to the
+    end of its answer. backlog: those of them for which it waits because more arrive than are served, which `rate` tells
+    already. (N,) each.
     """
     finite = np.isfinite(count)
-    count = np.where(finite, count, 1.0)
-    return np.where(finite, count / (count / np.maximum(rate, TINY) + stay), rate)
+    count, alone = np.where(finite, count, 1.0), np.where(finite, stay, 0.0) - np.where(finite, backlog, 0.0)
+    return np.where(finite, count / (count / np.maximum(rate, TINY) + alone), rate)

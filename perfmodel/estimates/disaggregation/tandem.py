@@ -114,15 +114,12 @@ def serve_tandem(front: Prepared, back: Prepared, demand: Load, prompts: PromptP
     decode = back.steps.decode(np.maximum(running, _LEAST_RUNNING), demand.decode_context, demand.drafts)
     population = np.where(np.isfinite(demand.concurrency), demand.concurrency, demand.n_requests)
     burst = _burst(demand, population, prompts, wait)
-    queued = transfer.wait(rate, _others(demand, population))
+    queued = transfer.wait(rate, _others(population))
     prefill = prompts.alone + (prompts.prefill_time(rate, wait) - prompts.times[0]) + handed_over + queued
     zero = np.zeros_like(prefill)
     ttft, tpot = prefill + wait + burst + request_time, zero + decode.wall / demand.accepted
-    saturated, gains = _saturated(demand, rate), _gains(tandem, rate)
     stay = demand.mean(ttft + np.maximum(demand.output - 1.0, 0.0) * tpot)
-    if demand.arrival == "open":
-        rate = rate_of_run(demand.n_requests, rate, stay)
-    elif demand.arrival != "offline":
+    if demand.arrival not in ("open", "offline"):
         rate = population / stay  # Little's law
     return Served(
         times=RequestTimes(ttft=ttft, tpot=tpot, wait=zero + wait, burst=zero + burst, prefill=prefill),
@@ -131,10 +128,10 @@ def serve_tandem(front: Prepared, back: Prepared, demand: Load, prompts: PromptP
             decode=decode.cost, prefill=prompts.cost, prefill_steps=prompts.n_steps, prompt=prompts.own(rate)
         ),
         running=running,
-        rate=rate,
-        saturated=saturated,
+        rate=rate_of_run(demand.n_requests, rate, stay, _backlog(demand, rate)) if demand.arrival == "open" else rate,
+        saturated=_saturated(demand, rate),
         waits=_waits(demand, rate, wait, burst),
-        gains=gains,
+        gains=_gains(tandem, rate),
     )
 
 
@@ -178,9 +175,12 @@ def _gains(tandem: Tandem, rate: Array) -> Gains:
     return Gains(wait=np.minimum(1.0 + gain, MOST_GAIN), load=tandem.demand.rate / most)
 
 
-def _others(demand: Load, population: Array) -> Array | float:
-    """Return how many other requests one meets at most, (N,): those in flight, or any number in an open loop."""
-    return np.inf if demand.arrival == "open" else np.maximum(population - 1.0, 0.0)
+def _others(population: Array) -> Array:
+    """Return how many other requests one meets at most, (N,): any number in a run without end.
+
+    population: requests in flight, or of the whole run, (N,).
+    """
+    return np.where(np.isfinite(population), np.maximum(population - 1.0, 0.0), np.inf)
 
 
 def _tandem(back: Prepared, demand: Load, prompts: PromptPool, transfer: Transfer, before: Array) -> Tandem:
@@ -247,25 +247,23 @@ def _open_rate(tandem: Tandem) -> tuple[Array, Array, Array]:
     """Do as `_rate`, for arrivals at a given rate: all of them are served, up to what the pools can do."""
     demand = tandem.demand
     rate = np.minimum(demand.rate, tandem.max_rate())
-    others = np.where(np.isfinite(demand.n_requests), np.maximum(demand.n_requests - 1.0, 0.0), np.inf)
-    steady = tandem.prompts.wait(rate, others, arrival_cv=demand.cv)
+    steady = tandem.prompts.wait(rate, _others(demand.n_requests), arrival_cv=demand.cv)
     noise = run_noise(demand.n_requests, 1.0 / rate, np.square(demand.cv) + np.square(tandem.prompts.time_cv))
-    backlog = np.where(_saturated(demand, rate), backlog_wait(demand, rate), 0.0)
-    wait = with_backlog(backlog, mean_in_run(noise, steady))
+    wait = with_backlog(_backlog(demand, rate), mean_in_run(noise, steady))
     per_worker, steady = demand.n_requests / tandem.workers, tandem.running(rate / tandem.workers)
     run = PoolRun(per_worker, rate / tandem.workers, tandem.later_tokens, tandem.max_running)
     return rate, wait, run.running(tandem.curve, steady)
 
 
-def backlog_wait(demand: Load, rate: Array) -> Array:
-    """Return the mean seconds that requests wait beyond saturation, (N,): infinite for a run without end.
+def _backlog(demand: Load, rate: Array) -> Array:
+    """Return the mean seconds that requests wait beyond saturation, (N,): 0 up to it, infinite for a run without end.
 
-    Derived: the queue grows for as long as the run lasts. The last of n requests waits n (1 / rate - 1 / demand.rate),
-    the mean is half of it.
+    Derived: the queue grows for as long as the run lasts. The last of n requests waits (n - 1) (1 / rate - 1 /
+    demand.rate), the mean is half of it.
     """
-    requests = np.where(np.isfinite(demand.n_requests), demand.n_requests, np.inf)
     with np.errstate(invalid="ignore"):
-        return requests * (1.0 / rate - 1.0 / demand.rate) / 2.0
+        wait = _others(demand.n_requests) * (1.0 / rate - 1.0 / demand.rate) / 2.0
+    return np.where(_saturated(demand, rate), wait, 0.0)
 
 
 def _closed_rate(tandem: Tandem) -> tuple[Array, Array, Array]:
@@ -279,7 +277,7 @@ def _closed_rate(tandem: Tandem) -> tuple[Array, Array, Array]:
     population = demand.n_requests if offline else demand.concurrency
 
     def handed_over(rate: Array) -> Array:
-        return before + tandem.transfer.wait(rate, _others(demand, population))
+        return before + tandem.transfer.wait(rate, _others(population))
 
     def share_inside(rate: Array) -> Array:
         """Return the requests that are somewhere in the pools at `rate`, over those in flight, (N,)."""

@@ -46,7 +46,7 @@ def finite_run(
         room: most sequences that run at once, and seconds per prompt of steps that compute as many as they hold, (N,)
             each.
     """
-    (batch, clock), finite, prefill = runs, np.isfinite(load.n_requests), steady.times.prefill
+    (batch, clock), finite = runs, np.isfinite(load.n_requests)
     count = np.where(finite, load.n_requests, 1.0)
     # a request that is admitted at once waits for the running step, a lone one for none
     spread, least = count / load.rate, steady.steps.decode / 2.0 * np.maximum(1.0 - 1.0 / count, 0.0)
@@ -57,7 +57,7 @@ def finite_run(
     weight = np.where(finite, np.maximum(filling, beyond), 0.0)
     slowest = np.minimum(_slowest(steps, load, batch, spread), steady.times.tpot / (1.0 - beyond))
     tpot = _mixed(weight, np.minimum(clock.times.tpot, slowest), steady.times.tpot)
-    ended = spread + load.mean(prefill) + _last_answer((steady, clock), load, count, tpot)
+    ended = spread + _answered_after(steady, runs, load, count, tpot)
     # a backlog is the small difference of two times, of which only the batch's is in error
     gain = np.clip(clock.times.wait.mean(axis=0) / np.maximum(backlog, TINY).mean(axis=0), 1.0, MOST_GAIN)
     return replace(
@@ -100,11 +100,21 @@ def _times(steady: Served, load: Load, limits: tuple[Array, Array], front: Array
     return waited, load.mean(np.clip(late, 0.0, 1.0))
 
 
+def _answered_after(steady: Served, runs: tuple[Served, Served], load: Load, count: Array, tpot: Array) -> Array:
+    """Return the seconds from the last arrival to the end of the run, no more than if all arrived with it, (N,).
+
+    runs: as in `finite_run`. count: requests, (N,). tpot: seconds per output token, (C, N).
+    """
+    batch, clock = runs
+    last = load.mean(steady.times.prefill) + _last_answer((steady, clock), load, count, tpot)
+    return np.minimum(last, count / batch.rate)
+
+
 def _last_answer(found: tuple[Served, Served], load: Load, count: Array, tpot: Array) -> Array:
     """Return the seconds of the longest answer of those that run at once at the end of a run of `count` requests, (N,).
 
-    They have the time per token of requests that begin last, or are as long. found: the steady state, and requests that
-    arrive evenly. tpot: seconds per output token, (C, N).
+    They are those of its tokens after the first one, which have the time per token of requests that begin last, or are
+    as long. found: the steady state, and requests that arrive evenly. tpot: seconds per output token, (C, N).
     """
     steady, clock = found
     mean, most = load.mean(load.output), np.maximum(load.longest, load.mean(load.output))
@@ -114,7 +124,7 @@ def _last_answer(found: tuple[Served, Served], load: Load, count: Array, tpot: A
     late = np.broadcast_to(np.asarray(clock.tokens.pace_by_start), (len(PACE_STARTS), *shape))[-1]
     by_length = np.broadcast_to(np.asarray(clock.tokens.pace), (len(PACE_AT), len(tokens)))
     pace = interpolate(PACE_LENGTHS[:, None], late, means) * interpolate(np.array(PACE_AT)[:, None], by_length, means)
-    return np.asarray(tokens * load.mean(tpot) * pace)
+    return np.asarray(np.maximum(tokens - 1.0, 0.0) * load.mean(tpot) * pace)
 
 
 def _longest_backlog(found: tuple[Served, Served], room: tuple[Array, Array], load: Load, count: Array) -> Array:

@@ -388,9 +388,7 @@ def _served(replica: Replica, point: Point, throughput: Throughput, max_running:
         running=point.running,
         rate=throughput.rate,
         saturated=throughput.saturated,
-        waits=lazy_value(
-            lambda: replace(wait_shape(replica, point, throughput, queued, spared), uniform_share=uniform)
-        ),
+        waits=lazy_value(lambda: wait_shape(replica, point, throughput, queued, (spared, uniform))),
         gains=lazy_value(lambda: _gains(replica, point, throughput, max_running, queue, elastic())),
         tokens=lazy_value(tokens),
     )

@@ -190,7 +190,11 @@ def _utilisation(replica: Replica, point: Point, rate: Array) -> tuple[Array, Ar
 
 
 def wait_shape(
-    replica: Replica, point: Point, throughput: Throughput, queued: tuple[Array, Array, Array], crowded: Array
+    replica: Replica,
+    point: Point,
+    throughput: Throughput,
+    queued: tuple[Array, Array, Array],
+    shares: tuple[Array, Array],
 ) -> WaitShape:
     """Return how the waits of an open loop are distributed.
 
@@ -198,7 +202,8 @@ def wait_shape(
     meets only prompts that come during the same decode step, and then it is computed with them. The others wait as in
     an M/G/1 queue.
 
-    queued: as `queued_in_run` returns it, (N,) each. crowded: share of requests that wait for no planned step, (N,).
+    queued: as `queued_in_run` returns it, (N,) each. shares: of requests that wait
+    for no planned step, and of the wait that is uniform over the requests of a run, (N,) each.
     """
     rate, (queue, steady, noise) = throughput.rate, queued
     busy, _, _ = _utilisation(replica, point, rate)
@@ -216,7 +221,8 @@ def wait_shape(
     return WaitShape(
         queued=beyond_prompts(replica, point, rate, queue),
         queued_by_rank=np.hypot(by_rank, ahead) - ahead,
-        crowded=crowded,
+        crowded=shares[0],
+        uniform_share=shares[1],
         short_shares=(free * none_comes * runs, free * (1.0 - none_comes) * runs, held),
         short_longest=(point.step, point.step + 2.0 * together, 2.0 * wait),
         long_share=(1.0 - held) * (1.0 - meets_none),
