@@ -32,8 +32,8 @@ def section(name: str, command: Any) -> str:
     lines = [f"### `{name}`", "", command.help or "", "", "```text", call, "```", ""]
     if shown:
         lines += ["| | default | |", "|---|---|---|"]
-        heading = None
-        for parameter in shown:
+        heading, groups = None, list(dict.fromkeys(getattr(p, "rich_help_panel", None) for p in shown))
+        for parameter in sorted(shown, key=lambda p: groups.index(getattr(p, "rich_help_panel", None))):
             if (group := getattr(parameter, "rich_help_panel", None)) not in (heading, None):
                 lines.append(f"| *{group}* | | |")
                 heading = group
