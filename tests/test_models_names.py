@@ -579,3 +579,13 @@ def test_a_text_longer_than_any_name_is_refused_at_once() -> None:
 )
 def test_formats_have_the_spellings_of_engines_and_hubs(written: str, stored: str) -> None:
     assert storage(written).name == stored
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [("Qwen3-8", "Qwen/Qwen3-8B"), ("gpt-oss-2", "openai/gpt-oss-20b"), ("mistral-7", "mistralai/Mistral-7B-v0.1")],
+)
+def test_a_name_that_ends_early_is_offered_the_name_that_it_begins(typed: str, offered: str) -> None:
+    with pytest.raises(UnknownName) as told:
+        model(typed)
+    assert told.value.nearest[0] == offered

@@ -113,10 +113,23 @@ def _typed(name: str) -> ModelSpec:
         why = why or unestimated(name)
         if why:
             raise InputError(f"model {name!r}: {why}")
-        near = nearest(name, _resolver().family(name))
+        near = _near(name)
         hint = "(perfmodel models list has all; or give the path to its config.json)"
         raise UnknownName("model", name, names(), _OF_DRAFTS if draft else hint, near)
     return _as_read(name, reading)
+
+
+def _near(name: str, most: int = 3) -> list[str]:
+    """Return known names that one may mean: the shortest that it begins, then those of its family; [] for none.
+
+    "Qwen3-8" begins Qwen3-8B, and may also be a size of Qwen3.8.
+    """
+    leaf = name.rsplit("/", 1)[-1].lower()
+    told = any(c.isdigit() for c in leaf)
+    begun = [n for n in names() if told and n.rsplit("/", 1)[-1].lower().startswith(leaf)]
+    rest = {n: n.rsplit("/", 1)[-1][len(leaf) :] for n in begun}  # "Llama-3" begins Llama-3-8B rather than llama-30b
+    first = sorted(begun, key=lambda n: (rest[n][:1].isdigit(), len(n)))[:1]
+    return list(dict.fromkeys([*first, *nearest(name, _resolver().family(name))]))[:most]
 
 
 @cache

@@ -49,10 +49,11 @@ def fleet_rows(fleet: FleetPlan) -> list[dict[str, Any]]:
 
 def fleet_headline(fleet: FleetPlan) -> str:
     """Return the fleet in one sentence: devices, cost, power, and how close to the least cost it is proven to be."""
-    changes = fleet.static is not None
+    changes = fleet.changes
     devices = ", ".join(f"{number(count)} x {name}" for name, count in fleet.devices.items())
     most = "up to " if changes else ""
-    power = [f"{most}{number(fleet.power / 1e3)} kW"] if fleet.power == fleet.power else []
+    drawn = "up to " if fleet.static is not None else ""
+    power = [f"{drawn}{number(fleet.power / 1e3)} kW"] if fleet.power == fleet.power else []
     mean = " on average" if changes else ""
     cost = [f"${money(fleet.usd_per_hour)} per hour{mean}"] if fleet.usd_per_hour == fleet.usd_per_hour else []
     figures = ", ".join([*cost, *power])

@@ -84,6 +84,11 @@ class FleetPlan:
     options_stay: bool = False
 
     @property
+    def changes(self) -> bool:
+        """Return whether the fleet differs from period to period, so that its figures are a most or a mean."""
+        return self.static is not None and bool((self.replicas != self.replicas[:, :1]).any())
+
+    @property
     def devices(self) -> dict[str, float]:
         """Return the devices in use by name, each in its fullest period."""
         used: dict[str, Array] = {}

@@ -40,7 +40,7 @@ def fleet_summary(fleet: FleetPlan, chance: float) -> str:
     """
     problem = fleet.problem
     devices = " and ".join(f"{number(n)} {name}" for name, n in fleet.devices.items())
-    most, mean = ("up to ", " on average") if fleet.static is not None else ("", "")
+    most, mean = ("up to ", " on average") if fleet.changes else ("", "")
     usd = fleet.usd_per_hour
     priced = f"for ${money(usd)} per hour{mean}, about {monthly(usd)}" if usd else "at no price by the hour"
     cost = priced if usd == usd else "whose price is not known"
