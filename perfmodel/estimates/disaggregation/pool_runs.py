@@ -1,4 +1,4 @@
-"""A finite run of requests that arrive at a rate, in a pool of decode workers: how many of them decode at once.
+"""A finite run of requests that arrive at a rate, in a pool of decode workers: how many decode, and what they wait for.
 
 A run of n requests never has more than n in the pool, however long they stay: benchmarks of a hundred requests at
 several per second end long before the pool is in equilibrium.
