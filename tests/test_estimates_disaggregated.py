@@ -202,6 +202,18 @@ def test_no_more_requests_decode_than_a_run_has() -> None:
     assert one(runs[-1].tpot) == pytest.approx(one(endless.tpot), rel=0.02)
 
 
+def test_one_request_more_than_the_decode_pool_holds_waits_alone() -> None:
+    work = lengths(8000, 4000, rate=2.0)
+    room = int(max(n for n in range(10, 100) if not pair(work.at(n_requests=float(n)), 4.0).saturated[0]))
+    full, more, twice = (pair(work.at(n_requests=float(n)), 4.0) for n in (room, room + 1, 2 * room))
+    answer = 4000 * one(full.tpot)
+    # it waits until the first answer ends, and the second half of twice as many wait as long
+    assert one(more.ttft - full.ttft) == pytest.approx((answer - room / 2.0) / (room + 1), rel=0.15)
+    assert one(twice.ttft - full.ttft) == pytest.approx((answer - room / 2.0) / 2.0, rel=0.15)
+    assert one(more.request_rate) == pytest.approx((room + 1) / (2.0 * answer), rel=0.1)
+    assert one(more.tpot) >= one(full.tpot)
+
+
 @pytest.mark.parametrize("rate", [0.1, 5.0, 1000.0])
 def test_a_run_of_one_request_is_a_lone_one_at_any_rate(rate: float) -> None:
     alone, run = pair(lengths(2000, 300, arrival="single")), pair(lengths(2000, 300, rate=rate).at(n_requests=1.0))

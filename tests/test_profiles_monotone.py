@@ -22,6 +22,7 @@ from perfmodel.profiles import FAMILY, ShapeBatch, causal_length, compiled, isot
 from perfmodel.profiles import monotone as rising_module
 from perfmodel.profiles.monotone import FILLED_WEIGHT, Bounds, rising
 from perfmodel.profiles.shapes import shape_at
+from perfmodel.profiles.shares import hold, with_relatives
 from perfmodel.profiles.table import Table
 from perfmodel.vocabulary import LINK_FAMILIES
 from perfmodel.workload import RANKS, load_of
@@ -239,3 +240,14 @@ def test_weights_of_four_bit_floats_are_multiplied_in_16_bits_where_no_unit_mult
     placed = deployments(devices, device=np.arange(3), tp=np.ones(3), weight=stored, act="fp8")
     found = shard(model("Qwen/Qwen3-30B-A3B"), placed).compute("experts")
     assert [COMPUTE[code] for code in found] == ["bf16", "bf16", "fp8"]
+
+
+def test_a_share_in_two_ways_is_held_to_both_wholes() -> None:
+    measured = np.log([[1.0, 1.0, 1.0], [2.0, 1.0, 1.0], [1.0, 2.0, 1.0]])
+    sites, halves = with_relatives(measured[:1], ((0, 0.0), (1, 0.0)), measured)
+    assert len(sites) == 3
+    for longest in (1, 2):
+        time = np.where(np.arange(len(sites)) == longest, 4.0, 3.0)[:, None] * np.ones((1, 2))
+        time[0] = 5.0
+        hold(time, halves, np.array([0.0, 1.0]))
+        assert time[0].tolist() == [3.0, 3.0]

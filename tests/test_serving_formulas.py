@@ -85,7 +85,7 @@ STEADY = Served(
 AT_ONCE = replace(
     STEADY,
     times=replace(STEADY.times, tpot=np.full((1, 5), 0.05), wait=row(6.0, 6.0, 6.0, 0.4, 9.0)[None]),
-    rate=row(1.0, 4.0, 4.0, 4.0, 4.0),
+    rate=np.ones(5),
     waits=WaitShape(
         by_rank=np.array(
             [[5.0, 5.0, 5.0, 0.4, 1.0], [9.0, 9.0, 9.0, 0.8, 1.0], [9.5, 9.5, 9.5, 0.9, 1.0], [9.9, 9.9, 9.9, 1.0, 1.0]]
@@ -95,6 +95,7 @@ AT_ONCE = replace(
 #: As `AT_ONCE`, with requests that arrive within five seconds: the first two are late, the others are not.
 CLOCK = replace(
     AT_ONCE,
+    rate=row(1.0, 4.0, 4.0, 4.0, 4.0),
     times=replace(AT_ONCE.times, tpot=np.full((1, 5), 0.04), wait=row(6.0, 6.0, 2.5, 2.5, 2.5)[None]),
     waits=WaitShape(
         by_rank=np.array([[5.0, 5.0, 2.5, 2.5, 2.5], *([[9.0, 9.0, q * 5, q * 5, q * 5] for q in (0.9, 0.95, 0.99)])])
@@ -140,8 +141,8 @@ def test_rates_of_runs_that_end() -> None:
     # what fills the replica meets what the clock says, no slower than the steady state; without end, as that
     tpot = [0.02, 0.02, 0.02, 0.25 * 0.04 + 0.75 * 0.08, 0.08]
     assert found.times.tpot[0].tolist() == pytest.approx(tpot)
-    # as long as the clock says, or until the last request has arrived, has its prompt computed and 50 tokens written
-    last = [10.0, *(5 + 0.3 + 50 * t for t in tpot[1:4])]
+    # as long as the clock says, or until the last request has arrived, has its prompt and 49 further tokens
+    last = [10.0, *(5 + 0.3 + 49 * t for t in tpot[1:4])]
     assert found.rate.tolist() == pytest.approx([*(10 / seconds for seconds in last), 2.0])
     crowded = ended(4.0)  # three of four requests come beyond capacity
     assert crowded.times.tpot[0, 2] == pytest.approx(0.75 * 0.04 + 0.25 * 0.02)
@@ -153,7 +154,15 @@ def test_a_run_ends_with_its_longest_answer(cap: float, count: float) -> None:
     found = ended(**varied)
     # the longest of those that run at once at the end, cut where answers are cut; a cut below the mean cuts nothing
     tokens = min(float(longest(row(50.0), row(1.0), row(min(8.0, count)))[0]), max(cap, 50.0))
-    assert found.rate[2] == pytest.approx(count / (count / 2 + 0.3 + tokens * 0.02))
+    assert found.rate[2] == pytest.approx(count / (count / 2 + 0.3 + (tokens - 1.0) * 0.02))
+
+
+def test_no_run_lasts_longer_than_one_that_all_arrives_last() -> None:
+    load = loaded(5, **{**RUN, "length_cv": np.ones(5), "longest": np.full(5, 1e9)})
+    for rate, within in ((1.0, 0.3 + 0.02 * 200.0), (4.0, 2.5)):  # ten requests at once take ten seconds, and 2.5
+        runs = (replace(AT_ONCE, rate=np.full(5, rate)), CLOCK)
+        after = finite_run._answered_after(STEADY, runs, load, np.full(5, 10.0), STEADY.times.tpot)
+        assert 2.5 <= after[2] <= within
 
 
 # -------------------------------------------------------------------------------- queues for admission

@@ -117,3 +117,15 @@ def test_more_clients_are_never_served_less_by_the_process() -> None:
 def test_no_run_is_over_before_its_tokens_are_streamed(answer: int, rate: float) -> None:
     ended = found(lengths(1000, answer, rate=rate, n_requests=1000, arrival="open"))
     assert 0.5 / EACH < one(ended.request_rate) * answer <= 1.0 / EACH
+
+
+@pytest.mark.parametrize("rate", [30.0, 60.0])
+def test_short_answers_of_a_run_find_less_of_the_queue_than_long_ones(rate: float) -> None:
+    work = lengths([1000] * 4, [200, 600, 1200, 2000], share=[0.25] * 4, rate=rate, n_requests=1000, arrival="open")
+    estimated, replayed = found(work), played(work, count=1000)
+    free = found(work, SGLANG.changed(streaming_token=0.0))
+    later = (estimated.tpot - free.tpot)[:, 0] * np.array([199.0, 599.0, 1199.0, 1999.0])
+    assert later[0] < later[2]
+    for name, value, within in (("tpot_ms", estimated.tpot, 0.15), ("e2e_ms", estimated.e2e, 0.1)):
+        assert one(estimated.mean(value)) * 1e3 == pytest.approx(replayed[name], rel=within), name
+    assert one(estimated.request_rate) == pytest.approx(replayed["request_rate_rps"], rel=0.15)

@@ -60,7 +60,8 @@ class Envelope(NamedTuple):
         columns = np.round(queries, _DECIMALS).T
         up = tuple(np.searchsorted(k, c, side="left") for k, c in zip(self.knots, columns, strict=True))
         down = tuple(np.searchsorted(k, c, side="right") for k, c in zip(self.knots, columns, strict=True))
-        return np.minimum(np.maximum(log_time, self.below[down]), self.above[up])
+        held: Array = np.minimum(np.maximum(log_time, self.below[down]), self.above[up])
+        return held
 
 
 def _passed_on(values: Array, way: int, choose: np.ufunc, *, reverse: bool = False) -> Array:

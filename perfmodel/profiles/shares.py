@@ -66,7 +66,7 @@ def with_relatives(queries: Array, split: Splits, measured: Array) -> tuple[Arra
     """
     sites, limit = [tuple(row) for row in queries.tolist()], Range.of(measured, split)
     place: dict[tuple[float, ...], int] = {}
-    pairs: dict[tuple[bool, float, float], list[tuple[int, int]]] = defaultdict(list)
+    pairs: dict[tuple[bool, float, float, int], list[tuple[int, int]]] = defaultdict(list)
     for number, row in enumerate(sites):  # which grows
         beyond = not limit.holds(row)
         for coordinate, power in split:
@@ -79,9 +79,10 @@ def with_relatives(queries: Array, split: Splits, measured: Array) -> tuple[Arra
                 sites.append(other)
             size = round(sum([row[n] for n, _ in split]) / OCTAVE, 1)
             pair = (place[other], number) if beyond else (number, place[other])
-            pairs[beyond, size if beyond else -size, power].append(pair)
+            # by coordinate, so that no site is held twice in one step
+            pairs[beyond, size if beyond else -size, power, coordinate].append(pair)
     found = []
-    for (beyond, _, power), some in sorted(pairs.items()):
+    for (beyond, _, power, _), some in sorted(pairs.items()):
         share, whole = np.array(some, np.intp).T
         found.append(Halves(share, whole, power, beyond))
     return np.array(sites), found

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from perfmodel.arrays import Array, interpolate
+from perfmodel.arrays import Array, Interpolation
 from perfmodel.lazy_fields import lazy_value
 from perfmodel.serving.limits import TINY
 from perfmodel.serving.served import Served, WaitShape
@@ -161,50 +161,63 @@ def _open(served: Served, load: Load, each: Array) -> Served:
     """
     least = load.mean(load.output) * each
     endless = ~np.isfinite(load.n_requests) & (served.rate * least > 1.0)
-    first, last, left = _queue_found(served, load, np.where(np.isfinite(load.n_requests), least, 0.0))
-    if not np.any(endless | (left > 0.0) | np.any(last > 0.0, axis=0)):
+    first, grown, ended = _queue_found(served, load, np.where(np.isfinite(load.n_requests), least, 0.0))
+    if not np.any(endless | (ended > 0.0) | np.any(first > 0.0, axis=0) | np.any(grown > 0.0, axis=0)):
         return served
     late, times = np.where(endless, np.inf, first.mean(axis=0)), served.times
     usual = np.maximum(times.tpot, np.where(endless, served.running * each, 0.0))
     count = np.where(np.isfinite(load.n_requests), load.n_requests, 1.0)
+    lasts = (count / served.rate, ended, count * least)
     return replace(
         served,
         times=replace(
             times,
             ttft=times.ttft + late,
             wait=times.wait + late,
-            tpot=usual + np.maximum((last - first).mean(axis=0), 0.0) / np.maximum(load.output - 1.0, 1.0),
+            tpot=usual + grown / np.maximum(load.output - 1.0, 1.0),
         ),
-        rate=np.where(
-            endless, 1.0 / np.maximum(least, TINY), count / np.maximum(count / served.rate + left, count * least)
-        ),
+        rate=np.where(endless, 1.0 / np.maximum(least, TINY), count / np.maximum.reduce(lasts)),
         saturated=served.saturated | endless | (load.rate * least > 1.0),
         waits=lazy_value(lambda: _growing(served.waits, load.mean(served.times.wait), (late, first))),
     )
 
 
 def _queue_found(served: Served, load: Load, least: Array) -> tuple[Array, Array, Array]:
-    """Return the seconds of the queue that first and last tokens find, (K, N) each by when in the run requests begin.
+    """Return the seconds of the queue that first tokens find, by when in the run requests begin, (K, N), by which it
+    grows until the last token of an answer, on average, (C, N), and after which all of it is streamed, (N,).
 
-    And those that are left when the last token is made, (N,). Derived: n requests that begin evenly over a time S, and
-    make their tokens evenly over a time R each, have made (t^2 - (t - R)^2 - (t - S)^2 + (t - R - S)^2) / (2 R S) of
-    all tokens at the time t, where each difference counts if it is above nought. The queue has those that the process
-    has not streamed. It may have been idle at first.
+    The queue has the tokens that were made and that the process has not streamed. It may have been idle at first.
+
+    The end is 0 where nothing is left when the last token is made.
 
     least: seconds per request of the process, (N,); 0 where its queue does not grow.
     """
     count = np.where(least > 0.0, load.n_requests, 1.0)
     begun = np.maximum(count / load.rate, 2.0 * load.mean(served.times.ttft))
     begun = np.where(least > 0.0, np.maximum(begun, TINY), 1.0)
-    answer = np.maximum(load.mean(np.maximum(load.output - 1.0, 1.0) * served.times.tpot), TINY)
-    begins = _PARTS[:, None] * begun
-    times = np.sort(np.concatenate([begins, begins + answer]), axis=0)
+    answers = np.maximum(np.maximum(load.output - 1.0, 1.0) * served.times.tpot, TINY) + np.zeros_like(begun)
+    begins, longest = _PARTS[:, None] * begun, answers.max(axis=0)
+    times = np.sort(np.concatenate([begins, begins + longest, _PARTS[:, None] * (begun + longest)]), axis=0)
+    tokens = load.share * load.output / load.mean(load.output)
+    made = sum(part * _made(times, begun, answer) for part, answer in zip(tokens, answers, strict=True))
+    ahead = np.where(least > 0.0, count * least * made - times, 0.0)
+    queue = Interpolation(times, ahead - np.minimum.accumulate(ahead, axis=0))
+    first = queue.at(begins)[0]
+    grown = [np.maximum((queue.at(begins + answer)[0] - first).mean(axis=0), 0.0) for answer in answers]
+    left = queue.at(begun + longest)[0]
+    return first, np.stack(grown), np.where(left > 0.0, begun + longest + left, 0.0)
+
+
+def _made(times: Array, begun: Array, answer: Array) -> Array:
+    """Return the share of their tokens that requests have made at some times, (T, N), which begin from 0 to `begun`.
+
+    Derived: requests that begin evenly over a time S, and make their tokens evenly over a time R each, have made (t^2 -
+    (t - R)^2 - (t - S)^2 + (t - R - S)^2) / (2 R S) of them at the time t, where each difference counts if it is above
+    nought. begun: S, and answer: R, seconds, (N,).
+    """
     ends = (times, times - answer, times - begun, times - answer - begun)
     whole, late, over, left = (np.square(np.maximum(t, 0.0)) for t in ends)
-    made = (whole - late - over + left) / (2.0 * answer * begun)
-    ahead = np.where(least > 0.0, count * least * made - times, 0.0)
-    queue = ahead - np.minimum.accumulate(ahead, axis=0)
-    return interpolate(times, queue, begins), interpolate(times, queue, begins + answer), queue[-1]
+    return np.asarray((whole - late - over + left) / (2.0 * answer * begun))
 
 
 def _growing(waits: WaitShape, usual: Array, queue: tuple[Array, Array]) -> WaitShape:

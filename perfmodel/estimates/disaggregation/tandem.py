@@ -13,7 +13,7 @@ import numpy as np
 from perfmodel import equations as eq
 from perfmodel.arrays import Array, Mask, clipped
 from perfmodel.estimates.disaggregation.kv_transfer import Transfer
-from perfmodel.estimates.disaggregation.pool_runs import PoolRun, rate_of_run
+from perfmodel.estimates.disaggregation.pool_runs import PoolRun, Queued, rate_of_run, waits_of_run
 from perfmodel.estimates.estimation.estimator import Prepared
 from perfmodel.serving import (
     MAX_RUNNING,
@@ -77,8 +77,17 @@ class Tandem:
         arriving = np.nan_to_num(self.demand.mean(self.transfer.seconds))
         full = np.maximum(self.later_tokens * self.curve.time[-1] + arriving, TINY)
         decoded = np.where(self.holds_all, np.inf, self.workers * self.max_running / full)
-        most = np.minimum(MAX_UTILISATION * self.prompts.max_rate, decoded)
-        return np.asarray(np.fmin(most, self.transfer.max_rate()))
+        return np.minimum(decoded, self.entering_rate())
+
+    def entering_rate(self) -> Array:
+        """Return the highest requests/s that the prefill pool and the link sustain, (N,)."""
+        return np.asarray(np.fmin(MAX_UTILISATION * self.prompts.max_rate, self.transfer.max_rate()))
+
+    def queued(self, rate: Array) -> Queued:
+        """Return what requests that arrive at a rate wait for because the pools serve only `rate` of them, (N,)."""
+        entering = np.minimum(self.demand.rate, self.entering_rate())
+        rates = (self.demand.rate, entering, np.minimum(rate, entering))
+        return waits_of_run(self.demand.n_requests, rates, self.workers * self.max_running)
 
     @property
     def holds_all(self) -> Mask:
@@ -128,7 +137,7 @@ def serve_tandem(front: Prepared, back: Prepared, demand: Load, prompts: PromptP
             decode=decode.cost, prefill=prompts.cost, prefill_steps=prompts.n_steps, prompt=prompts.own(rate)
         ),
         running=running,
-        rate=rate_of_run(demand.n_requests, rate, stay, _backlog(demand, rate)) if demand.arrival == "open" else rate,
+        rate=rate_of_run(demand.n_requests, rate, stay, tandem.queued(rate)) if demand.arrival == "open" else rate,
         saturated=_saturated(demand, rate),
         waits=_waits(demand, rate, wait, burst),
         gains=_gains(tandem, rate),
@@ -249,21 +258,25 @@ def _open_rate(tandem: Tandem) -> tuple[Array, Array, Array]:
     rate = np.minimum(demand.rate, tandem.max_rate())
     steady = tandem.prompts.wait(rate, _others(demand.n_requests), arrival_cv=demand.cv)
     noise = run_noise(demand.n_requests, 1.0 / rate, np.square(demand.cv) + np.square(tandem.prompts.time_cv))
-    wait = with_backlog(_backlog(demand, rate), mean_in_run(noise, steady))
-    per_worker, steady = demand.n_requests / tandem.workers, tandem.running(rate / tandem.workers)
-    run = PoolRun(per_worker, rate / tandem.workers, tandem.later_tokens, tandem.max_running)
-    return rate, wait, run.running(tandem.curve, steady)
+    wait = with_backlog(tandem.queued(rate).mean, mean_in_run(noise, steady))
+    return rate, wait, _running_in_run(tandem, rate)
 
 
-def _backlog(demand: Load, rate: Array) -> Array:
-    """Return the mean seconds that requests wait beyond saturation, (N,): 0 up to it, infinite for a run without end.
+def _running_in_run(tandem: Tandem, rate: Array) -> Array:
+    """Return the sequences that a request of a run meets on one decode worker, itself included, (N,).
 
-    Derived: the queue grows for as long as the run lasts. The last of n requests waits (n - 1) (1 / rate - 1 /
-    demand.rate), the mean is half of it.
+    They are those of the whole run, or of the requests that fill the pool first, whichever are more.
+
+    rate: requests/s that the pools serve, (N,).
     """
-    with np.errstate(invalid="ignore"):
-        wait = _others(demand.n_requests) * (1.0 / rate - 1.0 / demand.rate) / 2.0
-    return np.where(_saturated(demand, rate), wait, 0.0)
+    count, steady = tandem.demand.n_requests / tandem.workers, tandem.running(rate / tandem.workers)
+    entering = np.minimum(tandem.demand.rate, tandem.entering_rate())
+    filling = np.where(np.isfinite(count), np.minimum(count, tandem.max_running), np.inf)
+    whole, first = (
+        PoolRun(some, pace / tandem.workers, tandem.later_tokens, tandem.max_running).running(tandem.curve, steady)
+        for some, pace in ((count, rate), (filling, entering))
+    )
+    return np.maximum(whole, first)
 
 
 def _closed_rate(tandem: Tandem) -> tuple[Array, Array, Array]:
