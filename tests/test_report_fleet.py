@@ -124,12 +124,12 @@ def test_the_commands_write_the_page_of_a_fleet(path: Path, tmp_path: Path) -> N
 def test_the_page_answers_its_three_questions(tmp_path: Path) -> None:
     """A modelled fleet: why not the next, each SLO beside its estimate, what a surer fleet costs."""
     path = tmp_path / "modelled.toml"
-    path.write_text(MODELLED.replace("900", "250"), encoding="utf-8")
+    path.write_text(MODELLED.replace("900", "150"), encoding="utf-8")
     scenario = search.load_scenario(path)
     found = plan_fleet(scenario)
     page = page_of_fleet(found, scenario=scenario)
     brief, goals = page.sections[0], next(s for s in page.sections if s.id == "objectives").goals
-    rows, limits = latency_rows(found), {"TTFT p95": "250 ms", "TPOT mean": "30 ms"}
+    rows, limits = latency_rows(found), {"TTFT p95": "150 ms", "TPOT mean": "30 ms"}
     assert {g.name.split(": ")[-1]: g.says.split(" of ")[-1] for g in goals} == limits
     assert [g.verdict for g in goals] == [percent(r["slo_bound_chance"]) for r in rows]
     text = " ".join(brief.answers[2].says)

@@ -95,7 +95,7 @@ def test_the_page_answers_as_the_tool_or_says_that_it_does_not(
     found = compared(path, plan, search.render_report(plan), count=10, seed=3)
     assert sum(one.equal for one in found) >= least
     assert all(one.equal or one.doubted for one in found), [a for a in found if not a.equal]
-    assert sum(one.equal and one.doubted for one in found) <= 2  # marks are for answers that are wrong
+    assert sum(one.equal and one.doubted for one in found) <= 3  # marks are for answers that may be wrong: few
     assert sum(bool(one.changes) for one in found) >= 6
 
 

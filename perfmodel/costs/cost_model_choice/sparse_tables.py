@@ -73,7 +73,7 @@ class BeyondSparse:
 
     def _sites(self, device: Device, want: Variant) -> Array:
         """Return the sites of the device's own table for some formats, (S, d) logarithms; none where it has no such."""
-        profile = store.load(device.name, (*self.related.folders, *store.beside(device)))
+        _, profile = _own_table(self.related, device)
         choice = profile and lookup.choose(profile, FAMILY_OF_EXPERTS, want, self.measured.framework)
         return choice.measured.table.sites if choice else np.zeros((0, 1))
 
@@ -94,18 +94,28 @@ def outdone(related: Calibrated, device: Device, want: Variant) -> bool:
 
     want: formats and routing asked for.
     """
-    own = _scarce(related, device)
-    others = donors(_without(related, device), device, FAMILY_OF_EXPERTS, want)[:1] if own else ()
-    return any(donor.distance + _few_rows(device, donor, related) < own for donor in others)
+    own, (owner, _) = _scarce(related, device), _own_table(related, device)
+    others = donors(_without(related, device), owner, FAMILY_OF_EXPERTS, want)[:1] if own else ()
+    return any(donor.distance + _few_rows(owner, donor, related) < own for donor in others)
 
 
 @lru_cache(maxsize=4096)
 def _scarce(related: Calibrated, device: Device) -> float:
     """Return what the few rows of the device's own table of experts add to a distance; 0 without such a table."""
-    profile = store.load(device.name, (*related.folders, *store.beside(device)))
-    if profile is None or FAMILY_OF_EXPERTS not in profile.files or device.name in related.hidden:
-        return 0.0
-    return scarcity(profile, FAMILY_OF_EXPERTS)
+    _, profile = _own_table(related, device)
+    return 0.0 if profile is None else scarcity(profile, FAMILY_OF_EXPERTS)
+
+
+def _own_table(related: Calibrated, device: Device) -> tuple[Device, store.Profile | None]:
+    """Return whose measured experts a device has: its own, or those of the device that a user changed into it.
+
+    The device itself and None where nobody measured them.
+    """
+    for kin in device.lineage:
+        profile = store.load(kin.name, (*related.folders, *store.beside(kin)))
+        if profile is not None and FAMILY_OF_EXPERTS in profile.files and kin.name not in related.hidden:
+            return kin, profile
+    return device, None
 
 
 def _few_rows(device: Device, donor: Donor, related: Calibrated) -> float:
@@ -115,5 +125,5 @@ def _few_rows(device: Device, donor: Donor, related: Calibrated) -> float:
 
 
 def _without(related: Calibrated, device: Device) -> Calibrated:
-    """Return the model without the tables of `device` itself."""
-    return replace(related, hidden=related.hidden | {device.name})
+    """Return the model without the tables of `device` itself, and of the devices that it was made from."""
+    return replace(related, hidden=related.hidden | {kin.name for kin in device.lineage})
