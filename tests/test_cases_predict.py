@@ -393,7 +393,8 @@ def test_intervals_hold_their_value() -> None:
     for column in INTERVALS:
         low, value, high = (found[f"{column}{end}"].to_numpy(float) for end in ("_lo", "", "_hi"))
         assert ((low > 0) & (low < value) & (value < high)).all(), column
-        np.testing.assert_allclose((low * high)[:3], (value**2)[:3], rtol=1e-9)
+        kept = [0, 2] if column.startswith(("tpot", "e2e")) else [0, 1, 2]  # tails at 3/s reach the bound
+        np.testing.assert_allclose((low * high)[kept], (value**2)[kept], rtol=1e-9)
         # reading the 15.0 GB of the weights at 1.008 TB/s takes 14.9 ms per token, which bounds the range near it
         assert not column.startswith("tpot") or low[3] == pytest.approx(15.0e9 / 1.008e12 * 1e3, rel=0.01)
 
