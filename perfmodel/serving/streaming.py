@@ -72,8 +72,8 @@ def _closed(whole: Served, process: tuple[Array, float], load: Load, server: Cal
         load, server: as in `streamed`.
     """
     (each, together), clients = process, load.concurrency
-    slow, part = _no_faster(_in_batches(whole, load, each), each, load), load.synchronised * together
-    engine, queue, apart = _apart(whole, each, load, server)
+    batches, part = _in_batches(whole, load, each), load.synchronised * together
+    slow, (engine, queue, apart) = _no_faster(batches, each, load), _apart(whole, batches, each, load, server)
     cycle = clients / whole.rate + _longer(whole, slow, load)
 
     def mixed(one: Array | float, other: Array | float) -> Array:
@@ -102,16 +102,18 @@ def _longer(before: Served, after: Served, load: Load) -> Array:
     return load.mean(new.ttft - old.ttft + later * (new.tpot - old.tpot))
 
 
-def _apart(whole: Served, each: Array, load: Load, server: Callable[[Load], Served]) -> tuple[Served, Array, Array]:
+def _apart(
+    whole: Served, batches: Served, each: Array, load: Load, server: Callable[[Load], Served]
+) -> tuple[Served, Array, Array]:
     """Return (what clients meet at the engine that come and go, seconds of the queue, seconds of both), (N,) each.
 
-    each: seconds of the process per token, (N,). Other arguments as in `_closed`.
+    batches: `_in_batches` of `whole`. each: seconds of the process per token, (N,). Other arguments as in `_closed`.
     """
     least, clients = load.mean(load.output) * each, load.concurrency
-    cycle = clients / whole.rate + _longer(whole, _in_batches(whole, load, each), load)
+    cycle = clients / whole.rate + _longer(whole, batches, load)
     busy = clients * least > cycle
     if not np.any(busy):
-        return _in_batches(whole, load, each), np.zeros_like(cycle), cycle
+        return batches, np.zeros_like(cycle), cycle
     some = np.where(busy, _at_the_engine(whole, load, least, server), clients)
     bare = server(replace(load, concurrency=some))
     engine = _in_batches(bare, load, each)
